@@ -1,0 +1,25 @@
+"""Physical constants and photometric references, SI units, each with its source."""
+
+SPEED_OF_LIGHT = 2.99792458e8
+"""c [m/s], exact (CGPM 1983)."""
+
+PLANCK = 6.62607004e-34
+"""h [J s], CODATA 2014: the value of the Gaia parameter database, with which the instrument models were built."""
+
+PUPIL_AREA = 0.7278
+"""Gaia's telescope pupil [m2] (Montegriffo et al. 2023, A&A 674 A3)."""
+
+AB_REFERENCE = 3.6307805477010136e-23
+"""Flux density of AB magnitude zero [W m-2 Hz-1]: 10^(-0.4 x 56.10) (Oke & Gunn 1983)."""
+
+FLUX_UNIT = 1e-18
+"""Internal unit of absolute spectra [W m-2 nm-1], so that float32 and its squares stay in range."""
+
+XP_RANGE = (330.0, 1050.0)
+"""Wavelengths [nm] at which absolute XP spectra may be sampled (De Angeli et al. 2023, A&A 674 A2)."""
+
+PSEUDO_RANGE = (-10.0, 70.0)
+"""Pseudo-wavelengths at which internal XP spectra may be sampled."""
+
+MERGE_RANGE = (635.0, 643.0)
+"""Wavelengths [nm] between which BP hands over linearly to RP (Montegriffo et al. 2023)."""

@@ -1,0 +1,190 @@
+"""The records that flow through xpjax, and the status bits; no computing here.
+
+Records that kernels see are `equinox.Module` pytrees for one source; a batch is a leading axis on every array.
+Whatever is not computed with (`source_id`, input columns) lives in the host-only `SourceTable`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+class Status(enum.IntFlag):
+    """What is to be known of one source; append-only, so that stored values keep their meaning."""
+
+    OK = 0
+    BP_MISSING = 1 << 0
+    """No BP coefficients: what needs BP is NaN."""
+    RP_MISSING = 1 << 1
+    """No RP coefficients: what needs RP is NaN."""
+    BP_BAD = 1 << 2
+    """A BP coefficient is not finite, or its cell could not be read: BP is not used."""
+    RP_BAD = 1 << 3
+    """An RP coefficient is not finite, or its cell could not be read: RP is not used."""
+    BP_NO_ERROR = 1 << 4
+    """BP has coefficients, but no usable errors or correlations: errors that need BP are NaN."""
+    RP_NO_ERROR = 1 << 5
+    """RP has coefficients, but no usable errors or correlations: errors that need RP are NaN."""
+    ID_MISSING = 1 << 6
+    """The row has no source_id; it is written as 0."""
+    DUPLICATE = 1 << 7
+    """An earlier row of the same input has the same source_id; both are kept."""
+    NONPOSITIVE_FLUX = 1 << 8
+    """The flux of a requested band is zero or negative: its magnitude is NaN."""
+    BAND_MISSING = 1 << 9
+    """A requested band or sample needs an XP that is missing or bad: it is NaN."""
+    COLOR_EXTRAPOLATED = 1 << 10
+    """A color equation was used outside its color range, where it is linear."""
+    NO_ERROR_CORRECTION = 1 << 11
+    """Error correction was asked for, but the source has no synthetic G: its errors are uncorrected."""
+    CELL_REPAIRED = 1 << 12
+    """A cell that is no number was read as missing (`n_relevant_bases`, a standard deviation, a kept column)."""
+
+    @classmethod
+    def describe(cls, status: int) -> str:
+        """The names of the bits that are set, joined by `|`; `OK` for none."""
+        return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A Gaia data release: which photometers (XP), and how many basis functions each spectrum has.
+
+    Every size in xpjax comes from here: Gaia DR3 has 55 + 55; later releases may have others.
+    """
+
+    name: str
+    n_basis: tuple[int, ...]
+    xp: tuple[str, ...] = ("bp", "rp")
+
+    def __post_init__(self) -> None:
+        if len(self.n_basis) != len(self.xp) or min(self.n_basis) < 1:
+            raise ValueError(f"release {self.name!r} needs one positive n_basis for each of {self.xp}: {self.n_basis}")
+
+    @property
+    def n_basis_total(self) -> int:
+        """Number of coefficients of a source."""
+        return sum(self.n_basis)
+
+    @property
+    def n_pair(self) -> tuple[int, ...]:
+        """Number of correlations (strict lower triangle) for each XP."""
+        return tuple(n * (n - 1) // 2 for n in self.n_basis)
+
+    @property
+    def n_pair_total(self) -> int:
+        """Number of correlations of a source."""
+        return sum(self.n_pair)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each XP's coefficients lie in the joined vector."""
+        return _slices(self.n_basis)
+
+    @property
+    def pair_slices(self) -> tuple[slice, ...]:
+        """Where each XP's correlations lie in the joined packed vector."""
+        return _slices(self.n_pair)
+
+
+def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
+    stops = np.cumsum([0, *sizes])
+    return tuple(slice(int(a), int(b)) for a, b in zip(stops[:-1], stops[1:], strict=True))
+
+
+DR3 = Release("Gaia DR3", (55, 55))
+"""Gaia Data Release 3 (2022): 55 BP and 55 RP coefficients."""
+
+
+class XPCoefficients(eqx.Module):
+    """Coefficients of one source, or of many on a leading axis; NumPy on the host, JAX in kernels.
+
+    An XP that is missing has NaN coefficients. `correlation` holds, for each XP in turn, the strict lower triangle
+    row by row, as the archive does. `error` and `correlation` are None where the input has none: errors are then
+    absent, never guessed. `error` already holds the standard deviation of the fit (De Angeli et al. 2023).
+    """
+
+    value: Float[Array, "*batch n_basis_total"]
+    error: Float[Array, "*batch n_basis_total"] | None = None
+    correlation: Float[Array, "*batch n_pair_total"] | None = None
+    n_relevant: Int[Array, "*batch n_xp"] | None = None
+    release: Release = eqx.field(static=True, default=DR3)
+
+    def __check_init__(self) -> None:
+        expected = {
+            "value": self.release.n_basis_total,
+            "error": self.release.n_basis_total,
+            "correlation": self.release.n_pair_total,
+            "n_relevant": len(self.release.xp),
+        }
+        batch = np.shape(self.value)[:-1]
+        for name, size in expected.items():
+            array = getattr(self, name)
+            if isinstance(array, eqx.Module) or not hasattr(array, "shape"):
+                continue
+            if array.shape != (*batch, size):
+                raise ValueError(
+                    f"{name} has shape {array.shape}, expected {(*batch, size)}: {self.release.name} has "
+                    f"{self.release.n_basis} basis functions for {self.release.xp}; pass release= for another one"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceTable:
+    """Sources on the host, as read: ids, coefficients, status bits and every other column of the input.
+
+    source_id (n,) int64, 0 where missing; coefficients with a leading axis n (NumPy); status (n,) uint32;
+    columns name -> (n, ...) array; origin names the input in messages.
+    """
+
+    source_id: np.ndarray
+    coefficients: XPCoefficients
+    status: np.ndarray
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    origin: str = "memory"
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    @property
+    def release(self) -> Release:
+        """The data release that the sizes of the coefficients come from."""
+        return self.coefficients.release
+
+    def __getitem__(self, rows: slice | np.ndarray) -> SourceTable:
+        def pick(array: Any) -> Any:
+            return None if array is None else array[rows]
+
+        c = self.coefficients
+        return SourceTable(
+            self.source_id[rows],
+            XPCoefficients(pick(c.value), pick(c.error), pick(c.correlation), pick(c.n_relevant), c.release),
+            self.status[rows],
+            {name: column[rows] for name, column in self.columns.items()},
+            self.origin,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """A table ready to be written: what the command line writes and what results give as `.catalogue()`.
+
+    columns name -> (n,) or (n, k) array, in order; units and descriptions by column name (absent: none);
+    shared name -> array stored once for all rows (`wavelength`); meta name -> str, number, bool or list of them.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    descriptions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
