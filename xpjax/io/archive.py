@@ -1,0 +1,992 @@
+"""Read XP coefficients, in any format of the Gaia archive or from a table in memory, into a `SourceTable`.
+
+Two steps: a loader per format gives named columns, and `_assemble` makes records of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import io
+import itertools
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from xpjax.io import _cells
+from xpjax.io._cells import Vectors
+from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
+
+_ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations", "coefficient_covariances")
+_ARRAY_FIELDS = (*_ARRAYS, "covariance_matrix")
+_EXACT = 2**53  # integers beyond are not all float64 numbers
+
+
+class _Text(list[str]):
+    """Cells of a text file: of no type yet."""
+
+
+Column = Vectors | _Text | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """An input as columns of equal length n; `release` is the name of the release where the input states one."""
+
+    columns: Mapping[str, Column]
+    n: int
+    origin: str
+    release: str | None = None
+
+
+def read(
+    source: Any,
+    *,
+    release: Release | None = None,
+    dtype: DTypeLike | None = None,
+    keep: Sequence[str] | None = None,
+) -> SourceTable:
+    """Sources from a file, a table in memory, or a list of these, as host arrays with one status word a row.
+
+    source: a path to csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5 (see `SUFFIXES`), a pandas DataFrame, an
+    astropy or pyarrow Table, a dict of columns, or a list of any of these, which are joined in order.
+    release: None takes the numbers of basis functions from the input. dtype: None (as in the input; text is
+    float64), float32 or float64. keep: None (every column of scalars), or the names of the columns to keep.
+
+    Correlations may be packed strict lower triangles or square; covariances (which are without the squared standard
+    deviation of the fit) are turned into errors and correlations. Kept integers with missing values become float64
+    with NaN, or keep int64 with 0 where float64 would lose digits; text columns of which most cells are numbers are
+    numbers, and the odd cells NaN and `Status.CELL_REPAIRED`.
+
+    Raises FileNotFoundError, and ValueError where the input as a whole can't be used; rows that can't are flagged.
+    """
+    if release is not None and not isinstance(release, Release):
+        raise ValueError(f"release must be an xpjax Release, such as DR3, not {release!r}")
+    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be None, float32 or float64, not {dtype!r}")
+    keep = [keep] if isinstance(keep, str) else keep
+    xp = (release or DR3).xp
+    sources = source if isinstance(source, list | tuple) else [source]
+    if not sources:
+        raise ValueError("the list of sources is empty; expected at least one file or table")
+    tables = [_load(item, xp) for item in sources]
+    release = release or _infer_release(tables)
+    parts = [_assemble(table, release, dtype, keep) for table in tables]
+    joined = parts[0] if len(parts) == 1 else _concatenate(parts)
+    joined.status[_repeated(joined.source_id)] |= np.uint32(Status.DUPLICATE)
+    return joined
+
+
+# Columns to records
+
+
+def _assemble(table: _Table, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:
+    """A SourceTable of one input; all but the marks of duplicates."""
+    source_id, no_id = _source_ids(table)
+    table = _cast(table, dtype, release.xp)
+    status = np.where(no_id, np.uint32(Status.ID_MISSING), np.uint32(0))
+    blocks = [_photometer(table, xp, n_basis, release) for xp, n_basis in zip(release.xp, release.n_basis, strict=True)]
+
+    def joined(name: str, sizes: Sequence[int], kind: DTypeLike | None) -> np.ndarray | None:
+        """One array of all XPs; None where no XP has it, NaN for an XP that has none."""
+        arrays = [getattr(block, name) for block in blocks]
+        found = [array for array in arrays if array is not None]
+        if not found:
+            return None
+        kind = kind or np.result_type(*found)
+        out = np.full((table.n, sum(sizes)), np.nan if np.dtype(kind).kind == "f" else 0, kind)
+        start = 0
+        for array, size in zip(arrays, sizes, strict=True):
+            if array is not None:
+                out[:, start : start + size] = array
+            start += size
+        return out
+
+    for block in blocks:
+        status |= block.status
+    value = joined("value", release.n_basis, dtype)
+    error = joined("error", release.n_basis, dtype)
+    correlation = joined("correlation", release.n_pair, dtype)
+    n_relevant = None
+    if any(f"{xp}_n_relevant_bases" in table.columns for xp in release.xp):
+        n_relevant = np.stack([block.n_relevant for block in blocks], axis=1)
+        for block in blocks:
+            status[block.repaired_n_relevant] |= np.uint32(Status.CELL_REPAIRED)
+    columns, repaired = _kept(table, keep, release.xp)
+    status[repaired] |= np.uint32(Status.CELL_REPAIRED)
+    arrays: Sequence[Any] = (value, error, correlation, n_relevant)  # NumPy, where jaxtyping knows JAX only
+    return SourceTable(source_id, XPCoefficients(*arrays, release), status, columns, table.origin)
+
+
+def _cast(table: _Table, dtype: DTypeLike | None, xp: Sequence[str]) -> _Table:
+    """The table with arrays of the type asked for, before they are checked: what overflows float32 is a bad row."""
+    if dtype is None:
+        return table
+    names = [f"{band}_{field}" for band in xp for field in _ARRAYS[:3]]
+    with np.errstate(over="ignore"):
+        cast = {
+            name: dataclasses.replace(column, flat=column.flat.astype(dtype))
+            for name in names
+            if isinstance(column := table.columns.get(name), Vectors)
+        }
+    return dataclasses.replace(table, columns={**table.columns, **cast})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photometer:
+    """What one XP contributes: value, error (n, n_basis), correlation (n, n_pair), n_relevant and status (n,)."""
+
+    value: np.ndarray
+    error: np.ndarray | None
+    correlation: np.ndarray | None
+    n_relevant: np.ndarray
+    status: np.ndarray
+    repaired_n_relevant: np.ndarray
+
+
+def _photometer(table: _Table, xp: str, n_basis: int, release: Release) -> _Photometer:
+    """Coefficients, errors and correlations of one XP. Raises ValueError where no row of a column fits."""
+    bit = {name: np.uint32(Status[f"{xp.upper()}_{name}"]) for name in ("MISSING", "BAD", "NO_ERROR")}
+    vectors = _vectors(table, f"{xp}_coefficients", release, n_basis)
+    assert vectors is not None  # _load refuses tables without
+    value = vectors.rows(n_basis)
+    missing = (vectors.length == 0) | ((vectors.length == n_basis) & np.isnan(value).all(axis=1))
+    good = (vectors.length == n_basis) & np.isfinite(value).all(axis=1)
+    value = _blanked(value, ~good)
+    status = np.where(missing, bit["MISSING"], np.where(good, np.uint32(0), bit["BAD"]))
+
+    error, correlation, odd_deviation = _uncertainty(table, xp, n_basis, release)
+    usable = np.zeros(table.n, bool) if error is None or correlation is None else good.copy()
+    for array in (error, correlation):
+        if array is not None:
+            usable &= np.isfinite(array).all(axis=1)
+    error = None if error is None else _blanked(error, ~(good & np.isfinite(error).all(axis=1)))
+    correlation = None if correlation is None else _blanked(correlation, ~usable)
+    status |= np.where(good & ~usable, bit["NO_ERROR"], np.uint32(0))
+    status |= np.where(odd_deviation, np.uint32(Status.CELL_REPAIRED), np.uint32(0))
+
+    n_relevant, _ = _numbers(table, f"{xp}_n_relevant_bases")
+    plausible = (n_relevant >= 1) & (n_relevant <= n_basis) & (n_relevant == np.round(n_relevant))
+    n_relevant = np.where(good, np.where(plausible, n_relevant, n_basis), 0).astype(np.int32)
+    return _Photometer(value, error, correlation, n_relevant, status, good & ~plausible)
+
+
+def _uncertainty(
+    table: _Table, xp: str, n_basis: int, release: Release
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+    """Errors and correlations, NaN in rows without; None where no column holds them; and odd standard deviations."""
+    error = correlation = None
+    odd = np.zeros(table.n, bool)
+    pairs = n_basis * (n_basis - 1) // 2
+    triangle, square = pairs + n_basis, n_basis**2
+    vectors = _vectors(table, f"{xp}_coefficient_errors", release, n_basis)
+    if vectors is not None:
+        error = vectors.rows(n_basis)
+        error = _blanked(error, ~(np.isfinite(error) & (error >= 0)).all(axis=1))
+    vectors = _vectors(table, f"{xp}_coefficient_correlations", release, pairs, triangle, square)
+    if vectors is not None:
+        correlation = _triangle(vectors, n_basis, strict=True)
+        # Printed single precision may pass 1 by a rounding; more than that is no correlation.
+        correlation = _blanked(correlation, ~(np.abs(correlation) < 1.001).all(axis=1))
+    for name in (f"{xp}_coefficient_covariances", f"{xp}_covariance_matrix"):
+        vectors = _vectors(table, name, release, triangle, square)
+        if vectors is None or not vectors.length.any():
+            continue
+        if f"{xp}_standard_deviation" not in table.columns:
+            raise ValueError(
+                f"{table.origin}: {name} needs the column {xp}_standard_deviation, because archive covariances are "
+                f"without its square; add it (1 where the covariances are complete)"
+            )
+        deviation, odd = _numbers(table, f"{xp}_standard_deviation")
+        derived = _from_covariance(_triangle(vectors, n_basis, strict=False), n_basis, deviation)
+        error, correlation = (_filled(own, other) for own, other in zip((error, correlation), derived, strict=True))
+    return error, correlation, odd
+
+
+def _from_covariance(packed: np.ndarray, n_basis: int, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n, n_basis) and correlations (n, n_pair) from row-major lower triangles with the diagonal."""
+    row, column = np.tril_indices(n_basis)
+    diagonal = row == column
+    scale = np.sqrt(np.where(packed[:, diagonal] > 0, packed[:, diagonal], np.nan), dtype=np.float64)
+    row, column = row[~diagonal], column[~diagonal]
+    correlation = packed[:, ~diagonal] / (scale[:, row] * scale[:, column])
+    error = scale * np.where(deviation > 0, deviation, np.nan)[:, None]
+    return error.astype(packed.dtype), correlation.astype(packed.dtype)
+
+
+def _triangle(vectors: Vectors, n_basis: int, strict: bool) -> np.ndarray:
+    """(n, n_pair), or with the diagonal where not strict: lower triangles by rows, however the rows are stored."""
+    row, column = np.tril_indices(n_basis)
+    wanted = row != column if strict else np.ones(len(row), bool)
+    pairs = n_basis * (n_basis - 1) // 2
+    pick: dict[int, np.ndarray | slice] = {n_basis**2: (row * n_basis + column)[wanted], len(row): wanted}
+    if strict:
+        pick[pairs] = slice(None)
+    out = np.full((len(vectors), int(wanted.sum())), np.nan, vectors.flat.dtype)
+    for size, columns in pick.items():
+        rows = vectors.length == size
+        if rows.all():
+            return vectors.rows(size)[:, columns]
+        if rows.any():
+            out[rows] = vectors.rows(size)[rows][:, columns]
+    return out
+
+
+def _vectors(table: _Table, name: str, release: Release, *sizes: int) -> Vectors | None:
+    """The array column, None where there is none. Raises ValueError where rows have data and none fits."""
+    vectors = table.columns.get(name)
+    if vectors is None:
+        return None
+    assert isinstance(vectors, Vectors)
+    if not vectors.length.any() or np.isin(vectors.length, sizes).any():
+        return vectors
+    row = int(np.flatnonzero(vectors.length)[0])
+    expected = f"expected an array of {' or '.join(map(str, sizes))} numbers ({release.name})"
+    where = f"{table.origin}: row {row + 1}: {name}"
+    if (vectors.length <= 0).all():
+        raise ValueError(
+            f"{where} is {vectors.unreadable}, {expected}, such as (1.5, 2.5) or [1.5,2.5], and so in every row; "
+            f"mend the column, or empty its cells where there are no data"
+        )
+    found = f"has {vectors.length[row]} numbers" if vectors.length[row] > 0 else f"is {vectors.unreadable}"
+    raise ValueError(
+        f"{where} {found}, {expected}, and no other row fits; pass release= (command line: --release) for a release "
+        f"with other numbers of basis functions, or download the file again"
+    )
+
+
+def _blanked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The array with NaN in these rows; a copy only where there are any."""
+    return np.where(rows[:, None], array.dtype.type(np.nan), array) if rows.any() else array
+
+
+def _filled(array: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    """The array, with rows of the other one where it has NaN."""
+    return other if array is None else np.where(np.isnan(array).any(axis=1)[:, None], other, array)
+
+
+def _infer_release(tables: Sequence[_Table]) -> Release:
+    """DR3, or the release that all rows of all tables agree on. Raises ValueError where they don't."""
+    sizes, names = [], {table.release for table in tables if table.release}
+    for xp, standard in zip(DR3.xp, DR3.n_basis, strict=True):
+        found = [_infer_size(table, xp, standard) for table in tables]
+        distinct = {size: table.origin for table, size in zip(tables, found, strict=True) if size is not None}
+        if len(distinct) > 1:
+            listed = ", ".join(f"{size} in {origin}" for size, origin in distinct.items())
+            raise ValueError(f"{xp}_coefficients has different lengths: {listed}; read each release by itself")
+        sizes.append(next(iter(distinct), standard))
+    if tuple(sizes) == DR3.n_basis:
+        return DR3
+    return Release(names.pop() if len(names) == 1 else "+".join(map(str, sizes)), tuple(sizes))
+
+
+def _infer_size(table: _Table, xp: str, standard: int) -> int | None:
+    """Number of basis functions of one XP, None where no row tells. Raises ValueError where rows contradict."""
+    vectors = table.columns[f"{xp}_coefficients"]
+    assert isinstance(vectors, Vectors)
+    lengths, counts = np.unique(vectors.length[vectors.length > 0], return_counts=True)
+    if not len(lengths):
+        return None
+    if 2 * counts[lengths == standard].sum() >= counts.sum():
+        return standard  # the rows that differ are bad rows
+    size = int(lengths[0])
+    advice = "pass release= (command line: --release) to say which is right, or download the file again"
+    if len(lengths) > 1 or size < 2:
+        common = lengths[counts.argmax()]
+        row = int(np.flatnonzero((vectors.length > 0) & ((vectors.length != common) | (size < 2)))[0])
+        raise ValueError(
+            f"{table.origin}: row {row + 1}: {xp}_coefficients has {vectors.length[row]} numbers, expected {standard} "
+            f"({DR3.name}), or one other number in all rows, not {', '.join(map(str, lengths))}; {advice}"
+        )
+    stated, _ = _numbers(table, f"{xp}_n_parameters")
+    others = np.flatnonzero((vectors.length > 0) & np.isfinite(stated) & (stated != size))
+    witnesses = [(f"{xp}_n_parameters is {stated[i]:g}", int(i)) for i in others[:1]]
+    errors = table.columns.get(f"{xp}_coefficient_errors")
+    if isinstance(errors, Vectors) and not (errors.length == size).any() and (errors.length > 0).any():
+        row = int(np.flatnonzero(errors.length > 0)[0])
+        witnesses.append((f"{xp}_coefficient_errors has {errors.length[row]}", row))
+    if witnesses:
+        other, row = witnesses[0]
+        raise ValueError(
+            f"{table.origin}: row {row + 1}: {xp}_coefficients has {size} numbers, but {other}; expected {standard} "
+            f"({DR3.name}), or one other number throughout; {advice}"
+        )
+    return size
+
+
+def _source_ids(table: _Table) -> tuple[np.ndarray, np.ndarray]:
+    """source_id (n,) int64, 0 where it is missing or odd, and where that is. Raises ValueError."""
+    column = table.columns["source_id"]
+    if isinstance(column, np.ndarray) and column.dtype.kind in "iu":
+        big = column > np.iinfo(np.int64).max if column.dtype.kind == "u" else np.zeros(table.n, bool)
+        ids = np.where(np.ma.getmaskarray(column) | np.ma.getdata(big), 0, np.ma.getdata(column)).astype(np.int64)
+        ids[ids < 0] = 0
+        return ids, ids == 0
+    ids = np.zeros(table.n, np.int64)
+    odd = []
+    cells: Any = np.ma.filled(column, np.nan) if _is_float(column) else column
+    for i, cell in enumerate(cells):
+        if _cells.is_missing(cell):
+            continue
+        number = _integer(cell)
+        if number is None:
+            odd.append(i)
+        elif number > 0:
+            ids[i] = number
+    if odd and (_is_float(column) or not ids.any()):
+        raise ValueError(
+            f"{table.origin}: row {odd[0] + 1}: source_id is {_cells.abridged(cells[odd[0]])}, expected an integer of "
+            f"up to 19 digits, which floating-point numbers do not hold; give it as int64 or as text (pandas: 'Int64')"
+        )
+    return ids, ids == 0
+
+
+def _integer(cell: Any) -> int | None:
+    """The int64 that a cell stands for exactly, else None."""
+    if isinstance(cell, str):
+        text = cell.strip()
+        number = int(text) if text.isascii() and text.removeprefix("-").isdecimal() else None
+    elif isinstance(cell, float | np.floating):
+        number = int(cell) if abs(cell) <= _EXACT and float(cell).is_integer() else None
+    else:
+        number = int(cell) if isinstance(cell, int | np.integer) and not isinstance(cell, bool) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def _is_float(column: Column) -> bool:
+    return isinstance(column, np.ndarray) and column.dtype.kind == "f"
+
+
+def _repeated(source_id: np.ndarray) -> np.ndarray:
+    """Which ids, 0 apart, stand in an earlier row too."""
+    repeated = np.ones(len(source_id), bool)
+    repeated[np.unique(source_id, return_index=True)[1]] = False
+    return repeated & (source_id != 0)
+
+
+def _numbers(table: _Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column of numbers (n,) float64, NaN where missing or odd or where there is no column; and where it is odd."""
+    column = table.columns.get(name)
+    out, odd = np.full(table.n, np.nan), np.zeros(table.n, bool)
+    if isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "fiub":
+        return np.ma.filled(column.astype(np.float64), np.nan), odd
+    cells: Any = () if column is None or isinstance(column, Vectors) else column
+    for i, cell in enumerate(cells):
+        if not _cells.is_missing(cell):
+            try:
+                out[i] = _cells.parse_number(str(cell))
+            except ValueError:
+                odd[i] = True
+    return out, odd
+
+
+# Other columns
+
+
+def _kept(table: _Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The other columns, and which rows have a cell that is no number in a column of numbers. Raises ValueError."""
+    known = {"source_id", *(f"{band}_{field}" for band in xp for field in _ARRAY_FIELDS)}
+    free = {name: column for name, column in table.columns.items() if name not in known}
+    if keep is None:
+        relevant = {f"{band}_n_relevant_bases" for band in xp}
+        wanted = {name: name for name in free if name not in relevant}
+    else:
+        folded = {name.lower(): name for name in free}
+        wanted = {name: name if name in free else folded.get(name.lower(), "") for name in keep if name not in known}
+    columns, repaired = {}, np.zeros(table.n, bool)
+    for name, stored in wanted.items():
+        if not stored:
+            close = difflib.get_close_matches(name.lower(), folded, n=3) if free else []
+            hint = f"did you mean {', '.join(folded[match] for match in close)}?" if close else _listed(table.columns)
+            raise ValueError(f"{table.origin}: keep: no column {name!r}; {hint}")
+        plain = _plain(free[stored])
+        if plain is None and keep is None:
+            continue  # vectors are kept only by name
+        columns[name], odd = plain or (_plain_vectors(free[stored]), np.zeros(table.n, bool))
+        repaired |= odd
+    return columns, repaired
+
+
+def _plain(column: Column) -> tuple[np.ndarray, np.ndarray] | None:
+    """A column of scalars as a plain array, and where its cells are odd; None for a column of vectors."""
+    none_odd = np.zeros(len(column), bool)
+    if isinstance(column, _Text):
+        return _typed(column)
+    if isinstance(column, Vectors) or column.ndim > 1 or (column.dtype == object and not _is_text(column)):
+        return None
+    if not np.ma.isMaskedArray(column):
+        return column, none_odd
+    if column.dtype.kind in "iub":
+        return _unmasked_integers(column), none_odd
+    return np.ma.filled(column, np.nan), none_odd
+
+
+def _plain_vectors(column: Column) -> np.ndarray:
+    """A column of vectors as (n, k) where all have k numbers, else as (n,) of objects."""
+    if not isinstance(column, Vectors):
+        masked = isinstance(column, np.ma.MaskedArray) and column.dtype.kind in "iuf"
+        return np.ma.filled(column.astype(np.float64), np.nan) if masked else np.asarray(column)
+    sizes = np.unique(column.length)
+    if len(sizes) == 1:
+        return column.rows(int(sizes[0]))
+    return _objects(np.split(column.flat, np.cumsum(column.length)[:-1]))
+
+
+def _is_text(column: np.ndarray) -> bool:
+    return column.dtype.kind == "U" or (column.dtype == object and all(isinstance(cell, str) for cell in column))
+
+
+def _unmasked_integers(column: np.ndarray) -> np.ndarray:
+    """Integers where none is missing; else float64 with NaN, or with 0 where float64 would lose digits (ids)."""
+    mask = np.ma.getmaskarray(column)
+    data = np.where(mask, 0, np.ma.getdata(column))
+    if not mask.any():
+        return np.ma.getdata(column)
+    return data if (np.abs(data) > _EXACT).any() else np.where(mask, np.nan, data.astype(np.float64))
+
+
+def _typed(cells: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of text as integers, numbers, truth values or text, whatever most of them are; and which are odd."""
+    missing = np.array([_cells.is_missing(cell) for cell in cells], bool)
+    filled = [cell.strip() for cell in itertools.compress(cells, ~missing)]
+    numbers = [_number(cell) for cell in filled]
+    n_odd = sum(number is None for number in numbers)
+    odd = np.zeros(len(cells), bool)
+    if 2 * n_odd < len(filled) or not filled:
+        odd[~missing] = [number is None for number in numbers]
+        good = [number for number in numbers if number is not None]
+        integers = bool(good) and all(isinstance(number, int) for number in good)
+        array = np.ma.masked_all(len(cells), np.int64 if integers else np.float64)
+        array[~(missing | odd)] = good
+        return _unmasked_integers(array) if integers else np.ma.filled(array, np.nan), odd
+    if not missing.any() and {cell.lower() for cell in filled} <= {"true", "false"}:
+        return np.array([cell.lower() == "true" for cell in filled]), odd
+    return _strings([cell.strip() for cell in cells]), odd
+
+
+def _number(text: str) -> float | int | None:
+    integer = _integer(text)
+    if integer is not None:
+        return integer
+    try:
+        return _cells.parse_number(text)
+    except ValueError:
+        return None
+
+
+def _strings(cells: Sequence[str]) -> np.ndarray:
+    """Text (n,) as str_, or as objects where fixed width would waste memory."""
+    return np.array(cells, np.str_) if max(map(len, cells), default=0) <= 64 else _objects(cells)
+
+
+def _concatenate(parts: Sequence[SourceTable]) -> SourceTable:
+    """The rows of all parts; what one part lacks is NaN, no truncation, or an empty text."""
+    release = parts[0].release
+    status = np.concatenate([part.status for part in parts])
+
+    def optional(name: str) -> np.ndarray | None:
+        arrays = [getattr(part.coefficients, name) for part in parts]
+        found = [array for array in arrays if array is not None]
+        if not found:
+            return None
+        shape, dtype = found[0].shape[1], np.result_type(*found)
+        return np.concatenate(
+            [
+                np.full((len(part), shape), np.nan, dtype) if array is None else array
+                for part, array in zip(parts, arrays, strict=True)
+            ]
+        )
+
+    n_relevant = None
+    if any(part.coefficients.n_relevant is not None for part in parts):
+        n_relevant = np.concatenate([_all_relevant(part) for part in parts])
+    columns = {}
+    for name in dict.fromkeys(name for part in parts for name in part.columns):
+        columns[name] = _join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
+    arrays: Sequence[Any] = (optional("value"), optional("error"), optional("correlation"), n_relevant)
+    coefficients = XPCoefficients(*arrays, release)
+    origin = f"{parts[0].origin} and {len(parts) - 1} more"
+    return SourceTable(np.concatenate([part.source_id for part in parts]), coefficients, status, columns, origin)
+
+
+def _all_relevant(part: SourceTable) -> np.ndarray:
+    """n_relevant (n, n_xp) of a part: all basis functions where the input does not say."""
+    if part.coefficients.n_relevant is not None:
+        return np.asarray(part.coefficients.n_relevant)
+    values = np.asarray(part.coefficients.value)
+    present = [~np.isnan(values[:, block]).any(axis=1) for block in part.release.slices]
+    return np.stack([n * here for n, here in zip(part.release.n_basis, present, strict=True)], 1).astype(np.int32)
+
+
+def _join_columns(arrays: Sequence[np.ndarray | None], sizes: Sequence[int]) -> np.ndarray:
+    """One column of several inputs, some of which may lack it; numbers and text together become text."""
+    found = [array for array in arrays if array is not None and len(array)]
+    if not found:
+        return np.concatenate([array for array in arrays if array is not None])
+    if any(_is_text(array) for array in found):
+        texts = [[""] * n if array is None else [str(x) for x in array] for array, n in zip(arrays, sizes, strict=True)]
+        return _strings(list(itertools.chain.from_iterable(texts)))
+    if any(array.ndim > 1 or array.dtype == object for array in found):
+        cells = [[None] * n if array is None else list(array) for array, n in zip(arrays, sizes, strict=True)]
+        return _objects(list(itertools.chain.from_iterable(cells)))
+    masked = [np.ma.masked_all(n, found[0].dtype) if a is None else a for a, n in zip(arrays, sizes, strict=True)]
+    whole = np.ma.concatenate([array for array in masked if len(array)])
+    return _unmasked_integers(whole) if whole.dtype.kind in "iub" else np.ma.filled(whole, np.nan)
+
+
+# Loaders: any input to columns
+
+
+def _load(source: Any, xp: Sequence[str]) -> _Table:
+    """The columns of one input, under archive names. Raises FileNotFoundError and ValueError."""
+    if isinstance(source, str | Path):
+        return _load_file(Path(source), xp)
+    pandas, arrow, astropy = (sys.modules.get(name) for name in ("pandas", "pyarrow", "astropy.table"))
+    if isinstance(source, Mapping):
+        pairs: Iterable[tuple[str, Any]] = source.items()
+    elif pandas is not None and isinstance(source, pandas.DataFrame):
+        pairs = _from_pandas(source)
+    elif arrow is not None and isinstance(source, arrow.Table):
+        pairs = _from_arrow(source)
+    elif astropy is not None and isinstance(source, astropy.Table):
+        pairs = _from_astropy(source)
+    else:
+        raise ValueError(
+            f"can't read from {type(source).__name__}; expected a path, a pandas DataFrame, an astropy or pyarrow "
+            f"Table, a dict of columns, or a list of these"
+        )
+    return _table(pairs, xp, "memory")
+
+
+def _load_file(path: Path, xp: Sequence[str]) -> _Table:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a directory; pass the files in it, as a list")
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    suffix = "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    loader = SUFFIXES.get(suffix)
+    if loader is None:
+        raise ValueError(f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty; download it again")
+    if suffix.endswith(".gz"):
+        _check_gzip(path)
+    return loader(path, xp)
+
+
+def _check_gzip(path: Path) -> None:
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            raise ValueError(f"{path}: not a gzip file; download it again, or drop .gz from its name if it is plain")
+
+
+def _table(pairs: Iterable[tuple[str, Any]], xp: Sequence[str], origin: str, release: str | None = None) -> _Table:
+    """Columns under archive names, checked: present, unique and of one length. Raises ValueError."""
+    columns: dict[str, Column] = {}
+    for raw_name, raw in pairs:
+        name = _archive_name(str(raw_name), xp)
+        if name in columns:
+            raise ValueError(f"{origin}: the column {name} is there twice; rename one")
+        try:
+            columns[name] = _as_vectors(raw) if _is_array(name, xp) else _as_scalars(raw)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{origin}: column {name}: {error}") from error
+    _check_names(list(columns), xp, origin)
+    n = len(columns["source_id"])
+    for name, column in columns.items():
+        if len(column) != n:
+            raise ValueError(f"{origin}: column {name} has {len(column)} rows, expected {n} as source_id has")
+    return _Table(columns, n, origin, release)
+
+
+def _check_names(names: Sequence[str], xp: Sequence[str], origin: str) -> None:
+    """Raises ValueError unless the columns that every input needs are there."""
+    needed = ["source_id", *(f"{band}_coefficients" for band in xp)]
+    absent = [name for name in needed if name not in names]
+    if absent:
+        raise ValueError(
+            f"{origin}: wrong columns: no {', '.join(absent)}; {_listed(names)}; expected the archive's XP_CONTINUOUS "
+            f"columns (an XP without data needs its column too, with empty cells)"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"found {', '.join(name[:40] for name in names[:20]) or 'none'}{more}"
+
+
+def _archive_name(name: str, xp: Sequence[str]) -> str:
+    """Archive columns in lower case, as some tools write SOURCE_ID; other names as they are, less spaces around."""
+    name, lower = name.strip(), name.strip().lower()
+    return lower if lower in ("source_id", "solution_id") or lower.startswith(tuple(f"{x}_" for x in xp)) else name
+
+
+def _is_array(name: str, xp: Sequence[str]) -> bool:
+    return name in {f"{band}_{field}" for band in xp for field in _ARRAY_FIELDS}
+
+
+def _as_vectors(raw: Any) -> Vectors:
+    """An array column from whatever a loader or a caller gives."""
+    if isinstance(raw, Vectors):
+        return raw
+    array = raw if isinstance(raw, list | tuple) else np.ma.asanyarray(raw)
+    if isinstance(array, np.ndarray):
+        if array.ndim > 1 and array.dtype.kind in "fiu":
+            return _cells.from_array(array)
+        array = list(array)
+    return _cells.from_objects(array)
+
+
+def _as_scalars(raw: Any) -> Column:
+    """Any other column: numbers or text, masked where cells are missing; object where cells are no scalars."""
+    if isinstance(raw, Vectors | _Text):
+        return raw
+    array = _objects(raw) if isinstance(raw, list | tuple) else raw if np.ma.isMaskedArray(raw) else np.asarray(raw)
+    if array.ndim == 0:
+        raise ValueError("a single value; expected one value a row, as a list or an array")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind == "U":
+        array = np.ma.filled(array, "") if np.ma.isMaskedArray(array) else array
+        return _strings([str(cell) for cell in array]) if array.ndim == 1 else array
+    if array.dtype == object and array.ndim == 1:
+        return _from_cells(list(np.ma.getdata(array)), np.ma.getmaskarray(array))
+    if array.dtype.kind in "Mm":
+        return array.astype(np.str_)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _from_cells(cells: list[Any], mask: np.ndarray) -> np.ndarray:
+    """Python values as a masked array of integers or floats, as text, or as objects if they are no scalars."""
+    mask = mask | np.array([_cells.is_missing(cell) for cell in cells], bool)
+    filled = [c.decode(errors="replace") if isinstance(c, bytes) else c for c in itertools.compress(cells, ~mask)]
+    if any(isinstance(cell, list | tuple | dict | np.ndarray) for cell in filled):
+        return _objects(cells)
+    if filled and not mask.any() and all(isinstance(cell, bool | np.bool_) for cell in filled):
+        return np.array(filled, bool)
+    if all(isinstance(cell, bool | int | float | np.number | np.bool_) for cell in filled):
+        whole = bool(filled) and all(isinstance(c, int | np.integer) and _integer(c) is not None for c in filled)
+        out = np.ma.masked_all(len(cells), np.int64 if whole else np.float64)
+        out[~mask] = filled
+        return out
+    texts = iter(filled)
+    return _strings(["" if gone else str(next(texts)) for gone in mask])
+
+
+def _objects(cells: Sequence[Any]) -> np.ndarray:
+    """(n,) of objects; NumPy by itself would look into lists of lists."""
+    out = np.empty(len(cells), object)
+    for i, cell in enumerate(cells):
+        out[i] = cell
+    return out
+
+
+def _from_pandas(frame: Any) -> Iterator[tuple[str, Any]]:
+    if "source_id" not in [str(name).lower() for name in frame.columns] and any(frame.index.names):
+        frame = frame.reset_index()
+    for i, name in enumerate(frame.columns):
+        series = frame.iloc[:, i]
+        plain = isinstance(series.dtype, np.dtype) and series.dtype != object
+        yield str(name), series.to_numpy() if plain else series.to_numpy(object, na_value=None)
+
+
+def _from_astropy(table: Any) -> Iterator[tuple[str, Any]]:
+    table.convert_bytestring_to_unicode()
+    for name in table.colnames:
+        column = table[name]
+        yield name, getattr(column, "value", column)
+
+
+def _from_arrow(table: Any) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    import pyarrow.compute
+
+    kind = pyarrow.types
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if re.fullmatch(r"__index_level_\d+__", name):  # pandas wrote its row numbers
+            continue
+        if kind.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        is_list = kind.is_list(column.type) or kind.is_large_list(column.type) or kind.is_fixed_size_list(column.type)
+        if is_list and (kind.is_floating(column.type.value_type) or kind.is_integer(column.type.value_type)):
+            yield name, _cells.join([_arrow_vectors(chunk) for chunk in column.chunks])
+        elif kind.is_integer(column.type) or kind.is_floating(column.type):
+            mask = column.is_null().to_numpy()
+            numbers = column.fill_null(0).to_numpy()
+            yield name, np.ma.array(numbers, mask=mask) if mask.any() else numbers
+        else:
+            yield name, column.to_pylist()
+
+
+def _arrow_vectors(chunk: Any) -> Vectors:
+    """A chunk of lists of numbers; null lists are missing, null numbers NaN."""
+    import pyarrow
+    import pyarrow.compute
+
+    length = pyarrow.compute.fill_null(pyarrow.compute.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+    numbers = chunk.flatten()
+    if numbers.type != pyarrow.float32():
+        numbers = numbers.cast(pyarrow.float64())
+    return Vectors(numbers.to_numpy(zero_copy_only=False), length.astype(np.int64))
+
+
+class _InputError(ValueError):
+    """A ValueError whose message is complete."""
+
+
+@contextmanager
+def _as_value_error(path: Path, kind: str) -> Iterator[None]:
+    """Damaged files raise nearly anything from the libraries that read them: say which file, and what to do."""
+    try:
+        yield
+    except (_InputError, MemoryError):
+        raise
+    except EOFError as error:
+        raise ValueError(f"{path}: the file is truncated; download it again ({error})") from error
+    except Exception as error:
+        detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise ValueError(
+            f"{path}: can't be read as {kind}; download it again, or mend its suffix ({detail})"
+        ) from error
+
+
+def _load_fits(path: Path, xp: Sequence[str]) -> _Table:
+    from astropy.table import Table
+    from astropy.utils.exceptions import AstropyWarning
+
+    with _as_value_error(path, "FITS"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = Table.read(path, format="fits", mask_invalid=False, memmap=False)
+        pairs = list(_from_astropy(table))
+    for warning in caught:
+        if issubclass(warning.category, AstropyWarning) and "truncated" in str(warning.message):
+            raise ValueError(f"{path}: the file is truncated; download it again")
+    return _table(pairs, xp, str(path))
+
+
+def _load_votable(path: Path, xp: Sequence[str]) -> _Table:
+    from astropy.io.votable import parse
+
+    with _as_value_error(path, "VOTable"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # archive VOTables break small rules of the standard
+        table = parse(path, verify="ignore").get_first_table().to_table(use_names_over_ids=True)
+        pairs = list(_from_astropy(table))
+    return _table(pairs, xp, str(path))
+
+
+def _load_parquet(path: Path, xp: Sequence[str]) -> _Table:
+    with _as_value_error(path, "parquet"):
+        import pyarrow.parquet
+
+        pairs = list(_from_arrow(pyarrow.parquet.read_table(path)))
+    return _table(pairs, xp, str(path))
+
+
+def _load_hdf5(path: Path, xp: Sequence[str]) -> _Table:
+    """Root datasets with one row a source; other datasets and groups are left."""
+    import h5py
+
+    with _as_value_error(path, "HDF5"), h5py.File(path) as file:
+        release = file.attrs.get("release")
+        release = release.decode() if isinstance(release, bytes) else release
+        shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+        n = next((shape[0] for name, shape in shapes.items() if name.lower() == "source_id"), None)
+        pairs = []
+        for name, shape in shapes.items():
+            known = _archive_name(name, xp)
+            if shape[0] == n or known == "source_id" or _is_array(known, xp):
+                text = h5py.check_string_dtype(file[name].dtype)
+                pairs.append((name, file[name].asstr()[()] if text else file[name][()]))
+    return _table(pairs, xp, str(path), None if release is None else str(release))
+
+
+_AVRO_NAMES = {
+    "parameters": "coefficients",
+    "formalErrors": "coefficient_errors",
+    "covariance": "coefficient_covariances",
+    "basisFunctionSetDefId": "basis_function_id",
+    "NRelevantBases": "n_relevant_bases",
+    "numberOfParameters": "n_parameters",
+    "numberOfMeasurements": "n_measurements",
+    "numberOfRejectedMeasurements": "n_rejected_measurements",
+}
+"""Leaves of the archive's AVRO records whose column names are not the same words in snake case."""
+
+
+def _load_avro(path: Path, xp: Sequence[str]) -> _Table:
+    """Flat records with archive names, or the archive's nested ones."""
+    with _as_value_error(path, "AVRO"):
+        import fastavro
+
+        with path.open("rb") as stream:
+            reader = fastavro.reader(stream)
+            records = [dict(_avro_leaves(dict(record))) for record in reader]  # type: ignore[call-overload]
+            # The schema names what no record fills, such as BP in a file of sources without BP.
+            names = dict.fromkeys(itertools.chain(_avro_names(reader.writer_schema, {}), *records))
+    return _table(((name, [record.get(name) for record in records]) for name in names), xp, str(path))
+
+
+def _avro_leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of a record without its nesting."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _avro_leaves(value, _avro_prefix(key, prefix))
+        else:
+            yield _avro_name(key, prefix), value
+
+
+def _avro_names(schema: Any, known: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of the leaves of a record schema, in order; `known` collects the types that are used again by name."""
+    known[schema["name"]] = schema
+    for field in schema["fields"]:
+        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        records = [known.get(kind) if isinstance(kind, str) else kind for kind in kinds]
+        record = next((r for r in records if r is not None and r["type"] == "record"), None)
+        if record is None:
+            yield _avro_name(field["name"], prefix)
+        else:
+            yield from _avro_names(record, known, _avro_prefix(field["name"], prefix))
+
+
+def _avro_prefix(key: str, prefix: str) -> str:
+    return f"{key.removesuffix('Spec')}_" if key.endswith("Spec") else prefix
+
+
+def _avro_name(key: str, prefix: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
+    return prefix + _AVRO_NAMES.get(key, key if words == key else words.lower())
+
+
+def _load_text(path: Path, xp: Sequence[str]) -> _Table:
+    """CSV and ECSV, plain or gzipped: array cells are parsed in batches, so that memory never holds all the text."""
+    with _as_value_error(path, "text"):
+        with _open_text(path) as stream:
+            names, delimiter = _text_header(stream, path)
+            columns = _text_columns(_fast_batches(stream, names, delimiter), names, xp)
+        if columns is None:
+            with _open_text(path) as stream:
+                _text_header(stream, path)
+                columns = _text_columns(_careful_batches(stream, names, delimiter, path), names, xp)
+    return _table(zip(names, columns or (), strict=True), xp, str(path))
+
+
+def _open_text(path: Path) -> IO[bytes]:
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+    if not zipped:
+        return path.open("rb")
+    from isal import igzip
+
+    return igzip.open(path, "rb")
+
+
+def _text_header(stream: IO[bytes], path: Path) -> tuple[list[str], str]:
+    """Column names and delimiter; the stream then stands at the first row. Raises ValueError."""
+    delimiter = ","
+    for line in iter(stream.readline, b""):
+        text = line.decode("utf-8-sig").strip()
+        if text.startswith("# %ECSV"):
+            delimiter = " "  # the standard's default
+        elif match := re.match(r"#\s*delimiter:\s*['\"]?(\\t|.)", text):
+            delimiter = match[1].replace("\\t", "\t")
+        elif text and not text.startswith("#"):
+            return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True)), delimiter
+    raise _InputError(f"{path}: the file is empty; expected a line of column names; download it again")
+
+
+def _text_columns(
+    batches: Iterable[Sequence[list[str]] | None], names: Sequence[str], xp: Sequence[str]
+) -> list[Vectors | _Text] | None:
+    """Columns from batches of text; None where a batch could not be made."""
+    arrays = [_is_array(_archive_name(name, xp), xp) for name in names]
+    vectors: list[list[Vectors]] = [[] for _ in names]
+    texts = [_Text() for _ in names]
+    for batch in batches:
+        if batch is None:
+            return None
+        for i, cells in enumerate(batch):
+            if arrays[i]:
+                vectors[i].append(_cells.from_texts(cells))
+            else:
+                texts[i].extend(cells)
+    return [_cells.join(vectors[i]) if arrays[i] else texts[i] for i in range(len(names))]
+
+
+def _fast_batches(stream: IO[bytes], names: Sequence[str], delimiter: str) -> Iterator[Sequence[list[str]] | None]:
+    """Rows as Arrow reads them, many at a time; None where anything is odd, for the careful reader to say what."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.csv
+
+    numbered = [str(i) for i in range(len(names))]  # Arrow wants unique names
+    try:
+        reader = pyarrow.csv.open_csv(
+            pyarrow.PythonFile(stream, "r"),
+            pyarrow.csv.ReadOptions(column_names=numbered, use_threads=False, block_size=1 << 24),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(numbered, pyarrow.string()), strings_can_be_null=False
+            ),
+        )
+        for batch in reader:
+            # A quote that is not closed swallows the lines that follow it.
+            if any(
+                pyarrow.compute.any(pyarrow.compute.match_substring(column, "\n")).as_py() for column in batch.columns
+            ):
+                yield None
+            yield [column.to_pylist() for column in batch.columns]
+    except pyarrow.ArrowInvalid:
+        yield None
+
+
+def _careful_batches(
+    stream: IO[bytes], names: Sequence[str], delimiter: str, path: Path
+) -> Iterator[Sequence[list[str]]]:
+    """Rows as the csv module reads them, with spaces around quotes and comments. Raises ValueError naming the row."""
+    lines: Iterable[str] = (line for line in io.TextIOWrapper(stream, "utf-8", newline="") if not line.startswith("#"))
+    if not delimiter.isspace():
+        spaces = re.compile(rf'"[ \t]+(?={re.escape(delimiter)}|[\r\n]|$)')
+        lines = (spaces.sub('"', line) for line in lines)
+    row, rows = 0, []
+    try:
+        for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
+            if not "".join(cells).strip() and len(cells) < 2:
+                continue  # a blank line
+            row += 1
+            if len(cells) != len(names):
+                raise _InputError(
+                    f"{path}: row {row} has {len(cells)} cells, expected {len(names)} as the header has; a comma or a "
+                    f"quote is missing there, or the file is truncated: mend the row or download the file again"
+                )
+            rows.append(cells)
+            if len(rows) == 500:
+                yield list(map(list, zip(*rows, strict=True)))
+                rows = []
+    except csv.Error as error:
+        raise _InputError(
+            f"{path}: row {row + 1}: {error}; expected cells with closed quotes; the file may be truncated: mend the "
+            f"row or download the file again"
+        ) from error
+    if rows:
+        yield list(map(list, zip(*rows, strict=True)))
+
+
+SUFFIXES: Mapping[str, Callable[[Path, Sequence[str]], _Table]] = {
+    **dict.fromkeys((".csv", ".csv.gz", ".ecsv", ".ecsv.gz"), _load_text),
+    **dict.fromkeys((".fits", ".fits.gz", ".fit", ".fit.gz"), _load_fits),
+    **dict.fromkeys((".vot", ".vot.gz", ".votable", ".votable.gz", ".xml", ".xml.gz"), _load_votable),
+    ".avro": _load_avro,
+    ".parquet": _load_parquet,
+    **dict.fromkeys((".h5", ".hdf5"), _load_hdf5),
+}
+"""What can be read: the loader of each suffix."""

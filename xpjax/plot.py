@@ -1,0 +1,205 @@
+"""Figures of spectra and photometry, as `matplotlib.figure.Figure`: no backend, no global state.
+
+Save one with `figure.savefig("name.png")`; a notebook shows it as the value of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpjax.constants import MERGE_RANGE
+from xpjax.records import Catalogue
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
+"""Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""
+MAX_SPECTRA = 24
+DENSE = 20_000
+"""More points than this are drawn as a density."""
+FAMILIAR = (
+    ("g", "i", "r"),
+    ("gp", "ip", "rp"),
+    ("BP", "RP", "G"),
+    ("B", "V", "V"),
+    ("BT", "VT", "VT"),
+    ("b", "y", "y"),
+    ("f475w", "f814w", "f606w"),
+    ("r", "i", "r"),
+)
+"""Bands of a color and of the magnitude that goes with it, tried in this order."""
+
+
+def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any = None) -> Figure:
+    """Flux against wavelength with 1-sigma bands, a panel for each source; of a Catalogue or of Spectra.
+
+    sources: source_ids (None: the first six); system: a PhotometricSystem whose bands are marked at their mean
+    wavelengths. Raises ValueError for an unknown source, for a catalogue without spectra and for too many panels.
+    """
+    catalogue = _catalogue(spectra)
+    columns = catalogue.columns
+    if np.ndim(columns.get("flux")) != 2 or "wavelength" not in catalogue.shared:
+        raise ValueError("no spectra to plot: expected a column `flux` of arrays, and `wavelength`")
+    ids = np.asarray(columns["source_id"])
+    chosen = list(dict.fromkeys(ids.tolist()))[:6] if sources is None else [int(source) for source in sources]
+    unknown = [source for source in chosen if source not in ids]
+    if unknown:
+        raise ValueError(f"no source {', '.join(map(str, unknown))} among the {len(ids)} spectra")
+    if not 0 < len(chosen) <= MAX_SPECTRA:
+        raise ValueError(f"{len(chosen)} spectra to plot; choose 1 to {MAX_SPECTRA}")
+
+    internal = "xp" in columns
+    mean = None if internal or system is None else getattr(system, "mean_wavelength", None)
+    n_column = 1 if len(chosen) <= 3 else 2
+    n_row = -(-len(chosen) // n_column)
+    heights = [2.3] * n_row + [0.5] * (mean is not None)
+    figure = _figure(5.6 * n_column + 0.8, sum(heights) + 1)
+    grid = figure.subplots(len(heights), n_column, sharex=True, squeeze=False, height_ratios=heights)
+    panels = grid[:n_row].ravel()
+    for axes, source in zip(panels, chosen, strict=False):
+        for row in np.flatnonzero(ids == source):
+            xp = str(columns["xp"][row]).lower() if internal else "all"
+            _spectrum(axes, catalogue, row, COLORS.get(xp, COLORS["all"]), xp.upper() if internal else None)
+        dr3 = catalogue.meta.get("release") == "Gaia DR3"
+        axes.set_title(f"Gaia DR3 {source}" if dr3 else f"source {source}", fontsize=10, loc="right")
+        axes.margins(x=0.01)
+        if internal:
+            axes.legend(loc="upper right", frameon=False)
+        else:
+            axes.axvspan(*MERGE_RANGE, color="0.5", alpha=0.18, lw=0)
+    for axes in panels[len(chosen) :]:
+        axes.set_visible(False)
+        if mean is None:
+            panels[n_column * (n_row - 1) - 1].tick_params(labelbottom=True)
+    if mean is not None:
+        for axes in grid[-1]:
+            _bands(axes, np.asarray(mean), system.names)
+    x_unit = catalogue.units.get("wavelength", "" if internal else "nm")
+    figure.supxlabel(f"{'Pseudo-wavelength' if internal else 'Wavelength'}{_bracket(x_unit)}", fontsize=11)
+    y_unit = catalogue.units.get("flux", "electron s-1" if internal else "W m-2 nm-1")
+    figure.supylabel(f"Flux{_bracket(y_unit)}", fontsize=11)
+    return figure
+
+
+def plot_photometry(photometry: Any) -> Figure:
+    """Color-magnitude view of the first system of a Catalogue or of Photometry; flagged sources stand out.
+
+    Many sources are drawn as a density. A system of one band gives a histogram. Raises ValueError without magnitudes.
+    """
+    catalogue = _catalogue(photometry)
+    bands = magnitude_bands(catalogue)
+    if not bands:
+        raise ValueError("no photometry to plot: expected columns named like `Sdss_mag_g`")
+    label = next(iter(bands))
+    names = bands[label]
+    figure = _figure(6.4, 6.4)
+    axes = figure.subplots()
+    magnitude = {name: np.asarray(catalogue.columns[f"{label}_mag_{name}"], np.float64) for name in names}
+    if len(names) == 1:
+        finite = magnitude[names[0]][np.isfinite(magnitude[names[0]])]
+        axes.hist(finite, bins="auto", color=COLORS["bp"])
+        axes.set(xlabel=f"{names[0]} [mag]", ylabel="Number of sources", title=_title(label, len(finite)))
+        return figure
+
+    blue, red, middle = _color_bands(names)
+    color, mag = magnitude[blue] - magnitude[red], magnitude[middle]
+    good = np.isfinite(color) & np.isfinite(mag)
+    if not good.any():
+        raise ValueError(f"no source has both {blue} - {red} and {middle} of {label}")
+    status = np.asarray(catalogue.columns.get("xp_status", np.zeros(len(color))))
+    # The far tails of faint sources would squeeze everything else.
+    low, high = np.percentile(color[good], [0.1, 99.9])
+    span = max(high - low, 0.1)
+    if good.sum() > DENSE:
+        window = good & (color > low - span / 4) & (color < high + span / 4)
+        density = axes.hexbin(color[window], mag[window], gridsize=120, bins="log", mincnt=1, cmap="viridis", lw=0.1)
+        figure.colorbar(density, ax=axes, label="Number of sources", pad=0.02)
+    else:
+        size = float(np.clip(20_000 / good.sum(), 3, 30))
+        for flagged, paint in ((False, COLORS["bp"]), (True, COLORS["flag"])):
+            rows = good & ((status != 0) == flagged)
+            if rows.any():
+                name = f"{rows.sum():,} flagged in xp_status" if flagged else f"{rows.sum():,} without flags"
+                axes.scatter(color[rows], mag[rows], s=size, color=paint, alpha=0.6, lw=0, label=name, rasterized=True)
+        if (status[good] != 0).any():
+            axes.legend(loc="best", frameon=False, markerscale=2)
+    axes.set_xlim(low - span / 4, high + span / 4)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{blue} \u2212 {red} [mag]", ylabel=f"{middle} [mag]", title=_title(label, int(good.sum())))
+    return figure
+
+
+def magnitude_bands(catalogue: Catalogue) -> dict[str, list[str]]:
+    """Bands that have magnitudes, by system label: `Sdss_mag_g` gives {'Sdss': ['g']}."""
+    bands: dict[str, list[str]] = {}
+    for name in catalogue.columns:
+        label, found, band = name.partition("_mag_")
+        if found and not band.startswith("error_"):
+            bands.setdefault(label, []).append(band)
+    return bands
+
+
+def _catalogue(result: Any) -> Catalogue:
+    return result if isinstance(result, Catalogue) else result.catalogue(None)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def _bracket(unit: str) -> str:
+    """A unit as an axis shows it: `W m-2 nm-1` gives ` [W m$^{-2}$ nm$^{-1}$]`."""
+    from astropy.units import Unit
+
+    if not unit:
+        return ""
+    known = Unit(unit, parse_strict="silent")
+    text = known.to_string("latex_inline") if type(known).__name__ != "UnrecognizedUnit" else unit
+    return f" [{text}]"
+
+
+def _spectrum(axes: Axes, catalogue: Catalogue, row: int, color: str, name: str | None) -> None:
+    wavelength, flux = catalogue.shared["wavelength"], np.asarray(catalogue.columns["flux"][row], np.float64)
+    error = catalogue.columns.get("flux_error")
+    if error is not None:
+        sigma = np.asarray(error[row], np.float64)
+        axes.fill_between(wavelength, flux - sigma, flux + sigma, color=color, alpha=0.3, lw=0)
+    axes.plot(wavelength, flux, color=color, lw=1.2, label=name)
+    axes.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
+    if not np.isfinite(flux).any():
+        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="0.4")
+
+
+def _bands(axes: Axes, mean: np.ndarray, names: Sequence[str]) -> None:
+    """A strip that marks bands at their mean wavelengths [nm], colored blue to red."""
+    import matplotlib as mpl
+
+    paint = mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95))
+    axes.vlines(mean, 0, 0.3 if len(mean) <= 12 else 1, colors=paint, lw=2)
+    if len(mean) <= 12:
+        for wavelength, band in zip(mean, names, strict=True):
+            axes.text(wavelength, 0.36, band, rotation=90, fontsize=6, ha="center", va="bottom")
+    axes.set(ylim=(0, 1.25), yticks=[])
+    axes.spines[["left", "right", "top"]].set_visible(False)
+
+
+def _color_bands(names: Sequence[str]) -> tuple[str, str, str]:
+    """Blue and red band of a color, and the band of the magnitude: familiar ones, or the first, last and middle."""
+    survey = ("JPLUS", "SDSS")
+    bare = {name[0] if name[1:] in survey else name: name for name in names}
+    for bands in FAMILIAR:
+        if all(band in bare for band in bands):
+            return bare[bands[0]], bare[bands[1]], bare[bands[2]]
+    return names[0], names[-1], names[len(names) // 2]
+
+
+def _title(label: str, n: int) -> str:
+    return f"{label}: {n:,} sources"

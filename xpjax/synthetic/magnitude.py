@@ -1,0 +1,278 @@
+"""Synthetic fluxes and magnitudes from coefficients, without forming spectra.
+
+flux = c r; variance = r_BP' K_BP r_BP + r_RP' K_RP r_RP; then flux bias, color equations and error correction, in
+this order (Montegriffo et al. 2023, A&A 674 A33; see `xpjax.synthetic.system`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from xpjax import engine
+from xpjax.linalg import dot
+from xpjax.records import Catalogue, Status, XPCoefficients
+from xpjax.synthetic.system import PhotometricSystem, system as load_system
+from xpjax.xp.coefficients import (
+    BAD,
+    NO_ERROR,
+    as_sources,
+    mark_no_errors,
+    masked,
+    merge_status,
+    pair_products,
+    usable,
+)
+
+POGSON = 2.5 / np.log(10.0)
+"""Magnitudes per relative flux."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    truncate: bool = False
+    errors: bool = False
+    error_correction: bool = False
+    # Unusable XP masked to zero; without it one NaN makes all bands NaN, in one pass less over the coefficients.
+    guard: bool = True
+
+
+@functools.cache
+def photometry_kernel(options: _Options) -> engine.Kernel:
+    """The kernel (PhotometricSystem, XPCoefficients) -> flux, magnitude, their errors and status of one source.
+
+    Fluxes in the system's flux_unit; errors are absent unless asked for.
+    """
+
+    def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
+        status = jnp.uint32(0)
+        blocked = jnp.zeros(bands.n_band, bool)
+        if options.guard:
+            available = usable(source)
+            source = masked(source, options.truncate)
+            needs = jnp.stack([jnp.any(bands.projection[rows] != 0, axis=0) for rows in bands.release.slices])
+            blocked = jnp.any(needs & ~available[:, None], axis=0)
+            for k, bit in enumerate(BAD[: len(bands.release.xp)]):
+                status |= jnp.where(available[k], 0, int(bit)).astype(jnp.uint32)
+        raw = jnp.where(blocked, jnp.nan, dot(source.value, bands.projection))
+        bias = bands.flux_bias / bands.scale
+        flux = raw + bias
+        error = None
+        if options.errors:
+            variance, bits = _variance(bands, source)
+            status |= jnp.where(available[: len(bits)], bits, 0).sum().astype(jnp.uint32)
+            error = jnp.where(blocked, jnp.nan, jnp.sqrt(jnp.maximum(variance, 0)))
+            error *= jnp.where(bias != 0, jnp.abs(flux / raw), 1)
+        zero_point = bands.zero_point - 2.5 * jnp.log10(bands.scale)
+        magnitude = _magnitude(flux, zero_point)
+        for equation in bands.color_equations:
+            flux, error, magnitude, beyond = _apply(equation, flux, error, magnitude, zero_point)
+            status |= jnp.where(beyond, int(Status.COLOR_EXTRAPOLATED), 0).astype(jnp.uint32)
+        if options.error_correction and error is not None:
+            error, bits = _correct_error(bands, source, error, jnp.all(available))
+            status |= bits
+        status |= jnp.where(jnp.any(~jnp.isfinite(raw)), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
+        status |= jnp.where(jnp.any(raw + bias <= 0), int(Status.NONPOSITIVE_FLUX), 0).astype(jnp.uint32)
+        result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
+        if error is not None:
+            result["flux_error"] = error * bands.scale
+            result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
+        return result
+
+    return kernel
+
+
+def _variance(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, Array]:
+    """Variances (n_band,) of scaled fluxes, and a NO_ERROR bit (n_xp,) where an XP's part is not finite."""
+    assert bands.pair_weight is not None
+    assert source.error is not None
+    total = jnp.zeros(bands.n_band, bands.projection.dtype)
+    bits = []
+    for k, rows in enumerate(bands.release.slices):
+        block = bands.projection[rows]
+        part = dot(source.error[rows] ** 2, block**2) + dot(pair_products(source, k), bands.pair_weight[k])
+        bits.append(jnp.where(jnp.all(jnp.isfinite(part)), 0, int(NO_ERROR[k])))
+        # A band that does not draw on this XP must not inherit its NaN.
+        total += jnp.where(jnp.any(block != 0, axis=0), part, 0)
+    return total, jnp.stack(bits).astype(jnp.uint32)
+
+
+def _magnitude(flux: Array, zero_point: Array) -> Array:
+    """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive."""
+    return jnp.where(flux > 0, -2.5 * jnp.log10(jnp.where(flux > 0, flux, 1)) + zero_point, jnp.nan)
+
+
+def _apply(
+    equation: Any, flux: Array, error: Array | None, magnitude: Array, zero_point: Array
+) -> tuple[Array, Array | None, Array, Array]:
+    """One color equation: corrected flux, error, magnitude, and whether the color was beyond its range.
+
+    The error uses the polynomial's derivative at the color itself, also beyond the range, as the published tables do.
+    """
+    band, blue, red = equation.band, equation.blue, equation.red
+    color = magnitude[blue] - magnitude[red]
+    low, high = equation.color_range[0], equation.color_range[1]
+    edge = jnp.clip(color, low, high)
+    ascending = equation.coefficient
+    derivative = ascending[1:] * jnp.arange(1, len(ascending), dtype=ascending.dtype)
+    correction = jnp.polyval(ascending[::-1], edge) + jnp.polyval(derivative[::-1], edge) * (color - edge)
+    corrected = magnitude[band] + correction
+    value = 10 ** (-0.4 * (corrected - zero_point[band]))
+    if error is not None:
+        relative = POGSON * error / flux
+        slope = jnp.polyval(derivative[::-1], color)
+        variance = relative[band] ** 2 + slope**2 * (relative[blue] ** 2 + relative[red] ** 2)
+        error = error.at[band].set(jnp.sqrt(variance) * value / POGSON)
+    beyond = (color < low) | (color > high)
+    return flux.at[band].set(value), error, magnitude.at[band].set(corrected), beyond
+
+
+def _correct_error(
+    bands: PhotometricSystem, source: XPCoefficients, error: Array, complete: Array
+) -> tuple[Array, Array]:
+    """Errors times the tabulated factor of G; as they are, with a status bit, where there is no G."""
+    table = bands.error_correction
+    assert table is not None
+    g_flux = dot(source.value, table.g_projection)
+    known = complete & (g_flux > 0)
+    g = _magnitude(g_flux, table.g_zero_point)
+    factor = jax.vmap(lambda f: jnp.interp(g, table.g, f), in_axes=1)(table.factor)
+    bit = jnp.where(known, 0, int(Status.NO_ERROR_CORRECTION)).astype(jnp.uint32)
+    return error * jnp.where(known, factor, 1), bit
+
+
+@dataclasses.dataclass(frozen=True)
+class Photometry:
+    """Synthetic photometry of many sources, on the host.
+
+    source_id (n,); flux and flux_error (n, n_band) [system.flux_unit]; magnitude and magnitude_error (n, n_band) [mag];
+    status (n,). The errors are None where they were not asked for, or the input has no errors or correlations.
+    """
+
+    source_id: np.ndarray
+    system: PhotometricSystem
+    flux: np.ndarray
+    flux_error: np.ndarray | None
+    magnitude: np.ndarray
+    magnitude_error: np.ndarray | None
+    status: np.ndarray
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def __getitem__(self, band: str) -> np.ndarray:
+        """Magnitudes (n,) of one band, by `{label}_{name}` or, where that is unique, by its name."""
+        columns = self.system.columns
+        matches = [i for i, name in enumerate(self.system.names) if band in (name, columns[i])]
+        if len(matches) != 1:
+            raise KeyError(f"{band!r} is {'ambiguous' if matches else 'not'} among {list(columns)}")
+        return self.magnitude[:, matches[0]]
+
+    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
+        """The photometry as a table with GaiaXPy's column names, and `{label}_mag_error_{band}` and `xp_status`.
+
+        keep: further columns (n,), passed on.
+        """
+        s = self.system
+        columns: dict[str, np.ndarray] = {"source_id": self.source_id}
+        units: dict[str, str] = {}
+        kinds = {
+            "mag": self.magnitude,
+            "flux": self.flux,
+            "flux_error": self.flux_error,
+            "mag_error": self.magnitude_error,
+        }
+        for label in dict.fromkeys(s.labels):
+            for kind, array in kinds.items():
+                if array is None:
+                    continue
+                for k in (k for k, other in enumerate(s.labels) if other == label):
+                    name = f"{label}_{kind}_{s.names[k]}"
+                    columns[name] = array[:, k]
+                    units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
+        columns |= keep or {}
+        columns["xp_status"] = self.status
+        bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+        return Catalogue(columns, units=units, descriptions={"xp_status": bits}, meta=dict(self.meta))
+
+
+def photometry(
+    sources: Any,
+    system: PhotometricSystem | str | list[str] | tuple[str, ...],
+    *,
+    truncate: bool = False,
+    errors: bool = True,
+    error_correction: bool = False,
+    float64: bool = False,
+    devices: Any = None,
+    progress: engine.Progress | None = None,
+) -> Photometry:
+    """Synthetic fluxes and magnitudes, with errors, of many sources in one or more photometric systems.
+
+    sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
+    or names for `xpjax.system`. truncate keeps n_relevant bases only. errors are given where the input has
+    correlations. error_correction multiplies them by the published factors of G. devices: see `engine.devices`.
+
+    Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
+    `status`, and bands that lie wholly in the other XP are still given.
+    """
+    if not isinstance(system, PhotometricSystem):
+        system = load_system(system) if isinstance(system, str) else load_system(*system)
+    table = as_sources(sources, system.release)
+    c = table.coefficients
+    if truncate and c.n_relevant is None:
+        raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+    if error_correction and system.error_correction is None:
+        raise ValueError(f"there are no error-correction tables for {sorted(set(system.labels))}")
+    with_errors = errors and c.error is not None and c.correlation is not None
+    bands = system.with_pair_weights() if with_errors else dataclasses.replace(system, pair_weight=None)
+    if not (with_errors and error_correction):
+        bands = dataclasses.replace(bands, error_correction=None)
+    c = XPCoefficients(
+        c.value,
+        c.error if with_errors else None,
+        c.correlation if with_errors else None,
+        c.n_relevant if truncate else None,
+        table.release,
+    )
+    options = _Options(truncate, with_errors, with_errors and error_correction)
+    settings: dict[str, Any] = {"float64": float64, "devices": engine.devices(devices) if devices is not None else None}
+    if with_errors or truncate:
+        work = 8 * table.release.n_pair_total * with_errors * (1 + float64)
+        out = engine.run(photometry_kernel(options), bands, c, work_bytes=work, progress=progress, **settings)
+    else:
+        # Most sources have all coefficients: one pass without guards, then the few others again, guarded.
+        fast = dataclasses.replace(options, guard=False)
+        out = engine.run(photometry_kernel(fast), bands, c, progress=progress, **settings)
+        again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING))
+        if len(again):
+            part = XPCoefficients(c.value[again], release=c.release)
+            for key, array in engine.run(photometry_kernel(options), bands, part, **settings).items():
+                out[key][again] = array
+    status = merge_status(table, out["status"], errors)
+    if errors and not with_errors:
+        status = mark_no_errors(table, status)
+    meta = {
+        "release": table.release.name,
+        "systems": list(dict.fromkeys(system.labels)),
+        "truncate": truncate,
+        "error_correction": error_correction,
+    }
+    return Photometry(
+        table.source_id,
+        system,
+        out["flux"],
+        out.get("flux_error"),
+        out["magnitude"],
+        out.get("magnitude_error"),
+        status,
+        meta,
+    )

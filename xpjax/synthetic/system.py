@@ -1,0 +1,354 @@
+"""Photometric systems as projections of the coefficients, and the published ones.
+
+flux = c r, mag = -2.5 log10(flux) + zero_point. Then, in this order: standardised systems add a flux bias and scale the
+error by |(f + b)/f|; some bands have a color equation (a polynomial in a color, linear beyond its range); errors may
+be multiplied by a tabulated factor of G (Montegriffo et al. 2023, A&A 674 A33).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from xpjax.linalg import pair_weights
+from xpjax.records import Release
+from xpjax.xp.instrument import DATA, read_release
+
+G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
+
+
+class ColorEquation(eqx.Module):
+    """A correction of one band: polynomial coefficient (n,), ascending, in the color blue - red, on color_range (2,)."""
+
+    coefficient: Float[Array, " n_coefficient"]
+    color_range: Float[Array, "2"]
+    band: int = eqx.field(static=True)
+    blue: int = eqx.field(static=True)
+    red: int = eqx.field(static=True)
+
+
+class ErrorCorrection(eqx.Module):
+    """Factors (n_node, n_band) on flux errors, linear between nodes of G (n_node,), constant beyond.
+
+    g_projection (n_basis_total,) and g_zero_point give the G magnitude. corrected: which bands have a table.
+    """
+
+    g: Float[Array, " n_node"]
+    factor: Float[Array, "n_node n_band"]
+    g_projection: Float[Array, " n_basis_total"]
+    g_zero_point: Float[Array, ""]
+
+
+class PhotometricSystem(eqx.Module):
+    """Bands that coefficients are projected on; several systems may be stacked side by side.
+
+    projection (n_basis_total, n_band), each band scaled to order one; scale (n_band,) [flux_unit] turns scaled fluxes
+    into fluxes; zero_point (n_band,) [mag] and flux_bias (n_band,) apply to fluxes in flux_unit; mean_wavelength
+    (n_band,) [nm]. names and labels of the bands: columns are called {label}_mag_{name}.
+    """
+
+    projection: Float[Array, "n_basis_total n_band"]
+    scale: Float[Array, " n_band"]
+    zero_point: Float[Array, " n_band"]
+    flux_bias: Float[Array, " n_band"]
+    mean_wavelength: Float[Array, " n_band"]
+    color_equations: tuple[ColorEquation, ...]
+    error_correction: ErrorCorrection | None
+    pair_weight: tuple[Float[Array, "n_pair n_band"], ...] | None
+    names: tuple[str, ...] = eqx.field(static=True)
+    labels: tuple[str, ...] = eqx.field(static=True)
+    flux_unit: tuple[str, ...] = eqx.field(static=True)
+    standardised: tuple[bool, ...] = eqx.field(static=True)
+    release: Release = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        n = len(self.names)
+        if self.projection.shape[-2:] != (self.release.n_basis_total, n):
+            raise ValueError(
+                f"projection has shape {self.projection.shape}, expected {(self.release.n_basis_total, n)}: "
+                f"{self.release.n_basis} basis functions of {self.release.name}, {n} bands"
+            )
+
+    @property
+    def n_band(self) -> int:
+        """Number of bands."""
+        return len(self.names)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`{label}_{name}` of every band: short unique names."""
+        return tuple(f"{label}_{name}" for label, name in zip(self.labels, self.names, strict=True))
+
+    @property
+    def needs(self) -> np.ndarray:
+        """Which XP each band draws on (n_xp, n_band), on the host."""
+        value = np.asarray(self.projection)
+        return np.stack([np.any(value[rows] != 0, axis=0) for rows in self.release.slices])
+
+    def with_pair_weights(self) -> PhotometricSystem:
+        """The same with the weights of the packed correlations, which errors need."""
+        value = np.asarray(self.projection)
+        return dataclasses.replace(self, pair_weight=tuple(pair_weights(value[rows]) for rows in self.release.slices))
+
+
+def from_projection(
+    projection: np.ndarray,
+    zero_point: np.ndarray,
+    names: tuple[str, ...],
+    label: str,
+    release: Release,
+    *,
+    flux_unit: str = "W m-2 Hz-1",
+    flux_bias: np.ndarray | None = None,
+    mean_wavelength: np.ndarray | None = None,
+    color_equations: tuple[ColorEquation, ...] = (),
+    error_correction: ErrorCorrection | None = None,
+    standardised: bool = False,
+) -> PhotometricSystem:
+    """A system from projection vectors (n_basis_total, n_band) [flux_unit per coefficient] and zero points [mag].
+
+    Rows are scaled to order one: raw AB vectors reach 1e-31, and their squares would underflow float32.
+    """
+    projection = np.asarray(projection, float)
+    if not np.all(np.isfinite(projection)):
+        bad = [name for name, ok in zip(names, np.all(np.isfinite(projection), axis=0), strict=True) if not ok]
+        raise ValueError(f"the projection vectors of {label} {bad} are not finite")
+    peak = np.abs(projection).max(axis=0)
+    # Some published vectors have 1e-109 where they mean zero: such a band does not draw on that XP.
+    projection = np.where(np.abs(projection) > 1e-30 * peak, projection, 0.0)
+    # A power of two: scaling then changes no digit.
+    scale = np.where(peak > 0, 2.0 ** np.round(np.log2(np.where(peak > 0, peak, 1.0))), 1.0)
+    n = projection.shape[1]
+    return PhotometricSystem(
+        projection / scale,
+        scale,
+        np.asarray(zero_point, float),
+        np.zeros(n) if flux_bias is None else np.asarray(flux_bias, float),
+        np.full(n, np.nan) if mean_wavelength is None else np.asarray(mean_wavelength, float),
+        color_equations,
+        error_correction,
+        None,
+        tuple(names),
+        (label,) * n,
+        (flux_unit,) * n,
+        (standardised,) * n,
+        release,
+    )
+
+
+def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
+    """Several systems of one release side by side, as one. Raises ValueError for mixed releases or repeated bands."""
+    first = systems[0]
+    if len(systems) == 1:
+        return first
+    if any(s.release.n_basis != first.release.n_basis for s in systems):
+        raise ValueError(f"systems of different releases cannot be stacked: {[s.release.name for s in systems]}")
+    equations: list[ColorEquation] = []
+    start = 0
+    for s in systems:
+        for e in s.color_equations:
+            equations.append(ColorEquation(e.coefficient, e.color_range, e.band + start, e.blue + start, e.red + start))
+        start += s.n_band
+
+    def join(name: str) -> Any:
+        return np.concatenate([np.asarray(getattr(s, name)) for s in systems], axis=-1)
+
+    def chain(name: str) -> tuple[Any, ...]:
+        return tuple(x for s in systems for x in getattr(s, name))
+
+    stacked = PhotometricSystem(
+        join("projection"),
+        join("scale"),
+        join("zero_point"),
+        join("flux_bias"),
+        join("mean_wavelength"),
+        tuple(equations),
+        _stack_corrections(systems),
+        None,
+        chain("names"),
+        chain("labels"),
+        chain("flux_unit"),
+        chain("standardised"),
+        first.release,
+    )
+    repeated = sorted({c for c in stacked.columns if stacked.columns.count(c) > 1})
+    if repeated:
+        raise ValueError(f"bands asked for twice: {repeated[:5]}; name each system once")
+    return stacked
+
+
+def _stack_corrections(systems: list[PhotometricSystem]) -> ErrorCorrection | None:
+    """Error corrections side by side on the union of their nodes; factor one where a system has none."""
+    have = [s.error_correction for s in systems if s.error_correction is not None]
+    if not have:
+        return None
+    nodes = np.unique(np.concatenate([e.g for e in have]))
+    factors = []
+    for s in systems:
+        e = s.error_correction
+        if e is None:
+            factors.append(np.ones((len(nodes), s.n_band)))
+        else:
+            factors.append(np.stack([np.interp(nodes, e.g, f) for f in np.asarray(e.factor).T], axis=1))
+    return ErrorCorrection(nodes, np.concatenate(factors, axis=1), have[0].g_projection, have[0].g_zero_point)
+
+
+def available_systems(path: str | Path | None = None) -> tuple[str, ...]:
+    """Names of the published systems (GaiaXPy's), or of those in another system file."""
+    return tuple(name for name, _ in _index(_file(path)).values())
+
+
+def system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
+    """The published photometric system of this name, or several stacked in order.
+
+    names: as in GaiaXPy (`JPLUS`, `Gaia_DR3_Vega`), any case; `JPLUS:gJPLUS,rJPLUS` takes some bands; the path of an
+    HDF5 file of systems takes all in it. path: a system file to look names up in. Raises ValueError for a name that is
+    not known, listing close ones, and for a band whose source table is broken.
+    """
+    if not names:
+        raise ValueError(f"name at least one photometric system of {list(available_systems(path))}")
+    chosen: list[PhotometricSystem] = []
+    for name in names:
+        if name.lower().endswith((".h5", ".hdf5")):
+            chosen += [_load(_file(name), label) for _, label in _index(_file(name)).values()]
+        else:
+            chosen.append(_select(name, _file(path)))
+    return stack(chosen)
+
+
+def _file(path: str | Path | None) -> str:
+    path = Path(path) if path is not None else DATA / "systems_dr3.h5"
+    if not path.exists():
+        raise FileNotFoundError(f"no system file {path}")
+    return str(path)
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+@functools.lru_cache(maxsize=8)
+def _index(path: str) -> dict[str, tuple[str, str]]:
+    """Name without case and underscores -> (name, label) of the systems in a file, in its order."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        pairs = [(str(group.attrs["name"]), label) for label, group in file.items()]
+    return {_key(name): (name, label) for name, label in pairs}
+
+
+def _select(name: str, path: str) -> PhotometricSystem:
+    """One system by its name, or some of its bands after a colon."""
+    stem, _, wanted = name.partition(":")
+    index = _index(path)
+    if _key(stem) not in index:
+        close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
+        hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
+        raise ValueError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
+    full = _load(path, index[_key(stem)][1])
+    return select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
+
+
+@functools.lru_cache(maxsize=8)
+def _refused_all(path: str) -> dict[str, dict[str, str]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {label: json.loads(group.attrs.get("refused", "{}")) for label, group in file.items()}
+
+
+def _refused(path: str, label: str) -> dict[str, str]:
+    """Bands of a system that are not shipped, and why."""
+    return _refused_all(path).get(label, {})
+
+
+def refused_bands(path: str | Path | None = None) -> dict[str, str]:
+    """`{label}_{band}` of every band that is refused because its source table is broken, and why."""
+    return {f"{s}_{b}": why for s, bands in _refused_all(_file(path)).items() for b, why in bands.items()}
+
+
+def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, str] | None = None) -> PhotometricSystem:
+    """Some bands of a system, in the order of names.
+
+    Raises ValueError for a band that the system lacks, or if a color equation needs one that was left out.
+    """
+    for name in names:
+        if name in (refused or {}):
+            raise ValueError(f"band {name} of {full.labels[0]} is refused: {(refused or {})[name]}")
+        if name not in full.names:
+            raise ValueError(f"{full.labels[0]} has no band {name!r}; it has {list(full.names)}")
+    rows = np.array([full.names.index(name) for name in names])
+    place = {int(old): new for new, old in enumerate(rows)}
+    equations = []
+    for e in full.color_equations:
+        if e.band in place:
+            absent = [full.names[b] for b in (e.blue, e.red) if b not in place]
+            if absent:
+                raise ValueError(f"{full.names[e.band]} has a color equation that needs {absent}: ask for these too")
+            equations.append(
+                ColorEquation(e.coefficient, e.color_range, place[e.band], place[e.blue], place[e.red])
+            )
+    correction = full.error_correction
+    if correction is not None:
+        correction = dataclasses.replace(correction, factor=np.asarray(correction.factor)[:, rows])
+    arrays = {
+        key: np.asarray(getattr(full, key))[..., rows]
+        for key in ("projection", "scale", "zero_point", "flux_bias", "mean_wavelength")
+    }
+    statics = {
+        key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardised")
+    }
+    return dataclasses.replace(
+        full, **arrays, **statics, color_equations=tuple(equations), error_correction=correction, pair_weight=None
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: str, label: str) -> PhotometricSystem:
+    """One system of a system file."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        release = read_release(file)
+        group = file[label]
+        names = tuple(name.decode() for name in group["band"][()])
+        equations = []
+        if "color_equation" in group:
+            node = group["color_equation"]
+            indices = (names.index(str(node.attrs[key])) for key in ("band", "blue", "red"))
+            equations.append(ColorEquation(node["coefficient"][()], np.array(node.attrs["color_range"], float), *indices))
+        correction = None
+        if "error_correction" in group:
+            correction = _read_correction(group["error_correction"], file[G_SYSTEM])
+        return from_projection(
+            group["projection"][()],
+            group["zero_point"][()],
+            names,
+            label,
+            release,
+            flux_unit=str(group.attrs["flux_unit"]),
+            flux_bias=group["flux_bias"][()],
+            mean_wavelength=group["mean_wavelength"][()],
+            color_equations=tuple(equations),
+            error_correction=correction,
+            standardised=bool(group.attrs["standardised"]),
+        )
+
+
+def _read_correction(node: Any, gaia: Any) -> ErrorCorrection:
+    """The factor of each bin holds in its first half, then runs linearly to the next bin's; ends are clamped."""
+    g_min, g_max, factor = node["g_min"][()], node["g_max"][()], node["factor"][()]
+    g = np.append(np.stack([g_min, 0.5 * (g_min + g_max)], axis=1).ravel(), g_max[-1])
+    nodes = np.concatenate([np.repeat(factor, 2, axis=0), factor[-1:]])
+    column = list(gaia["band"].asstr()[()]).index(G_BAND)
+    vector, zero_point = gaia["projection"][:, column], float(gaia["zero_point"][column])
+    scale = 2.0 ** np.round(np.log2(np.abs(vector).max()))
+    return ErrorCorrection(g, nodes, vector / scale, np.asarray(zero_point - 2.5 * np.log10(scale)))

@@ -1,0 +1,183 @@
+"""Coefficients: what may be used of them, truncation, covariance and its inverse.
+
+K = diag(e) R diag(e) for each XP, with the archive's errors e, which already hold the standard deviation of the fit;
+BP and RP are independent. Truncation keeps the first n_relevant bases: the rest is masked to zero in value and K.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from xpjax import engine
+from xpjax.linalg import dot, inverse_sqrt, pair_index, unpack
+from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
+
+MISSING = (Status.BP_MISSING, Status.RP_MISSING)
+BAD = (Status.BP_BAD, Status.RP_BAD)
+NO_ERROR = (Status.BP_NO_ERROR, Status.RP_NO_ERROR)
+
+
+def usable(source: XPCoefficients) -> Bool[Array, " n_xp"]:
+    """Which XP of one source have finite coefficients throughout."""
+    return jnp.stack([jnp.all(jnp.isfinite(source.value[rows])) for rows in source.release.slices])
+
+
+def relevant(source: XPCoefficients) -> Bool[Array, " n_basis_total"]:
+    """Which coefficients of one source lie within n_relevant; all of an XP where n_relevant is not positive."""
+    parts = []
+    for k, n in enumerate(source.release.n_basis):
+        limit = source.n_relevant[k]  # type: ignore[index]
+        parts.append((jnp.arange(n) < limit) | (limit <= 0))
+    return jnp.concatenate(parts)
+
+
+def masked(source: XPCoefficients, truncate: bool) -> XPCoefficients:
+    """One source with unusable XP, and on request the bases beyond n_relevant, set to zero in value and error."""
+    available = usable(source)
+    keep = jnp.concatenate([jnp.full(n, available[k]) for k, n in enumerate(source.release.n_basis)])
+    if truncate:
+        keep &= relevant(source)
+    value = jnp.where(keep, source.value, 0)
+    error = None if source.error is None else jnp.where(keep, source.error, 0)
+    return dataclasses.replace(source, value=value, error=error)
+
+
+def pair_products(source: XPCoefficients, xp: int) -> Float[Array, " n_pair"]:
+    """e_i e_j rho_ij of one XP of one source, packed (n_pair): the off-diagonal half of K."""
+    assert source.error is not None
+    assert source.correlation is not None
+    rows, columns = pair_index(source.release.n_basis[xp])
+    error = source.error[source.release.slices[xp]]
+    return error[rows] * error[columns] * source.correlation[source.release.pair_slices[xp]]
+
+
+def covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
+    """K (n_basis, n_basis) of one XP of one source, in squared units of the coefficients."""
+    assert source.error is not None
+    assert source.correlation is not None
+    n = source.release.n_basis[xp]
+    error = source.error[source.release.slices[xp]]
+    return unpack(source.correlation[source.release.pair_slices[xp]], n) * error[:, None] * error[None, :]
+
+
+def inverse_sqrt_covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
+    """L^-1 diag(1/e) (n_basis, n_basis) of one XP, L L' = R: whitens residuals, chi2 = |L^-1 diag(1/e) dc|^2.
+
+    NaN where R is not positive definite. GaiaXPy divides the errors by the standard deviation of the fit first; the
+    archive's errors include it, and so does this.
+    """
+    assert source.error is not None
+    assert source.correlation is not None
+    n = source.release.n_basis[xp]
+    root = inverse_sqrt(unpack(source.correlation[source.release.pair_slices[xp]], n))
+    return root / source.error[source.release.slices[xp]][None, :]
+
+
+def inverse_covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
+    """K^-1 (n_basis, n_basis) of one XP of one source, in inverse squared units of the coefficients."""
+    root = inverse_sqrt_covariance(source, xp)
+    return dot(root.T, root)
+
+
+_MATRICES = {
+    "covariance": covariance,
+    "inverse": inverse_covariance,
+    "inverse_sqrt": inverse_sqrt_covariance,
+}
+
+
+@functools.cache
+def _matrix_kernel(kind: str, xp: int) -> engine.Kernel:
+    return lambda _, source: _MATRICES[kind](source, xp)
+
+
+def covariance_matrix(
+    sources: Any, xp: str, kind: str = "covariance", *, float64: bool = True, devices: Any = None
+) -> np.ndarray:
+    """Covariance matrices of the coefficients of one XP, their inverses or inverse square roots, for many sources.
+
+    sources as for `photometry`; xp "bp" or "rp"; kind "covariance", "inverse" or "inverse_sqrt" (L^-1 with
+    L L' = K, so that chi2 = |L^-1 dc|^2). Returns (n, n_basis, n_basis), NaN where a source has no errors,
+    correlations or positive definite K. Raises ValueError for an unknown kind or XP, or if no source has errors.
+    """
+    table = as_sources(sources)
+    if kind not in _MATRICES:
+        raise ValueError(f"no kind {kind!r}; choose from {sorted(_MATRICES)}")
+    if xp.lower() not in table.release.xp:
+        raise ValueError(f"no XP {xp!r}; {table.release.name} has {table.release.xp}")
+    if table.coefficients.error is None or table.coefficients.correlation is None:
+        raise ValueError(f"{table.origin} has no errors or no correlations, so the covariance is not known")
+    kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
+    n = table.release.n_basis[table.release.xp.index(xp.lower())]
+    return engine.run(
+        kernel, (), table.coefficients, float64=float64, devices=engine.devices(devices), work_bytes=16 * n * n
+    )
+
+
+def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
+    """Anything that holds sources as a `SourceTable`: one already, XPCoefficients, an array, a file or a table.
+
+    An array is (n_basis_total,) or (n, n_basis_total) coefficients. Files and tables go through `xpjax.read`.
+    Raises ValueError where sizes do not fit the release.
+    """
+    if isinstance(sources, SourceTable):
+        table = sources
+    elif isinstance(sources, XPCoefficients):
+        c = jax.tree.map(np.asarray, sources)
+        if c.value.ndim == 1:
+            c = jax.tree.map(lambda x: x[None], c)
+        n = len(c.value)
+        table = SourceTable(np.arange(1, n + 1), c, np.zeros(n, np.uint32))
+    elif isinstance(sources, (np.ndarray, jax.Array)) and sources.dtype.names is None:
+        array = np.asarray(sources)
+        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
+        return as_sources(XPCoefficients(array, release=release or DR3), release)
+    else:
+        from xpjax.io.archive import read
+
+        table = read(sources, release=release)
+    if release is not None and table.release.n_basis != release.n_basis:
+        raise ValueError(
+            f"{table.origin} has {table.release.n_basis} coefficients for {table.release.xp}, but the model is for "
+            f"{release.name} with {release.n_basis}; use an instrument and systems of the release of the data"
+        )
+    return table
+
+
+def merge_status(table: SourceTable, computed: np.ndarray, errors: bool) -> np.ndarray:
+    """Status (n,) uint32 of results: what the reader knew, joined with what the kernels found.
+
+    A kernel only sees that an XP is unusable (BAD); if its coefficients are all NaN and the reader did not complain,
+    it is missing. Bits on errors are dropped where no errors were asked for.
+    """
+    status = table.status.astype(np.uint32)
+    computed = computed.astype(np.uint32)
+    for rows, missing, bad, no_error in zip(table.release.slices, MISSING, BAD, NO_ERROR, strict=False):
+        found = np.flatnonzero((computed & bad) != 0)
+        computed[found] &= ~np.uint32(bad)
+        new = found[(status[found] & (missing | bad)) == 0]
+        absent = np.all(np.isnan(table.coefficients.value[new, rows]), axis=-1)
+        status[new] |= np.where(absent, np.uint32(missing), np.uint32(bad))
+        unknown = (status & (missing | bad)) != 0
+        status[unknown] &= ~np.uint32(no_error)
+        computed[unknown] &= ~np.uint32(no_error)
+    status |= computed
+    if not errors:
+        status &= ~np.uint32(NO_ERROR[0] | NO_ERROR[1])
+    return status
+
+
+def mark_no_errors(table: SourceTable, status: np.ndarray) -> np.ndarray:
+    """The status with NO_ERROR bits for every XP that is there: the input has no errors or correlations at all."""
+    status = status.copy()
+    for missing, bad, no_error in zip(MISSING, BAD, NO_ERROR, strict=True):
+        status[(status & (missing | bad)) == 0] |= np.uint32(no_error)
+    return status

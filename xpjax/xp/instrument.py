@@ -1,0 +1,222 @@
+"""Instrument models: from coefficients to absolute or internal spectra, as constant matrices.
+
+design(lambda) = T B psi(u(lambda) s + o) 1e9 h c / (A R(lambda) lambda), 0 where R <= 0, with the dispersion u and the
+response R from interpolating cubic splines (Montegriffo et al. 2023, A&A 674 A3). The weights with which BP hands
+over to RP are folded in once: flux, error and covariance all use the same matrix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from xpjax.constants import FLUX_UNIT, MERGE_RANGE, PLANCK, PSEUDO_RANGE, PUPIL_AREA, SPEED_OF_LIGHT, XP_RANGE
+from xpjax.linalg import pair_weights
+from xpjax.records import Release
+from xpjax.xp.basis import HermiteBasis, SplineBasis
+
+DEFAULT_MODEL = "v375wi/v142r"
+DATA = Path(__file__).parents[1] / "data"
+
+
+class DesignMatrix(eqx.Module):
+    """The constant matrix of a sampled spectrum: `coefficients @ value` is the flux in units of `scale`.
+
+    value (n_basis_total, n_sample); share (n_xp, n_sample), the weight with which each XP enters (1 where it stands
+    alone); pair_weight for each XP (n_pair, n_support) or None; wavelength (n_sample) [nm], or pseudo-wavelength.
+    support: for each XP the samples [start, stop) where its rows are not all zero.
+    """
+
+    value: Float[Array, "n_basis_total n_sample"]
+    share: Float[Array, "n_xp n_sample"]
+    pair_weight: tuple[Float[Array, "n_pair n_support"], ...] | None
+    support: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    release: Release = eqx.field(static=True)
+
+    def with_pair_weights(self) -> DesignMatrix:
+        """The same with the weights of the packed correlations, which errors need."""
+        weights = tuple(
+            pair_weights(np.asarray(self.value)[rows, start:stop])
+            for rows, (start, stop) in zip(self.release.slices, self.support, strict=True)
+        )
+        return dataclasses.replace(self, pair_weight=weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class AbsoluteModel:
+    """One photometer's external calibration: dispersion, response and the inverse basis."""
+
+    dispersion: np.ndarray
+    response: np.ndarray
+    inverse_basis: np.ndarray
+    transformation: np.ndarray
+    pseudo_range: tuple[float, float]
+    normalized_range: tuple[float, float]
+
+    def pseudo_wavelength(self, wavelength: np.ndarray) -> np.ndarray:
+        """Pseudo-wavelength of wavelengths [nm]."""
+        return _spline(*self.dispersion)(wavelength)
+
+    def design(self, wavelength: np.ndarray) -> np.ndarray:
+        """Design matrix (n_basis, n_sample) [W m-2 nm-1] at wavelengths [nm]."""
+        basis = HermiteBasis(self.inverse_basis, self.pseudo_range, self.normalized_range)
+        response = _spline(*self.response)(wavelength)
+        good = response > 0
+        factor = 1e9 * PLANCK * SPEED_OF_LIGHT / (PUPIL_AREA * np.where(good, response, 1.0) * wavelength)
+        return self.transformation @ basis(self.pseudo_wavelength(wavelength)) * np.where(good, factor, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instrument:
+    """A release's instrument: its absolute models, default sampling and internal bases, all on the host.
+
+    absolute: by XP; internal: by kind of basis, then by XP; default_design (n_basis_total, n_sample), merged, and its
+    wavelength [nm] and merge weights (n_xp, n_sample).
+    """
+
+    model: str
+    release: Release
+    absolute: Mapping[str, AbsoluteModel]
+    internal: Mapping[str, Mapping[str, HermiteBasis | SplineBasis]]
+    wavelength: np.ndarray
+    default_design: np.ndarray
+    default_weight: np.ndarray
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
+        """The design matrix of absolute spectra on a grid [nm], ascending within 330..1050 nm, or on the default one.
+
+        Raises ValueError for a grid that is empty, unsorted, not finite or out of range. Flux unit 1e-18 W m-2 nm-1.
+        """
+        if wavelength is None:
+            wavelength, value, weight = self.wavelength, self.default_design, self.default_weight
+        else:
+            wavelength = check_grid(wavelength, XP_RANGE, "wavelength", "nm")
+            weight = merge_weights(wavelength)
+            value = np.zeros((self.release.n_basis_total, len(wavelength)))
+            for rows, xp, share in zip(self.release.slices, self.release.xp, weight, strict=True):
+                used = share > 0
+                value[rows, used] = self.absolute[xp].design(wavelength[used]) * share[used]
+        return _design_matrix(value / FLUX_UNIT, weight, self.release)
+
+    def internal_design(self, pseudo: np.ndarray, basis: str = "hermite") -> DesignMatrix:
+        """The design matrix of internal spectra [e-/s], all XP side by side: n_xp x n_sample columns.
+
+        pseudo: ascending pseudo-wavelengths within -10..70; basis "hermite" or "bspline_c04". Raises ValueError.
+        """
+        pseudo = check_grid(pseudo, PSEUDO_RANGE, "pseudo-wavelength", "")
+        if basis not in self.internal:
+            raise ValueError(f"no internal basis {basis!r}; this instrument has {sorted(self.internal)}")
+        bases = [self.internal[basis][xp] for xp in self.release.xp]
+        release = self.release
+        if tuple(b.n_basis for b in bases) != release.n_basis:
+            release = Release(f"{release.name} {basis}", tuple(b.n_basis for b in bases), release.xp)
+        n = len(pseudo)
+        value = np.zeros((release.n_basis_total, n * len(bases)))
+        share = np.zeros((len(bases), n * len(bases)))
+        for k, (rows, evaluate) in enumerate(zip(release.slices, bases, strict=True)):
+            value[rows, k * n : (k + 1) * n] = evaluate(pseudo)
+            share[k, k * n : (k + 1) * n] = 1.0
+        return _design_matrix(value, share, release)
+
+
+def _design_matrix(value: np.ndarray, share: np.ndarray, release: Release) -> DesignMatrix:
+    support = []
+    for row in share:
+        used = np.flatnonzero(row)
+        support.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0))
+    return DesignMatrix(value, share, None, tuple(support), release)
+
+
+def merge_weights(wavelength: np.ndarray) -> np.ndarray:
+    """Weights (2, n) of BP and RP in the merged spectrum: linear from BP to RP between 635 and 643 nm."""
+    low, high = MERGE_RANGE
+    rp = np.clip((np.asarray(wavelength) - low) / (high - low), 0.0, 1.0)
+    return np.stack([1.0 - rp, rp])
+
+
+def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> np.ndarray:
+    """The grid as float64 (n,), or ValueError that says what is wrong: shape, values, order or range."""
+    array = np.asarray(grid, float)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} grid must be one-dimensional and not empty, found shape {array.shape}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} grid has {np.sum(~np.isfinite(array))} values that are not finite")
+    steps = np.diff(array)
+    if np.any(steps <= 0):
+        k = int(np.argmax(steps <= 0))
+        raise ValueError(f"{name} grid must ascend: {array[k]:g} is followed by {array[k + 1]:g}; sort it first")
+    if array[0] < limits[0] or array[-1] > limits[1]:
+        span = f"{limits[0]:g}..{limits[1]:g} {unit}".strip()
+        raise ValueError(f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined")
+    return array
+
+
+def _spline(x: np.ndarray, y: np.ndarray) -> Any:
+    """The interpolating not-a-knot cubic spline."""
+    from scipy.interpolate import make_interp_spline
+
+    return make_interp_spline(x, y, k=3)
+
+
+def instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> Instrument:
+    """The instrument model of this name (`v375wi/v142r` or `v211w/v142r`), or from another instrument file.
+
+    path: an HDF5 file laid out as `xpjax/data/instrument_dr3.h5`, for other releases. Raises ValueError for a name
+    that the file does not have, FileNotFoundError for a missing file.
+    """
+    return _instrument(str(path or DATA / "instrument_dr3.h5"), model)
+
+
+@functools.lru_cache(maxsize=8)
+def _instrument(path: str, model: str) -> Instrument:
+    import h5py
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no instrument file {path}")
+    with h5py.File(path, "r") as file:
+        release = read_release(file)
+        names = [key.replace("_", "/", 1) for key in file["model"]]
+        if model not in names:
+            raise ValueError(f"no instrument model {model!r}; {Path(path).name} has {names}")
+        group = file["model"][model.replace("/", "_", 1)]
+        absolute = {}
+        for xp, part in zip(release.xp, group.attrs["parts"], strict=True):
+            node = file[f"absolute/{xp}/{part}"]
+            absolute[xp] = AbsoluteModel(
+                *(node[key][()] for key in ("dispersion", "response", "inverse_basis", "transformation")),
+                *(tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range")),
+            )
+        internal: dict[str, dict[str, HermiteBasis | SplineBasis]] = {}
+        for kind, by_xp in file["internal"].items():
+            internal[kind] = {}
+            for xp in release.xp:
+                node = by_xp[xp]
+                if "knots" in node:
+                    internal[kind][xp] = SplineBasis(node["knots"][()], int(node.attrs["degree"]))
+                else:
+                    ranges = (tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range"))
+                    internal[kind][xp] = HermiteBasis(node["transformation"][()], *ranges)
+        weight = np.stack([group[f"{xp}_weight"][()] for xp in release.xp])
+        design = np.concatenate(
+            [group[f"{xp}_design"][()] * share for xp, share in zip(release.xp, weight, strict=True)]
+        )
+        provenance = {key: value for key, value in file.attrs.items() if key.startswith("source")}
+        return Instrument(model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
+
+
+def read_release(file: Any) -> Release:
+    """The release that an instrument or system file was made for, from its attributes."""
+    attrs = file.attrs
+    return Release(
+        str(attrs["release_name"]),
+        tuple(int(n) for n in attrs["release_n_basis"]),
+        tuple(str(xp) for xp in attrs["release_xp"]),
+    )

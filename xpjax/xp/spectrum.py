@@ -1,0 +1,263 @@
+"""Sampled spectra with errors and correlations: one product of the coefficients with a constant matrix.
+
+flux = c D; covariance = sum over XP of D_x' K_x D_x, with the merge weights folded into D (Montegriffo et al. 2023).
+Where one XP is missing, samples that the other covers are given by it alone, and the others are NaN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from xpjax import engine
+from xpjax.constants import FLUX_UNIT
+from xpjax.linalg import dot, pack
+from xpjax.records import Catalogue, Release, SourceTable, Status, XPCoefficients
+from xpjax.xp.coefficients import (
+    BAD,
+    NO_ERROR,
+    as_sources,
+    covariance,
+    mark_no_errors,
+    masked,
+    merge_status,
+    pair_products,
+    usable,
+)
+from xpjax.xp.instrument import DesignMatrix, Instrument, instrument as load_instrument
+
+INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
+"""Default pseudo-wavelengths of internal spectra."""
+
+
+def _spread(part: Array, support: tuple[int, int], n: int) -> Array:
+    """Samples [start, stop) of a vector of n, zero elsewhere."""
+    return jnp.pad(part, (support[0], n - support[1]))
+
+
+@functools.cache
+def spectrum_kernel(truncate: bool, errors: bool, correlation: bool, merged: bool = True) -> engine.Kernel:
+    """The kernel (DesignMatrix, XPCoefficients) -> flux, flux_error, packed correlation and status of one source.
+
+    Flux in units of the design matrix; entries that were not asked for are absent. merged: correlations of all
+    samples; otherwise those of each XP's own samples, (n_xp, n_pair).
+    """
+
+    def kernel(design: DesignMatrix, source: XPCoefficients) -> dict[str, Array]:
+        available = usable(source)
+        clean = masked(source, truncate)
+        n = design.value.shape[1]
+        covered = jnp.where(available[:, None], design.share, 0).sum(0)
+        # One XP alone carries a sample with weight one; both together already add up to one.
+        weight = jnp.where(jnp.all(available), 1.0, covered).astype(design.value.dtype)
+        norm = jnp.where(covered > 0, 1 / jnp.where(weight > 0, weight, 1), jnp.nan)
+        flux = jnp.zeros(n, design.value.dtype)
+        for rows, (start, stop) in zip(design.release.slices, design.support, strict=True):
+            flux += _spread(dot(clean.value[rows], design.value[rows, start:stop]), (start, stop), n)
+        result = {"flux": flux * norm}
+        status = _unusable(available) | jnp.where(jnp.any(covered <= 0), Status.BAND_MISSING, 0).astype(jnp.uint32)
+        if errors:
+            assert design.pair_weight is not None
+            assert clean.error is not None
+            variance = jnp.zeros(n, design.value.dtype)
+            for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
+                part = dot(clean.error[rows] ** 2, design.value[rows, start:stop] ** 2)
+                part += dot(pair_products(clean, k), design.pair_weight[k])
+                status |= jnp.where(available[k] & ~jnp.all(jnp.isfinite(part)), NO_ERROR[k], 0).astype(jnp.uint32)
+                variance += _spread(jnp.where(available[k], part, 0), (start, stop), n)
+            result["flux_error"] = jnp.sqrt(jnp.maximum(variance, 0)) * norm
+        if correlation:
+            parts = []
+            for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
+                block = design.value[rows, start:stop]
+                part = dot(block.T, dot(covariance(clean, k), block))
+                part = jnp.where(available[k], 0.5 * (part + part.T), 0)  # rounding leaves the product asymmetric
+                parts.append(jnp.pad(part, (start, n - stop)) if merged else part)
+            known = jnp.where(covered > 0, 1, jnp.nan)
+            if merged:
+                result["correlation"] = _packed_correlation(sum(parts), known)
+            else:
+                own = [known[start:stop] for start, stop in design.support]
+                result["correlation"] = jnp.stack([_packed_correlation(*pair) for pair in zip(parts, own, strict=True)])
+        return {**result, "status": status}
+
+    return kernel
+
+
+def _packed_correlation(covariance: Array, known: Array) -> Array:
+    """Packed correlations of a covariance matrix, zero where it is zero, NaN at samples that are not known."""
+    sigma = jnp.sqrt(jnp.diagonal(covariance))
+    scale = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1), 0) * known
+    return pack(covariance * scale[:, None] * scale[None, :])
+
+
+def _unusable(available: Array) -> Array:
+    """Status bits of the XP that are missing or bad."""
+    bits = jnp.array([int(bit) for bit in BAD[: len(available)]], jnp.uint32)
+    return jnp.where(available, 0, bits).sum().astype(jnp.uint32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectra:
+    """Sampled spectra of many sources, on the host.
+
+    source_id (n,); wavelength (n_sample,) [nm], or pseudo-wavelength where internal; flux and flux_error
+    (n, n_sample) [W m-2 nm-1], internal (n, n_xp, n_sample) [e-/s]; correlation (n, [n_xp,] n_sample(n_sample-1)/2),
+    the strict lower triangle row by row; status (n,). flux_error and correlation are None where they were not asked
+    for or the input has no errors or correlations.
+    """
+
+    source_id: np.ndarray
+    wavelength: np.ndarray
+    flux: np.ndarray
+    flux_error: np.ndarray | None
+    correlation: np.ndarray | None
+    status: np.ndarray
+    release: Release
+    internal: bool = False
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def covariance(self, row: int, xp: int | None = None) -> np.ndarray:
+        """The full covariance matrix (n_sample, n_sample) of one source; xp chooses BP or RP of internal spectra."""
+        if self.correlation is None or self.flux_error is None:
+            raise ValueError("no correlations here: call spectra(..., correlation=True) on sources that have them")
+        pick = (row,) if xp is None else (row, xp)
+        sigma = self.flux_error[pick].astype(float)
+        matrix = np.eye(len(sigma))
+        rows, columns = np.tril_indices(len(sigma), -1)
+        matrix[rows, columns] = matrix[columns, rows] = self.correlation[pick]
+        return matrix * sigma[:, None] * sigma[None, :]
+
+    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
+        """The spectra as a table: one row for each source, or for each source and XP where they are internal.
+
+        keep: further columns, one value for each source, passed on.
+        """
+        n_xp = len(self.release.xp) if self.internal else 1
+
+        def rows(array: np.ndarray | None) -> np.ndarray | None:
+            if array is None:
+                return None
+            return array.reshape(-1, array.shape[-1]) if array.ndim > 1 else np.repeat(array, n_xp)
+
+        columns: dict[str, np.ndarray] = {"source_id": np.repeat(self.source_id, n_xp)}
+        if self.internal:
+            columns["xp"] = np.tile([xp.upper() for xp in self.release.xp], len(self))
+        for name in ("flux", "flux_error", "correlation"):
+            array = rows(getattr(self, name))
+            if array is not None:
+                columns[name] = array
+        columns |= {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
+        columns["xp_status"] = np.repeat(self.status, n_xp)
+        unit = "electron s-1" if self.internal else "W m-2 nm-1"
+        return Catalogue(
+            columns,
+            units={name: unit for name in ("flux", "flux_error") if name in columns},
+            descriptions={
+                "flux": "Flux at each wavelength" if not self.internal else "Flux at each pseudo-wavelength",
+                "flux_error": "Standard error of the flux",
+                "correlation": "Correlations between samples: strict lower triangle, row by row",
+                "xp_status": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b),
+            },
+            shared={"wavelength": self.wavelength},
+            meta={"wavelength_unit": "pseudo-wavelength" if self.internal else "nm", **self.meta},
+        )
+
+
+def spectra(
+    sources: Any,
+    wavelength: Any = None,
+    *,
+    internal: bool = False,
+    truncate: bool = False,
+    errors: bool = True,
+    correlation: bool = False,
+    float64: bool = False,
+    instrument: Instrument | None = None,
+    basis: str = "hermite",
+    devices: Any = None,
+    progress: engine.Progress | None = None,
+) -> Spectra:
+    """Sample spectra of many sources: absolute [W m-2 nm-1] on wavelengths [nm], or internal [e-/s].
+
+    sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. wavelength: ascending grid
+    (n_sample,) in 330..1050 nm, by default the archive's 343 samples; internal: pseudo-wavelengths in -10..70, by
+    default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation are given where the input has
+    correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see `engine.devices`.
+
+    Raises ValueError for a bad grid, or coefficients that are not of the instrument's release; a bad source is NaN
+    and flagged in `status`.
+    """
+    model = instrument or load_instrument()
+    if internal:
+        grid = INTERNAL_GRID if wavelength is None else np.asarray(wavelength, float)
+        design = model.internal_design(grid, basis)
+    else:
+        grid = model.wavelength if wavelength is None else np.asarray(wavelength, float)
+        design = model.design(wavelength)
+    table = as_sources(sources, design.release)
+    c = table.coefficients
+    if truncate and c.n_relevant is None:
+        raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+    known = c.error is not None and c.correlation is not None
+    with_errors, with_correlation = errors and known, correlation and known
+    if with_errors:
+        design = design.with_pair_weights()
+    c = XPCoefficients(
+        c.value,
+        c.error if with_errors or with_correlation else None,
+        c.correlation if with_errors or with_correlation else None,
+        c.n_relevant if truncate else None,
+        design.release,
+    )
+    n = len(grid)
+    pairs = 8 * design.release.n_pair_total * with_errors
+    squares = 8 * n**2 * (len(design.release.xp) if internal else 1) * with_correlation
+    out = engine.run(
+        spectrum_kernel(truncate, with_errors, with_correlation, not internal),
+        design,
+        c,
+        float64=float64,
+        devices=engine.devices(devices) if devices is not None else None,
+        work_bytes=(pairs + squares) * (1 + float64),
+        progress=progress,
+    )
+    status = merge_status(table, out["status"], errors or correlation)
+    if (errors or correlation) and not known:
+        status = mark_no_errors(table, status)
+    return _collect(table, model, grid, out, status, internal, truncate, basis if internal else None)
+
+
+def _collect(
+    table: SourceTable,
+    model: Instrument,
+    grid: np.ndarray,
+    out: dict[str, np.ndarray],
+    status: np.ndarray,
+    internal: bool,
+    truncate: bool,
+    basis: str | None,
+) -> Spectra:
+    """The host record from what the kernel gave, in physical units."""
+    n_xp, n = len(model.release.xp), len(grid)
+    flux, error, correlation = out["flux"], out.get("flux_error"), out.get("correlation")
+    if internal:
+        flux = flux.reshape(-1, n_xp, n)
+        error = None if error is None else error.reshape(-1, n_xp, n)
+    else:
+        flux *= flux.dtype.type(FLUX_UNIT)
+        if error is not None:
+            error *= error.dtype.type(FLUX_UNIT)
+    meta = {"release": model.release.name, "instrument_model": model.model, "truncate": truncate}
+    if basis is not None:
+        meta["basis"] = basis
+    return Spectra(table.source_id, grid, flux, error, correlation, status, model.release, internal, meta)
