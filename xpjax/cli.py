@@ -6,7 +6,6 @@ files and standard output; progress, summaries and errors to standard error.
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -36,11 +35,14 @@ class Group(click.Group):
         """Run a command; ValueError and OSError become `Error: ...` and exit status 2."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # of `xpjax systems | head`
+            raise
         except (ValueError, OSError) as exc:
-            if ctx.params.get("debug") or getattr(exc, "errno", None) == errno.EPIPE:
+            if ctx.params["debug"]:
                 raise
-            named = isinstance(exc, OSError) and exc.filename and exc.strerror
-            raise Refusal(f"{exc.filename}: {exc.strerror}" if named else str(exc)) from exc  # type: ignore[attr-defined]
+            if isinstance(exc, OSError) and exc.filename and exc.strerror:
+                raise Refusal(f"{exc.filename}: {exc.strerror}") from exc
+            raise Refusal(str(exc)) from exc
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -107,7 +109,7 @@ COMPUTING = _options(
         help="Input columns to pass on to the output, separated by commas; may be repeated.",
     ),
     click.option(
-        "--device", "devices", metavar="NAME", help="cpu, gpu or a number of devices; by default JAX's first."
+        "--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first."
     ),
     OVERWRITE,
 )
@@ -140,7 +142,8 @@ def main(debug: bool) -> None:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="Photometric system, in any case (`xpjax systems` lists them), or an .h5 file; may be repeated.",
+    help="Photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
+    "JPLUS:gJPLUS,rJPLUS, or an .h5 file of systems; may be repeated.",
 )
 @click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
 @COMPUTING
@@ -162,10 +165,7 @@ def photometry(
     """
     import xpjax
 
-    files = [name for name in systems if name.lower().endswith(".h5")]
-    if len(files) > 1 or (files and len(systems) > 1):
-        raise ValueError("--system takes either names or one .h5 file of systems")
-    system = xpjax.system(path=files[0]) if files else xpjax.system(*systems)
+    system = xpjax.system(*systems)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return xpjax.photometry(table, system, progress=progress, **options)
@@ -204,8 +204,6 @@ def spectra(
     """
     import xpjax
 
-    if options["correlation"] and not options["errors"]:
-        raise ValueError("--correlation needs errors; leave out --no-errors")
     if model is not None:
         is_file = model.lower().endswith((".h5", ".hdf5"))
         options["instrument"] = xpjax.instrument(path=model) if is_file else xpjax.instrument(model)
@@ -246,13 +244,29 @@ def _run(
             table = dataclasses.replace(table, status=table.status | np.uint32(Status.DUPLICATE) * repeated)
             seen = np.concatenate([seen, table.source_id])
             progress.read(path, len(table))
-            result = compute(table, progress.done)
+            result = _complete(compute(table, progress.done), context.params)
             parts.append(result.catalogue(table.columns))
             status.append(result.status)
     whole = catalogue.concatenate(parts)
     whole = dataclasses.replace(whole, meta={**whole.meta, **_record(context)})
     catalogue.write(output, whole, overwrite=overwrite)
     _summary(context, whole, np.concatenate(status), time.perf_counter() - started)
+
+
+def _complete(result: Any, params: dict[str, Any]) -> Any:
+    """Errors and correlations that were asked for and that the input cannot give, as NaN: all files fit together."""
+    import dataclasses
+
+    import numpy as np
+
+    wanted = ["flux_error", "magnitude_error"] * params["errors"] + ["correlation"] * params.get("correlation", False)
+    absent = {}
+    for name in wanted:
+        if getattr(result, name, ...) is None:
+            *rows, n = result.flux.shape
+            shape = (*rows, n * (n - 1) // 2) if name == "correlation" else result.flux.shape
+            absent[name] = np.full(shape, np.nan, result.flux.dtype)
+    return dataclasses.replace(result, **absent)
 
 
 class Progress:
@@ -285,7 +299,7 @@ class Progress:
         self.bytes_read += path.stat().st_size
         self.before, self.sources = self.sources, self.sources + n
         self.bar.total = round(self.sources * self.bytes / max(self.bytes_read, 1))
-        self.bar.set_description(path.name)
+        self.bar.set_description(path.name, refresh=False)
 
     def done(self, n: int) -> None:
         """The first n sources of the file are done."""
@@ -293,7 +307,8 @@ class Progress:
 
 
 def _record(context: click.Context) -> dict[str, Any]:
-    """The call as metadata: names of files without their folders, and every option."""
+    """The call as metadata: names of files without their folders, every option, and the version."""
+    import xpjax
 
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
@@ -305,7 +320,7 @@ def _record(context: click.Context) -> dict[str, Any]:
     # A wavelength grid is in the output itself.
     params = {name: value for name, value in context.params.items() if name not in ("output", "wavelength")}
     options = {f"option_{name}": plain(value) for name, value in params.items() if value is not None}
-    return {"command": f"xpjax {context.info_name}", **options}
+    return {"command": f"xpjax {context.info_name}", "version": xpjax.__version__, **options}
 
 
 def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
@@ -328,10 +343,8 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
         lines.append("none flagged in xp_status")
     without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))
     if params["errors"] and without:
-        whose = "The input" if without == n else f"{without:,} sources"
-        lines.append(
-            f"{whose} came without errors or correlations, so error columns are NaN there; nothing is guessed."
-        )
+        whose = "all sources" if without == n else f"{without:,} sources"
+        lines.append(f"{whose} came without usable errors or correlations: errors are NaN there, not guessed")
     lines.append(f"{seconds:.1f} s, {n / seconds:,.0f} sources/s with reading, compiling and writing")
     click.echo("\n".join(lines), err=True)
 
@@ -344,12 +357,9 @@ def _meaning() -> dict[Any, str]:
 
     from xpjax.records import Status
 
-    body = ast.parse(inspect.getsource(Status)).body[0].body  # type: ignore[attr-defined]
-    return {
-        Status[node.targets[0].id]: doc.value.value
-        for node, doc in pairwise(body)
-        if isinstance(node, ast.Assign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
-    }
+    body: list[Any] = ast.parse(inspect.getsource(Status)).body[0].body  # type: ignore[attr-defined]
+    kinds = [(node, doc, type(node), type(doc)) for node, doc in pairwise(body)]
+    return {Status[node.targets[0].id]: doc.value.value for node, doc, *kind in kinds if kind == [ast.Assign, ast.Expr]}
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -406,15 +416,14 @@ def systems(name: str | None) -> None:
         _table(("system", "magnitudes", "bands"), rows)
         return
     system = xpjax.system(name)
-    mean = getattr(system, "mean_wavelength", [float("nan")] * len(system.names))
-    columns = zip(system.names, mean, system.zero_point, system.flux_unit, strict=True)
-    rows = [(band, f"{x:.1f}", f"{zero:.4f}", unit) for band, x, zero, unit in columns]
+    columns = zip(system.names, system.mean_wavelength, system.zero_point, system.flux_unit, strict=True)
+    lines = [(band, f"{mean:.1f}", f"{zero:.4f}", unit) for band, mean, zero, unit in columns]
     click.echo(f"{system.labels[0]}: {_magnitudes(system.flux_unit[0])} magnitudes, release {system.release.name}")
-    _table(("band", "mean [nm]", "zero point [mag]", "flux unit"), rows)
+    _table(("band", "mean [nm]", "zero point [mag]", "flux unit"), lines)
 
 
 def _magnitudes(flux_unit: str) -> str:
-    # GaiaXPy's systems are AB where their flux is per frequency, and Vega where it is per wavelength.
+    # The published systems' zero points are AB where their flux is per frequency, and Vega where per wavelength.
     return "AB" if "Hz" in flux_unit else "Vega"
 
 

@@ -43,7 +43,7 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
     """
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
-    if np.ndim(columns.get("flux")) != 2 or "wavelength" not in catalogue.shared:
+    if np.ndim(columns.get("flux", 0)) != 2 or "wavelength" not in catalogue.shared:
         raise ValueError("no spectra to plot: expected a column `flux` of arrays, and `wavelength`")
     ids = np.asarray(columns["source_id"])
     chosen = list(dict.fromkeys(ids.tolist()))[:6] if sources is None else [int(source) for source in sources]
@@ -54,7 +54,7 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
         raise ValueError(f"{len(chosen)} spectra to plot; choose 1 to {MAX_SPECTRA}")
 
     internal = "xp" in columns
-    mean = None if internal or system is None else getattr(system, "mean_wavelength", None)
+    mean = None if internal or system is None else system.mean_wavelength
     n_column = 1 if len(chosen) <= 3 else 2
     n_row = -(-len(chosen) // n_column)
     heights = [2.3] * n_row + [0.5] * (mean is not None)
@@ -62,7 +62,7 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
     grid = figure.subplots(len(heights), n_column, sharex=True, squeeze=False, height_ratios=heights)
     panels = grid[:n_row].ravel()
     for axes, source in zip(panels, chosen, strict=False):
-        for row in np.flatnonzero(ids == source):
+        for row in np.flatnonzero(ids == source).tolist():
             xp = str(columns["xp"][row]).lower() if internal else "all"
             _spectrum(axes, catalogue, row, COLORS.get(xp, COLORS["all"]), xp.upper() if internal else None)
         dr3 = catalogue.meta.get("release") == "Gaia DR3"
@@ -182,7 +182,7 @@ def _bands(axes: Axes, mean: np.ndarray, names: Sequence[str]) -> None:
     """A strip that marks bands at their mean wavelengths [nm], colored blue to red."""
     import matplotlib as mpl
 
-    paint = mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95))
+    paint = [tuple(color) for color in mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95)).tolist()]
     axes.vlines(mean, 0, 0.3 if len(mean) <= 12 else 1, colors=paint, lw=2)
     if len(mean) <= 12:
         for wavelength, band in zip(mean, names, strict=True):

@@ -1,8 +1,9 @@
-"""Array cells: columns whose cells are vectors, written as text, as lists or as arrays, made into one flat array."""
+"""Cells of tables, as text, lists or arrays: columns of vectors made one flat array, columns of scalars a plain one."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 
 MISSING = frozenset({"", "nan", "null", "none", "--", "n/a", "na", "<na>", "masked", '""', "''"})
 """What tables write, in lower case, where a cell has no value."""
+
+EXACT = 2**53
+"""Integers beyond are not all float64 numbers."""
 
 _BRACKETS = {"(": ")", "[": "]"}
 _ROW = re.compile(r"\s*(?:\(([^()\[\]]*)\)|\[([^()\[\]]*)\])\s*(?:,(?=.)|$)", re.DOTALL)
@@ -188,3 +192,155 @@ def abridged(value: Any, width: int = 40) -> str:
     """`repr` of a cell, cut for a message."""
     text = repr(value)
     return text if len(text) <= width else f"{text[: width - 4]}...{text[-1]}"
+
+
+# Columns of scalars
+
+
+class Text(list[str]):
+    """Cells of a text file: of no type yet."""
+
+
+Column = Vectors | Text | np.ndarray
+
+
+def as_vectors(raw: Any) -> Vectors:
+    """An array column from whatever a loader or a caller gives."""
+    if isinstance(raw, Vectors):
+        return raw
+    array = raw if isinstance(raw, list | tuple) else np.ma.asanyarray(raw)
+    if isinstance(array, np.ndarray):
+        if array.ndim > 1 and array.dtype.kind in "fiu":
+            return from_array(array)
+        array = list(array)
+    return from_objects(array)
+
+
+def as_scalars(raw: Any) -> Column:
+    """Any other column: numbers or text, masked where cells are missing; object where cells are no scalars."""
+    if isinstance(raw, Vectors | Text):
+        return raw
+    array = objects(raw) if isinstance(raw, list | tuple) else raw if np.ma.isMaskedArray(raw) else np.asarray(raw)
+    if array.ndim == 0:
+        raise ValueError("a single value; expected one value a row, as a list or an array")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind == "U":
+        array = np.ma.filled(array, "") if np.ma.isMaskedArray(array) else array
+        return strings([str(cell) for cell in array]) if array.ndim == 1 else array
+    if array.dtype == object and array.ndim == 1:
+        return _from_cells(list(np.ma.getdata(array)), np.ma.getmaskarray(array))
+    if array.dtype.kind in "Mm":
+        return array.astype(np.str_)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _from_cells(cells: list[Any], mask: np.ndarray) -> np.ndarray:
+    """Python values as a masked array of integers or floats, as text, or as objects if they are no scalars."""
+    mask = mask | np.array([is_missing(cell) for cell in cells], bool)
+    filled = [c.decode(errors="replace") if isinstance(c, bytes) else c for c in itertools.compress(cells, ~mask)]
+    if any(isinstance(cell, list | tuple | dict | np.ndarray) for cell in filled):
+        return objects(cells)
+    if filled and not mask.any() and all(isinstance(cell, bool | np.bool_) for cell in filled):
+        return np.array(filled, bool)
+    if all(isinstance(cell, bool | int | float | np.number | np.bool_) for cell in filled):
+        whole = bool(filled) and all(isinstance(c, int | np.integer) and integer(c) is not None for c in filled)
+        out = np.ma.masked_all(len(cells), np.int64 if whole else np.float64)
+        out[~mask] = filled
+        return out
+    texts = iter(filled)
+    return strings(["" if gone else str(next(texts)) for gone in mask])
+
+
+def objects(cells: Sequence[Any]) -> np.ndarray:
+    """(n,) of objects; NumPy by itself would look into lists of lists."""
+    out = np.empty(len(cells), object)
+    for i, cell in enumerate(cells):
+        out[i] = cell
+    return out
+
+
+def integer(cell: Any) -> int | None:
+    """The int64 that a cell stands for exactly, else None."""
+    number: int | None = None
+    if isinstance(cell, str):
+        text = cell.strip()
+        number = int(text) if text.isascii() and text.removeprefix("-").isdecimal() else None
+    elif isinstance(cell, float | np.floating):
+        number = int(cell) if abs(cell) <= EXACT and float(cell).is_integer() else None
+    elif isinstance(cell, int | np.integer) and not isinstance(cell, bool):
+        number = int(cell)
+    return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def plain(column: Column) -> tuple[np.ndarray, np.ndarray] | None:
+    """A column of scalars as a plain array, and where its cells are odd; None for a column of vectors."""
+    none_odd = np.zeros(len(column), bool)
+    if isinstance(column, Text):
+        return _typed(column)
+    if isinstance(column, Vectors) or column.ndim > 1 or (column.dtype == object and not is_text(column)):
+        return None
+    if not np.ma.isMaskedArray(column):
+        return column, none_odd
+    if column.dtype.kind in "iub":
+        return unmasked_integers(column), none_odd
+    return np.ma.filled(column, np.nan), none_odd
+
+
+def plain_vectors(column: Column) -> np.ndarray:
+    """A column of vectors as (n, k) where all have k numbers, else as (n,) of objects."""
+    if not isinstance(column, Vectors):
+        array = np.ma.asanyarray(column)
+        masked = np.ma.isMaskedArray(column) and array.dtype.kind in "iuf"
+        return np.ma.filled(array.astype(np.float64), np.nan) if masked else np.asarray(column)
+    sizes = np.unique(column.length)
+    if len(sizes) == 1:
+        return column.rows(int(sizes[0]))
+    return objects(np.split(column.flat, np.cumsum(column.length)[:-1]))
+
+
+def is_text(column: np.ndarray) -> bool:
+    """Whether an array holds text, of fixed width or as objects."""
+    return column.dtype.kind == "U" or (column.dtype == object and all(isinstance(cell, str) for cell in column))
+
+
+def unmasked_integers(column: np.ndarray) -> np.ndarray:
+    """Integers where none is missing; else float64 with NaN, or with 0 where float64 would lose digits (ids)."""
+    mask = np.ma.getmaskarray(column)
+    data = np.where(mask, 0, np.ma.getdata(column))
+    if not mask.any():
+        return np.ma.getdata(column)
+    return data if (np.abs(data) > EXACT).any() else np.where(mask, np.nan, data.astype(np.float64))
+
+
+def _typed(cells: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of text as integers, numbers, truth values or text, whatever most of them are; and which are odd."""
+    missing = np.array([is_missing(cell) for cell in cells], bool)
+    filled = [cell.strip() for cell in itertools.compress(cells, ~missing)]
+    numbers = [_as_number(cell) for cell in filled]
+    n_odd = sum(number is None for number in numbers)
+    odd = np.zeros(len(cells), bool)
+    if 2 * n_odd < len(filled) or not filled:
+        odd[~missing] = [number is None for number in numbers]
+        good = [number for number in numbers if number is not None]
+        integers = bool(good) and all(isinstance(number, int) for number in good)
+        array = np.ma.masked_all(len(cells), np.int64 if integers else np.float64)
+        array[~(missing | odd)] = good
+        return unmasked_integers(array) if integers else np.ma.filled(array, np.nan), odd
+    if not missing.any() and {cell.lower() for cell in filled} <= {"true", "false"}:
+        return np.array([cell.lower() == "true" for cell in filled]), odd
+    return strings([cell.strip() for cell in cells]), odd
+
+
+def _as_number(text: str) -> float | int | None:
+    """The integer, else the float, that a text stands for; None where it is no number."""
+    try:
+        whole = integer(text)
+        return parse_number(text) if whole is None else whole
+    except ValueError:
+        return None
+
+
+def strings(cells: Sequence[str]) -> np.ndarray:
+    """Text (n,) as str_, or as objects where fixed width would waste memory."""
+    return np.array(cells, np.str_) if max(map(len, cells), default=0) <= 64 else objects(cells)

@@ -22,19 +22,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from xpjax.io import _cells
-from xpjax.io._cells import Vectors
+from xpjax.io._cells import Column, Text, Vectors
 from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
 
 _ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations", "coefficient_covariances")
 _ARRAY_FIELDS = (*_ARRAYS, "covariance_matrix")
-_EXACT = 2**53  # integers beyond are not all float64 numbers
-
-
-class _Text(list[str]):
-    """Cells of a text file: of no type yet."""
-
-
-Column = Vectors | _Text | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +114,13 @@ def _assemble(table: _Table, release: Release, dtype: DTypeLike | None, keep: Se
             status[block.repaired_n_relevant] |= np.uint32(Status.CELL_REPAIRED)
     columns, repaired = _kept(table, keep, release.xp)
     status[repaired] |= np.uint32(Status.CELL_REPAIRED)
-    arrays: Sequence[Any] = (value, error, correlation, n_relevant)  # NumPy, where jaxtyping knows JAX only
-    return SourceTable(source_id, XPCoefficients(*arrays, release), status, columns, table.origin)
+    coefficients = _coefficients(value, error, correlation, n_relevant, release)
+    return SourceTable(source_id, coefficients, status, columns, table.origin)
+
+
+def _coefficients(value: Any, error: Any, correlation: Any, n_relevant: Any, release: Release) -> XPCoefficients:
+    """XPCoefficients of NumPy arrays, which its annotations, made for JAX, don't name."""
+    return XPCoefficients(value, error, correlation, n_relevant, release)
 
 
 def _cast(table: _Table, dtype: DTypeLike | None, xp: Sequence[str]) -> _Table:
@@ -332,11 +329,13 @@ def _source_ids(table: _Table) -> tuple[np.ndarray, np.ndarray]:
         return ids, ids == 0
     ids = np.zeros(table.n, np.int64)
     odd = []
-    cells: Any = np.ma.filled(column, np.nan) if _is_float(column) else column
+    cells: Any = column
+    if _is_float(column):
+        cells = np.ma.filled(cells, np.nan)
     for i, cell in enumerate(cells):
         if _cells.is_missing(cell):
             continue
-        number = _integer(cell)
+        number = _cells.integer(cell)
         if number is None:
             odd.append(i)
         elif number > 0:
@@ -347,18 +346,6 @@ def _source_ids(table: _Table) -> tuple[np.ndarray, np.ndarray]:
             f"up to 19 digits, which floating-point numbers do not hold; give it as int64 or as text (pandas: 'Int64')"
         )
     return ids, ids == 0
-
-
-def _integer(cell: Any) -> int | None:
-    """The int64 that a cell stands for exactly, else None."""
-    if isinstance(cell, str):
-        text = cell.strip()
-        number = int(text) if text.isascii() and text.removeprefix("-").isdecimal() else None
-    elif isinstance(cell, float | np.floating):
-        number = int(cell) if abs(cell) <= _EXACT and float(cell).is_integer() else None
-    else:
-        number = int(cell) if isinstance(cell, int | np.integer) and not isinstance(cell, bool) else None
-    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def _is_float(column: Column) -> bool:
@@ -400,91 +387,21 @@ def _kept(table: _Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple
         wanted = {name: name for name in free if name not in relevant}
     else:
         folded = {name.lower(): name for name in free}
-        wanted = {name: name if name in free else folded.get(name.lower(), "") for name in keep if name not in known}
+        wanted = {
+            name: name if name in free else folded.get(name.lower(), "") for name in keep if name.lower() not in known
+        }
     columns, repaired = {}, np.zeros(table.n, bool)
     for name, stored in wanted.items():
         if not stored:
             close = difflib.get_close_matches(name.lower(), folded, n=3) if free else []
             hint = f"did you mean {', '.join(folded[match] for match in close)}?" if close else _listed(table.columns)
             raise ValueError(f"{table.origin}: keep: no column {name!r}; {hint}")
-        plain = _plain(free[stored])
+        plain = _cells.plain(free[stored])
         if plain is None and keep is None:
             continue  # vectors are kept only by name
-        columns[name], odd = plain or (_plain_vectors(free[stored]), np.zeros(table.n, bool))
+        columns[name], odd = plain or (_cells.plain_vectors(free[stored]), np.zeros(table.n, bool))
         repaired |= odd
     return columns, repaired
-
-
-def _plain(column: Column) -> tuple[np.ndarray, np.ndarray] | None:
-    """A column of scalars as a plain array, and where its cells are odd; None for a column of vectors."""
-    none_odd = np.zeros(len(column), bool)
-    if isinstance(column, _Text):
-        return _typed(column)
-    if isinstance(column, Vectors) or column.ndim > 1 or (column.dtype == object and not _is_text(column)):
-        return None
-    if not np.ma.isMaskedArray(column):
-        return column, none_odd
-    if column.dtype.kind in "iub":
-        return _unmasked_integers(column), none_odd
-    return np.ma.filled(column, np.nan), none_odd
-
-
-def _plain_vectors(column: Column) -> np.ndarray:
-    """A column of vectors as (n, k) where all have k numbers, else as (n,) of objects."""
-    if not isinstance(column, Vectors):
-        masked = isinstance(column, np.ma.MaskedArray) and column.dtype.kind in "iuf"
-        return np.ma.filled(column.astype(np.float64), np.nan) if masked else np.asarray(column)
-    sizes = np.unique(column.length)
-    if len(sizes) == 1:
-        return column.rows(int(sizes[0]))
-    return _objects(np.split(column.flat, np.cumsum(column.length)[:-1]))
-
-
-def _is_text(column: np.ndarray) -> bool:
-    return column.dtype.kind == "U" or (column.dtype == object and all(isinstance(cell, str) for cell in column))
-
-
-def _unmasked_integers(column: np.ndarray) -> np.ndarray:
-    """Integers where none is missing; else float64 with NaN, or with 0 where float64 would lose digits (ids)."""
-    mask = np.ma.getmaskarray(column)
-    data = np.where(mask, 0, np.ma.getdata(column))
-    if not mask.any():
-        return np.ma.getdata(column)
-    return data if (np.abs(data) > _EXACT).any() else np.where(mask, np.nan, data.astype(np.float64))
-
-
-def _typed(cells: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of text as integers, numbers, truth values or text, whatever most of them are; and which are odd."""
-    missing = np.array([_cells.is_missing(cell) for cell in cells], bool)
-    filled = [cell.strip() for cell in itertools.compress(cells, ~missing)]
-    numbers = [_number(cell) for cell in filled]
-    n_odd = sum(number is None for number in numbers)
-    odd = np.zeros(len(cells), bool)
-    if 2 * n_odd < len(filled) or not filled:
-        odd[~missing] = [number is None for number in numbers]
-        good = [number for number in numbers if number is not None]
-        integers = bool(good) and all(isinstance(number, int) for number in good)
-        array = np.ma.masked_all(len(cells), np.int64 if integers else np.float64)
-        array[~(missing | odd)] = good
-        return _unmasked_integers(array) if integers else np.ma.filled(array, np.nan), odd
-    if not missing.any() and {cell.lower() for cell in filled} <= {"true", "false"}:
-        return np.array([cell.lower() == "true" for cell in filled]), odd
-    return _strings([cell.strip() for cell in cells]), odd
-
-
-def _number(text: str) -> float | int | None:
-    integer = _integer(text)
-    if integer is not None:
-        return integer
-    try:
-        return _cells.parse_number(text)
-    except ValueError:
-        return None
-
-
-def _strings(cells: Sequence[str]) -> np.ndarray:
-    """Text (n,) as str_, or as objects where fixed width would waste memory."""
-    return np.array(cells, np.str_) if max(map(len, cells), default=0) <= 64 else _objects(cells)
 
 
 def _concatenate(parts: Sequence[SourceTable]) -> SourceTable:
@@ -511,8 +428,8 @@ def _concatenate(parts: Sequence[SourceTable]) -> SourceTable:
     columns = {}
     for name in dict.fromkeys(name for part in parts for name in part.columns):
         columns[name] = _join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
-    arrays: Sequence[Any] = (optional("value"), optional("error"), optional("correlation"), n_relevant)
-    coefficients = XPCoefficients(*arrays, release)
+    arrays = [optional(name) for name in ("value", "error", "correlation")]
+    coefficients = _coefficients(*arrays, n_relevant, release)
     origin = f"{parts[0].origin} and {len(parts) - 1} more"
     return SourceTable(np.concatenate([part.source_id for part in parts]), coefficients, status, columns, origin)
 
@@ -531,15 +448,15 @@ def _join_columns(arrays: Sequence[np.ndarray | None], sizes: Sequence[int]) -> 
     found = [array for array in arrays if array is not None and len(array)]
     if not found:
         return np.concatenate([array for array in arrays if array is not None])
-    if any(_is_text(array) for array in found):
+    if any(_cells.is_text(array) for array in found):
         texts = [[""] * n if array is None else [str(x) for x in array] for array, n in zip(arrays, sizes, strict=True)]
-        return _strings(list(itertools.chain.from_iterable(texts)))
+        return _cells.strings(list(itertools.chain.from_iterable(texts)))
     if any(array.ndim > 1 or array.dtype == object for array in found):
         cells = [[None] * n if array is None else list(array) for array, n in zip(arrays, sizes, strict=True)]
-        return _objects(list(itertools.chain.from_iterable(cells)))
+        return _cells.objects(list(itertools.chain.from_iterable(cells)))
     masked = [np.ma.masked_all(n, found[0].dtype) if a is None else a for a, n in zip(arrays, sizes, strict=True)]
     whole = np.ma.concatenate([array for array in masked if len(array)])
-    return _unmasked_integers(whole) if whole.dtype.kind in "iub" else np.ma.filled(whole, np.nan)
+    return _cells.unmasked_integers(whole) if whole.dtype.kind in "iub" else np.ma.filled(whole, np.nan)
 
 
 # Loaders: any input to columns
@@ -597,7 +514,7 @@ def _table(pairs: Iterable[tuple[str, Any]], xp: Sequence[str], origin: str, rel
         if name in columns:
             raise ValueError(f"{origin}: the column {name} is there twice; rename one")
         try:
-            columns[name] = _as_vectors(raw) if _is_array(name, xp) else _as_scalars(raw)
+            columns[name] = _cells.as_vectors(raw) if _is_array(name, xp) else _cells.as_scalars(raw)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{origin}: column {name}: {error}") from error
     _check_names(list(columns), xp, origin)
@@ -633,62 +550,6 @@ def _archive_name(name: str, xp: Sequence[str]) -> str:
 
 def _is_array(name: str, xp: Sequence[str]) -> bool:
     return name in {f"{band}_{field}" for band in xp for field in _ARRAY_FIELDS}
-
-
-def _as_vectors(raw: Any) -> Vectors:
-    """An array column from whatever a loader or a caller gives."""
-    if isinstance(raw, Vectors):
-        return raw
-    array = raw if isinstance(raw, list | tuple) else np.ma.asanyarray(raw)
-    if isinstance(array, np.ndarray):
-        if array.ndim > 1 and array.dtype.kind in "fiu":
-            return _cells.from_array(array)
-        array = list(array)
-    return _cells.from_objects(array)
-
-
-def _as_scalars(raw: Any) -> Column:
-    """Any other column: numbers or text, masked where cells are missing; object where cells are no scalars."""
-    if isinstance(raw, Vectors | _Text):
-        return raw
-    array = _objects(raw) if isinstance(raw, list | tuple) else raw if np.ma.isMaskedArray(raw) else np.asarray(raw)
-    if array.ndim == 0:
-        raise ValueError("a single value; expected one value a row, as a list or an array")
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind == "U":
-        array = np.ma.filled(array, "") if np.ma.isMaskedArray(array) else array
-        return _strings([str(cell) for cell in array]) if array.ndim == 1 else array
-    if array.dtype == object and array.ndim == 1:
-        return _from_cells(list(np.ma.getdata(array)), np.ma.getmaskarray(array))
-    if array.dtype.kind in "Mm":
-        return array.astype(np.str_)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _from_cells(cells: list[Any], mask: np.ndarray) -> np.ndarray:
-    """Python values as a masked array of integers or floats, as text, or as objects if they are no scalars."""
-    mask = mask | np.array([_cells.is_missing(cell) for cell in cells], bool)
-    filled = [c.decode(errors="replace") if isinstance(c, bytes) else c for c in itertools.compress(cells, ~mask)]
-    if any(isinstance(cell, list | tuple | dict | np.ndarray) for cell in filled):
-        return _objects(cells)
-    if filled and not mask.any() and all(isinstance(cell, bool | np.bool_) for cell in filled):
-        return np.array(filled, bool)
-    if all(isinstance(cell, bool | int | float | np.number | np.bool_) for cell in filled):
-        whole = bool(filled) and all(isinstance(c, int | np.integer) and _integer(c) is not None for c in filled)
-        out = np.ma.masked_all(len(cells), np.int64 if whole else np.float64)
-        out[~mask] = filled
-        return out
-    texts = iter(filled)
-    return _strings(["" if gone else str(next(texts)) for gone in mask])
-
-
-def _objects(cells: Sequence[Any]) -> np.ndarray:
-    """(n,) of objects; NumPy by itself would look into lists of lists."""
-    out = np.empty(len(cells), object)
-    for i, cell in enumerate(cells):
-        out[i] = cell
-    return out
 
 
 def _from_pandas(frame: Any) -> Iterator[tuple[str, Any]]:
@@ -830,7 +691,8 @@ def _load_avro(path: Path, xp: Sequence[str]) -> _Table:
 
         with path.open("rb") as stream:
             reader = fastavro.reader(stream)
-            records = [dict(_avro_leaves(dict(record))) for record in reader]  # type: ignore[call-overload]
+            records: list[Any] = list(reader)
+            records = [dict(_avro_leaves(record)) for record in records]
             # The schema names what no record fills, such as BP in a file of sources without BP.
             names = dict.fromkeys(itertools.chain(_avro_names(reader.writer_schema, {}), *records))
     return _table(((name, [record.get(name) for record in records]) for name in names), xp, str(path))
@@ -906,11 +768,11 @@ def _text_header(stream: IO[bytes], path: Path) -> tuple[list[str], str]:
 
 def _text_columns(
     batches: Iterable[Sequence[list[str]] | None], names: Sequence[str], xp: Sequence[str]
-) -> list[Vectors | _Text] | None:
+) -> list[Vectors | Text] | None:
     """Columns from batches of text; None where a batch could not be made."""
     arrays = [_is_array(_archive_name(name, xp), xp) for name in names]
     vectors: list[list[Vectors]] = [[] for _ in names]
-    texts = [_Text() for _ in names]
+    texts = [Text() for _ in names]
     for batch in batches:
         if batch is None:
             return None

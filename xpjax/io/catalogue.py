@@ -82,6 +82,8 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
 def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
     """Join catalogues with the same columns row by row, in order; all else comes from the first."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     for part in parts[1:]:
         if list(part.columns) != list(first.columns):
             raise ValueError(
@@ -169,7 +171,7 @@ def _plain_array(name: str, column: Any) -> np.ndarray:
     if isinstance(column, np.ma.MaskedArray) and column.mask.any():
         numeric = column.dtype.kind in "iufb"
         kind = np.result_type(column.dtype, np.float32) if numeric else column.dtype
-        column = column.astype(kind).filled(np.nan if numeric else "")
+        column = np.ma.filled(column.astype(kind), np.nan if numeric else "")
     array = np.asarray(column)
     if array.dtype.kind in "OS":
         cells = [cell.decode() if isinstance(cell, bytes) else "" if cell is None else cell for cell in array.ravel()]

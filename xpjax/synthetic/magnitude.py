@@ -62,15 +62,14 @@ def photometry_kernel(options: _Options) -> engine.Kernel:
             for k, bit in enumerate(BAD[: len(bands.release.xp)]):
                 status |= jnp.where(available[k], 0, int(bit)).astype(jnp.uint32)
         raw = jnp.where(blocked, jnp.nan, dot(source.value, bands.projection))
-        bias = bands.flux_bias / bands.scale
-        flux = raw + bias
+        flux = raw + bands.flux_bias
         error = None
         if options.errors:
             variance, bits = _variance(bands, source)
             status |= jnp.where(available[: len(bits)], bits, 0).sum().astype(jnp.uint32)
             error = jnp.where(blocked, jnp.nan, jnp.sqrt(jnp.maximum(variance, 0)))
-            error *= jnp.where(bias != 0, jnp.abs(flux / raw), 1)
-        zero_point = bands.zero_point - 2.5 * jnp.log10(bands.scale)
+            error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
+        zero_point = bands.scaled_zero_point
         magnitude = _magnitude(flux, zero_point)
         for equation in bands.color_equations:
             flux, error, magnitude, beyond = _apply(equation, flux, error, magnitude, zero_point)
@@ -79,7 +78,7 @@ def photometry_kernel(options: _Options) -> engine.Kernel:
             error, bits = _correct_error(bands, source, error, jnp.all(available))
             status |= bits
         status |= jnp.where(jnp.any(~jnp.isfinite(raw)), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
-        status |= jnp.where(jnp.any(raw + bias <= 0), int(Status.NONPOSITIVE_FLUX), 0).astype(jnp.uint32)
+        status |= jnp.where(jnp.any(raw + bands.flux_bias <= 0), int(Status.NONPOSITIVE_FLUX), 0).astype(jnp.uint32)
         result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
         if error is not None:
             result["flux_error"] = error * bands.scale
