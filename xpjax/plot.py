@@ -64,7 +64,7 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
     for axes, source in zip(panels, chosen, strict=False):
         for row in np.flatnonzero(ids == source).tolist():
             xp = str(columns["xp"][row]).lower() if internal else "all"
-            _spectrum(axes, catalogue, row, COLORS.get(xp, COLORS["all"]), xp.upper() if internal else None)
+            _spectrum(axes, catalogue, row, xp)
         dr3 = catalogue.meta.get("release") == "Gaia DR3"
         axes.set_title(f"Gaia DR3 {source}" if dr3 else f"source {source}", fontsize=10, loc="right")
         axes.margins(x=0.01)
@@ -165,16 +165,18 @@ def _bracket(unit: str) -> str:
     return f" [{text}]"
 
 
-def _spectrum(axes: Axes, catalogue: Catalogue, row: int, color: str, name: str | None) -> None:
+def _spectrum(axes: Axes, catalogue: Catalogue, row: int, xp: str) -> None:
+    """One row: its flux, and the band of its error where there is one; xp is `all` for an absolute spectrum."""
     wavelength, flux = catalogue.shared["wavelength"], np.asarray(catalogue.columns["flux"][row], np.float64)
-    error = catalogue.columns.get("flux_error")
+    color, error = COLORS.get(xp, COLORS["all"]), catalogue.columns.get("flux_error")
     if error is not None:
         sigma = np.asarray(error[row], np.float64)
         axes.fill_between(wavelength, flux - sigma, flux + sigma, color=color, alpha=0.3, lw=0)
-    axes.plot(wavelength, flux, color=color, lw=1.2, label=name)
+    empty = not np.isfinite(flux).any()
+    axes.plot(wavelength, flux, color=color, lw=1.2, label=xp.upper() + ": no data" * empty)
     axes.axhline(0, color="0.6", lw=0.6, zorder=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
-    if not np.isfinite(flux).any():
+    if empty and xp == "all":
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="0.4")
 
 

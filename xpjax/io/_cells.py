@@ -224,7 +224,7 @@ def as_scalars(raw: Any) -> Column:
     if array.ndim == 0:
         raise ValueError("a single value; expected one value a row, as a list or an array")
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
+        array = np.char.decode(np.ma.filled(array, b""), "utf-8", "replace")
     if array.dtype.kind == "U":
         array = np.ma.filled(array, "") if np.ma.isMaskedArray(array) else array
         return strings([str(cell) for cell in array]) if array.ndim == 1 else array
@@ -267,7 +267,7 @@ def integer(cell: Any) -> int | None:
         text = cell.strip()
         number = int(text) if text.isascii() and text.removeprefix("-").isdecimal() else None
     elif isinstance(cell, float | np.floating):
-        number = int(cell) if abs(cell) <= EXACT and float(cell).is_integer() else None
+        number = int(cell) if abs(float(cell)) <= EXACT and float(cell).is_integer() else None
     elif isinstance(cell, int | np.integer) and not isinstance(cell, bool):
         number = int(cell)
     return number if number is not None and -(2**63) <= number < 2**63 else None
@@ -290,7 +290,7 @@ def plain(column: Column) -> tuple[np.ndarray, np.ndarray] | None:
 def plain_vectors(column: Column) -> np.ndarray:
     """A column of vectors as (n, k) where all have k numbers, else as (n,) of objects."""
     if not isinstance(column, Vectors):
-        array = np.ma.asanyarray(column)
+        array: Any = np.ma.asanyarray(column)
         masked = np.ma.isMaskedArray(column) and array.dtype.kind in "iuf"
         return np.ma.filled(array.astype(np.float64), np.nan) if masked else np.asarray(column)
     sizes = np.unique(column.length)

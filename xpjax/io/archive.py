@@ -94,13 +94,11 @@ def _assemble(table: _Table, release: Release, dtype: DTypeLike | None, keep: Se
         if not found:
             return None
         kind = kind or np.result_type(*found)
-        out = np.full((table.n, sum(sizes)), np.nan if np.dtype(kind).kind == "f" else 0, kind)
-        start = 0
-        for array, size in zip(arrays, sizes, strict=True):
-            if array is not None:
-                out[:, start : start + size] = array
-            start += size
-        return out
+        blocks_or_nan = [
+            np.full((table.n, size), np.nan, kind) if array is None else array
+            for array, size in zip(arrays, sizes, strict=True)
+        ]
+        return np.concatenate(blocks_or_nan, axis=1, dtype=kind, casting="same_kind")
 
     for block in blocks:
         status |= block.status
@@ -195,8 +193,8 @@ def _uncertainty(
         correlation = _blanked(correlation, ~(np.abs(correlation) < 1.001).all(axis=1))
     for name in (f"{xp}_coefficient_covariances", f"{xp}_covariance_matrix"):
         vectors = _vectors(table, name, release, triangle, square)
-        if vectors is None or not vectors.length.any():
-            continue
+        if vectors is None or not ((vectors.length > 0) & (_blank(error) | _blank(correlation))).any():
+            continue  # nothing that the errors and correlations do not give
         if f"{xp}_standard_deviation" not in table.columns:
             raise ValueError(
                 f"{table.origin}: {name} needs the column {xp}_standard_deviation, because archive covariances are "
@@ -227,11 +225,12 @@ def _triangle(vectors: Vectors, n_basis: int, strict: bool) -> np.ndarray:
     pick: dict[int, np.ndarray | slice] = {n_basis**2: (row * n_basis + column)[wanted], len(row): wanted}
     if strict:
         pick[pairs] = slice(None)
+    for size, columns in pick.items():
+        if (vectors.length == size).all():
+            return vectors.rows(size)[:, columns]
     out = np.full((len(vectors), int(wanted.sum())), np.nan, vectors.flat.dtype)
     for size, columns in pick.items():
         rows = vectors.length == size
-        if rows.all():
-            return vectors.rows(size)[:, columns]
         if rows.any():
             out[rows] = vectors.rows(size)[rows][:, columns]
     return out
@@ -265,14 +264,19 @@ def _blanked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows[:, None], array.dtype.type(np.nan), array) if rows.any() else array
 
 
+def _blank(array: np.ndarray | None) -> np.ndarray:
+    """Which rows have NaN: all where there is no array."""
+    return np.ones(1, bool) if array is None else np.isnan(array).any(axis=1)
+
+
 def _filled(array: np.ndarray | None, other: np.ndarray) -> np.ndarray:
     """The array, with rows of the other one where it has NaN."""
-    return other if array is None else np.where(np.isnan(array).any(axis=1)[:, None], other, array)
+    return other if array is None else np.where(_blank(array)[:, None], other, array)
 
 
 def _infer_release(tables: Sequence[_Table]) -> Release:
     """DR3, or the release that all rows of all tables agree on. Raises ValueError where they don't."""
-    sizes, names = [], {table.release for table in tables if table.release}
+    sizes, names = [], {table.release for table in tables} - {None, DR3.name}
     for xp, standard in zip(DR3.xp, DR3.n_basis, strict=True):
         found = [_infer_size(table, xp, standard) for table in tables]
         distinct = {size: table.origin for table, size in zip(tables, found, strict=True) if size is not None}
@@ -282,7 +286,7 @@ def _infer_release(tables: Sequence[_Table]) -> Release:
         sizes.append(next(iter(distinct), standard))
     if tuple(sizes) == DR3.n_basis:
         return DR3
-    return Release(names.pop() if len(names) == 1 else "+".join(map(str, sizes)), tuple(sizes))
+    return Release((len(names) == 1 and names.pop()) or "+".join(map(str, sizes)), tuple(sizes))
 
 
 def _infer_size(table: _Table, xp: str, standard: int) -> int | None:
@@ -428,8 +432,8 @@ def _concatenate(parts: Sequence[SourceTable]) -> SourceTable:
     columns = {}
     for name in dict.fromkeys(name for part in parts for name in part.columns):
         columns[name] = _join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
-    arrays = [optional(name) for name in ("value", "error", "correlation")]
-    coefficients = _coefficients(*arrays, n_relevant, release)
+    value, error, correlation = (optional(name) for name in ("value", "error", "correlation"))
+    coefficients = _coefficients(value, error, correlation, n_relevant, release)
     origin = f"{parts[0].origin} and {len(parts) - 1} more"
     return SourceTable(np.concatenate([part.source_id for part in parts]), coefficients, status, columns, origin)
 
@@ -530,7 +534,7 @@ def _check_names(names: Sequence[str], xp: Sequence[str], origin: str) -> None:
     needed = ["source_id", *(f"{band}_coefficients" for band in xp)]
     absent = [name for name in needed if name not in names]
     if absent:
-        raise ValueError(
+        raise _InputError(
             f"{origin}: wrong columns: no {', '.join(absent)}; {_listed(names)}; expected the archive's XP_CONTINUOUS "
             f"columns (an XP without data needs its column too, with empty cells)"
         )
@@ -562,7 +566,6 @@ def _from_pandas(frame: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _from_astropy(table: Any) -> Iterator[tuple[str, Any]]:
-    table.convert_bytestring_to_unicode()
     for name in table.colnames:
         column = table[name]
         yield name, getattr(column, "value", column)
@@ -661,6 +664,7 @@ def _load_hdf5(path: Path, xp: Sequence[str]) -> _Table:
         release = file.attrs.get("release")
         release = release.decode() if isinstance(release, bytes) else release
         shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+        _check_names([_archive_name(name, xp) for name in shapes], xp, str(path))
         n = next((shape[0] for name, shape in shapes.items() if name.lower() == "source_id"), None)
         pairs = []
         for name, shape in shapes.items():
@@ -734,6 +738,7 @@ def _load_text(path: Path, xp: Sequence[str]) -> _Table:
     with _as_value_error(path, "text"):
         with _open_text(path) as stream:
             names, delimiter = _text_header(stream, path)
+            _check_names([_archive_name(name, xp) for name in names], xp, str(path))
             columns = _text_columns(_fast_batches(stream, names, delimiter), names, xp)
         if columns is None:
             with _open_text(path) as stream:
@@ -787,7 +792,6 @@ def _text_columns(
 def _fast_batches(stream: IO[bytes], names: Sequence[str], delimiter: str) -> Iterator[Sequence[list[str]] | None]:
     """Rows as Arrow reads them, many at a time; None where anything is odd, for the careful reader to say what."""
     import pyarrow
-    import pyarrow.compute
     import pyarrow.csv
 
     numbered = [str(i) for i in range(len(names))]  # Arrow wants unique names
@@ -802,9 +806,7 @@ def _fast_batches(stream: IO[bytes], names: Sequence[str], delimiter: str) -> It
         )
         for batch in reader:
             # A quote that is not closed swallows the lines that follow it.
-            if any(
-                pyarrow.compute.any(pyarrow.compute.match_substring(column, "\n")).as_py() for column in batch.columns
-            ):
+            if any(b"\n" in bytes(column.buffers()[2] or b"") for column in batch.columns):
                 yield None
             yield [column.to_pylist() for column in batch.columns]
     except pyarrow.ArrowInvalid:

@@ -7,15 +7,15 @@ table in FITS, a PARAM in VOTable, and beside CSV, which has no metadata, a seco
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import errno
 import io
 import json
 import os
-import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -112,7 +112,7 @@ def from_sources(table: SourceTable) -> Catalogue:
 
 
 @contextlib.contextmanager
-def _whole_files() -> Any:
+def _whole_files() -> Iterator[Callable[[Path], Path]]:
     """Give temporary names beside the final ones; on leaving, move them there if all went well, else remove them."""
     pending: dict[Path, Path] = {}
 
@@ -144,13 +144,9 @@ def _explain(exc: OSError, path: Path) -> OSError:
         errno.EROFS: "the disk is read-only; choose an output on another one",
         errno.EACCES: "you may not write there; choose another directory",
     }
-    # Libraries wrap the system's error in prose of their own; its number is what tells.
-    found = re.search(r"errno[ =]+(\d+)", str(exc), re.IGNORECASE)
-    number = exc.errno or (int(found[1]) if found else None)
-    reason = os.strerror(number) if number else str(exc)
-    remedy = remedies.get(number or 0, "the disk may be full; nothing was written under that name")
-    new = type(exc)(f"cannot write {path}: {reason}; {remedy}")
-    new.errno = number
+    remedy = remedies.get(exc.errno or 0, "the disk may be full; nothing was written under that name")
+    new = type(exc)(f"cannot write {path}: {exc.strerror or exc}; {remedy}")
+    new.errno = exc.errno
     return new
 
 
@@ -228,8 +224,6 @@ def _write_text(handle: IO[bytes], header: str, columns: Mapping[str, np.ndarray
 
 
 def _write_csv(path: Path, catalogue: Catalogue, opener: Callable[..., IO[bytes]] = open) -> None:
-    import csv
-
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(catalogue.columns)
     with opener(path, "wb") as handle:
@@ -305,7 +299,12 @@ def _read_csv(path: Path) -> Catalogue:
 def _read_ecsv(path: Path) -> Catalogue:
     from astropy.table import Table
 
-    table = Table.read(path, format="ascii.ecsv")
+    # A cell of correlations is longer than what Python's reader of CSV, which astropy uses, takes by default.
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    finally:
+        csv.field_size_limit(limit)
     meta = dict(table.meta)
     shared = {name: np.asarray(meta.pop(name)) for name in meta.pop("shared", [])}
     return _from_astropy(table, shared, meta)
@@ -436,13 +435,12 @@ def _write_parquet(path: Path, catalogue: Catalogue) -> None:
 
 def _read_parquet(path: Path) -> Catalogue:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet
 
     def array(column: pyarrow.ChunkedArray) -> np.ndarray:
         if pa.types.is_nested(column.type):
-            flat = column.combine_chunks()
-            flat = flat.chunk(0) if isinstance(flat, pa.ChunkedArray) else flat
-            return flat.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+            return pc.list_flatten(column).to_numpy().reshape(len(column), getattr(column.type, "list_size", -1))
         return np.array(column.to_pylist(), str) if pa.types.is_string(column.type) else column.to_numpy()
 
     table = pa.parquet.read_table(path)
@@ -461,11 +459,36 @@ def _read_parquet(path: Path) -> Catalogue:
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
 
 
+class _Deaf(io.FileIO):
+    """A file that keeps the first error for later: HDF5 crashes the process where a write or a closing fails."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """All of the data, unless something has failed."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) :]
+        except OSError as exc:
+            self.error = exc
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, which may also be too large for the disk."""
+        try:
+            return super().truncate(size)
+        except OSError as exc:
+            self.error = self.error or exc
+            return size or 0
+
+
 def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
     import h5py
 
-    try:
-        with h5py.File(path, "w", track_order=True) as file:
+    with _Deaf(path, "w+") as handle:
+        with h5py.File(handle, "w", track_order=True) as file:
             for name, array in {**catalogue.columns, **catalogue.shared}.items():
                 text = array.dtype.kind == "U"
                 data = file.create_dataset(
@@ -477,9 +500,8 @@ def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
                 if name in catalogue.shared:
                     data.attrs["shared"] = True
             file.attrs.update(_meta(catalogue))
-    except RuntimeError as exc:
-        # What HDF5 raises when a full disk shows only on closing.
-        raise OSError(str(exc)) from exc
+        if handle.error is not None:
+            raise handle.error
 
 
 def _read_hdf5(path: Path) -> Catalogue:

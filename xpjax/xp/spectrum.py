@@ -135,7 +135,7 @@ class Spectra:
         matrix = np.eye(len(sigma))
         rows, columns = np.tril_indices(len(sigma), -1)
         matrix[rows, columns] = matrix[columns, rows] = self.correlation[pick]
-        return matrix * sigma[:, None] * sigma[None, :]
+        return matrix * np.outer(sigma, sigma)
 
     def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
         """The spectra as a table: one row for each source, or for each source and XP where they are internal.

@@ -1,0 +1,218 @@
+"""Synthetic photometry against GaiaXPy, live: all systems and bands, in both precisions."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import xpjax
+from tests import oracles
+from xpjax.records import SourceTable, Status, XPCoefficients
+from xpjax.synthetic.system import refused_bands
+from xpjax.xp.coefficients import as_sources
+
+SYSTEMS = xpjax.available_systems()
+KINDS = ("mag", "flux", "flux_error")
+
+
+@cache
+def made() -> SourceTable:
+    return as_sources(oracles.coefficients(np.random.default_rng(1), 8))
+
+
+def compare(table: SourceTable, float64: bool, **options: bool) -> dict[str, dict[str, float]]:
+    """Largest differences by kind and column: relative, but in mag for magnitudes."""
+    names = list(SYSTEMS)
+    own = {{"truncate": "truncation"}.get(k, k): v for k, v in options.items()}
+    expected = oracles.generate(table, names, **own)
+    found = xpjax.photometry(table, names, float64=float64, **options).catalogue().columns
+    result: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
+    system = xpjax.system(*names)
+    for kind in KINDS:
+        for label, band in zip(system.labels, system.names, strict=True):
+            column = f"{label}_{kind}_{band}"
+            a, b = found[column].astype(float), expected[column].to_numpy(float)
+            assert np.array_equal(np.isnan(a), np.isnan(b)), column
+            scale = 1.0 if kind == "mag" else np.abs(b)
+            result[kind][column] = float(np.nanmax(np.abs(a - b) / scale, initial=0))
+    return result
+
+
+def test_all_published_systems_are_there() -> None:
+    from gaiaxpy import PhotometricSystem
+
+    reference = {m.get_system_name(): m.get_bands() for m in PhotometricSystem}
+    assert set(SYSTEMS) == set(reference)
+    assert sum(map(len, reference.values())) == 295
+    for name, bands in reference.items():
+        ours = xpjax.system(name)
+        refused = [key.split("_", 1)[1] for key in refused_bands() if key.startswith(ours.labels[0] + "_")]
+        assert [b for b in bands if b not in refused] == list(ours.names)
+    assert list(refused_bands()) == ["HalphaCustomAb_Halpha01nm"]
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("error_correction", [False, True])
+def test_float64_equals_gaiaxpy(truncate: bool, error_correction: bool) -> None:
+    worst = compare(made(), True, truncate=truncate, error_correction=error_correction)
+    assert max(worst["flux"].values()) < 1e-10
+    assert max(worst["flux_error"].values()) < 1e-10
+    assert max(worst["mag"].values()) < 1e-10
+
+
+def test_real_sources_equal_gaiaxpy(shared) -> None:
+    table = xpjax.read(shared("xp/xp_bright_corr_20.parquet"))
+    for options in ({}, {"truncate": True, "error_correction": True}):
+        worst = compare(table, True, **options)
+        assert max(max(w.values()) for w in worst.values()) < 1e-10
+        worst = compare(table, False, **options)
+        assert max(worst["flux_error"].values()) < 1e-5
+        assert max(worst["mag"].values()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["xp/xp_random_1200.fits", "xp/xp_blue_1800.fits"])
+def test_float32_error_is_bounded_by_cancellation(shared, name: str) -> None:
+    table = xpjax.read(shared(name))[::6]
+    expected = oracles.generate(table, list(SYSTEMS))
+    system = xpjax.system(*SYSTEMS)
+    result = xpjax.photometry(table, system, errors=False)
+    projection = np.asarray(system.projection) * system.scale
+    bound = 1e-6 * np.abs(table.coefficients.value.astype(float)) @ np.abs(projection)
+    flux = expected[[f"{a}_flux_{b}" for a, b in zip(system.labels, system.names, strict=True)]].to_numpy(float)
+    plain = np.ones(system.n_band, bool)
+    plain[[e.band for e in system.color_equations]] = False  # these fluxes are no longer linear
+    assert np.all(np.abs(result.flux - flux)[:, plain] <= bound[:, plain])
+    magnitude = expected[[f"{a}_mag_{b}" for a, b in zip(system.labels, system.names, strict=True)]].to_numpy(float)
+    difference = np.abs(result.magnitude - magnitude)
+    both = np.isfinite(difference)
+    # A sum that cancels to zero in one precision may be positive in the other: it is within the bound above.
+    assert np.mean(np.isnan(result.magnitude) != np.isnan(magnitude)) < 1e-5
+    assert np.mean(difference[both] <= 1e-5) > 0.999
+
+
+def test_comparison_fails_on_a_wrong_answer() -> None:
+    c = made().coefficients
+    value = c.value.copy()
+    value[3, 7] *= 1 + 1e-6
+    wrong = as_sources(XPCoefficients(value, c.error, c.correlation, c.n_relevant))
+    reference = xpjax.photometry(made(), "SDSS", float64=True)
+    perturbed = xpjax.photometry(wrong, "SDSS", float64=True)
+    assert oracles.worst(perturbed.flux, reference.flux) > 1e-10
+    correlation = c.correlation.copy()
+    correlation[3, 40] += 1e-4
+    wrong = as_sources(XPCoefficients(c.value, c.error, correlation, c.n_relevant))
+    assert oracles.worst(xpjax.photometry(wrong, "SDSS", float64=True).flux_error, reference.flux_error) > 1e-10
+
+
+def test_missing_xp_leaves_the_bands_of_the_other() -> None:
+    c = made().coefficients
+    value = c.value.copy()
+    value[0, :55] = np.nan
+    value[1, 60] = np.inf
+    value[2] = np.nan
+    table = as_sources(XPCoefficients(value, c.error, c.correlation))
+    system = xpjax.system("JPLUS")
+    whole = xpjax.photometry(made(), system)
+    for errors in (False, True):
+        part = xpjax.photometry(table, system, errors=errors)
+        rp_only, bp_only = ~system.needs[0], ~system.needs[1]
+        assert rp_only.sum() == 4
+        assert bp_only.sum() == 7
+        np.testing.assert_array_equal(np.isfinite(part.flux[0]), rp_only)
+        np.testing.assert_array_equal(np.isfinite(part.flux[1]), bp_only)
+        np.testing.assert_allclose(part.flux[0][rp_only], whole.flux[0][rp_only], rtol=1e-5)
+        np.testing.assert_array_equal(part.flux[3:], whole.flux[3:])
+        rest = ~np.uint32(Status.NONPOSITIVE_FLUX)  # made spectra may be negative somewhere
+        assert part.status[0] & rest == Status.BP_MISSING | Status.BAND_MISSING
+        assert part.status[1] & rest == Status.RP_BAD | Status.BAND_MISSING
+        assert part.status[2] & rest == Status.BP_MISSING | Status.RP_MISSING | Status.BAND_MISSING
+        if errors:
+            np.testing.assert_array_equal(np.isfinite(part.flux_error), np.isfinite(part.flux))
+
+
+def test_errors_are_absent_where_correlations_are() -> None:
+    c = made().coefficients
+    result = xpjax.photometry(XPCoefficients(c.value, c.error), "SDSS")
+    assert result.flux_error is None
+    assert result.magnitude_error is None
+    assert np.all(result.status & (Status.BP_NO_ERROR | Status.RP_NO_ERROR) == Status.BP_NO_ERROR | Status.RP_NO_ERROR)
+    plain = xpjax.photometry(XPCoefficients(c.value, c.error), "SDSS", errors=False)
+    assert not np.any(plain.status & ~np.uint32(Status.NONPOSITIVE_FLUX))
+    correlation = c.correlation.copy()
+    correlation[2, 10] = np.nan
+    result = xpjax.photometry(XPCoefficients(c.value, c.error, correlation), "SDSS")
+    needs_bp = xpjax.system("SDSS").needs[0]
+    np.testing.assert_array_equal(np.isnan(result.flux_error[2]), needs_bp)
+    assert result.status[2] & ~np.uint32(Status.NONPOSITIVE_FLUX) == Status.BP_NO_ERROR
+    assert np.all(np.isfinite(result.flux_error[[0, 1, 3, 4, 5, 6, 7]]))
+
+
+def test_nonpositive_flux_is_nan_and_flagged() -> None:
+    c = made().coefficients
+    value = c.value.copy()
+    value[1] *= -1
+    result = xpjax.photometry(XPCoefficients(value), "GaiaDr3Vega")
+    assert np.all(np.isnan(result.magnitude[1]))
+    assert np.all(result.flux[1] < 0)
+    assert result.status[1] & Status.NONPOSITIVE_FLUX
+
+
+def test_magnitude_error_is_the_relative_flux_error() -> None:
+    result = xpjax.photometry(made(), "SDSS_Std", float64=True, error_correction=True)
+    good = result.flux > 0
+    expected = 2.5 / np.log(10) * result.flux_error / result.flux
+    np.testing.assert_allclose(result.magnitude_error[good], expected[good], rtol=1e-12)
+
+
+def test_color_equation_beyond_its_range_is_linear_and_flagged() -> None:
+    result = xpjax.photometry(made(), "SDSS_Std", float64=True)
+    (equation,) = xpjax.system("SDSS_Std").color_equations
+    # A star shifted in g only moves the color along; far beyond the range the correction must stay linear in it.
+    color = result.magnitude[:, equation.blue] - result.magnitude[:, equation.red]
+    low, high = equation.color_range
+    np.testing.assert_array_equal(
+        (result.status & Status.COLOR_EXTRAPOLATED) != 0, (color < low) | (color > high)
+    )
+
+
+def test_truncation_is_masking() -> None:
+    c = made().coefficients
+    keep = np.concatenate([np.arange(55)[None] < c.n_relevant[:, [k]] for k in range(2)], axis=1)
+    masked = XPCoefficients(c.value * keep, c.error * keep, c.correlation)
+    a = xpjax.photometry(c, "JPLUS", truncate=True, float64=True)
+    b = xpjax.photometry(masked, "JPLUS", float64=True)
+    np.testing.assert_allclose(a.flux, b.flux, rtol=1e-13)
+    np.testing.assert_allclose(a.flux_error, b.flux_error, rtol=1e-12)
+    with pytest.raises(ValueError, match="n_relevant"):
+        xpjax.photometry(XPCoefficients(c.value), "JPLUS", truncate=True)
+
+
+def test_catalogue_has_gaiaxpys_columns() -> None:
+    expected = list(oracles.generate(made(), ["JPLUS", "SDSS"]).columns)
+    columns = list(xpjax.photometry(made(), ["JPLUS", "SDSS"]).catalogue({"ra": np.zeros(8)}).columns)
+    assert [c for c in columns if "mag_error" not in c] == [*expected, "ra", "xp_status"]
+    assert len([c for c in columns if "_mag_error_" in c]) == 17
+
+
+def test_results_can_be_taken_by_band() -> None:
+    result = xpjax.photometry(made(), ["SDSS", "SDSS_Std"])
+    np.testing.assert_array_equal(result["Sdss_g"], result.magnitude[:, 1])
+    with pytest.raises(KeyError, match="ambiguous"):
+        result["g"]
+
+
+def test_kernel_can_be_differentiated() -> None:
+    import jax
+
+    from xpjax.synthetic.magnitude import _Options, photometry_kernel
+
+    system = xpjax.system("SDSS")
+    kernel = photometry_kernel(_Options())
+    source = XPCoefficients(made().coefficients.value[0].astype("f4"))
+    gradient = jax.grad(lambda s: kernel(system, s)["magnitude"][1])(source).value
+    step = np.zeros(110)
+    step[3] = 1.0
+    with_step = xpjax.photometry(np.stack([source.value - step, source.value + step]), system, float64=True)
+    assert gradient[3] == pytest.approx((with_step.magnitude[1, 1] - with_step.magnitude[0, 1]) / 2, rel=1e-3)

@@ -1,0 +1,471 @@
+"""The command line: results, messages and exit statuses."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import xpjax
+from xpjax.cli import main
+from xpjax.io import catalogue
+from xpjax.records import DR3, SourceTable, Status, XPCoefficients
+
+COMMANDS = ("photometry", "spectra", "simulate", "systems", "info", "plot", "demo")
+N = 6
+
+
+def xp(*arguments: object) -> Result:
+    """`xpjax` with these arguments, in this process; what it lets through is raised."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def made(correlations: bool = True, first: int = 1) -> SourceTable:
+    """Smooth red spectra, positive in every band, with errors of a percent."""
+    rng = np.random.default_rng(first)
+    value = 1e-2 * rng.normal(size=(N, DR3.n_basis_total))
+    for rows in DR3.slices:
+        value[:, rows.start] = 100 * (1 + rng.random(N))
+    return SourceTable(
+        np.arange(first, first + N) << 40,
+        XPCoefficients(
+            value,
+            np.full_like(value, 1e-2),
+            rng.uniform(-0.01, 0.01, (N, DR3.n_pair_total)) if correlations else None,
+            np.full((N, 2), 20),
+        ),
+        np.zeros(N, np.uint32),
+        {"phot_g_mean_mag": rng.uniform(5, 15, N), "designation": np.array([f"Gaia {i}" for i in range(N)])},
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of made inputs: sources.csv, .fits, .parquet, and bare.csv without correlations."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for suffix in (".csv", ".csv.gz", ".fits", ".parquet"):
+        catalogue.write(folder / f"sources{suffix}", catalogue.from_sources(made()))
+    catalogue.write(folder / "bare.csv", catalogue.from_sources(made(correlations=False, first=50)))
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- what is right ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", catalogue.SUFFIXES)
+def test_photometry_in_every_format(inputs: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"mags{suffix}"
+    result = xp("photometry", inputs / "sources.fits", "--system", "jplus", "--system", "SDSS", "--output", output)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert f"6 sources read from 1 file, 6 rows written to mags{suffix}" in result.stderr
+    found = catalogue.read_catalogue(output)
+    expected = xpjax.photometry(
+        xpjax.read(inputs / "sources.fits", dtype=np.float32), xpjax.system("JPLUS", "SDSS")
+    ).catalogue()
+    assert list(found.columns) == list(expected.columns)
+    assert {"Jplus_mag_gJPLUS", "Sdss_flux_error_u", "Sdss_mag_error_z", "xp_status"} <= set(found.columns)
+    for name, column in expected.columns.items():
+        assert np.array_equal(column, found.columns[name].astype(column.dtype), equal_nan=True), name
+    assert files(tmp_path) == [output.name]
+
+
+def test_float64(inputs: Path, tmp_path: Path) -> None:
+    xp("photometry", inputs / "sources.parquet", "--system", "SDSS", "--float64", "-o", tmp_path / "mags.h5")
+    found = catalogue.read_catalogue(tmp_path / "mags.h5").columns
+    expected = xpjax.photometry(xpjax.read(inputs / "sources.parquet", dtype=float), "SDSS", float64=True)
+    assert found["Sdss_flux_g"].dtype == np.float64
+    assert np.array_equal(found["Sdss_flux_error_g"], expected.flux_error[:, 1])
+
+
+def test_metadata(inputs: Path, tmp_path: Path) -> None:
+    """The output says how it was made, and no folder of this machine."""
+    xp("photometry", inputs / "sources.csv", "--system", "SDSS", "--truncate", "-o", tmp_path / "mags.h5")
+    meta = catalogue.read_catalogue(tmp_path / "mags.h5").meta
+    assert meta["command"] == "xpjax photometry"
+    assert meta["version"] == xpjax.__version__
+    assert meta["release"] == "Gaia DR3"
+    assert meta["option_truncate"] is True
+    assert meta["option_inputs"] == ["sources.csv"]
+    assert str(tmp_path) not in json.dumps(meta)
+    assert str(inputs) not in json.dumps(meta)
+
+
+def test_files_are_joined_in_order(inputs: Path, tmp_path: Path) -> None:
+    """Also where one has correlations and the other none, and where a source comes twice."""
+    names = [inputs / name for name in ("bare.csv", "sources.csv", "sources.fits")]
+    result = xp("photometry", *names, "--system", "SDSS", "--keep", "phot_g_mean_mag", "-o", tmp_path / "mags.csv")
+    assert result.exit_code == 0, result.stderr
+    found = catalogue.read_catalogue(tmp_path / "mags.csv").columns
+    assert found["source_id"].tolist() == [i << 40 for i in [*range(50, 56), *range(1, 7), *range(1, 7)]]
+    assert np.isnan(found["Sdss_flux_error_g"]).tolist() == [True] * 6 + [False] * 12
+    assert np.isfinite(found["Sdss_mag_g"]).all()
+    assert (found["xp_status"] & Status.DUPLICATE != 0).tolist() == [False] * 12 + [True] * 6
+    assert "18 sources read from 3 files" in result.stderr
+    assert "12 flagged" in result.stderr
+    assert "6  DUPLICATE (128): An earlier row" in result.stderr
+
+
+def test_absent_errors_are_said(inputs: Path, tmp_path: Path) -> None:
+    result = xp("spectra", inputs / "bare.csv", "--correlation", "--wavelength", "400:500:50", "-o", tmp_path / "s.h5")
+    assert result.exit_code == 0, result.stderr
+    assert "all sources came without usable errors or correlations: errors are NaN there, not guessed" in result.stderr
+    found = catalogue.read_catalogue(tmp_path / "s.h5").columns
+    assert np.isnan(found["flux_error"]).all()
+    assert found["correlation"].shape == (N, 3)
+    assert np.isfinite(found["flux"]).all()
+    assert (found["xp_status"] == Status.BP_NO_ERROR | Status.RP_NO_ERROR).all()
+    result = xp("spectra", inputs / "bare.csv", "--no-errors", "-o", tmp_path / "plain.h5")
+    assert "none flagged" in result.stderr
+    assert "flux_error" not in catalogue.read_catalogue(tmp_path / "plain.h5").columns
+
+
+def test_bad_rows_are_counted(tmp_path: Path) -> None:
+    """Exit status 0: that row is NaN with its bits, and the rest is right."""
+    table = made()
+    table.coefficients.value[2, 5] = np.nan
+    table.source_id[4] = 0
+    catalogue.write(tmp_path / "sources.csv", catalogue.from_sources(table))
+    result = xp("photometry", tmp_path / "sources.csv", "--system", "SDSS", "-o", tmp_path / "mags.csv")
+    assert result.exit_code == 0, result.stderr
+    assert "1  BP_BAD (4): A BP coefficient is not finite" in result.stderr
+    found = catalogue.read_catalogue(tmp_path / "mags.csv").columns
+    assert np.isnan(found["Sdss_mag_g"]).tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".fits", ".vot", ".parquet", ".h5"])
+def test_spectra_in_every_format(inputs: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"spectra{suffix}"
+    result = xp("spectra", inputs / "sources.fits", "--wavelength", "400:900:2.5", "--correlation", "-o", output)
+    assert result.exit_code == 0, result.stderr
+    found = catalogue.read_catalogue(output)
+    expected = xpjax.spectra(
+        xpjax.read(inputs / "sources.fits", dtype=np.float32), np.arange(201) * 2.5 + 400, correlation=True
+    )
+    assert np.array_equal(found.shared["wavelength"], expected.wavelength)
+    for name in ("flux", "flux_error", "correlation"):
+        assert np.array_equal(found.columns[name].astype(np.float32), getattr(expected, name)), name
+
+
+def test_internal_spectra(inputs: Path, tmp_path: Path) -> None:
+    options = ("--internal", "--wavelength", "0:60:30", "--keep", "designation")
+    for order in (options, options[1:] + options[:1]):
+        result = xp("spectra", inputs / "sources.fits", *order, "-o", tmp_path / "s.h5", "--overwrite")
+        assert result.exit_code == 0, result.stderr
+        found = catalogue.read_catalogue(tmp_path / "s.h5")
+        assert found.columns["xp"].tolist() == ["BP", "RP"] * N
+        assert found.columns["flux"].shape == (2 * N, 3)
+        assert found.columns["designation"][:3].tolist() == ["Gaia 0", "Gaia 0", "Gaia 1"]
+    assert f"{N} sources read from 1 file, {2 * N} rows written" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "grid"),
+    [
+        ("400:410:5", [400, 405, 410]),
+        ("400:409.9:5", [400, 405]),
+        ("400:400.3:0.1", [400, 400.1, 400.2, 400.3]),
+        ("500:500:1", [500]),
+        ("1040:1050:4", [1040, 1044, 1048]),
+    ],
+)
+def test_wavelength_grids(inputs: Path, tmp_path: Path, text: str, grid: list[float]) -> None:
+    result = xp("spectra", inputs / "sources.fits", "--wavelength", text, "--no-errors", "-o", tmp_path / "s.h5")
+    assert result.exit_code == 0, result.stderr
+    assert np.allclose(catalogue.read_catalogue(tmp_path / "s.h5").shared["wavelength"], grid, rtol=1e-12)
+
+
+def test_instrument_model(inputs: Path, tmp_path: Path) -> None:
+    for model in ("v211w/v142r", "v375wi/v142r"):
+        xp("spectra", inputs / "sources.fits", "--instrument", model, "-o", tmp_path / f"{model[:4]}.h5")
+    old, new = (catalogue.read_catalogue(tmp_path / f"{name}.h5").columns["flux"] for name in ("v211", "v375"))
+    assert not np.array_equal(old, new)
+
+
+def test_keep(inputs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mags.parquet"
+    keep = ("--keep", "phot_g_mean_mag, designation")
+    result = xp("photometry", inputs / "sources.csv.gz", "--system", "SDSS", *keep, "-o", output)
+    assert result.exit_code == 0, result.stderr
+    found = catalogue.read_catalogue(output).columns
+    assert list(found)[-3:] == ["phot_g_mean_mag", "designation", "xp_status"]
+    assert np.array_equal(found["phot_g_mean_mag"], made().columns["phot_g_mean_mag"])
+    result = xp(
+        "photometry", inputs / "sources.csv", "--system", "SDSS", "--keep", "parallax", "-o", tmp_path / "no.csv"
+    )
+    assert result.exit_code == 2
+    assert "parallax" in result.stderr
+
+
+def test_device(inputs: Path, tmp_path: Path) -> None:
+    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv", "--overwrite")
+    for device in ("cpu", "1"):
+        assert xp(*call, "--device", device).exit_code == 0
+    for device in ("tpu", "1000"):
+        result = xp(*call, "--device", device)
+        assert result.exit_code == 2
+        assert "JAX sees" in result.stderr
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def truncated(folder: Path, good: Path) -> Path:
+    path = folder / "cut.csv.gz"
+    whole = gzip.compress((good / "sources.csv").read_bytes())
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def wrong_columns(folder: Path, good: Path) -> Path:
+    path = folder / "other.csv"
+    path.write_text("source_id,ra,dec\n1,2,3\n")
+    return path
+
+
+def text_for_arrays(folder: Path, good: Path) -> Path:
+    path = folder / "text.csv"
+    path.write_text("source_id,bp_coefficients,rp_coefficients\n1,many,few\n2,none,some\n")
+    return path
+
+
+def wrong_lengths(folder: Path, good: Path) -> Path:
+    path = folder / "short.csv"
+    path.write_text('source_id,bp_coefficients,rp_coefficients\n1,"[1,2,3]","[4,5]"\n2,"[1,2,3]","[4,5]"\n')
+    return path
+
+
+def empty(folder: Path, good: Path) -> Path:
+    path = folder / "empty.csv"
+    path.touch()
+    return path
+
+
+def unknown_suffix(folder: Path, good: Path) -> Path:
+    path = folder / "sources.txt"
+    path.write_bytes((good / "sources.csv").read_bytes())
+    return path
+
+
+def not_what_it_says(folder: Path, good: Path) -> Path:
+    path = folder / "liar.fits"
+    path.write_bytes((good / "sources.csv").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    "case", [truncated, wrong_columns, text_for_arrays, wrong_lengths, empty, unknown_suffix, not_what_it_says]
+)
+@pytest.mark.parametrize("command", [("photometry", "--system", "SDSS"), ("spectra",)])
+def test_bad_inputs(inputs: Path, tmp_path: Path, case: Callable[[Path, Path], Path], command: tuple[str, ...]) -> None:
+    """One message that names the file, exit status 2, and no output, also after a good file."""
+    bad = case(tmp_path, inputs)
+    result = xp(*command, inputs / "sources.fits", bad, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert bad.name in result.stderr
+    assert "Traceback" not in result.stderr
+    assert files(tmp_path) == [bad.name]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("900:400:5", "must ascend"),
+        ("400:900:-5", "must ascend"),
+        ("400:900:0", "must ascend"),
+        ("nan:900:5", "must ascend"),
+        ("400:900", "expected START:STOP:STEP"),
+        ("a:b:c", "expected START:STOP:STEP"),
+        ("300:900:5", "300..900 goes beyond 330..1050 nm"),
+        ("400:1100:5", "goes beyond 330..1050 nm"),
+        ("400:900:1e-9", "more than a million samples"),
+    ],
+)
+def test_bad_grids(inputs: Path, tmp_path: Path, grid: str, message: str) -> None:
+    result = xp("spectra", inputs / "sources.csv", "--wavelength", grid, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.txt", "the suffix names the format, and is one of .csv"),
+        ("nowhere/out.csv", "no directory"),
+        ("file/out.csv", "is no directory"),
+        ("file.csv", "exists; name another one, or overwrite it with --overwrite"),
+        ("spectra.csv", "spectra_wavelength.csv exists"),
+    ],
+)
+def test_bad_outputs(tmp_path: Path, name: str, message: str) -> None:
+    """Refused before the input is read, which here is none."""
+    for other in ("file", "file.csv", "spectra_wavelength.csv", "broken.csv"):
+        (tmp_path / other).touch()
+    before = files(tmp_path)
+    result = xp("spectra", tmp_path / "broken.csv", "--output", tmp_path / name)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("photometry", "{in}", "-o", "{out}", "--system", "SDDS"), "did you mean SDSS"),
+        (("photometry", "{in}", "-o", "{out}", "--system", "nowhere.h5"), "no system file nowhere.h5"),
+        (("photometry", "{in}", "-o", "{out}"), "Missing option '--system'"),
+        (("photometry", "{in}.no", "-o", "{out}", "--system", "SDSS"), "does not exist"),
+        (("photometry", "-o", "{out}", "--system", "SDSS"), "Missing argument 'INPUT...'"),
+        (("spectra", "{in}", "-o", "{out}", "--instrument", "v1"), "no instrument model 'v1'"),
+        (("spectra", "{in}", "-o", "{out}", "--instrument", "nowhere.h5"), "no instrument file nowhere.h5"),
+        (("systems", "Jplos"), "JPLUS"),
+        (("plot", "{in}", "-o", "{out}"), "the suffix of a figure"),
+    ],
+)
+def test_bad_calls(inputs: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    places = {"in": inputs / "sources.csv", "out": tmp_path / "out.csv"}
+    result = xp(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert files(tmp_path) == []
+
+
+def test_overwrite(inputs: Path, tmp_path: Path) -> None:
+    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
+    assert xp(*call).exit_code == 0
+    assert xp(*call).exit_code == 2
+    assert xp(*call, "--overwrite").exit_code == 0
+
+
+def test_debug_shows_the_traceback(inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean"):
+        xp("--debug", "photometry", inputs / "sources.csv", "--system", "SDDS", "-o", tmp_path / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
+@pytest.mark.parametrize("name", ["mags.csv", "mags.h5", "mags.parquet"])
+def test_disk_that_takes_no_more(inputs: Path, tmp_path: Path, name: str) -> None:
+    """In a process of its own, with a limit that the system enforces."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
+        "from xpjax.cli import main; main(sys.argv[1:])"
+    )
+    call = ["photometry", str(inputs / "sources.fits"), "--system", "JPLUS", "--output", name]
+    done = subprocess.run([sys.executable, "-c", limited, *call], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"Error: cannot write {name}: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert files(tmp_path) == []
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    result = xp(command, "--help")
+    assert result.exit_code == 0
+    assert "--help" in result.stdout
+    assert f"  xpjax {command}" in result.stdout or command == "info"
+
+
+def test_help_is_quick() -> None:
+    """No backend, no table or figure library until a command needs them."""
+    assert set(COMMANDS) == set(main.commands)
+    code = (
+        "import sys; from xpjax.cli import main; main(['--help'], standalone_mode=False);"
+        "heavy = {'jax', 'equinox', 'astropy', 'matplotlib', 'pandas', 'pyarrow', 'h5py'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_status_bit_has_a_meaning() -> None:
+    from xpjax.cli import _meaning
+
+    assert set(_meaning()) == {bit for bit in Status if bit}
+
+
+def test_systems() -> None:
+    listed = xp("systems")
+    assert listed.exit_code == 0
+    assert len(listed.stdout.splitlines()) == 2 + len(xpjax.available_systems())
+    one = xp("systems", "jplus").stdout
+    assert "Jplus: AB magnitudes" in one
+    assert "gJPLUS  481" in one
+
+
+def test_info() -> None:
+    result = xp("info")
+    assert result.exit_code == 0
+    for text in (xpjax.__version__, "jax", "devices", "v375wi/v142r, Gaia DR3 (default)", "from GaiaXPy 2.1.5"):
+        assert text in result.stdout
+
+
+def test_plot(inputs: Path, tmp_path: Path) -> None:
+    """Spectra, photometry and XP coefficients; the figure is refused where it exists."""
+    xp("spectra", inputs / "sources.fits", "-o", tmp_path / "s.csv")
+    xp("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "p.fits")
+    for name, extra in (("s.csv", ("--source", 3 << 40, "--system", "JPLUS")), ("p.fits", ())):
+        result = xp("plot", tmp_path / name, *extra)
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        assert xp("plot", tmp_path / name, *extra).exit_code == 2
+        assert xp("plot", tmp_path / name, *extra, "--overwrite").exit_code == 0
+    assert xp("plot", inputs / "sources.csv.gz", "-o", tmp_path / "x.pdf").exit_code == 0
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    for call in (("s.csv", "--source", 9), ("p.fits", "--source", 9)):
+        assert xp("plot", tmp_path / call[0], *call[1:], "-o", tmp_path / "no.png").exit_code == 2
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_simulate(tmp_path: Path) -> None:
+    pytest.importorskip("xpjax.simulate")
+    for name, seed in (("a.parquet", 1), ("b.csv", 1), ("c.parquet", 2)):
+        result = xp("simulate", "-n", 5, "--seed", seed, "-o", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+    a, b, c = (xpjax.read(tmp_path / name).coefficients for name in ("a.parquet", "b.csv", "c.parquet"))
+    assert np.array_equal(a.value, b.value)
+    assert not np.array_equal(a.value, c.value)
+    assert a.correlation is not None
+    assert xp("simulate", "-n", 5, "-o", tmp_path / "a.parquet").exit_code == 2
+    xp("simulate", "-n", 5, "--no-correlations", "-o", tmp_path / "d.parquet")
+    assert xpjax.read(tmp_path / "d.parquet").coefficients.correlation is None
+
+
+def test_demo(tmp_path: Path) -> None:
+    pytest.importorskip("xpjax.simulate")
+    result = xp("demo", "-n", 300, "--output-dir", tmp_path / "demo")
+    assert result.exit_code == 0, result.stderr
+    assert files(tmp_path / "demo") == ["photometry.parquet", "photometry.png", "sources.parquet", "spectra.png"]
+    assert "300 sources in 17 bands" in result.stdout
+    assert "Try next:" in result.stdout
+    assert len(catalogue.read_catalogue(tmp_path / "demo" / "photometry.parquet")) == 300
+    again = xp("demo", "-n", 300, "--output-dir", tmp_path / "demo")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+
+
+def test_real_files(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    """Every real file runs through both commands, whatever its format."""
+    names = [path for path in (shared("xp") / "formats").iterdir() if path.is_file()]
+    names += [shared("xp/xp_random_1200.fits"), shared("xp/xp_bright_corr_20.parquet")]
+    for path in names:
+        for command in (("photometry", "--system", "JPLUS"), ("spectra",)):
+            result = xp(*command, path, "-o", tmp_path / "out.h5", "--overwrite")
+            assert result.exit_code == 0, (path.name, result.stderr)

@@ -1,0 +1,122 @@
+"""Figures: what is drawn and what is refused; their looks are for eyes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import xpjax
+from xpjax import plot
+from xpjax.records import Catalogue
+
+GRID = np.arange(336.0, 1021.0, 2.0)
+
+
+def spectra(n: int, internal: bool = False) -> Catalogue:
+    flux = np.ones((n, len(GRID))) * 1e-16 * (1 + np.arange(n))[:, None]
+    columns = {"source_id": np.arange(n) // (2 if internal else 1) + 10}
+    if internal:
+        columns["xp"] = np.array(["BP", "RP"] * n)[:n]
+    columns |= {"flux": flux, "flux_error": flux / 10}
+    return Catalogue(columns, {"flux": "W m-2 nm-1"}, shared={"wavelength": GRID}, meta={"release": "Gaia DR3"})
+
+
+def photometry(n: int, *bands: str) -> Catalogue:
+    rng = np.random.default_rng(0)
+    columns = {"source_id": np.arange(n)} | {f"Sdss_mag_{band}": rng.normal(16, 1, n) for band in bands}
+    columns["Sdss_mag_error_g"] = np.ones(n)
+    columns["xp_status"] = np.arange(n) % 5 // 4
+    return Catalogue(columns)
+
+
+def shown(figure: object) -> list:
+    return [axes for axes in figure.axes if axes.get_visible()]
+
+
+def test_a_panel_for_each_source() -> None:
+    figure = plot.plot_spectra(spectra(3))
+    assert [axes.get_title(loc="right") for axes in shown(figure)] == [f"Gaia DR3 {i}" for i in (10, 11, 12)]
+    assert "nm" in figure.get_supxlabel()
+    assert "mathrm{W" in figure.get_supylabel()
+    assert np.allclose(shown(figure)[1].lines[0].get_ydata(), 2e-16)
+    assert len(shown(plot.plot_spectra(spectra(9)))) == 6
+    assert len(shown(plot.plot_spectra(spectra(9), [15]))) == 1
+
+
+def test_internal_spectra_share_a_panel() -> None:
+    figure = plot.plot_spectra(spectra(4, internal=True))
+    assert len(shown(figure)) == 2
+    assert [text.get_text() for text in shown(figure)[0].get_legend().get_texts()] == ["BP", "RP"]
+    assert figure.get_supxlabel() == "Pseudo-wavelength"
+
+
+def test_bands_are_marked() -> None:
+    figure = plot.plot_spectra(spectra(1), system=xpjax.system("JPLUS"))
+    strip = shown(figure)[-1]
+    assert [text.get_text() for text in strip.texts] == list(xpjax.system("JPLUS").names)
+    assert not shown(plot.plot_spectra(spectra(1), system=xpjax.system("JPAS")))[-1].texts
+
+
+def test_spectra_without_data_or_errors() -> None:
+    made = spectra(2)
+    made.columns["flux"][0] = np.nan
+    del made.columns["flux_error"]
+    figure = plot.plot_spectra(made)
+    assert [text.get_text() for text in shown(figure)[0].texts] == ["no data"]
+
+
+def test_color_and_magnitude() -> None:
+    figure = plot.plot_photometry(photometry(50, "u", "g", "r", "i", "z"))
+    (axes,) = shown(figure)
+    assert axes.get_xlabel() == "g \N{MINUS SIGN} i [mag]"
+    assert axes.get_ylabel() == "r [mag]"
+    assert axes.yaxis_inverted()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "40 without flags",
+        "10 flagged in xp_status",
+    ]
+
+
+def test_many_sources_are_a_density() -> None:
+    figure = plot.plot_photometry(photometry(plot.DENSE + 1, "g", "i", "r"))
+    assert shown(figure)[1].get_ylabel() == "Number of sources"
+    assert shown(figure)[0].yaxis_inverted()
+
+
+def test_one_band_is_a_histogram() -> None:
+    assert shown(plot.plot_photometry(photometry(50, "VIS")))[0].get_ylabel() == "Number of sources"
+
+
+def test_every_published_system_has_a_color() -> None:
+    for name in xpjax.available_systems():
+        names = xpjax.system(name).names
+        if len(names) > 1:
+            blue, red, magnitude = plot._color_bands(names)
+            assert blue != red, name
+            assert {blue, red, magnitude} <= set(names), name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot.plot_spectra(spectra(3), [1]), "no source 1 among the 3 spectra"),
+        (lambda: plot.plot_spectra(spectra(40), range(10, 50)), "40 spectra to plot; choose 1 to 24"),
+        (lambda: plot.plot_spectra(photometry(3, "g")), "no spectra to plot"),
+        (lambda: plot.plot_photometry(spectra(3)), "no photometry to plot"),
+    ],
+)
+def test_refusals(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_no_pyplot() -> None:
+    """Plotting leaves no global figure and chooses no backend."""
+    code = (
+        "import sys, numpy as np; from xpjax import plot; from xpjax.records import Catalogue;"
+        "assert 'matplotlib' not in sys.modules;"
+        "plot.plot_photometry(Catalogue({'A_mag_g': np.arange(9.), 'A_mag_i': np.zeros(9)}));"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
