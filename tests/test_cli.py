@@ -15,6 +15,7 @@ import xpjax
 from xpjax.cli import main
 from xpjax.io import catalogue
 from xpjax.records import DR3, SourceTable, Status, XPCoefficients
+from xpjax.xp.instrument import DATA
 
 COMMANDS = ("photometry", "spectra", "simulate", "systems", "info", "plot", "demo")
 N = 6
@@ -92,13 +93,16 @@ def test_float64(inputs: Path, tmp_path: Path) -> None:
 
 def test_metadata(inputs: Path, tmp_path: Path) -> None:
     """The output says how it was made, and no folder of this machine."""
-    xp("photometry", inputs / "sources.csv", "--system", "SDSS", "--truncate", "-o", tmp_path / "mags.h5")
+    systems = tmp_path / "systems.h5"
+    systems.write_bytes((DATA / "systems_dr3.h5").read_bytes())
+    xp("photometry", inputs / "sources.csv", "--system", systems, "--truncate", "-o", tmp_path / "mags.h5")
     meta = catalogue.read_catalogue(tmp_path / "mags.h5").meta
     assert meta["command"] == "xpjax photometry"
     assert meta["version"] == xpjax.__version__
     assert meta["release"] == "Gaia DR3"
     assert meta["option_truncate"] is True
     assert meta["option_inputs"] == ["sources.csv"]
+    assert meta["option_systems"] == ["systems.h5"]
     assert str(tmp_path) not in json.dumps(meta)
     assert str(inputs) not in json.dumps(meta)
 

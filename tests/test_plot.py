@@ -36,7 +36,7 @@ def shown(figure: object) -> list:
 
 def test_a_panel_for_each_source() -> None:
     figure = plot.plot_spectra(spectra(3))
-    assert [axes.get_title(loc="right") for axes in shown(figure)] == [f"Gaia DR3 {i}" for i in (10, 11, 12)]
+    assert [axes.get_title(loc="right") for axes in shown(figure)] == [f"source {i}" for i in (10, 11, 12)]
     assert "nm" in figure.get_supxlabel()
     assert "mathrm{W" in figure.get_supylabel()
     assert np.allclose(shown(figure)[1].lines[0].get_ydata(), 2e-16)

@@ -179,7 +179,8 @@ def build_systems(path: Path) -> None:
                     raise SystemExit(f"{table.name}: bands {columns} are not those of {label}: {kept}")
                 node = group.create_group("error_correction")
                 node["g_min"], node["g_max"], node["factor"] = body[:, 0], body[:, 1], body[:, 2:]
-        describe(file, "Published photometric systems for Gaia DR3 XP spectra, instrument model v375wi/v142r")
+        file.attrs["instrument_model"] = "v375wi/v142r"
+        describe(file, "Published photometric systems for Gaia DR3 XP spectra")
 
 
 if __name__ == "__main__":

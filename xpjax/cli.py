@@ -311,8 +311,8 @@ def _record(context: click.Context) -> dict[str, Any]:
     import xpjax
 
     def plain(value: Any) -> Any:
-        if isinstance(value, Path):
-            return value.name
+        if isinstance(value, Path) or str(value).lower().endswith((".h5", ".hdf5")):
+            return Path(value).name
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
         return value if isinstance(value, bool | int | float | str) else str(value)
@@ -483,7 +483,7 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
     import xpjax
     from xpjax import plot as draw
 
-    output = output or file.with_name(f"{file.name.split('.')[0]}.png")
+    output = output or file.with_name(file.name.removesuffix(".gz")).with_suffix(".png")
     _check_figure(output, overwrite)
     data = _plottable(file, sources)
     if draw.magnitude_bands(data):

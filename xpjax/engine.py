@@ -7,7 +7,7 @@ A kernel is a pure function `kernel(constants, source) -> result` of one source;
   counts are rounded so that jobs of similar lengths share it.
 - Batches are cut to fit the cache on a CPU, and to amortise transfers on an accelerator. Within a batch each device
   works through cache-sized chunks (`lax.map`), because large intermediates are bound by memory otherwise.
-- Batch k+1 travels while batch k computes (dispatch is asynchronous); results are copied out one batch behind.
+- A few threads each carry a batch there and back, so that one is copied while another computes.
 - Several devices share a batch by rows (`jax.shard_map`); kernels never see each other's rows, so results do not
   depend on their number.
 - Kernels are traced under `default_matmul_precision("highest")`, so that no product, of any library, drops to TF32.
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ Progress = Callable[[int], object]
 CPU_BATCH_BYTES = 2**24
 CPU_CHUNK_BYTES = 2**23
 ACCELERATOR_BATCH_BYTES = 2**28
+WORKERS = 2  # batches in flight: measured best on two cores, and enough to hide transfers to an accelerator
 ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, which a CPU device reads without a copy
 AXIS = "source"
 
@@ -148,24 +149,40 @@ def run(
         everywhere: Any = chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec())
         function = _compiled(kernel, mesh, chunk_rows)
         constants = jax.device_put(constants, everywhere)
-        waiting: deque[tuple[int, int, Any]] = deque()
 
-        def collect() -> None:
-            start, stop, out = waiting.popleft()
-            for target, leaf in zip(result, jax.tree.leaves(out), strict=True):
-                target[start:stop] = np.asarray(leaf)[: stop - start]
-            if progress is not None:
-                progress(stop)
-
-        for start in range(0, n, batch_rows):
+        def work(start: int) -> int:
+            """One batch, there and back: rows [start, stop) of the sources to the same rows of the result."""
             stop = min(start + batch_rows, n)
-            part = jax.tree.map(lambda x: _pad(_as(x[start:stop], dtype), batch_rows), sources)  # noqa: B023
-            waiting.append((start, stop, function(constants, jax.device_put(part, placement))))
-            if len(waiting) > 2:
-                collect()
-        while waiting:
-            collect()
+            with precision(float64):
+                part = jax.tree.map(lambda x: _pad(_as(x[start:stop], dtype), batch_rows), sources)
+                out = function(constants, jax.device_put(part, placement))
+                for target, leaf in zip(result, jax.tree.leaves(out), strict=True):
+                    target[start:stop] = np.asarray(leaf)[: stop - start]
+            return stop - start
+
+        done = 0
+        for rows in _in_threads(work, range(0, n, batch_rows)):
+            done += rows
+            if progress is not None:
+                progress(done)
     return jax.tree.unflatten(treedef, result)
+
+
+def _in_threads(work: Callable[[int], int], starts: Sequence[int]) -> Iterator[int]:
+    """work(start) for each start, a few at a time: one batch is copied while another computes. In order.
+
+    The first goes alone, because it compiles.
+    """
+    if not starts:
+        return
+    yield work(starts[0])
+    if len(starts) > 1:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            try:
+                yield from pool.map(work, starts[1:])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 @functools.cache

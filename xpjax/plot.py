@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
 """Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""
 MAX_SPECTRA = 24
-DENSE = 20_000
+DENSE = 10_000
 """More points than this are drawn as a density."""
 FAMILIAR = (
     ("g", "i", "r"),
@@ -65,8 +65,7 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
         for row in np.flatnonzero(ids == source).tolist():
             xp = str(columns["xp"][row]).lower() if internal else "all"
             _spectrum(axes, catalogue, row, xp)
-        dr3 = catalogue.meta.get("release") == "Gaia DR3"
-        axes.set_title(f"Gaia DR3 {source}" if dr3 else f"source {source}", fontsize=10, loc="right")
+        axes.set_title(f"source {source}", fontsize=10, loc="right")
         axes.margins(x=0.01)
         if internal:
             axes.legend(loc="upper right", frameon=False)

@@ -145,7 +145,7 @@ def _explain(exc: OSError, path: Path) -> OSError:
         errno.EACCES: "you may not write there; choose another directory",
     }
     remedy = remedies.get(exc.errno or 0, "the disk may be full; nothing was written under that name")
-    new = type(exc)(f"cannot write {path}: {exc.strerror or exc}; {remedy}")
+    new = type(exc)(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}; {remedy}")
     new.errno = exc.errno
     return new
 

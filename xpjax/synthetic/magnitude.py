@@ -40,7 +40,7 @@ class _Options:
     truncate: bool = False
     errors: bool = False
     error_correction: bool = False
-    # Unusable XP masked to zero; without it one NaN makes all bands NaN, in one pass less over the coefficients.
+    # Unusable XP are masked to zero. Without it one NaN makes all bands NaN, in one pass less over the coefficients.
     guard: bool = True
 
 
@@ -77,7 +77,9 @@ def photometry_kernel(options: _Options) -> engine.Kernel:
         if options.error_correction and error is not None:
             error, bits = _correct_error(bands, source, error, jnp.all(available))
             status |= bits
-        status |= jnp.where(jnp.any(~jnp.isfinite(raw)), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
+        # Without the guard one bad coefficient spoils every band, so the first tells.
+        bad = jnp.any(~jnp.isfinite(raw)) if options.guard else ~jnp.isfinite(raw[0])
+        status |= jnp.where(bad, int(Status.BAND_MISSING), 0).astype(jnp.uint32)
         status |= jnp.where(jnp.any(raw + bands.flux_bias <= 0), int(Status.NONPOSITIVE_FLUX), 0).astype(jnp.uint32)
         result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
         if error is not None:
@@ -261,6 +263,7 @@ def photometry(
         status = mark_no_errors(table, status)
     meta = {
         "release": table.release.name,
+        "instrument_model": system.model,
         "systems": list(dict.fromkeys(system.labels)),
         "truncate": truncate,
         "error_correction": error_correction,

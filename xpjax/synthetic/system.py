@@ -53,7 +53,7 @@ class PhotometricSystem(eqx.Module):
     projection (n_basis_total, n_band), each band scaled to order one; scale (n_band,) [flux_unit] turns scaled fluxes
     into fluxes; zero_point (n_band,) [mag] is for fluxes in flux_unit, scaled_zero_point for scaled ones; flux_bias
     (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
-    {label}_mag_{name}.
+    {label}_mag_{name}. model: the instrument model that the projections were made with.
     """
 
     projection: Float[Array, "n_basis_total n_band"]
@@ -70,6 +70,7 @@ class PhotometricSystem(eqx.Module):
     flux_unit: tuple[str, ...] = eqx.field(static=True)
     standardised: tuple[bool, ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
+    model: str = eqx.field(static=True, default="")
 
     def __check_init__(self) -> None:
         n = len(self.names)
@@ -114,6 +115,7 @@ def from_projection(
     color_equations: tuple[ColorEquation, ...] = (),
     error_correction: ErrorCorrection | None = None,
     standardised: bool = False,
+    model: str = "",
 ) -> PhotometricSystem:
     """A system from projection vectors (n_basis_total, n_band) [flux_unit per coefficient] and zero points [mag].
 
@@ -145,6 +147,7 @@ def from_projection(
         (flux_unit,) * n,
         (standardised,) * n,
         release,
+        model,
     )
 
 
@@ -183,6 +186,7 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         chain("flux_unit"),
         chain("standardised"),
         first.release,
+        ", ".join(dict.fromkeys(s.model for s in systems if s.model)),
     )
     repeated = sorted({c for c in stacked.columns if stacked.columns.count(c) > 1})
     if repeated:
@@ -345,6 +349,7 @@ def _load(path: str, label: str) -> PhotometricSystem:
             color_equations=tuple(equations),
             error_correction=correction,
             standardised=bool(group.attrs["standardised"]),
+            model=str(file.attrs.get("instrument_model", "")),
         )
 
 

@@ -161,7 +161,8 @@ class Spectra:
         unit = "electron s-1" if self.internal else "W m-2 nm-1"
         return Catalogue(
             columns,
-            units={name: unit for name in ("flux", "flux_error") if name in columns},
+            units={name: unit for name in ("flux", "flux_error") if name in columns}
+            | ({} if self.internal else {"wavelength": "nm"}),
             descriptions={
                 "flux": "Flux at each wavelength" if not self.internal else "Flux at each pseudo-wavelength",
                 "flux_error": "Standard error of the flux",
@@ -169,7 +170,7 @@ class Spectra:
                 "xp_status": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b),
             },
             shared={"wavelength": self.wavelength},
-            meta={"wavelength_unit": "pseudo-wavelength" if self.internal else "nm", **self.meta},
+            meta=dict(self.meta),
         )
 
 
