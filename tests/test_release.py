@@ -40,14 +40,19 @@ def dr4(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     c = oracles.coefficients(np.random.default_rng(4), 4)
     c.value[:, N_BP:55] = 0
     c.error[:, N_BP:55] = 0
-    lines = ["source_id,bp_coefficients,bp_coefficient_errors,bp_coefficient_correlations,bp_n_relevant_bases,"
-             "rp_coefficients,rp_coefficient_errors,rp_coefficient_correlations,rp_n_relevant_bases"]
+    lines = [
+        "source_id,bp_coefficients,bp_coefficient_errors,bp_coefficient_correlations,bp_n_relevant_bases,"
+        "rp_coefficients,rp_coefficient_errors,rp_coefficient_correlations,rp_n_relevant_bases"
+    ]
     for row in range(4):
         cells = [str(10 + row)]
         for n, start, pair in ((N_BP, 0, 0), (55, 55, 1485)):
             n_pair = n * (n - 1) // 2
-            for array in (c.value[row, start : start + n], c.error[row, start : start + n],
-                          c.correlation[row, pair : pair + n_pair]):
+            for array in (
+                c.value[row, start : start + n],
+                c.error[row, start : start + n],
+                c.correlation[row, pair : pair + n_pair],
+            ):
                 cells.append('"[' + ",".join(map(repr, array.tolist())) + ']"')
             cells.append("40")
         lines.append(",".join(cells))

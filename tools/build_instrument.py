@@ -70,7 +70,7 @@ def describe(file: h5py.File, title: str) -> None:
         title=title,
         source_package="GaiaXPy",
         source_version=importlib.metadata.version("gaiaxpy"),
-        source_licence="BSD-3-Clause, Copyright (c) 2022 Gaia DPAC; see NOTICE",
+        source_licence="BSD-3-Clause, Copyright (c), DPAC, CU5, DPCI; see NOTICE",
         source_sha256=json.dumps(_used, indent=0, sort_keys=True),
         release_name="Gaia DR3",
         release_xp=list(XP),
@@ -83,9 +83,7 @@ def describe(file: h5py.File, title: str) -> None:
 def build_instrument(path: Path) -> None:
     """Dispersion, response, inverse bases, default design matrices and internal bases."""
     with h5py.File(path, "w") as file:
-        hermite = ElementTree.parse(
-            source("OptimisedCalibratedBases_BpId32_RpId37_withNormalisation.xml")
-        ).getroot()
+        hermite = ElementTree.parse(source("OptimisedCalibratedBases_BpId32_RpId37_withNormalisation.xml")).getroot()
         spline = ElementTree.parse(source("fluxCal_20230901_renorm_bspline.xml")).getroot()
         for xp in XP:
             node = hermite.find(f"hermiteFunction/{xp}Config")

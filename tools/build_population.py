@@ -63,7 +63,9 @@ class Sample:
 
 def vectors(column: Any) -> np.ndarray:
     """A column of vectors, or of their text `(a, b, ...)`, as (n, m) float64."""
-    cells = [np.array(x.strip('()[]"').split(","), float) if isinstance(x, str) else np.asarray(x, float) for x in column]
+    cells = [
+        np.array(x.strip('()[]"').split(","), float) if isinstance(x, str) else np.asarray(x, float) for x in column
+    ]
     return np.array(cells)
 
 
@@ -104,7 +106,10 @@ def load(data: Path, projection: np.ndarray) -> tuple[Sample, Sample, Sample]:
     random = sample(Table.read(data / "xp/xp_random_1200.fits"), projection, full[:2])
     blue = sample(Table.read(data / "xp/xp_blue_1800.fits"), projection, full[:1])
     frames = [pd.read_parquet(data / "xp/xp_bright_corr_20.parquet")]
-    frames += [pd.read_csv(data / "xp/formats" / name) for name in ("XP_CONTINUOUS_RAW.csv", "XP_CONTINUOUS_RAW_colour_eq_dr3int6.csv")]
+    frames += [
+        pd.read_csv(data / "xp/formats" / name)
+        for name in ("XP_CONTINUOUS_RAW.csv", "XP_CONTINUOUS_RAW_colour_eq_dr3int6.csv")
+    ]
     with zipfile.ZipFile(next((data / "golden").glob("*_csv.zip"))) as archive:
         name = next(n for n in archive.namelist() if "XP_CONTINUOUS" in n)
         frames.append(pd.read_csv(io.BytesIO(archive.read(name))))
@@ -236,8 +241,12 @@ class CorrelationModel:
         gram = np.linalg.solve((x * weight[:, None]).T @ x, (x * weight[:, None]).T)
         self.regression = []
         for k in range(2):
-            logs = np.array([self.log(self.unpack(r, k)) - self.log(self.fit(c, g, k)) for r, c, g in zip(
-                s.correlation[:, RELEASE.pair_slices[k]], s.value, s.g, strict=True)])
+            logs = np.array(
+                [
+                    self.log(self.unpack(r, k)) - self.log(self.fit(c, g, k))
+                    for r, c, g in zip(s.correlation[:, RELEASE.pair_slices[k]], s.value, s.g, strict=True)
+                ]
+            )
             self.regression.append(np.tensordot(gram, logs, 1))
 
     @staticmethod
@@ -312,7 +321,9 @@ def rescale(mean: np.ndarray, projection: np.ndarray) -> np.ndarray:
     return out
 
 
-def scatter(s: Sample, shape: np.ndarray, noise: np.ndarray, mean: np.ndarray, projection: np.ndarray, library: Any) -> Any:
+def scatter(
+    s: Sample, shape: np.ndarray, noise: np.ndarray, mean: np.ndarray, projection: np.ndarray, library: Any
+) -> Any:
     """Factors (n_node, n_component, 110) of the scatter about the mean at COLOR_NODES, and quantiles of the first few.
 
     The covariance that errors explain is subtracted, as far as it survives the scaling to one G and BP-RP.
@@ -350,7 +361,9 @@ def scatter(s: Sample, shape: np.ndarray, noise: np.ndarray, mean: np.ndarray, p
         amplitude = np.sqrt(np.maximum(u[top], 0))
         vectors = v[:, top].T * metric
         # Nothing that changes G or BP-RP at the node: both are drawn, not scattered.
-        q, _ = np.linalg.qr(np.stack([g_vector / np.abs(g_vector).max(), color_vector / np.abs(color_vector).max()], axis=1))
+        q, _ = np.linalg.qr(
+            np.stack([g_vector / np.abs(g_vector).max(), color_vector / np.abs(color_vector).max()], axis=1)
+        )
         vectors -= vectors @ q @ q.T
         factors.append(vectors * amplitude[:, None])
         score = r @ v[:, top[:N_SKEW]]
@@ -433,8 +446,16 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
     slope, g_grid, g_cdf, g_nodes, color_cdf = density(random, blue, 0.02, 0.01)
     hull = ConvexHull(np.stack([few.g, few.color], axis=1)).equations
     misfit = [
-        np.sqrt(np.mean([(correlations(c, g, x, k)[np.tril_indices(RELEASE.n_basis[k], -1)] - r) ** 2 for c, g, x, r in zip(
-            few.value, few.g, few.color, few.correlation[:, RELEASE.pair_slices[k]], strict=True)]))
+        np.sqrt(
+            np.mean(
+                [
+                    (correlations(c, g, x, k)[np.tril_indices(RELEASE.n_basis[k], -1)] - r) ** 2
+                    for c, g, x, r in zip(
+                        few.value, few.g, few.color, few.correlation[:, RELEASE.pair_slices[k]], strict=True
+                    )
+                ]
+            )
+        )
         for k in range(2)
     ]
     packed = np.concatenate(
@@ -482,7 +503,9 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
             big = np.size(array) > 1000
             wide = name in ("projection", "quantile") or "cumulative" in name
             kind = np.float64 if wide else np.float32
-            file.create_dataset(name, data=np.asarray(array, kind), **({"compression": 9, "shuffle": True} if big else {}))
+            file.create_dataset(
+                name, data=np.asarray(array, kind), **({"compression": 9, "shuffle": True} if big else {})
+            )
     print(f"{OUTPUT.name}: {OUTPUT.stat().st_size / 1e3:.0f} kB; counts slope {slope:.3f}; correlation misfit {misfit}")
     print("effective sources behind each scatter node", np.round(count).astype(int))
     print("factor correlation", errors.factor_correlation, "white", errors.white)

@@ -36,7 +36,7 @@ _HOME = {
     "Spectra": "xpjax.xp.spectrum",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from xpjax.io.archive import read as read

@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.records import Catalogue, SourceTable
+    from xpjax.records import Catalogue, Release, SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -170,7 +170,7 @@ def photometry(
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return xpjax.photometry(table, system, progress=progress, **options)
 
-    _run(compute, inputs, output, keep, overwrite)
+    _run(compute, inputs, output, keep, overwrite, system.release)
 
 
 @main.command()
@@ -204,14 +204,13 @@ def spectra(
     """
     import xpjax
 
-    if model is not None:
-        is_file = model.lower().endswith((".h5", ".hdf5"))
-        options["instrument"] = xpjax.instrument(path=model) if is_file else xpjax.instrument(model)
+    is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
+    instrument = xpjax.instrument(path=model) if is_file else xpjax.instrument(*filter(None, [model]))
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return xpjax.spectra(table, progress=progress, **options)
+        return xpjax.spectra(table, instrument=instrument, progress=progress, **options)
 
-    _run(compute, inputs, output, keep, overwrite, shared=["wavelength"])
+    _run(compute, inputs, output, keep, overwrite, instrument.release, shared=["wavelength"])
 
 
 def _run(
@@ -220,6 +219,7 @@ def _run(
     output: Path,
     keep: list[str],
     overwrite: bool,
+    release: Release,
     shared: Sequence[str] = (),
 ) -> None:
     """Read and compute file by file, write one output, tell what was done."""
@@ -239,7 +239,7 @@ def _run(
     seen = np.empty(0, np.int64)
     with Progress(inputs) as progress:
         for path in inputs:
-            table = xpjax.read(path, dtype=dtype, keep=keep)
+            table = xpjax.read(path, release=release, dtype=dtype, keep=keep)
             repeated = np.isin(table.source_id, seen) & (table.source_id != 0)
             table = dataclasses.replace(table, status=table.status | np.uint32(Status.DUPLICATE) * repeated)
             seen = np.concatenate([seen, table.source_id])

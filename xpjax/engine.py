@@ -87,9 +87,7 @@ def _compiled(kernel: Kernel, mesh: Mesh, chunk: int) -> Callable[[Any, Any], An
     if mesh.size == 1:
         return jax.jit(local)
     rows = PartitionSpec(AXIS)
-    return jax.jit(
-        jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
-    )
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
 
 
 def _round_rows(n: int, multiple: int) -> int:

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from xpjax.records import AnyArray
+
 PRECISION = jax.lax.Precision.HIGHEST
 
 
-def dot(a: Array, b: Array) -> Array:
+def dot(a: AnyArray, b: AnyArray) -> Array:
     """Matrix product `a @ b` at full precision of the operands' type."""
     return jnp.matmul(a, b, precision=PRECISION)
 
@@ -43,7 +45,7 @@ def pack(matrix: Float[Array, "n n"]) -> Float[Array, " n_pair"]:
     return matrix[..., rows, columns]
 
 
-def unpack(packed: Float[Array, " n_pair"], n: int, diagonal: float = 1.0) -> Float[Array, "n n"]:
+def unpack(packed: Float[AnyArray, " n_pair"], n: int, diagonal: float = 1.0) -> Float[Array, "n n"]:
     """The symmetric matrix (n, n) with a constant diagonal and this packed strict lower triangle (n(n-1)/2,)."""
     end = jnp.full((*packed.shape[:-1], 1), diagonal, packed.dtype)
     return jnp.concatenate([packed, end], axis=-1)[..., _unpack_index(n)]

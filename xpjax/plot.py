@@ -12,10 +12,13 @@ import numpy as np
 
 from xpjax.constants import MERGE_RANGE
 from xpjax.records import Catalogue
+from xpjax.synthetic.recover import recover_passbands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from xpjax.synthetic.system import PhotometricSystem
 
 COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
 """Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""
@@ -35,11 +38,11 @@ FAMILIAR = (
 """Bands of a color and of the magnitude that goes with it, tried in this order."""
 
 
-def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any = None) -> Figure:
+def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: PhotometricSystem | None = None) -> Figure:
     """Flux against wavelength with 1-sigma bands, a panel for each source; of a Catalogue or of Spectra.
 
-    sources: source_ids (None: the first six); system: a PhotometricSystem whose bands are marked at their mean
-    wavelengths. Raises ValueError for an unknown source, for a catalogue without spectra and for too many panels.
+    sources: source_ids (None: the first six); system: a PhotometricSystem whose passbands, recovered from its
+    projection vectors, are drawn underneath. Raises ValueError for an unknown source, for a catalogue without spectra and for too many panels.
     """
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
@@ -54,10 +57,10 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
         raise ValueError(f"{len(chosen)} spectra to plot; choose 1 to {MAX_SPECTRA}")
 
     internal = "xp" in columns
-    mean = None if internal or system is None else system.mean_wavelength
+    strip = not internal and system is not None and bool(system.model)
     n_column = 1 if len(chosen) <= 3 else 2
     n_row = -(-len(chosen) // n_column)
-    heights = [2.3] * n_row + [0.5] * (mean is not None)
+    heights = [2.3] * n_row + [0.8] * strip
     figure = _figure(5.6 * n_column + 0.8, sum(heights) + 1)
     grid = figure.subplots(len(heights), n_column, sharex=True, squeeze=False, height_ratios=heights)
     panels = grid[:n_row].ravel()
@@ -73,11 +76,11 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Any
             axes.axvspan(*MERGE_RANGE, color="0.5", alpha=0.18, lw=0)
     for axes in panels[len(chosen) :]:
         axes.set_visible(False)
-        if mean is None:
+        if not strip:
             panels[n_column * (n_row - 1) - 1].tick_params(labelbottom=True)
-    if mean is not None:
+    if strip and system is not None:
         for axes in grid[-1]:
-            _bands(axes, np.asarray(mean), system.names)
+            _bands(axes, system)
     x_unit = catalogue.units.get("wavelength", "" if internal else "nm")
     figure.supxlabel(f"{'Pseudo-wavelength' if internal else 'Wavelength'}{_bracket(x_unit)}", fontsize=11)
     y_unit = catalogue.units.get("flux", "electron s-1" if internal else "W m-2 nm-1")
@@ -179,16 +182,19 @@ def _spectrum(axes: Axes, catalogue: Catalogue, row: int, xp: str) -> None:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="0.4")
 
 
-def _bands(axes: Axes, mean: np.ndarray, names: Sequence[str]) -> None:
-    """A strip that marks bands at their mean wavelengths [nm], colored blue to red."""
+def _bands(axes: Axes, system: PhotometricSystem) -> None:
+    """A strip with the recovered passbands of a system, colored blue to red, and their names where they are few."""
     import matplotlib as mpl
 
-    paint = [tuple(color) for color in mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95)).tolist()]
-    axes.vlines(mean, 0, 0.3 if len(mean) <= 12 else 1, colors=paint, lw=2)
-    if len(mean) <= 12:
-        for wavelength, band in zip(mean, names, strict=True):
-            axes.text(wavelength, 0.36, band, rotation=90, fontsize=6, ha="center", va="bottom")
-    axes.set(ylim=(0, 1.25), yticks=[])
+    wavelength, transmission, _ = recover_passbands(system)
+    mean = np.average(np.broadcast_to(wavelength[:, None], transmission.shape), axis=0, weights=transmission)
+    paint = mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95))
+    for curve, color, center, band in zip(transmission.T, paint, mean, system.names, strict=True):
+        axes.fill_between(wavelength, curve, color=color, alpha=0.35, lw=0)
+        axes.plot(wavelength, curve, color=color, lw=0.8)
+        if system.n_band <= 12:
+            axes.text(center, 1.1, band, rotation=90, fontsize=6, ha="center", va="bottom")
+    axes.set(ylim=(0, 2.2 if system.n_band <= 12 else 1.1), yticks=[])
     axes.spines[["left", "right", "top"]].set_visible(False)
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+AnyArray: TypeAlias = Array | np.ndarray
+"""NumPy on the host, JAX in a kernel."""
 
 
 class Status(enum.IntFlag):
@@ -96,7 +100,7 @@ class Release:
 
 def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
     stops = np.cumsum([0, *sizes])
-    return tuple(slice(int(a), int(b)) for a, b in zip(stops[:-1], stops[1:], strict=True))
+    return tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(stops))
 
 
 DR3 = Release("Gaia DR3", (55, 55))
@@ -111,10 +115,10 @@ class XPCoefficients(eqx.Module):
     absent, never guessed. `error` already holds the standard deviation of the fit (De Angeli et al. 2023).
     """
 
-    value: Float[Array, "*batch n_basis_total"]
-    error: Float[Array, "*batch n_basis_total"] | None = None
-    correlation: Float[Array, "*batch n_pair_total"] | None = None
-    n_relevant: Int[Array, "*batch n_xp"] | None = None
+    value: Float[AnyArray, "*batch n_basis_total"]
+    error: Float[AnyArray, "*batch n_basis_total"] | None = None
+    correlation: Float[AnyArray, "*batch n_pair_total"] | None = None
+    n_relevant: Int[AnyArray, "*batch n_xp"] | None = None
     release: Release = eqx.field(static=True, default=DR3)
 
     def __check_init__(self) -> None:

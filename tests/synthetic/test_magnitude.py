@@ -172,9 +172,7 @@ def test_color_equation_beyond_its_range_is_linear_and_flagged() -> None:
     # A star shifted in g only moves the color along; far beyond the range the correction must stay linear in it.
     color = result.magnitude[:, equation.blue] - result.magnitude[:, equation.red]
     low, high = equation.color_range
-    np.testing.assert_array_equal(
-        (result.status & Status.COLOR_EXTRAPOLATED) != 0, (color < low) | (color > high)
-    )
+    np.testing.assert_array_equal((result.status & Status.COLOR_EXTRAPOLATED) != 0, (color < low) | (color > high))
 
 
 def test_truncation_is_masking() -> None:

@@ -38,7 +38,7 @@ def test_bands_may_be_chosen() -> None:
 
 
 def test_the_broken_band_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="Halpha01nm of HalphaCustomAb is refused.*2e61"):
+    with pytest.raises(ValueError, match=r"Halpha01nm of HalphaCustomAb is refused.*2e61"):
         xpjax.system("Halpha_Custom_AB:Halpha01nm")
 
 

@@ -1,1 +1,1 @@
-
+"""Files: knows records and constants, runs no kernel."""

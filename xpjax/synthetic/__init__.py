@@ -1,1 +1,1 @@
-
+"""Photometric systems, and synthetic magnitudes in them."""

@@ -18,8 +18,9 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot
-from xpjax.records import Catalogue, Status, XPCoefficients
-from xpjax.synthetic.system import PhotometricSystem, system as load_system
+from xpjax.records import AnyArray, Catalogue, Status, XPCoefficients
+from xpjax.synthetic.system import PhotometricSystem
+from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -105,13 +106,13 @@ def _variance(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, 
     return total, jnp.stack(bits).astype(jnp.uint32)
 
 
-def _magnitude(flux: Array, zero_point: Array) -> Array:
+def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
     """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive."""
     return jnp.where(flux > 0, -2.5 * jnp.log10(jnp.where(flux > 0, flux, 1)) + zero_point, jnp.nan)
 
 
 def _apply(
-    equation: Any, flux: Array, error: Array | None, magnitude: Array, zero_point: Array
+    equation: Any, flux: Array, error: Array | None, magnitude: Array, zero_point: AnyArray
 ) -> tuple[Array, Array | None, Array, Array]:
     """One color equation: corrected flux, error, magnitude, and whether the color was beyond its range.
 

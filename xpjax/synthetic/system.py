@@ -16,20 +16,20 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from xpjax.linalg import pair_weights
-from xpjax.records import Release
+from xpjax.records import AnyArray, Release
 from xpjax.xp.instrument import DATA, read_release
 
 G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
 
 
 class ColorEquation(eqx.Module):
-    """A correction of one band: polynomial coefficient (n,), ascending, in the color blue - red, on color_range (2,)."""
+    """A correction of one band: polynomial coefficient (n,), ascending, in color = blue - red, on color_range (2,)."""
 
-    coefficient: Float[Array, " n_coefficient"]
-    color_range: Float[Array, "2"]
+    coefficient: Float[AnyArray, " n_coefficient"]
+    color_range: Float[AnyArray, 2]
     band: int = eqx.field(static=True)
     blue: int = eqx.field(static=True)
     red: int = eqx.field(static=True)
@@ -41,10 +41,10 @@ class ErrorCorrection(eqx.Module):
     g_projection (n_basis_total,) and g_zero_point give the G magnitude. corrected: which bands have a table.
     """
 
-    g: Float[Array, " n_node"]
-    factor: Float[Array, "n_node n_band"]
-    g_projection: Float[Array, " n_basis_total"]
-    g_zero_point: Float[Array, ""]
+    g: Float[AnyArray, " n_node"]
+    factor: Float[AnyArray, "n_node n_band"]
+    g_projection: Float[AnyArray, " n_basis_total"]
+    g_zero_point: Float[AnyArray, ""]
 
 
 class PhotometricSystem(eqx.Module):
@@ -56,15 +56,15 @@ class PhotometricSystem(eqx.Module):
     {label}_mag_{name}. model: the instrument model that the projections were made with.
     """
 
-    projection: Float[Array, "n_basis_total n_band"]
-    scale: Float[Array, " n_band"]
-    zero_point: Float[Array, " n_band"]
-    scaled_zero_point: Float[Array, " n_band"]
-    flux_bias: Float[Array, " n_band"]
-    mean_wavelength: Float[Array, " n_band"]
+    projection: Float[AnyArray, "n_basis_total n_band"]
+    scale: Float[AnyArray, " n_band"]
+    zero_point: Float[AnyArray, " n_band"]
+    scaled_zero_point: Float[AnyArray, " n_band"]
+    flux_bias: Float[AnyArray, " n_band"]
+    mean_wavelength: Float[AnyArray, " n_band"]
     color_equations: tuple[ColorEquation, ...]
     error_correction: ErrorCorrection | None
-    pair_weight: tuple[Float[Array, "n_pair n_band"], ...] | None
+    pair_weight: tuple[Float[AnyArray, "n_pair n_band"], ...] | None
     names: tuple[str, ...] = eqx.field(static=True)
     labels: tuple[str, ...] = eqx.field(static=True)
     flux_unit: tuple[str, ...] = eqx.field(static=True)
@@ -263,7 +263,9 @@ def _select(name: str, path: str) -> PhotometricSystem:
         hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
         raise ValueError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
     full = _load(path, index[_key(stem)][1])
-    return select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
+    return (
+        select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -302,21 +304,19 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
             absent = [full.names[b] for b in (e.blue, e.red) if b not in place]
             if absent:
                 raise ValueError(f"{full.names[e.band]} has a color equation that needs {absent}: ask for these too")
-            equations.append(
-                ColorEquation(e.coefficient, e.color_range, place[e.band], place[e.blue], place[e.red])
-            )
+            equations.append(ColorEquation(e.coefficient, e.color_range, place[e.band], place[e.blue], place[e.red]))
     correction = full.error_correction
     if correction is not None:
         correction = dataclasses.replace(correction, factor=np.asarray(correction.factor)[:, rows])
-    arrays = {
+    changed: dict[str, Any] = {
         key: np.asarray(getattr(full, key))[..., rows]
         for key in ("projection", "scale", "zero_point", "scaled_zero_point", "flux_bias", "mean_wavelength")
     }
-    statics = {
+    changed |= {
         key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardised")
     }
     return dataclasses.replace(
-        full, **arrays, **statics, color_equations=tuple(equations), error_correction=correction, pair_weight=None
+        full, **changed, color_equations=tuple(equations), error_correction=correction, pair_weight=None
     )
 
 
@@ -333,7 +333,9 @@ def _load(path: str, label: str) -> PhotometricSystem:
         if "color_equation" in group:
             node = group["color_equation"]
             indices = (names.index(str(node.attrs[key])) for key in ("band", "blue", "red"))
-            equations.append(ColorEquation(node["coefficient"][()], np.array(node.attrs["color_range"], float), *indices))
+            equations.append(
+                ColorEquation(node["coefficient"][()], np.array(node.attrs["color_range"], float), *indices)
+            )
         correction = None
         if "error_correction" in group:
             correction = _read_correction(group["error_correction"], file[G_SYSTEM])

@@ -1,1 +1,1 @@
-
+"""Coefficients, bases, instrument models and spectra."""

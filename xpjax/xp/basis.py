@@ -28,7 +28,7 @@ def hermite_functions(x: np.ndarray, n: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class HermiteBasis:
-    """T psi(u s + o): transformation (n_basis, n_hermite), the pseudo-wavelength range and the range it is mapped to."""
+    """T psi(u s + o): transformation (n_basis, n_hermite), a pseudo-wavelength range and the range it is mapped to."""
 
     transformation: np.ndarray
     pseudo_range: tuple[float, float]
@@ -44,7 +44,9 @@ class HermiteBasis:
         (u0, u1), (x0, x1) = self.pseudo_range, self.normalized_range
         scale = (x1 - x0) / (u1 - u0)
         offset = x0 - u0 * scale
-        return self.transformation @ hermite_functions(np.asarray(pseudo) * scale + offset, self.transformation.shape[1])
+        return self.transformation @ hermite_functions(
+            np.asarray(pseudo) * scale + offset, self.transformation.shape[1]
+        )
 
 
 @dataclasses.dataclass(frozen=True)

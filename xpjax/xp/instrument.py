@@ -15,11 +15,11 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from xpjax.constants import FLUX_UNIT, MERGE_RANGE, PLANCK, PSEUDO_RANGE, PUPIL_AREA, SPEED_OF_LIGHT, XP_RANGE
 from xpjax.linalg import pair_weights
-from xpjax.records import Release
+from xpjax.records import AnyArray, Release
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 
 DEFAULT_MODEL = "v375wi/v142r"
@@ -34,9 +34,9 @@ class DesignMatrix(eqx.Module):
     support: for each XP the samples [start, stop) where its rows are not all zero.
     """
 
-    value: Float[Array, "n_basis_total n_sample"]
-    share: Float[Array, "n_xp n_sample"]
-    pair_weight: tuple[Float[Array, "n_pair n_support"], ...] | None
+    value: Float[AnyArray, "n_basis_total n_sample"]
+    share: Float[AnyArray, "n_xp n_sample"]
+    pair_weight: tuple[Float[AnyArray, "n_pair n_support"], ...] | None
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
 
@@ -202,8 +202,8 @@ def _instrument(path: str, model: str) -> Instrument:
                 if "knots" in node:
                     internal[kind][xp] = SplineBasis(node["knots"][()], int(node.attrs["degree"]))
                 else:
-                    ranges = (tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range"))
-                    internal[kind][xp] = HermiteBasis(node["transformation"][()], *ranges)
+                    ranges = [tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range")]
+                    internal[kind][xp] = HermiteBasis(node["transformation"][()], ranges[0], ranges[1])
         weight = np.stack([group[f"{xp}_weight"][()] for xp in release.xp])
         design = np.concatenate(
             [group[f"{xp}_design"][()] * share for xp, share in zip(release.xp, weight, strict=True)]

@@ -30,7 +30,8 @@ from xpjax.xp.coefficients import (
     pair_products,
     usable,
 )
-from xpjax.xp.instrument import DesignMatrix, Instrument, instrument as load_instrument
+from xpjax.xp.instrument import DesignMatrix, Instrument
+from xpjax.xp.instrument import instrument as load_instrument
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""
@@ -81,7 +82,7 @@ def spectrum_kernel(truncate: bool, errors: bool, correlation: bool, merged: boo
                 parts.append(jnp.pad(part, (start, n - stop)) if merged else part)
             known = jnp.where(covered > 0, 1, jnp.nan)
             if merged:
-                result["correlation"] = _packed_correlation(sum(parts), known)
+                result["correlation"] = _packed_correlation(jnp.stack(parts).sum(0), known)
             else:
                 own = [known[start:stop] for start, stop in design.support]
                 result["correlation"] = jnp.stack([_packed_correlation(*pair) for pair in zip(parts, own, strict=True)])
