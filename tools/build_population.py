@@ -153,7 +153,7 @@ def penalized(basis: np.ndarray, y: np.ndarray, weight: np.ndarray, grid: np.nda
 
 
 def quantiles(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted quantiles of x at QUANTILES; both ends extended linearly from the inner ones, so that no source shows."""
+    """Weighted quantiles of x at QUANTILES; both ends extended from the inner ones: no source shows."""
     order = np.argsort(x)
     cumulative = np.cumsum(weight[order]) - 0.5 * weight[order]
     out = np.interp(QUANTILES[1:-1], cumulative / weight.sum(), x[order])
@@ -165,7 +165,7 @@ def quantiles(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 class ErrorModel:
-    """ln error = curve_k(magnitude in the XP) + a_k C + b_k C^2 + factor + components + small scatter, C = BP-RP - 1."""
+    """ln error = curve_k(magnitude in the XP) + a_k C + b_k C^2 + factor + components + scatter, C = BP-RP - 1."""
 
     RANGE = (6.5, 19.5)
 
@@ -207,6 +207,7 @@ class ErrorModel:
 
     @staticmethod
     def color_terms(color: np.ndarray) -> np.ndarray:
+        """C and C^2 (n, 2), constant beyond the colors of real sources."""
         c = np.clip(color, -0.4, 3.4) - 1
         return np.stack([c, c**2], axis=1)
 
@@ -228,8 +229,8 @@ class CorrelationModel:
     """ln R = ln R_fit(spectrum, G) + A + B clip(BP-RP, 0, 2) + C clip((G - 8)/8, 0, 1), scaled to a unit diagonal.
 
     R_fit is what weighted least squares gives for samples with photon noise and a constant background, which grows
-    relative to the source beyond G = 15; A, B, C (matrices) are a regression on the sources with correlations. Exponentials of symmetric matrices
-    are positive definite, so every R is.
+    relative to the source beyond G = 15; A, B, C (matrices) are a regression on the sources with correlations.
+    Exponentials of symmetric matrices are positive definite, so every R is.
     """
 
     def __init__(self, s: Sample) -> None:
@@ -251,10 +252,12 @@ class CorrelationModel:
 
     @staticmethod
     def features(g: np.ndarray, color: np.ndarray) -> np.ndarray:
+        """What A, B and C are multiplied by (n, 3)."""
         return np.stack([np.ones_like(g), np.clip(color, 0, 2), np.clip((g - 8) / 8, 0, 1)], axis=1)
 
     @staticmethod
     def unpack(packed: np.ndarray, k: int) -> np.ndarray:
+        """R (n_basis, n_basis) of a packed lower triangle."""
         n = RELEASE.n_basis[k]
         out = np.eye(n)
         rows, columns = np.tril_indices(n, -1)
@@ -263,6 +266,7 @@ class CorrelationModel:
 
     @staticmethod
     def log(matrix: np.ndarray) -> np.ndarray:
+        """The logarithm of a symmetric positive definite matrix."""
         u, v = np.linalg.eigh(matrix)
         return (v * np.log(u)) @ v.T
 
@@ -303,8 +307,43 @@ def mean_spectrum(s: Sample, shape: np.ndarray, noise: np.ndarray, projection: n
             variance = noise[:, k] ** 2 + spread**2
             weight = 1 / (variance + residual**2 / 6)  # Student's t: outliers count little
             weight *= 1 / np.median(weight)
-        mean[:, k] = out @ solution
+        # Where the curve differs from zero by less than its sampling error over many sources, it is zero.
+        near = np.exp(-0.5 * ((COLOR_GRID[:, None] - s.color) / 0.1) ** 2) @ (1 / variance)
+        level = (out @ solution) ** 2 * np.maximum(near, 20 / np.median(variance))
+        mean[:, k] = out @ solution * np.clip(1 - 6 / np.maximum(level, 1e-9), 0, 1)
     return rescale(mean, projection)
+
+
+def adjust_blue(s: Sample, mean: np.ndarray, shape: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The mean spectra changed least, in units of errors, to give the mean fluxes of real sources in blue bands.
+
+    In red stars these are small sums of large terms: curves that fit each coefficient well can miss them by half.
+    """
+    bands = np.concatenate(
+        [zero_units(xpjax.system(f"JPLUS:{name}")) for name in ("uJAVA", "J0378", "J0395", "J0410", "J0430")], axis=1
+    )
+    bands *= 10 ** (0.4 * 15)
+    knots = np.arange(-0.7, 4.11, 0.2)
+    target = np.empty((len(COLOR_GRID), bands.shape[1]))
+    for k, p in enumerate(bands.T):
+        flatten = 10 ** (0.4 * 1.5 * s.color)
+        y, variance = shape @ p * flatten, (noise**2 @ p**2) * flatten**2
+        basis, weight = spline_basis(s.color, knots), 1 / (variance + 0.1**2)
+        for _ in range(6):
+            solution, fitted = penalized(basis, y, weight, np.logspace(-4, 2, 13))
+            # Fluxes, not magnitudes, are averaged, since noise is as large as they are; outliers count little.
+            residual = (y - fitted) ** 2 / (variance + (0.2 * fitted) ** 2 + 0.01**2)
+            weight = 1 / (variance + (0.2 * fitted) ** 2 + 0.01**2) / (1 + residual / 9)
+        curve = np.maximum(spline_basis(COLOR_GRID, knots) @ solution, 0.02)
+        target[:, k] = curve / 10 ** (0.4 * 1.5 * COLOR_GRID)
+    metric = np.median(noise[np.abs(s.g - 15) < 1], axis=0) ** 2
+    # Early coefficients are well known, and the latest ones shall stay zero.
+    order = np.concatenate([np.arange(n) for n in RELEASE.n_basis])
+    metric *= np.exp(-((order / 20.0) ** 2))
+    gain = np.linalg.solve(bands.T @ (metric[:, None] * bands), bands.T * metric)
+    # Hot stars need none of it, and are of several kinds, of which a curve knows nothing.
+    ramp = np.clip((COLOR_GRID - 0.6) / 0.3, 0, 1)[:, None]
+    return mean + ramp * (target - mean @ bands) @ gain
 
 
 def rescale(mean: np.ndarray, projection: np.ndarray) -> np.ndarray:
@@ -345,7 +384,7 @@ def scatter(
                 break
             width *= 1.15
         distance = np.sqrt(np.mean(residual**2, axis=1) / (1 + level))
-        use &= distance < 5 * np.median(distance[use])  # galaxies, blends and the like
+        use &= distance < 4 * np.median(distance[use])  # galaxies, blends and the like
         here, flux = interpolate(mean, node), interpolate(mean, node) @ projection
         color_vector = -POGSON * (projection[:, 1] / flux[1] - projection[:, 2] / flux[2])
         jacobian = np.eye(len(here)) - np.outer(interpolate(slope, node), color_vector) - np.outer(here, g_vector)
@@ -356,19 +395,23 @@ def scatter(
         for wi, e, g, c in zip(w, noise[use], s.g[use], s.color[use], strict=True):
             part = jacobian * e
             explained += wi * part @ library(g, c) @ part.T / np.outer(metric, metric)
-        u, v = np.linalg.eigh(total - explained)
+        # A coefficient whose variance errors explain, within twice its sampling error, does not scatter: the noise of
+        # an estimate from few sources must not become structure in bright ones.
+        excess, doubt = np.diag(total - explained), np.diag(total) * np.sqrt(2 / count)
+        trust = np.sqrt(np.clip(1 - (2 * doubt / np.maximum(excess, 1e-12)) ** 2, 0, 1))
+        u, v = np.linalg.eigh((total - explained) * np.outer(trust, trust))
         top = np.argsort(u)[::-1][:N_COMPONENT]
         amplitude = np.sqrt(np.maximum(u[top], 0))
         vectors = v[:, top].T * metric
-        # Nothing that changes G or BP-RP at the node: both are drawn, not scattered.
-        q, _ = np.linalg.qr(
-            np.stack([g_vector / np.abs(g_vector).max(), color_vector / np.abs(color_vector).max()], axis=1)
-        )
-        vectors -= vectors @ q @ q.T
+        # Nothing that changes G or BP-RP at the node: both are drawn, not scattered. What does is undone by a little
+        # more or less of the mean BP and RP spectra, which leaves coefficients that do not scatter alone.
+        q = np.stack([g_vector, color_vector * np.abs(g_vector).max()], axis=1)
+        is_bp = np.arange(len(here)) < RELEASE.n_basis[0]
+        parts = here * np.stack([is_bp, ~is_bp])
+        vectors -= vectors @ q @ np.linalg.inv(parts @ q) @ parts
         factors.append(vectors * amplitude[:, None])
         score = r @ v[:, top[:N_SKEW]]
         table = np.stack([quantiles(x, w) for x in score.T])
-        table -= np.median(table, axis=1, keepdims=True) * 0
         tables.append(standard(table))
         counts.append(count)
     return np.array(factors), np.array(tables), np.array(counts)
@@ -390,8 +433,8 @@ def density(random: Sample, blue: Sample, blue_share: float, flat_share: float) 
     count = np.histogram(random.g, bins)[0]
     slope = np.polyfit(bins[:-1] + 0.25, np.log10(count), 1, w=np.sqrt(count))[0]
     grid = np.linspace(*G_RANGE, 274)
-    # Steep counts would leave the bright end empty: a twentieth of the sources is spread evenly over G.
-    pdf = 10 ** (slope * (grid - grid[-1])) * slope * np.log(10) * 0.95 + 0.05 / (grid[-1] - grid[0])
+    # Steep counts would leave the bright end empty: one in a hundred is spread evenly over G.
+    pdf = 10 ** (slope * (grid - grid[-1])) * slope * np.log(10) * 0.99 + 0.01 / (grid[-1] - grid[0])
     nodes = np.array([9.0, 11.0, 12.5, 14.0, 15.0, 16.0, 17.0, 17.65])
     tables = []
     centers = COLOR_GRID
@@ -428,6 +471,8 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
     scale = 10 ** (0.4 * (everything.g - 15))[:, None]
     shape, noise = everything.value * scale, error * scale
     mean = mean_spectrum(everything, shape, noise, projection)
+    for _ in range(3):
+        mean = rescale(adjust_blue(everything, mean, shape, noise), projection)
 
     place = [np.argmin(np.abs(COLOR_GRID - c)) for c in CORRELATION_COLOR]
     library = np.array(
@@ -477,9 +522,9 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
             ),
             observed=(
                 f"BP-RP {everything.color.min():.2f}..{np.sort(everything.color)[-2]:.2f} (one source at "
-                f"{everything.color.max():.2f}), G of errors {np.sort(few.g)[0]:.1f}..17.8, correlations within the hull"
+                f"{everything.color.max():.2f}), G of errors {few.g.min():.1f}..17.8, correlations within the hull"
             ),
-            invented="2% of sources follow the blue sample's colors, 1% are spread evenly over BP-RP, 5% over G",
+            invented="2% of sources follow the blue sample's colors, 1% are spread evenly over BP-RP, 1% over G",
             counts_slope=slope,
             correlation_rms_misfit=misfit,
             scatter_effective_sources=count,
@@ -512,9 +557,143 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
     return random, blue, few
 
 
+# --- figure -----------------------------------------------------------------------------------------------------------
+
+REAL, BLUE, MOCK = "#0b0b0b", "#2a78d6", "#eb6834"
+
+
+def figure(random: Sample, blue: Sample, few: Sample, path: Path) -> None:
+    """Real and simulated sources side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from xpjax import simulate
+
+    mock = simulate.sources(60_000, seed=1)
+    value, error = (np.asarray(x, float) for x in (mock.coefficients.value, mock.coefficients.error))
+    gaia, sdss = (zero_units(xpjax.system(name)) for name in ("Gaia_DR3_Vega", "SDSS"))
+    m = Sample(value, error, None, np.asarray(mock.coefficients.n_relevant), magnitudes(value, gaia))
+    plt.rcParams.update({
+        "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#52514e",
+        "axes.labelcolor": "#52514e", "xtick.color": "#52514e", "ytick.color": "#52514e", "axes.titlesize": 9.5,
+        "axes.titlelocation": "left", "legend.frameon": False, "legend.fontsize": 8,
+    })  # fmt: skip
+    fig, axes = plt.subplots(3, 4, figsize=(18, 12), layout="constrained")
+    ax = axes.ravel()
+
+    bins = np.arange(-0.7, 4.1, 0.05)
+    ax[0].hist(m.color, bins, weights=np.full(len(m.g), 1 / len(m.g)), color=MOCK, alpha=0.55, label="simulated")
+    for s, c, label, share in (
+        (random, REAL, "real: one high-latitude field", 0.97),
+        (blue, BLUE, "real: blue sample, as 2 %", 0.02),
+    ):
+        ax[0].hist(s.color, bins, weights=np.full(len(s.g), share / len(s.g)), histtype="step", color=c, label=label)
+    ax[0].set(yscale="log", ylim=(1e-4, 0.2), xlabel="BP-RP [mag]", ylabel="fraction per 0.05 mag", title="Colors")
+    ax[0].legend()
+
+    bins = np.arange(4, 18, 0.5)
+    ax[1].hist(m.g, bins, weights=np.full(len(m.g), 1 / len(m.g)), color=MOCK, alpha=0.55, label="simulated")
+    ax[1].hist(
+        random.g, bins, weights=np.full(len(random.g), 1 / len(random.g)), histtype="step", color=REAL, label="real"
+    )
+    ax[1].set(
+        yscale="log",
+        xlabel="G [mag]",
+        ylabel="fraction per 0.5 mag",
+        title="Counts: log-linear, 1 % spread evenly over G",
+    )
+    ax[1].legend(loc="upper left")
+
+    ax[2].plot(m.color, m.g, ",", color=MOCK, alpha=0.5)
+    ax[2].plot(random.color, random.g, ".", color=REAL, ms=2.5)
+    ax[2].plot(blue.color, blue.g, ".", color=BLUE, ms=1.5)
+    hull = ConvexHull(np.stack([few.color, few.g], axis=1))
+    ax[2].fill(few.color[hull.vertices], few.g[hull.vertices], fc="none", ec="#199e70", lw=1.5)
+    ax[2].plot(few.color, few.g, "o", mfc="none", color="#199e70", ms=5, label="real, with correlations")
+    ax[2].set(
+        ylim=(18.2, 3.5),
+        xlim=(-0.8, 4.2),
+        xlabel="BP-RP [mag]",
+        ylabel="G [mag]",
+        title="Outside the green hull correlations are extrapolated",
+    )
+    ax[2].legend(loc="upper right")
+
+    for a, (one, two, three, four), limits, title in (
+        (ax[3], (1, 2, 2, 3), ((-0.8, 1.9), (-0.7, 2.6)), "SDSS g-r, r-i"),
+        (ax[4], (1, 3, 0, 1), ((-1.3, 3.5), (-0.8, 4.2)), "SDSS u-g against g-i (u is noise in faint red stars)"),
+    ):
+        for s, c, size, alpha in ((m, MOCK, 1, 0.35), (random, REAL, 2.5, 1), (blue, BLUE, 1.5, 1)):
+            x = magnitudes(s.value, sdss)
+            a.plot(
+                x[:, one] - x[:, two], x[:, three] - x[:, four], "." if size > 1 else ",", color=c, ms=size, alpha=alpha
+            )
+        names = "ugriz"
+        a.set(xlim=limits[0], ylim=limits[1], title=title)
+        a.set_xlabel(f"{names[one]}-{names[two]} [mag]")
+        a.set_ylabel(f"{names[three]}-{names[four]} [mag]")
+
+    n = RELEASE.n_basis[0]
+    for a, k in zip(ax[5:8], (1, 3, n + 2), strict=True):
+        for s, c, size in ((m, MOCK, 1), (random, REAL, 2.5), (blue, BLUE, 1.5)):
+            bright = s.g < 16.5
+            scaled = s.value[bright, k] * 10 ** (0.4 * (s.g[bright] - 15))
+            a.plot(s.color[bright], scaled, "." if size > 1 else ",", color=c, ms=size)
+            if s is random:
+                low, high = np.percentile(scaled, [0.5, 99.5])
+        a.plot(few.color, few.value[:, k] * 10 ** (0.4 * (few.g - 15)), "o", mfc="none", color="#199e70", ms=4)
+        edge = np.percentile(np.concatenate([blue.value[:, k] * 10 ** (0.4 * (blue.g - 15))]), [0.5, 99.5])
+        low, high = min(low, edge[0]), max(high, edge[1])
+        a.set(xlim=(-0.7, 4.1), ylim=(low - 0.35 * (high - low), high + 0.35 * (high - low)), xlabel="BP-RP [mag]")
+        name = f"BP coefficient {k}" if k < n else f"RP coefficient {k - n}"
+        a.set(title=f"{name}, scaled to G = 15 (G < 16.5)")
+
+    real = joined(random, few)
+    for k, c, label in ((0, "#eb6834", "BP 0"), (30, "#2a78d6", "BP 30"), (n + 10, "#199e70", "RP 10")):
+        shift = {0: 1.5, 30: 0.75, n + 10: 0.0}[k]
+        ax[8].plot(m.g[:15000], np.log10(m.error[:15000, k]) + shift, ",", color=c, alpha=0.6)
+        ax[8].plot(real.g, np.log10(real.error[:, k]) + shift, ".", color=REAL, ms=1.5)
+        ax[8].plot([], [], "o", color=c, label=f"{label}, shifted by {shift:g} dex" if shift else label)
+    ax[8].set(xlabel="G [mag]", ylabel="log10 error", title="Errors: real (black) and simulated")
+    ax[8].legend()
+
+    for a, k, xp in ((ax[9], 0, "BP"), (ax[10], 1, "RP")):
+        centers = np.arange(9, 17.8, 0.5)
+        for s, c, label in ((m, MOCK, "simulated"), (real, REAL, "real")):
+            bands = np.array(
+                [
+                    np.percentile(s.n_relevant[(np.abs(s.g - g) < 0.5) & (s.color > 0.5), k], [16, 50, 84])
+                    for g in centers
+                ]
+            )
+            a.fill_between(centers, bands[:, 0], bands[:, 2], color=c, alpha=0.2, lw=0)
+            a.plot(centers, bands[:, 1], color=c, label=f"{label}: median, 16..84 %")
+        a.set(xlabel="G [mag]", ylabel="relevant bases", title=f"Relevant {xp} bases, BP-RP > 0.5")
+        a.legend()
+
+    size = RELEASE.n_basis[1]
+    show = np.eye(size)
+    rows, columns = np.tril_indices(size, -1)
+    pick = np.argmin(np.abs(few.g - 13.9))
+    near = np.argmin((m.g - few.g[pick]) ** 2 + 30 * (m.color - few.color[pick]) ** 2)
+    show[rows, columns] = few.correlation[pick, RELEASE.pair_slices[1]]
+    show[columns, rows] = mock.coefficients.correlation[near, RELEASE.pair_slices[1]]
+    image = ax[11].imshow(show, cmap="RdBu_r", vmin=-0.4, vmax=0.4, interpolation="nearest")
+    ax[11].set(
+        title=f"RP correlations at G = {few.g[pick]:.1f}: real below, simulated above", xlabel="basis", ylabel="basis"
+    )
+    fig.colorbar(image, ax=ax[11], shrink=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=90)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--no-figure", action="store_true")
     arguments = parser.parse_args()
     samples = build(arguments.data)
+    if not arguments.no_figure:
+        figure(*samples, FIGURE)

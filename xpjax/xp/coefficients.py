@@ -159,7 +159,10 @@ def merge_status(table: SourceTable, computed: np.ndarray, errors: bool) -> np.n
     it is missing. Bits on errors are dropped where no errors were asked for.
     """
     status = table.status.astype(np.uint32)
-    computed = computed.astype(np.uint32)
+    special = np.uint32(sum(MISSING) | sum(BAD) | sum(NO_ERROR))
+    if not np.any((status | computed) & special):
+        return status | computed
+    computed = computed.copy()
     for rows, missing, bad, no_error in zip(table.release.slices, MISSING, BAD, NO_ERROR, strict=False):
         found = np.flatnonzero((computed & bad) != 0)
         computed[found] &= ~np.uint32(bad)

@@ -192,7 +192,7 @@ def _instrument(path: str, model: str) -> Instrument:
             node = file[f"absolute/{xp}/{part}"]
             absolute[xp] = AbsoluteModel(
                 *(node[key][()] for key in ("dispersion", "response", "inverse_basis", "transformation")),
-                *(tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range")),
+                *(_limits(node, key) for key in ("pseudo_range", "normalized_range")),
             )
         internal: dict[str, dict[str, HermiteBasis | SplineBasis]] = {}
         for kind, by_xp in file["internal"].items():
@@ -202,14 +202,19 @@ def _instrument(path: str, model: str) -> Instrument:
                 if "knots" in node:
                     internal[kind][xp] = SplineBasis(node["knots"][()], int(node.attrs["degree"]))
                 else:
-                    ranges = [tuple(map(float, node.attrs[key])) for key in ("pseudo_range", "normalized_range")]
-                    internal[kind][xp] = HermiteBasis(node["transformation"][()], ranges[0], ranges[1])
+                    ranges = (_limits(node, key) for key in ("pseudo_range", "normalized_range"))
+                    internal[kind][xp] = HermiteBasis(node["transformation"][()], *ranges)
         weight = np.stack([group[f"{xp}_weight"][()] for xp in release.xp])
         design = np.concatenate(
             [group[f"{xp}_design"][()] * share for xp, share in zip(release.xp, weight, strict=True)]
         )
         provenance = {key: value for key, value in file.attrs.items() if key.startswith("source")}
         return Instrument(model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
+
+
+def _limits(node: Any, key: str) -> tuple[float, float]:
+    low, high = node.attrs[key]
+    return float(low), float(high)
 
 
 def read_release(file: Any) -> Release:

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.constants import FLUX_UNIT
-from xpjax.linalg import dot, pack
+from xpjax.linalg import dot, dot_last_first, pack
 from xpjax.records import Catalogue, Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import (
     BAD,
@@ -60,7 +60,7 @@ def spectrum_kernel(truncate: bool, errors: bool, correlation: bool, merged: boo
         norm = jnp.where(covered > 0, 1 / jnp.where(weight > 0, weight, 1), jnp.nan)
         flux = jnp.zeros(n, design.value.dtype)
         for rows, (start, stop) in zip(design.release.slices, design.support, strict=True):
-            flux += _spread(dot(clean.value[rows], design.value[rows, start:stop]), (start, stop), n)
+            flux += _spread(dot_last_first(clean.value[rows], design.value[rows, start:stop]), (start, stop), n)
         result = {"flux": flux * norm}
         status = _unusable(available) | jnp.where(jnp.any(covered <= 0), Status.BAND_MISSING, 0).astype(jnp.uint32)
         if errors:
