@@ -27,3 +27,11 @@ def shared() -> Callable[[str], Path]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20221)
+
+
+@pytest.fixture(autouse=True)
+def _no_latex() -> None:
+    """GaiaXPy, once imported, makes matplotlib typeset with LaTeX for everyone."""
+    import matplotlib as mpl
+
+    mpl.rcParams["text.usetex"] = False

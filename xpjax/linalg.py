@@ -24,7 +24,7 @@ def dot(a: AnyArray, b: AnyArray) -> Array:
 
 
 def dot_last_first(a: AnyArray, b: AnyArray) -> Array:
-    """`a @ b` summed from the last term to the first, (n,) @ (n, n_out), for series that begin with their largest terms.
+    """`a @ b`, (n,) @ (n, n_out), summed from the last term to the first: for series that begin with their largest.
 
     Partial sums stay small until the end, and so do their roundings: 2e-7 of sum |a_i b_i| at worst in float32 where
     the plain order reaches 1.1e-6 (1200 real sources, 294 bands).

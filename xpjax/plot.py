@@ -42,7 +42,8 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Pho
     """Flux against wavelength with 1-sigma bands, a panel for each source; of a Catalogue or of Spectra.
 
     sources: source_ids (None: the first six); system: a PhotometricSystem whose passbands, recovered from its
-    projection vectors, are drawn underneath. Raises ValueError for an unknown source, for a catalogue without spectra and for too many panels.
+    projection vectors, are drawn underneath. Raises ValueError for an unknown source, for a catalogue without spectra
+    and for too many panels.
     """
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
