@@ -112,6 +112,25 @@ def copy_limit(n_bytes: int = 2**29, threads: int | None = None, repeats: int = 
         return 2 * n_bytes / best(lambda: list(pool.map(lambda s: np.copyto(target[s], source[s]), parts)), repeats)
 
 
+def product_limit(n_in: int, n_out: int, n_rows: int = 16384, repeats: int = 30) -> float:
+    """Rows per second of a bare float32 matrix product (n_rows, n_in) @ (n_in, n_out), operands on the device."""
+    import jax
+    import jax.numpy as jnp
+
+    rng = np.random.default_rng(0)
+    a = jnp.asarray(rng.normal(size=(n_rows, n_in)).astype(np.float32))
+    b = jnp.asarray(rng.normal(size=(n_in, n_out)).astype(np.float32))
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
+    jax.block_until_ready(product(a, b))
+
+    def call() -> None:
+        for _ in range(repeats):
+            out = product(a, b)
+        jax.block_until_ready(out)
+
+    return n_rows * repeats / best(call)
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     import jax

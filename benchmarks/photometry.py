@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import xpjax
-from benchmarks.harness import Row, copy_limit, measure
+from benchmarks.harness import Row, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_generate, reference_flux
 from xpjax import simulate
 from xpjax.records import SourceTable, XPCoefficients
@@ -34,6 +34,9 @@ def run(quick: bool) -> list[Row]:
     )
     magnitudes.error, magnitudes.error_of = flux_error_bound(base, system)
     magnitudes.ratios["copy limit"] = magnitudes.bandwidth / copy
+    magnitudes.ratios["matrix product alone"] = magnitudes.rate / product_limit(
+        system.release.n_basis_total, system.n_band
+    )
     magnitudes.note = f"copy limit {copy / 1e9:.1f} GB/s read + written: numpy.copyto, float32, a slice a core"
     rows.append(magnitudes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import xpjax
-from benchmarks.harness import Row, copy_limit, measure
+from benchmarks.harness import Row, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_calibrate
 from xpjax import simulate
 from xpjax.records import XPCoefficients
@@ -44,6 +44,7 @@ def run(quick: bool) -> list[Row]:
     errors.error_of = "flux error, relative to float64"
     for row in (flux, errors):
         row.ratios["copy limit"] = row.bandwidth / copy
+    flux.ratios["matrix product alone"] = flux.rate / product_limit(base.release.n_basis_total, n_sample)
     rows = [flux, errors]
     try:
         peer = gaiaxpy_calibrate(base[:n_peer])

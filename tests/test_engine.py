@@ -24,10 +24,9 @@ def kernel(constants: jax.Array, source: jax.Array) -> dict[str, jax.Array]:
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 1000])
 @pytest.mark.parametrize("batch_rows", [None, 64, 192])
-@pytest.mark.parametrize("chunk_rows", [None, 64])
-def test_batches_equal_a_loop(rng, n: int, batch_rows: int | None, chunk_rows: int | None) -> None:
+def test_batches_equal_a_loop(rng, n: int, batch_rows: int | None) -> None:
     x, weight = rng.normal(size=(n, 7)).astype("f4"), rng.normal(size=7).astype("f4")
-    out = engine.run(kernel, weight, x, batch_rows=batch_rows, chunk_rows=chunk_rows)
+    out = engine.run(kernel, weight, x, batch_rows=batch_rows)
     np.testing.assert_allclose(out["sum"], x @ weight, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(out["double"], 2 * x)
 

@@ -5,8 +5,8 @@ A kernel is a pure function `kernel(constants, source) -> result` of one source;
 
 - Rows go to the devices in batches of equal size, the last one padded: one compile for a job of any length, and row
   counts are rounded so that jobs of similar lengths share it.
-- Batches are cut to fit the cache on a CPU, and to amortise transfers on an accelerator. Within a batch each device
-  works through cache-sized chunks (`lax.map`), because large intermediates are bound by memory otherwise.
+- Batches are sized in bytes, input, output and intermediates together: to stay in the cache on a CPU, where every pass
+  over memory costs as much as the arithmetic, and to amortise transfers on an accelerator.
 - A few threads each carry a batch there and back, so that one is copied while another computes.
 - Several devices share a batch by rows (`jax.shard_map`); kernels never see each other's rows, so results do not
   depend on their number.
@@ -29,13 +29,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 Kernel = Callable[[Any, Any], Any]
 Progress = Callable[[int], object]
 
-# Measured on two-core x86: the best of 1/8..8 times these sizes, flat within 20 % around them. The result of a CPU
-# batch should stay in the cache until it is copied out.
+# Measured on two-core x86: the best of 1/8..8 times this size, flat within 20 % around it.
 CPU_BATCH_BYTES = 12 * 2**20
-CPU_CHUNK_BYTES = 12 * 2**20
-ACCELERATOR_BATCH_BYTES = 2**28
-ACCELERATOR_CHUNK_BYTES = 2**31
-WORKERS = 2  # batches in flight: measured best on two cores, and enough to hide transfers to an accelerator
+ACCELERATOR_BATCH_BYTES = 2**29
+WORKERS = 4  # batches in flight: best of 1..8 on two cores, and enough to hide transfers to an accelerator
 ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, which a CPU device reads without a copy
 AXIS = "source"
 
@@ -74,22 +71,15 @@ def precision(float64: bool) -> Iterator[np.dtype]:
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(kernel: Kernel, mesh: Mesh, chunk: int) -> Callable[[Any, Any], Any]:
+def _compiled(kernel: Kernel, mesh: Mesh) -> Callable[[Any, Any], Any]:
     """The jitted batch function of a kernel; cached, so that a second job with the same shapes compiles nothing."""
     batched = jax.vmap(kernel, in_axes=(None, 0))
-
-    def local(constants: Any, sources: Any) -> Any:
-        n = jax.tree.leaves(sources)[0].shape[0]
-        if n <= chunk:
-            return batched(constants, sources)
-        cut = jax.tree.map(lambda x: x.reshape(n // chunk, chunk, *x.shape[1:]), sources)
-        out = jax.lax.map(lambda part: batched(constants, part), cut)
-        return jax.tree.map(lambda x: x.reshape(n, *x.shape[2:]), out)
-
     if mesh.size == 1:
-        return jax.jit(local)
+        return jax.jit(batched)
     rows = PartitionSpec(AXIS)
-    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
+    return jax.jit(
+        jax.shard_map(batched, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
+    )
 
 
 def _round_rows(n: int, multiple: int) -> int:
@@ -108,15 +98,14 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     work_bytes: int = 0,
     batch_rows: int | None = None,
-    chunk_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
     """Map a one-source kernel over the rows of host arrays; returns a pytree of NumPy arrays with a leading axis.
 
     kernel(constants, source) -> pytree of arrays. constants: pytree of arrays, cast and sent once. sources: pytree of
     arrays with n rows each (floats are cast to the scope's precision, batch by batch). work_bytes: size of the
-    intermediates of one source, beyond input and output, which decides the chunk. batch_rows and chunk_rows override
-    the sizes; results do not depend on them. progress is called with the number of rows finished.
+    intermediates of one source, beyond input and output. batch_rows: rows of a batch, by default as many as fit the
+    device's share of bytes; results do not depend on it. progress is called with the number of rows finished.
     """
     chosen = tuple(devices) if devices is not None else _default_devices()
     leaves = jax.tree.leaves(sources)
@@ -130,24 +119,17 @@ def run(
         result = [np.empty((n, *x.shape), x.dtype) for x in out_leaves]
         row = sum(int(np.prod(x.shape[1:])) * _type(x, dtype).itemsize for x in leaves)
         row += sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in out_leaves)
-        on_cpu = chosen[0].platform == "cpu"
-        cap = CPU_BATCH_BYTES if on_cpu else ACCELERATOR_BATCH_BYTES
         multiple = ROW_MULTIPLE * len(chosen)
-        if chunk_rows is None:
-            fit = (CPU_CHUNK_BYTES if on_cpu else ACCELERATOR_CHUNK_BYTES) // (row + work_bytes)
-            chunk_rows = max(ROW_MULTIPLE, fit // ROW_MULTIPLE * ROW_MULTIPLE)
         if batch_rows is None:
-            batch_rows = max(multiple, cap // row // multiple * multiple)
+            cap = CPU_BATCH_BYTES if chosen[0].platform == "cpu" else ACCELERATOR_BATCH_BYTES
+            batch_rows = max(cap * len(chosen) // (row + work_bytes) // multiple, 1) * multiple
             if n < batch_rows:
                 batch_rows = _round_rows(max(n, 1), multiple)
-        share = -(-batch_rows // len(chosen))
-        if share > chunk_rows:
-            share = -(-share // chunk_rows) * chunk_rows
-        batch_rows = share * len(chosen)
+        batch_rows = -(-batch_rows // len(chosen)) * len(chosen)
         mesh = Mesh(np.array(chosen), (AXIS,))
         placement: Any = chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec(AXIS))
         everywhere: Any = chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec())
-        function = _compiled(kernel, mesh, chunk_rows)
+        function = _compiled(kernel, mesh)
         constants = jax.device_put(constants, everywhere)
 
         def work(start: int) -> int:
