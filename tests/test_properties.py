@@ -11,7 +11,7 @@ import xpjax
 from tests import oracles
 from xpjax import engine
 from xpjax.records import XPCoefficients
-from xpjax.synthetic.magnitude import _Options, photometry_kernel
+from xpjax.synthetic.magnitude import photometry_kernel
 
 BASE = oracles.coefficients(np.random.default_rng(11), 12)
 SYSTEM = xpjax.system("SDSS")
@@ -54,7 +54,7 @@ def test_errors_scale_with_the_coefficients_errors(factor: float) -> None:
 @few
 @given(st.permutations(range(12)), st.sampled_from([64, 128, None]), st.booleans())
 def test_order_and_batches_do_not_matter(order: list[int], rows: int | None, float64: bool) -> None:
-    kernel = photometry_kernel(_Options(errors=True))
+    kernel = photometry_kernel(errors=True)
     bands = SYSTEM.with_pair_weights()
     rearranged = XPCoefficients(*(x[order] for x in (BASE.value, BASE.error, BASE.correlation)))
     source = XPCoefficients(BASE.value, BASE.error, BASE.correlation)

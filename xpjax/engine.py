@@ -77,9 +77,7 @@ def _compiled(kernel: Kernel, mesh: Mesh) -> Callable[[Any, Any], Any]:
     if mesh.size == 1:
         return jax.jit(batched)
     rows = PartitionSpec(AXIS)
-    return jax.jit(
-        jax.shard_map(batched, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
-    )
+    return jax.jit(jax.shard_map(batched, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
 
 
 def _round_rows(n: int, multiple: int) -> int:

@@ -204,10 +204,10 @@ def test_results_can_be_taken_by_band() -> None:
 def test_kernel_can_be_differentiated() -> None:
     import jax
 
-    from xpjax.synthetic.magnitude import _Options, photometry_kernel
+    from xpjax.synthetic.magnitude import photometry_kernel
 
     system = xpjax.system("SDSS")
-    kernel = photometry_kernel(_Options())
+    kernel = photometry_kernel()
     source = XPCoefficients(made().coefficients.value[0].astype("f4"))
     gradient = jax.grad(lambda s: kernel(system, s)["magnitude"][1])(source).value
     step = np.zeros(110)

@@ -29,6 +29,7 @@ from xpjax.xp.coefficients import (
     masked,
     merge_status,
     pair_products,
+    run_guarded,
     usable,
 )
 
@@ -37,60 +38,74 @@ POGSON = 2.5 / np.log(10.0)
 FEW_BANDS = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    truncate: bool = False
-    errors: bool = False
-    error_correction: bool = False
-    # Unusable XP are masked to zero. Without it one NaN makes all bands NaN, in one pass less over the coefficients.
-    guard: bool = True
-
-
 @functools.cache
-def photometry_kernel(options: _Options) -> engine.Kernel:
+def photometry_kernel(
+    truncate: bool = False, errors: bool = False, error_correction: bool = False, guard: bool = True
+) -> engine.Kernel:
     """The kernel (PhotometricSystem, XPCoefficients) -> flux, magnitude, their errors and status of one source.
 
-    Fluxes in the system's flux_unit; errors are absent unless asked for.
+    Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
+    of the source, and is flagged; truncation needs the guard.
     """
 
     def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
         status = jnp.uint32(0)
-        blocked = jnp.zeros(bands.n_band, bool)
-        available = jnp.ones(len(bands.release.xp), bool)
-        if options.guard:
+        complete = jnp.bool_(True)
+        if guard:
             available = usable(source)
-            source = masked(source, options.truncate)
+            complete = jnp.all(available)
+            source = masked(source, truncate)
+        flux = _project(bands, source)
+        variance = None
+        if guard:
             needs = jnp.stack([jnp.any(bands.projection[rows] != 0, axis=0) for rows in bands.release.slices])
-            blocked = jnp.any(needs & ~available[:, None], axis=0)
-            for k, bit in enumerate(BAD[: len(bands.release.xp)]):
-                status |= jnp.where(available[k], 0, int(bit)).astype(jnp.uint32)
-        raw = jnp.where(blocked, jnp.nan, _project(bands, source))
-        flux = raw + bands.flux_bias
-        error = None
-        if options.errors:
-            variance, bits = _variance(bands, source)
-            status |= jnp.where(available, bits, 0).sum().astype(jnp.uint32)
-            error = jnp.where(blocked, jnp.nan, jnp.sqrt(jnp.maximum(variance, 0)))
-            error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
-        zero_point = bands.scaled_zero_point
-        magnitude = _magnitude(flux, zero_point)
-        for equation in bands.color_equations:
-            flux, error, magnitude, beyond = _apply(equation, flux, error, magnitude, zero_point)
-            status |= jnp.where(beyond, int(Status.COLOR_EXTRAPOLATED), 0).astype(jnp.uint32)
-        if options.error_correction and error is not None:
-            error, bits = _correct_error(bands, source, error, jnp.all(available))
-            status |= bits
+            flux = jnp.where(jnp.any(needs & ~available[:, None], axis=0), jnp.nan, flux)
+            bits = jnp.array([int(bit) for bit in BAD[: len(bands.release.xp)]], jnp.uint32)
+            status |= jnp.where(available, 0, bits).sum().astype(jnp.uint32)
+            if errors:
+                variance, bits = _variance_of_each(bands, source, needs)
+                status |= jnp.where(available, bits, 0).sum().astype(jnp.uint32)
+        elif errors:
+            assert bands.pair_weight is not None
+            assert source.error is not None
+            variance = dot(source.error**2, bands.projection**2) + dot(pair_products(source), bands.pair_weight)
+            status |= _flag(~jnp.isfinite(variance[0]), NO_ERROR[0] | NO_ERROR[1])
         # Without the guard one bad coefficient spoils every band, so the first tells.
-        bad = jnp.any(~jnp.isfinite(raw)) if options.guard else ~jnp.isfinite(raw[0])
-        status |= jnp.where(bad, int(Status.BAND_MISSING), 0).astype(jnp.uint32)
-        status |= jnp.where(jnp.any(raw + bands.flux_bias <= 0), int(Status.NONPOSITIVE_FLUX), 0).astype(jnp.uint32)
-        result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
-        if error is not None:
-            result["flux_error"] = error * bands.scale
-            result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
-        return result
+        status |= _flag(jnp.any(~jnp.isfinite(flux)) if guard else ~jnp.isfinite(flux[0]), Status.BAND_MISSING)
+        factor = jnp.ones(())
+        if error_correction and errors:
+            factor, known = _error_factor(bands, source, complete)
+            status |= _flag(~known, Status.NO_ERROR_CORRECTION)
+        return _observe(bands, flux, variance, status, factor)
 
     return kernel
+
+
+def _flag(condition: Array, bit: int) -> Array:
+    return jnp.where(condition, int(bit), 0).astype(jnp.uint32)
+
+
+def _observe(
+    bands: PhotometricSystem, raw: Array, variance: Array | None, status: Array, factor: Array
+) -> dict[str, Array]:
+    """From scaled fluxes and variances (n_band,) to what is published: bias, color equations, error correction."""
+    flux = raw + bands.flux_bias
+    error = None
+    if variance is not None:
+        error = jnp.where(jnp.isfinite(raw), jnp.sqrt(jnp.maximum(variance, 0)), jnp.nan)
+        error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
+    status |= _flag(jnp.any(flux <= 0), Status.NONPOSITIVE_FLUX)
+    zero_point = bands.scaled_zero_point
+    magnitude = _magnitude(flux, zero_point)
+    for equation in bands.color_equations:
+        flux, error, magnitude, beyond = _apply(equation, flux, error, magnitude, zero_point)
+        status |= _flag(beyond, Status.COLOR_EXTRAPOLATED)
+    result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
+    if error is not None:
+        error *= factor.astype(error.dtype)
+        result["flux_error"] = error * bands.scale
+        result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
+    return result
 
 
 def _project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
@@ -105,19 +120,21 @@ def _project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
     return jnp.stack(parts).sum(0)
 
 
-def _variance(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, Array]:
-    """Variances (n_band,) of scaled fluxes, and a NO_ERROR bit (n_xp,) where an XP's part is not finite."""
+def _variance_of_each(bands: PhotometricSystem, source: XPCoefficients, needs: Array) -> tuple[Array, Array]:
+    """Variances (n_band,) of scaled fluxes, and a NO_ERROR bit (n_xp,) where an XP's part is not finite.
+
+    A band that does not draw on an XP does not inherit its NaN.
+    """
     assert bands.pair_weight is not None
     assert source.error is not None
     total = jnp.zeros(bands.n_band, bands.projection.dtype)
     bits = []
-    for k, rows in enumerate(bands.release.slices):
-        block = bands.projection[rows]
-        part = dot(source.error[rows] ** 2, block**2) + dot(pair_products(source, k), bands.pair_weight[k])
-        bits.append(jnp.where(jnp.all(jnp.isfinite(part)), 0, int(NO_ERROR[k])))
-        # A band that does not draw on this XP must not inherit its NaN.
-        total += jnp.where(jnp.any(block != 0, axis=0), part, 0)
-    return total, jnp.stack(bits).astype(jnp.uint32)
+    for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True)):
+        part = dot(source.error[rows] ** 2, bands.projection[rows] ** 2)
+        part += dot(pair_products(source, k), bands.pair_weight[pairs])
+        bits.append(_flag(~jnp.all(jnp.isfinite(part)), NO_ERROR[k]))
+        total += jnp.where(needs[k], part, 0)
+    return total, jnp.stack(bits)
 
 
 def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
@@ -150,18 +167,15 @@ def _apply(
     return flux.at[band].set(value), error, magnitude.at[band].set(corrected), beyond
 
 
-def _correct_error(
-    bands: PhotometricSystem, source: XPCoefficients, error: Array, complete: Array
-) -> tuple[Array, Array]:
-    """Errors times the tabulated factor of G; as they are, with a status bit, where there is no G."""
+def _error_factor(bands: PhotometricSystem, source: XPCoefficients, complete: Array) -> tuple[Array, Array]:
+    """Tabulated factors (n_band,) on errors at the source's G, and whether there is a G: ones where there is none."""
     table = bands.error_correction
     assert table is not None
-    g_flux = dot(source.value, table.g_projection)
-    known = complete & (g_flux > 0)
-    g = _magnitude(g_flux, table.g_zero_point)
+    flux = dot(source.value, table.g_projection)
+    known = complete & (flux > 0)
+    g = _magnitude(flux, table.g_zero_point)
     factor = jax.vmap(lambda f: jnp.interp(g, table.g, f), in_axes=1)(table.factor)
-    bit = jnp.where(known, 0, int(Status.NO_ERROR_CORRECTION)).astype(jnp.uint32)
-    return error * jnp.where(known, factor, 1), bit
+    return jnp.where(known, factor, 1), known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,17 +273,15 @@ def photometry(
         c.n_relevant if truncate else None,
         table.release,
     )
-    options = _Options(truncate, with_errors, with_errors and error_correction)
-    settings: dict[str, Any] = {"float64": float64, "devices": engine.devices(devices) if devices is not None else None}
-    work = 8 * table.release.n_pair_total * with_errors * (1 + float64)
-    # Most sources have all coefficients: one pass without guards, then the few others again, guarded.
-    first = dataclasses.replace(options, guard=truncate)
-    out = engine.run(photometry_kernel(first), bands, c, work_bytes=work, progress=progress, **settings)
-    again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING))
-    if len(again) and not first.guard:
-        part = jax.tree.map(lambda x: x[again], c)
-        for key, array in engine.run(photometry_kernel(options), bands, part, work_bytes=work, **settings).items():
-            out[key][again] = array
+    out = run_guarded(
+        lambda guard: photometry_kernel(truncate, with_errors, with_errors and error_correction, guard or truncate),
+        bands,
+        c,
+        float64=float64,
+        devices=engine.devices(devices) if devices is not None else None,
+        work_bytes=4 * table.release.n_pair_total * with_errors * (1 + float64),
+        progress=progress,
+    )
     status = merge_status(table, out["status"], errors)
     if errors and not with_errors:
         status = mark_no_errors(table, status)

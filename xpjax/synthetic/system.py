@@ -64,7 +64,7 @@ class PhotometricSystem(eqx.Module):
     mean_wavelength: Float[AnyArray, " n_band"]
     color_equations: tuple[ColorEquation, ...]
     error_correction: ErrorCorrection | None
-    pair_weight: tuple[Float[AnyArray, "n_pair n_band"], ...] | None
+    pair_weight: Float[AnyArray, "n_pair_total n_band"] | None
     names: tuple[str, ...] = eqx.field(static=True)
     labels: tuple[str, ...] = eqx.field(static=True)
     flux_unit: tuple[str, ...] = eqx.field(static=True)
@@ -99,7 +99,8 @@ class PhotometricSystem(eqx.Module):
     def with_pair_weights(self) -> PhotometricSystem:
         """The same with the weights of the packed correlations, which errors need."""
         value = np.asarray(self.projection)
-        return dataclasses.replace(self, pair_weight=tuple(pair_weights(value[rows]) for rows in self.release.slices))
+        weights = [pair_weights(value[rows]) for rows in self.release.slices]
+        return dataclasses.replace(self, pair_weight=np.concatenate(weights))
 
 
 def from_projection(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,13 +50,22 @@ def masked(source: XPCoefficients, truncate: bool) -> XPCoefficients:
     return dataclasses.replace(source, value=value, error=error)
 
 
-def pair_products(source: XPCoefficients, xp: int) -> Float[Array, " n_pair"]:
-    """e_i e_j rho_ij of one XP of one source, packed (n_pair): the off-diagonal half of K."""
+def pair_products(source: XPCoefficients, xp: int | None = None) -> Float[Array, " n_pair"]:
+    """e_i e_j rho_ij of one source, the off-diagonal half of K, packed: of one XP (n_pair) or of all (n_pair_total)."""
     assert source.error is not None
     assert source.correlation is not None
-    rows, columns = pair_index(source.release.n_basis[xp])
-    error = source.error[source.release.slices[xp]]
-    return error[rows] * error[columns] * source.correlation[source.release.pair_slices[xp]]
+    rows, columns, pairs = _pair_places(source.release, xp)
+    return source.error[rows] * source.error[columns] * source.correlation[pairs]
+
+
+@functools.cache
+def _pair_places(release: Release, xp: int | None) -> tuple[np.ndarray, np.ndarray, slice]:
+    """Where the two errors of each packed correlation lie, and the correlations themselves."""
+    chosen = range(len(release.xp)) if xp is None else [xp]
+    index = [pair_index(release.n_basis[k]) for k in chosen]
+    start = [np.int32(release.slices[k].start) for k in chosen]
+    rows, columns = (np.concatenate([i[side] + s for i, s in zip(index, start, strict=True)]) for side in (0, 1))
+    return rows, columns, slice(0, release.n_pair_total) if xp is None else release.pair_slices[xp]
 
 
 def covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
@@ -150,6 +160,29 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
             f"{release.name} with {release.n_basis}; use an instrument and systems of the release of the data"
         )
     return table
+
+
+def run_guarded(
+    kernel: Callable[[bool], engine.Kernel],
+    constants: Any,
+    coefficients: XPCoefficients,
+    *,
+    progress: engine.Progress | None = None,
+    **settings: Any,
+) -> dict[str, np.ndarray]:
+    """Run a kernel on many sources: unguarded on all, then guarded on the few that have something missing.
+
+    kernel(guard) gives the kernel. Unguarded it may let one bad number spoil a whole source, but must flag such a
+    source in `status` (BAND_MISSING, NO_ERROR): most sources are complete, and spare the passes over memory.
+    settings go to `engine.run`.
+    """
+    out = engine.run(kernel(False), constants, coefficients, progress=progress, **settings)
+    again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
+    if len(again):
+        part = jax.tree.map(lambda x: x[again], coefficients)
+        for key, array in engine.run(kernel(True), constants, part, **settings).items():
+            out[key][again] = array
+    return out
 
 
 def merge_status(table: SourceTable, computed: np.ndarray, errors: bool) -> np.ndarray:

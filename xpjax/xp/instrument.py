@@ -27,14 +27,15 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 class DesignMatrix(eqx.Module):
-    """The constant matrix of a sampled spectrum: `coefficients @ value` is the flux in units of `scale`.
+    """The constant matrix of a sampled spectrum: `coefficients @ value * scale` is the flux.
 
-    value (n_basis_total, n_sample); share (n_xp, n_sample), the weight with which each XP enters (1 where it stands
-    alone); pair_weight for each XP (n_pair, n_support) or None; wavelength (n_sample) [nm], or pseudo-wavelength.
-    support: for each XP the samples [start, stop) where its rows are not all zero.
+    value (n_basis_total, n_sample), scaled to order one; share (n_xp, n_sample), the weight with which each XP enters
+    (1 where it stands alone); pair_weight for each XP (n_pair, n_support) or None. support: for each XP the samples
+    [start, stop) where its rows are not all zero.
     """
 
     value: Float[AnyArray, "n_basis_total n_sample"]
+    scale: Float[AnyArray, ""]
     share: Float[AnyArray, "n_xp n_sample"]
     pair_weight: tuple[Float[AnyArray, "n_pair n_support"], ...] | None
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
@@ -93,7 +94,7 @@ class Instrument:
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
         """The design matrix of absolute spectra on a grid [nm], ascending within 330..1050 nm, or on the default one.
 
-        Raises ValueError for a grid that is empty, unsorted, not finite or out of range. Flux unit 1e-18 W m-2 nm-1.
+        Raises ValueError for a grid that is empty, unsorted, not finite or out of range.
         """
         if wavelength is None:
             wavelength, value, weight = self.wavelength, self.default_design, self.default_weight
@@ -104,7 +105,7 @@ class Instrument:
             for rows, xp, share in zip(self.release.slices, self.release.xp, weight, strict=True):
                 used = share > 0
                 value[rows, used] = self.absolute[xp].design(wavelength[used]) * share[used]
-        return _design_matrix(value / FLUX_UNIT, weight, self.release)
+        return _design_matrix(value, FLUX_UNIT, weight, self.release)
 
     def internal_design(self, pseudo: np.ndarray, basis: str = "hermite") -> DesignMatrix:
         """The design matrix of internal spectra [e-/s], all XP side by side: n_xp x n_sample columns.
@@ -124,15 +125,15 @@ class Instrument:
         for k, (rows, evaluate) in enumerate(zip(release.slices, bases, strict=True)):
             value[rows, k * n : (k + 1) * n] = evaluate(pseudo)
             share[k, k * n : (k + 1) * n] = 1.0
-        return _design_matrix(value, share, release)
+        return _design_matrix(value, 1.0, share, release)
 
 
-def _design_matrix(value: np.ndarray, share: np.ndarray, release: Release) -> DesignMatrix:
+def _design_matrix(value: np.ndarray, scale: float, share: np.ndarray, release: Release) -> DesignMatrix:
     support = []
     for row in share:
         used = np.flatnonzero(row)
         support.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0))
-    return DesignMatrix(value, share, None, tuple(support), release)
+    return DesignMatrix(value / scale, np.asarray(scale), share, None, tuple(support), release)
 
 
 def merge_weights(wavelength: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array
 
 from xpjax import engine
-from xpjax.constants import FLUX_UNIT
 from xpjax.linalg import dot, dot_last_first, pack
 from xpjax.records import Catalogue, Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import (
@@ -28,6 +27,7 @@ from xpjax.xp.coefficients import (
     masked,
     merge_status,
     pair_products,
+    run_guarded,
     usable,
 )
 from xpjax.xp.instrument import DesignMatrix, Instrument
@@ -35,60 +35,95 @@ from xpjax.xp.instrument import instrument as load_instrument
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""
-
-
-def _spread(part: Array, support: tuple[int, int], n: int) -> Array:
-    """Samples [start, stop) of a vector of n, zero elsewhere."""
-    return jnp.pad(part, (support[0], n - support[1]))
+BAD_BITS, NO_ERROR_BITS = (np.array([int(bit) for bit in bits], np.uint32) for bits in (BAD, NO_ERROR))
 
 
 @functools.cache
-def spectrum_kernel(truncate: bool, errors: bool, correlation: bool, merged: bool = True) -> engine.Kernel:
+def spectrum_kernel(
+    truncate: bool = False, errors: bool = False, correlation: bool = False, merged: bool = True, guard: bool = True
+) -> engine.Kernel:
     """The kernel (DesignMatrix, XPCoefficients) -> flux, flux_error, packed correlation and status of one source.
 
-    Flux in units of the design matrix; entries that were not asked for are absent. merged: correlations of all
-    samples; otherwise those of each XP's own samples, (n_xp, n_pair).
+    Entries that were not asked for are absent. merged: samples draw on all XP; otherwise each XP has samples of its
+    own, and correlations (n_xp, n_pair). Without guard one bad number spoils the source, and is flagged; truncation
+    and correlations need the guard.
     """
 
-    def kernel(design: DesignMatrix, source: XPCoefficients) -> dict[str, Array]:
+    def fast(design: DesignMatrix, source: XPCoefficients) -> dict[str, Array]:
+        flux = dot_last_first(source.value, design.value) if merged else _flux_of_each(design, source)
+        result = {"flux": flux * design.scale}
+        status = jnp.where(jnp.isfinite(flux[0] + flux[-1]), 0, int(Status.BAND_MISSING)).astype(jnp.uint32)
+        if errors:
+            variance = _variances(design, source)
+            known = jnp.stack([jnp.all(jnp.isfinite(v[:1])) for v in variance])
+            status |= jnp.where(known, 0, NO_ERROR_BITS[: len(variance)]).sum().astype(jnp.uint32)
+            result["flux_error"] = jnp.sqrt(jnp.maximum(_joined(design, variance), 0)) * design.scale
+        return {**result, "status": status}
+
+    def guarded(design: DesignMatrix, source: XPCoefficients) -> dict[str, Array]:
         available = usable(source)
-        clean = masked(source, truncate)
-        n = design.value.shape[1]
+        source = masked(source, truncate)
         covered = jnp.where(available[:, None], design.share, 0).sum(0)
         # One XP alone carries a sample with weight one; both together already add up to one.
         weight = jnp.where(jnp.all(available), 1.0, covered).astype(design.value.dtype)
-        norm = jnp.where(covered > 0, 1 / jnp.where(weight > 0, weight, 1), jnp.nan)
-        flux = jnp.zeros(n, design.value.dtype)
-        for rows, (start, stop) in zip(design.release.slices, design.support, strict=True):
-            flux += _spread(dot_last_first(clean.value[rows], design.value[rows, start:stop]), (start, stop), n)
-        result = {"flux": flux * norm}
-        status = _unusable(available) | jnp.where(jnp.any(covered <= 0), Status.BAND_MISSING, 0).astype(jnp.uint32)
+        norm = jnp.where(covered > 0, design.scale / jnp.where(weight > 0, weight, 1), jnp.nan)
+        result = {"flux": _flux_of_each(design, source) * norm}
+        status = jnp.where(available, 0, BAD_BITS[: len(available)]).sum().astype(jnp.uint32)
+        status |= jnp.where(jnp.any(covered <= 0), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
         if errors:
-            assert design.pair_weight is not None
-            assert clean.error is not None
-            variance = jnp.zeros(n, design.value.dtype)
-            for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
-                part = dot(clean.error[rows] ** 2, design.value[rows, start:stop] ** 2)
-                part += dot(pair_products(clean, k), design.pair_weight[k])
-                status |= jnp.where(available[k] & ~jnp.all(jnp.isfinite(part)), NO_ERROR[k], 0).astype(jnp.uint32)
-                variance += _spread(jnp.where(available[k], part, 0), (start, stop), n)
-            result["flux_error"] = jnp.sqrt(jnp.maximum(variance, 0)) * norm
+            variance = _variances(design, source)
+            known = jnp.stack([jnp.all(jnp.isfinite(v)) for v in variance])
+            status |= jnp.where(available & ~known, NO_ERROR_BITS[: len(variance)], 0).sum().astype(jnp.uint32)
+            variance = [jnp.where(ok, v, 0) for ok, v in zip(available, variance, strict=True)]
+            result["flux_error"] = jnp.sqrt(jnp.maximum(_joined(design, variance), 0)) * norm
         if correlation:
-            parts = []
-            for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
-                block = design.value[rows, start:stop]
-                part = dot(block.T, dot(covariance(clean, k), block))
-                part = jnp.where(available[k], 0.5 * (part + part.T), 0)  # rounding leaves the product asymmetric
-                parts.append(jnp.pad(part, (start, n - stop)) if merged else part)
-            known = jnp.where(covered > 0, 1, jnp.nan)
-            if merged:
-                result["correlation"] = _packed_correlation(jnp.stack(parts).sum(0), known)
-            else:
-                own = [known[start:stop] for start, stop in design.support]
-                result["correlation"] = jnp.stack([_packed_correlation(*pair) for pair in zip(parts, own, strict=True)])
+            result["correlation"] = _correlation(design, source, available, covered, merged)
         return {**result, "status": status}
 
-    return kernel
+    return guarded if guard or truncate or correlation else fast
+
+
+def _flux_of_each(design: DesignMatrix, source: XPCoefficients) -> Array:
+    """Flux (n_sample,), each XP on the samples that it contributes to."""
+    parts = [
+        dot_last_first(source.value[rows], design.value[rows, start:stop])
+        for rows, (start, stop) in zip(design.release.slices, design.support, strict=True)
+    ]
+    return _joined(design, parts)
+
+
+def _variances(design: DesignMatrix, source: XPCoefficients) -> list[Array]:
+    """Each XP's part of the variance, on the samples that it contributes to."""
+    assert design.pair_weight is not None
+    assert source.error is not None
+    parts = []
+    for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
+        own = dot(source.error[rows] ** 2, design.value[rows, start:stop] ** 2)
+        parts.append(own + dot(pair_products(source, k), design.pair_weight[k]))
+    return parts
+
+
+def _joined(design: DesignMatrix, parts: list[Array]) -> Array:
+    """The sum (n_sample,) of each XP's samples [start, stop)."""
+    n = design.value.shape[1]
+    padded = [jnp.pad(part, (start, n - stop)) for part, (start, stop) in zip(parts, design.support, strict=True)]
+    return jnp.stack(padded).sum(0)
+
+
+def _correlation(design: DesignMatrix, source: XPCoefficients, available: Array, covered: Array, merged: bool) -> Array:
+    """Packed correlations between samples, of all together or (n_xp, n_pair) of each XP's own."""
+    n = design.value.shape[1]
+    parts = []
+    for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
+        block = design.value[rows, start:stop]
+        part = dot(block.T, dot(covariance(source, k), block))
+        part = jnp.where(available[k], 0.5 * (part + part.T), 0)  # rounding leaves the product asymmetric
+        parts.append(jnp.pad(part, (start, n - stop)) if merged else part)
+    known = jnp.where(covered > 0, 1, jnp.nan)
+    if merged:
+        return _packed_correlation(jnp.stack(parts).sum(0), known)
+    own = [known[start:stop] for start, stop in design.support]
+    return jnp.stack([_packed_correlation(*pair) for pair in zip(parts, own, strict=True)])
 
 
 def _packed_correlation(covariance: Array, known: Array) -> Array:
@@ -96,12 +131,6 @@ def _packed_correlation(covariance: Array, known: Array) -> Array:
     sigma = jnp.sqrt(jnp.diagonal(covariance))
     scale = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1), 0) * known
     return pack(covariance * scale[:, None] * scale[None, :])
-
-
-def _unusable(available: Array) -> Array:
-    """Status bits of the XP that are missing or bad."""
-    bits = jnp.array([int(bit) for bit in BAD[: len(available)]], jnp.uint32)
-    return jnp.where(available, 0, bits).sum().astype(jnp.uint32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,10 +251,10 @@ def spectra(
         design.release,
     )
     n = len(grid)
-    pairs = 8 * design.release.n_pair_total * with_errors
+    pairs = 4 * design.release.n_pair_total * with_errors
     squares = 8 * n**2 * (len(design.release.xp) if internal else 1) * with_correlation
-    out = engine.run(
-        spectrum_kernel(truncate, with_errors, with_correlation, not internal),
+    out = run_guarded(
+        lambda guard: spectrum_kernel(truncate, with_errors, with_correlation, not internal, guard),
         design,
         c,
         float64=float64,
@@ -255,10 +284,6 @@ def _collect(
     if internal:
         flux = flux.reshape(-1, n_xp, n)
         error = None if error is None else error.reshape(-1, n_xp, n)
-    else:
-        flux *= flux.dtype.type(FLUX_UNIT)
-        if error is not None:
-            error *= error.dtype.type(FLUX_UNIT)
     meta = {"release": model.release.name, "instrument_model": model.model, "truncate": truncate}
     if basis is not None:
         meta["basis"] = basis
