@@ -105,13 +105,13 @@ def test_progress_counts_rows() -> None:
 
 
 def test_devices_are_named_or_counted() -> None:
-    assert len(engine.devices("cpu")) >= 1
-    assert len(engine.devices(1)) == 1
-    assert len(engine.devices("1")) == 1
+    assert len(engine.find_devices("cpu")) >= 1
+    assert len(engine.find_devices(1)) == 1
+    assert len(engine.find_devices("1")) == 1
     with pytest.raises(ValueError, match="JAX sees"):
-        engine.devices(1000)
+        engine.find_devices(1000)
     with pytest.raises(ValueError, match="no 'abacus' device"):
-        engine.devices("abacus")
+        engine.find_devices("abacus")
 
 
 def test_aligned_arrays_are_aligned() -> None:

@@ -30,20 +30,20 @@ Kernel = Callable[[Any, Any], Any]
 Progress = Callable[[int], object]
 
 # Measured on two-core x86: the best of 1/8..8 times this size, flat within 20 % around it.
-CPU_BATCH_BYTES = 12 * 2**20
+CPU_BATCH_BYTES = 24 * 2**20
 ACCELERATOR_BATCH_BYTES = 2**29
 WORKERS = 4  # batches in flight: best of 1..8 on two cores, and enough to hide transfers to an accelerator
 ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, which a CPU device reads without a copy
 AXIS = "source"
 
 
-def devices(spec: str | int | Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
-    """The devices to compute on: None (JAX's default backend, all of it), a platform ("cpu", "gpu"), or how many.
+def find_devices(spec: str | int | Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
+    """The devices to compute on: None (JAX's first), a platform ("gpu": all of its), "gpu:2", how many, or a list.
 
     Raises ValueError where the machine has no such devices.
     """
     if spec is None:
-        return tuple(jax.devices())
+        return (jax.devices()[0],)
     if isinstance(spec, str) and not spec.isdigit():
         platform, _, count = spec.partition(":")
         try:
@@ -93,7 +93,7 @@ def run(
     sources: Any,
     *,
     float64: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: str | int | Sequence[jax.Device] | None = None,
     work_bytes: int = 0,
     batch_rows: int | None = None,
     progress: Progress | None = None,
@@ -102,10 +102,11 @@ def run(
 
     kernel(constants, source) -> pytree of arrays. constants: pytree of arrays, cast and sent once. sources: pytree of
     arrays with n rows each (floats are cast to the scope's precision, batch by batch). work_bytes: size of the
-    intermediates of one source, beyond input and output. batch_rows: rows of a batch, by default as many as fit the
-    device's share of bytes; results do not depend on it. progress is called with the number of rows finished.
+    intermediates of one source, beyond input and output. devices: see `find_devices`. batch_rows: rows of a batch, by
+    default as many as fit the device's share of bytes; results do not depend on it. progress is called with the number
+    of rows finished.
     """
-    chosen = tuple(devices) if devices is not None else _default_devices()
+    chosen = find_devices(devices)
     leaves = jax.tree.leaves(sources)
     n = leaves[0].shape[0]
     with precision(float64) as dtype:
@@ -125,17 +126,17 @@ def run(
                 batch_rows = _round_rows(max(n, 1), multiple)
         batch_rows = -(-batch_rows // len(chosen)) * len(chosen)
         mesh = Mesh(np.array(chosen), (AXIS,))
-        placement: Any = chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec(AXIS))
-        everywhere: Any = chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec())
+        by_rows = NamedSharding(mesh, PartitionSpec(AXIS))
         function = _compiled(kernel, mesh)
-        constants = jax.device_put(constants, everywhere)
+        # Committed to the device here: what is computed with them goes there too.
+        constants = jax.device_put(constants, chosen[0] if mesh.size == 1 else NamedSharding(mesh, PartitionSpec()))
 
         def work(start: int) -> int:
             """One batch, there and back: rows [start, stop) of the sources to the same rows of the result."""
             stop = min(start + batch_rows, n)
             with precision(float64):
                 part = jax.tree.map(lambda x: _pad(_as(x[start:stop], dtype), batch_rows), sources)
-                out = function(constants, jax.device_put(part, placement))
+                out = function(constants, part if mesh.size == 1 else jax.device_put(part, by_rows))
                 for target, leaf in zip(result, jax.tree.leaves(out), strict=True):
                     target[start:stop] = np.asarray(leaf)[: stop - start]
             return stop - start
@@ -163,11 +164,6 @@ def _in_threads(work: Callable[[int], int], starts: Sequence[int]) -> Iterator[i
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-@functools.cache
-def _default_devices() -> tuple[jax.Device, ...]:
-    return (jax.devices()[0],)
 
 
 def cast(tree: Any, dtype: np.dtype) -> Any:

@@ -70,12 +70,14 @@ def photometry_kernel(
             assert source.error is not None
             variance = dot(source.error**2, bands.projection**2) + dot(pair_products(source), bands.pair_weight)
             status |= _flag(~jnp.isfinite(variance[0]), NO_ERROR[0] | NO_ERROR[1])
-        # Without the guard one bad coefficient spoils every band, so the first tells.
-        status |= _flag(jnp.any(~jnp.isfinite(flux)) if guard else ~jnp.isfinite(flux[0]), Status.BAND_MISSING)
         factor = jnp.ones(())
         if error_correction and errors:
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
+        # One reduction for both flags: a minimum is NaN or infinite where a flux is.
+        lowest = jnp.min(flux + bands.flux_bias)
+        nonpositive = jnp.any(flux + bands.flux_bias <= 0) if guard else lowest <= 0
+        status |= _flag(~jnp.isfinite(lowest), Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
         return _observe(bands, flux, variance, status, factor)
 
     return kernel
@@ -94,7 +96,6 @@ def _observe(
     if variance is not None:
         error = jnp.where(jnp.isfinite(raw), jnp.sqrt(jnp.maximum(variance, 0)), jnp.nan)
         error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
-    status |= _flag(jnp.any(flux <= 0), Status.NONPOSITIVE_FLUX)
     zero_point = bands.scaled_zero_point
     magnitude = _magnitude(flux, zero_point)
     for equation in bands.color_equations:
@@ -249,7 +250,7 @@ def photometry(
 
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
     or names for `xpjax.system`. truncate keeps n_relevant bases only. errors are given where the input has
-    correlations. error_correction multiplies them by the published factors of G. devices: see `engine.devices`.
+    correlations. error_correction multiplies them by the published factors of G. devices: see `engine.find_devices`.
 
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.
@@ -278,7 +279,7 @@ def photometry(
         bands,
         c,
         float64=float64,
-        devices=engine.devices(devices) if devices is not None else None,
+        devices=devices,
         work_bytes=4 * table.release.n_pair_total * with_errors * (1 + float64),
         progress=progress,
     )

@@ -126,9 +126,7 @@ def covariance_matrix(
         raise ValueError(f"{table.origin} has no errors or no correlations, so the covariance is not known")
     kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
     n = table.release.n_basis[table.release.xp.index(xp.lower())]
-    return engine.run(
-        kernel, (), table.coefficients, float64=float64, devices=engine.devices(devices), work_bytes=16 * n * n
-    )
+    return engine.run(kernel, (), table.coefficients, float64=float64, devices=devices, work_bytes=16 * n * n)
 
 
 def as_sources(sources: Any, release: Release | None = None) -> SourceTable:

@@ -223,7 +223,7 @@ def spectra(
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. wavelength: ascending grid
     (n_sample,) in 330..1050 nm, by default the archive's 343 samples; internal: pseudo-wavelengths in -10..70, by
     default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation are given where the input has
-    correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see `engine.devices`.
+    correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see `engine.find_devices`.
 
     Raises ValueError for a bad grid, or coefficients that are not of the instrument's release; a bad source is NaN
     and flagged in `status`.
@@ -258,7 +258,7 @@ def spectra(
         design,
         c,
         float64=float64,
-        devices=engine.devices(devices) if devices is not None else None,
+        devices=devices,
         work_bytes=(pairs + squares) * (1 + float64),
         progress=progress,
     )
