@@ -75,8 +75,9 @@ def photometry_kernel(
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
         # One reduction for both flags: a minimum is NaN or infinite where a flux is.
-        lowest = jnp.min(flux + bands.flux_bias)
-        nonpositive = jnp.any(flux + bands.flux_bias <= 0) if guard else lowest <= 0
+        biased = _biased(bands, flux)
+        lowest = jnp.min(biased)
+        nonpositive = jnp.any(biased <= 0) if guard else lowest <= 0
         status |= _flag(~jnp.isfinite(lowest), Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
         return _observe(bands, flux, variance, status, factor)
 
@@ -91,11 +92,12 @@ def _observe(
     bands: PhotometricSystem, raw: Array, variance: Array | None, status: Array, factor: Array
 ) -> dict[str, Array]:
     """From scaled fluxes and variances (n_band,) to what is published: bias, color equations, error correction."""
-    flux = raw + bands.flux_bias
+    flux = _biased(bands, raw)
     error = None
     if variance is not None:
         error = jnp.where(jnp.isfinite(raw), jnp.sqrt(jnp.maximum(variance, 0)), jnp.nan)
-        error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
+        if any(bands.standardised):
+            error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
     zero_point = bands.scaled_zero_point
     magnitude = _magnitude(flux, zero_point)
     for equation in bands.color_equations:
@@ -107,6 +109,11 @@ def _observe(
         result["flux_error"] = error * bands.scale
         result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
     return result
+
+
+def _biased(bands: PhotometricSystem, flux: Array) -> Array:
+    """Scaled fluxes with the bias of standardised systems."""
+    return flux + bands.flux_bias if any(bands.standardised) else flux
 
 
 def _project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
@@ -140,7 +147,7 @@ def _variance_of_each(bands: PhotometricSystem, source: XPCoefficients, needs: A
 
 def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
     """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive."""
-    return jnp.where(flux > 0, -2.5 * jnp.log10(jnp.where(flux > 0, flux, 1)) + zero_point, jnp.nan)
+    return jnp.where(flux > 0, -2.5 * jnp.log10(flux) + zero_point, jnp.nan)
 
 
 def _apply(
