@@ -17,7 +17,8 @@ BASE = oracles.coefficients(np.random.default_rng(11), 12)
 SYSTEM = xpjax.system("SDSS")
 finite = st.floats(-1e5, 1e5, allow_nan=False, width=32)
 vectors = hnp.arrays(np.float64, (2, 110), elements=finite)
-few = settings(max_examples=25, deadline=None)
+TINY = np.finfo(np.float32).tiny  # below this, AB magnitudes of 38, float32 fluxes are flushed to zero
+few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def sums(value: np.ndarray) -> np.ndarray:
@@ -32,14 +33,14 @@ def flux(value: np.ndarray, float64: bool) -> np.ndarray:
 @few
 @given(vectors, st.floats(1e-3, 1e3), st.booleans())
 def test_flux_scales(value: np.ndarray, factor: float, float64: bool) -> None:
-    bound = (1e-14 if float64 else 1e-6) * sums(value) * factor
+    bound = (1e-14 if float64 else 1e-6) * sums(value) * factor + TINY * max(factor, 1)
     assert np.all(np.abs(flux(factor * value, float64) - factor * flux(value, float64)) <= 2 * bound)
 
 
 @few
 @given(vectors, vectors, st.booleans())
 def test_flux_adds(a: np.ndarray, b: np.ndarray, float64: bool) -> None:
-    bound = (1e-14 if float64 else 1e-6) * (sums(a) + sums(b))
+    bound = (1e-14 if float64 else 1e-6) * (sums(a) + sums(b)) + TINY
     assert np.all(np.abs(flux(a + b, float64) - flux(a, float64) - flux(b, float64)) <= 2 * bound)
 
 
