@@ -1,7 +1,7 @@
 """One way to measure: compile and run apart, peak memory, error against a reference, limits of this machine.
 
 A stage module defines `run(quick) -> list[Row]`. Times are the best of several runs; a ratio always compares two
-figures of the same run. Peak memory is the growth of the resident set while a case runs.
+figures of the same run. Peak memory is the largest resident set of the process, inputs included, while a case runs.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Row:
 
 
 class PeakMemory:
-    """Growth of the resident set within the block, sampled every 2 ms."""
+    """The largest resident set of the process within the block, inputs included, sampled every 2 ms."""
 
     def __enter__(self) -> PeakMemory:
         import psutil
 
-        self._process = psutil.Process()
         gc.collect()
-        self._start = self._peak = self._process.memory_info().rss
+        self._process = psutil.Process()
+        self.bytes = self._process.memory_info().rss
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -69,17 +69,12 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.002):
-            self._peak = max(self._peak, self._process.memory_info().rss)
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._peak = max(self._peak, self._process.memory_info().rss)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that the resident set grew by."""
-        return self._peak - self._start
+        self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
 def best(function: Callable[[], Any], repeats: int = 5) -> float:
@@ -177,7 +172,14 @@ def save(rows: list[Row], name: str) -> Path:
     body = {
         "machine": machine(),
         "rows": [
-            {**dataclasses.asdict(row), "sources_per_second": row.rate, "bytes_per_second": row.bandwidth}
+            {
+                key: None if value != value else value  # NaN is not JSON
+                for key, value in {
+                    **dataclasses.asdict(row),
+                    "sources_per_second": row.rate,
+                    "bytes_per_second": row.bandwidth,
+                }.items()
+            }
             for row in rows
         ],
     }

@@ -150,22 +150,6 @@ def sources(
     )
 
 
-def archive_columns(table: SourceTable) -> dict[str, np.ndarray]:
-    """The table under the archive's column names, those that a reader needs first, then the table's other columns."""
-    c, release = table.coefficients, table.release
-    columns = {"source_id": table.source_id}
-    for k, xp in enumerate(release.xp):
-        columns[f"{xp}_n_parameters"] = np.full(len(table), release.n_basis[k], np.int16)
-        if c.n_relevant is not None:
-            columns[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, k]
-        columns[f"{xp}_coefficients"] = np.asarray(c.value)[:, release.slices[k]]
-        if c.error is not None:
-            columns[f"{xp}_coefficient_errors"] = np.asarray(c.error)[:, release.slices[k]]
-        if c.correlation is not None:
-            columns[f"{xp}_coefficient_correlations"] = np.asarray(c.correlation)[:, release.pair_slices[k]]
-    return {**columns, **table.columns}
-
-
 def relevant_bases(value: np.ndarray, error: np.ndarray, release: Release = DR3) -> np.ndarray:
     """Number of relevant bases (n, n_xp) of coefficients (n, n_basis_total) with their errors, at least 1.
 

@@ -54,13 +54,18 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
         raise _explain(exc, path) from exc
 
 
-def write(path: str | os.PathLike[str], catalogue: Catalogue, *, overwrite: bool = False) -> None:
-    """Write a catalogue in the format of the suffix: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5 or hdf5.
+def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) -> None:
+    """Write a table in the format of the suffix: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5 or hdf5.
 
-    The file appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format
-    cannot hold and OSError where the disk refuses.
+    table: a Catalogue, what has one (Photometry, Spectra), or a SourceTable, which `xpjax.read` reads back. The file
+    appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format cannot hold
+    and OSError where the disk refuses.
     """
     path = Path(path)
+    if isinstance(table, SourceTable):
+        catalogue = from_sources(table)
+    else:
+        catalogue = table if isinstance(table, Catalogue) else table.catalogue()
     writer = _FORMATS[_suffix(path)][0]
     check_output(path, overwrite=overwrite, shared=catalogue.shared)
     catalogue = _plain(catalogue)
@@ -98,6 +103,7 @@ def from_sources(table: SourceTable) -> Catalogue:
     c, release = table.coefficients, table.release
     columns: dict[str, Any] = {"source_id": table.source_id}
     for i, xp in enumerate(release.xp):
+        columns[f"{xp}_n_parameters"] = np.full(len(table), release.n_basis[i], np.int16)
         if c.n_relevant is not None:
             columns[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, i]
         columns[f"{xp}_coefficients"] = c.value[:, release.slices[i]]
