@@ -331,14 +331,13 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
     n, params = len(status), context.params
     files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}"
     lines = [f"{n:,} sources read from {files}, {len(whole):,} rows written to {params['output'].name}"]
-    meaning = _meaning()
     flagged = int(np.count_nonzero(status))
     if flagged:
         lines.append(f"{flagged:,} flagged in xp_status:")
         for bit in Status:
             count = int(np.count_nonzero(status & np.uint32(bit))) if bit else 0
             if count:
-                lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {meaning.get(bit, '')}")
+                lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}")
     else:
         lines.append("none flagged in xp_status")
     without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))
@@ -347,19 +346,6 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
         lines.append(f"{whose} came without usable errors or correlations: errors are NaN there, not guessed")
     lines.append(f"{seconds:.1f} s, {n / seconds:,.0f} sources/s with reading, compiling and writing")
     click.echo("\n".join(lines), err=True)
-
-
-def _meaning() -> dict[Any, str]:
-    """What each status bit means: the text below it in records.py, the only place where it is written."""
-    import ast
-    import inspect
-    from itertools import pairwise
-
-    from xpjax.records import Status
-
-    body: list[Any] = ast.parse(inspect.getsource(Status)).body[0].body  # type: ignore[attr-defined]
-    kinds = [(node, doc, type(node), type(doc)) for node, doc in pairwise(body)]
-    return {Status[node.targets[0].id]: doc.value.value for node, doc, *kind in kinds if kind == [ast.Assign, ast.Expr]}
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

@@ -21,40 +21,52 @@ AnyArray: TypeAlias = Array | np.ndarray
 
 
 class Status(enum.IntFlag):
-    """What is to be known of one source; append-only, so that stored values keep their meaning."""
+    """What is to be known of one source; append-only, so that stored values keep their meaning.
+
+    `Status(5).meaning` says it in words.
+    """
 
     OK = 0
     BP_MISSING = 1 << 0
-    """No BP coefficients: what needs BP is NaN."""
     RP_MISSING = 1 << 1
-    """No RP coefficients: what needs RP is NaN."""
     BP_BAD = 1 << 2
-    """A BP coefficient is not finite, or its cell could not be read: BP is not used."""
     RP_BAD = 1 << 3
-    """An RP coefficient is not finite, or its cell could not be read: RP is not used."""
     BP_NO_ERROR = 1 << 4
-    """BP has coefficients, but no usable errors or correlations: errors that need BP are NaN."""
     RP_NO_ERROR = 1 << 5
-    """RP has coefficients, but no usable errors or correlations: errors that need RP are NaN."""
     ID_MISSING = 1 << 6
-    """The row has no source_id; it is written as 0."""
     DUPLICATE = 1 << 7
-    """An earlier row of the same input has the same source_id; both are kept."""
     NONPOSITIVE_FLUX = 1 << 8
-    """The flux of a requested band is zero or negative: its magnitude is NaN."""
     BAND_MISSING = 1 << 9
-    """A requested band or sample needs an XP that is missing or bad: it is NaN."""
     COLOR_EXTRAPOLATED = 1 << 10
-    """A color equation was used outside its color range, where it is linear."""
     NO_ERROR_CORRECTION = 1 << 11
-    """Error correction was asked for, but the source has no synthetic G: its errors are uncorrected."""
     CELL_REPAIRED = 1 << 12
-    """A cell that is no number was read as missing (`n_relevant_bases`, a standard deviation, a kept column)."""
+
+    @property
+    def meaning(self) -> str:
+        """What the bits that are set say, a sentence each."""
+        return " ".join(text for bit, text in _MEANING.items() if bit & self)
 
     @classmethod
     def describe(cls, status: int) -> str:
         """The names of the bits that are set, joined by `|`; `OK` for none."""
         return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
+
+
+_MEANING = {
+    Status.BP_MISSING: "No BP coefficients: what needs BP is NaN.",
+    Status.RP_MISSING: "No RP coefficients: what needs RP is NaN.",
+    Status.BP_BAD: "A BP coefficient is not finite, or its cell could not be read: BP is not used.",
+    Status.RP_BAD: "An RP coefficient is not finite, or its cell could not be read: RP is not used.",
+    Status.BP_NO_ERROR: "BP has coefficients, but no usable errors or correlations: errors that need BP are NaN.",
+    Status.RP_NO_ERROR: "RP has coefficients, but no usable errors or correlations: errors that need RP are NaN.",
+    Status.ID_MISSING: "The row has no source_id; it is written as 0.",
+    Status.DUPLICATE: "An earlier row of the same input has the same source_id; both are kept.",
+    Status.NONPOSITIVE_FLUX: "The flux of a requested band is zero or negative: its magnitude is NaN.",
+    Status.BAND_MISSING: "A requested band or sample needs an XP that is missing or bad: it is NaN.",
+    Status.COLOR_EXTRAPOLATED: "A color equation was used outside its color range, where it is linear.",
+    Status.NO_ERROR_CORRECTION: "No synthetic G, which error correction needs: the errors are uncorrected.",
+    Status.CELL_REPAIRED: "An odd cell, not of a coefficient, was read as missing.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
