@@ -110,6 +110,10 @@ def test_devices_are_named_or_counted() -> None:
     assert len(engine.find_devices("1")) == 1
     with pytest.raises(ValueError, match="JAX sees"):
         engine.find_devices(1000)
+    assert engine.find_devices(jax.devices()[0]) == (jax.devices()[0],)
+    for odd in ([], ["cpu"], "cpu:x"):
+        with pytest.raises(ValueError, match="devices"):
+            engine.find_devices(odd)
     with pytest.raises(ValueError, match="no 'abacus' device"):
         engine.find_devices("abacus")
 

@@ -37,7 +37,7 @@ ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, whi
 AXIS = "source"
 
 
-def find_devices(spec: str | int | Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
+def find_devices(spec: str | int | jax.Device | Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
     """The devices to compute on: None (JAX's first), a platform ("gpu": all of its), "gpu:2", how many, or a list.
 
     Raises ValueError where the machine has no such devices.
@@ -51,10 +51,15 @@ def find_devices(spec: str | int | Sequence[jax.Device] | None = None) -> tuple[
         except RuntimeError as error:
             have = sorted({d.platform for d in jax.devices()})
             raise ValueError(f"no {platform!r} device on this machine; JAX sees {have}") from error
+        if count and not count.isdigit():
+            raise ValueError(f"devices {spec!r}: expected a number after the colon, as in {platform}:2")
         return _take(found, int(count)) if count else found
     if isinstance(spec, (str, int)):
         return _take(tuple(jax.devices()), int(spec))
-    return tuple(spec)
+    chosen = tuple(spec) if isinstance(spec, list | tuple) else (spec,)
+    if not chosen or not all(isinstance(device, jax.Device) for device in chosen):
+        raise ValueError(f"devices must be a platform, a number or JAX devices, not {spec!r}")
+    return chosen
 
 
 def _take(found: tuple[jax.Device, ...], count: int) -> tuple[jax.Device, ...]:

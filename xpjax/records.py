@@ -143,7 +143,9 @@ class XPCoefficients(eqx.Module):
         batch = np.shape(self.value)[:-1]
         for name, size in expected.items():
             array = getattr(self, name)
-            if isinstance(array, eqx.Module) or not hasattr(array, "shape"):
+            if isinstance(array, list | tuple):
+                raise ValueError(f"{name} must be an array (n, {size}), not a {type(array).__name__}: numpy.asarray it")
+            if not hasattr(array, "shape"):
                 continue
             if array.shape != (*batch, size):
                 raise ValueError(
@@ -174,7 +176,11 @@ class SourceTable:
         """The data release that the sizes of the coefficients come from."""
         return self.coefficients.release
 
-    def __getitem__(self, rows: slice | np.ndarray) -> SourceTable:
+    def __getitem__(self, rows: int | slice | np.ndarray) -> SourceTable:
+        """Some of the sources; one where rows is a number."""
+        if isinstance(rows, int | np.integer):
+            rows = np.array([rows])
+
         def pick(array: Any) -> Any:
             return None if array is None else array[rows]
 
@@ -204,3 +210,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def with_columns(self, more: Mapping[str, np.ndarray], last: Mapping[str, np.ndarray]) -> Catalogue:
+        """The catalogue with columns passed on by the user, then the last ones. Raises ValueError for a name twice."""
+        taken = {name.lower() for name in (*self.columns, *last, *self.shared)}
+        twice = [name for name in more if name.lower() in taken]
+        if twice:
+            raise ValueError(f"cannot keep columns {twice}: the output has columns of these names; rename or drop them")
+        return dataclasses.replace(self, columns={**self.columns, **more, **last})

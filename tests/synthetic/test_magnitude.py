@@ -22,11 +22,13 @@ def made() -> SourceTable:
     return as_sources(oracles.coefficients(np.random.default_rng(1), 8))
 
 
-def compare(table: SourceTable, float64: bool, **options: bool) -> dict[str, dict[str, float]]:
-    """Largest differences by kind and column: relative, but in mag for magnitudes."""
+def compare(
+    table: SourceTable, float64: bool, against: SourceTable | None = None, **options: bool
+) -> dict[str, dict[str, float]]:
+    """Largest differences from GaiaXPy by kind and column: relative, but in mag for magnitudes."""
     names = list(SYSTEMS)
     own = {{"truncate": "truncation"}.get(k, k): v for k, v in options.items()}
-    expected = oracles.generate(table, names, **own)
+    expected = oracles.generate(against or table, names, **own)
     found = xpjax.photometry(table, names, float64=float64, **options).catalogue().columns
     result: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
     system = xpjax.system(*names)
@@ -96,14 +98,75 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
     c = made().coefficients
     value = c.value.copy()
     value[3, 7] *= 1 + 1e-6
-    wrong = as_sources(XPCoefficients(value, c.error, c.correlation, c.n_relevant))
-    reference = xpjax.photometry(made(), "SDSS", float64=True)
-    perturbed = xpjax.photometry(wrong, "SDSS", float64=True)
-    assert oracles.worst(perturbed.flux, reference.flux) > 1e-10
+    worst = compare(as_sources(XPCoefficients(value, c.error, c.correlation, c.n_relevant)), True, against=made())
+    assert max(worst["flux"].values()) > 1e-10
+    assert max(worst["mag"].values()) > 1e-10
     correlation = c.correlation.copy()
     correlation[3, 40] += 1e-4
-    wrong = as_sources(XPCoefficients(c.value, c.error, correlation, c.n_relevant))
-    assert oracles.worst(xpjax.photometry(wrong, "SDSS", float64=True).flux_error, reference.flux_error) > 1e-10
+    worst = compare(as_sources(XPCoefficients(c.value, c.error, correlation, c.n_relevant)), True, against=made())
+    assert max(worst["flux"].values()) < 1e-10
+    assert max(worst["flux_error"].values()) > 1e-10
+
+
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if len(xpjax.system(n).names) <= 16])
+def test_float32_bound_holds_for_few_bands_too(shared, name: str) -> None:
+    table = xpjax.read(shared("xp/xp_random_1200.fits"))
+    system = xpjax.system(name)
+    projection = np.asarray(system.projection) * system.scale
+    value = table.coefficients.value.astype(float)
+    linear = np.ones(system.n_band, bool)
+    linear[[e.band for e in system.color_equations]] = False
+    exact = value @ projection + np.asarray(system.flux_bias) * system.scale
+    found = xpjax.photometry(table, system, errors=False).flux
+    bound = 1e-6 * np.abs(value) @ np.abs(projection)
+    assert np.all(np.abs(found - exact)[:, linear] <= bound[:, linear])
+
+
+@pytest.mark.parametrize("error_correction", [False, True])
+def test_guarded_and_unguarded_agree_on_complete_sources(error_correction: bool) -> None:
+    from xpjax import engine
+    from xpjax.synthetic.magnitude import photometry_kernel
+
+    system = xpjax.system("JPLUS", "SDSS_Std").with_pair_weights()
+    a, b = (
+        engine.run(photometry_kernel(False, True, error_correction, guard), system, made().coefficients, float64=True)
+        for guard in (False, True)
+    )
+    for key in a:
+        np.testing.assert_allclose(a[key], b[key], rtol=1e-12, err_msg=key)
+
+
+def test_impossible_errors_are_no_errors() -> None:
+    c = made().coefficients
+    correlation = c.correlation.copy()
+    correlation[1, :1485] = -0.9  # not positive definite
+    correlation[2, 1485] = np.inf
+    result = xpjax.photometry(XPCoefficients(c.value, c.error, correlation), "JPLUS")
+    assert not np.any(result.flux_error == 0)
+    assert np.all(np.isnan(result.flux_error[2][xpjax.system("JPLUS").needs[1]]))
+    assert result.status[1] & Status.BP_NO_ERROR
+    assert result.status[2] & Status.RP_NO_ERROR
+    assert np.all(np.isfinite(result.flux_error[3:]))
+
+
+def test_odd_arrays_are_refused_or_understood() -> None:
+    value = made().coefficients.value
+    masked = np.ma.array(value, mask=False)
+    masked[0, 3] = np.ma.masked
+    assert xpjax.photometry(masked, "SDSS", errors=False).status[0] & Status.BP_BAD
+    with pytest.raises(ValueError, match="error must be floats"):
+        xpjax.photometry(XPCoefficients(value, np.full(value.shape, 60000), made().coefficients.correlation), "SDSS")
+    with pytest.raises(ValueError, match=r"numpy\.asarray"):
+        XPCoefficients(value.tolist())
+    with pytest.raises(ValueError, match="system must be"):
+        xpjax.photometry(value, None)
+    with pytest.raises(ValueError, match="at least one"):
+        xpjax.photometry(value, [])
+    both = xpjax.photometry(value, [xpjax.system("JPLUS"), "SDSS"], errors=False)
+    assert both.system.n_band == 17
+    assert len(xpjax.photometry(made()[0], "SDSS")) == 1
+    with pytest.raises(ValueError, match="cannot keep columns"):
+        both.catalogue({"Sdss_mag_g": np.zeros(8)})
 
 
 def test_missing_xp_leaves_the_bands_of_the_other() -> None:

@@ -76,3 +76,27 @@ def test_scaling_changes_no_digit() -> None:
         np.testing.assert_array_equal(system.projection * system.scale, file["Sdss/projection"][()])
         assert file.attrs["source_version"] == "2.1.5"
         assert "BSD-3-Clause" in file.attrs["source_licence"]
+
+
+def test_other_files_are_refused_by_name(tmp_path) -> None:
+    import h5py
+
+    (tmp_path / "junk.h5").write_bytes(b"junk")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    for name in ("junk.h5", "other.h5"):
+        with pytest.raises(ValueError, match=rf"{name} is no xpjax system file"):
+            xpjax.system(str(tmp_path / name))
+        with pytest.raises(ValueError, match=rf"{name} is no xpjax instrument file"):
+            xpjax.instrument(path=tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no system file"):
+        xpjax.system(str(tmp_path / "absent.h5"))
+    with pytest.raises(ValueError, match="no instrument model 'x'"):
+        xpjax.instrument("x")
+
+
+def test_band_lists_are_checked() -> None:
+    with pytest.raises(ValueError, match="names no band"):
+        xpjax.system("JPLUS:")
+    with pytest.raises(ValueError, match="twice"):
+        xpjax.system("JPLUS:J0515,J0515")

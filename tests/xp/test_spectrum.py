@@ -180,7 +180,21 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
     assert oracles.worst(shifted.flux, expected) > 1e-10
 
 
+def test_covariance_says_what_it_needs() -> None:
+    grid = np.arange(0, 60, 10.0)
+    with pytest.raises(ValueError, match="correlation=True"):
+        xpjax.spectra(made()).covariance(0)
+    with pytest.raises(ValueError, match="errors=True"):
+        xpjax.spectra(made(), correlation=True, errors=False).covariance(0)
+    with pytest.raises(ValueError, match="xp=0 for BP"):
+        xpjax.spectra(made(), grid, internal=True, correlation=True).covariance(0)
+    with pytest.raises(ValueError, match="leave out xp"):
+        xpjax.spectra(made(), [400.0, 500.0], correlation=True).covariance(0, 1)
+
+
 def test_internal_grid_and_basis_are_checked() -> None:
+    with pytest.raises(ValueError, match="pass internal=True"):
+        xpjax.spectra(made(), basis="bspline_c04")
     with pytest.raises(ValueError, match=r"beyond -10\.\.70"):
         xpjax.spectra(made(), [80.0], internal=True)
     with pytest.raises(ValueError, match="no internal basis"):

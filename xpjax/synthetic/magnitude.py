@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jaxtyping import Array
 from xpjax import engine
 from xpjax.linalg import dot, dot_last_first
 from xpjax.records import AnyArray, Catalogue, Status, XPCoefficients
-from xpjax.synthetic.system import PhotometricSystem
+from xpjax.synthetic.system import PhotometricSystem, stack
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import (
     BAD,
@@ -29,6 +29,7 @@ from xpjax.xp.coefficients import (
     masked,
     merge_status,
     pair_products,
+    possible_variance,
     run_guarded,
     usable,
 )
@@ -69,16 +70,17 @@ def photometry_kernel(
             assert bands.pair_weight is not None
             assert source.error is not None
             variance = dot(source.error**2, bands.projection**2) + dot(pair_products(source), bands.pair_weight)
-            status |= _flag(~jnp.isfinite(variance[0]), NO_ERROR[0] | NO_ERROR[1])
+            possible = (jnp.min(variance) >= 0) & (jnp.max(variance) < jnp.inf)
+            status |= _flag(~possible, NO_ERROR[0] | NO_ERROR[1])
         factor = jnp.ones(())
         if error_correction and errors:
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
-        # One reduction for both flags: a minimum is NaN or infinite where a flux is.
         biased = _biased(bands, flux)
-        lowest = jnp.min(biased)
-        nonpositive = jnp.any(biased <= 0) if guard else lowest <= 0
-        status |= _flag(~jnp.isfinite(lowest), Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
+        nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
+        # A sum is not finite where a flux is not.
+        status |= _flag(~jnp.isfinite(jnp.sum(flux)), Status.BAND_MISSING)
+        status |= _flag(nonpositive, Status.NONPOSITIVE_FLUX)
         return _observe(bands, flux, variance, status, factor)
 
     return kernel
@@ -95,7 +97,7 @@ def _observe(
     flux = _biased(bands, raw)
     error = None
     if variance is not None:
-        error = jnp.where(jnp.isfinite(raw), jnp.sqrt(jnp.maximum(variance, 0)), jnp.nan)
+        error = jnp.where(jnp.isfinite(raw), jnp.sqrt(variance), jnp.nan)
         if any(bands.standardised):
             error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
     zero_point = bands.scaled_zero_point
@@ -139,8 +141,8 @@ def _variance_of_each(bands: PhotometricSystem, source: XPCoefficients, needs: A
     bits = []
     for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True)):
         part = dot(source.error[rows] ** 2, bands.projection[rows] ** 2)
-        part += dot(pair_products(source, k), bands.pair_weight[pairs])
-        bits.append(_flag(~jnp.all(jnp.isfinite(part)), NO_ERROR[k]))
+        part = possible_variance(part + dot(pair_products(source, k), bands.pair_weight[pairs]))
+        bits.append(_flag(jnp.any(jnp.isnan(part)), NO_ERROR[k]))
         total += jnp.where(needs[k], part, 0)
     return total, jnp.stack(bits)
 
@@ -236,15 +238,14 @@ class Photometry:
                     name = f"{label}_{kind}_{s.names[k]}"
                     columns[name] = array[:, k]
                     units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
-        columns |= keep or {}
-        columns["xp_status"] = self.status
         bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
-        return Catalogue(columns, units=units, descriptions={"xp_status": bits}, meta=dict(self.meta))
+        table = Catalogue(columns, units=units, descriptions={"xp_status": bits}, meta=dict(self.meta))
+        return table.with_columns(keep or {}, {"xp_status": self.status})
 
 
 def photometry(
     sources: Any,
-    system: PhotometricSystem | str | list[str] | tuple[str, ...],
+    system: PhotometricSystem | str | Sequence[PhotometricSystem | str],
     *,
     truncate: bool = False,
     errors: bool = True,
@@ -256,14 +257,17 @@ def photometry(
     """Synthetic fluxes and magnitudes, with errors, of many sources in one or more photometric systems.
 
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
-    or names for `xpjax.system`. truncate keeps n_relevant bases only. errors are given where the input has
-    correlations. error_correction multiplies them by the published factors of G. devices: see `engine.find_devices`.
+    a name for `xpjax.system`, or several of these. truncate keeps n_relevant bases only. errors are given where the
+    input has correlations. error_correction multiplies them by the published factors of G. devices: see
+    `engine.find_devices`.
 
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.
     """
-    if not isinstance(system, PhotometricSystem):
-        system = load_system(system) if isinstance(system, str) else load_system(*system)
+    chosen = [system] if isinstance(system, str | PhotometricSystem) else system
+    if not isinstance(chosen, list | tuple) or not all(isinstance(s, str | PhotometricSystem) for s in chosen):
+        raise ValueError(f"system must be a PhotometricSystem, a name, or a list of these, not {chosen!r}")
+    system = stack([load_system(s) if isinstance(s, str) else s for s in chosen])
     table = as_sources(sources, system.release)
     c = table.coefficients
     if truncate and c.n_relevant is None:

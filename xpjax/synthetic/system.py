@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Release
-from xpjax.xp.instrument import DATA, read_release
+from xpjax.xp.instrument import DATA, open_model, read_release
 
 G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
 
@@ -154,6 +154,8 @@ def from_projection(
 
 def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
     """Several systems of one release side by side, as one. Raises ValueError for mixed releases or repeated bands."""
+    if not systems:
+        raise ValueError(f"name at least one photometric system of {list(available_systems())}")
     first = systems[0]
     if len(systems) == 1:
         return first
@@ -248,16 +250,16 @@ def _key(name: str) -> str:
 @functools.lru_cache(maxsize=8)
 def _index(path: str) -> dict[str, tuple[str, str]]:
     """Name without case and underscores -> (name, label) of the systems in a file, in its order."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with open_model(path, "system") as file:
         pairs = [(str(group.attrs["name"]), label) for label, group in file.items()]
     return {_key(name): (name, label) for name, label in pairs}
 
 
 def _select(name: str, path: str) -> PhotometricSystem:
     """One system by its name, or some of its bands after a colon."""
-    stem, _, wanted = name.partition(":")
+    stem, colon, wanted = name.partition(":")
+    if colon and not wanted.strip():
+        raise ValueError(f"{name!r} names no band after the colon; leave it out for all bands")
     index = _index(path)
     if _key(stem) not in index:
         close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
@@ -271,9 +273,7 @@ def _select(name: str, path: str) -> PhotometricSystem:
 
 @functools.lru_cache(maxsize=8)
 def _refused_all(path: str) -> dict[str, dict[str, str]]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with open_model(path, "system") as file:
         return {label: json.loads(group.attrs.get("refused", "{}")) for label, group in file.items()}
 
 
@@ -292,6 +292,9 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
 
     Raises ValueError for a band that the system lacks, or if a color equation needs one that was left out.
     """
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"bands asked for twice: {sorted(repeated)}")
     for name in names:
         if name in (refused or {}):
             raise ValueError(f"band {name} of {full.labels[0]} is refused: {(refused or {})[name]}")
@@ -324,9 +327,7 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
 @functools.lru_cache(maxsize=64)
 def _load(path: str, label: str) -> PhotometricSystem:
     """One system of a system file."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with open_model(path, "system") as file:
         release = read_release(file)
         group = file[label]
         names = tuple(name.decode() for name in group["band"][()])

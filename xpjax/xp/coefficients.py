@@ -68,6 +68,11 @@ def _pair_places(release: Release, xp: int | None) -> tuple[np.ndarray, np.ndarr
     return rows, columns, slice(0, release.n_pair_total) if xp is None else release.pair_slices[xp]
 
 
+def possible_variance(variance: Array) -> Array:
+    """Variances as they are, NaN where errors or correlations make them negative or infinite: no errors, not zero."""
+    return jnp.where((variance >= 0) & jnp.isfinite(variance), variance, jnp.nan)
+
+
 def covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
     """K (n_basis, n_basis) of one XP of one source, in squared units of the coefficients."""
     assert source.error is not None
@@ -138,13 +143,11 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
     if isinstance(sources, SourceTable):
         table = sources
     elif isinstance(sources, XPCoefficients):
-        c = jax.tree.map(np.asarray, sources)
-        if c.value.ndim == 1:
-            c = jax.tree.map(lambda x: x[None], c)
+        c = _on_host(sources)
         n = len(c.value)
         table = SourceTable(np.arange(1, n + 1), c, np.zeros(n, np.uint32))
     elif isinstance(sources, (np.ndarray, jax.Array)) and sources.dtype.names is None:
-        array = np.asarray(sources)
+        array = np.ma.asanyarray(sources) if np.ma.isMaskedArray(sources) else np.asarray(sources)
         if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
             raise ValueError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
         return as_sources(XPCoefficients(array, release=release or DR3), release)
@@ -160,6 +163,24 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
     return table
 
 
+def _on_host(source: XPCoefficients) -> XPCoefficients:
+    """Coefficients as NumPy arrays of many sources: masked entries are NaN, and what is no float is refused."""
+    arrays: dict[str, Any] = {}
+    for name in ("value", "error", "correlation", "n_relevant"):
+        array = getattr(source, name)
+        if array is None:
+            arrays[name] = None
+            continue
+        integer = name == "n_relevant"
+        if not integer:
+            array = np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
+        array = np.atleast_2d(np.asarray(array))
+        if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
+            raise ValueError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
+        arrays[name] = array
+    return dataclasses.replace(source, **arrays)
+
+
 def run_guarded(
     kernel: Callable[[bool], engine.Kernel],
     constants: Any,
@@ -168,17 +189,17 @@ def run_guarded(
     progress: engine.Progress | None = None,
     **settings: Any,
 ) -> dict[str, np.ndarray]:
-    """Run a kernel on many sources: unguarded on all, then guarded on the few that have something missing.
+    """Run a kernel on many sources: unguarded on all, then guarded and in float64 on the few that need it.
 
     kernel(guard) gives the kernel. Unguarded it may let one bad number spoil a whole source, but must flag such a
-    source in `status` (BAND_MISSING, NO_ERROR): most sources are complete, and spare the passes over memory.
-    settings go to `engine.run`.
+    source in `status` (BAND_MISSING, NO_ERROR): most sources are complete, and spare the passes over memory. float64
+    tells a variance that is impossible from one that float32 rounded below zero. settings go to `engine.run`.
     """
     out = engine.run(kernel(False), constants, coefficients, progress=progress, **settings)
     again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
     if len(again):
         part = jax.tree.map(lambda x: x[again], coefficients)
-        for key, array in engine.run(kernel(True), constants, part, **settings).items():
+        for key, array in engine.run(kernel(True), constants, part, **{**settings, "float64": True}).items():
             out[key][again] = array
     return out
 

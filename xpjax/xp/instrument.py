@@ -7,9 +7,10 @@ over to RP are folded in once: flux, error and covariance all use the same matri
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,9 @@ def instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> In
 
 @functools.lru_cache(maxsize=8)
 def _instrument(path: str, model: str) -> Instrument:
-    import h5py
-
     if not Path(path).exists():
         raise FileNotFoundError(f"no instrument file {path}")
-    with h5py.File(path, "r") as file:
+    with open_model(path, "instrument") as file:
         release = read_release(file)
         names = [key.replace("_", "/", 1) for key in file["model"]]
         if model not in names:
@@ -216,6 +215,22 @@ def _instrument(path: str, model: str) -> Instrument:
 def _limits(node: Any, key: str) -> tuple[float, float]:
     low, high = node.attrs[key]
     return float(low), float(high)
+
+
+@contextlib.contextmanager
+def open_model(path: str, kind: str) -> Iterator[Any]:
+    """An HDF5 file of instrument models or systems; ValueError, naming it, for a file that is none."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "release_n_basis" not in file.attrs:
+                raise KeyError("no attribute release_n_basis")
+            yield file
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{Path(path).name} is no xpjax {kind} file ({error}); see tools/build_instrument.py"
+        ) from error
 
 
 def read_release(file: Any) -> Release:

@@ -27,6 +27,7 @@ from xpjax.xp.coefficients import (
     masked,
     merge_status,
     pair_products,
+    possible_variance,
     run_guarded,
     usable,
 )
@@ -55,9 +56,9 @@ def spectrum_kernel(
         status = jnp.where(jnp.isfinite(flux[0] + flux[-1]), 0, int(Status.BAND_MISSING)).astype(jnp.uint32)
         if errors:
             variance = _variances(design, source)
-            known = jnp.stack([jnp.all(jnp.isfinite(v[:1])) for v in variance])
+            known = jnp.stack([jnp.all(~jnp.isnan(v)) for v in variance])
             status |= jnp.where(known, 0, NO_ERROR_BITS[: len(variance)]).sum().astype(jnp.uint32)
-            result["flux_error"] = jnp.sqrt(jnp.maximum(_joined(design, variance), 0)) * design.scale
+            result["flux_error"] = jnp.sqrt(_joined(design, variance)) * design.scale
         return {**result, "status": status}
 
     def guarded(design: DesignMatrix, source: XPCoefficients) -> dict[str, Array]:
@@ -72,10 +73,10 @@ def spectrum_kernel(
         status |= jnp.where(jnp.any(covered <= 0), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
         if errors:
             variance = _variances(design, source)
-            known = jnp.stack([jnp.all(jnp.isfinite(v)) for v in variance])
+            known = jnp.stack([jnp.all(~jnp.isnan(v)) for v in variance])
             status |= jnp.where(available & ~known, NO_ERROR_BITS[: len(variance)], 0).sum().astype(jnp.uint32)
             variance = [jnp.where(ok, v, 0) for ok, v in zip(available, variance, strict=True)]
-            result["flux_error"] = jnp.sqrt(jnp.maximum(_joined(design, variance), 0)) * norm
+            result["flux_error"] = jnp.sqrt(_joined(design, variance)) * norm
         if correlation:
             result["correlation"] = _correlation(design, source, available, covered, merged)
         return {**result, "status": status}
@@ -99,7 +100,7 @@ def _variances(design: DesignMatrix, source: XPCoefficients) -> list[Array]:
     parts = []
     for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
         own = dot(source.error[rows] ** 2, design.value[rows, start:stop] ** 2)
-        parts.append(own + dot(pair_products(source, k), design.pair_weight[k]))
+        parts.append(possible_variance(own + dot(pair_products(source, k), design.pair_weight[k])))
     return parts
 
 
@@ -158,8 +159,13 @@ class Spectra:
 
     def covariance(self, row: int, xp: int | None = None) -> np.ndarray:
         """The full covariance matrix (n_sample, n_sample) of one source; xp chooses BP or RP of internal spectra."""
-        if self.correlation is None or self.flux_error is None:
+        if self.correlation is None:
             raise ValueError("no correlations here: call spectra(..., correlation=True) on sources that have them")
+        if self.flux_error is None:
+            raise ValueError("no errors here: leave errors=True")
+        if self.internal != (xp is not None):
+            which = "give xp=0 for BP or xp=1 for RP" if self.internal else "absolute spectra are merged, leave out xp"
+            raise ValueError(f"{'internal' if self.internal else 'merged'} spectra: {which}")
         pick = (row,) if xp is None else (row, xp)
         sigma = self.flux_error[pick].astype(float)
         matrix = np.eye(len(sigma))
@@ -186,10 +192,9 @@ class Spectra:
             array = rows(getattr(self, name))
             if array is not None:
                 columns[name] = array
-        columns |= {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
-        columns["xp_status"] = np.repeat(self.status, n_xp)
+        kept = {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
         unit = "electron s-1" if self.internal else "W m-2 nm-1"
-        return Catalogue(
+        table = Catalogue(
             columns,
             units={name: unit for name in ("flux", "flux_error") if name in columns}
             | ({} if self.internal else {"wavelength": "nm"}),
@@ -202,6 +207,7 @@ class Spectra:
             shared={"wavelength": self.wavelength},
             meta=dict(self.meta),
         )
+        return table.with_columns(kept, {"xp_status": np.repeat(self.status, n_xp)})
 
 
 def spectra(
@@ -229,6 +235,8 @@ def spectra(
     and flagged in `status`.
     """
     model = instrument or load_instrument()
+    if basis != "hermite" and not internal:
+        raise ValueError(f"basis={basis!r} is for internal spectra: pass internal=True")
     if internal:
         grid = INTERNAL_GRID if wavelength is None else np.asarray(wavelength, float)
         design = model.internal_design(grid, basis)
