@@ -77,10 +77,11 @@ def photometry_kernel(
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
         biased = _biased(bands, flux)
-        nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
-        # A sum is not finite where a flux is not.
-        status |= _flag(~jnp.isfinite(jnp.sum(flux)), Status.BAND_MISSING)
-        status |= _flag(nonpositive, Status.NONPOSITIVE_FLUX)
+        # One reduction tells both: a minimum is NaN or minus infinity where a coefficient is not finite.
+        lowest = jnp.min(biased)
+        missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(lowest)
+        nonpositive = jnp.any(biased <= 0) if guard else lowest <= 0
+        status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
         return _observe(bands, flux, variance, status, factor)
 
     return kernel
