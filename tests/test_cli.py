@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +215,26 @@ def test_keep(inputs: Path, tmp_path: Path) -> None:
     assert "parallax" in result.stderr
 
 
+def test_kept_ids_keep_their_digits(tmp_path: Path) -> None:
+    """Across files of which one has none, and one no rows."""
+    solution = 4545469030156206080
+    for name, ids in (("dup.csv", np.full(N, solution)), ("nosol.csv", np.full(N, np.nan))):
+        catalogue.write(tmp_path / name, catalogue.from_sources(replace(made(), columns={"solution_id": ids})))
+    (tmp_path / "head.csv").write_text((tmp_path / "dup.csv").read_text().partition("\n")[0] + "\n")
+    names = [tmp_path / name for name in ("head.csv", "dup.csv", "nosol.csv")]
+    call = ("--system", "SDSS", "--keep", "solution_id", "-o", tmp_path / "o.csv")
+    result = xp("photometry", *names, *call)
+    assert result.exit_code == 0, result.stderr
+    assert catalogue.read_catalogue(tmp_path / "o.csv").columns["solution_id"].tolist() == [solution] * N + [0] * N
+
+
+def test_coefficients_are_not_kept(inputs: Path, tmp_path: Path) -> None:
+    call = ("photometry", inputs / "sources.csv", "--system", "SDSS", "-o", tmp_path / "o.csv")
+    result = xp(*call, "--keep", "bp_coefficients")
+    assert result.exit_code == 2
+    assert "bp_coefficients cannot be kept" in result.stderr
+
+
 def test_device(inputs: Path, tmp_path: Path) -> None:
     call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv", "--overwrite")
     for device in ("cpu", "1"):
@@ -361,19 +383,63 @@ def test_debug_shows_the_traceback(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
-@pytest.mark.parametrize("name", ["mags.csv", "mags.h5", "mags.parquet"])
+@pytest.mark.parametrize("name", ["mags.csv", "mags.h5", "mags.parquet", "mags.fits", "f.png", "f.svg", "f.pdf"])
 def test_disk_that_takes_no_more(inputs: Path, tmp_path: Path, name: str) -> None:
-    """In a process of its own, with a limit that the system enforces."""
+    """In a process of its own, with a limit that the system enforces; an old file stays."""
     limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
+        "import resource, sys, matplotlib.font_manager; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
         "from xpjax.cli import main; main(sys.argv[1:])"
     )
-    call = ["photometry", str(inputs / "sources.fits"), "--system", "JPLUS", "--output", name]
-    done = subprocess.run([sys.executable, "-c", limited, *call], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert f"Error: cannot write {name}: File too large" in done.stderr
-    assert "Traceback" not in done.stderr
+    source = str(inputs / "sources.fits")
+    call = ["photometry", source, "--system", "JPLUS"] if name.startswith("mags") else ["plot", source]
+    for old in (False, True):
+        if old:
+            (tmp_path / name).write_text("old")
+        call = [*call, "--output", name, *["--overwrite"] * old]
+        done = subprocess.run([sys.executable, "-c", limited, *call], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"Error: cannot write {name}: File too large; the file would be larger than" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert files(tmp_path) == [name] * old
+    assert (tmp_path / name).read_text() == "old"
+
+
+FAILURES = [
+    (MemoryError("Unable to allocate 3 TiB"), "not enough memory (Unable to allocate 3 TiB); give fewer"),
+    (MemoryError(), "not enough memory (MemoryError); give fewer"),
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"), "not enough memory (RESOURCE_EX"),
+    (RuntimeError("Unable to initialize backend 'foo'"), "'foo'; choose another --device, or set JAX_PLATFORMS=cpu"),
+    (RuntimeError("odd"), "Error: odd; `xpjax --debug ...` shows where"),
+]
+
+
+@pytest.mark.parametrize(("failure", "message"), FAILURES)
+def test_devices_and_memory_that_fail(
+    inputs: Path, tmp_path: Path, failure: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(xpjax, "photometry", fail)
+    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
+    result = xp(*call)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert line.startswith("Error: ")
+    assert message in line
     assert files(tmp_path) == []
+    with pytest.raises(type(failure)):
+        xp("--debug", *call)
+
+
+def test_unknown_backend(inputs: Path, tmp_path: Path) -> None:
+    code = "import sys; from xpjax.cli import main; main(sys.argv[1:])"
+    call = [sys.executable, "-c", code, "photometry", str(inputs / "sources.fits"), "--system", "SDSS", "-o", "o.csv"]
+    environment = {**os.environ, "JAX_PLATFORMS": "foo"}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Error: Unable to initialize backend 'foo'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -432,9 +498,27 @@ def test_plot(inputs: Path, tmp_path: Path) -> None:
         assert xp("plot", tmp_path / name, *extra, "--overwrite").exit_code == 0
     assert xp("plot", inputs / "sources.csv.gz", "-o", tmp_path / "x.pdf").exit_code == 0
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
-    for call in (("s.csv", "--source", 9), ("p.fits", "--source", 9)):
+    for call in (("s.csv", "--source", 9), ("p.fits", "--source", 9), ("p.fits", "--system", "JPLUS")):
         assert xp("plot", tmp_path / call[0], *call[1:], "-o", tmp_path / "no.png").exit_code == 2
     assert not (tmp_path / "no.png").exists()
+
+
+def test_plot_without_sources(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "head.csv").write_text((inputs / "sources.csv").read_text().partition("\n")[0] + "\n")
+    xp("spectra", tmp_path / "head.csv", "-o", tmp_path / "s.csv")
+    xp("photometry", tmp_path / "head.csv", "--system", "SDSS", "-o", tmp_path / "p.h5")
+    for name in ("head.csv", "s.csv", "p.h5"):
+        result = xp("plot", tmp_path / name, "-o", tmp_path / "no.png")
+        assert result.exit_code == 2
+        assert f"{name}: the file has no sources" in result.stderr
+
+
+def test_plot_of_internal_spectra_takes_no_system(inputs: Path, tmp_path: Path) -> None:
+    xp("spectra", inputs / "sources.fits", "--internal", "-o", tmp_path / "s.h5")
+    assert xp("plot", tmp_path / "s.h5").exit_code == 0
+    result = xp("plot", tmp_path / "s.h5", "--system", "JPLUS", "-o", tmp_path / "no.png")
+    assert result.exit_code == 2
+    assert "internal spectra" in result.stderr
 
 
 def test_simulate(tmp_path: Path) -> None:

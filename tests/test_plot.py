@@ -104,6 +104,9 @@ def test_every_published_system_has_a_color() -> None:
         (lambda: plot.plot_spectra(spectra(40), range(10, 50)), "40 spectra to plot; choose 1 to 24"),
         (lambda: plot.plot_spectra(photometry(3, "g")), "no spectra to plot"),
         (lambda: plot.plot_photometry(spectra(3)), "no photometry to plot"),
+        (lambda: plot.plot_spectra(spectra(0)), "no sources to plot"),
+        (lambda: plot.plot_photometry(photometry(0, "g", "i")), "no sources to plot"),
+        (lambda: plot.plot_spectra(spectra(4, internal=True), system=xpjax.system("JPLUS")), "internal spectra"),
     ],
 )
 def test_refusals(call: object, message: str) -> None:

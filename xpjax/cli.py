@@ -6,6 +6,8 @@ files and standard output; progress, summaries and errors to standard error.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ import click
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
     from xpjax.records import Catalogue, Release, SourceTable
 
@@ -32,17 +35,33 @@ class Group(click.Group):
     """Turns what the library raises for wrong input into messages; `--debug` lets it through."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; ValueError and OSError become `Error: ...` and exit status 2."""
+        """Run a command; wrong input, and a device or memory that fails, become `Error: ...` and exit status 2."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # of `xpjax systems | head`
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort):  # of `xpjax systems | head`; click's own
             raise
-        except (ValueError, OSError) as exc:
+        except (NotImplementedError, RecursionError):  # RuntimeErrors that only a mistake of ours raises
+            raise
+        except (ValueError, OSError, RuntimeError, MemoryError) as exc:
             if ctx.params["debug"]:
                 raise
+            if isinstance(exc, RuntimeError | MemoryError):
+                raise Refusal(_failure(exc)) from exc
             if isinstance(exc, OSError) and exc.filename and exc.strerror:
                 raise Refusal(f"{exc.filename}: {exc.strerror}") from exc
             raise Refusal(str(exc)) from exc
+
+
+def _failure(exc: BaseException) -> str:
+    """The first line of what JAX or the system says, and what to do."""
+    text = str(exc).strip()
+    lower, first = text.lower(), text.partition("\n")[0]
+    if isinstance(exc, MemoryError) or "resource_exhausted" in lower or "out of memory" in lower:
+        remedy = "give fewer or smaller files at once, leave out --correlation and --float64, or take --device cpu"
+        return f"not enough memory ({first or type(exc).__name__}); {remedy}"
+    if any(word in lower for word in ("backend", "device", "cuda", "gpu")):
+        return f"{first}; choose another --device, or set JAX_PLATFORMS=cpu"
+    return f"{first or type(exc).__name__}; `xpjax --debug ...` shows where"
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -475,12 +494,23 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
     if draw.magnitude_bands(data):
         if sources:
             raise ValueError("--source chooses spectra; photometry is plotted whole")
+        if system_name:
+            raise ValueError("--system marks bands under spectra; photometry has none to mark")
         figure = draw.plot_photometry(data)
     else:
         system = xpjax.system(system_name) if system_name else None
         figure = draw.plot_spectra(data, sources or None, system)
-    figure.savefig(output)
+    _save(figure, output)
     click.echo(f"wrote {output}", err=True)
+
+
+def _save(figure: Figure, output: Path) -> None:
+    """A figure as a file, whole or not at all."""
+    from xpjax.io import catalogue
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=output.suffix.lower().removeprefix("."))
+    catalogue.write_bytes(output, drawn.getvalue())
 
 
 def _check_figure(output: Path, overwrite: bool) -> None:
@@ -499,14 +529,19 @@ def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
     import xpjax
     from xpjax.io import catalogue
     from xpjax.plot import magnitude_bands
+    from xpjax.records import SourceTable
 
-    try:
+    table: Catalogue | SourceTable | None = None
+    with contextlib.suppress(Exception):  # XP files come in more formats than catalogues: their reader speaks below
         found = catalogue.read_catalogue(file)
         if "flux" in found.columns or magnitude_bands(found):
-            return found
-    except Exception:  # XP files come in more formats and shapes than catalogues: their reader speaks below.
-        found = None
-    table = xpjax.read(file, keep=[])
+            table = found
+    if table is None:
+        table = xpjax.read(file, keep=[])
+    if not len(table):
+        raise ValueError(f"{file.name}: the file has no sources, so there is nothing to plot")
+    if not isinstance(table, SourceTable):
+        return table
     rows = np.flatnonzero(np.isin(table.source_id, sources)) if sources else np.arange(min(6, len(table)))
     if not len(rows):
         raise ValueError(f"{file.name}: no source {', '.join(map(str, sources))} among {len(table):,}")
@@ -563,8 +598,8 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
     catalogue.write(table_file, dataclasses.replace(result, meta={**result.meta, **record}), overwrite=overwrite)
     sample = catalogue.from_sources(table[:100])
     catalogue.write(sample_file, dataclasses.replace(sample, meta={**sample.meta, **record}), overwrite=overwrite)
-    draw.plot_photometry(result).savefig(figures[0])
-    draw.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.system("JPLUS")).savefig(figures[1])
+    _save(draw.plot_photometry(result), figures[0])
+    _save(draw.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.system("JPLUS")), figures[1])
 
     click.echo(
         f"\n{number:,} sources in {len(system.names)} bands: {number / seconds[1]:,.0f} sources/s"

@@ -43,12 +43,19 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Pho
 
     sources: source_ids (None: the first six); system: a PhotometricSystem whose passbands, recovered from its
     projection vectors, are drawn underneath. Raises ValueError for an unknown source, for a catalogue without spectra
-    and for too many panels.
+    or rows, for too many panels, and for a system with internal spectra.
     """
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
+    if "flux" in columns and not len(catalogue):
+        raise ValueError("no sources to plot: the table has no rows")
     if np.ndim(columns.get("flux", 0)) != 2 or "wavelength" not in catalogue.shared:
         raise ValueError("no spectra to plot: expected a column `flux` of arrays, and `wavelength`")
+    if system is not None and "xp" in columns:
+        raise ValueError(
+            "a system's bands have wavelengths in nm, and these are internal spectra on pseudo-wavelengths; plot them "
+            "without a system, or make absolute spectra"
+        )
     ids = np.asarray(columns["source_id"])
     chosen = list(dict.fromkeys(ids.tolist()))[:6] if sources is None else [int(source) for source in sources]
     unknown = [source for source in chosen if source not in ids]
@@ -98,6 +105,8 @@ def plot_photometry(photometry: Any) -> Figure:
     bands = magnitude_bands(catalogue)
     if not bands:
         raise ValueError("no photometry to plot: expected columns named like `Sdss_mag_g`")
+    if not len(catalogue):
+        raise ValueError("no sources to plot: the table has no rows")
     label = next(iter(bands))
     names = bands[label]
     figure = _figure(6.4, 6.4)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpjax.io import _cells, archive
+from xpjax.io import _cells, _loaders, catalogue
 from xpjax.io.archive import read
-from xpjax.records import DR3, Release, Status
+from xpjax.records import DR3, Catalogue, Release, Status
 
 DR4_LIKE = Release("51+55", (51, 55))
 FORMATS = "xp/formats/XP_CONTINUOUS_RAW"
@@ -565,6 +565,110 @@ def test_lists_are_joined(tmp_path):
     assert read([make(2, missing_bp=(0, 1)), make(2, (51, 55), missing_bp=())]).release == DR4_LIKE
 
 
+SOLUTION = 4545469030156206080
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([SOLUTION] * 3, [np.nan] * 2, [SOLUTION] * 3 + [0] * 2),
+        ([np.nan] * 3, [SOLUTION] * 2, [0] * 3 + [SOLUTION] * 2),
+        ([SOLUTION] * 3, [5.0, np.nan], [SOLUTION] * 3 + [5, 0]),
+        ([SOLUTION] * 3, [0.5, np.nan], [float(SOLUTION)] * 3 + [0.5, np.nan]),
+        ([SOLUTION] * 3, None, [SOLUTION] * 3 + [0] * 2),
+        ([1, 2, 3], [np.nan] * 2, [1, 2, 3, np.nan, np.nan]),
+        ([1.5, 2, 3], None, [1.5, 2, 3, np.nan, np.nan]),
+        (["a", "b", ""], [5.0, np.nan], ["a", "b", "", "5", ""]),
+        (["a", "b", "c"], [SOLUTION, 1], ["a", "b", "c", str(SOLUTION), "1"]),
+        (["", "", ""], [5, 6], [np.nan] * 3 + [5, 6]),
+        (["a" * 70, "b", "c"], [np.nan] * 2, ["a" * 70, "b", "c", "", ""]),
+    ],
+)
+def test_joined_columns_keep_their_digits(first, second, expected):
+    pandas = pytest.importorskip("pandas")
+    frames = []
+    for seed, values, n in ((1, first, 3), (2, second, 2)):
+        frame = pandas.DataFrame(make(n, missing_bp=(), seed=seed))
+        frames.append(frame if values is None else frame.assign(x=values))
+    found = read(frames, keep=None if second is None else ["x"]).columns["x"]
+    assert np.asarray(expected).dtype.kind == ("U" if found.dtype == object else found.dtype.kind)
+    if found.dtype.kind == "f":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found.tolist() == expected
+    # The command line joins results, not inputs.
+    if second is not None:
+        parts = [Catalogue({"x": read(frame, keep=["x"]).columns["x"]}) for frame in frames]
+        joined = catalogue.concatenate(parts).columns["x"]
+        assert joined.dtype == found.dtype
+        assert joined.tolist() == found.tolist() or found.dtype.kind == "f"
+        empty = Catalogue({"x": np.zeros(0)})
+        assert catalogue.concatenate([empty, parts[0]]).columns["x"].dtype == parts[0].columns["x"].dtype
+
+
+def test_joined_vectors():
+    first = make(3, seed=1) | {"v": np.arange(6.0).reshape(3, 2)}
+    second = make(2, seed=2, missing_bp=())
+    found = read([first, second | {"v": np.ones((2, 2))}], keep=["v"]).columns["v"]
+    np.testing.assert_array_equal(found, [[0, 1], [2, 3], [4, 5], [1, 1], [1, 1]])
+    found = read([first | {"w": np.zeros((3, 2))}, make(0, missing_bp=()) | {"w": np.zeros((0, 2))}], keep=["w"])
+    assert found.columns["w"].shape == (3, 2)
+    found = read([first, second | {"v": np.ones((2, 3))}], keep=["v"]).columns["v"]
+    assert [len(cell) for cell in found] == [2, 2, 2, 3, 3]
+
+
+def test_source_tables_are_read_as_they_are(tmp_path):
+    table = read(make(3))
+    assert read(table) is table
+    assert read([table]) is table
+    both = read([table, write_csv(tmp_path / "made.csv", make(2, missing_bp=(), seed=3)), table])
+    assert len(both) == 8
+    assert_same(both[:3], expect(make(3)))
+    assert (both.status & Status.DUPLICATE).astype(bool).tolist() == [False] * 5 + [True] * 3
+    assert not (table.status & Status.DUPLICATE).any()
+    asked = read(table, dtype=np.float32, keep=["ra"])
+    assert asked.coefficients.correlation.dtype == np.float32
+    assert read(table, keep=[]).columns == {}
+    with pytest.raises(ValueError, match="no column 'rax'"):
+        read(table, keep=["rax"])
+    with pytest.raises(ValueError, match=r"\(55, 55\) basis functions, expected \(51, 55\)"):
+        read(table, release=DR4_LIKE)
+
+
+def test_structured_arrays(tmp_path):
+    from astropy.io import fits
+
+    columns = make(4, missing_bp=())
+    kinds = [(n, np.array(c).dtype, np.shape(c)[1:]) for n, c in columns.items()]
+    array = np.zeros(4, [*kinds, ("name", "S4")])
+    for name, values in columns.items():
+        array[name] = values
+    array["name"] = b"star"
+    for given_array in (array, array.view(np.recarray), np.ma.array(array)):
+        found = read(given_array)
+        assert_same(found, expect(columns))
+        assert found.columns["name"].tolist() == ["star"] * 4
+    assert_same(read([array, array])[:4], expect(columns))
+    with fits.open(write(tmp_path / "made.fits", columns)) as hdus:
+        assert_same(read(hdus[1].data), expect(columns))
+
+
+def test_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    catalogue.write("~/made.h5", read(make(3)))
+    assert (tmp_path / "made.h5").is_file()
+    assert len(read("~/made.h5")) == 3
+    assert len(catalogue.read_catalogue("~/made.h5")) == 3
+    with pytest.raises(FileExistsError):
+        catalogue.check_output("~/made.h5")
+
+
+@pytest.mark.parametrize("name", ["bp_coefficients", "RP_coefficient_errors"])
+def test_coefficients_cannot_be_kept(name):
+    with pytest.raises(ValueError, match=f"keep: {name} cannot be kept: .* stay in the input"):
+        read(make(), keep=["ra", name])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype(tmp_path, dtype):
     c = read(make(), dtype=dtype).coefficients
@@ -652,6 +756,9 @@ def door_cases():
     yield "empty.csv.gz", gzip.compress(b""), {}, ["empty"]
     yield "truncated.csv.gz", plain[: len(plain) // 2], {}, ["truncated", "download it again"]
     yield "damaged.csv.gz", plain[:500] + b"\0\1\2" + plain[503:], {}, ["download it again"]
+    yield "tail.csv.gz", plain + b"x", {}, ["corrupt", "download it again"]
+    yield "tails.csv.gz", plain + b"garbage" * 9, {}, ["corrupt", "download it again"]
+    yield "zipped.csv.gz", plain + b"\x1f\x8bgarbage", {}, ["corrupt", "download it again"]
     yield "plain.csv.gz", good.encode(), {}, ["not a gzip file"]
     yield "columns.csv", b"a,b\n1,2\n", {}, ["wrong columns", "found a, b", "source_id", "bp_coefficients"]
     yield "noid.csv", good.replace("source_id", "id", 1).encode(), {}, ["wrong columns", "no source_id"]
@@ -684,7 +791,7 @@ def door_cases():
         rows_of(made, bp_coefficients=short).encode(),
         {"release": DR3},
         [
-            *("row 1", "bp_coefficients", "51 numbers", "55 numbers", "release=", "--release"),
+            *("row 1", "bp_coefficients", "51 numbers", "55 numbers", "release= in Python", "--instrument FILE.h5"),
         ],
     )
     yield (
@@ -715,6 +822,8 @@ def test_errors_at_the_door(tmp_path, name, content, options, words):
         read(path, **options)
     for word in [name, *words]:
         assert word in str(caught.value)
+    assert "--release" not in str(caught.value)
+    assert "corrupt" not in words or "truncated" not in str(caught.value)
     assert len(str(caught.value)) < 700
 
 
@@ -760,7 +869,7 @@ def test_import_is_cheap():
 
 
 def test_suffixes_have_loaders():
-    assert {".csv", ".ecsv.gz", ".fits", ".vot", ".xml", ".avro", ".parquet", ".h5"} <= set(archive.SUFFIXES)
+    assert {".csv", ".ecsv.gz", ".fits", ".vot", ".xml", ".avro", ".parquet", ".h5"} <= set(_loaders.SUFFIXES)
 
 
 # Cells

@@ -299,6 +299,93 @@ def plain_vectors(column: Column) -> np.ndarray:
     return objects(np.split(column.flat, np.cumsum(column.length)[:-1]))
 
 
+def join_columns(parts: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
+    """One column of several tables of these sizes, None where a table lacks it; empty tables have no say in its type.
+
+    A part without any value takes the type of the others: NaN, an empty text, or 0 among integers of which float64
+    would lose digits. Text and numbers together become text.
+    """
+    arrays = [None if part is None else _unmasked(part) for part in parts]
+    rows = [(array, n) for array, n in zip(arrays, sizes, strict=True) if n]
+    whole = [array for array, _ in rows if array is not None]
+    alike = {(array.dtype.kind if array.dtype.kind == "U" else array.dtype, array.shape[1:]) for array in whole}
+    if whole and len(whole) == len(rows) and len(alike) == 1 and whole[0].dtype != object:
+        return np.concatenate(whole)
+    rows = [(None if array is None or _is_blank(array) else array, n) for array, n in rows]
+    found = [array for array, _ in rows if array is not None] or whole or [a for a in arrays if a is not None][:1]
+    if any(array.ndim > 1 or (array.dtype == object and not is_text(array)) for array in found):
+        return _join_vectors(rows, found)
+    if any(array.dtype.kind not in "iufb" for array in found):
+        return strings([text for array, n in rows for text in ([""] * n if array is None else map(_as_text, array))])
+    return _join_numbers(rows, found)
+
+
+def _unmasked(column: Any) -> np.ndarray:
+    if np.ma.isMaskedArray(column):
+        column = np.ma.filled(column, np.nan) if column.dtype.kind == "f" else (plain(column) or [column])[0]
+    return np.asarray(column)
+
+
+def _is_blank(array: np.ndarray) -> bool:
+    """Whether no cell has a value."""
+    if array.dtype.kind == "f":
+        return bool(np.isnan(array).all())
+    return not array.size or (array.ndim == 1 and is_text(array) and not any(array))
+
+
+def _as_text(cell: Any) -> str:
+    """A cell among texts: `5` for 5.0, nothing for NaN."""
+    if isinstance(cell, bytes):
+        return cell.decode(errors="replace")
+    if isinstance(cell, float | np.floating):
+        return "" if np.isnan(cell) else str(cell).removesuffix(".0")
+    return str(cell)
+
+
+def _join_vectors(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, ...) where all parts have rows of one shape, else (n,) of objects."""
+    kinds = {array.dtype.kind for array in found}
+    if len({array.shape[1:] for array in found}) > 1 or not kinds <= set("iufb"):
+        return objects([cell for array, n in rows for cell in ([None] * n if array is None else array)])
+    gaps = [np.float32] * any(array is None for array, _ in rows)
+    out = np.full((sum(n for _, n in rows), *found[0].shape[1:]), np.nan, np.result_type(*found, *gaps))
+    return _fill(out, rows)
+
+
+def _join_numbers(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) of integers or floats; integers beyond float64 stay such, with 0 where a value is missing."""
+    size, gaps, kind = sum(n for _, n in rows), any(array is None for array, _ in rows), np.result_type(*found)
+    if any(_is_big(array) for array in found) and all(_is_whole(array) for array in found):
+        filled = [(array if array is None else np.where(np.isnan(array), 0, array), n) for array, n in rows]
+        return _fill(np.zeros(size, np.int64), filled)
+    if kind.kind == "f" or gaps:
+        return _fill(np.full(size, np.nan, kind if kind.kind == "f" else np.float64), rows)
+    return _fill(np.zeros(size, kind), rows)
+
+
+def _is_big(array: np.ndarray) -> bool:
+    """Whether these are integers, some of which float64 may round."""
+    return array.dtype.kind in "iu" and bool(((array > EXACT) | (array < -EXACT)).any())
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    """Whether int64 holds all values."""
+    if array.dtype.kind == "f":
+        values = array[~np.isnan(array)]
+        return bool((np.abs(values) < 2.0**63).all() and (values == np.round(values)).all())
+    return array.dtype.kind != "u" or bool((array <= np.iinfo(np.int64).max).all())
+
+
+def _fill(out: np.ndarray, rows: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray:
+    """Write the parts into their rows; what no part has stays."""
+    start = 0
+    for array, n in rows:
+        if array is not None:
+            out[start : start + n] = array
+        start += n
+    return out
+
+
 def is_text(column: np.ndarray) -> bool:
     """Whether an array holds text, of fixed width or as objects."""
     return column.dtype.kind == "U" or (column.dtype == object and all(isinstance(cell, str) for cell in column))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
 import io
 import itertools
+import os
 import re
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +38,8 @@ class Table:
 
 def load(source: Any, xp: Sequence[str]) -> Table:
     """The columns of one input, under archive names. Raises FileNotFoundError and ValueError."""
-    if isinstance(source, str | Path):
-        return _load_file(Path(source), xp)
+    if isinstance(source, str | os.PathLike):
+        return _load_file(Path(os.path.expanduser(source)), xp)
     pandas, arrow, astropy = (sys.modules.get(name) for name in ("pandas", "pyarrow", "astropy.table"))
     if isinstance(source, Mapping):
         pairs: Iterable[tuple[str, Any]] = source.items()
@@ -46,10 +49,12 @@ def load(source: Any, xp: Sequence[str]) -> Table:
         pairs = _from_arrow(source)
     elif astropy is not None and isinstance(source, astropy.Table):
         pairs = _from_astropy(source)
+    elif isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
+        pairs = _from_structured(source)
     else:
         raise ValueError(
             f"can't read from {type(source).__name__}; expected a path, a pandas DataFrame, an astropy or pyarrow "
-            f"Table, a dict of columns, or a list of these"
+            f"Table, a structured NumPy array, a dict of columns, a SourceTable, or a list of these"
         )
     return _table(pairs, xp, "memory")
 
@@ -138,6 +143,18 @@ def _from_astropy(table: Any) -> Iterator[tuple[str, Any]]:
         yield name, getattr(column, "value", column)
 
 
+def _from_structured(array: np.ndarray) -> Iterator[tuple[str, Any]]:
+    fits = sys.modules.get("astropy.io.fits")
+    if fits is not None and isinstance(array, fits.FITS_rec):
+        from astropy.table import Table
+
+        # astropy knows which integers stand for missing ones.
+        yield from _from_astropy(Table.read(fits.BinTableHDU(array), mask_invalid=False))
+        return
+    for name in array.dtype.names or ():
+        yield name, array[name]
+
+
 def _from_arrow(table: Any) -> Iterator[tuple[str, Any]]:
     import pyarrow
     import pyarrow.compute
@@ -183,12 +200,29 @@ def _as_value_error(path: Path, kind: str) -> Iterator[None]:
     except (_InputError, MemoryError):
         raise
     except EOFError as error:
-        raise ValueError(f"{path}: the file is truncated; download it again ({error})") from error
+        raise ValueError(f"{path}: the file is {_damage(path)}; download it again ({error})") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: the file is corrupt; download it again ({error})") from error
     except Exception as error:
         detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise ValueError(
             f"{path}: can't be read as {kind}; download it again, or mend its suffix ({detail})"
         ) from error
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a file that ends too early: corrupt, where a whole gzip stream has something after it."""
+    stream = zlib.decompressobj(31)
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return "truncated"
+        file.seek(0)
+        try:
+            while not stream.eof and (block := file.read(1 << 16)):
+                stream.decompress(block)
+        except zlib.error:
+            return "corrupt"
+    return "corrupt" if stream.eof else "truncated"
 
 
 def _load_fits(path: Path, xp: Sequence[str]) -> Table:

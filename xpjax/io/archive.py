@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,8 @@ def read(
     """Sources from a file, a table in memory, or a list of these, as host arrays with one status word a row.
 
     source: a path to csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5, a pandas DataFrame, an
-    astropy or pyarrow Table, a dict of columns, or a list of any of these, which are joined in order.
+    astropy or pyarrow Table, a structured NumPy array or FITS_rec, a dict of columns, a SourceTable (returned as it
+    is, but for what is asked for here), or a list of any of these, which are joined in order.
     release: None takes the numbers of basis functions from the input. dtype: None (as in the input; text is
     float64), float32 or float64. keep: None (every column of scalars), or the names of the columns to keep.
 
@@ -50,12 +50,41 @@ def read(
     sources = source if isinstance(source, list | tuple) else [source]
     if not sources:
         raise ValueError("the list of sources is empty; expected at least one file or table")
-    tables = [load(item, xp) for item in sources]
-    release = release or _infer_release(tables)
-    parts = [_assemble(table, release, dtype, keep) for table in tables]
+    items = [item if isinstance(item, SourceTable) else load(item, xp) for item in sources]
+    ready = [item.release for item in items if isinstance(item, SourceTable)]
+    release = release or next(iter(ready), None) or _infer_release([t for t in items if isinstance(t, Table)])
+    parts = [
+        _as_asked(item, release, dtype, keep)
+        if isinstance(item, SourceTable)
+        else _assemble(item, release, dtype, keep)
+        for item in items
+    ]
+    if len(parts) == len(ready) == 1:
+        return parts[0]
     joined = parts[0] if len(parts) == 1 else _concatenate(parts)
     joined.status[_repeated(joined.source_id)] |= np.uint32(Status.DUPLICATE)
     return joined
+
+
+def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:
+    """The same table, or one with the kept columns and the type that are asked for. Raises ValueError."""
+    c = table.coefficients
+    if (c.release.n_basis, c.release.xp) != (release.n_basis, release.xp):
+        raise ValueError(
+            f"{table.origin}: a table of {c.release.name} with {c.release.n_basis} basis functions, expected "
+            f"{release.n_basis} ({release.name}); read each release by itself"
+        )
+    if keep is not None:
+        scalars: dict[str, Column] = {"source_id": table.source_id, **table.columns}
+        columns, _ = _kept(Table(scalars, len(table), table.origin), keep, release.xp)
+        table = dataclasses.replace(table, columns=columns)
+    if dtype is not None and any(a is not None and a.dtype != dtype for a in (c.value, c.error, c.correlation)):
+        value, error, correlation = (
+            None if a is None else np.asarray(a, dtype) for a in (c.value, c.error, c.correlation)
+        )
+        coefficients = _coefficients(value, error, correlation, c.n_relevant, c.release)
+        table = dataclasses.replace(table, coefficients=coefficients)
+    return table
 
 
 # Columns to records
@@ -217,6 +246,9 @@ def _triangle(vectors: Vectors, n_basis: int, strict: bool) -> np.ndarray:
     return out
 
 
+_SAY_RELEASE = "release= in Python, --instrument FILE.h5 or --system FILE.h5 of that release on the command line"
+
+
 def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors | None:
     """The array column, None where there is none. Raises ValueError where rows have data and none fits."""
     vectors = table.columns.get(name)
@@ -235,8 +267,8 @@ def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors 
         )
     found = f"has {vectors.length[row]} numbers" if vectors.length[row] > 0 else f"is {vectors.unreadable}"
     raise ValueError(
-        f"{where} {found}, {expected}, and no other row fits; pass release= (command line: --release) for a release "
-        f"with other numbers of basis functions, or download the file again"
+        f"{where} {found}, {expected}, and no other row fits; for a release with other numbers of basis functions "
+        f"pass {_SAY_RELEASE}; or download the file again"
     )
 
 
@@ -280,7 +312,7 @@ def _infer_size(table: Table, xp: str, standard: int) -> int | None:
     if 2 * counts[lengths == standard].sum() >= counts.sum():
         return standard  # the rows that differ are bad rows
     size = int(lengths[0])
-    advice = "pass release= (command line: --release) to say which is right, or download the file again"
+    advice = f"to say which is right pass {_SAY_RELEASE}; or download the file again"
     if len(lengths) > 1 or size < 2:
         common = lengths[counts.argmax()]
         row = int(np.flatnonzero((vectors.length > 0) & ((vectors.length != common) | (size < 2)))[0])
@@ -367,6 +399,12 @@ def _kept(table: Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[
     """The other columns, and which rows have a cell that is no number in a column of numbers. Raises ValueError."""
     known = {"source_id", *(f"{band}_{field}" for band in xp for field in ARRAY_FIELDS)}
     free = {name: column for name, column in table.columns.items() if name not in known}
+    arrays = [name for name in keep or () if name.lower() in known - {"source_id"}]
+    if arrays:
+        raise ValueError(
+            f"{table.origin}: keep: {', '.join(arrays)} cannot be kept: coefficients, their errors, correlations and "
+            f"covariances stay in the input; leave it out"
+        )
     if keep is None:
         relevant = {f"{band}_n_relevant_bases" for band in xp}
         wanted = {name: name for name in free if name not in relevant}
@@ -412,7 +450,7 @@ def _concatenate(parts: Sequence[SourceTable]) -> SourceTable:
         n_relevant = np.concatenate([_all_relevant(part) for part in parts])
     columns = {}
     for name in dict.fromkeys(name for part in parts for name in part.columns):
-        columns[name] = _join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
+        columns[name] = _cells.join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
     value, error, correlation = (optional(name) for name in ("value", "error", "correlation"))
     coefficients = _coefficients(value, error, correlation, n_relevant, release)
     origin = f"{parts[0].origin} and {len(parts) - 1} more"
@@ -426,19 +464,3 @@ def _all_relevant(part: SourceTable) -> np.ndarray:
     values = np.asarray(part.coefficients.value)
     present = [~np.isnan(values[:, block]).any(axis=1) for block in part.release.slices]
     return np.stack([n * here for n, here in zip(part.release.n_basis, present, strict=True)], 1).astype(np.int32)
-
-
-def _join_columns(arrays: Sequence[np.ndarray | None], sizes: Sequence[int]) -> np.ndarray:
-    """One column of several inputs, some of which may lack it; numbers and text together become text."""
-    found = [array for array in arrays if array is not None and len(array)]
-    if not found:
-        return np.concatenate([array for array in arrays if array is not None])
-    if any(_cells.is_text(array) for array in found):
-        texts = [[""] * n if array is None else [str(x) for x in array] for array, n in zip(arrays, sizes, strict=True)]
-        return _cells.strings(list(itertools.chain.from_iterable(texts)))
-    if any(array.ndim > 1 or array.dtype == object for array in found):
-        cells = [[None] * n if array is None else list(array) for array, n in zip(arrays, sizes, strict=True)]
-        return _cells.objects(list(itertools.chain.from_iterable(cells)))
-    masked = [np.ma.masked_all(n, found[0].dtype) if a is None else a for a, n in zip(arrays, sizes, strict=True)]
-    whole = np.ma.concatenate([array for array in masked if len(array)])
-    return _cells.unmasked_integers(whole) if whole.dtype.kind in "iub" else np.ma.filled(whole, np.nan)

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpjax.io import _cells
 from xpjax.records import Catalogue, SourceTable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
 
     `shared` names the arrays stored once, which need a second file beside CSV. Raises ValueError or OSError.
     """
-    path = Path(path)
+    path = expanded(path)
     for target in [path, *_sidecars(path, shared).values()]:
         if target.is_dir():
             raise IsADirectoryError(f"the output {target} is a directory; name a file in it")
@@ -61,7 +62,7 @@ def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) 
     appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format cannot hold
     and OSError where the disk refuses.
     """
-    path = Path(path)
+    path = expanded(path)
     if isinstance(table, SourceTable):
         catalogue = from_sources(table)
     else:
@@ -75,9 +76,20 @@ def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) 
         writer(temporary(path), catalogue)
 
 
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all, over an old one; raises OSError, which names file and remedy."""
+    with _whole_files() as temporary:
+        temporary(expanded(path)).write_bytes(data)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with `~` as the home directory."""
+    return Path(os.path.expanduser(path))
+
+
 def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     """Read back what `write` wrote; CSV has no units, descriptions or metadata, and its floats come as float64."""
-    path = Path(path)
+    path = expanded(path)
     reader = _FORMATS[_suffix(path)][1]
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -85,7 +97,10 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
 
 
 def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
-    """Join catalogues with the same columns row by row, in order; all else comes from the first."""
+    """Join catalogues with the same columns row by row, in order; all else comes from the first.
+
+    Integers keep their digits, and text and numbers together become text.
+    """
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -94,7 +109,8 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
             raise ValueError(
                 f"catalogues with different columns cannot be joined: {sorted({*part.columns} ^ {*first.columns})}"
             )
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns}
+    sizes = [len(part) for part in parts]
+    columns = {name: _cells.join_columns([part.columns[name] for part in parts], sizes) for name in first.columns}
     return Catalogue(columns, first.units, first.descriptions, first.shared, first.meta)
 
 
@@ -150,9 +166,13 @@ def _explain(exc: OSError, path: Path) -> OSError:
         errno.EROFS: "the disk is read-only; choose an output on another one",
         errno.EACCES: "you may not write there; choose another directory",
     }
-    remedy = remedies.get(exc.errno or 0, "the disk may be full; nothing was written under that name")
-    new = type(exc)(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}; {remedy}")
-    new.errno = exc.errno
+    number, origin = exc.errno, exc.__context__
+    while number is None and origin is not None:  # libraries raise their own in the place of the system's
+        number, origin = getattr(origin, "errno", None), origin.__context__
+    reason = os.strerror(number) if number else str(exc).partition("\n")[0]
+    remedy = f"; {remedies[number]}" if number in remedies else ""
+    new = type(exc)(f"cannot write {path}: {reason}{remedy}")
+    new.errno = number
     return new
 
 
@@ -326,6 +346,14 @@ def _from_astropy(table: Table, shared: Mapping[str, np.ndarray], meta: Mapping[
 # --- FITS -------------------------------------------------------------------------------------------------------------
 
 
+class _Stream(io.BufferedWriter):
+    """A file that astropy writes to as to a stream: NumPy's own way to disk loses the system's reason of a failure."""
+
+    def seekable(self) -> bool:
+        """No, though it is."""
+        return False
+
+
 def _write_fits(path: Path, catalogue: Catalogue) -> None:
     from astropy.io import fits
     from astropy.table import Table
@@ -353,7 +381,7 @@ def _write_fits(path: Path, catalogue: Catalogue) -> None:
         table.name = name.upper()
         if catalogue.units.get(name):
             table.header["TUNIT1"] = catalogue.units[name]
-    with path.open("wb") as handle:
+    with _Stream(path.open("wb", buffering=0)) as handle:
         fits.HDUList([fits.PrimaryHDU(), hdu, *tables]).writeto(handle)
 
 
