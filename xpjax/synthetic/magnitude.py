@@ -163,15 +163,17 @@ def _apply(
     band, blue, red = equation.band, equation.blue, equation.red
     color = magnitude[blue] - magnitude[red]
     low, high = equation.color_range[0], equation.color_range[1]
-    edge = jnp.clip(color, low, high)
+    per_color = 2 / (high - low)
+    t = (color - low) * per_color - 1
+    edge = jnp.clip(t, -1, 1)
     ascending = equation.coefficient
     derivative = ascending[1:] * jnp.arange(1, len(ascending), dtype=ascending.dtype)
-    correction = jnp.polyval(ascending[::-1], edge) + jnp.polyval(derivative[::-1], edge) * (color - edge)
+    correction = jnp.polyval(ascending[::-1], edge) + jnp.polyval(derivative[::-1], edge) * (t - edge)
     corrected = magnitude[band] + correction
     value = 10 ** (-0.4 * (corrected - zero_point[band]))
     if error is not None:
         relative = POGSON * error / flux
-        slope = jnp.polyval(derivative[::-1], color)
+        slope = jnp.polyval(derivative[::-1], t) * per_color
         variance = relative[band] ** 2 + slope**2 * (relative[blue] ** 2 + relative[red] ** 2)
         error = error.at[band].set(jnp.sqrt(variance) * value / POGSON)
     beyond = (color < low) | (color > high)

@@ -26,13 +26,26 @@ G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
 
 
 class ColorEquation(eqx.Module):
-    """A correction of one band: polynomial coefficient (n,), ascending, in color = blue - red, on color_range (2,)."""
+    """A correction of one band: a polynomial in a color on color_range (2,), linear beyond it.
+
+    coefficient (n,) ascending in t, which runs from -1 to 1 over the range: in powers of the color itself the terms
+    cancel, and cost 3e-5 mag in float32. color = magnitude of band blue - red.
+    """
 
     coefficient: Float[AnyArray, " n_coefficient"]
-    color_range: Float[AnyArray, 2]
+    color_range: Float[AnyArray, " 2"]
     band: int = eqx.field(static=True)
     blue: int = eqx.field(static=True)
     red: int = eqx.field(static=True)
+
+    @classmethod
+    def from_powers(cls, coefficient: Any, color_range: Any, band: int, blue: int, red: int) -> ColorEquation:
+        """From coefficients (n,) of ascending powers of the color, as they are published."""
+        from numpy.polynomial import Polynomial
+
+        limits = np.asarray(color_range, float)
+        scaled = Polynomial(np.asarray(coefficient, float)).convert(domain=limits, window=[-1, 1])
+        return cls(scaled.coef, limits, band, blue, red)
 
 
 class ErrorCorrection(eqx.Module):
@@ -335,9 +348,7 @@ def _load(path: str, label: str) -> PhotometricSystem:
         if "color_equation" in group:
             node = group["color_equation"]
             indices = (names.index(str(node.attrs[key])) for key in ("band", "blue", "red"))
-            equations.append(
-                ColorEquation(node["coefficient"][()], np.array(node.attrs["color_range"], float), *indices)
-            )
+            equations.append(ColorEquation.from_powers(node["coefficient"][()], node.attrs["color_range"], *indices))
         correction = None
         if "error_correction" in group:
             correction = _read_correction(group["error_correction"], file[G_SYSTEM])
