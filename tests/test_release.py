@@ -58,7 +58,6 @@ def dr4(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         lines.append(",".join(cells))
     paths["csv"] = folder / "sources.csv"
     paths["csv"].write_text("\n".join(lines) + "\n")
-    paths["dr3"] = folder / "unused"
     np.savez(folder / "dr3.npz", value=c.value, error=c.error, correlation=c.correlation)
     paths["dr3"] = folder / "dr3.npz"
     return paths

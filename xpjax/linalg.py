@@ -54,9 +54,9 @@ def pack(matrix: Float[Array, "n n"]) -> Float[Array, " n_pair"]:
     return matrix[..., rows, columns]
 
 
-def unpack(packed: Float[AnyArray, " n_pair"], n: int, diagonal: float = 1.0) -> Float[Array, "n n"]:
-    """The symmetric matrix (n, n) with a constant diagonal and this packed strict lower triangle (n(n-1)/2,)."""
-    end = jnp.full((*packed.shape[:-1], 1), diagonal, packed.dtype)
+def unpack(packed: Float[AnyArray, " n_pair"], n: int) -> Float[Array, "n n"]:
+    """The symmetric matrix (n, n) with a unit diagonal and this packed strict lower triangle (n(n-1)/2,)."""
+    end = jnp.ones((*packed.shape[:-1], 1), packed.dtype)
     return jnp.concatenate([packed, end], axis=-1)[..., _unpack_index(n)]
 
 

@@ -180,18 +180,13 @@ class Spectra:
         """
         n_xp = len(self.release.xp) if self.internal else 1
 
-        def rows(array: np.ndarray | None) -> np.ndarray | None:
-            if array is None:
-                return None
-            return array.reshape(-1, array.shape[-1]) if array.ndim > 1 else np.repeat(array, n_xp)
-
         columns: dict[str, np.ndarray] = {"source_id": np.repeat(self.source_id, n_xp)}
         if self.internal:
             columns["xp"] = np.tile([xp.upper() for xp in self.release.xp], len(self))
         for name in ("flux", "flux_error", "correlation"):
-            array = rows(getattr(self, name))
+            array = getattr(self, name)
             if array is not None:
-                columns[name] = array
+                columns[name] = array.reshape(-1, array.shape[-1])
         kept = {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
         unit = "electron s-1" if self.internal else "W m-2 nm-1"
         table = Catalogue(
