@@ -1,70 +1,19 @@
-"""The command line: results, messages and exit statuses."""
+"""Photometry and spectra: results, summaries, and wrong inputs, grids and outputs."""
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import xpjax
-from xpjax.cli import main
+from tests.cli.helpers import N, files, made, xp
 from xpjax.io import catalogue
-from xpjax.records import DR3, SourceTable, Status, XPCoefficients
+from xpjax.records import Status
 from xpjax.xp.instrument import DATA
-
-COMMANDS = ("photometry", "spectra", "simulate", "systems", "info", "plot", "demo")
-N = 6
-
-
-def xp(*arguments: object) -> Result:
-    """`xpjax` with these arguments, in this process; what it lets through is raised."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def made(correlations: bool = True, first: int = 1) -> SourceTable:
-    """Smooth red spectra, positive in every band, with errors of a percent."""
-    rng = np.random.default_rng(first)
-    value = 1e-2 * rng.normal(size=(N, DR3.n_basis_total))
-    for rows in DR3.slices:
-        value[:, rows.start] = 100 * (1 + rng.random(N))
-    return SourceTable(
-        np.arange(first, first + N) << 40,
-        XPCoefficients(
-            value,
-            np.full_like(value, 1e-2),
-            rng.uniform(-0.01, 0.01, (N, DR3.n_pair_total)) if correlations else None,
-            np.full((N, 2), 20),
-        ),
-        np.zeros(N, np.uint32),
-        {"phot_g_mean_mag": rng.uniform(5, 15, N), "designation": np.array([f"Gaia {i}" for i in range(N)])},
-    )
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of made inputs: sources.csv, .fits, .parquet, and bare.csv without correlations."""
-    folder = tmp_path_factory.mktemp("inputs")
-    for suffix in (".csv", ".csv.gz", ".fits", ".parquet"):
-        catalogue.write(folder / f"sources{suffix}", catalogue.from_sources(made()))
-    catalogue.write(folder / "bare.csv", catalogue.from_sources(made(correlations=False, first=50)))
-    return folder
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-# --- what is right ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", catalogue.SUFFIXES)
@@ -245,9 +194,6 @@ def test_device(inputs: Path, tmp_path: Path) -> None:
         assert "JAX sees" in result.stderr
 
 
-# --- what is wrong ----------------------------------------------------------------------------------------------------
-
-
 def truncated(folder: Path, good: Path) -> Path:
     path = folder / "cut.csv.gz"
     whole = gzip.compress((good / "sources.csv").read_bytes())
@@ -348,202 +294,9 @@ def test_bad_outputs(tmp_path: Path, name: str, message: str) -> None:
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("photometry", "{in}", "-o", "{out}", "--system", "SDDS"), "did you mean SDSS"),
-        (("photometry", "{in}", "-o", "{out}", "--system", "nowhere.h5"), "no system file nowhere.h5"),
-        (("photometry", "{in}", "-o", "{out}"), "Missing option '--system'"),
-        (("photometry", "{in}.no", "-o", "{out}", "--system", "SDSS"), "does not exist"),
-        (("photometry", "-o", "{out}", "--system", "SDSS"), "Missing argument 'INPUT...'"),
-        (("spectra", "{in}", "-o", "{out}", "--instrument", "v1"), "no instrument model 'v1'"),
-        (("spectra", "{in}", "-o", "{out}", "--instrument", "nowhere.h5"), "no instrument file nowhere.h5"),
-        (("systems", "Jplos"), "JPLUS"),
-        (("plot", "{in}", "-o", "{out}"), "the suffix of a figure"),
-    ],
-)
-def test_bad_calls(inputs: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    places = {"in": inputs / "sources.csv", "out": tmp_path / "out.csv"}
-    result = xp(*(argument.format(**places) for argument in arguments))
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert files(tmp_path) == []
-
-
-def test_overwrite(inputs: Path, tmp_path: Path) -> None:
-    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
-    assert xp(*call).exit_code == 0
-    assert xp(*call).exit_code == 2
-    assert xp(*call, "--overwrite").exit_code == 0
-
-
-def test_debug_shows_the_traceback(inputs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="did you mean"):
-        xp("--debug", "photometry", inputs / "sources.csv", "--system", "SDDS", "-o", tmp_path / "out.csv")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
-@pytest.mark.parametrize("name", ["mags.csv", "mags.h5", "mags.parquet", "mags.fits", "f.png", "f.svg", "f.pdf"])
-def test_disk_that_takes_no_more(inputs: Path, tmp_path: Path, name: str) -> None:
-    """In a process of its own, with a limit that the system enforces; an old file stays."""
-    limited = (
-        "import resource, sys, matplotlib.font_manager; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
-        "from xpjax.cli import main; main(sys.argv[1:])"
-    )
-    source = str(inputs / "sources.fits")
-    call = ["photometry", source, "--system", "JPLUS"] if name.startswith("mags") else ["plot", source]
-    for old in (False, True):
-        if old:
-            (tmp_path / name).write_text("old")
-        call = [*call, "--output", name, *["--overwrite"] * old]
-        done = subprocess.run([sys.executable, "-c", limited, *call], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert f"Error: cannot write {name}: File too large; the file would be larger than" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert files(tmp_path) == [name] * old
-    assert (tmp_path / name).read_text() == "old"
-
-
-FAILURES = [
-    (MemoryError("Unable to allocate 3 TiB"), "not enough memory (Unable to allocate 3 TiB); give fewer"),
-    (MemoryError(), "not enough memory (MemoryError); give fewer"),
-    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"), "not enough memory (RESOURCE_EX"),
-    (RuntimeError("Unable to initialize backend 'foo'"), "'foo'; choose another --device, or set JAX_PLATFORMS=cpu"),
-    (RuntimeError("odd"), "Error: odd; `xpjax --debug ...` shows where"),
-]
-
-
-@pytest.mark.parametrize(("failure", "message"), FAILURES)
-def test_devices_and_memory_that_fail(
-    inputs: Path, tmp_path: Path, failure: Exception, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise failure
-
-    monkeypatch.setattr(xpjax, "photometry", fail)
-    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
-    result = xp(*call)
-    assert result.exit_code == 2
-    (line,) = [line for line in result.stderr.splitlines() if line]
-    assert line.startswith("Error: ")
-    assert message in line
-    assert files(tmp_path) == []
-    with pytest.raises(type(failure)):
-        xp("--debug", *call)
-
-
-def test_unknown_backend(inputs: Path, tmp_path: Path) -> None:
-    code = "import sys; from xpjax.cli import main; main(sys.argv[1:])"
-    call = [sys.executable, "-c", code, "photometry", str(inputs / "sources.fits"), "--system", "SDSS", "-o", "o.csv"]
-    environment = {**os.environ, "JAX_PLATFORMS": "foo"}
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Error: Unable to initialize backend 'foo'" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-# --- the rest ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help(command: str) -> None:
-    result = xp(command, "--help")
-    assert result.exit_code == 0
-    assert "--help" in result.stdout
-    assert f"  xpjax {command}" in result.stdout or command == "info"
-
-
-def test_help_is_quick() -> None:
-    """No backend, no table or figure library until a command needs them."""
-    assert set(COMMANDS) == set(main.commands)
-    code = (
-        "import sys; from xpjax.cli import main; main(['--help'], standalone_mode=False);"
-        "heavy = {'jax', 'equinox', 'astropy', 'matplotlib', 'pandas', 'pyarrow', 'h5py'} & set(sys.modules);"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_status_bit_has_a_meaning() -> None:
     assert all(bit.meaning.endswith(".") for bit in Status if bit)
     assert len({bit.meaning for bit in Status if bit}) == len([bit for bit in Status if bit])
-
-
-def test_systems() -> None:
-    listed = xp("systems")
-    assert listed.exit_code == 0
-    assert len(listed.stdout.splitlines()) == 2 + len(xpjax.available_systems())
-    one = xp("systems", "jplus").stdout
-    assert "Jplus: AB magnitudes" in one
-    assert "gJPLUS  481" in one
-
-
-def test_info() -> None:
-    result = xp("info")
-    assert result.exit_code == 0
-    for text in (xpjax.__version__, "jax", "devices", "v375wi/v142r, Gaia DR3 (default)", "from GaiaXPy 2.1.5"):
-        assert text in result.stdout
-
-
-def test_plot(inputs: Path, tmp_path: Path) -> None:
-    """Spectra, photometry and XP coefficients; the figure is refused where it exists."""
-    xp("spectra", inputs / "sources.fits", "-o", tmp_path / "s.csv")
-    xp("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "p.fits")
-    for name, extra in (("s.csv", ("--source", 3 << 40, "--system", "JPLUS")), ("p.fits", ())):
-        result = xp("plot", tmp_path / name, *extra)
-        assert result.exit_code == 0, result.stderr
-        assert (tmp_path / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-        assert xp("plot", tmp_path / name, *extra).exit_code == 2
-        assert xp("plot", tmp_path / name, *extra, "--overwrite").exit_code == 0
-    assert xp("plot", inputs / "sources.csv.gz", "-o", tmp_path / "x.pdf").exit_code == 0
-    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
-    for call in (("s.csv", "--source", 9), ("p.fits", "--source", 9), ("p.fits", "--system", "JPLUS")):
-        assert xp("plot", tmp_path / call[0], *call[1:], "-o", tmp_path / "no.png").exit_code == 2
-    assert not (tmp_path / "no.png").exists()
-
-
-def test_plot_without_sources(inputs: Path, tmp_path: Path) -> None:
-    (tmp_path / "head.csv").write_text((inputs / "sources.csv").read_text().partition("\n")[0] + "\n")
-    xp("spectra", tmp_path / "head.csv", "-o", tmp_path / "s.csv")
-    xp("photometry", tmp_path / "head.csv", "--system", "SDSS", "-o", tmp_path / "p.h5")
-    for name in ("head.csv", "s.csv", "p.h5"):
-        result = xp("plot", tmp_path / name, "-o", tmp_path / "no.png")
-        assert result.exit_code == 2
-        assert f"{name}: the file has no sources" in result.stderr
-
-
-def test_plot_of_internal_spectra_takes_no_system(inputs: Path, tmp_path: Path) -> None:
-    xp("spectra", inputs / "sources.fits", "--internal", "-o", tmp_path / "s.h5")
-    assert xp("plot", tmp_path / "s.h5").exit_code == 0
-    result = xp("plot", tmp_path / "s.h5", "--system", "JPLUS", "-o", tmp_path / "no.png")
-    assert result.exit_code == 2
-    assert "internal spectra" in result.stderr
-
-
-def test_simulate(tmp_path: Path) -> None:
-    for name, seed in (("a.parquet", 1), ("b.csv", 1), ("c.parquet", 2)):
-        result = xp("simulate", "-n", 5, "--seed", seed, "-o", tmp_path / name)
-        assert result.exit_code == 0, result.stderr
-    a, b, c = (xpjax.read(tmp_path / name).coefficients for name in ("a.parquet", "b.csv", "c.parquet"))
-    assert np.array_equal(a.value, b.value.astype(np.float32))  # text is read as float64
-    assert not np.array_equal(a.value, c.value)
-    assert a.correlation is not None
-    assert xp("simulate", "-n", 5, "-o", tmp_path / "a.parquet").exit_code == 2
-    xp("simulate", "-n", 5, "--no-correlations", "-o", tmp_path / "d.parquet")
-    assert xpjax.read(tmp_path / "d.parquet").coefficients.correlation is None
-
-
-def test_demo(tmp_path: Path) -> None:
-    result = xp("demo", "-n", 300, "--output-dir", tmp_path / "demo")
-    assert result.exit_code == 0, result.stderr
-    assert files(tmp_path / "demo") == ["photometry.parquet", "photometry.png", "sources.parquet", "spectra.png"]
-    assert "300 sources in 17 bands" in result.stdout
-    assert "Try next:" in result.stdout
-    assert len(catalogue.read_catalogue(tmp_path / "demo" / "photometry.parquet")) == 300
-    again = xp("demo", "-n", 300, "--output-dir", tmp_path / "demo")
-    assert again.exit_code == 2
-    assert "--overwrite" in again.stderr
 
 
 def test_real_files(shared: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""What holds for every command: help, messages, exit statuses, and no partial file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpjax
+from tests.cli.helpers import files, xp
+from xpjax.cli import main
+
+COMMANDS = ("photometry", "spectra", "simulate", "systems", "info", "plot", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    result = xp(command, "--help")
+    assert result.exit_code == 0
+    assert "--help" in result.stdout
+    assert f"  xpjax {command}" in result.stdout or command == "info"
+
+
+def test_help_is_quick() -> None:
+    """No backend, no table or figure library until a command needs them."""
+    assert set(COMMANDS) == set(main.commands)
+    code = (
+        "import sys; from xpjax.cli import main; main(['--help'], standalone_mode=False);"
+        "heavy = {'jax', 'equinox', 'astropy', 'matplotlib', 'pandas', 'pyarrow', 'h5py'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("photometry", "{in}", "-o", "{out}", "--system", "SDDS"), "did you mean SDSS"),
+        (("photometry", "{in}", "-o", "{out}", "--system", "nowhere.h5"), "no system file nowhere.h5"),
+        (("photometry", "{in}", "-o", "{out}"), "Missing option '--system'"),
+        (("photometry", "{in}.no", "-o", "{out}", "--system", "SDSS"), "does not exist"),
+        (("photometry", "-o", "{out}", "--system", "SDSS"), "Missing argument 'INPUT...'"),
+        (("spectra", "{in}", "-o", "{out}", "--instrument", "v1"), "no instrument model 'v1'"),
+        (("spectra", "{in}", "-o", "{out}", "--instrument", "nowhere.h5"), "no instrument file nowhere.h5"),
+        (("systems", "Jplos"), "JPLUS"),
+        (("plot", "{in}", "-o", "{out}"), "the suffix of a figure"),
+    ],
+)
+def test_bad_calls(inputs: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    places = {"in": inputs / "sources.csv", "out": tmp_path / "out.csv"}
+    result = xp(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert files(tmp_path) == []
+
+
+def test_overwrite(inputs: Path, tmp_path: Path) -> None:
+    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
+    assert xp(*call).exit_code == 0
+    assert xp(*call).exit_code == 2
+    assert xp(*call, "--overwrite").exit_code == 0
+
+
+def test_debug_shows_the_traceback(inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean"):
+        xp("--debug", "photometry", inputs / "sources.csv", "--system", "SDDS", "-o", tmp_path / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
+@pytest.mark.parametrize("name", ["mags.csv", "mags.h5", "mags.parquet", "mags.fits", "f.png", "f.svg", "f.pdf"])
+def test_disk_that_takes_no_more(inputs: Path, tmp_path: Path, name: str) -> None:
+    """In a process of its own, with a limit that the system enforces; an old file stays."""
+    limited = (
+        "import resource, sys, matplotlib.font_manager; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
+        "from xpjax.cli import main; main(sys.argv[1:])"
+    )
+    source = str(inputs / "sources.fits")
+    call = ["photometry", source, "--system", "JPLUS"] if name.startswith("mags") else ["plot", source]
+    for old in (False, True):
+        if old:
+            (tmp_path / name).write_text("old")
+        call = [*call, "--output", name, *["--overwrite"] * old]
+        done = subprocess.run([sys.executable, "-c", limited, *call], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"Error: cannot write {name}: File too large; the file would be larger than" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert files(tmp_path) == [name] * old
+    assert (tmp_path / name).read_text() == "old"
+
+
+FAILURES = [
+    (MemoryError("Unable to allocate 3 TiB"), "not enough memory (Unable to allocate 3 TiB); give fewer"),
+    (MemoryError(), "not enough memory (MemoryError); give fewer"),
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"), "not enough memory (RESOURCE_EX"),
+    (RuntimeError("Unable to initialize backend 'foo'"), "'foo'; choose another --device, or set JAX_PLATFORMS=cpu"),
+    (RuntimeError("odd"), "Error: odd; `xpjax --debug ...` shows where"),
+]
+
+
+@pytest.mark.parametrize(("failure", "message"), FAILURES)
+def test_devices_and_memory_that_fail(
+    inputs: Path, tmp_path: Path, failure: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(xpjax, "photometry", fail)
+    call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
+    result = xp(*call)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert line.startswith("Error: ")
+    assert message in line
+    assert files(tmp_path) == []
+    with pytest.raises(type(failure)):
+        xp("--debug", *call)
+
+
+def test_unknown_backend(inputs: Path, tmp_path: Path) -> None:
+    code = "import sys; from xpjax.cli import main; main(sys.argv[1:])"
+    call = [sys.executable, "-c", code, "photometry", str(inputs / "sources.fits"), "--system", "SDSS", "-o", "o.csv"]
+    environment = {**os.environ, "JAX_PLATFORMS": "foo"}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Error: Unable to initialize backend 'foo'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,5 @@
+"""The command line as `python -m xpjax.cli`."""
+
+from xpjax.cli import main
+
+main()

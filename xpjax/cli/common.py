@@ -1,0 +1,292 @@
+"""What the commands share: messages, options, reading to writing file by file, progress, tables and figures."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from xpjax.records import Catalogue, Release, SourceTable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refusal(click.ClickException):
+    """One clear message and exit status 2."""
+
+    exit_code = 2
+
+
+class Group(click.Group):
+    """Turns what the library raises for wrong input into messages; `--debug` lets it through."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; wrong input, and a device or memory that fails, become `Error: ...` and exit status 2."""
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort):  # of `xpjax systems | head`; click's own
+            raise
+        except (NotImplementedError, RecursionError):  # RuntimeErrors that only a mistake of ours raises
+            raise
+        except (ValueError, OSError, RuntimeError, MemoryError) as exc:
+            if ctx.params["debug"]:
+                raise
+            if isinstance(exc, RuntimeError | MemoryError):
+                raise Refusal(_failure(exc)) from exc
+            if isinstance(exc, OSError) and exc.filename and exc.strerror:
+                raise Refusal(f"{exc.filename}: {exc.strerror}") from exc
+            raise Refusal(str(exc)) from exc
+
+
+def _failure(exc: BaseException) -> str:
+    """The first line of what JAX or the system says, and what to do."""
+    text = str(exc).strip()
+    lower, first = text.lower(), text.partition("\n")[0]
+    if isinstance(exc, MemoryError) or "resource_exhausted" in lower or "out of memory" in lower:
+        remedy = "give fewer or smaller files at once, leave out --correlation and --float64, or take --device cpu"
+        return f"not enough memory ({first or type(exc).__name__}); {remedy}"
+    if any(word in lower for word in ("backend", "device", "cuda", "gpu")):
+        return f"{first}; choose another --device, or set JAX_PLATFORMS=cpu"
+    return f"{first or type(exc).__name__}; `xpjax --debug ...` shows where"
+
+
+def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which the help lists them."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def comma_separated(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
+    """The names in an option that may be repeated and may hold several, separated by commas."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> np.ndarray | None:
+    """START:STOP:STEP as an array; STOP belongs to it where it falls on the grid."""
+    if value is None:
+        return None
+    import numpy as np
+
+    from xpjax.constants import PSEUDO_RANGE, XP_RANGE
+    from xpjax.xp.instrument import check_grid
+
+    try:
+        start, stop, step = map(float, value.split(":"))
+    except ValueError:
+        raise ValueError(f"--wavelength {value!r}: expected START:STOP:STEP, as in 400:900:2.5") from None
+    if not (np.isfinite([start, stop, step]).all() and step > 0 and start <= stop):
+        raise ValueError(f"--wavelength {value!r}: the grid must ascend, from START up to STOP in steps above zero")
+    if (stop - start) / step > 1e6:
+        raise ValueError(f"--wavelength {value!r}: more than a million samples; choose a larger STEP")
+    # The tolerance keeps STOP where (STOP - START) / STEP is whole but for rounding.
+    grid = start + step * np.arange(int((stop - start) / step + 1e-6) + 1)
+    if ctx.params.get("internal"):
+        return check_grid(grid, PSEUDO_RANGE, "pseudo-wavelength", "")
+    return check_grid(grid, XP_RANGE, "wavelength", "nm")
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it exists; it is refused otherwise.")
+INPUT_OUTPUT = combine(
+    click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=EXISTING_FILE),
+    click.option(
+        "--output",
+        "-o",
+        required=True,
+        type=FILE,
+        help="File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5.",
+    ),
+)
+COMPUTING = combine(
+    click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases)."),
+    click.option("--errors/--no-errors", default=True, help="Propagate errors with their correlations (default: yes)."),
+    click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
+    click.option(
+        "--keep",
+        multiple=True,
+        metavar="COLUMNS",
+        callback=comma_separated,
+        help="Input columns to pass on to the output, separated by commas; may be repeated.",
+    ),
+    click.option(
+        "--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first."
+    ),
+    OVERWRITE,
+)
+
+
+def run(
+    compute: Callable[[SourceTable, Callable[[int], None]], Any],
+    inputs: Sequence[Path],
+    output: Path,
+    keep: list[str],
+    overwrite: bool,
+    release: Release,
+    shared: Sequence[str] = (),
+) -> None:
+    """Read and compute file by file, write one output, tell what was done."""
+    import dataclasses
+
+    import numpy as np
+
+    import xpjax
+    from xpjax.io import catalogue
+    from xpjax.records import Status
+
+    started = time.perf_counter()
+    catalogue.check_output(output, overwrite=overwrite, shared=shared)
+    context = click.get_current_context()
+    dtype = np.float64 if context.params["float64"] else np.float32
+    parts, status = [], []
+    seen = np.empty(0, np.int64)
+    with Progress(inputs) as progress:
+        for path in inputs:
+            table = xpjax.read(path, release=release, dtype=dtype, keep=keep)
+            repeated = np.isin(table.source_id, seen) & (table.source_id != 0)
+            table = dataclasses.replace(table, status=table.status | np.uint32(Status.DUPLICATE) * repeated)
+            seen = np.concatenate([seen, table.source_id])
+            progress.read(path, len(table))
+            result = _complete(compute(table, progress.done), context.params)
+            parts.append(result.catalogue(table.columns))
+            status.append(result.status)
+    whole = catalogue.concatenate(parts)
+    whole = dataclasses.replace(whole, meta={**whole.meta, **record_call(context)})
+    catalogue.write(output, whole, overwrite=overwrite)
+    _summary(context, whole, np.concatenate(status), time.perf_counter() - started)
+
+
+def _complete(result: Any, params: dict[str, Any]) -> Any:
+    """Errors and correlations that were asked for and that the input cannot give, as NaN: all files fit together."""
+    import dataclasses
+
+    import numpy as np
+
+    wanted = ["flux_error", "magnitude_error"] * params["errors"] + ["correlation"] * params.get("correlation", False)
+    absent = {}
+    for name in wanted:
+        if getattr(result, name, ...) is None:
+            *rows, n = result.flux.shape
+            shape = (*rows, n * (n - 1) // 2) if name == "correlation" else result.flux.shape
+            absent[name] = np.full(shape, np.nan, result.flux.dtype)
+    return dataclasses.replace(result, **absent)
+
+
+class Progress:
+    """A bar over the sources of all files; their number is guessed from the sizes of the files until all are read."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty()
+        # A log file wants a line now and then, and none for short work.
+        self.bar = tqdm(
+            unit=" sources",
+            unit_scale=True,
+            delay=0 if terminal else 1,
+            mininterval=0.1 if terminal else 10,
+            file=sys.stderr,
+            leave=False,
+        )
+        self.bytes = sum(path.stat().st_size for path in files)
+        self.bytes_read = self.sources = self.before = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()
+
+    def read(self, path: Path, n: int) -> None:
+        """A file of n sources was read and is to be computed."""
+        self.bytes_read += path.stat().st_size
+        self.before, self.sources = self.sources, self.sources + n
+        self.bar.total = round(self.sources * self.bytes / max(self.bytes_read, 1))
+        self.bar.set_description(path.name, refresh=False)
+
+    def done(self, n: int) -> None:
+        """The first n sources of the file are done."""
+        self.bar.update(self.before + n - self.bar.n)
+
+
+def record_call(context: click.Context) -> dict[str, Any]:
+    """The call as metadata: names of files without their folders, every option, and the version."""
+    import xpjax
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path) or str(value).lower().endswith((".h5", ".hdf5")):
+            return Path(value).name
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value if isinstance(value, bool | int | float | str) else str(value)
+
+    # A wavelength grid is in the output itself.
+    params = {name: value for name, value in context.params.items() if name not in ("output", "wavelength")}
+    options = {f"option_{name}": plain(value) for name, value in params.items() if value is not None}
+    return {"command": f"xpjax {context.info_name}", "version": xpjax.__version__, **options}
+
+
+def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
+    import numpy as np
+
+    from xpjax.records import Status
+
+    n, params = len(status), context.params
+    files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}"
+    lines = [f"{n:,} sources read from {files}, {len(whole):,} rows written to {params['output'].name}"]
+    flagged = int(np.count_nonzero(status))
+    if flagged:
+        lines.append(f"{flagged:,} flagged in xp_status:")
+        for bit in Status:
+            count = int(np.count_nonzero(status & np.uint32(bit))) if bit else 0
+            if count:
+                lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}")
+    else:
+        lines.append("none flagged in xp_status")
+    without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))
+    if params["errors"] and without:
+        whose = "all sources" if without == n else f"{without:,} sources"
+        lines.append(f"{whose} came without usable errors or correlations: errors are NaN there, not guessed")
+    lines.append(f"{seconds:.1f} s, {n / seconds:,.0f} sources/s with reading, compiling and writing")
+    click.echo("\n".join(lines), err=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text on standard output, in columns as wide as they need."""
+    lines = [header, ["-" * len(cell) for cell in header], *rows]
+    width = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=True)).rstrip())
+
+
+def write_figure(figure: Figure, output: Path) -> None:
+    """A figure as a file, whole or not at all."""
+    from xpjax.io import catalogue
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=output.suffix.lower().removeprefix("."))
+    catalogue.write_bytes(output, drawn.getvalue())
+
+
+def check_figure(output: Path, overwrite: bool) -> None:
+    """Refuse, before anything is computed, a figure that cannot be written."""
+    if output.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"{output.name}: the suffix of a figure is .png, .pdf or .svg")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"no directory {output.parent} for the figure {output.name}; make it first")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"the figure {output} exists; name another one with --output, or add --overwrite")

@@ -1,0 +1,93 @@
+"""From XP files to catalogues: photometry and spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, run, wavelength_grid
+
+if TYPE_CHECKING:
+    from xpjax.records import SourceTable
+
+
+@click.command()
+@INPUT_OUTPUT
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
+    "JPLUS:gJPLUS,rJPLUS, or an .h5 file of systems; may be repeated.",
+)
+@click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
+@COMPUTING
+def photometry(
+    inputs: tuple[Path, ...], output: Path, systems: tuple[str, ...], keep: list[str], overwrite: bool, **options: Any
+) -> None:
+    """Synthetic magnitudes and fluxes of XP spectra in published photometric systems.
+
+    INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet. Columns of the output:
+    source_id, then for each system LABEL_mag_BAND, LABEL_flux_BAND, LABEL_flux_error_BAND and LABEL_mag_error_BAND,
+    the kept columns, and xp_status, whose bits tell what is to be known of a source.
+
+    \b
+    Examples:
+      xpjax photometry xp.fits --system JPLUS --output jplus.csv
+      xpjax photometry part1.csv.gz part2.csv.gz --system SDSS --system Gaia_DR3_Vega -o mags.parquet
+      xpjax photometry xp.parquet --system jkc_std --truncate --keep ra,dec,bp_rp -o mags.fits
+      xpjax photometry xp.h5 --system JPLUS --no-errors --device gpu -o mags.h5
+    """
+    import xpjax
+
+    system = xpjax.system(*systems)
+
+    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
+        return xpjax.photometry(table, system, progress=progress, **options)
+
+    run(compute, inputs, output, keep, overwrite, system.release)
+
+
+@click.command()
+@INPUT_OUTPUT
+@click.option("--internal", is_flag=True, is_eager=True, help="Internal BP and RP spectra, e-/s on pseudo-wavelengths.")
+@click.option(
+    "--wavelength",
+    metavar="START:STOP:STEP",
+    callback=wavelength_grid,
+    help="Sampling in nm within 330..1050, STOP included where it falls on the grid; by default 336:1020:2. "
+    "With --internal pseudo-wavelengths within -10..70.",
+)
+@click.option("--correlation", is_flag=True, help="Write correlations too: strict lower triangle, row by row.")
+@click.option("--instrument", "model", metavar="MODEL", help="Instrument model (`xpjax info` lists them), or .h5 file.")
+@COMPUTING
+def spectra(
+    inputs: tuple[Path, ...], output: Path, model: str | None, keep: list[str], overwrite: bool, **options: Any
+) -> None:
+    """Absolute (or internal) sampled spectra of XP coefficients.
+
+    Columns of the output: source_id, the arrays flux and flux_error in W m-2 nm-1 (and correlation), the kept
+    columns and xp_status. The wavelengths are stored once: an HDF5 dataset, metadata of the other formats, or beside
+    a CSV file the file NAME_wavelength.csv.
+
+    \b
+    Examples:
+      xpjax spectra xp.fits --output spectra.h5
+      xpjax spectra xp.csv.gz --wavelength 400:900:2.5 --truncate -o spectra.parquet
+      xpjax spectra xp.fits --correlation --float64 -o spectra.h5
+      xpjax spectra xp.fits --internal --wavelength 0:60:0.1 -o internal.fits
+    """
+    import xpjax
+
+    is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
+    instrument = xpjax.instrument(path=model) if is_file else xpjax.instrument(*filter(None, [model]))
+
+    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
+        return xpjax.spectra(table, instrument=instrument, progress=progress, **options)
+
+    run(compute, inputs, output, keep, overwrite, instrument.release, shared=["wavelength"])
