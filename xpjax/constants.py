@@ -9,8 +9,15 @@ PLANCK = 6.62607004e-34
 PUPIL_AREA = 0.7278
 """Gaia's telescope pupil [m2] (Montegriffo et al. 2023, A&A 674 A3)."""
 
-AB_REFERENCE = 3.6307805477010136e-23
-"""Flux density of AB magnitude zero [W m-2 Hz-1]: 10^(-0.4 x 56.10) (Oke & Gunn 1983)."""
+AB_ZERO_POINT = -56.10
+"""Zero point [mag] of AB magnitudes for fluxes in W m-2 Hz-1, -48.60 in cgs: 0 mag is 3630.78 Jy (Oke & Gunn 1983)."""
+
+ST_ZERO_POINT = -26.10
+"""Zero point [mag] of ST magnitudes for fluxes in W m-2 nm-1: -21.10 in erg s-1 cm-2 A-1 (Koornneef et al. 1986)."""
+
+VEGA_FLUX = 3.62286e-11
+"""Flux density [W m-2 nm-1] at 550.0 nm of the alpha Lyr reference of Gaia's Vega magnitudes (Riello et al. 2021,
+A&A 649 A3)."""
 
 FLUX_UNIT = 1e-18
 """Internal unit of absolute spectra [W m-2 nm-1], so that float32 and its squares stay in range."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot, dot_last_first
-from xpjax.records import AnyArray, Catalogue, Status, XPCoefficients
+from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Status, XPCoefficients
+from xpjax.synthetic.passband import passband_system
 from xpjax.synthetic.system import PhotometricSystem, stack
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import (
@@ -246,9 +247,28 @@ class Photometry:
         return table.with_columns(keep or {}, {"xp_status": self.status})
 
 
+AnySystem: TypeAlias = PhotometricSystem | PassbandSet | Passband | str
+
+
+def as_system(system: AnySystem | Sequence[AnySystem]) -> PhotometricSystem:
+    """A system, its name, passbands, or several of these, as one PhotometricSystem. Raises ValueError for others."""
+    chosen = system if isinstance(system, list | tuple) else [system]
+    systems = []
+    for one in chosen:
+        if isinstance(one, str):
+            systems.append(load_system(one))
+        elif isinstance(one, Passband | PassbandSet):
+            systems.append(passband_system(one))
+        elif isinstance(one, PhotometricSystem):
+            systems.append(one)
+        else:
+            raise ValueError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
+    return stack(systems)
+
+
 def photometry(
     sources: Any,
-    system: PhotometricSystem | str | Sequence[PhotometricSystem | str],
+    system: AnySystem | Sequence[AnySystem],
     *,
     truncate: bool = False,
     errors: bool = True,
@@ -260,17 +280,14 @@ def photometry(
     """Synthetic fluxes and magnitudes, with errors, of many sources in one or more photometric systems.
 
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
-    a name for `xpjax.system`, or several of these. truncate keeps n_relevant bases only. errors are given where the
-    input has correlations. error_correction multiplies them by the published factors of G. devices: see
-    `engine.find_devices`.
+    a name for `xpjax.system`, passbands (`passband_system` has options for them), or several of these. truncate keeps
+    n_relevant bases only. errors are given where the input has correlations. error_correction multiplies them by the
+    published factors of G. devices: see `engine.find_devices`.
 
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.
     """
-    chosen = [system] if isinstance(system, str | PhotometricSystem) else system
-    if not isinstance(chosen, list | tuple) or not all(isinstance(s, str | PhotometricSystem) for s in chosen):
-        raise ValueError(f"system must be a PhotometricSystem, a name, or a list of these, not {chosen!r}")
-    system = stack([load_system(s) if isinstance(s, str) else s for s in chosen])
+    system = as_system(system)
     table = as_sources(sources, system.release)
     c = table.coefficients
     if truncate and c.n_relevant is None:

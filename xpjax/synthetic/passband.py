@@ -1,0 +1,341 @@
+"""From transmission curves to projections on coefficients, magnitudes of any spectrum, and zero points.
+
+A passband sees the mean flux
+
+    AB        int f T l^p dl / (c int T l^(p-2) dl)   [W m-2 Hz-1],  zero point -56.10
+    ST, Vega  int f T l^p dl / int T l^p dl           [W m-2 nm-1],  zero point -26.10, or of alpha Lyr
+
+with l the wavelength and p = 1 for detectors that count photons, 0 for those that count energy. The numerator is a
+product with the coefficients, r = int T l^p D(l) dl over 330..1050 nm (D the absolute design matrix); the denominator
+is taken over the whole curve, so that light outside XP is missed, not guessed (Montegriffo et al. 2023, A&A 674 A33).
+
+Integrals are trapezoids on the curve's own grid; intervals longer than 0.5 nm are first divided by a local cubic that
+is linear in the samples, so that fluxes are additive and a curve's gradient is a constant matrix.
+
+Blue extrapolation, on request: the spectrum within 322..336 nm is the straight line fitted to it within 336..382 nm.
+It is linear in the spectrum, hence in the coefficients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from xpjax.constants import AB_ZERO_POINT, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
+from xpjax.linalg import dot
+from xpjax.records import AnyArray, Passband, PassbandSet
+from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
+from xpjax.xp.instrument import Instrument
+from xpjax.xp.instrument import instrument as load_instrument
+
+STEP = 0.5
+"""Longest integration step [nm]: 1/40 of the shortest period that XP spectra have."""
+COMPARABLE = 2.5
+"""Neighbouring intervals within this ratio are taken to sample one smooth curve."""
+BLUE_FIT = np.arange(336.0, 382.1, 2.0)
+"""Samples [nm] of the straight line that extends a spectrum to the blue."""
+BLUE_RANGE = (322.0, 336.0)
+"""Where that line stands in for the spectrum [nm]."""
+EXTRAPOLATE = ("none", "linear")
+MOSTLY = 0.5
+"""A passband with more than this share outside XP is refused unless asked for."""
+
+
+class PassbandOperator(eqx.Module):
+    """What maps transmission samples T (n,) to a projection vector: `response @ T / (norm @ T)`.
+
+    response (n_basis_total, n), norm (n,); constant for a grid, so that magnitudes can be differentiated with respect
+    to the samples, or to anything that makes them.
+    """
+
+    response: Float[AnyArray, "n_basis_total n"]
+    norm: Float[AnyArray, " n"]
+
+    def projection(self, transmission: AnyArray) -> Float[Array, " n_basis_total"]:
+        """The projection vector (n_basis_total,) of transmission samples (n,): mean flux = coefficients @ vector."""
+        return dot(self.response, transmission) / dot(self.norm, transmission)
+
+
+def passband_operator(
+    wavelength: np.ndarray,
+    *,
+    detector: str = "photon",
+    magnitude: str = "AB",
+    instrument: Instrument | None = None,
+    extrapolate: str = "none",
+) -> PassbandOperator:
+    """The operator of all passbands on one wavelength grid (n,) [nm], in NumPy float64.
+
+    detector, magnitude: as in `Passband`; extrapolate "none" or "linear". See the module's equations.
+    """
+    model = instrument or load_instrument()
+    grid, samples = refine(wavelength, (*XP_RANGE, *BLUE_RANGE))
+    power = _power(detector)
+    response = np.zeros((model.release.n_basis_total, len(wavelength)))
+    for part, design in _design_parts(grid, model, check_extrapolate(extrapolate)):
+        x = grid[part]
+        response += (samples[part].T @ (design * (x**power * trapezoid_weights(x))).T).T
+    ab = magnitude == "AB"
+    norm = samples.T @ (grid ** (power - 2 * ab) * trapezoid_weights(grid))
+    return PassbandOperator(response, norm * (1e9 * SPEED_OF_LIGHT if ab else 1.0))
+
+
+def check_extrapolate(extrapolate: str | None) -> str:
+    """The name of a way to extrapolate; None is "none". Raises ValueError for another."""
+    name = extrapolate or "none"
+    if name not in EXTRAPOLATE:
+        raise ValueError(f"extrapolate {extrapolate!r} is not one of {EXTRAPOLATE}")
+    return name
+
+
+def _power(detector: str) -> int:
+    return 1 if detector == "photon" else 0
+
+
+def _design_parts(grid: np.ndarray, model: Instrument, extrapolate: str) -> list[tuple[slice, np.ndarray]]:
+    """Stretches of a grid that XP sees, each with its design matrix (n_basis_total, n_part) [W m-2 nm-1]."""
+    start = BLUE_RANGE[1] if extrapolate == "linear" else XP_RANGE[0]
+    parts = []
+    inside = _between(grid, start, XP_RANGE[1])
+    if inside.stop - inside.start > 1:
+        parts.append((inside, _design(model, grid[inside])))
+    blue = _between(grid, *BLUE_RANGE)
+    if extrapolate == "linear" and blue.stop - blue.start > 1:
+        parts.append((blue, _design(model, BLUE_FIT) @ _line(grid[blue]).T))
+    return parts
+
+
+def _design(model: Instrument, wavelength: np.ndarray) -> np.ndarray:
+    design = model.design(wavelength)
+    return np.asarray(design.value) * np.asarray(design.scale)
+
+
+def _line(wavelength: np.ndarray) -> np.ndarray:
+    """Weights (n, n_fit) that give, at wavelengths (n,), the least-squares line through samples on BLUE_FIT."""
+    center = BLUE_FIT.mean()
+    basis = np.stack([np.ones(len(BLUE_FIT)), BLUE_FIT - center])
+    return np.stack([np.ones(len(wavelength)), wavelength - center], axis=1) @ np.linalg.pinv(basis.T)
+
+
+def _between(grid: np.ndarray, low: float, high: float) -> slice:
+    return slice(int(np.searchsorted(grid, low)), int(np.searchsorted(grid, high, side="right")))
+
+
+def trapezoid_weights(x: np.ndarray) -> np.ndarray:
+    """Weights (n,) of the trapezoid rule on x (n,)."""
+    steps = np.diff(x)
+    return 0.5 * (np.append(steps, 0.0) + np.append(0.0, steps))
+
+
+def refine(
+    wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = (), step: float = STEP
+) -> tuple[np.ndarray, Any]:
+    """A grid (m,) that divides every interval into steps of at most `step`, and the sparse matrix (m, n) to it.
+
+    Between samples runs the cubic that has, at each sample, the slope of the parabola through it and its neighbours;
+    an interval whose neighbour is more than 2.5 times longer or shorter runs straight on that side: tables mark steps
+    and far tails so, and a cubic would overshoot there. breaks [nm] within the grid become samples too. The grid is
+    unchanged where it is fine enough.
+    """
+    from scipy import sparse
+
+    x = np.asarray(wavelength, float)
+    n = len(x)
+    length = np.diff(x)
+    pieces = [np.linspace(a, b, max(int(np.ceil((b - a) / step - 1e-6)), 1) + 1)[:-1] for a, b in itertools.pairwise(x)]
+    within = [b for b in breaks if x[0] < b < x[-1]]
+    grid = np.unique(np.concatenate([*pieces, x[-1:], within]))
+    k = np.clip(np.searchsorted(x, grid, side="right") - 1, 0, n - 2)
+    h = length[k]
+    t = (grid - x[k]) / h
+    matrix = sparse.lil_matrix((len(grid), n))
+    rows = np.arange(len(grid))
+    matrix[rows, k] = 1 - t
+    matrix[rows, k + 1] = t
+    matrix = matrix.tocsr()
+    if n > 2:
+        ratio = length[1:] / length[:-1]
+        smooth = np.concatenate([[False], (ratio < COMPARABLE) & (ratio > 1 / COMPARABLE), [False]])
+        # Departure of the parabola's slope from the interval's own, times the Hermite polynomial of that end.
+        left, right = t * (1 - t) ** 2 * h * smooth[k], -(t**2) * (1 - t) * h * smooth[k + 1]
+        slopes = _slopes(x)
+        secant = sparse.diags([-1 / length, 1 / length], [0, 1], shape=(n - 1, n)).tocsr()
+        matrix = (
+            matrix + sparse.diags(left) @ (slopes[k] - secant[k]) + sparse.diags(right) @ (slopes[k + 1] - secant[k])
+        )
+    return grid, matrix
+
+
+def _slopes(x: np.ndarray) -> Any:
+    """Sparse (n, n): slopes at the samples of the parabolas through three neighbours; zero at the ends."""
+    from scipy import sparse
+
+    a, b = np.diff(x)[:-1], np.diff(x)[1:]
+    lower = np.append(-b / (a * (a + b)), 0.0)
+    middle = np.concatenate([[0.0], (b - a) / (a * b), [0.0]])
+    upper = np.append(0.0, a / (b * (a + b)))
+    return sparse.diags([lower, middle, upper], [-1, 0, 1]).tocsr()
+
+
+def _integral(band: Passband, power: float, within: tuple[float, float] | None = None) -> float:
+    """int T l^power dl over the whole curve, or within limits [nm]."""
+    grid, samples = refine(band.wavelength, within or ())
+    part = slice(None) if within is None else _between(grid, *within)
+    x, curve = grid[part], (samples @ band.transmission)[part]
+    return float(np.sum(curve * x**power * trapezoid_weights(x))) if len(x) else 0.0
+
+
+def share_outside(band: Passband, extrapolate: str | None = None) -> float:
+    """Share (0..1) of the photon-weighted integral int T l dl that lies outside 330..1050 nm, where XP does not see.
+
+    With extrapolate="linear" outside 322..1050 nm.
+    """
+    low = BLUE_RANGE[0] if check_extrapolate(extrapolate) == "linear" else XP_RANGE[0]
+    whole = _integral(band, 1)
+    return float(np.clip(1 - _integral(band, 1, (low, XP_RANGE[1])) / whole, 0.0, 1.0))
+
+
+def mean_wavelength(band: Passband) -> float:
+    """int T l dl / int T dl [nm]: of the curve alone, whatever the detector (as in the archive's tables)."""
+    return _integral(band, 1) / _integral(band, 0)
+
+
+def pivot_wavelength(band: Passband) -> float:
+    """sqrt(int T l^p dl / int T l^(p-2) dl) [nm]: converts mean fluxes, f_nu = f_lambda l_pivot^2 / c."""
+    p = _power(band.detector)
+    return float(np.sqrt(_integral(band, p) / _integral(band, p - 2)))
+
+
+def fwhm(band: Passband) -> float:
+    """Full width [nm] between the outermost wavelengths where the curve crosses half its maximum."""
+    grid, samples = refine(band.wavelength)
+    curve = samples @ band.transmission
+    half = 0.5 * curve.max()
+    above = np.flatnonzero(curve >= half)
+    first, last = int(above[0]), int(above[-1])
+    low = grid[0] if first == 0 else np.interp(half, curve[first - 1 : first + 1], grid[first - 1 : first + 1])
+    high = grid[-1]
+    if last < len(grid) - 1:
+        high = np.interp(half, curve[last : last + 2][::-1], grid[last : last + 2][::-1])
+    return float(high - low)
+
+
+def band_flux(band: Passband, wavelength: np.ndarray, flux: np.ndarray) -> np.ndarray:
+    """Mean flux (...,) [band.flux_unit] of sampled spectra (..., n) [W m-2 nm-1], linear between wavelengths (n,) [nm].
+
+    Raises ValueError where the spectrum does not cover the curve's non-zero part.
+    """
+    wavelength = np.asarray(getattr(wavelength, "to_value", lambda _: wavelength)("nm"), float)
+    flux = np.asarray(getattr(flux, "to_value", lambda _: flux)("W m-2 nm-1"), float)
+    positive = np.flatnonzero(band.transmission)
+    low = band.wavelength[max(positive[0] - 1, 0)]
+    high = band.wavelength[min(positive[-1] + 1, len(band.wavelength) - 1)]
+    if wavelength.ndim != 1 or flux.shape[-1:] != wavelength.shape or np.any(np.diff(wavelength) <= 0):
+        raise ValueError(
+            f"spectrum: wavelengths must ascend, one for each flux; found {wavelength.shape}, {flux.shape}"
+        )
+    if wavelength[0] > low or wavelength[-1] < high:
+        raise ValueError(
+            f"the spectrum covers {wavelength[0]:g}..{wavelength[-1]:g} nm, "
+            f"passband {band.name} needs {low:g}..{high:g}"
+        )
+    x, samples = refine(band.wavelength, wavelength)
+    weight = (samples @ band.transmission) * x ** _power(band.detector) * trapezoid_weights(x)
+    ab = band.magnitude == "AB"
+    norm = np.sum(weight * x**-2.0) * 1e9 * SPEED_OF_LIGHT if ab else np.sum(weight)
+    within = weight != 0
+    k = np.clip(np.searchsorted(wavelength, x[within], side="right") - 1, 0, len(wavelength) - 2)
+    t = (x[within] - wavelength[k]) / (wavelength[k + 1] - wavelength[k])
+    return (flux[..., k] * (1 - t) + flux[..., k + 1] * t) @ weight[within] / norm
+
+
+def vega_zero_point(
+    band: Passband, wavelength: np.ndarray, flux: np.ndarray, magnitude: float = 0.0, flux_550: float | None = VEGA_FLUX
+) -> float:
+    """Zero point [mag] in which alpha Lyr has this magnitude: magnitude + 2.5 log10(mean flux).
+
+    wavelength (n,) [nm], flux (n,): the user's spectrum of alpha Lyr, of the Kurucz type for Gaia's zero points, scaled
+    to flux_550 [W m-2 nm-1] at 550.0 nm (Riello et al. 2021), or used as it is, in W m-2 nm-1, where that is None.
+    """
+    wavelength = np.asarray(getattr(wavelength, "to_value", lambda _: wavelength)("nm"), float)
+    scale = 1.0 if flux_550 is None else flux_550 / np.interp(550.0, wavelength, flux)
+    return float(magnitude + 2.5 * np.log10(band_flux(band, wavelength, np.asarray(flux) * scale)))
+
+
+def zero_point(band: Passband) -> float:
+    """Zero point [mag] of a passband's mean flux. Raises ValueError for a Vega passband that has none of its own."""
+    if band.zero_point is not None:
+        return band.zero_point
+    if band.magnitude == "Vega":
+        raise ValueError(
+            f"passband {band.name} has Vega magnitudes but no zero point: give `zero_point` in its header, derive one "
+            "with xpjax.synthetic.passband.vega_zero_point from a spectrum of alpha Lyr, or use AB magnitudes"
+        )
+    return AB_ZERO_POINT if band.magnitude == "AB" else ST_ZERO_POINT
+
+
+def passband_system(
+    passbands: PassbandSet | Passband,
+    *,
+    instrument: Instrument | None = None,
+    extrapolate: str | None = None,
+    allow_outside: bool = False,
+) -> PhotometricSystem:
+    """The photometric system of transmission curves: each becomes one projection on the coefficients.
+
+    extrapolate="linear" extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm
+    out. Raises ValueError for a passband with more than half of its integral outside, unless allow_outside, and for
+    Vega passbands without zero points.
+    """
+    chosen = PassbandSet(passbands.name, (passbands,)) if isinstance(passbands, Passband) else passbands
+    model = instrument or load_instrument()
+    for band in chosen:
+        outside = share_outside(band, extrapolate)
+        if outside >= 1 or (outside > MOSTLY and not allow_outside):
+            raise ValueError(_outside_message(band, outside))
+    systems = []
+    for unit in dict.fromkeys(band.flux_unit for band in chosen):
+        bands = [band for band in chosen if band.flux_unit == unit]
+        vectors = [_projection(band, model, check_extrapolate(extrapolate)) for band in bands]
+        systems.append(
+            from_projection(
+                np.stack(vectors, axis=1),
+                np.array([zero_point(band) for band in bands]),
+                tuple(band.name for band in bands),
+                chosen.label,
+                model.release,
+                flux_unit=unit,
+                mean_wavelength=np.array([mean_wavelength(band) for band in bands]),
+                model=model.model,
+            )
+        )
+    return select_bands(stack(systems), list(chosen.names))
+
+
+def _projection(band: Passband, model: Instrument, extrapolate: str) -> np.ndarray:
+    operator = passband_operator(
+        band.wavelength, detector=band.detector, magnitude=band.magnitude, instrument=model, extrapolate=extrapolate
+    )
+    return np.asarray(operator.response @ band.transmission / (operator.norm @ band.transmission))
+
+
+def _outside_message(band: Passband, outside: float) -> str:
+    span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
+    if outside >= 1 and band.wavelength[0] > 2500:
+        return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in Angstrom?"
+    if outside >= 1 and band.wavelength[-1] < 3:
+        return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in micrometres?"
+    remedy = "" if outside >= 1 else "; pass allow_outside=True (--allow-outside) to have the light inside only"
+    return f"{100 * outside:.1f} % of passband {band.name} ({span}) lies outside 330..1050 nm, where XP sees{remedy}"
+
+
+def with_zero_points(passbands: PassbandSet, zero_points: Sequence[float]) -> PassbandSet:
+    """The passbands with these zero points [mag], in order."""
+    bands = tuple(dataclasses.replace(b, zero_point=float(z)) for b, z in zip(passbands, zero_points, strict=True))
+    return dataclasses.replace(passbands, passbands=bands)
