@@ -1,0 +1,22 @@
+"""Where the folder `filters/` lies: inside an installed package, or beside it in a clone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def filters_folder(package: Path = PACKAGE) -> Path:
+    """The folder of passbands, systems and components that xpjax ships.
+
+    A wheel carries it inside the package as `_filters`; in a clone it is `filters/` beside the package. Raises
+    FileNotFoundError where there is neither.
+    """
+    places = (package / "_filters", package.parent / "filters")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"no filters folder: looked for {' and '.join(map(str, places))}; reinstall xpjax, or run from a whole clone"
+    )
