@@ -23,11 +23,16 @@ _HOME = {
     "spectra": "xpjax.xp.spectrum",
     "system": "xpjax.synthetic.system",
     "available_systems": "xpjax.synthetic.system",
+    "passbands": "xpjax.synthetic.passband",
+    "passband_system": "xpjax.synthetic.passband",
+    "fit_passband": "xpjax.synthetic.fit",
     "instrument": "xpjax.xp.instrument",
     "covariance_matrix": "xpjax.xp.coefficients",
     "XPCoefficients": "xpjax.records",
     "SourceTable": "xpjax.records",
     "Catalogue": "xpjax.records",
+    "Passband": "xpjax.records",
+    "PassbandSet": "xpjax.records",
     "Release": "xpjax.records",
     "Status": "xpjax.records",
     "PhotometricSystem": "xpjax.synthetic.system",
@@ -42,12 +47,17 @@ if TYPE_CHECKING:
     from xpjax.io.archive import read as read
     from xpjax.io.catalogue import write as write
     from xpjax.records import Catalogue as Catalogue
+    from xpjax.records import Passband as Passband
+    from xpjax.records import PassbandSet as PassbandSet
     from xpjax.records import Release as Release
     from xpjax.records import SourceTable as SourceTable
     from xpjax.records import Status as Status
     from xpjax.records import XPCoefficients as XPCoefficients
+    from xpjax.synthetic.fit import fit_passband as fit_passband
     from xpjax.synthetic.magnitude import Photometry as Photometry
     from xpjax.synthetic.magnitude import photometry as photometry
+    from xpjax.synthetic.passband import passband_system as passband_system
+    from xpjax.synthetic.passband import passbands as passbands
     from xpjax.synthetic.system import PhotometricSystem as PhotometricSystem
     from xpjax.synthetic.system import available_systems as available_systems
     from xpjax.synthetic.system import system as system

@@ -238,6 +238,11 @@ class Passband:
         object.__setattr__(self, "wavelength", wavelength)
         object.__setattr__(self, "transmission", transmission)
 
+    def __repr__(self) -> str:
+        span = f"{self.wavelength[0]:g}..{self.wavelength[-1]:g} nm in {len(self.wavelength)} samples"
+        own = "" if self.zero_point is None else f", zero point {self.zero_point:g}"
+        return f"Passband({self.name!r}, {span}, {self.detector}, {self.magnitude}{own})"
+
     @property
     def flux_unit(self) -> str:
         """Unit of mean fluxes through the passband."""
@@ -302,6 +307,9 @@ class PassbandSet:
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ValueError(f"{self.label} has passbands of the same name: {twice}; rename or drop one")
+
+    def __repr__(self) -> str:
+        return f"PassbandSet({self.label!r}, {', '.join(self.names)})"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ with l the wavelength and p = 1 for detectors that count photons, 0 for those th
 product with the coefficients, r = int T l^p D(l) dl over 330..1050 nm (D the absolute design matrix); the denominator
 is taken over the whole curve, so that light outside XP is missed, not guessed (Montegriffo et al. 2023, A&A 674 A33).
 
-Integrals are trapezoids on the curve's own grid; intervals longer than 0.5 nm are first divided by a local cubic that
-is linear in the samples, so that fluxes are additive and a curve's gradient is a constant matrix.
+Between its samples a curve is a local cubic, and integrals are exact. The published projection vectors were made so:
+straight lines between samples 1 nm apart, or sums over them, depart by up to 4e-3 from them. The cubic is linear in the
+samples: fluxes are additive, and the gradient with respect to a curve is a constant matrix.
 
 Blue extrapolation, on request: the spectrum within 322..336 nm is the straight line fitted to it within 336..382 nm.
 It is linear in the spectrum, hence in the coefficients.
@@ -21,23 +22,24 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.constants import AB_ZERO_POINT, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
-from xpjax.linalg import dot
+from xpjax.constants import AB_ZERO_POINT, MERGE_RANGE, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
+from xpjax.io.passband_files import find_passbands, read_passbands
+from xpjax.linalg import COMPARABLE, dot
 from xpjax.records import AnyArray, Passband, PassbandSet
+from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
-STEP = 0.5
-"""Longest integration step [nm]: 1/40 of the shortest period that XP spectra have."""
-COMPARABLE = 2.5
-"""Neighbouring intervals within this ratio are taken to sample one smooth curve."""
+STEP = 0.25
+"""Longest piece [nm] of the quadrature: at 330 nm the design matrix changes within 1 nm."""
 BLUE_FIT = np.arange(336.0, 382.1, 2.0)
 """Samples [nm] of the straight line that extends a spectrum to the blue."""
 BLUE_RANGE = (322.0, 336.0)
@@ -75,14 +77,13 @@ def passband_operator(
     detector, magnitude: as in `Passband`; extrapolate "none" or "linear". See the module's equations.
     """
     model = instrument or load_instrument()
-    grid, samples = refine(wavelength, (*XP_RANGE, *BLUE_RANGE))
+    x, weights, samples = quadrature(wavelength, (*XP_RANGE, *MERGE_RANGE, *BLUE_RANGE))
     power = _power(detector)
     response = np.zeros((model.release.n_basis_total, len(wavelength)))
-    for part, design in _design_parts(grid, model, check_extrapolate(extrapolate)):
-        x = grid[part]
-        response += (samples[part].T @ (design * (x**power * trapezoid_weights(x))).T).T
+    for part, design in _design_parts(x, model, check_extrapolate(extrapolate)):
+        response += (samples[part].T @ (design * (x[part] ** power * weights[part])).T).T
     ab = magnitude == "AB"
-    norm = samples.T @ (grid ** (power - 2 * ab) * trapezoid_weights(grid))
+    norm = samples.T @ (x ** (power - 2 * ab) * weights)
     return PassbandOperator(response, norm * (1e9 * SPEED_OF_LIGHT if ab else 1.0))
 
 
@@ -99,14 +100,14 @@ def _power(detector: str) -> int:
 
 
 def _design_parts(grid: np.ndarray, model: Instrument, extrapolate: str) -> list[tuple[slice, np.ndarray]]:
-    """Stretches of a grid that XP sees, each with its design matrix (n_basis_total, n_part) [W m-2 nm-1]."""
+    """Stretches of the nodes that XP sees, each with its design matrix (n_basis_total, n_part) [W m-2 nm-1]."""
     start = BLUE_RANGE[1] if extrapolate == "linear" else XP_RANGE[0]
     parts = []
     inside = _between(grid, start, XP_RANGE[1])
-    if inside.stop - inside.start > 1:
+    if inside.stop > inside.start:
         parts.append((inside, _design(model, grid[inside])))
     blue = _between(grid, *BLUE_RANGE)
-    if extrapolate == "linear" and blue.stop - blue.start > 1:
+    if extrapolate == "linear" and blue.stop > blue.start:
         parts.append((blue, _design(model, BLUE_FIT) @ _line(grid[blue]).T))
     return parts
 
@@ -127,49 +128,46 @@ def _between(grid: np.ndarray, low: float, high: float) -> slice:
     return slice(int(np.searchsorted(grid, low)), int(np.searchsorted(grid, high, side="right")))
 
 
-def trapezoid_weights(x: np.ndarray) -> np.ndarray:
-    """Weights (n,) of the trapezoid rule on x (n,)."""
-    steps = np.diff(x)
-    return 0.5 * (np.append(steps, 0.0) + np.append(0.0, steps))
+def quadrature(wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = ()) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Nodes (m,), weights (m,) and the sparse matrix (m, n) from samples at wavelengths (n,) [nm] to the nodes.
 
-
-def refine(
-    wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = (), step: float = STEP
-) -> tuple[np.ndarray, Any]:
-    """A grid (m,) that divides every interval into steps of at most `step`, and the sparse matrix (m, n) to it.
-
-    Between samples runs the cubic that has, at each sample, the slope of the parabola through it and its neighbours;
-    an interval whose neighbour is more than 2.5 times longer or shorter runs straight on that side: tables mark steps
-    and far tails so, and a cubic would overshoot there. breaks [nm] within the grid become samples too. The grid is
-    unchanged where it is fine enough.
+    int T g dl = weights @ ((matrix @ T) * g(nodes)): three Gauss-Legendre nodes on every interval, which are first
+    divided at the breaks [nm], where g may have a corner or an end, and into pieces of at most 0.25 nm.
     """
+    x = np.asarray(wavelength, float)
+    # Wavelengths made from Angstrom are a rounding away from whole numbers.
+    within = [b for b in breaks if x[0] < b < x[-1] and np.abs(x - b).min() > 1e-6]
+    ends = np.unique(np.concatenate([x, within]))
+    pieces = [
+        np.linspace(a, b, max(int(np.ceil((b - a) / STEP - 1e-6)), 1) + 1)[:-1] for a, b in itertools.pairwise(ends)
+    ]
+    ends = np.concatenate([*pieces, ends[-1:]])
+    node, weight = np.polynomial.legendre.leggauss(3)
+    half = 0.5 * np.diff(ends)[:, None]
+    nodes = (0.5 * (ends[:-1] + ends[1:])[:, None] + half * node).ravel()
+    return nodes, (half * weight).ravel(), interpolation(x, nodes)
+
+
+def interpolation(knots: np.ndarray, x: np.ndarray) -> Any:
+    """Sparse matrix (m, n) from samples at ascending knots (n,) to x (m,) within them: `linalg.local_cubic`."""
     from scipy import sparse
 
-    x = np.asarray(wavelength, float)
-    n = len(x)
-    length = np.diff(x)
-    pieces = [np.linspace(a, b, max(int(np.ceil((b - a) / step - 1e-6)), 1) + 1)[:-1] for a, b in itertools.pairwise(x)]
-    within = [b for b in breaks if x[0] < b < x[-1]]
-    grid = np.unique(np.concatenate([*pieces, x[-1:], within]))
-    k = np.clip(np.searchsorted(x, grid, side="right") - 1, 0, n - 2)
+    n, m = len(knots), len(x)
+    length = np.diff(knots)
+    k = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, n - 2)
     h = length[k]
-    t = (grid - x[k]) / h
-    matrix = sparse.lil_matrix((len(grid), n))
-    rows = np.arange(len(grid))
-    matrix[rows, k] = 1 - t
-    matrix[rows, k + 1] = t
-    matrix = matrix.tocsr()
-    if n > 2:
-        ratio = length[1:] / length[:-1]
-        smooth = np.concatenate([[False], (ratio < COMPARABLE) & (ratio > 1 / COMPARABLE), [False]])
-        # Departure of the parabola's slope from the interval's own, times the Hermite polynomial of that end.
-        left, right = t * (1 - t) ** 2 * h * smooth[k], -(t**2) * (1 - t) * h * smooth[k + 1]
-        slopes = _slopes(x)
-        secant = sparse.diags([-1 / length, 1 / length], [0, 1], shape=(n - 1, n)).tocsr()
-        matrix = (
-            matrix + sparse.diags(left) @ (slopes[k] - secant[k]) + sparse.diags(right) @ (slopes[k + 1] - secant[k])
-        )
-    return grid, matrix
+    t = (x - knots[k]) / h
+    rows = np.arange(m)
+    matrix = sparse.csr_array((np.append(1 - t, t), (np.append(rows, rows), np.append(k, k + 1))), shape=(m, n))
+    if n == 2:
+        return matrix
+    ratio = length[1:] / length[:-1]
+    smooth = np.concatenate([[False], (ratio < COMPARABLE) & (ratio > 1 / COMPARABLE), [False]])
+    left, right = t * (1 - t) ** 2 * h * smooth[k], -(t**2) * (1 - t) * h * smooth[k + 1]
+    slopes = _slopes(knots)
+    secant = sparse.diags_array([-1 / length, 1 / length], offsets=[0, 1], shape=(n - 1, n)).tocsr()
+    matrix += sparse.diags_array(left) @ (slopes[k] - secant[k])
+    return (matrix + sparse.diags_array(right) @ (slopes[k + 1] - secant[k])).tocsr()
 
 
 def _slopes(x: np.ndarray) -> Any:
@@ -180,15 +178,14 @@ def _slopes(x: np.ndarray) -> Any:
     lower = np.append(-b / (a * (a + b)), 0.0)
     middle = np.concatenate([[0.0], (b - a) / (a * b), [0.0]])
     upper = np.append(0.0, a / (b * (a + b)))
-    return sparse.diags([lower, middle, upper], [-1, 0, 1]).tocsr()
+    return sparse.diags_array([lower, middle, upper], offsets=[-1, 0, 1]).tocsr()
 
 
 def _integral(band: Passband, power: float, within: tuple[float, float] | None = None) -> float:
     """int T l^power dl over the whole curve, or within limits [nm]."""
-    grid, samples = refine(band.wavelength, within or ())
-    part = slice(None) if within is None else _between(grid, *within)
-    x, curve = grid[part], (samples @ band.transmission)[part]
-    return float(np.sum(curve * x**power * trapezoid_weights(x))) if len(x) else 0.0
+    x, weights, samples = quadrature(band.wavelength, within or ())
+    part = slice(None) if within is None else _between(x, *within)
+    return float(np.sum(((samples @ band.transmission) * x**power * weights)[part]))
 
 
 def share_outside(band: Passband, extrapolate: str | None = None) -> float:
@@ -214,8 +211,9 @@ def pivot_wavelength(band: Passband) -> float:
 
 def fwhm(band: Passband) -> float:
     """Full width [nm] between the outermost wavelengths where the curve crosses half its maximum."""
-    grid, samples = refine(band.wavelength)
-    curve = samples @ band.transmission
+    low, high = band.wavelength[[0, -1]]
+    grid = np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
+    curve = interpolation(band.wavelength, grid) @ band.transmission
     half = 0.5 * curve.max()
     above = np.flatnonzero(curve >= half)
     first, last = int(above[0]), int(above[-1])
@@ -245,8 +243,8 @@ def band_flux(band: Passband, wavelength: np.ndarray, flux: np.ndarray) -> np.nd
             f"the spectrum covers {wavelength[0]:g}..{wavelength[-1]:g} nm, "
             f"passband {band.name} needs {low:g}..{high:g}"
         )
-    x, samples = refine(band.wavelength, wavelength)
-    weight = (samples @ band.transmission) * x ** _power(band.detector) * trapezoid_weights(x)
+    x, weights, samples = quadrature(band.wavelength, wavelength)
+    weight = (samples @ band.transmission) * x ** _power(band.detector) * weights
     ab = band.magnitude == "AB"
     norm = np.sum(weight * x**-2.0) * 1e9 * SPEED_OF_LIGHT if ab else np.sum(weight)
     within = weight != 0
@@ -333,6 +331,33 @@ def _outside_message(band: Passband, outside: float) -> str:
         return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in micrometres?"
     remedy = "" if outside >= 1 else "; pass allow_outside=True (--allow-outside) to have the light inside only"
     return f"{100 * outside:.1f} % of passband {band.name} ({span}) lies outside 330..1050 nm, where XP sees{remedy}"
+
+
+def passbands(source: Any, **options: Any) -> PassbandSet:
+    """Passbands by the name of a shipped system, from files, or from a transmission chain.
+
+    source: a name (`JPLUS`, any case; `JPLUS:gJPLUS,rJPLUS` takes some bands); a file of a curve, a list of these, or
+    a folder (see `xpjax.io.passband_files.read_passbands`, which takes the options); the TOML file of a chain, or a
+    folder with a system.toml; passbands, as they are. Raises ValueError for names and files that are none.
+    """
+    if isinstance(source, PassbandSet):
+        return source
+    if isinstance(source, Passband):
+        return PassbandSet(source.name, (source,))
+    if isinstance(source, TransmissionChain):
+        return source.passbands()
+    if isinstance(source, list | tuple):
+        return read_passbands(source, **options)
+    stem, _, wanted = str(source).partition(":")
+    if wanted and not Path(source).exists():
+        return passbands(stem, **options)[[name.strip() for name in wanted.split(",")]]
+    path = find_passbands(source)
+    described = path / "system.toml" if path.is_dir() else path
+    if described.suffix.lower() == ".toml" and described.is_file():
+        if options:
+            raise ValueError(f"{described} describes a chain, which takes no options {sorted(options)}; set them there")
+        return read_chain(described).passbands()
+    return read_passbands(path, **options)
 
 
 def with_zero_points(passbands: PassbandSet, zero_points: Sequence[float]) -> PassbandSet:

@@ -1,0 +1,565 @@
+"""Transmission chains: T = T_atmosphere T_optics T_filter T_detector (Xiao et al. 2025), from a short TOML file.
+
+    name = "MyTelescope"; magnitude = "AB"; detector_type = "photon"; wavelength = [320, 1060, 1]
+    [atmosphere]                  # leave the section out in space
+    site = "xinglong"             # components/sites, or a file: wavelength, mag/airmass (unit = "nm" or "angstrom")
+    airmass = 1.2
+    water = 5.0                   # mm; also ozone [DU], aerosol, angstrom, altitude [m], pressure [hPa]
+    oxygen = true                 # bands of O2
+    [[optics]]
+    curve = "aluminium"           # components/optics, or a file
+    count = 2
+    [[optics]]
+    name = "corrector"
+    value = 0.92
+    [detector]
+    curve = "imx455"              # components/detectors, or a file; also slope, the relative change per 100 nm
+    [filter.g]
+    curve = "g.ecsv"              # also shift [nm] and scale
+
+A name without suffix is a component of the filters folder, anything else a path relative to the TOML file. Every
+continuous parameter has a name (`TransmissionChain.parameters`) that `transmission` takes as a keyword.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from xpjax.engine import precision
+from xpjax.io.folders import filters_folder
+from xpjax.linalg import local_cubic
+from xpjax.records import DETECTORS, MAGNITUDES, AnyArray, Passband, PassbandSet
+from xpjax.synthetic.atmosphere import RANGES, SEA_LEVEL, Atmosphere, Scalar, SiteCurve, pressure, scalar
+
+PIVOT = 600.0
+"""Wavelength [nm] at which the detector's slope changes nothing."""
+
+KINDS = ("measured", "recovered", "computed", "stand-in")
+"""Where curves come from, best first; a chain is of the worst kind of its parts."""
+
+LOST = 1e-3
+"""Part of a filter that may lie outside the wavelengths of its chain."""
+
+_FILTER, _DETECTOR = ("filter_shift", "filter_scale"), ("detector", "detector_slope")
+_UNITS = {"nm": 1.0, "angstrom": 0.1}
+
+
+class Curve(eqx.Module):
+    """A transmission (n,) at ascending wavelengths (n,) [nm]; a filter's is smooth between samples, others linear."""
+
+    wavelength: Float[AnyArray, " n"]
+    transmission: Float[AnyArray, " n"]
+    kind: str = eqx.field(static=True, default="measured")
+
+    def __check_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r} of a curve is not one of {KINDS}")
+
+    @property
+    def centre(self) -> Float[Array, ""]:
+        """Mean wavelength [nm], weighted by the transmission."""
+        x, t = jnp.asarray(self.wavelength, float), jnp.asarray(self.transmission, float)
+        middle = x[x.size // 2]  # subtracted for float32's sake
+        return middle + jnp.trapezoid(t * (x - middle), x) / jnp.trapezoid(t, x)
+
+    def constant_beyond(self, wavelength: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The curve at wavelengths [nm]; its end values outside."""
+        return jnp.interp(wavelength, jnp.asarray(self.wavelength, float), jnp.asarray(self.transmission, float))
+
+    def zero_beyond(self, wavelength: Float[Array, " n"], shift: Scalar, scale: Scalar) -> Float[Array, " n"]:
+        """The curve moved by shift [nm] and made wider by scale about its centre; zero outside.
+
+        Samples are joined by `linalg.local_cubic`, as those of passbands are: derivatives are continuous.
+        """
+        own = self.centre + (wavelength - shift - self.centre) / scale
+        return local_cubic(own, jnp.asarray(self.wavelength, float), jnp.asarray(self.transmission, float))
+
+
+class Element(eqx.Module):
+    """A part of the optics, or the detector: value times curve, count times over (two mirrors alike)."""
+
+    name: str = eqx.field(static=True)
+    curve: Curve | None = None
+    value: Scalar = eqx.field(converter=scalar, default=1.0)
+    count: int = eqx.field(static=True, default=1)
+
+    def transmission(self, wavelength: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Transmission (n,) at wavelengths [nm]."""
+        single = jnp.ones_like(wavelength) if self.curve is None else self.curve.constant_beyond(wavelength)
+        return (jnp.asarray(self.value, float) * single) ** self.count
+
+    @property
+    def kind(self) -> str:
+        """Where its curve comes from; a plain number counts as a stand-in unless it is 1."""
+        if self.curve is not None:
+            return self.curve.kind
+        return "computed" if float(self.value) == 1.0 else "stand-in"
+
+
+class TransmissionChain(eqx.Module):
+    """A telescope in some bands: atmosphere, optics, detector and one filter for each band.
+
+    filter_shift [nm] and filter_scale (width factor about the filter's mean wavelength) are (n_band,);
+    detector_slope is the relative change per 100 nm: exp(slope (lambda - 600 nm) / 100 nm). wavelength (n,) [nm] is
+    the grid that passbands are given on. atmosphere None: in space. Raises ValueError for names that repeat, for a
+    filter whose count differs from that of bands, and for parameters out of range.
+    """
+
+    name: str = eqx.field(static=True)
+    bands: tuple[str, ...] = eqx.field(static=True)
+    filters: tuple[Curve, ...]
+    wavelength: Float[AnyArray, " n"]
+    atmosphere: Atmosphere | None = None
+    optics: tuple[Element, ...] = ()
+    detector: Element = eqx.field(default_factory=lambda: Element("detector"))
+    filter_shift: Float[AnyArray, " n_band"] | float = 0.0
+    filter_scale: Float[AnyArray, " n_band"] | float = 1.0
+    detector_slope: Scalar = eqx.field(converter=scalar, default=0.0)
+    magnitude: str = eqx.field(static=True, default="AB")
+    detector_type: str = eqx.field(static=True, default="photon")
+    meta: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+
+    def __post_init__(self) -> None:
+        self.bands, self.filters, self.optics = tuple(self.bands), tuple(self.filters), tuple(self.optics)
+        for name in _FILTER:
+            value = getattr(self, name)
+            if np.ndim(value) == 0:
+                library: Any = jnp if isinstance(value, jax.core.Tracer) else np
+                setattr(self, name, library.broadcast_to(library.asarray(value, float), (len(self.bands),)))
+
+    def __check_init__(self) -> None:
+        where = f"chain {self.name}"
+        if not self.bands or len(self.filters) != len(self.bands):
+            raise ValueError(f"{where}: {len(self.bands)} bands and {len(self.filters)} filters; give one for each")
+        for names, what in ((self.bands, "bands"), ([e.name for e in self.optics], "optics")):
+            twice = sorted({n for n in names if list(names).count(n) > 1})
+            if twice:
+                raise ValueError(f"{where}: {what} of the same name {twice}; rename one")
+        taken = [e.name for e in self.optics if e.name in (*RANGES, *_FILTER, *_DETECTOR)]
+        if taken:
+            raise ValueError(f"{where}: optics may not be called {taken}: those are names of other parameters")
+        if self.magnitude not in MAGNITUDES or self.detector_type not in DETECTORS:
+            raise ValueError(
+                f"{where}: magnitude {self.magnitude!r} and detector_type {self.detector_type!r}; expected one of "
+                f"{MAGNITUDES} and one of {DETECTORS}"
+            )
+        for name in _FILTER:
+            value = getattr(self, name)
+            if np.shape(value) != (len(self.bands),):
+                raise ValueError(f"{where}: {name} has shape {np.shape(value)}; give a number, or one for each band")
+        if not isinstance(self.filter_scale, jax.core.Tracer) and not np.all(np.asarray(self.filter_scale) > 0):
+            raise ValueError(f"{where}: filter_scale {self.filter_scale} must be positive; 1 leaves widths as they are")
+
+    @property
+    def parameters(self) -> dict[str, AnyArray | float]:
+        """Every continuous parameter by its name; curves are apart, and are leaves of the chain as well."""
+        air = {} if self.atmosphere is None else {name: getattr(self.atmosphere, name) for name in RANGES}
+        return {
+            **air,
+            **{element.name: element.value for element in self.optics},
+            **{name: getattr(self, name) for name in _FILTER},
+            "detector": self.detector.value,
+            "detector_slope": self.detector_slope,
+        }
+
+    def with_parameters(self, **changes: Any) -> TransmissionChain:
+        """The chain with other values of some parameters.
+
+        A number for filter_shift or filter_scale holds for all bands. Raises ValueError for a name that is none, and
+        for values out of range.
+        """
+        if not changes:
+            return self
+        known = self.parameters
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"chain {self.name} has no parameter {name!r}{_near(name, known)}")
+        own = {name: changes[name] for name in (*_FILTER, "detector_slope") if name in changes}
+        air = {name: changes[name] for name in RANGES if name in changes}
+        if air and self.atmosphere is not None:
+            own["atmosphere"] = dataclasses.replace(self.atmosphere, **air)
+        if "detector" in changes:
+            own["detector"] = dataclasses.replace(self.detector, value=changes["detector"])
+        own["optics"] = tuple(
+            dataclasses.replace(e, value=changes[e.name]) if e.name in changes else e for e in self.optics
+        )
+        return dataclasses.replace(self, **own)
+
+    def transmission(self, wavelength: Float[AnyArray, " n"] | None, band: str, **changes: Any) -> Float[Array, " n"]:
+        """Transmission (n,) of a band at wavelengths [nm] (None: the chain's own), with some parameters changed.
+
+        Zero where the filter's table ends; the other parts keep their end values. Raises ValueError for an unknown
+        band or parameter.
+        """
+        if band not in self.bands:
+            raise ValueError(f"chain {self.name} has no band {band!r}{_near(band, self.bands)}")
+        x = jnp.asarray(self.wavelength if wavelength is None else wavelength, float)
+        return _product(self.with_parameters(**changes), x, (self.bands.index(band),))[0]
+
+    def curves(self, wavelength: Float[AnyArray, " n"] | None = None, **changes: Any) -> Float[Array, "n_band n"]:
+        """Transmission (n_band, n) of all bands, as `transmission`."""
+        x = jnp.asarray(self.wavelength if wavelength is None else wavelength, float)
+        return _product(self.with_parameters(**changes), x, tuple(range(len(self.bands))))
+
+    @property
+    def kind(self) -> str:
+        """The worst kind among the parts: measured, recovered, computed or stand-in."""
+        kinds = [c.kind for c in self.filters] + [e.kind for e in (*self.optics, self.detector)]
+        return max(kinds + ["computed"] * (self.atmosphere is not None), key=KINDS.index)
+
+    def passbands(self) -> PassbandSet:
+        """The bands as passbands on the chain's own grid, computed in float64, to be projected or written."""
+        with precision(float64=True):
+            curves = np.asarray(self.curves())
+        meta = {**dict(self.meta), "kind": self.kind}
+        made = [
+            Passband(band, np.asarray(self.wavelength, float), t, self.detector_type, self.magnitude, None, meta)
+            for band, t in zip(self.bands, curves)
+        ]
+        return PassbandSet(self.name, tuple(made), meta)
+
+
+@eqx.filter_jit
+def _product(chain: TransmissionChain, x: Float[Array, " n"], bands: tuple[int, ...]) -> Float[Array, "n_band n"]:
+    """Transmission (n_band, n) of some bands at wavelengths x (n,) [nm]."""
+    total = chain.detector.transmission(x) * jnp.exp(jnp.asarray(chain.detector_slope, float) * (x - PIVOT) / 100.0)
+    for element in chain.optics:
+        total = total * element.transmission(x)
+    if chain.atmosphere is not None:
+        total = total * chain.atmosphere.transmission(x)
+    shift, scale = jnp.asarray(chain.filter_shift, float), jnp.asarray(chain.filter_scale, float)
+    return jnp.stack([total * chain.filters[i].zero_beyond(x, shift[i], scale[i]) for i in bands])
+
+
+def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """What was probably meant, and what there is."""
+    close = difflib.get_close_matches(name, known, 1)
+    return (f"; did you mean {close[0]!r}?" if close else ";") + f" there are {sorted(known)}"
+
+
+# --- TOML -------------------------------------------------------------------------------------------------------------
+
+
+def read_chain(path: str | Path) -> TransmissionChain:
+    """The transmission chain that a TOML file describes; see this module's head.
+
+    Raises ValueError, with the file, the key and the remedy, for keys that are unknown or missing, files that are not
+    there, curves that do not cover the wavelengths, and values out of range.
+    """
+    path = Path(path)
+    try:
+        text = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give the TOML file of a transmission chain") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    top = _Section(path, "", text, _TOP)
+    grid = _grid(top)
+    atmosphere = None
+    if "atmosphere" in text:
+        atmosphere = _atmosphere(_Section(path, "atmosphere", text["atmosphere"], _ATMOSPHERE), grid)
+    listed = text.get("optics", [])
+    if not isinstance(listed, list):
+        raise ValueError(f"{path}: write [[optics]] with two brackets, once for each part")
+    optics = [_element(_Section(path, "optics", part, _OPTICS), "optics", grid) for part in listed]
+    detector, slope = Element("detector"), 0.0
+    if "detector" in text:
+        section = _Section(path, "detector", text["detector"], _DETECTOR_KEYS)
+        detector, slope = _element(section, "detectors", grid), section.number("slope", 0.0, -10, 10)
+    filters = text.get("filter", {})
+    if not isinstance(filters, dict) or not filters:
+        raise ValueError(f"{path}: no filters; add a section [filter.NAME] with curve = FILE for each band")
+    made, shift, scale = [], [], []
+    for band, content in filters.items():
+        section = _Section(path, f"filter.{band}", content, _FILTER_KEYS)
+        made.append(_filter_curve(section, grid))
+        shift.append(section.number("shift", 0.0, -1000, 1000))
+        scale.append(section.number("scale", 1.0, 0.01, 100))
+    try:
+        return TransmissionChain(
+            name=top.text("name"),
+            bands=tuple(filters),
+            filters=tuple(made),
+            wavelength=grid,
+            atmosphere=atmosphere,
+            optics=tuple(optics),
+            detector=detector,
+            filter_shift=np.array(shift),
+            filter_scale=np.array(scale),
+            detector_slope=slope,
+            magnitude=top.text("magnitude", "AB"),
+            detector_type=top.text("detector_type", "photon"),
+            meta=tuple((key, top.text(key)) for key in _META if key in text),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+_META = ("description", "source", "reference", "license")
+_TOP = ("name", "magnitude", "detector_type", "wavelength", *_META, "atmosphere", "optics", "detector", "filter")
+_ATMOSPHERE = ("site", "unit", "altitude", *RANGES)
+_OPTICS = ("name", "curve", "unit", "value", "count")
+_DETECTOR_KEYS = ("curve", "unit", "value", "slope")
+_FILTER_KEYS = ("curve", "unit", "shift", "scale")
+
+
+class _Section:
+    """A table of the TOML file whose keys and values are refused with the place they stand at."""
+
+    def __init__(self, path: Path, name: str, content: Any, known: Sequence[str]) -> None:
+        self.path, self.content = path, content
+        self.where = f"{path}: [{name}]" if name else f"{path}:"
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.where} is {content!r}; expected a section of keys, of {sorted(known)}")
+        for key in content:
+            if key not in known:
+                raise ValueError(f"{self.where} unknown key {key!r}{_near(key, known)}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.content
+
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        value = self.content.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{self.where} {key} = {value!r}: expected a number from {low:g} to {high:g}")
+        return float(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.content.get(key, default)
+        if value is None:
+            raise ValueError(f'{self.where} the key {key!r} is missing; add {key} = "..."')
+        if not isinstance(value, str):
+            raise ValueError(f"{self.where} {key} = {value!r}: expected text in quotes")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.content.get(key, default)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.where} {key} = {value!r}: expected true or false")
+        return value
+
+    def file(self, key: str, folder: str) -> Path:
+        """A component by its name, or a file by its path relative to the TOML file."""
+        name = self.text(key)
+        if Path(name).suffix or "/" in name:
+            found = self.path.parent / name
+            if not found.is_file():
+                raise ValueError(f"{self.where} {key} = {name!r}: no file {found}; paths are relative to the TOML file")
+            return found
+        place = filters_folder() / "components" / folder
+        found = place / f"{name}.ecsv"
+        if not found.is_file():
+            known = sorted(p.stem for p in place.glob("*.ecsv"))
+            raise ValueError(
+                f"{self.where} {key} = {name!r} is no component{_near(name, known)}; "
+                "a file of your own needs its suffix"
+            )
+        return found
+
+    def unit(self) -> str | None:
+        """The unit of wavelengths that the section states, for files that have none."""
+        if "unit" not in self:
+            return None
+        unit = self.text("unit")
+        if unit not in _UNITS:
+            raise ValueError(f"{self.where} unit = {unit!r}: expected one of {list(_UNITS)}")
+        return unit
+
+
+def _grid(top: _Section) -> np.ndarray:
+    """wavelength = [first, last, step] as a grid [nm]."""
+    value = top.content.get("wavelength", [320.0, 1060.0, 1.0])
+    numbers = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    if not numbers or len(value) != 3 or not (0 < value[0] < value[1] <= 1e5 and 0 < value[2] <= value[1] - value[0]):
+        raise ValueError(
+            f"{top.where} wavelength = {value!r}: expected [first, last, step] in nm, such as [320, 1060, 1]"
+        )
+    first, last, step = map(float, value)
+    n = math.floor((last - first) / step + 1e-9) + 1
+    if n > 1_000_000:
+        raise ValueError(f"{top.where} wavelength = {value!r} makes {n} samples; take a longer step")
+    return first + step * np.arange(n)
+
+
+def _atmosphere(section: _Section, grid: np.ndarray) -> Atmosphere:
+    """[atmosphere]: a site's curve, or the formulas at an altitude."""
+    given: dict[str, Any] = {
+        name: section.number(name, math.nan, *limits)
+        for name, limits in RANGES.items()
+        if name in section and name != "oxygen"
+    }
+    given["oxygen"] = float(section.flag("oxygen", True))
+    if "altitude" in section:
+        if "pressure" in section:
+            raise ValueError(f"{section.where} altitude and pressure say the same; give one of them")
+        given["pressure"] = pressure(section.number("altitude", 0.0, -500, 10000))
+    if "site" not in section:
+        if "pressure" not in given:
+            raise ValueError(f'{section.where} needs site = "NAME", or altitude (or pressure) for the formulas alone')
+        return Atmosphere(**given)
+    file = section.file("site", "sites")
+    wavelength, extinction, meta = _read_curve(file, "extinction", section)
+    _check_cover(section, file, wavelength, grid)
+    if extinction.min() < -0.05 or extinction.max() > 50:
+        raise ValueError(
+            f"{section.where} {file} has {extinction.min():g} to {extinction.max():g} mag/airmass; expected "
+            "magnitudes, from about 0 to a few"
+        )
+    own = {}
+    for name in ("pressure", "ozone", "aerosol", "angstrom"):
+        if name in meta:
+            own[name] = _meta_number(file, meta, name, *RANGES[name])
+    if "pressure" not in own and "altitude" in meta:
+        own["pressure"] = pressure(_meta_number(file, meta, "altitude", -500, 10000))
+    # A curve that does not know its altitude is taken at the one given: nothing is added for pressure.
+    own.setdefault("pressure", given.get("pressure", SEA_LEVEL))
+    return Atmosphere.at_site(SiteCurve(wavelength, extinction, **own), **given)
+
+
+def _meta_number(file: Path, meta: Mapping[str, Any], name: str, low: float, high: float) -> float:
+    value = meta[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{file}: {name} in the header is {value!r}; expected a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _element(section: _Section, folder: str, grid: np.ndarray) -> Element:
+    """[[optics]] or [detector]: a curve or a number."""
+    if ("curve" in section) == ("value" in section):
+        raise ValueError(f"{section.where} needs either curve or value")
+    count = section.number("count", 1, 1, 100) if folder == "optics" else 1.0
+    if count != int(count):
+        raise ValueError(f"{section.where} count = {count:g}: expected a whole number")
+    curve = None
+    if "curve" in section:
+        curve = _transmission(section, folder)
+        _check_cover(section, section.file("curve", folder), np.asarray(curve.wavelength), grid)
+    value = section.number("value", 1.0, 1e-9, 1.0)
+    name = "detector"
+    if folder == "optics":
+        name = section.text("name", Path(section.text("curve")).stem if curve is not None else None)
+    return Element(name, curve, value, int(count))
+
+
+def _transmission(section: _Section, folder: str) -> Curve:
+    """The curve of a section, with values from 0 to 1."""
+    file = section.file("curve", folder)
+    wavelength, values, meta = _read_curve(file, "transmission", section)
+    bad = np.flatnonzero((values < 0) | (values > 1))
+    if len(bad):
+        k = bad[0]
+        raise ValueError(
+            f"{section.where} {file} has transmission {values[k]:g} at {wavelength[k]:g} nm; expected 0 to 1: divide "
+            "percent by 100, set negative samples to zero"
+        )
+    if values.max() == 0:
+        raise ValueError(f"{section.where} {file} is zero everywhere")
+    kind = meta.get("kind", "measured")
+    if kind not in KINDS:
+        raise ValueError(f"{section.where} {file}: kind {kind!r} in the header; expected one of {KINDS}")
+    return Curve(wavelength, values, kind)
+
+
+def _filter_curve(section: _Section, grid: np.ndarray) -> Curve:
+    """The curve of a [filter.NAME], which must lie within the chain's wavelengths."""
+    curve = _transmission(section, "filters")
+    x, t = np.asarray(curve.wavelength), np.asarray(curve.transmission)
+    middle, part = (x[1:] + x[:-1]) / 2, np.diff(x) * (t[1:] + t[:-1]) / 2
+    lost = part[(middle < grid[0]) | (middle > grid[-1])].sum() / part.sum()
+    if lost > LOST:
+        raise ValueError(
+            f"{section.where} {100 * lost:.2g} % of the filter lies outside the chain's {grid[0]:g} to {grid[-1]:g} "
+            "nm: widen wavelength = [first, last, step], or cut the curve"
+        )
+    return curve
+
+
+def _check_cover(section: _Section, file: Path, wavelength: np.ndarray, grid: np.ndarray) -> None:
+    """A curve must reach over the grid: only filters may be taken as zero beyond their ends."""
+    if wavelength[0] > grid[0] or wavelength[-1] < grid[-1]:
+        raise ValueError(
+            f"{section.where} {file} covers {wavelength[0]:g} to {wavelength[-1]:g} nm, the chain {grid[0]:g} to "
+            f"{grid[-1]:g}: lengthen the curve or shorten wavelength = [first, last, step]"
+        )
+
+
+def _read_curve(file: Path, column: str, section: _Section) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Wavelength (n,) [nm] ascending, values (n,) and header of an ECSV file or a two-column text."""
+    unit = section.unit()
+    meta: dict[str, Any] = {}
+    if file.suffix == ".ecsv":
+        wavelength, values, meta = _read_ecsv(file, column)
+        if unit is not None:
+            raise ValueError(f"{section.where} unit = {unit!r}: {file} states its own unit; drop the key")
+    else:
+        wavelength, values = _read_text(file)
+        if unit is None and wavelength.max() > 2500:
+            raise ValueError(
+                f'{section.where} {file} reaches {wavelength.max():g}: add unit = "angstrom", or "nm" if it is so'
+            )
+        wavelength = wavelength * _UNITS[unit or "nm"]
+    if len(wavelength) < 2 or not (np.isfinite(wavelength).all() and np.isfinite(values).all()):
+        raise ValueError(f"{section.where} {file} needs two or more rows, all of them finite numbers")
+    if wavelength[0] > wavelength[-1]:
+        wavelength, values = wavelength[::-1].copy(), values[::-1].copy()
+    bad = np.flatnonzero(np.diff(wavelength) <= 0)
+    if len(bad):
+        raise ValueError(
+            f"{section.where} {file}: the wavelengths are not in order after {wavelength[bad[0]]:g} nm; sort the rows "
+            "and drop repeated ones"
+        )
+    return wavelength, values, meta
+
+
+def _read_ecsv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    from astropy import units
+    from astropy.table import Table
+
+    try:
+        table = Table.read(file, format="ascii.ecsv")
+    except Exception as error:  # astropy raises many kinds
+        raise ValueError(f"{file} is not ECSV: {error}") from None
+    for name in ("wavelength", column):
+        if name not in table.colnames:
+            raise ValueError(f"{file} has columns {table.colnames}; expected wavelength and {column}")
+    if table["wavelength"].unit is None:
+        raise ValueError(f"{file}: the column wavelength has no unit; write it in the header, such as nm")
+    try:
+        wavelength = np.asarray(table["wavelength"].quantity.to_value("nm"), float)
+        unit = units.mag if column == "extinction" else units.dimensionless_unscaled
+        values = np.asarray((table[column].quantity).to_value(unit) if table[column].unit else table[column], float)
+    except (units.UnitConversionError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from None
+    return wavelength, values, dict(table.meta)
+
+
+def _read_text(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The first two columns of a text, parted by blanks or commas; one line of headings is allowed."""
+    rows: list[tuple[float, float]] = []
+    headings = 0
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        cells = line.split("#")[0].replace(",", " ").split()
+        if not cells:
+            continue
+        try:
+            rows.append((float(cells[0]), float(cells[1])))
+        except (ValueError, IndexError):
+            headings += 1
+            if rows or headings > 1:
+                raise ValueError(f"{file}, line {number}: expected two numbers, found {line.strip()!r}") from None
+    if not rows:
+        raise ValueError(f"{file} has no rows of two numbers")
+    table = np.array(rows)
+    return table[:, 0], table[:, 1]
