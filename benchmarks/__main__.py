@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import harness
 
-STAGES = ("photometry", "spectra")
+STAGES = ("photometry", "spectra", "passbands")
 
 
 def main() -> None:

@@ -327,7 +327,7 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband) -
     # A curve that ran off its grid fits nothing: the start is given back, and said not to have converged.
     whole = bool(curve.max() > 0 and max(curve[0], curve[-1]) < 1e-2 * curve.max())
     if not whole:
-        curve = np.asarray(fit.transmission(fit.start))
+        curve = np.asarray(fit.transmission(jnp.asarray(fit.start)))
     inside = np.flatnonzero(curve > 0)
     part = slice(max(inside[0] - 1, 0), inside[-1] + 2)
     values = curve[part]
