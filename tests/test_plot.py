@@ -8,7 +8,7 @@ import pytest
 
 import xpjax
 from xpjax import plot
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Passband, PassbandSet
 
 GRID = np.arange(336.0, 1021.0, 2.0)
 
@@ -97,6 +97,44 @@ def test_every_published_system_has_a_color() -> None:
             assert {blue, red, magnitude} <= set(names), name
 
 
+def band(name: str, center: float, **meta: str) -> Passband:
+    x = center + np.arange(-50.0, 51.0)
+    return Passband(name, x, 0.8 * np.exp(-(((x - center) / 30) ** 2)), meta=meta)
+
+
+def test_passbands_with_names_and_grey_zones() -> None:
+    several = PassbandSet("made", (band("u", 350, kind="measured"), band("y", 1020, kind="recovered")))
+    (axes,) = shown(plot.plot_passbands(several))
+    assert [text.get_text() for text in axes.texts] == ["u", "y"]
+    assert (axes.get_title(loc="left"), axes.get_title(loc="right")) == ("made", "measured, recovered")
+    assert np.array_equal(axes.lines[0].get_ydata(), several["u"].transmission)
+    zones = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+    limits = axes.get_xlim()
+    assert np.allclose([(zone.x0, zone.x1) for zone in zones], [(limits[0], 330), (1050, limits[1])])
+    assert limits[0] < 330 - 25
+    assert limits[1] > 1050 + 15
+
+
+def test_a_panel_for_each_set_of_passbands() -> None:
+    one, two = PassbandSet("a", (band("g", 500),)), PassbandSet("b", (band("K", 2150),))
+    panels = shown(plot.plot_passbands([one, band("x", 600), two, band("y", 700)]))
+    assert [axes.get_title(loc="left") for axes in panels] == ["passbands", "a", "b"]
+    assert panels[0].get_xlim() == panels[2].get_xlim()
+    assert panels[0].get_xlim()[1] > 2200
+    assert len(shown(plot.plot_passbands(band("x", 600)))) == 1
+
+
+def test_names_of_passbands_do_not_overlap() -> None:
+    for n in (12, 40):
+        several = PassbandSet("many", tuple(band(f"J0{k:03}", 380 + 560 * k / n) for k in range(n)))
+        figure = plot.plot_passbands(several)
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in shown(figure)[0].texts]
+        assert not [(i, j) for i in range(n) for j in range(i) if boxes[i].overlaps(boxes[j])]
+        top = shown(figure)[0].get_window_extent().y1
+        assert max(box.y1 for box in boxes) < top + 2
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -106,6 +144,7 @@ def test_every_published_system_has_a_color() -> None:
         (lambda: plot.plot_photometry(spectra(3)), "no photometry to plot"),
         (lambda: plot.plot_spectra(spectra(0)), "no sources to plot"),
         (lambda: plot.plot_photometry(photometry(0, "g", "i")), "no sources to plot"),
+        (lambda: plot.plot_passbands([]), "0 sets of passbands to plot; choose 1 to 12"),
         (lambda: plot.plot_spectra(spectra(4, internal=True), system=xpjax.system("JPLUS")), "internal spectra"),
     ],
 )

@@ -22,6 +22,8 @@ from xpjax.records import Passband, PassbandSet
 OUTPUT = Path(__file__).parents[1] / "filters"
 SOURCE = Path(speclite.__file__).parent / "data" / "filters"
 FINE = 0.5
+REFERENCES = {"panstarrs": "Tonry et al. 2012, ApJ 750, 99"}
+"""Where speclite's file names none but in its description."""
 SYSTEMS = {
     "sdss2010": ("SDSS 2.5 m telescope, through airmass 1.3", "ugriz"),
     "panstarrs": ("Pan-STARRS1, through airmass 1.2", "grizyw"),
@@ -58,7 +60,7 @@ def build(name: str, title: str, bands: str | tuple[str, ...]) -> PassbandSet:
             "kind": "measured",
             "title": title,
             "description": re.sub(r"\s+", " ", str(table.meta.get("description", ""))).strip(),
-            "reference": str(table.meta.get("url", "")),
+            "reference": str(table.meta.get("url", "")) or REFERENCES[name],
             "source": f"speclite {speclite.__version__}, {path.name}, SHA-256 {digest}, by tools/build_measured.py",
             "license": "BSD-3-Clause (speclite)",
             "airmass": float(table.meta.get("airmass", 0)),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.constants import MERGE_RANGE
-from xpjax.records import Catalogue
+from xpjax.constants import MERGE_RANGE, XP_RANGE
+from xpjax.records import Catalogue, Passband, PassbandSet
+from xpjax.synthetic.passband import mean_wavelength
 from xpjax.synthetic.recover import recover_passbands
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
 """Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""
 MAX_SPECTRA = 24
+MAX_PASSBANDS = 12
 DENSE = 10_000
 """More points than this are drawn as a density."""
 FAMILIAR = (
@@ -146,6 +148,89 @@ def plot_photometry(photometry: Any) -> Figure:
     return figure
 
 
+def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet]) -> Figure:
+    """Transmission curves with their names, a panel for each set; grey is where XP does not see.
+
+    Passbands by themselves share a panel. Raises ValueError for none, and for too many panels.
+    """
+    given = [passbands] if isinstance(passbands, Passband | PassbandSet) else list(passbands)
+    alone = [one for one in given if isinstance(one, Passband)]
+    panels = [(one.label, list(one), one.meta) for one in given if isinstance(one, PassbandSet)]
+    if alone:
+        panels.insert(0, (alone[0].name if len(alone) == 1 else "passbands", alone, {}))
+    if not 0 < len(panels) <= MAX_PASSBANDS:
+        raise ValueError(f"{len(panels)} sets of passbands to plot; choose 1 to {MAX_PASSBANDS}")
+    figure = _figure(9.0, 2.7 * len(panels) + 0.5)
+    bands = [band for _, several, _ in panels for band in several]
+    spans = [_bright(band) for band in bands]
+    low = min([XP_RANGE[0], *(span[0] for span in spans)])
+    high = max([XP_RANGE[1], *(span[1] for span in spans)])
+    margin = 0.02 * (high - low)
+    limits = (low - margin, high + margin)
+    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, several, meta) in zip(rows, panels, strict=True):
+        for side in ((limits[0], XP_RANGE[0]), (XP_RANGE[1], limits[1])):
+            axes.axvspan(*side, color="0.88", lw=0, zorder=0)
+        _curves(axes, several, limits)
+        kind = ", ".join(dict.fromkeys(str(band.meta["kind"]) for band in several if "kind" in band.meta))
+        axes.set_title(label, fontsize=11, loc="left", fontweight="bold")
+        axes.set_title(kind or str(meta.get("kind", "")), fontsize=9, loc="right", color="0.4")
+        axes.set(xlim=limits, ylabel="Transmission")
+        axes.spines[["top", "right"]].set_visible(False)
+    rows[-1].set_xlabel("Wavelength [nm]")
+    return figure
+
+
+def _bright(band: Passband) -> tuple[float, float]:
+    """Where a passband exceeds a thousandth of its peak [nm]."""
+    bright = band.wavelength[np.flatnonzero(band.transmission > 1e-3 * band.transmission.max())]
+    return float(bright[0]), float(bright[-1])
+
+
+def _curves(axes: Axes, bands: Sequence[Passband], limits: tuple[float, float]) -> None:
+    """Curves colored blue to red by their mean wavelength, each with its name above, on as many lines as they need."""
+    top = max(float(band.transmission.max()) for band in bands)
+    upright = len(bands) > 14
+    size = 8.0 if len(bands) <= 14 else 6.5 if len(bands) <= 36 else 5.0
+    # Widths of the names, in wavelength: the panel is about 8 inches wide, a letter 0.6 of the size.
+    letter = 0.62 * size / 72 / 8.0 * (limits[1] - limits[0])
+    ends: list[float] = []
+    for band in sorted(bands, key=mean_wavelength):
+        center = mean_wavelength(band)
+        color = _spectral(center)
+        axes.fill_between(band.wavelength, band.transmission, color=color, alpha=0.22, lw=0)
+        axes.plot(band.wavelength, band.transmission, color=color, lw=1.2)
+        half = 0.5 * letter * (2.2 if upright else len(band.name) + 1.5)
+        place = float(np.clip(center, limits[0] + half, limits[1] - half))
+        line = next((k for k, end in enumerate(ends) if place - half >= end), len(ends))
+        if line == len(ends):
+            ends.append(0.0)
+        ends[line] = place + half
+        height = 0.17 if upright else 0.09
+        axes.text(
+            place,
+            top * (1.04 + height * line),
+            band.name,
+            rotation=90 if upright else 0,
+            fontsize=size,
+            color=[0.75 * c for c in color[:3]],
+            ha="center",
+            va="bottom",
+        )
+    longest = max(len(band.name) for band in bands)
+    room = (0.17 if upright else 0.09) * (len(ends) - 1) + (0.012 * size * longest * 0.55 if upright else 0.1)
+    axes.set_ylim(0, top * (1.06 + room))
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1.001 * top])
+
+
+def _spectral(wavelength: float) -> tuple[float, ...]:
+    """A color from blue to red for a wavelength [nm] in XP's range; RGBA."""
+    import matplotlib as mpl
+
+    place = (wavelength - XP_RANGE[0]) / (XP_RANGE[1] - XP_RANGE[0])
+    return tuple(mpl.colormaps["turbo"](float(np.clip(place, 0.05, 0.95))))
+
+
 def magnitude_bands(catalogue: Catalogue) -> dict[str, list[str]]:
     """Bands that have magnitudes, by system label: `Sdss_mag_g` gives {'Sdss': ['g']}."""
     bands: dict[str, list[str]] = {}
@@ -194,16 +279,14 @@ def _spectrum(axes: Axes, catalogue: Catalogue, row: int, xp: str) -> None:
 
 def _bands(axes: Axes, system: PhotometricSystem) -> None:
     """A strip with the recovered passbands of a system, colored blue to red, and their names where they are few."""
-    import matplotlib as mpl
-
-    wavelength, transmission, _ = recover_passbands(system)
-    mean = np.average(np.broadcast_to(wavelength[:, None], transmission.shape), axis=0, weights=transmission)
-    paint = mpl.colormaps["turbo"](np.clip((mean - 330) / 720, 0.05, 0.95))
-    for curve, color, center, band in zip(transmission.T, paint, mean, system.names, strict=True):
+    for band in recover_passbands(system):
+        wavelength, curve = band.wavelength, band.transmission
+        center = np.trapezoid(wavelength * curve, wavelength) / np.trapezoid(curve, wavelength)
+        color = _spectral(float(center))
         axes.fill_between(wavelength, curve, color=color, alpha=0.35, lw=0)
         axes.plot(wavelength, curve, color=color, lw=0.8)
         if system.n_band <= 12:
-            axes.text(center, 1.1, band, rotation=90, fontsize=6, ha="center", va="bottom")
+            axes.text(center, 1.1, band.name, rotation=90, fontsize=6, ha="center", va="bottom")
     axes.set(ylim=(0, 2.2 if system.n_band <= 12 else 1.1), yticks=[])
     axes.spines[["left", "right", "top"]].set_visible(False)
 

@@ -11,7 +11,7 @@ import xpjax
 from tests.cli.helpers import files, xp
 from xpjax.cli import main
 
-COMMANDS = ("photometry", "spectra", "simulate", "systems", "info", "plot", "demo")
+COMMANDS = ("photometry", "spectra", "passband", "simulate", "systems", "info", "plot", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -19,7 +19,7 @@ def test_help(command: str) -> None:
     result = xp(command, "--help")
     assert result.exit_code == 0
     assert "--help" in result.stdout
-    assert f"  xpjax {command}" in result.stdout or command == "info"
+    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband")
 
 
 def test_help_is_quick() -> None:
@@ -39,7 +39,7 @@ def test_help_is_quick() -> None:
     [
         (("photometry", "{in}", "-o", "{out}", "--system", "SDDS"), "did you mean SDSS"),
         (("photometry", "{in}", "-o", "{out}", "--system", "nowhere.h5"), "no system file nowhere.h5"),
-        (("photometry", "{in}", "-o", "{out}"), "Missing option '--system'"),
+        (("photometry", "{in}", "-o", "{out}"), "Missing option '--system' or '--passbands'"),
         (("photometry", "{in}.no", "-o", "{out}", "--system", "SDSS"), "does not exist"),
         (("photometry", "-o", "{out}", "--system", "SDSS"), "Missing argument 'INPUT...'"),
         (("spectra", "{in}", "-o", "{out}", "--instrument", "v1"), "no instrument model 'v1'"),

@@ -58,6 +58,108 @@ def test_metadata(inputs: Path, tmp_path: Path) -> None:
     assert str(inputs) not in json.dumps(meta)
 
 
+def curve(folder: Path, name: str = "my_g.dat", low: float = 400, high: float = 550, head: str = "# nm\n") -> Path:
+    """A smooth box as two columns of text [nm]."""
+    x = np.arange(low - 20, high + 21, 1.0)
+    t = 0.25 * (1 + np.tanh((x - low) / 4)) * (1 - np.tanh((x - high) / 4))
+    t[[0, -1]] = 0
+    path = folder / name
+    path.write_text(head + "\n".join(f"{a} {b:.8f}" for a, b in zip(x, t, strict=True)))
+    return path
+
+
+def test_passbands_as_in_python(inputs: Path, tmp_path: Path) -> None:
+    """Systems, then passbands, in their order; every digit as `xpjax.photometry` gives it."""
+    path = curve(tmp_path)
+    call = ("--passbands", path, "--passbands", "minisitian:r,g", "--system", "SDSS")
+    result = xp("photometry", inputs / "sources.fits", *call, "-o", tmp_path / "mags.h5")
+    assert result.exit_code == 0, result.stderr
+    assert "outside" not in result.stderr
+    expected = xpjax.photometry(
+        xpjax.read(inputs / "sources.fits", dtype=np.float32),
+        ["SDSS", xpjax.passbands(path), xpjax.passbands("minisitian:r,g")],
+    ).catalogue()
+    found = catalogue.read_catalogue(tmp_path / "mags.h5")
+    assert list(found.columns) == list(expected.columns)
+    assert {"Sdss_mag_u", "my_g_flux_error_my_g", "MiniSiTian_mag_error_r"} <= set(found.columns)
+    for name, column in expected.columns.items():
+        assert np.array_equal(column, found.columns[name], equal_nan=True), name
+    assert found.meta["option_passbands"] == ["my_g.dat", "minisitian:r,g"], "no folder of this machine"
+    assert found.meta["systems"] == ["Sdss", "my_g", "MiniSiTian"]
+
+
+def test_passbands_alone_take_the_other_options(inputs: Path, tmp_path: Path) -> None:
+    call = ("--passbands", curve(tmp_path), "--truncate", "--no-errors", "--keep", "phot_g_mean_mag", "--float64")
+    result = xp("photometry", inputs / "sources.csv", *call, "-o", tmp_path / "mags.parquet")
+    assert result.exit_code == 0, result.stderr
+    found = catalogue.read_catalogue(tmp_path / "mags.parquet").columns
+    assert list(found) == ["source_id", "my_g_mag_my_g", "my_g_flux_my_g", "phot_g_mean_mag", "xp_status"]
+    expected = xpjax.photometry(
+        xpjax.read(inputs / "sources.csv", dtype=float),
+        xpjax.passbands(tmp_path / "my_g.dat"),
+        truncate=True,
+        errors=False,
+        float64=True,
+    )
+    assert np.array_equal(found["my_g_mag_my_g"], expected["my_g"])
+    result = xp("photometry", inputs / "sources.csv", *call[:2], "--error-correction", "-o", tmp_path / "no.csv")
+    assert result.exit_code == 2
+    assert "no error-correction tables for ['my_g']" in result.stderr
+
+
+def test_light_outside_is_told(inputs: Path, tmp_path: Path) -> None:
+    """Once for each band, whatever the number of files; extrapolated on request."""
+    path = curve(tmp_path, "u.dat", 327, 380, head="")
+    names = (inputs / "sources.csv", inputs / "bare.csv")
+    magnitudes = []
+    for extrapolate in ("none", "linear"):
+        output = tmp_path / f"{extrapolate}.h5"
+        result = xp("photometry", *names, "--passbands", path, "--extrapolate", extrapolate, "-o", output)
+        assert result.exit_code == 0, result.stderr
+        assert "u u: the file states no unit of wavelengths, taken to be 307..400 nm" in result.stderr
+        (line,) = [line for line in result.stderr.splitlines() if "outside" in line]
+        assert ("is extrapolated to 322 nm" in line) == (extrapolate == "linear")
+        assert line.startswith("u u: ")
+        assert line.endswith("missed")
+        expected = xpjax.photometry(
+            xpjax.read(inputs / "sources.csv", dtype=np.float32),
+            xpjax.passband_system(xpjax.passbands(path), extrapolate=extrapolate),
+        )
+        magnitudes.append(catalogue.read_catalogue(output).columns["u_mag_u"][:N])
+        assert np.array_equal(magnitudes[-1], expected["u"])
+    assert not np.array_equal(*magnitudes)
+
+
+def test_passbands_mostly_outside(inputs: Path, tmp_path: Path) -> None:
+    path = curve(tmp_path, "y.dat", 1000, 1200)
+    call = ("photometry", inputs / "sources.csv", "--passbands", path, "-o", tmp_path / "mags.csv")
+    result = xp(*call)
+    assert result.exit_code == 2
+    assert "(--allow-outside)" in result.stderr
+    assert files(tmp_path) == ["y.dat"]
+    result = xp(*call, "--allow-outside")
+    assert result.exit_code == 0, result.stderr
+    assert "of the passband lies outside 330..1050 nm, and is missed" in result.stderr
+
+
+def test_bad_passbands(inputs: Path, tmp_path: Path) -> None:
+    path, negative = curve(tmp_path), tmp_path / "negative.dat"
+    negative.write_text("# nm\n400 0\n500 0.5\n600 -0.1\n")
+    for call, message in (
+        (("--passbands", "nosuch"), "no file or folder 'nosuch'"),
+        (("--passbands", "minisitian:q"), "MiniSiTian has no passband 'q'"),
+        (("--passbands", negative), "(--clip) to set negative samples to zero; `xpjax passband build` has this option"),
+        (("--passbands", path, "--passbands", path), "bands of the same name: my_g_my_g; give these passbands another"),
+        (("--system", "SDSS", "--extrapolate", "linear"), "are for --passbands; published systems are fixed"),
+        (("--system", "SDSS", "--allow-outside"), "are for --passbands"),
+        (("--passbands", path, "--extrapolate", "cubic"), "'cubic' is not one of"),
+    ):
+        result = xp("photometry", inputs / "sources.csv", *call, "-o", tmp_path / "mags.csv")
+        assert result.exit_code == 2, call
+        assert message in result.stderr, (call, result.stderr)
+    assert files(tmp_path) == ["my_g.dat", "negative.dat"]
+
+
 def test_files_are_joined_in_order(inputs: Path, tmp_path: Path) -> None:
     """Also where one has correlations and the other none, and where a source comes twice."""
     names = [inputs / name for name in ("bare.csv", "sources.csv", "sources.fits")]

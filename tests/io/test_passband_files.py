@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.oracles import worst
 from xpjax.constants import SPEED_OF_LIGHT
-from xpjax.io import passband_files
-from xpjax.io.passband_files import find_passbands, read_passbands, shipped_passbands, write_passbands
+from xpjax.io import folders, passband_files
+from xpjax.io.folders import shipped_passbands
+from xpjax.io.passband_files import find_passbands, read_passbands, write_passbands
 from xpjax.records import Passband, PassbandSet
 from xpjax.synthetic.passband import pivot_wavelength
 
@@ -222,7 +223,7 @@ def test_shipped_passbands_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, file in (("mini", "system.toml"), ("components", "m1.ecsv"), ("empty", "README.md")):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("")
-    monkeypatch.setattr(passband_files, "filters_folder", lambda: tmp_path)
+    monkeypatch.setattr(folders, "filters_folder", lambda: tmp_path)
     assert shipped_passbands() == {"J_PLUS": tmp_path / "J_PLUS", "mini": tmp_path / "mini"}
     assert find_passbands("jplus") == find_passbands("JPLUS") == tmp_path / "J_PLUS"
     assert find_passbands(tmp_path / "empty") == tmp_path / "empty"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import compute, mock, show
+from xpjax.cli import compute, mock, passband, show
 from xpjax.cli.common import Group
 
 
@@ -31,6 +31,7 @@ def main(debug: bool) -> None:
 for command in (
     compute.photometry,
     compute.spectra,
+    passband.passband,
     mock.simulate,
     mock.demo,
     show.systems,

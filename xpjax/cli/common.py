@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from xpjax.records import Catalogue, Release, SourceTable
+    from xpjax.records import Catalogue, PassbandSet, Release, SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,6 +101,62 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
     return check_grid(grid, XP_RANGE, "wavelength", "nm")
 
 
+def assignments(option: str, values: Sequence[str]) -> dict[str, float]:
+    """NAME=NUMBER of an option that may be repeated, and may hold several separated by commas, by name."""
+    pairs: dict[str, float] = {}
+    for text in (part.strip() for value in values for part in value.split(",")):
+        name, _, number = (part.strip() for part in text.partition("="))
+        try:
+            pairs[name] = float(number)
+        except ValueError:
+            raise ValueError(f"{option} {text!r}: expected NAME=NUMBER") from None
+    return pairs
+
+
+def split_source(source: str) -> tuple[str, list[str]]:
+    """NAME:band,band as the name and the bands; a path that exists is no such thing."""
+    stem, _, wanted = source.partition(":")
+    if not wanted or os.path.exists(os.path.expanduser(source)):
+        return source, []
+    return stem, [name.strip() for name in wanted.split(",")]
+
+
+def load_passbands(source: str) -> PassbandSet:
+    """The passbands that a SOURCE means. Raises ValueError and OSError."""
+    import xpjax
+
+    try:
+        return xpjax.passbands(source)
+    except KeyError as exc:  # a band that the set does not have
+        raise ValueError(exc.args[0]) from exc
+    except ValueError as exc:
+        if re.search(r"--(clip|normalize|unit|detector|magnitude)\b", str(exc)):
+            raise ValueError(f"{exc}; `xpjax passband build` has this option, and makes a SOURCE") from exc
+        raise
+
+
+def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
+    """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
+    from xpjax.synthetic.passband import share_outside
+
+    for band in passbands:
+        name = f"{passbands.label} {band.name}"
+        if band.meta.get("wavelength_unit_guessed"):
+            span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
+            click.echo(f"{name}: the file states no unit of wavelengths, taken to be {span}", err=True)
+        outside, missed = share_outside(band), share_outside(band, extrapolate)
+        if outside <= NOTABLE:
+            continue
+        said = f"{name}: {100 * outside:.2f} % of the passband lies outside 330..1050 nm"
+        if missed < outside:
+            said += f": {100 * (outside - missed):.2f} % is extrapolated to 322 nm, {100 * missed:.2f} % is missed"
+        else:
+            said += ", and is missed"
+        click.echo(said, err=True)
+
+
+NOTABLE = 1e-3
+"""A smaller share of a passband outside XP is not worth a line."""
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it exists; it is refused otherwise.")
@@ -127,6 +185,18 @@ COMPUTING = combine(
         "--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first."
     ),
     OVERWRITE,
+)
+PROJECTING = combine(
+    click.option(
+        "--extrapolate",
+        type=click.Choice(["none", "linear"]),
+        default="none",
+        show_default=True,
+        help="linear: within 322..336 nm passbands see the straight line fitted to the spectrum within 336..382 nm.",
+    ),
+    click.option(
+        "--allow-outside", is_flag=True, help="Take passbands too of which XP (330..1050 nm) sees less than half."
+    ),
 )
 
 
@@ -227,8 +297,13 @@ def record_call(context: click.Context) -> dict[str, Any]:
     """The call as metadata: names of files without their folders, every option, and the version."""
     import xpjax
 
-    def plain(value: Any) -> Any:
+    def is_path(value: Any) -> bool:
         if isinstance(value, Path) or str(value).lower().endswith((".h5", ".hdf5")):
+            return True
+        return isinstance(value, str) and os.path.exists(os.path.expanduser(split_source(value)[0]))
+
+    def plain(value: Any) -> Any:
+        if is_path(value):
             return Path(value).name
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
@@ -237,7 +312,11 @@ def record_call(context: click.Context) -> dict[str, Any]:
     # A wavelength grid is in the output itself.
     params = {name: value for name, value in context.params.items() if name not in ("output", "wavelength")}
     options = {f"option_{name}": plain(value) for name, value in params.items() if value is not None}
-    return {"command": f"xpjax {context.info_name}", "version": xpjax.__version__, **options}
+    command: list[str] = []
+    outer = context
+    while outer.parent is not None:  # the outermost is named as the program was called
+        command, outer = [outer.info_name or "", *command], outer.parent
+    return {"command": " ".join(["xpjax", *command]), "version": xpjax.__version__, **options}
 
 
 def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, run, wavelength_grid
+from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, PROJECTING, load_passbands, run, tell_passbands, wavelength_grid
 
 if TYPE_CHECKING:
     from xpjax.records import SourceTable
@@ -20,21 +20,40 @@ if TYPE_CHECKING:
     "--system",
     "systems",
     multiple=True,
-    required=True,
     metavar="NAME",
-    help="Photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
+    help="Published photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
     "JPLUS:gJPLUS,rJPLUS, or an .h5 file of systems; may be repeated.",
 )
+@click.option(
+    "--passbands",
+    multiple=True,
+    metavar="SOURCE",
+    help="Transmission curves: a shipped name (`xpjax passband list`), NAME:band,band, a file, a folder, or the TOML "
+    "file of a transmission chain; may be repeated.",
+)
+@PROJECTING
 @click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
 @COMPUTING
 def photometry(
-    inputs: tuple[Path, ...], output: Path, systems: tuple[str, ...], keep: list[str], overwrite: bool, **options: Any
+    inputs: tuple[Path, ...],
+    output: Path,
+    systems: tuple[str, ...],
+    passbands: tuple[str, ...],
+    extrapolate: str,
+    allow_outside: bool,
+    keep: list[str],
+    overwrite: bool,
+    **options: Any,
 ) -> None:
-    """Synthetic magnitudes and fluxes of XP spectra in published photometric systems.
+    """Synthetic magnitudes and fluxes of XP spectra, in published photometric systems or any passbands.
 
     INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet. Columns of the output:
-    source_id, then for each system LABEL_mag_BAND, LABEL_flux_BAND, LABEL_flux_error_BAND and LABEL_mag_error_BAND,
-    the kept columns, and xp_status, whose bits tell what is to be known of a source.
+    source_id, then for each system, and after them for each set of passbands, LABEL_mag_BAND, LABEL_flux_BAND,
+    LABEL_flux_error_BAND and LABEL_mag_error_BAND, the kept columns, and xp_status, whose bits tell what is to be known
+    of a source.
+
+    XP sees 330..1050 nm. Light of a passband outside is missed, not guessed: fluxes are too faint by about that share,
+    which is told for every band with more than 0.1 %. --extrapolate linear adds 322..330 nm, as a guess.
 
     \b
     Examples:
@@ -42,10 +61,29 @@ def photometry(
       xpjax photometry part1.csv.gz part2.csv.gz --system SDSS --system Gaia_DR3_Vega -o mags.parquet
       xpjax photometry xp.parquet --system jkc_std --truncate --keep ra,dec,bp_rp -o mags.fits
       xpjax photometry xp.h5 --system JPLUS --no-errors --device gpu -o mags.h5
+      xpjax photometry xp.fits --passbands minisitian -o mags.csv
+      xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
     """
     import xpjax
+    from xpjax.synthetic.system import stack
 
-    system = xpjax.system(*systems)
+    if not (systems or passbands):
+        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
+    if not passbands and (extrapolate != "none" or allow_outside):
+        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
+    parts = [xpjax.system(*systems)] if systems else []
+    sets = [load_passbands(source) for source in passbands]
+    for chosen in sets:
+        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
+        twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
+        if twice:
+            raise ValueError(
+                f"bands of the same name: {', '.join(twice[:5])}; give these passbands another label with "
+                "`xpjax passband build ... --label`, or leave one out"
+            )
+    system = stack(parts)
+    for chosen in sets:
+        tell_passbands(chosen, extrapolate)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return xpjax.photometry(table, system, progress=progress, **options)

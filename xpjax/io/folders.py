@@ -20,3 +20,14 @@ def filters_folder(package: Path = PACKAGE) -> Path:
     raise FileNotFoundError(
         f"no filters folder: looked for {' and '.join(map(str, places))}; reinstall xpjax, or run from a whole clone"
     )
+
+
+def shipped_passbands() -> dict[str, Path]:
+    """Name -> folder of every system in the filters folder: curves in ECSV, or a transmission chain in system.toml."""
+    root = filters_folder()
+    folders = sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name.lower())
+    return {
+        folder.name: folder
+        for folder in folders
+        if folder.name != "components" and ((folder / "system.toml").is_file() or any(folder.glob("*.ecsv")))
+    }

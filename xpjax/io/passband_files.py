@@ -26,7 +26,7 @@ import numpy as np
 
 from xpjax.constants import SPEED_OF_LIGHT
 from xpjax.io.catalogue import check_output, expanded, write_bytes
-from xpjax.io.folders import filters_folder
+from xpjax.io.folders import shipped_passbands
 from xpjax.records import Passband, PassbandSet
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -130,17 +130,6 @@ def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwr
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def shipped_passbands() -> dict[str, Path]:
-    """Name -> folder of every system in the filters folder: curves in ECSV, or a transmission chain in system.toml."""
-    root = filters_folder()
-    folders = sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name.lower())
-    return {
-        folder.name: folder
-        for folder in folders
-        if folder.name != "components" and ((folder / "system.toml").is_file() or any(folder.glob("*.ecsv")))
-    }
 
 
 def find_passbands(name: PathLike) -> Path:

@@ -46,7 +46,7 @@ from xpjax.synthetic.atmosphere import RANGES, SEA_LEVEL, Atmosphere, Scalar, Si
 PIVOT = 600.0
 """Wavelength [nm] at which the detector's slope changes nothing."""
 
-KINDS = ("measured", "recovered", "computed", "stand-in")
+KINDS = ("measured", "fitted", "recovered", "computed", "stand-in")
 """Where curves come from, best first; a chain is of the worst kind of its parts."""
 
 LOST = 1e-3
@@ -215,14 +215,15 @@ class TransmissionChain(eqx.Module):
 
     @property
     def kind(self) -> str:
-        """The worst kind among the parts: measured, recovered, computed or stand-in."""
+        """The worst kind among the parts: measured, fitted, recovered, computed or stand-in."""
         kinds = [c.kind for c in self.filters] + [e.kind for e in (*self.optics, self.detector)]
         return max(kinds + ["computed"] * (self.atmosphere is not None), key=KINDS.index)
 
     def passbands(self) -> PassbandSet:
         """The bands as passbands on the chain's own grid, computed in float64, to be projected or written."""
         with precision(float64=True):
-            curves = np.asarray(self.curves())
+            # A smooth curve may overshoot its samples by a rounding's worth.
+            curves = np.clip(np.asarray(self.curves()), 0.0, 1.0)
         meta = {**dict(self.meta), "kind": self.kind}
         made = [
             Passband(band, np.asarray(self.wavelength, float), t, self.detector_type, self.magnitude, None, meta)

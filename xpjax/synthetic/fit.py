@@ -138,6 +138,16 @@ class _Model(eqx.Module):
         change.pop("zero_point", None)
         return self.curve(change)
 
+    def possible(self, value: np.ndarray) -> bool:
+        """Whether parameters of a chain are within their ranges: an airmass of 0.5 is none."""
+        if isinstance(self.curve, ChainCurve):
+            named = {n: float(v) for n, v in zip(self.names, value, strict=False) if n != "zero_point"}
+            try:
+                self.curve.chain.with_parameters(**named)
+            except ValueError:
+                return False
+        return True
+
     def predict(self, value: Array) -> Array:
         """Model magnitudes (n,)."""
         curve = self.transmission(value)
@@ -158,15 +168,13 @@ def _residual(value: Array, model: _Model) -> Array:
 
 
 @eqx.filter_jit
-def _solve(model: _Model) -> tuple[Solution, Array, Array, Array]:
-    """The fit, its curve (m,), the model magnitudes (n,), and the gradient of the mean wavelength (k,)."""
+def _solve(model: _Model) -> tuple[Solution, Array, Array, Array, Array, Array]:
+    """The fit, its curve (m,) and that at the start, model magnitudes (n,), mean wavelength and its gradient (k,)."""
     solution = gauss_newton(_residual, model.start, model)
-    return (
-        solution,
-        model.transmission(solution.value),
-        model.predict(solution.value),
-        jax.grad(_center)(solution.value, model),
-    )
+    value = solution.value
+    center, slope = jax.value_and_grad(_center)(value, model)
+    start = model.transmission(jnp.asarray(model.start))
+    return solution, model.transmission(value), start, model.predict(value), center, slope
 
 
 def _center(value: Array, model: _Model) -> Array:
@@ -181,11 +189,12 @@ class PassbandFit:
     """What a fit of a transmission curve found.
 
     names (k,), value, error (k,) and covariance (k, k) of the parameters (nodes of the free form, free_0, ..., last);
-    passband: the fitted curve, of peak one or below; effective_wavelength, its mean wavelength int T l dl / int T dl,
-    and effective_wavelength_error [nm]; magnitude (n,) of the model; used (n,): which stars took part;
-    chi2 of the magnitudes and n_used - k degrees of freedom; converged: False too where the curve ran far off its
-    start. Errors are statistical: those of XP itself are
-    common to stars, and do not average out.
+    passband: the fitted curve, of peak one or below, without the fitted zero_point; effective_wavelength, its mean
+    wavelength int T l dl / int T dl, and effective_wavelength_error [nm]; magnitude (n,) of the model; used (n,): which
+    stars took part; chi2 of the magnitudes and n_used - k degrees of freedom; converged: False too where the curve ran
+    far off its start, or a chain's parameter out of its range: give priors, or fit fewer.
+
+    Errors are statistical: those of XP itself are common to stars, and do not average out.
     """
 
     names: tuple[str, ...]
@@ -313,21 +322,20 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband) -
     inverse, used = fit.weight, good
     with engine.precision(float64=True):
         for _ in range(ROUNDS if clip else 1):
-            solution, curve, predicted, slope = jax.device_get(_solve(engine.cast(fit, np.dtype(float))))
+            solution, curve, start, predicted, center, slope = jax.device_get(_solve(engine.cast(fit, np.dtype(float))))
             pull = (fit.magnitude - predicted) * inverse
             kept = good & (np.abs(pull) < (clip or np.inf))
             if np.array_equal(kept, used) or kept.sum() <= len(fit.start):
                 break
             used = kept
             fit = dataclasses.replace(fit, weight=np.where(used, inverse, 0.0))
-        center = float(_center(jnp.asarray(solution.value), fit))
     names = (*fit.names, *(f"free_{i}" for i in range(fit.n_node)))
     error = np.sqrt(np.diagonal(solution.covariance))
     curve = np.clip(np.nan_to_num(curve), 0.0, None)
     # A curve that ran off its grid fits nothing: the start is given back, and said not to have converged.
-    whole = bool(curve.max() > 0 and max(curve[0], curve[-1]) < 1e-2 * curve.max())
+    whole = bool(curve.max() > 0 and max(curve[0], curve[-1]) < 1e-2 * curve.max()) and fit.possible(solution.value)
     if not whole:
-        curve = np.asarray(fit.transmission(jnp.asarray(fit.start)))
+        curve = start
     inside = np.flatnonzero(curve > 0)
     part = slice(max(inside[0] - 1, 0), inside[-1] + 2)
     values = curve[part]
@@ -343,7 +351,7 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband) -
             transmission=values / max(values.max(), 1.0),
             meta={**band.meta, **meta},
         ),
-        center,
+        float(center),
         float(np.sqrt(slope @ solution.covariance @ slope)),
         np.where(good, predicted, np.nan),
         used,

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -349,8 +349,11 @@ def passbands(source: Any, **options: Any) -> PassbandSet:
     if isinstance(source, list | tuple):
         return read_passbands(source, **options)
     stem, _, wanted = str(source).partition(":")
-    if wanted and not Path(source).exists():
-        return passbands(stem, **options)[[name.strip() for name in wanted.split(",")]]
+    if wanted and not os.path.exists(source):
+        try:
+            return passbands(stem, **options)[[name.strip() for name in wanted.split(",")]]
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
     path = find_passbands(source)
     described = path / "system.toml" if path.is_dir() else path
     if described.suffix.lower() == ".toml" and described.is_file():

@@ -1,0 +1,102 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Your own filter
+#
+# A transmission curve is all that synthetic photometry needs. Here we take one from a text file, look at it, make
+# magnitudes of Gaia stars with it, and see how a second telescope differs from the first. The stars are simulated; any
+# file of XP coefficients will do in their place.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import xpjax
+from xpjax import simulate
+from xpjax.plot import plot_passbands
+from xpjax.synthetic.passband import fwhm, mean_wavelength, share_outside
+
+stars = simulate.sources(5000, seed=1)
+
+# %% [markdown]
+# ## From a text file
+# Two columns, in Angstrom here: xpjax sees that, and says so in the passband's `meta`.
+
+# %%
+folder = Path(tempfile.mkdtemp())
+angstrom = np.arange(4700.0, 5601.0, 10.0)
+curve = 0.82 / (1 + np.exp(-(angstrom - 4900) / 25)) / (1 + np.exp((angstrom - 5400) / 30))
+np.savetxt(folder / "mine.dat", np.stack([angstrom, curve], axis=1), header="wavelength transmission")
+
+mine = xpjax.passbands(folder / "mine.dat")
+band = mine["mine"]
+print(band, band.meta)
+print(f"mean {mean_wavelength(band):.2f} nm, width {fwhm(band):.2f} nm, {share_outside(band):.2%} outside XP")
+
+# %% [markdown]
+# ## Magnitudes
+# A passband stands wherever the name of a published system does. Errors come with it, from the full correlations of the
+# coefficients.
+
+# %%
+result = xpjax.photometry(stars, [mine, xpjax.system("JPLUS")])
+difference = result["mine"] - result["J0515"]
+color = result["gJPLUS"] - result["iJPLUS"]
+print(f"median error in the new band: {1000 * np.nanmedian(result.magnitude_error[:, 0]):.1f} mmag")
+
+figure = Figure(figsize=(7, 4), layout="constrained")
+axes = figure.subplots()
+axes.scatter(color, difference, s=2, color="#0072B2", rasterized=True)
+axes.set(xlabel="g \u2212 i (J-PLUS) [mag]", ylabel="mine \u2212 J0515 [mag]", xlim=(-0.7, 4), ylim=(-0.3, 0.35))
+figure
+
+# %% [markdown]
+# ## A telescope as a text file
+# An atmosphere, mirrors, filters and a detector multiply. `filters/minisitian/system.toml` describes mini-SiTian with
+# stand-in parts; every continuous part of it can be changed, and differentiated.
+
+# %%
+from xpjax.io.folders import filters_folder
+from xpjax.synthetic.chain import read_chain
+
+chain = read_chain(filters_folder() / "minisitian" / "system.toml")
+print({name: np.round(value, 3).tolist() for name, value in chain.parameters.items()})
+plot_passbands([chain.passbands(), xpjax.passbands("sdss2010:g,r,i")])
+
+# %%
+low = xpjax.photometry(stars, chain.with_parameters(airmass=1.0).passbands(), errors=False)
+high = xpjax.photometry(stars, chain.with_parameters(airmass=2.0).passbands(), errors=False)
+change = 1000 * (high["g"] - low["g"])
+for a, b in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.0)):
+    chosen = (color > a) & (color < b)
+    print(f"g - i {a} to {b}: airmass 2 instead of 1 changes g by {np.nanmedian(change[chosen]):+.1f} mmag")
+
+# %% [markdown]
+# These are the second-order extinction terms of the band, without a single observation. Light that the atmosphere takes
+# from all stars alike has dropped out: magnitudes are of the mean flux through the curve.
+
+# %% [markdown]
+# ## Keep it, and give it to others
+# Own files are ECSV, a file for each band. GaiaXPy's users can have the system too.
+
+# %%
+from xpjax.io.gaiaxpy_files import write_gaiaxpy
+from xpjax.io.passband_files import write_passbands
+
+write_passbands(folder / "mine", mine)
+print(*sorted(p.name for p in (folder / "mine").iterdir()))
+print(write_gaiaxpy(folder / "gaiaxpy", xpjax.passband_system(mine)).keys())
