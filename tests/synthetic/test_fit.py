@@ -62,7 +62,7 @@ def test_derivatives_of_magnitudes(stars: xpjax.SourceTable, name: str) -> None:
         at = jnp.asarray(0.02)
         exact = jax.jacobian(magnitude)(at)
         numeric = (magnitude(at + 1e-4) - magnitude(at - 1e-4)) / 2e-4
-    np.testing.assert_allclose(exact, numeric, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(exact, numeric, rtol=1e-4, atol=3e-6)
 
 
 CHAIN = {"airmass": 1.2, "water": 5.0, "filter_shift": 0.1, "filter_scale": 1.01, "detector_slope": 0.02}
@@ -84,7 +84,7 @@ def test_derivatives_through_a_transmission_chain(stars: xpjax.SourceTable, name
         at = jnp.asarray(CHAIN[name])
         exact = jax.jacobian(magnitude)(at)
         numeric = (magnitude(at + 1e-4) - magnitude(at - 1e-4)) / 2e-4
-    np.testing.assert_allclose(exact, numeric, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(exact, numeric, rtol=1e-4, atol=3e-6)
 
 
 def minisitian() -> TransmissionChain:
