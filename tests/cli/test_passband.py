@@ -22,7 +22,7 @@ from xpjax.io.folders import filters_folder, shipped_passbands
 from xpjax.io.passband_files import write_passbands
 from xpjax.records import DETECTORS, MAGNITUDES, Catalogue, Passband, PassbandSet
 from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.passband import share_outside, vega_zero_point
+from xpjax.synthetic.passband import cut_off, share_outside, vega_zero_point
 
 GRID = np.arange(380.0, 570.0)
 BOX = 0.25 * (1 + np.tanh((GRID - 400) / 4)) * (1 - np.tanh((GRID - 550) / 4))
@@ -119,6 +119,9 @@ def test_show(tmp_path: Path) -> None:
     assert [row[k] for k in (0, 1, 3, 4, 5)] == ["g", "475.00", "150.00", "381..568", "1"]
     assert float(row[2]) == pytest.approx(pivot, abs=0.1)
     assert row[6:] == ["0.00", "%", "photon", "Vega", "none", "recovered", "1.2e-06"]
+    # A recovered curve ends at 330 nm, the published band does not.
+    row = xp("passband", "show", "JPLUS:uJAVA").stdout.splitlines()[-1].split()
+    assert row[6] == f"{100 * cut_off(xpjax.passbands('JPLUS:uJAVA')['uJAVA']):.2f}" == "7.83"
     refused(tmp_path, "no file or folder 'nosuch'", "show", "minisitian", "nosuch")
     refused(tmp_path, "MiniSiTian has no passband 'q'; it has", "show", "minisitian:q")
 
@@ -403,6 +406,15 @@ def test_fit(stars: Path, tmp_path: Path, table: str) -> None:
     assert str(stars) not in (tmp_path / "out.ecsv").read_text()
     half = np.interp(0.5, *[a[:100] for a in (fitted["g"].transmission, fitted["g"].wavelength)])
     assert half == pytest.approx(400 + found["shift"][0], abs=0.1)
+
+
+def test_fit_says_that_spectra_have_no_errors(stars: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.parquet"
+    catalogue.write(bare, catalogue.from_sources(simulate.sources(300, seed=3, correlations=False)))
+    call = ("fit", bare, *fit_call(stars)[3:], "--curve", stars / "g.dat", "-o", tmp_path / "out.ecsv")
+    said = "the spectra have no errors or no correlations"
+    assert said in xp("passband", *call).stderr
+    assert said not in xp("passband", *call, "--no-xp-errors", "--overwrite").stderr
 
 
 def test_fit_as_in_python(stars: Path, tmp_path: Path) -> None:

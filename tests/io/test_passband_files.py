@@ -17,7 +17,7 @@ from tests.oracles import worst
 from xpjax.constants import SPEED_OF_LIGHT
 from xpjax.io import folders, passband_files
 from xpjax.io.folders import shipped_passbands
-from xpjax.io.passband_files import find_passbands, read_passbands, write_passbands
+from xpjax.io.passband_files import find_passbands, read_curve, read_passbands, write_passbands
 from xpjax.records import Passband, PassbandSet
 from xpjax.synthetic.passband import pivot_wavelength
 
@@ -260,8 +260,34 @@ def test_units_are_taken_from_the_header_or_guessed_and_said(
 ) -> None:
     band = only(put(header + text(WAVELENGTH * factor)), unit=unit)
     assert worst(band.wavelength, WAVELENGTH) < 1e-14
-    assert band.meta.get("wavelength_unit_guessed", False) == guessed
+    units = {1: "nm", 10: "Angstrom", 1e-3: "um"}
+    assert band.meta.get("wavelength_unit_guessed") == (units[factor] if guessed else None)
     assert (band.name, band.detector, band.magnitude, band.zero_point) == ("B", "photon", "AB", None)
+
+
+def test_comments_of_any_kind_are_skipped(put: Callable[..., Path]) -> None:
+    rows = text(WAVELENGTH).splitlines()
+    rows[3] += "  # after a row"
+    plain = only(put(text(WAVELENGTH), "plain.dat"))
+    for mark in "#!%":
+        band = only(put(f"{mark} one\n{mark} two, nm\n" + "\n".join(rows) + f"\n{mark} last\n"))
+        assert np.array_equal(band.wavelength, plain.wavelength)
+        assert np.array_equal(band.transmission, plain.transmission)
+        assert "wavelength_unit_guessed" not in band.meta
+
+
+def test_curves_are_read_as_they_stand(put: Callable[..., Path]) -> None:
+    """For parts of chains: whatever the format, ascending, not clipped, with the header."""
+    x, t, meta = read_curve(put(text(WAVELENGTH[::-1] * 10)))
+    assert worst(x, WAVELENGTH) < 1e-14
+    assert np.array_equal(t, read_passbands(put(text(WAVELENGTH[::-1]))).passbands[0].transmission)
+    assert meta["wavelength_unit_guessed"] == "Angstrom"
+    header = "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: wavelength, unit: nm, datatype: float64}\n"
+    header += "# - {name: extinction, unit: mag, datatype: float64}\n"
+    site = put(header + "wavelength extinction\n300 4.5\n900 0.1\n")
+    assert read_curve(site, extinction=True)[1].tolist() == [4.5, 0.1]
+    with pytest.raises(ValueError, match="expected wavelength and transmission"):
+        read_curve(site)
 
 
 def test_angstroms_become_the_nearest_nanometres(put: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ import xpjax
 from xpjax.records import DR3, Passband, PassbandSet
 from xpjax.synthetic.passband import (
     band_flux,
+    cut_off,
     fwhm,
     mean_wavelength,
     passband_operator,
@@ -289,6 +290,22 @@ def test_blue_extrapolation_is_numpys_line(stars: xpjax.SourceTable) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-9 * np.abs(expected).max())
     with pytest.raises(ValueError, match="not one of"):
         passband_system(band, extrapolate="cubic")
+
+
+def test_recovered_curves_that_are_cut_are_not_extrapolated() -> None:
+    """Their zero points already stand for the light below 330 nm: 0.07 mag would be counted twice."""
+    u, g = xpjax.passbands("JPLUS:uJAVA,gJPLUS")
+    assert 0.05 < cut_off(u) < 0.1
+    assert cut_off(g) == 0
+    with pytest.raises(ValueError, match=r"uJAVA is recovered within.*measured curve"):
+        passband_system(u, extrapolate="linear")
+    passband_system(g, extrapolate="linear")
+    passband_system(dataclasses.replace(u, meta={"kind": "measured"}), extrapolate="linear")
+    # What is said of fluxes: means over the part within.
+    stars = xpjax.simulate.sources(20, seed=1, dtype=np.float64)
+    published, own = (xpjax.photometry(stars, s, float64=True) for s in ("JPLUS:uJAVA", passband_system(u)))
+    np.testing.assert_allclose(own.magnitude, published.magnitude, atol=1e-4)
+    np.testing.assert_allclose(published.flux / own.flux, 1 - cut_off(u), rtol=1e-4)
 
 
 # --- zero points and sets -------------------------------------------------------------------------------------------

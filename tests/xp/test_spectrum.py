@@ -174,6 +174,16 @@ def test_bad_grids_are_refused(grid: list[float], message: str) -> None:
         xpjax.spectra(made(), grid)
 
 
+def test_a_grid_may_end_a_rounding_beyond() -> None:
+    grid = np.arange(330, 1050.0001, 0.05)
+    assert grid[-1] > 1050
+    sampled = xpjax.spectra(made(), grid, errors=False)
+    exact = xpjax.spectra(made(), np.linspace(330, 1050, 14401), errors=False)
+    np.testing.assert_allclose(sampled.flux, exact.flux, rtol=1e-4, atol=1e-6 * np.nanmax(np.abs(exact.flux)))
+    with pytest.raises(ValueError, match="beyond"):
+        xpjax.spectra(made(), [330.0, 1050.001])
+
+
 def test_comparison_fails_on_a_wrong_answer() -> None:
     expected = np.stack(oracles.calibrate(made(), None, "v375wi").flux)
     shifted = xpjax.spectra(made(), np.arange(336.0, 1021, 2) + 1e-5, float64=True)

@@ -137,13 +137,20 @@ def load_passbands(source: str) -> PassbandSet:
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
     """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
-    from xpjax.synthetic.passband import share_outside
+    from xpjax.synthetic.passband import cut_off, share_outside
 
     for band in passbands:
         name = f"{passbands.label} {band.name}"
         if band.meta.get("wavelength_unit_guessed"):
             span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
             click.echo(f"{name}: the file states no unit of wavelengths, taken to be {span}", err=True)
+        if cut_off(band) > NOTABLE:
+            share = f"{100 * cut_off(band):.2f} %"
+            click.echo(
+                f"{name}: recovered within 330..1050 nm, {share} of the published band lies outside; "
+                "magnitudes are as published, fluxes are means over the part within",
+                err=True,
+            )
         outside, missed = share_outside(band), share_outside(band, extrapolate)
         if outside <= NOTABLE:
             continue

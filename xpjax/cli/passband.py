@@ -138,8 +138,8 @@ def _entry(text: str, key: str) -> str:
 def show(sources: tuple[str, ...]) -> None:
     """Print wavelengths, widths and how magnitudes are counted.
 
-    `outside` is the share of the integral outside 330..1050 nm, where XP does not see; `residual`, of recovered curves,
-    how closely they reproduce the published projection.
+    `outside` is the share of the integral outside 330..1050 nm, where XP does not see (of recovered curves, which end
+    there: of the published band); `residual`, of recovered curves, how closely they reproduce the published projection.
 
     \b
     Examples:
@@ -167,7 +167,7 @@ def _count(passbands: PassbandSet) -> str:
 def _row(band: Passband) -> list[str]:
     import numpy as np
 
-    from xpjax.synthetic.passband import fwhm, mean_wavelength, pivot_wavelength, share_outside, zero_point
+    from xpjax.synthetic.passband import cut_off, fwhm, mean_wavelength, pivot_wavelength, share_outside, zero_point
 
     try:
         zero = f"{zero_point(band):.4f}"
@@ -181,7 +181,7 @@ def _row(band: Passband) -> list[str]:
         f"{fwhm(band):.2f}",
         f"{bright[0]:.6g}..{bright[-1]:.6g}",
         f"{band.transmission.max():.4g}",
-        f"{100 * share_outside(band):.2f} %",
+        f"{100 * max(share_outside(band), cut_off(band)):.2f} %",
         band.detector,
         band.magnitude,
         zero,
@@ -627,6 +627,8 @@ def fit(
         parameters = ["zero_point", "shift" if band is None else "filter_shift"]
     options |= {"band": band, "priors": assignments("--prior", priors), "free": free}
     sources, magnitude, sigma = _observed(inputs, magnitudes, column, error)
+    if options["xp_errors"] and sources.coefficients.correlation is None:
+        click.echo("the spectra have no errors or no correlations: the errors are those of the magnitudes", err=True)
     found = xpjax.fit_passband(sources, magnitude, sigma, start, parameters, **options)
     click.echo(str(found))
     _write(output, _fitted(found, label), overwrite)

@@ -35,8 +35,11 @@ SUFFIXES = (".ecsv", ".dat", ".txt", ".csv", ".ascii", ".par", ".xml", ".vot")
 """Suffixes of the files that are taken for curves in a folder; their formats are told by content."""
 NO_CURVES = ("readme", "license", "licence", "notice", "provenance", "copying")
 """Stems of files that are no curves, whatever their suffix."""
+COMMENTS = ("#", "!", "%")
+"""What lines of comments in text begin with."""
 HEADER = ("name", "label", "order", "detector", "magnitude", "zero_point", "system")
 """Entries of a header that are not `Passband.meta`."""
+_VALUES = ("transmission", "response", "throughput")
 SAY_DETECTOR = 'pass detector="photon" or detector="energy" (--detector)'
 SAY_UNIT = "pass unit= (--unit): nm, Angstrom, um or another length"
 
@@ -56,7 +59,7 @@ def read_passbands(
 
     A folder is in the order of its headers' `order` where all files have one, else by mean wavelength. label, names:
     replace those of the files, which default to the stems; names in the order of the result. unit: of wavelengths in
-    text files; None takes it from their header, or guesses it from the range and sets meta["wavelength_unit_guessed"].
+    text files; None takes it from their header, or guesses it from the range: meta["wavelength_unit_guessed"] has it.
     detector, magnitude: replace what the files say; zero points stay with their magnitude system. clip sets negative
     samples to zero (meta["clipped"]: how many), normalize divides by the peak (meta["normalized_by"]).
 
@@ -85,6 +88,20 @@ def read_passbands(
     shared = labels.pop() if len(labels) == 1 else ""
     system = next((curve.system for curve in curves if curve.system), {})
     return PassbandSet(label or shared or _stem_label(files, home), tuple(bands), system)
+
+
+def read_curve(
+    path: PathLike, *, extinction: bool = False, unit: str | None = None
+) -> tuple[np.ndarray, np.ndarray, Mapping[str, Any]]:
+    """Wavelength (n,) ascending [nm], values (n,) as they stand, and header of any file that `read_passbands` reads.
+
+    extinction: ECSV has a column of this name [mag/airmass] in place of a transmission. Raises ValueError for files
+    without a curve; what the values may be is for the caller to judge.
+    """
+    curve = _read(expanded(path), unit, "photon", ("extinction",) if extinction else _VALUES)
+    _check_rows(curve)
+    upward = slice(None, None, 1 if curve.wavelength[-1] > curve.wavelength[0] else -1)
+    return curve.wavelength[upward].copy(), curve.transmission[upward].copy(), curve.meta
 
 
 def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwrite: bool = False) -> None:
@@ -223,12 +240,12 @@ def _plain_name(text: str) -> str:
     return re.sub(r"[\s/\\,:]+", "_", text.strip())
 
 
-def _passband(curve: _Curve, detector: str | None, magnitude: str | None, clip: bool, normalize: bool) -> Passband:
-    """The curve as a record. Raises ValueError, with the row, for a curve that is none."""
-    wavelength, transmission, meta = curve.wavelength, curve.transmission, dict(curve.meta)
+def _check_rows(curve: _Curve) -> None:
+    """ValueError, with the row, for a curve whose numbers are not finite or whose wavelengths are not in order."""
+    wavelength = curve.wavelength
     if len(wavelength) < 2:
         raise ValueError(f"{curve.path}: {len(wavelength)} row(s) of numbers, but a curve has two or more")
-    for what, array in (("wavelength", wavelength), ("transmission", transmission)):
+    for what, array in (("wavelength", wavelength), ("transmission", curve.transmission)):
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
             raise ValueError(
@@ -242,6 +259,12 @@ def _passband(curve: _Curve, detector: str | None, magnitude: str | None, clip: 
             f"{curve.path}: {curve.rows[k + 1]}: the wavelengths are not monotonic: {wavelength[k + 1]:g} nm follows "
             f"{wavelength[k]:g} nm; sort the rows and drop repeated ones"
         )
+
+
+def _passband(curve: _Curve, detector: str | None, magnitude: str | None, clip: bool, normalize: bool) -> Passband:
+    """The curve as a record. Raises ValueError, with the row, for a curve that is none."""
+    _check_rows(curve)
+    wavelength, transmission, meta = curve.wavelength, curve.transmission, dict(curve.meta)
     if clip and transmission.min() < 0:
         meta["clipped"] = int(np.sum(transmission < 0))
         transmission = np.maximum(transmission, 0.0)
@@ -270,8 +293,11 @@ def _mean_wavelength(band: Passband) -> float:
     return float(np.trapezoid(x * t, x) / np.trapezoid(t, x))
 
 
-def _read(path: Path, unit: str | None, detector: str | None) -> _Curve:
-    """The curve in a file, whatever its format; unit and detector where the file states none."""
+def _read(path: Path, unit: str | None, detector: str | None, values: Sequence[str] = _VALUES) -> _Curve:
+    """The curve in a file, whatever its format; unit and detector where the file states none.
+
+    values: what the second column of ECSV may be called.
+    """
     data = path.read_bytes()
     if b"\0" in data or data.startswith((b"SIMPLE", b"\x1f\x8b")):
         raise ValueError(
@@ -283,7 +309,7 @@ def _read(path: Path, unit: str | None, detector: str | None) -> _Curve:
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # comments with a degree sign or an Angstrom ring
     if text.startswith("# %ECSV"):
-        return _read_ecsv(path, text)
+        return _read_ecsv(path, text, values)
     if text.lstrip().startswith("<"):
         return _read_votable(path, data, detector)
     if re.search(r"^\s*kfilter\s", text, re.IGNORECASE | re.MULTILINE):
@@ -294,7 +320,7 @@ def _read(path: Path, unit: str | None, detector: str | None) -> _Curve:
 # --- tables of text ---------------------------------------------------------------------------------------------------
 
 _WAVELENGTH = re.compile(r"^(wave|wl|lam|λ)", re.IGNORECASE)
-_TRANSMISSION = re.compile(r"trans|throughput|response|^pass|^t$", re.IGNORECASE)
+_TRANSMISSION = re.compile(r"trans|throughput|response|^pass|^t$|^qe$|efficiency|extinction", re.IGNORECASE)
 
 
 def _split(line: str, delimiter: str | None) -> list[str]:
@@ -348,10 +374,10 @@ def _numbers(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None
 
 
 def _read_text(path: Path, text: str, unit: str | None) -> _Curve:
-    """Columns with or without a line of names, after or between comments (#)."""
+    """Columns with or without a line of names, after, between or before comments (#; whole lines of ! and % too)."""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    comments = [line.lstrip()[1:] for _, line in lines if line.lstrip().startswith("#")]
-    lines = [(number, line) for number, line in lines if not line.lstrip().startswith("#")]
+    comments = [line.lstrip()[1:] for _, line in lines if line.lstrip().startswith(COMMENTS)]
+    lines = [(number, line.partition("#")[0]) for number, line in lines if not line.lstrip().startswith(COMMENTS)]
     if not lines:
         raise ValueError(f"{path}: no rows, expected wavelength and transmission in two columns")
     first = _split(lines[0][1], _delimiter(lines[0][1]))
@@ -372,7 +398,7 @@ def _read_text(path: Path, text: str, unit: str | None) -> _Curve:
     if unit is None:
         unit, guessed = _text_unit(path, header, comments, table[:, i], table[:, j])
         if guessed:
-            meta["wavelength_unit_guessed"] = True
+            meta["wavelength_unit_guessed"] = unit
     rows = [f"line {number}" for number, _ in body]
     return _Curve(path, _plain_name(path.stem), "", to_nm(table[:, i], unit, path), table[:, j], rows, meta=meta)
 
@@ -459,7 +485,7 @@ def _read_par(path: Path, text: str) -> _Curve:
 # --- ECSV -------------------------------------------------------------------------------------------------------------
 
 
-def _read_ecsv(path: Path, text: str) -> _Curve:
+def _read_ecsv(path: Path, text: str, values: Sequence[str]) -> _Curve:
     """Own and speclite's files: astropy reads the header; its reader of rows would take most of the time."""
     from astropy.table.meta import YamlParseError, get_header_from_yaml
 
@@ -471,9 +497,9 @@ def _read_ecsv(path: Path, text: str) -> _Curve:
         raise ValueError(f"{path}: the ECSV header cannot be read: {exc}; write the file again") from exc
     lines = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
     x = next((name for name in fields if _WAVELENGTH.search(name)), None)
-    y = next((name for name in ("transmission", "response", "throughput") if name in fields), None)
+    y = next((name for name in values if name in fields), None)
     if x is None or y is None or not lines:
-        raise ValueError(f"{path}: the columns are {list(fields)}, expected wavelength and transmission, and rows")
+        raise ValueError(f"{path}: the columns are {list(fields)}, expected wavelength and {values[0]}, and rows")
     names = list(fields)
     delimiter = "," if header.get("delimiter") == "," else None
     table = _numbers(path, lines[1:], delimiter, len(names))
@@ -484,10 +510,12 @@ def _read_ecsv(path: Path, text: str) -> _Curve:
     if fields[y].get("unit"):
         from astropy.units import Unit
 
+        plain = "mag" if y == "extinction" else ""
         try:
-            transmission = np.asarray((transmission * Unit(fields[y]["unit"])).to_value(""))
+            transmission = np.asarray(Unit(fields[y]["unit"]).to(plain, transmission))
         except (ValueError, TypeError) as exc:
-            raise ValueError(f"{path}: the column {y} is in {fields[y]['unit']}, expected a plain fraction") from exc
+            expected = plain or "a plain fraction"
+            raise ValueError(f"{path}: the column {y} is in {fields[y]['unit']}, expected {expected}") from exc
     meta = dict(header.get("meta") or {})
     # speclite has its names under other words.
     name, label = meta.get("name", meta.get("band_name")), meta.get("label", meta.get("group_name"))

@@ -2,7 +2,7 @@
 
     name = "MyTelescope"; magnitude = "AB"; detector_type = "photon"; wavelength = [320, 1060, 1]
     [atmosphere]                  # leave the section out in space
-    site = "xinglong"             # components/sites, or a file: wavelength, mag/airmass (unit = "nm" or "angstrom")
+    site = "xinglong"             # components/sites, or a file: wavelength, mag/airmass
     airmass = 1.2
     water = 5.0                   # mm; also ozone [DU], aerosol, angstrom, altitude [m], pressure [hPa]
     oxygen = true                 # bands of O2
@@ -17,7 +17,8 @@
     [filter.g]
     curve = "g.ecsv"              # also shift [nm] and scale
 
-A name without suffix is a component of the filters folder, anything else a path relative to the TOML file. Every
+A name without suffix is a component of the filters folder, anything else a path relative to the TOML file, in any
+format of `xpjax.io.passband_files`; unit = "angstrom" beside it for a text whose header does not name one. Every
 continuous parameter has a name (`TransmissionChain.parameters`) that `transmission` takes as a keyword.
 """
 
@@ -39,6 +40,7 @@ from jaxtyping import Array, Float
 
 from xpjax.engine import precision
 from xpjax.io.folders import filters_folder
+from xpjax.io.passband_files import read_curve
 from xpjax.linalg import local_cubic
 from xpjax.records import DETECTORS, MAGNITUDES, AnyArray, Passband, PassbandSet
 from xpjax.synthetic.atmosphere import RANGES, SEA_LEVEL, Atmosphere, Scalar, SiteCurve, pressure, scalar
@@ -53,7 +55,6 @@ LOST = 1e-3
 """Part of a filter that may lie outside the wavelengths of its chain."""
 
 _FILTER, _DETECTOR = ("filter_shift", "filter_scale"), ("detector", "detector_slope")
-_UNITS = {"nm": 1.0, "angstrom": 0.1}
 
 
 class Curve(eqx.Module):
@@ -369,15 +370,6 @@ class _Section:
             )
         return found
 
-    def unit(self) -> str | None:
-        """The unit of wavelengths that the section states, for files that have none."""
-        if "unit" not in self:
-            return None
-        unit = self.text("unit")
-        if unit not in _UNITS:
-            raise ValueError(f"{self.where} unit = {unit!r}: expected one of {list(_UNITS)}")
-        return unit
-
 
 def _grid(top: _Section) -> np.ndarray:
     """wavelength = [first, last, step] as a grid [nm]."""
@@ -411,7 +403,7 @@ def _atmosphere(section: _Section, grid: np.ndarray) -> Atmosphere:
             raise ValueError(f'{section.where} needs site = "NAME", or altitude (or pressure) for the formulas alone')
         return Atmosphere(**given)
     file = section.file("site", "sites")
-    wavelength, extinction, meta = _read_curve(file, "extinction", section)
+    wavelength, extinction, meta = _read_curve(section, file, extinction=True)
     _check_cover(section, file, wavelength, grid)
     if extinction.min() < -0.05 or extinction.max() > 50:
         raise ValueError(
@@ -457,7 +449,7 @@ def _element(section: _Section, folder: str, grid: np.ndarray) -> Element:
 def _transmission(section: _Section, folder: str) -> Curve:
     """The curve of a section, with values from 0 to 1."""
     file = section.file("curve", folder)
-    wavelength, values, meta = _read_curve(file, "transmission", section)
+    wavelength, values, meta = _read_curve(section, file)
     bad = np.flatnonzero((values < 0) | (values > 1))
     if len(bad):
         k = bad[0]
@@ -496,71 +488,20 @@ def _check_cover(section: _Section, file: Path, wavelength: np.ndarray, grid: np
         )
 
 
-def _read_curve(file: Path, column: str, section: _Section) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Wavelength (n,) [nm] ascending, values (n,) and header of an ECSV file or a two-column text."""
-    unit = section.unit()
-    meta: dict[str, Any] = {}
-    if file.suffix == ".ecsv":
-        wavelength, values, meta = _read_ecsv(file, column)
-        if unit is not None:
-            raise ValueError(f"{section.where} unit = {unit!r}: {file} states its own unit; drop the key")
-    else:
-        wavelength, values = _read_text(file)
-        if unit is None and wavelength.max() > 2500:
-            raise ValueError(
-                f'{section.where} {file} reaches {wavelength.max():g}: add unit = "angstrom", or "nm" if it is so'
-            )
-        wavelength = wavelength * _UNITS[unit or "nm"]
-    if len(wavelength) < 2 or not (np.isfinite(wavelength).all() and np.isfinite(values).all()):
-        raise ValueError(f"{section.where} {file} needs two or more rows, all of them finite numbers")
-    if wavelength[0] > wavelength[-1]:
-        wavelength, values = wavelength[::-1].copy(), values[::-1].copy()
-    bad = np.flatnonzero(np.diff(wavelength) <= 0)
-    if len(bad):
+def _read_curve(
+    section: _Section, file: Path, extinction: bool = False
+) -> tuple[np.ndarray, np.ndarray, Mapping[str, Any]]:
+    """Wavelength (n,) [nm] ascending, values (n,) and header of a file; text without a unit is in nm."""
+    unit = section.text("unit") if "unit" in section else None
+    if unit is not None and file.suffix.lower() == ".ecsv":
+        raise ValueError(f"{section.where} unit = {unit!r}: {file} states its own unit; drop the key")
+    try:
+        wavelength, values, meta = read_curve(file, extinction=extinction, unit=unit)
+    except ValueError as error:
+        raise ValueError(f"{section.where} {error}") from None
+    guessed = meta.get("wavelength_unit_guessed", "nm")
+    if guessed != "nm":
         raise ValueError(
-            f"{section.where} {file}: the wavelengths are not in order after {wavelength[bad[0]]:g} nm; sort the rows "
-            "and drop repeated ones"
+            f'{section.where} {file} looks as if in {guessed}: add unit = "{guessed.lower()}", or "nm" if it is so'
         )
     return wavelength, values, meta
-
-
-def _read_ecsv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    from astropy import units
-    from astropy.table import Table
-
-    try:
-        table = Table.read(file, format="ascii.ecsv")
-    except Exception as error:  # astropy raises many kinds
-        raise ValueError(f"{file} is not ECSV: {error}") from None
-    for name in ("wavelength", column):
-        if name not in table.colnames:
-            raise ValueError(f"{file} has columns {table.colnames}; expected wavelength and {column}")
-    if table["wavelength"].unit is None:
-        raise ValueError(f"{file}: the column wavelength has no unit; write it in the header, such as nm")
-    try:
-        wavelength = np.asarray(table["wavelength"].quantity.to_value("nm"), float)
-        unit = units.mag if column == "extinction" else units.dimensionless_unscaled
-        values = np.asarray((table[column].quantity).to_value(unit) if table[column].unit else table[column], float)
-    except (units.UnitConversionError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {error}") from None
-    return wavelength, values, dict(table.meta)
-
-
-def _read_text(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first two columns of a text, parted by blanks or commas; one line of headings is allowed."""
-    rows: list[tuple[float, float]] = []
-    headings = 0
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        cells = line.split("#")[0].replace(",", " ").split()
-        if not cells:
-            continue
-        try:
-            rows.append((float(cells[0]), float(cells[1])))
-        except (ValueError, IndexError):
-            headings += 1
-            if rows or headings > 1:
-                raise ValueError(f"{file}, line {number}: expected two numbers, found {line.strip()!r}") from None
-    if not rows:
-        raise ValueError(f"{file} has no rows of two numbers")
-    table = np.array(rows)
-    return table[:, 0], table[:, 1]

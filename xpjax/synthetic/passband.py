@@ -198,6 +198,15 @@ def share_outside(band: Passband, extrapolate: str | None = None) -> float:
     return float(np.clip(1 - _integral(band, 1, (low, XP_RANGE[1])) / whole, 0.0, 1.0))
 
 
+def cut_off(band: Passband) -> float:
+    """Share (0..1) of a published band that its recovered curve, within 330..1050 nm, lacks; 0 of other curves.
+
+    The zero point makes up for it: magnitudes are as published, and fluxes are means over the part within.
+    """
+    inside = band.meta.get("inside") if band.meta.get("kind") == "recovered" else None
+    return max(1 - inside, 0.0) if isinstance(inside, float) else 0.0
+
+
 def mean_wavelength(band: Passband) -> float:
     """int T l dl / int T dl [nm]: of the curve alone, whatever the detector (as in the archive's tables)."""
     return _integral(band, 1) / _integral(band, 0)
@@ -288,12 +297,17 @@ def passband_system(
     """The photometric system of transmission curves: each becomes one projection on the coefficients.
 
     extrapolate="linear" extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm
-    out. Raises ValueError for a passband with more than half of its integral outside, unless allow_outside, and for
-    Vega passbands without zero points.
+    out. Raises ValueError for a passband with more than half of its integral outside, unless allow_outside, for Vega
+    passbands without zero points, and for extrapolating a recovered curve that is cut at 330 nm.
     """
     chosen = PassbandSet(passbands.name, (passbands,)) if isinstance(passbands, Passband) else passbands
     model = instrument or load_instrument()
     for band in chosen:
+        if extrapolate == "linear" and cut_off(band) > 0 and band.wavelength[0] < BLUE_RANGE[1]:
+            raise ValueError(
+                f"passband {band.name} is recovered within 330..1050 nm alone, and its zero point stands for the light "
+                "beyond: it cannot be extrapolated; leave it out, or take a measured curve"
+            )
         outside = share_outside(band, extrapolate)
         if outside >= 1 or (outside > MOSTLY and not allow_outside):
             raise ValueError(_outside_message(band, outside))

@@ -155,10 +155,11 @@ def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> 
     if np.any(steps <= 0):
         k = int(np.argmax(steps <= 0))
         raise ValueError(f"{name} grid must ascend: {array[k]:g} is followed by {array[k + 1]:g}; sort it first")
-    if array[0] < limits[0] or array[-1] > limits[1]:
+    inside = np.clip(array, *limits)
+    if np.abs(inside - array).max() > 1e-9:  # numpy.arange ends a rounding beyond
         span = f"{limits[0]:g}..{limits[1]:g} {unit}".strip()
         raise ValueError(f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined")
-    return array
+    return inside
 
 
 def _spline(x: np.ndarray, y: np.ndarray) -> Any:
