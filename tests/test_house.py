@@ -23,7 +23,20 @@ FLOORS = (
     ("pipeline",),
     ("cli", "gaiaxpy", "plot"),
 )
-LAZY = ("astropy", "pyarrow", "pandas", "fastavro", "isal", "optax", "dask", "matplotlib", "astropy_healpix")
+LAZY = (
+    "astropy",
+    "pyarrow",
+    "pandas",
+    "fastavro",
+    "isal",
+    "optax",
+    "dask",
+    "distributed",
+    "matplotlib",
+    "astropy_healpix",
+    "hats",
+    "lsdb",
+)
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import xpjax
 from tests import oracles
+from xpjax import simulate
 from xpjax.records import SourceTable, Status, XPCoefficients
 from xpjax.synthetic.system import refused_bands
 from xpjax.xp.coefficients import as_sources
@@ -210,6 +212,23 @@ def test_errors_are_absent_where_correlations_are() -> None:
     np.testing.assert_array_equal(np.isnan(result.flux_error[2]), needs_bp)
     assert result.status[2] & ~np.uint32(Status.NONPOSITIVE_FLUX) == Status.BP_NO_ERROR
     assert np.all(np.isfinite(result.flux_error[[0, 1, 3, 4, 5, 6, 7]]))
+
+
+@pytest.mark.parametrize("n", [64, 2000])
+def test_bad_numbers_are_flagged_in_batches_of_any_size(n: int) -> None:
+    """XLA's minimum and maximum lose NaN on CPUs in batches of more than 383 rows."""
+    table = simulate.sources(n, seed=4)
+    c = table.coefficients
+    value, error, correlation = (np.array(a) for a in (c.value, c.error, c.correlation))
+    value[5, 60], error[7, 3], correlation[9, 2000], error[11, 70] = np.nan, np.nan, np.nan, np.inf
+    bad = dataclasses.replace(c, value=value, error=error, correlation=correlation)
+    status = xpjax.photometry(bad, "JPLUS").status
+    assert status[5] & Status.RP_BAD
+    for row, bit in ((7, Status.BP_NO_ERROR), (9, Status.RP_NO_ERROR), (11, Status.RP_NO_ERROR)):
+        assert status[row] & bit
+    clean = xpjax.photometry(c, "JPLUS").status
+    others = np.setdiff1d(np.arange(n), [5, 7, 9, 11])
+    np.testing.assert_array_equal(status[others], clean[others])
 
 
 def test_nonpositive_flux_is_nan_and_flagged() -> None:
