@@ -24,18 +24,8 @@ FLOORS = (
     ("cli", "gaiaxpy", "plot"),
 )
 LAZY = (
-    "astropy",
-    "pyarrow",
-    "pandas",
-    "fastavro",
-    "isal",
-    "optax",
-    "dask",
-    "distributed",
-    "matplotlib",
-    "astropy_healpix",
-    "hats",
-    "lsdb",
+    *("astropy", "astropy_healpix", "dask", "distributed", "fastavro", "hats", "isal", "lsdb", "matplotlib", "optax"),
+    *("pandas", "pyarrow"),
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
