@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import harness
 
-STAGES = ("photometry", "spectra", "passbands")
+STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults")
 
 
 def main() -> None:

@@ -11,7 +11,10 @@ import xpjax
 from tests.cli.helpers import files, xp
 from xpjax.cli import main
 
-COMMANDS = ("photometry", "spectra", "passband", "simulate", "systems", "info", "plot", "demo")
+COMMANDS = (
+    *("photometry", "spectra", "catalogue", "passband", "ingest", "store"),
+    *("simulate", "systems", "info", "plot", "demo"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -19,7 +22,7 @@ def test_help(command: str) -> None:
     result = xp(command, "--help")
     assert result.exit_code == 0
     assert "--help" in result.stdout
-    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband")
+    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband", "store")
 
 
 def test_help_is_quick() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import compute, mock, passband, show
+from xpjax.cli import catalogue, compute, mock, passband, show, store
 from xpjax.cli.common import Group
 
 
@@ -31,7 +31,10 @@ def main(debug: bool) -> None:
 for command in (
     compute.photometry,
     compute.spectra,
+    catalogue.catalogue,
     passband.passband,
+    store.ingest,
+    store.store,
     mock.simulate,
     mock.demo,
     show.systems,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import DTypeLike
 from xpjax.io import _cells
 from xpjax.io._cells import Column, Vectors
 from xpjax.io._loaders import ARRAY_FIELDS, ARRAYS, Table, listed, load
+from xpjax.io.store import is_store, open_store
 from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
 
 
@@ -28,9 +30,9 @@ def read(
 ) -> SourceTable:
     """Sources from a file, a table in memory, or a list of these, as host arrays with one status word a row.
 
-    source: a path to csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5, a pandas DataFrame, an
-    astropy or pyarrow Table, a structured NumPy array or FITS_rec, a dict of columns, a SourceTable (returned as it
-    is, but for what is asked for here), or a list of any of these, which are joined in order.
+    source: a path to csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5, a store (`xpjax ingest`) or one of its
+    files, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array or FITS_rec, a dict of columns, a
+    SourceTable (returned as it is, but for what is asked for here), or a list of any of these, joined in order.
     release: None takes the numbers of basis functions from the input. dtype: None (as in the input; text is
     float64), float32 or float64. keep: None (every column of scalars), or the names of the columns to keep.
 
@@ -50,7 +52,7 @@ def read(
     sources = source if isinstance(source, list | tuple) else [source]
     if not sources:
         raise ValueError("the list of sources is empty; expected at least one file or table")
-    items = [item if isinstance(item, SourceTable) else load(item, xp) for item in sources]
+    items = [item if isinstance(item, SourceTable) else _load(item, xp) for item in sources]
     ready = [item.release for item in items if isinstance(item, SourceTable)]
     release = release or next(iter(ready), None) or _infer_release([t for t in items if isinstance(t, Table)])
     parts = [
@@ -64,6 +66,13 @@ def read(
     joined = parts[0] if len(parts) == 1 else _concatenate(parts)
     joined.status[_repeated(joined.source_id)] |= np.uint32(Status.DUPLICATE)
     return joined
+
+
+def _load(source: Any, xp: Sequence[str]) -> Table | SourceTable:
+    """The columns of one input, or its sources where it is a store, which has them ready."""
+    if isinstance(source, str | os.PathLike) and is_store(source):
+        return open_store(source).read()
+    return load(source, xp)
 
 
 def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:

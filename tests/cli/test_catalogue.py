@@ -1,0 +1,124 @@
+"""`xpjax catalogue`: its two forms, exit statuses and messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.helpers import xp
+from xpjax import simulate
+from xpjax.io.catalogue import read_catalogue
+from xpjax.io.store import open_store, write_store_file
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    table = simulate.sources(120, seed=2)
+    (tmp_path / "store").mkdir()
+    for k in range(3):
+        write_store_file(tmp_path / "store" / f"XP_{k}.h5", table[40 * k : 40 * k + 40])
+    return tmp_path / "store"
+
+
+def break_file(store: Path) -> bytes:
+    """Flip a bit of XP_1; returns its bytes before."""
+    path = store / "XP_1.h5"
+    offset = open_store(path).files[0]._datasets["rp_coefficients"].offset + 99
+    whole = path.read_bytes()
+    path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+    return whole
+
+
+def test_a_store_becomes_a_catalogue(store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "jplus"
+    done = xp("catalogue", store, "--system", "JPLUS:gJPLUS,rJPLUS", "--output", output, "--keep", "ra,dec")
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert "120 sources read from 3 units, 120 rows written to jplus" in done.stderr
+    assert sorted(path.name for path in output.glob("*.parquet")) == ["XP_0.parquet", "XP_1.parquet", "XP_2.parquet"]
+    part = read_catalogue(output / "XP_0.parquet")
+    assert {"source_id", "Jplus_mag_gJPLUS", "Jplus_mag_error_rJPLUS", "ra", "dec", "xp_status"} <= {*part.columns}
+    assert part.units["Jplus_mag_gJPLUS"] == "mag"
+    status = xp("catalogue", "status", output)
+    assert status.exit_code == 0
+    assert "finished 3 120 120" in " ".join(status.stdout.split())
+    assert "the catalogue is whole" in status.stdout
+
+
+def test_run_may_be_named_and_options_may_come_first(store: Path, tmp_path: Path) -> None:
+    assert xp("catalogue", "run", store, "--system", "JPLUS", "-o", tmp_path / "a", "--no-errors").exit_code == 0
+    assert xp("catalogue", "--system", "JPLUS", "-o", tmp_path / "b", store, "--no-errors").exit_code == 0
+    a, b = (read_catalogue(tmp_path / name / "XP_2.parquet").columns for name in "ab")
+    np.testing.assert_array_equal(a["Jplus_mag_gJPLUS"], b["Jplus_mag_gJPLUS"])
+
+
+def test_help_names_both_forms() -> None:
+    text = xp("catalogue", "--help").output
+    assert "xpjax catalogue store --system JPLUS" in text
+    assert "status" in text
+    assert "--shard I/N" in xp("catalogue", "run", "--help").output
+
+
+def test_units_that_fail_are_named_and_the_exit_status_is_one(store: Path, tmp_path: Path) -> None:
+    whole = break_file(store)
+    call = ("catalogue", store, "--system", "JPLUS", "--no-errors", "-o", tmp_path / "out")
+    done = xp(*call)
+    assert done.exit_code == 1
+    assert "unit XP_1 failed: " in done.stderr
+    assert "rp_coefficients" in done.stderr
+    assert "80 rows written" in done.stderr
+    status = " ".join(xp("catalogue", "status", tmp_path / "out").stdout.split())
+    assert "failed 1 40" in status
+    assert "failed: XP_1: " in status
+    (store / "XP_1.h5").write_bytes(whole)
+    again = xp(*call, "--resume")
+    assert again.exit_code == 0
+    assert "2 units were finished before" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--system", "JPLUS", "--where", "open('x')"], "not understood"),
+        (["--system", "JPLUS", "--where", "parallax > 1"], "no columns parallax"),
+        (["--system", "JPLUS", "--shard", "0/4"], "expected I/N"),
+        (["--system", "nothing"], "unknown photometric system"),
+        ([], "--passbands"),
+        (["--system", "JPLUS", "--extrapolate", "linear"], "are for --passbands"),
+    ],
+    ids=str,
+)
+def test_wrong_calls_are_refused(options: list[str], message: str, store: Path, tmp_path: Path) -> None:
+    done = xp("catalogue", store, "-o", tmp_path / "out", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_with_content_is_refused(store: Path, tmp_path: Path) -> None:
+    call = ("catalogue", store, "--system", "JPLUS", "--no-errors", "-o", tmp_path / "out")
+    assert xp(*call, "--shard", "1/2").exit_code == 0
+    assert "other shards" in xp(*call, "--shard", "1/2", "--resume").stderr
+    again = xp(*call, "--shard", "1/2")
+    assert again.exit_code == 2
+    assert "--resume" in again.stderr
+    other = xp(*call, "--shard", "2/2", "--where", "bp_rp > 1")
+    assert other.exit_code == 2
+    assert "where was None" in other.stderr
+    assert xp("catalogue", "status", store).exit_code == 2
+
+
+def test_a_hats_catalogue_is_made(store: Path, tmp_path: Path) -> None:
+    done = xp("catalogue", store, "--system", "JPLUS", "--no-errors", "--format", "hats", "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert (tmp_path / "out" / "dataset" / "_metadata").exists()
+    assert "hats_nrows=120" in (tmp_path / "out" / "hats.properties").read_text()
+
+
+def test_a_store_without_correlations_is_told(tmp_path: Path) -> None:
+    write_store_file(tmp_path / "XP.h5", simulate.sources(5, correlations=False), correlations="none")
+    done = xp("catalogue", tmp_path / "XP.h5", "--system", "JPLUS", "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "no correlations" in done.stderr

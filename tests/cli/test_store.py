@@ -1,0 +1,127 @@
+"""`xpjax ingest` and `xpjax store`: statuses, messages, and what photometry makes of a store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import bulkfile
+from tests.cli.helpers import files, xp
+from tests.io.test_store import flip
+from xpjax import simulate
+from xpjax.io import catalogue, store
+from xpjax.io.archive import read
+
+
+@pytest.fixture(scope="module")
+def bulk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two bulk files, and the gaia_source of their sources."""
+    folder = tmp_path_factory.mktemp("bulk")
+    table = simulate.sources(16, seed=3)
+    bulkfile.write(folder / "a.csv.gz", bulkfile.text(table[:8], missing_bp=(2,)))
+    bulkfile.write(folder / "b.csv", bulkfile.text(table[8:]))
+    columns = {name: table.columns[name][1:] for name in ("ra", "dec", "phot_g_mean_mag", "bp_rp")}
+    catalogue.write(folder / "gaia.fits", catalogue.Catalogue({"source_id": table.source_id[1:], **columns}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(bulk: Path) -> Path:
+    folder = bulk / "store"
+    options = ("--correlations", "float32", "--gaia-source", bulk / "gaia.fits")
+    assert xp("ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", folder, *options).exit_code == 0
+    return folder
+
+
+def test_ingest_tells_what_it_did(bulk: Path, tmp_path: Path) -> None:
+    command = ("ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
+    done = xp(*command, "--gaia-source", bulk / "gaia.fits")
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert "16 sources of 2 files stored" in done.stderr
+    assert "1 flagged in xp_status" in done.stderr
+    assert "15 found in gaia_source; 1 were not" in done.stderr
+    again = xp(*command)
+    assert again.exit_code == 2
+    assert "2 of 2 store files exist" in again.stderr
+    assert "2 files were in the store" in xp(*command, "--resume").stderr
+    assert xp(*command, "--overwrite").exit_code == 0
+    assert xp(*command, "--overwrite", "--correlations", "int8").exit_code == 2
+
+
+def test_a_file_that_fails_is_named_and_the_status_is_1(bulk: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv.gz").write_bytes((bulk / "a.csv.gz").read_bytes()[:900])
+    done = xp("ingest", tmp_path / "bad.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
+    assert done.exit_code == 1
+    assert "failed: bad.csv.gz: " in done.stderr
+    assert "truncated" in done.stderr
+    assert files(tmp_path / "s") == ["b.h5"]
+
+
+def test_info(made: Path) -> None:
+    shown = xp("store", "info", made, "--files").stdout
+    for text in ("16", "Gaia DR3, 55 + 55", "float32", "phot_g_mean_mag", "a.csv.gz", "b.csv"):
+        assert text in shown
+    assert "16" in xp("store", "info", made).stdout
+    assert "8" in xp("store", "info", made / "a.h5").stdout
+    assert xp("store", "info", made.parent / "b.csv").exit_code == 2
+
+
+def test_verify(made: Path, tmp_path: Path) -> None:
+    done = xp("store", "verify", made)
+    assert (done.exit_code, done.stdout) == (0, "16 sources in 2 files: all checksums agree\n")
+    for path in made.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    flip(tmp_path / "b.h5", "bp_coefficients", 3)
+    done = xp("store", "verify", tmp_path)
+    assert done.exit_code == 1
+    assert "b.h5: bp_coefficients: rows 0..7 are damaged" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".parquet", ".csv"])
+def test_select_writes_what_can_be_read(made: Path, tmp_path: Path, suffix: str) -> None:
+    table = read(made)
+    ids = table.source_id[[1, 9]]
+    (tmp_path / "ids.csv").write_text(f"x,source_id\n1,{ids[1]}\n")
+    command = ("store", "select", made, "-o", tmp_path / f"out{suffix}")
+    done = xp(*command, "--source-id", ids[0], "--source-ids", tmp_path / "ids.csv")
+    assert done.exit_code == 0
+    assert "2 of 16 sources" in done.stderr
+    found = read(tmp_path / f"out{suffix}", dtype=np.float32)
+    np.testing.assert_array_equal(found.source_id, ids)
+    np.testing.assert_array_equal(found.coefficients.value, table.coefficients.value[[1, 9]])
+    np.testing.assert_array_equal(found.coefficients.correlation, table.coefficients.correlation[[1, 9]])
+    assert xp(*command, "--source-id", ids[0]).exit_code == 2
+
+
+def test_select_in_all_ways(made: Path, tmp_path: Path) -> None:
+    table = read(made)
+    ra, dec, g = (table.columns[name] for name in ("ra", "dec", "phot_g_mean_mag"))
+    pixel = int(table.source_id[4] >> 59)
+    for k, (option, value, chosen) in enumerate(
+        (
+            ("--healpix", f"0:{pixel}", table.source_id >> 59 == pixel),
+            ("--cone", f"{ra[4]},{dec[4]},0.001", np.arange(16) == 4),
+            ("--magnitude", f"{g[4] - 1}:{g[4] + 1}", np.abs(g - g[4]) <= 1),
+        )
+    ):
+        assert xp("store", "select", made, "-o", tmp_path / f"{k}.h5", option, value).exit_code == 0
+        found = store.open_store(tmp_path / f"{k}.h5").read()
+        np.testing.assert_array_equal(found.source_id, table.source_id[chosen])
+    for k, wrong in enumerate(
+        (["--cone", "1,2"], ["--magnitude", "a:b"], ["--healpix", "x:1"], ["--healpix", "2"], ["--source-id", "z"], [])
+    ):
+        done = xp("store", "select", made, "-o", tmp_path / f"wrong{k}.h5", *wrong)
+        assert done.exit_code == 2
+        assert (wrong[0] if wrong else "Missing a condition") in done.stderr
+    assert files(tmp_path) == ["0.h5", "1.h5", "2.h5"]
+
+
+def test_photometry_of_a_store_file_is_that_of_its_source(bulk: Path, made: Path, tmp_path: Path) -> None:
+    for path, name in ((made / "a.h5", "store"), (bulk / "a.csv.gz", "bulk")):
+        done = xp("photometry", path, "--system", "JPLUS", "-o", tmp_path / f"{name}.parquet")
+        assert done.exit_code == 0
+    ours, plain = (catalogue.read_catalogue(tmp_path / f"{name}.parquet") for name in ("store", "bulk"))
+    assert list(ours.columns) == list(plain.columns)
+    for name, column in plain.columns.items():
+        np.testing.assert_array_equal(ours.columns[name], column)

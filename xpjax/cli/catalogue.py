@@ -1,0 +1,204 @@
+"""From a store to a catalogue, in parts that survive whatever happens to the machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli import compute
+from xpjax.cli.common import load_passbands, print_table, tell_passbands
+
+if TYPE_CHECKING:
+    from xpjax.pipeline import RunReport
+    from xpjax.synthetic.system import PhotometricSystem
+
+SHARED = (
+    "systems",
+    "passbands",
+    "extrapolate",
+    "allow_outside",
+    "error_correction",
+    "truncate",
+    "errors",
+    "float64",
+    "keep",
+    "devices",
+)
+"""Options that mean the same as in `xpjax photometry`, from which they are taken."""
+
+
+class RunByDefault(click.Group):
+    """A group whose first word may be a store: `run` is then understood."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments, with `run` before them unless they name a command or ask for help."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=RunByDefault)
+def catalogue() -> None:
+    """Synthetic photometry of a whole store: resumable, shared out, one row for every source.
+
+    `xpjax catalogue STORE ...` is short for `xpjax catalogue run STORE ...`.
+
+    \b
+    Examples:
+      xpjax catalogue store --system JPLUS --output jplus
+      xpjax catalogue store --system JPLUS --output jplus --resume
+      xpjax catalogue status jplus
+    """
+
+
+def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    """I/N as two numbers."""
+    number, _, of = value.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{value!r}: expected I/N with I within 1..N, as in 1/16")
+    return int(number), int(of)
+
+
+@catalogue.command()
+@click.argument("store", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--where", metavar="EXPRESSION", help="Take only these sources, as in 'phot_g_mean_mag < 16 and bp_rp > 1'."
+)
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory of the catalogue; it is made."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["parquet", "hats", "fits", "hdf5"]),
+    default="parquet",
+    show_default=True,
+    help="A file for each store file, or with hats one catalogue by position, as LSDB opens it.",
+)
+@click.option("--resume", is_flag=True, help="Go on with what is there: finished units are not done again.")
+@click.option(
+    "--shard", default="1/1", metavar="I/N", callback=shard, help="Every N-th unit, the I-th of 1..N: for batch arrays."
+)
+@click.option("--dask", metavar="ADDRESS", help="Units as Dask tasks: local, or the address of a scheduler.")
+def run(
+    store: Path,
+    systems: tuple[str, ...],
+    passbands: tuple[str, ...],
+    extrapolate: str,
+    allow_outside: bool,
+    output: Path,
+    **options: Any,
+) -> None:
+    """Synthetic magnitudes and fluxes of every source of a store.
+
+    STORE is a directory of store files (`xpjax ingest` makes it), or one of them. Each store file is a unit: its part
+    appears in the output when it is whole. A run that was stopped, killed or had units that failed is taken up with
+    --resume. Columns are those of `xpjax photometry`. --where knows the columns of the store, source_id and xp_status,
+    comparisons, and, or, not, arithmetic and & for bits.
+
+    hats: positions are ra and dec of the store; a source without them is at the center of source_id's HEALPix pixel,
+    flagged in position_from_source_id.
+
+    Exit status: 0 done, 1 some units failed, 2 wrong input or call.
+
+    \b
+    Examples:
+      xpjax catalogue store --system JPLUS --no-errors --output jplus
+      xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
+      xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
+      xpjax catalogue store --system SDSS -o sdss --dask local
+    """
+    from tqdm import tqdm
+
+    from xpjax.io.store import open_store
+    from xpjax.pipeline import run_catalogue
+
+    system = _system(systems, passbands, extrapolate, allow_outside)
+    opened = open_store(store)
+    if options["errors"] and opened.correlations == "none":
+        click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)
+    terminal = sys.stderr.isatty()
+    with tqdm(
+        total=len(opened),
+        unit=" sources",
+        unit_scale=True,
+        delay=0 if terminal else 1,
+        mininterval=0.1 if terminal else 10,
+        file=sys.stderr,
+        leave=False,
+    ) as bar:
+        report = run_catalogue(opened, output, system, progress=lambda n: bar.update(n - bar.n), **options)
+    _tell(report)
+    if report.failed:
+        click.get_current_context().exit(1)
+
+
+run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
+
+
+def _system(
+    systems: tuple[str, ...], passbands: tuple[str, ...], extrapolate: str, allow_outside: bool
+) -> PhotometricSystem:
+    """The systems and passbands of the options as one. Raises ValueError and UsageError."""
+    import xpjax
+    from xpjax.synthetic.system import stack
+
+    if not (systems or passbands):
+        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
+    if not passbands and (extrapolate != "none" or allow_outside):
+        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
+    parts = [xpjax.system(*systems)] if systems else []
+    for chosen in map(load_passbands, passbands):
+        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
+        tell_passbands(chosen, extrapolate)
+    return stack(parts)
+
+
+def _tell(report: RunReport) -> None:
+    """What was done, on standard error."""
+    units = f"{len(report.finished)} unit{'s' * (len(report.finished) != 1)}"
+    lines = [f"{report.sources:,} sources read from {units}, {report.rows:,} rows written to {report.output.name}"]
+    if report.skipped:
+        lines.append(f"{len(report.skipped)} units were finished before")
+    flagged = [f"{n:,} {name}" for name, n in report.status.items() if name != "OK"]
+    if flagged:
+        lines.append(f"flagged in xp_status: {', '.join(flagged)}")
+    for name, why in report.failed.items():
+        lines.append(f"unit {name} failed: {why}")
+    if report.failed:
+        lines.append(f"{len(report.failed)} units failed; mend their input and run again with --resume")
+    elif not report.complete:
+        lines.append("other shards have units left; the last to end makes the catalogue whole")
+    lines.append(f"{report.seconds:.1f} s, {report.sources / report.seconds:,.0f} sources/s with reading and writing")
+    click.echo("\n".join(lines), err=True)
+
+
+@catalogue.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def status(directory: Path) -> None:
+    """How far a catalogue is: units finished, failed and left, rows, and counts by status.
+
+    \b
+    Example:
+      xpjax catalogue status jplus
+    """
+    from xpjax.pipeline import catalogue_status
+
+    found = catalogue_status(directory)
+    rows = [
+        ["finished", f"{len(found.finished):,}", f"{found.sources:,}", f"{found.rows:,}"],
+        ["failed", f"{len(found.failed):,}", f"{found.sources_failed:,}", ""],
+        ["left", f"{len(found.left):,}", f"{found.sources_left:,}", ""],
+        *([name, "", "", f"{n:,}"] for name, n in found.status.items()),
+    ]
+    print_table(["", "units", "sources", "rows"], rows)
+    for name, why in found.failed.items():
+        click.echo(f"failed: {name}: {why}")
+    if found.complete:
+        click.echo("the catalogue is whole")
+    elif found.running:
+        click.echo(f"at work: shard {', '.join(found.running)}")
+    elif not (found.left or found.failed):
+        click.echo("all units are done; --resume assembles the catalogue")
