@@ -19,6 +19,9 @@ __version__ = "0.1.0.dev0"
 _HOME = {
     "read": "xpjax.io.archive",
     "write": "xpjax.io.catalogue",
+    "ingest": "xpjax.io.bulk",
+    "open_store": "xpjax.io.store",
+    "run_catalogue": "xpjax.pipeline",
     "photometry": "xpjax.synthetic.magnitude",
     "spectra": "xpjax.xp.spectrum",
     "system": "xpjax.synthetic.system",
@@ -45,7 +48,10 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from xpjax.io.archive import read as read
+    from xpjax.io.bulk import ingest as ingest
     from xpjax.io.catalogue import write as write
+    from xpjax.io.store import open_store as open_store
+    from xpjax.pipeline import run_catalogue as run_catalogue
     from xpjax.records import Catalogue as Catalogue
     from xpjax.records import Passband as Passband
     from xpjax.records import PassbandSet as PassbandSet
