@@ -43,10 +43,9 @@ from xpjax import engine
 from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
-from xpjax.records import Catalogue, SourceTable, Status, XPCoefficients
-from xpjax.synthetic.magnitude import AnySystem, Photometry, as_system, photometry_kernel
+from xpjax.records import Catalogue, SourceTable, Status
+from xpjax.synthetic.magnitude import AnySystem, Photometer, Photometry, as_system
 from xpjax.synthetic.system import PhotometricSystem
-from xpjax.xp.coefficients import NO_ERROR, mark_no_errors, merge_status
 
 if TYPE_CHECKING:
     import pyarrow
@@ -352,101 +351,49 @@ def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
             yield _Piece(unit, error=exc)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Computer:
-    """Photometry of chunks of any length in batches of one size: `xpjax.photometry`, compiled once for a job."""
-
-    job: Job
-    devices: Any
-
-    @functools.cached_property
-    def _bands(self) -> dict[bool, PhotometricSystem]:
-        plain = dataclasses.replace(self.job.system, pair_weight=None, error_correction=None)
-        if not self.job.errors:
-            return {False: plain}
-        bands = self.job.system.with_pair_weights()
-        if not self.job.error_correction:
-            bands = dataclasses.replace(bands, error_correction=None)
-        return {False: plain, True: bands}
-
-    def _batch_rows(self, with_errors: bool) -> int:
-        chosen = engine.find_devices(self.devices)
-        release, size = self.job.system.release, 8 if self.job.float64 else 4
-        numbers = release.n_basis_total + 2 * self.job.system.n_band
-        if with_errors:
-            # In, and as products of errors; the results double too.
-            numbers += numbers + 2 * release.n_pair_total
-        limit = engine.CPU_BATCH_BYTES if chosen[0].platform == "cpu" else engine.ACCELERATOR_BATCH_BYTES
-        most = max(limit * len(chosen) // (size * numbers), 1)
-        multiple = engine.ROW_MULTIPLE * len(chosen)
-        share = -(-self.job.chunk // -(-self.job.chunk // most))
-        return -(-share // multiple) * multiple
-
-    def __call__(self, table: SourceTable) -> Photometry:
-        """As `xpjax.photometry`, but with errors NaN where they are asked for and the input has none."""
-        job, c = self.job, table.coefficients
-        if job.truncate and c.n_relevant is None:
-            raise ValueError(f"{table.origin} has no n_relevant_bases, so its spectra cannot be truncated")
-        with_errors = job.errors and c.error is not None and c.correlation is not None
-        bands = self._bands[with_errors]
-        c = XPCoefficients(
-            c.value,
-            c.error if with_errors else None,
-            c.correlation if with_errors else None,
-            c.n_relevant if job.truncate else None,
-            table.release,
-        )
-
-        def run(c: XPCoefficients, guard: bool, rows: int) -> dict[str, np.ndarray]:
-            correction = with_errors and job.error_correction
-            kernel = photometry_kernel(job.truncate, with_errors, correction, guard or job.truncate)
-            float64 = guard or job.float64
-            return engine.run(kernel, bands, c, float64=float64, devices=self.devices, batch_rows=rows)
-
-        out = run(c, False, self._batch_rows(with_errors))
-        # As `run_guarded`, whose batches would have any size here, each to be compiled.
-        again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
-        if len(again):
-            part = jax.tree.map(lambda x: x[again], c)
-            for key, array in run(part, True, GUARD_ROWS).items():
-                out[key][again] = array
-        status = merge_status(table, out["status"], job.errors)
-        if job.errors and not with_errors:
-            status = mark_no_errors(table, status)
-            out |= {name: np.full_like(out["flux"], np.nan) for name in ("flux_error", "magnitude_error")}
-        return _photometry(job, table.source_id, {**out, "status": status})
+def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
+    """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
+    chosen = engine.find_devices(devices)
+    release, size = job.system.release, 8 if job.float64 else 4
+    numbers = release.n_basis_total + 2 * job.system.n_band
+    if with_errors:
+        # In, and as products of errors; the results double too.
+        numbers += numbers + 2 * release.n_pair_total
+    limit = engine.CPU_BATCH_BYTES if chosen[0].platform == "cpu" else engine.ACCELERATOR_BATCH_BYTES
+    most = max(limit * len(chosen) // (size * numbers), 1)
+    multiple = engine.ROW_MULTIPLE * len(chosen)
+    share = -(-job.chunk // -(-job.chunk // most))
+    return -(-share // multiple) * multiple
 
 
-def _photometry(job: Job, source_id: np.ndarray, out: Mapping[str, np.ndarray]) -> Photometry:
+def _measure(job: Job, photometer: Photometer, table: SourceTable, devices: Any) -> Photometry:
+    """Photometry of a chunk, with errors NaN where they are asked for and the input has none; bands in one piece."""
     import xpjax
 
-    arrays = [out.get(name) for name in ("flux", "flux_error", "magnitude", "magnitude_error")]
-    # Bands become columns, each in one piece.
-    flux, flux_error, magnitude, error = (None if a is None else np.ascontiguousarray(a.T).T for a in arrays)
-    assert flux is not None
-    assert magnitude is not None
-    meta = {
-        "release": job.system.release.name,
-        "instrument_model": job.system.model,
-        "systems": list(dict.fromkeys(job.system.labels)),
-        "truncate": job.truncate,
-        "error_correction": job.error_correction,
-        "where": job.where or "",
-        "version": xpjax.__version__,
-    }
-    return Photometry(source_id, job.system, flux, flux_error, magnitude, error, out["status"], meta)
+    with_errors = job.errors and table.coefficients.error is not None and table.coefficients.correlation is not None
+    rows = _batch_rows(job, with_errors, devices)
+    result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
+    arrays: dict[str, Any] = {}
+    for name in ("flux", "flux_error", "magnitude", "magnitude_error"):
+        array = getattr(result, name)
+        if array is None and job.errors:
+            array = np.full_like(result.flux, np.nan)
+        arrays[name] = None if array is None else np.ascontiguousarray(array.T).T
+    meta = {**result.meta, "where": job.where or "", "version": xpjax.__version__}
+    return dataclasses.replace(result, **arrays, meta=meta)
 
 
 def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
-    computer = _Computer(job, devices)
+    photometer = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
     for piece in pieces:
         if piece.error is None:
             try:
                 table = piece.body
-                result = computer(table).catalogue({name: table.columns[name] for name in job.keep})
+                kept = {name: table.columns[name] for name in job.keep}
+                result = _measure(job, photometer, table, devices).catalogue(kept)
                 result = dataclasses.replace(result, units=_known_units(piece.unit, job) | dict(result.units))
                 piece = dataclasses.replace(piece, body=result)
-                del table, result
+                del table, kept, result
             except Exception as exc:
                 piece = _Piece(piece.unit, error=exc)
         yield piece
@@ -762,10 +709,9 @@ def _checked(store: Store, job: Job) -> Job:
         return job
     if job.where:
         parse_where(job.where)({**table.columns, "source_id": table.source_id, "xp_status": table.status})
-    n_band = job.system.n_band
-    names = ("flux", "magnitude", *(("flux_error", "magnitude_error") if job.errors else ()))
-    empty: dict[str, np.ndarray] = {name: np.zeros((0, n_band), np.float32) for name in names}
-    result = _photometry(job, table.source_id, {**empty, "status": table.status})
+    flux = np.zeros((0, job.system.n_band), np.float32)
+    error = flux if job.errors else None
+    result = Photometry(table.source_id, job.system, flux, error, flux, error, table.status)
     part = result.catalogue({name: table.columns[name] for name in job.keep})
     if job.format == "hats":
         taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot, dot_last_first
-from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Status, XPCoefficients
+from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.passband import passband_system
 from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
 from xpjax.synthetic.system import system as load_system
@@ -272,6 +272,78 @@ def as_system(system: AnySystem | Sequence[AnySystem]) -> PhotometricSystem:
     return stack(systems)
 
 
+@dataclasses.dataclass(frozen=True)
+class Photometer:
+    """What `photometry` does, ready to be done to any number of tables of one release."""
+
+    system: PhotometricSystem
+    errors: bool = True
+    truncate: bool = False
+    error_correction: bool = False
+    float64: bool = False
+
+    def __post_init__(self) -> None:
+        if self.error_correction and self.system.error_correction is None:
+            raise ValueError(f"there are no error-correction tables for {sorted(set(self.system.labels))}")
+
+    @functools.cached_property
+    def _plain(self) -> PhotometricSystem:
+        return dataclasses.replace(self.system, pair_weight=None, error_correction=None)
+
+    @functools.cached_property
+    def _with_errors(self) -> PhotometricSystem:
+        bands = self.system.with_pair_weights()
+        return bands if self.error_correction else dataclasses.replace(bands, error_correction=None)
+
+    def __call__(
+        self,
+        table: SourceTable,
+        *,
+        devices: Any = None,
+        progress: engine.Progress | None = None,
+        batch_rows: int | None = None,
+        guard_rows: int | None = None,
+    ) -> Photometry:
+        """Photometry of a table; batch_rows, guard_rows: see `engine.run` and `run_guarded`. Raises ValueError."""
+        c = table.coefficients
+        if self.truncate and c.n_relevant is None:
+            raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+        errors = self.errors and c.error is not None and c.correlation is not None
+        c = XPCoefficients(
+            c.value,
+            c.error if errors else None,
+            c.correlation if errors else None,
+            c.n_relevant if self.truncate else None,
+            table.release,
+        )
+        correct = errors and self.error_correction
+        out = run_guarded(
+            lambda guard: photometry_kernel(self.truncate, errors, correct, guard or self.truncate),
+            self._with_errors if errors else self._plain,
+            c,
+            float64=self.float64,
+            devices=devices,
+            work_bytes=4 * table.release.n_pair_total * errors * (1 + self.float64),
+            progress=progress,
+            batch_rows=batch_rows,
+            guard_rows=guard_rows,
+        )
+        status = merge_status(table, out["status"], self.errors)
+        if self.errors and not errors:
+            status = mark_no_errors(table, status)
+        meta = {
+            "release": table.release.name,
+            "instrument_model": self.system.model,
+            "systems": list(dict.fromkeys(self.system.labels)),
+            "truncate": self.truncate,
+            "error_correction": self.error_correction,
+        }
+        flux_error, magnitude_error = out.get("flux_error"), out.get("magnitude_error")
+        return Photometry(
+            table.source_id, self.system, out["flux"], flux_error, out["magnitude"], magnitude_error, status, meta
+        )
+
+
 def photometry(
     sources: Any,
     system: AnySystem | Sequence[AnySystem],
@@ -293,50 +365,5 @@ def photometry(
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.
     """
-    system = as_system(system)
-    table = as_sources(sources, system.release)
-    c = table.coefficients
-    if truncate and c.n_relevant is None:
-        raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
-    if error_correction and system.error_correction is None:
-        raise ValueError(f"there are no error-correction tables for {sorted(set(system.labels))}")
-    with_errors = errors and c.error is not None and c.correlation is not None
-    bands = system.with_pair_weights() if with_errors else dataclasses.replace(system, pair_weight=None)
-    if not (with_errors and error_correction):
-        bands = dataclasses.replace(bands, error_correction=None)
-    c = XPCoefficients(
-        c.value,
-        c.error if with_errors else None,
-        c.correlation if with_errors else None,
-        c.n_relevant if truncate else None,
-        table.release,
-    )
-    out = run_guarded(
-        lambda guard: photometry_kernel(truncate, with_errors, with_errors and error_correction, guard or truncate),
-        bands,
-        c,
-        float64=float64,
-        devices=devices,
-        work_bytes=4 * table.release.n_pair_total * with_errors * (1 + float64),
-        progress=progress,
-    )
-    status = merge_status(table, out["status"], errors)
-    if errors and not with_errors:
-        status = mark_no_errors(table, status)
-    meta = {
-        "release": table.release.name,
-        "instrument_model": system.model,
-        "systems": list(dict.fromkeys(system.labels)),
-        "truncate": truncate,
-        "error_correction": error_correction,
-    }
-    return Photometry(
-        table.source_id,
-        system,
-        out["flux"],
-        out.get("flux_error"),
-        out["magnitude"],
-        out.get("magnitude_error"),
-        status,
-        meta,
-    )
+    photometer = Photometer(as_system(system), errors, truncate, error_correction, float64)
+    return photometer(as_sources(sources, photometer.system.release), devices=devices, progress=progress)

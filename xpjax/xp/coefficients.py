@@ -187,19 +187,23 @@ def run_guarded(
     coefficients: XPCoefficients,
     *,
     progress: engine.Progress | None = None,
+    guard_rows: int | None = None,
     **settings: Any,
 ) -> dict[str, np.ndarray]:
     """Run a kernel on many sources: unguarded on all, then guarded and in float64 on the few that need it.
 
     kernel(guard) gives the kernel. Unguarded it may let one bad number spoil a whole source, but must flag such a
     source in `status` (BAND_MISSING, NO_ERROR): most sources are complete, and spare the passes over memory. float64
-    tells a variance that is impossible from one that float32 rounded below zero. settings go to `engine.run`.
+    tells a variance that is impossible from one that float32 rounded below zero. guard_rows: rows of a batch of these
+    few, where they are to compile once for any number. settings go to `engine.run`.
     """
     out = engine.run(kernel(False), constants, coefficients, progress=progress, **settings)
     again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
     if len(again):
         part = jax.tree.map(lambda x: x[again], coefficients)
-        for key, array in engine.run(kernel(True), constants, part, **{**settings, "float64": True}).items():
+        for key, array in engine.run(
+            kernel(True), constants, part, **{**settings, "float64": True, "batch_rows": guard_rows}
+        ).items():
             out[key][again] = array
     return out
 
