@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli import compute
-from xpjax.cli.common import load_passbands, print_table, tell_passbands
+from xpjax.cli.common import chosen_system, print_table
 
 if TYPE_CHECKING:
     from xpjax.pipeline import RunReport
-    from xpjax.synthetic.system import PhotometricSystem
 
 SHARED = (
     "systems",
@@ -115,7 +114,7 @@ def run(
     from xpjax.io.store import open_store
     from xpjax.pipeline import run_catalogue
 
-    system = _system(systems, passbands, extrapolate, allow_outside)
+    system = chosen_system(systems, passbands, extrapolate, allow_outside)
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
         click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)
@@ -136,24 +135,6 @@ def run(
 
 
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
-
-
-def _system(
-    systems: tuple[str, ...], passbands: tuple[str, ...], extrapolate: str, allow_outside: bool
-) -> PhotometricSystem:
-    """The systems and passbands of the options as one. Raises ValueError and UsageError."""
-    import xpjax
-    from xpjax.synthetic.system import stack
-
-    if not (systems or passbands):
-        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
-    if not passbands and (extrapolate != "none" or allow_outside):
-        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    parts = [xpjax.system(*systems)] if systems else []
-    for chosen in map(load_passbands, passbands):
-        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
-        tell_passbands(chosen, extrapolate)
-    return stack(parts)
 
 
 def _tell(report: RunReport) -> None:

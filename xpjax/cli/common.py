@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpjax.records import Catalogue, PassbandSet, Release, SourceTable
+    from xpjax.synthetic.system import PhotometricSystem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -133,6 +134,33 @@ def load_passbands(source: str) -> PassbandSet:
         if re.search(r"--(clip|normalize|unit|detector|magnitude)\b", str(exc)):
             raise ValueError(f"{exc}; `xpjax passband build` has this option, and makes a SOURCE") from exc
         raise
+
+
+def chosen_system(
+    systems: Sequence[str], passbands: Sequence[str], extrapolate: str, allow_outside: bool
+) -> PhotometricSystem:
+    """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
+    import xpjax
+    from xpjax.synthetic.system import stack
+
+    if not (systems or passbands):
+        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
+    if not passbands and (extrapolate != "none" or allow_outside):
+        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
+    parts = [xpjax.system(*systems)] if systems else []
+    sets = [load_passbands(source) for source in passbands]
+    for chosen in sets:
+        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
+        twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
+        if twice:
+            raise ValueError(
+                f"bands of the same name: {', '.join(twice[:5])}; give these passbands another label with "
+                "`xpjax passband build ... --label`, or leave one out"
+            )
+    system = stack(parts)
+    for chosen in sets:
+        tell_passbands(chosen, extrapolate)
+    return system
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:

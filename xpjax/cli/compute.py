@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, PROJECTING, load_passbands, run, tell_passbands, wavelength_grid
+from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, PROJECTING, chosen_system, run, wavelength_grid
 
 if TYPE_CHECKING:
     from xpjax.records import SourceTable
@@ -65,25 +65,8 @@ def photometry(
       xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
     """
     import xpjax
-    from xpjax.synthetic.system import stack
 
-    if not (systems or passbands):
-        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
-    if not passbands and (extrapolate != "none" or allow_outside):
-        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    parts = [xpjax.system(*systems)] if systems else []
-    sets = [load_passbands(source) for source in passbands]
-    for chosen in sets:
-        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
-        twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
-        if twice:
-            raise ValueError(
-                f"bands of the same name: {', '.join(twice[:5])}; give these passbands another label with "
-                "`xpjax passband build ... --label`, or leave one out"
-            )
-    system = stack(parts)
-    for chosen in sets:
-        tell_passbands(chosen, extrapolate)
+    system = chosen_system(systems, passbands, extrapolate, allow_outside)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return xpjax.photometry(table, system, progress=progress, **options)
