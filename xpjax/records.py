@@ -40,6 +40,10 @@ class Status(enum.IntFlag):
     COLOR_EXTRAPOLATED = 1 << 10
     NO_ERROR_CORRECTION = 1 << 11
     CELL_REPAIRED = 1 << 12
+    NOT_CORRECTED = 1 << 13
+    FEATURE_MISSING = 1 << 14
+    OUTSIDE_TRAINING = 1 << 15
+    OUTSIDE_LIMITS = 1 << 16
 
     @property
     def meaning(self) -> str:
@@ -66,6 +70,10 @@ _MEANING = {
     Status.COLOR_EXTRAPOLATED: "A color equation was used outside its color range, where it is linear.",
     Status.NO_ERROR_CORRECTION: "No synthetic G, which error correction needs: the errors are uncorrected.",
     Status.CELL_REPAIRED: "An odd cell, not of a coefficient, was read as missing.",
+    Status.NOT_CORRECTED: "The wiggle correction was not applied: spectrum and magnitudes are as without it.",
+    Status.FEATURE_MISSING: "A magnitude, color or E(B-V) that the correction needs is missing.",
+    Status.OUTSIDE_TRAINING: "A magnitude, color or E(B-V) is outside the range that the correction was made for.",
+    Status.OUTSIDE_LIMITS: "Teff, [M/H] or A_V is outside the limits within which the correction is applied.",
 }
 
 

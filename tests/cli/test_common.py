@@ -12,7 +12,7 @@ from tests.cli.helpers import files, xp
 from xpjax.cli import main
 
 COMMANDS = (
-    *("photometry", "spectra", "catalogue", "passband", "ingest", "store"),
+    *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "ingest", "store"),
     *("simulate", "systems", "info", "plot", "demo"),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import catalogue, compute, mock, passband, show, store
+from xpjax.cli import catalogue, compute, correction, mock, passband, show, store
 from xpjax.cli.common import Group
 
 
@@ -33,6 +33,8 @@ for command in (
     compute.spectra,
     catalogue.catalogue,
     passband.passband,
+    correction.train_correction,
+    correction.correct,
     store.ingest,
     store.store,
     mock.simulate,

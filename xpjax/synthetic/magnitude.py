@@ -79,7 +79,9 @@ def photometry_kernel(
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
         biased = _biased(bands, flux)
-        missing, nonpositive = jnp.any(~jnp.isfinite(biased)), jnp.any(biased <= 0)
+        # A sum is not finite where a term is not, and cheaper than asking each; a minimum may pass over NaN.
+        missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
+        nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
         status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
         return _observe(bands, flux, variance, status, factor)
 

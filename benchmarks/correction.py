@@ -1,0 +1,195 @@
+"""Wiggles injected into mock spectra, learned and taken out again; and what corrected photometry costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+
+import xpjax
+from benchmarks.harness import Row, measure
+from xpjax import engine, simulate
+from xpjax.constants import FLUX_UNIT
+from xpjax.correction.inputs import Features, features
+from xpjax.correction.training import WIDTHS, Residuals, Settings, first_network, predict, train
+from xpjax.correction.wiggle import Limits, WiggleCorrection, constant_grid, corrected_photometry, fold
+from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.records import SourceTable, XPCoefficients
+
+WIDE = np.arange(330.0, 1050.1, 1.0)
+SYSTEM = "JPLUS"
+
+
+@dataclasses.dataclass
+class Mock:
+    """Stars with and without wiggles: sources as observed (noise, wiggles), true coefficients, E(B-V), features."""
+
+    observed: SourceTable
+    true: np.ndarray
+    noiseless: np.ndarray
+    ebv: np.ndarray
+    stars: Features
+
+
+def pattern(color: np.ndarray, g: np.ndarray, ebv: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
+    """Observed minus true normalised flux (n, m): peaks of 8..10 % in the blue, 2..3 % in the red, as in Ye et al."""
+    x, c, b, e = wavelength[None], color[:, None], g[:, None] - 14, ebv[:, None]
+    blue = 0.085 * np.exp(-(((x - 395) / 45) ** 2)) * np.sin((x - 360) / 9.0 + 1.2 * c) * np.exp(-0.25 * c)
+    middle = 0.03 * np.exp(-(((x - 520) / 90) ** 2)) * np.sin((x - 500) / 22.0 + 0.8 * c + 0.1 * b)
+    red = 0.025 * np.exp(-(((x - 760) / 190) ** 2)) * np.cos((x - 700) / 30.0 - 0.5 * c)
+    return (blue + middle + red) * (1 + 0.08 * b) * (1 - 0.3 * e)
+
+
+def make(n: int, seed: int) -> Mock:
+    """n bright enough mock stars; the wiggles are put into the coefficients, so that everything sees the same ones."""
+    table = simulate.sources(3 * n, seed=seed, dtype=np.float64)
+    g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
+    table = table[np.flatnonzero((g > 8) & (g < 16.5) & (color > -0.2) & (color < 2.5))[:n]]
+    g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
+    rng = np.random.default_rng(seed)
+    ebv = rng.exponential(0.15, len(table)).clip(0, 1)
+    true = table.coefficients.value
+    design = xpjax.instrument().design(WIDE)
+    matrix = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
+    own = xpjax.instrument().design(constant_grid())
+    sampled = true @ (np.asarray(own.value) * (float(own.scale) / FLUX_UNIT))
+    reddening = 0.4 * AV_PER_SFD * ebv[:, None]
+    mean = (sampled * 10 ** (reddening * extinction_curve(constant_grid()))).mean(axis=1)
+    wiggle = pattern(color, g, ebv, WIDE) * mean[:, None] * 10 ** (-reddening * extinction_curve(WIDE))
+    noiseless = true + wiggle @ np.linalg.pinv(matrix, rcond=1e-4)
+    c = table.coefficients
+    noise = np.empty_like(true)
+    for xp, rows in zip(table.release.xp, table.release.slices, strict=True):
+        root = np.linalg.cholesky(xpjax.covariance_matrix(table, xp) / np.einsum("ni,nj->nij", *[c.error[:, rows]] * 2))
+        noise[:, rows] = np.einsum("nij,nj->ni", root, rng.normal(size=root.shape[:2])) * c.error[:, rows]
+    observed = dataclasses.replace(
+        table, coefficients=XPCoefficients(noiseless + noise, c.error, c.correlation, c.n_relevant, table.release)
+    )
+    stars = features(observed, "paper", ebv=ebv)
+    good = np.flatnonzero(np.isfinite(stars.value).all(axis=1))
+    return Mock(observed[good], true[good], noiseless[good], ebv[good], stars[good])
+
+
+def normalised(coefficients: np.ndarray, ebv: np.ndarray) -> np.ndarray:
+    """Dereddened flux over its mean at the paper's wavelengths."""
+    design = xpjax.instrument().design(constant_grid())
+    flux = coefficients @ np.asarray(design.value)
+    flux = flux * 10 ** (0.4 * AV_PER_SFD * ebv[:, None] * extinction_curve(constant_grid()))
+    return flux / flux.mean(axis=1, keepdims=True)
+
+
+def residuals(mock: Mock) -> Residuals:
+    """Residuals with the inverse variances of the noise, floored at 0.5 %: few faint stars must not rule the loss."""
+    seen = normalised(mock.observed.coefficients.value, mock.ebv)
+    spectra = xpjax.spectra(mock.observed, constant_grid())
+    assert spectra.flux_error is not None
+    weight = 1 / ((spectra.flux_error / spectra.flux * seen) ** 2 + 0.005**2)
+    stars = mock.stars
+    return Residuals(
+        mock.observed.source_id, stars.names, stars.value, constant_grid(), normalised(mock.true, mock.ebv) - seen,
+        weight * 0.005**2, mock.ebv,
+    )  # fmt: skip
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Of a straight line through the medians of y in ten bins of x with equal numbers of stars."""
+    order = np.array_split(np.argsort(x), 10)
+    return float(np.polyfit([np.median(x[k]) for k in order], [np.nanmedian(y[k]) for k in order], 1)[0])
+
+
+def recovery(quick: bool) -> list[Row]:
+    """Train on mocks and look at others: patterns, spectra, and J-PLUS magnitudes against the truth."""
+    learn, test = make(3000 if quick else 16000, 1), make(1500 if quick else 4000, 2)
+    started = time.perf_counter()
+    model = train(residuals(learn), Settings(widths=WIDTHS["small"], epochs=120 if quick else 400, batch=256))
+    seconds = time.perf_counter() - started
+    record = json.loads(model.record)
+    inside = np.all((test.stars.value >= model.low) & (test.stars.value <= model.high), axis=1)
+    test = Mock(
+        test.observed[np.flatnonzero(inside)],
+        test.true[inside],
+        test.noiseless[inside],
+        test.ebv[inside],
+        test.stars[np.flatnonzero(inside)],
+    )
+    n = len(test.ebv)
+    truth = normalised(test.true, test.ebv)
+    injected = truth - normalised(test.noiseless, test.ebv)
+    found = predict(model, test.stars)
+    seen = normalised(test.observed.coefficients.value, test.ebv)
+    noise = seen - normalised(test.noiseless, test.ebv)
+    left = seen + found - truth
+    rms = lambda a: float(np.sqrt(np.mean(a**2)))  # noqa: E731
+    median_rms = lambda a: float(np.median(np.sqrt(np.mean(a**2, axis=1))))  # noqa: E731
+    row = Row("correction", f"recovery, {record['n_split'][0]} stars to train", n, seconds)
+    row.error, row.error_of = rms(found - injected), "RMS of predicted minus injected pattern, test stars"
+    row.ratios = {
+        "injected RMS": rms(injected),
+        "remaining over noise RMS, median star": median_rms(left) / median_rms(noise),
+        "epochs": len(record["history"][0]),
+    }
+    exact = xpjax.photometry(XPCoefficients(test.true), SYSTEM, errors=False)
+    # Features as observed, but no noise in what is corrected: it would hide a millimagnitude in the blue of red stars.
+    clean = dataclasses.replace(test.observed, coefficients=XPCoefficients(test.noiseless))
+    before = xpjax.photometry(clean, SYSTEM, errors=False).magnitude - exact.magnitude
+    after = corrected_photometry(clean, SYSTEM, model, test.stars, errors=False).magnitude - exact.magnitude
+    color, g = (test.stars.value[:, test.stars.names.index(name)] for name in ("BP-RP", "G"))
+    rows = [row]
+    for k, band in enumerate(exact.system.names):
+        one = Row("correction", f"{band}: bias of magnitudes", n, seconds, error=float(np.nanmedian(after[:, k])))
+        bins = np.array_split(np.argsort(color), 10)
+        size = [float(np.sqrt(np.mean([np.nanmedian(d[b, k]) ** 2 for b in bins]))) for d in (before, after)]
+        one.error_of = "median of corrected minus true [mag]"
+        one.ratios = {
+            "bias before [mmag]": 1e3 * size[0],
+            "after [mmag]": 1e3 * size[1],
+            "bias before over after": size[0] / size[1],
+            "slope with color [mmag/mag]": 1e3 * slope(color, after[:, k]),
+            "slope with G [mmag/mag]": 1e3 * slope(g, after[:, k]),
+        }
+        one.note = "bias: RMS of the medians in ten bins of BP-RP"
+        rows.append(one)
+    return rows
+
+
+def speed(quick: bool) -> list[Row]:
+    """Corrected magnitudes against the network alone, both from and to host memory."""
+    rows = []
+    for name, n in (("small", 60_000 if quick else 400_000), ("paper", 6_000 if quick else 20_000)):
+        base = simulate.sources(n, seed=3, correlations=False)
+        stars = features(base, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, n))
+        grid = constant_grid()
+        network = first_network((14, *WIDTHS[name], len(grid)), (0, 0))
+        good = stars.value[np.isfinite(stars.value).all(axis=1)]
+        model = WiggleCorrection(
+            (network,), good.mean(axis=0), good.std(axis=0), np.full(14, -np.inf), np.full(14, np.inf), grid,
+            np.asarray(10.0), np.asarray(R_V), np.asarray(AV_PER_SFD), None, stars.names,
+        )  # fmt: skip
+        x = ((stars.value - model.feature_mean) / model.feature_scale).astype(np.float32)
+        alone = measure(
+            "correction", f"network alone, {name}, {network.n_weight:,} weights", n,
+            lambda network=network, x=x: engine.run(_alone, network, x, work_bytes=4 * sum(network.widths)),
+            3 if quick else 5,
+        )  # fmt: skip
+        curves, system = xpjax.passbands(SYSTEM), xpjax.system(SYSTEM)
+        folded = fold(model, curves, system)
+        options = {"system": system, "folded": folded, "errors": False, "limits": Limits(None, None, None)}
+        whole = measure(
+            "correction", f"12 corrected magnitudes, {name}", n,
+            lambda a=(base, curves, model, stars), o=options: corrected_photometry(*a, **o),
+            3 if quick else 5,
+        )  # fmt: skip
+        whole.note = "passbands read and folded beforehand, features made beforehand"
+        whole.ratios["time over network alone"] = whole.seconds / alone.seconds
+        rows += [alone, whole]
+    return rows
+
+
+def _alone(network: object, x: object) -> object:
+    return network(x)  # type: ignore[operator]
+
+
+def run(quick: bool) -> list[Row]:
+    return recovery(quick) + speed(quick)

@@ -1,0 +1,131 @@
+"""`xpjax train-correction` and `xpjax correct`: files in, files out, refusals."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import xpjax
+from tests.cli.helpers import files, xp
+from tests.correction.helpers import star_features, stars
+from tests.correction.test_training import made
+from xpjax.correction.inputs import Features, write_features
+from xpjax.correction.training import predict, remove_checkpoints, write_residuals
+from xpjax.correction.wiggle import correct_spectra, read_correction
+from xpjax.io.catalogue import from_sources, read_catalogue, write
+from xpjax.records import Status
+
+N = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """residuals.h5, model.h5 trained on it, spectra.h5 and features.h5."""
+    home = tmp_path_factory.mktemp("correction")
+    write_residuals(home / "residuals.h5", made(400))
+    done = xp(
+        "train-correction", home / "residuals.h5", "-o", home / "model.h5", "--widths", "16,16", "--epochs", 4,
+        "--figure", home / "patterns.png", "--ensemble", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "400 stars (240, 80, 80 to train, judge and test)" in done.stderr
+    assert "4 + 4 epochs" in done.stderr
+    write(home / "sources.h5", from_sources(stars()[:N]))
+    write(home / "sources.parquet", from_sources(stars()[:N]))
+    assert xp("spectra", home / "sources.parquet", "-o", home / "spectra.h5").exit_code == 0
+    gaia = star_features()[:N].select(("BP-RP", "G", "E(B-V)"))
+    # In another order, and one star is not there.
+    write_features(home / "features.h5", gaia[np.arange(N - 1)[::-1]])
+    return home
+
+
+def test_training_leaves_a_model_a_figure_and_no_checkpoint(folder: Path) -> None:
+    assert not [name for name in files(folder) if "checkpoint" in name]
+    assert (folder / "patterns.png").stat().st_size > 10_000
+    model = read_correction(folder / "model.h5")
+    assert len(model.networks) == 2
+    assert model.networks[0].widths == (16, 16)
+    assert '"command": "xpjax train-correction"' in model.record
+    assert np.isfinite(predict(model, made(5).stars)).all()
+
+
+def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path) -> None:
+    arguments = ("--model", folder / "model.h5", "--features", folder / "features.h5")
+    done = xp("correct", folder / "spectra.h5", *arguments, "-o", tmp_path / "out.h5")
+    assert done.exit_code == 0, done.stderr
+    before, after = read_catalogue(folder / "spectra.h5"), read_catalogue(tmp_path / "out.h5")
+    assert list(before.columns) == list(after.columns)
+    np.testing.assert_array_equal(before.shared["wavelength"], after.shared["wavelength"])
+    model = read_correction(folder / "model.h5")
+    gaia = star_features()[:N].select(("BP-RP", "G", "E(B-V)"))
+    expected = correct_spectra(xpjax.spectra(stars()[:N]), model, gaia)
+    np.testing.assert_allclose(after.columns["flux"][:-1], expected.flux[:-1], rtol=1e-5, atol=1e-22)
+    np.testing.assert_array_equal(after.columns["xp_status"][:-1] & 0x1E000, expected.status[:-1] & 0x1E000)
+    last = after.columns["xp_status"][-1]
+    assert last & Status.NOT_CORRECTED
+    assert last & Status.FEATURE_MISSING
+    np.testing.assert_allclose(after.columns["flux"][-1], before.columns["flux"][-1], rtol=1e-6)
+    assert "NOT_CORRECTED" in done.stderr
+    again = xp("correct", tmp_path / "out.h5", *arguments, "-o", tmp_path / "twice.h5")
+    assert again.exit_code == 2
+    assert "already corrected" in again.stderr
+
+
+def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second half of the same command, from the first one's checkpoint."""
+    call = ("train-correction", folder / "residuals.h5", "-o", tmp_path / "m.h5", "--widths", "8")
+    with monkeypatch.context() as patch:
+        patch.setattr("xpjax.correction.training.remove_checkpoints", lambda *_: None)
+        assert xp(*call, "--epochs", 3).exit_code == 0
+    assert files(tmp_path) == ["m.h5", "m.h5.checkpoint.0"]
+    assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
+    resumed = read_correction(tmp_path / "m.h5")
+    assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
+    whole = read_correction(tmp_path / "m.h5")
+    np.testing.assert_array_equal(resumed.networks[0].weight[-1], whole.networks[0].weight[-1])
+    remove_checkpoints(tmp_path / "m.h5.checkpoint")
+    assert files(tmp_path) == ["m.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train-correction", "features.h5", "-o", "new.h5"), "no file of residuals"),
+        (("train-correction", "residuals.h5", "-o", "model.h5"), "--overwrite"),
+        (("train-correction", "residuals.h5", "-o", "new.npz"), ".h5"),
+        (("train-correction", "residuals.h5", "-o", "new.h5", "--widths", "wide"), "--widths 'wide'"),
+        (("train-correction", "residuals.h5", "-o", "new.h5", "--features", "u"), "are needed"),
+        (("train-correction", "residuals.h5", "-o", "new.h5", "--figure", "x.txt"), "suffix of a figure"),
+        (("correct", "sources.h5", "--model", "model.h5", "--features", "features.h5", "-o", "n.h5"), "xpjax spectra"),
+        (("correct", "spectra.h5", "--model", "spectra.h5", "--features", "features.h5", "-o", "n.h5"), "correction"),
+        (
+            ("correct", "spectra.h5", "--model", "model.h5", "--features", "model.h5", "-o", "n.h5"),
+            "no file of features",
+        ),
+        (
+            ("correct", "spectra.h5", "--model", "model.h5", "--features", "features.h5", "-o", "n.h5", "--mh", "mh"),
+            "no column mh",
+        ),
+    ],
+)
+def test_wrong_calls_exit_with_2_and_leave_nothing(folder: Path, arguments: tuple[str, ...], says: str) -> None:
+    before = files(folder)
+    names = {*before, "new.h5", "new.npz", "n.h5", "x.txt"}
+    done = xp(*[folder / word if word in names else word for word in arguments])
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert files(folder) == before
+
+
+def test_features_without_ebv_are_refused(folder: Path, tmp_path: Path) -> None:
+    model = read_correction(folder / "model.h5")
+    write_features(tmp_path / "f.h5", Features(np.arange(3), model.names[:2], np.zeros((3, 2))))
+    done = xp(
+        "correct", folder / "spectra.h5", "--model", folder / "model.h5", "--features", tmp_path / "f.h5",
+        "-o", tmp_path / "n.h5",
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "are needed" in done.stderr
+    with h5py.File(folder / "model.h5") as file:
+        assert list(file.attrs["features"]) == list(model.names)

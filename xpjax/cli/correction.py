@@ -1,0 +1,313 @@
+"""Wiggle corrections: training on residuals, and correcting spectra."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli.common import (
+    EXISTING_FILE,
+    FILE,
+    OVERWRITE,
+    check_figure,
+    comma_separated,
+    record_call,
+    write_figure,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from xpjax.correction.training import Residuals, Step
+    from xpjax.correction.wiggle import WiggleCorrection
+    from xpjax.records import Catalogue
+    from xpjax.xp.spectrum import Spectra
+
+
+@click.command("train-correction")
+@click.argument("residuals", type=EXISTING_FILE)
+@click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the correction.")
+@click.option("--epochs", default=1000, show_default=True, type=click.IntRange(1), help="Most epochs.")
+@click.option(
+    "--widths", default="small", show_default=True, help="Hidden layers: small, paper, or sizes as in 128,512,1024."
+)
+@click.option("--batch", default=512, show_default=True, type=click.IntRange(1), help="Stars in a batch, at most.")
+@click.option("--learning-rate", default=1e-3, show_default=True, type=float, help="First learning rate of Adam.")
+@click.option("--decay", default=0.0, show_default=True, type=click.FloatRange(0), help="Decay of the weights (AdamW).")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of split, weights and batches.")
+@click.option("--ensemble", default=1, show_default=True, type=click.IntRange(1), help="Number of networks.")
+@click.option(
+    "--features", multiple=True, metavar="NAMES", callback=comma_separated, help="Train on these features only."
+)
+@click.option("--kind", type=click.Choice(["additive", "multiplicative"]), default="additive", show_default=True)
+@click.option(
+    "--space",
+    type=click.Choice(["dereddened", "observed"]),
+    default="dereddened",
+    show_default=True,
+    help="Whether the residuals are of dereddened spectra.",
+)
+@click.option("--truncate", is_flag=True, help="The residuals are of truncated spectra.")
+@click.option("--figure", type=FILE, help="Figure of true, predicted and remaining patterns by color: png, pdf or svg.")
+@click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2; by default JAX's first.")
+@OVERWRITE
+def train_correction(
+    residuals: Path,
+    output: Path,
+    widths: str,
+    ensemble: int,
+    features: list[str],
+    kind: str,
+    space: str,
+    truncate: bool,
+    figure: Path | None,
+    device: str | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Train a wiggle correction on RESIDUALS, an HDF5 file.
+
+    RESIDUALS has datasets source_id (n), features (n, k) with attribute names, wavelength (m) in nm, residual (n, m):
+    true minus observed mean-normalised flux, NaN where missing; optional weight (n, m) and ebv (n).
+
+    60 % of the sources are trained on, 20 % tell when to stop and 20 % what is left. While it runs, OUTPUT.checkpoint
+    files hold its state: after a kill the same command goes on from there, to the same result.
+
+    \b
+    Examples:
+      xpjax train-correction residuals.h5 -o wiggles.h5
+      xpjax train-correction residuals.h5 -o wiggles.h5 --widths paper --device gpu --figure patterns.png
+      xpjax train-correction residuals.h5 -o wiggles.h5 --widths 32,32 --decay 0.01 --features BP-RP,G --ensemble 5
+    """
+    import dataclasses
+    import json
+
+    from xpjax.correction.training import Settings, predict, read_residuals, remove_checkpoints, train
+    from xpjax.correction.wiggle import write_correction
+
+    started = time.perf_counter()
+    _check_output(output, overwrite)
+    if figure is not None:
+        check_figure(figure, overwrite)
+    data = read_residuals(residuals)
+    settings = Settings(widths=_widths(widths), **options)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    with _Epochs(settings.epochs * ensemble) as bar:
+        model = train(
+            data,
+            settings,
+            names=features or None,
+            n_network=ensemble,
+            kind=kind,
+            space=space,
+            truncate=truncate,
+            checkpoint=checkpoint,
+            device=device,
+            progress=bar.step,
+        )
+    record = {**json.loads(model.record), **record_call(click.get_current_context())}
+    model = dataclasses.replace(model, record=json.dumps(record))
+    write_correction(output, model, overwrite=overwrite)
+    remove_checkpoints(checkpoint, ensemble)
+    if figure is not None:
+        write_figure(draw_patterns(model, data, predict(model, data.stars)), figure)
+    epochs = [len(history) for history in record["history"]]
+    click.echo(
+        f"{record['n_star']:,} stars ({', '.join(f'{n:,}' for n in record['n_split'])} to train, judge and test), "
+        f"{sum(record['n_dropped'].values()):,} left out; {model.networks[0].n_weight:,} weights, "
+        f"{' + '.join(map(str, epochs))} epochs\n"
+        f"RMS of the test stars' normalised flux: {record['test_rms_before']:.3%} before, "
+        f"{record['test_rms_after']:.3%} after\n"
+        f"written to {output.name} in {time.perf_counter() - started:.1f} s",
+        err=True,
+    )
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuse, before anything is computed, a file that cannot be written."""
+    if output.suffix.lower() not in (".h5", ".hdf5"):
+        raise ValueError(f"{output.name}: a correction is an HDF5 file, .h5")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"no directory {output.parent} for {output.name}; make it first")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; name another file with --output, or add --overwrite")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    from xpjax.correction.training import WIDTHS
+
+    if text in WIDTHS:
+        return WIDTHS[text]
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--widths {text!r}: give {', '.join(WIDTHS)}, or sizes as in 128,512") from None
+
+
+class _Epochs:
+    """A bar over epochs with the losses; a line now and then where there is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        import sys
+
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=total, unit=" epochs", file=sys.stderr, leave=False, delay=0 if terminal else 1,
+            mininterval=0.1 if terminal else 10,
+        )  # fmt: skip
+
+    def __enter__(self) -> _Epochs:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()
+
+    def step(self, step: Step) -> None:
+        """After an epoch."""
+        rms = {"train": step.loss**0.5, "judge": step.validation_loss**0.5, "best": step.best**0.5}
+        shown = ", ".join(f"{name} {value:.3%}" for name, value in rms.items())
+        self.bar.set_postfix_str(f"RMS {shown}, rate {step.learning_rate:.1e}", refresh=False)
+        self.bar.update(1)
+
+
+def draw_patterns(model: WiggleCorrection, data: Residuals, predicted: np.ndarray) -> Figure:
+    """True, predicted and remaining patterns by color: median and 16..84 % of stars, as in Ye et al. (2024)."""
+    import itertools
+
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    residual = np.asarray(data.residual, float)
+    color = data.features[:, data.names.index("BP-RP")] if "BP-RP" in data.names else np.zeros(len(data))
+    known = np.isfinite(color)
+    edges = np.unique(np.quantile(color[known], np.linspace(0, 1, 5))) if known.any() else np.zeros(1)
+    groups = [(color >= a) & (color <= b) for a, b in itertools.pairwise(edges)] or [known]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True, sharey=True)
+    rows = (("true", residual), ("predicted", predicted), ("remaining", residual - predicted))
+    for axis, (title, value) in zip(axes, rows, strict=True):
+        for k, group in enumerate(groups):
+            chosen = value[group & np.isfinite(value).any(axis=1)]
+            if not len(chosen):
+                continue
+            low, middle, high = np.nanpercentile(chosen, [16, 50, 84], axis=0)
+            shade = f"C{k}"
+            label = f"BP-RP {edges[k]:.2f}..{edges[k + 1]:.2f}" if len(edges) > 1 else "all"
+            axis.fill_between(data.wavelength, low, high, color=shade, alpha=0.2, lw=0)
+            axis.plot(data.wavelength, middle, color=shade, lw=1, label=label)
+        axis.axhline(0, color="0.5", lw=0.5)
+        axis.set_ylabel(title)
+    axes[0].legend(fontsize="small", ncols=2)
+    axes[0].set_title("Residuals of mean-normalised flux")
+    axes[-1].set_xlabel("wavelength [nm]")
+    return figure
+
+
+@click.command()
+@click.argument("spectra", type=EXISTING_FILE)
+@click.option("--model", required=True, type=EXISTING_FILE, help="Correction, from `xpjax train-correction`.")
+@click.option(
+    "--features", required=True, type=EXISTING_FILE, help="HDF5 file: source_id, features with attribute names, ebv."
+)
+@click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
+@click.option("--teff", metavar="COLUMN", help="Column of SPECTRA: stars above 8000 K are not corrected.")
+@click.option("--mh", metavar="COLUMN", help="Column of SPECTRA: stars at or below [M/H] = -2.5 are not corrected.")
+@click.option("--float64", is_flag=True, help="Compute in float64; by default in float32.")
+@click.option("--device", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first.")
+@OVERWRITE
+def correct(
+    spectra: Path,
+    model: Path,
+    features: Path,
+    output: Path,
+    teff: str | None,
+    mh: str | None,
+    float64: bool,
+    device: str | None,
+    overwrite: bool,
+) -> None:
+    """Correct the wiggles of SPECTRA, a file that `xpjax spectra` wrote.
+
+    The output has the columns of SPECTRA with corrected flux and flux_error, and xp_status. Sources are matched to
+    their features by source_id. Stars whose features are missing or outside the training set's range pass through,
+    flagged NOT_CORRECTED and why.
+
+    \b
+    Examples:
+      xpjax correct spectra.h5 --model wiggles.h5 --features features.h5 -o corrected.h5
+      xpjax correct spectra.h5 --model wiggles.h5 --features features.h5 --teff teff --mh mh -o corrected.parquet
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from xpjax.correction.inputs import read_features
+    from xpjax.correction.wiggle import correct_spectra, read_correction
+    from xpjax.io import catalogue
+    from xpjax.records import Status
+
+    started = time.perf_counter()
+    catalogue.check_output(output, overwrite=overwrite, shared=["wavelength"])
+    correction = read_correction(model)
+    table = catalogue.read_catalogue(spectra)
+    record = _as_spectra(table, spectra.name)
+    stars = read_features(features).matched(record.source_id)
+    labels: dict[str, Any] = {}
+    for name, column in (("teff", teff), ("mh", mh)):
+        if column is not None:
+            if column not in table.columns:
+                raise ValueError(f"{spectra.name} has no column {column}; it has {list(table.columns)}")
+            labels[name] = np.asarray(table.columns[column], float)
+    found = correct_spectra(record, correction, stars, float64=float64, devices=device, **labels)
+    columns = {**table.columns, "flux": found.flux}
+    if found.flux_error is not None:
+        columns["flux_error"] = found.flux_error
+    columns.pop("xp_status", None)
+    columns["xp_status"] = found.status
+    bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+    meta = {**table.meta, "corrected": True, **record_call(click.get_current_context())}
+    descriptions = {**table.descriptions, "xp_status": bits}
+    catalogue.write(
+        output, dataclasses.replace(table, columns=columns, descriptions=descriptions, meta=meta), overwrite=overwrite
+    )
+    seconds = time.perf_counter() - started
+    lines = [f"{len(table):,} spectra read from {spectra.name}, written to {output.name} in {seconds:.1f} s"]
+    for bit in (Status.NOT_CORRECTED, Status.FEATURE_MISSING, Status.OUTSIDE_TRAINING, Status.OUTSIDE_LIMITS):
+        count = int(np.count_nonzero(found.status & np.uint32(bit)))
+        if count:
+            lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}")
+    click.echo("\n".join(lines), err=True)
+
+
+def _as_spectra(table: Catalogue, name: str) -> Spectra:
+    """The spectra in a file that `xpjax spectra` wrote. Raises ValueError for another."""
+    import numpy as np
+
+    from xpjax.records import DR3
+    from xpjax.xp.spectrum import Spectra
+
+    absent = [key for key in ("source_id", "flux") if key not in table.columns]
+    if absent or "wavelength" not in table.shared or table.columns["flux"].ndim != 2:
+        missing = absent or ["wavelength"]
+        raise ValueError(f"{name} holds no sampled spectra (no {', '.join(missing)}): make it with `xpjax spectra`")
+    if "xp" in table.columns:
+        raise ValueError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
+    meta = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
+    if table.meta.get("corrected"):
+        raise ValueError(f"{name} is already corrected")
+    return Spectra(
+        np.asarray(table.columns["source_id"]),
+        np.asarray(table.shared["wavelength"], float),
+        table.columns["flux"],
+        table.columns.get("flux_error"),
+        None,
+        np.asarray(table.columns.get("xp_status", np.zeros(len(table))), np.uint32),
+        DR3,
+        meta=meta,
+    )

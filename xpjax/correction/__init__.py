@@ -1,0 +1,1 @@
+"""Corrections of the systematic wiggles of XP spectra, carried into synthetic photometry."""

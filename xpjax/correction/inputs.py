@@ -1,0 +1,285 @@
+"""What a correction is told of a star: features made of magnitudes and E(B-V), and their files.
+
+The 14 of Ye et al. (2024), in their order, are combinations of SkyMapper u, v, g, i (synthetic, not dereddened), Gaia
+G, BP, RP (given or synthetic) and E(B-V). A feature is a sum of inputs, so errors of the inputs pass on exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.io.catalogue import write_bytes
+from xpjax.records import SourceTable
+from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic.system import G_SYSTEM, system
+from xpjax.xp.coefficients import as_sources
+
+FEATURES: Mapping[str, Mapping[str, float]] = {
+    "g-i": {"g": 1, "i": -1},
+    "v-g-0.9(g-i)": {"v": 1, "g": -1.9, "i": 0.9},
+    "u-v-0.9(g-i)": {"u": 1, "v": -1, "g": -0.9, "i": 0.9},
+    "u": {"u": 1},
+    "v": {"v": 1},
+    "g": {"g": 1},
+    "i": {"i": 1},
+    "G": {"G": 1},
+    "BP": {"BP": 1},
+    "RP": {"RP": 1},
+    "BP-RP": {"BP": 1, "RP": -1},
+    "BP-G": {"BP": 1, "G": -1},
+    "RP-G": {"RP": 1, "G": -1},
+    "E(B-V)": {"E(B-V)": 1},
+}
+"""Each feature as a sum of inputs."""
+SETS: Mapping[str, tuple[str, ...]] = {
+    "paper": tuple(FEATURES),
+    "no-ebv": tuple(name for name in FEATURES if name != "E(B-V)"),
+    "gaia": ("BP-RP", "G", "E(B-V)"),
+    "color": ("BP-RP",),
+}
+"""Sets of features by name."""
+INPUTS = ("u", "v", "g", "i", "G", "BP", "RP", "E(B-V)")
+"""What features are made of [mag]."""
+SKYMAPPER, GAIA, EBV = INPUTS[:4], INPUTS[4:7], INPUTS[7]
+COLUMNS = dict(zip(GAIA, ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag"), strict=True))
+"""Columns of gaia_source that hold the Gaia magnitudes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Features of many stars, on the host.
+
+    source_id (n,); value (n, n_feature) [mag], NaN where unknown; input_error (n, n_input) [mag] in the order of
+    INPUTS, or None; ebv (n,) [mag] or None, which dereddening needs even where it is no feature. Raises ValueError
+    for shapes that do not fit.
+    """
+
+    source_id: np.ndarray
+    names: tuple[str, ...]
+    value: np.ndarray
+    ebv: np.ndarray | None = None
+    input_error: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.source_id)
+        expected = {"value": (n, len(self.names)), "ebv": (n,), "input_error": (n, len(INPUTS))}
+        for key, shape in expected.items():
+            array = getattr(self, key)
+            if array is not None and np.shape(array) != shape:
+                raise ValueError(f"features: {key} has shape {np.shape(array)}, expected {shape}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"features: a name occurs twice in {self.names}")
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Features:
+        """Some of the stars."""
+
+        def pick(array: Any) -> Any:
+            return None if array is None else array[rows]
+
+        return Features(self.source_id[rows], self.names, self.value[rows], pick(self.ebv), pick(self.input_error))
+
+    def select(self, names: Sequence[str]) -> Features:
+        """Some of the features, in this order. Raises ValueError for one that is not there."""
+        absent = [name for name in names if name not in self.names]
+        if absent:
+            raise ValueError(f"features {absent} are needed; there are {list(self.names)}")
+        columns = [self.names.index(name) for name in names]
+        return dataclasses.replace(self, names=tuple(names), value=self.value[:, columns])
+
+    def matched(self, source_id: np.ndarray) -> Features:
+        """The features of these sources (n,), by source_id; NaN for those that are not there or are 0."""
+        order = np.argsort(self.source_id, kind="stable")
+        place = np.searchsorted(self.source_id[order], source_id)
+        found = np.zeros(len(source_id), bool)
+        inside = place < len(order)
+        rows = order[np.where(inside, place, 0)] if len(order) else np.zeros(len(source_id), int)
+        if len(order):
+            found = inside & (self.source_id[rows] == source_id) & (source_id != 0)
+
+        def pick(array: np.ndarray | None) -> np.ndarray | None:
+            if array is None:
+                return None
+            out = np.full((len(source_id), *array.shape[1:]), np.nan)
+            out[found] = array[rows[found]]
+            return out
+
+        value = pick(self.value)
+        assert value is not None
+        return Features(np.asarray(source_id), self.names, value, pick(self.ebv), pick(self.input_error))
+
+
+def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of features from a set's name or a list. Raises ValueError for one that is not known."""
+    chosen = SETS.get(names) if isinstance(names, str) else tuple(names)
+    if chosen is None:
+        chosen = (str(names),)
+    unknown = [name for name in chosen if name not in FEATURES]
+    if unknown or not chosen:
+        raise ValueError(f"unknown features {unknown}; choose from {list(FEATURES)}, or a set of {list(SETS)}")
+    return chosen
+
+
+def combination(names: Sequence[str]) -> np.ndarray:
+    """The matrix (n_input, n_feature) that makes features of inputs; zero columns for names of the user's own."""
+    matrix = np.zeros((len(INPUTS), len(names)))
+    for k, name in enumerate(names):
+        for one, factor in FEATURES.get(name, {}).items():
+            matrix[INPUTS.index(one), k] = factor
+    return matrix
+
+
+def features(
+    sources: Any,
+    names: str | Sequence[str] = "paper",
+    *,
+    ebv: Any = None,
+    gaia: str | Mapping[str, Any] = "synthetic",
+    truncate: bool = False,
+    errors: bool = False,
+    float64: bool = False,
+    devices: Any = None,
+) -> Features:
+    """Features of stars from their coefficients; or from a mapping of magnitudes (n,) with the names of INPUTS.
+
+    sources as for `photometry`. names: features, or the name of a set ("paper", "no-ebv", "gaia", "color"). ebv: (n,)
+    [mag], or the name of a column. gaia: "synthetic", "columns" (phot_g_mean_mag, ...) or a mapping of G, BP, RP to
+    (n,). truncate as in `photometry`. errors: with errors of the synthetic magnitudes, zero for what is given. Raises
+    ValueError for unknown names, or an input that is needed and not given.
+    """
+    chosen = check_names(names)
+    needed = [name for name in INPUTS if np.any(combination(chosen)[INPUTS.index(name)])]
+    if isinstance(sources, Mapping):
+        return _from_magnitudes({**sources, **({} if ebv is None else {EBV: ebv})}, chosen, needed)
+    table = as_sources(sources)
+    n = len(table)
+    value = {name: np.full(n, np.nan) for name in INPUTS}
+    error = {name: np.zeros(n) for name in INPUTS}
+    wanted = [f"SkyMapper:{','.join(name for name in SKYMAPPER if name in needed)}"]
+    wanted = wanted if any(name in needed for name in SKYMAPPER) else []
+    if gaia == "synthetic":
+        wanted += [f"{G_SYSTEM}:{','.join(name for name in GAIA if name in needed)}"] * any(
+            name in needed for name in GAIA
+        )
+    else:
+        given = _columns(table) if isinstance(gaia, str) else gaia
+        if isinstance(gaia, str) and gaia != "columns":
+            raise ValueError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
+        for name in GAIA:
+            if name in needed:
+                value[name] = _column(given, name, n, table.origin)
+    if wanted:
+        options: dict[str, Any] = {"truncate": truncate, "errors": errors, "float64": float64, "devices": devices}
+        found = photometry(table, system(*wanted), **options)
+        for k, name in enumerate(found.system.names):
+            value[name] = found.magnitude[:, k].astype(float)
+            if errors:
+                known = found.magnitude_error
+                error[name] = np.full(n, np.nan) if known is None else known[:, k].astype(float)
+    known_ebv = None
+    if ebv is not None:
+        known_ebv = _column(table.columns if isinstance(ebv, str) else {EBV: ebv}, ebv if isinstance(ebv, str) else EBV,
+                            n, table.origin)  # fmt: skip
+        value[EBV] = known_ebv
+    elif EBV in needed:
+        raise ValueError("E(B-V) is a feature: give ebv=, an array or the name of a column, or leave it out of names")
+    inputs = np.stack([np.where(np.isfinite(value[name]), value[name], np.nan) for name in INPUTS], axis=1)
+    return Features(
+        table.source_id,
+        chosen,
+        _combined(inputs, chosen),
+        known_ebv,
+        np.stack([error[name] for name in INPUTS], axis=1) if errors else None,
+    )
+
+
+def _combined(inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Features (n, n_feature) of inputs (n, n_input); an unknown input spoils only the features that it is part of."""
+    out = np.zeros((len(inputs), len(names)))
+    for k, column in enumerate(combination(names).T):
+        used = column != 0
+        out[:, k] = inputs[:, used] @ column[used]
+    return out
+
+
+def _from_magnitudes(given: Mapping[str, Any], names: tuple[str, ...], needed: Sequence[str]) -> Features:
+    absent = [name for name in needed if name not in given]
+    if absent:
+        raise ValueError(f"features {list(names)} need {absent}; the mapping has {list(given)}")
+    n = len(np.atleast_1d(np.asarray(given[needed[0]])))
+    inputs = np.full((n, len(INPUTS)), np.nan)
+    for name in (name for name in INPUTS if name in given):
+        inputs[:, INPUTS.index(name)] = _column(given, name, n, "the mapping")
+    ebv = inputs[:, INPUTS.index(EBV)] if EBV in given else None
+    source_id = np.asarray(given.get("source_id", np.arange(1, n + 1)))
+    return Features(source_id, names, _combined(inputs, names), ebv)
+
+
+def _columns(table: SourceTable) -> Mapping[str, Any]:
+    return {name: table.columns[column] for name, column in COLUMNS.items() if column in table.columns}
+
+
+def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndarray:
+    """One column (n,) as floats, NaN where masked. Raises ValueError where it is absent or of another length."""
+    if name not in given:
+        column = COLUMNS.get(name, name)
+        raise ValueError(f"{origin} has no {column}, which a feature needs; keep this column or give the values")
+    array: np.ndarray = np.ma.filled(np.ma.asarray(given[name], float), np.nan)
+    if array.shape not in ((), (n,)):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({n},): one value for each source")
+    return np.broadcast_to(array, (n,)).astype(float)
+
+
+def write_features(path: str | Path, table: Features, *, overwrite: bool = False) -> None:
+    """Features as an HDF5 file: source_id, features with attribute `names`, and where known ebv and input_error."""
+    import h5py
+
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["source_id"] = table.source_id
+        file["features"] = table.value
+        file["features"].attrs["names"] = list(table.names)
+        for name in ("ebv", "input_error"):
+            if getattr(table, name) is not None:
+                file[name] = getattr(table, name)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_features(path: str | Path) -> Features:
+    """Features from an HDF5 file that `write_features` wrote, or one laid out as it. Raises ValueError for another."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return features_of(file, str(path))
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no file of features ({error}): it needs datasets source_id (n) and features (n, k) with "
+            "attribute names"
+        ) from error
+
+
+def features_of(file: Any, origin: str) -> Features:
+    """Features from an open HDF5 file. Raises KeyError for what is missing, ValueError for what does not fit."""
+    data = file["features"]
+    if "names" not in data.attrs:
+        raise KeyError("features has no attribute names")
+    names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(data.attrs["names"]))
+    value = np.asarray(data[()], float)
+    if value.ndim != 2 or value.shape[1] != len(names):
+        raise ValueError(f"{origin}: features {value.shape} do not fit its {len(names)} names {list(names)}")
+    ebv = np.asarray(file["ebv"][()], float) if "ebv" in file else None
+    if ebv is None and EBV in names:
+        ebv = value[:, names.index(EBV)]
+    error = np.asarray(file["input_error"][()], float) if "input_error" in file else None
+    return Features(np.asarray(file["source_id"][()], np.int64), names, value, ebv, error)
