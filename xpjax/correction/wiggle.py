@@ -35,14 +35,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax import engine
-from xpjax.constants import FLUX_UNIT, MERGE_RANGE, SPEED_OF_LIGHT, XP_RANGE
+from xpjax.constants import FLUX_UNIT, MERGE_RANGE, XP_RANGE
 from xpjax.correction.inputs import INPUTS, Features, combination
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Status, XPCoefficients
 from xpjax.synthetic.magnitude import POGSON, Photometry, photometry_kernel
-from xpjax.synthetic.passband import interpolation, passband_system, passbands, quadrature
+from xpjax.synthetic.passband import band_weights, interpolation, passband_system, passbands
 from xpjax.synthetic.system import PhotometricSystem, available_systems, select_bands
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import as_sources, mark_no_errors, masked, merge_status, run_guarded, usable
@@ -559,13 +559,9 @@ def _band_nodes(model: WiggleCorrection, band: Passband) -> tuple[Any, np.ndarra
 
 def _seen(band: Passband, breaks: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (m,) within ends [nm], and the flux seen (m,) [band.flux_unit] for unit flux [W m-2 nm-1] at each."""
-    x, weights, samples = quadrature(band.wavelength, np.concatenate([breaks, ends, XP_RANGE, MERGE_RANGE]))
-    curve = samples @ band.transmission
-    power = 1 if band.detector == "photon" else 0
-    ab = band.magnitude == "AB"
-    norm = np.sum(curve * x ** float(power - 2 * ab) * weights) * (1e9 * SPEED_OF_LIGHT if ab else 1.0)
+    x, weight = band_weights(band, np.concatenate([breaks, ends, XP_RANGE, MERGE_RANGE]))
     inside = (x > max(ends[0], XP_RANGE[0])) & (x < min(ends[1], XP_RANGE[1]))
-    return x[inside], (curve * x**power * weights / norm)[inside]
+    return x[inside], weight[inside]
 
 
 def _chebyshev(function: Any, low: float, high: float, constant: bool) -> np.ndarray:

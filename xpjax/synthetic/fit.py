@@ -36,6 +36,7 @@ from xpjax.records import AnyArray, Passband
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import (
+    PassbandOperator,
     fwhm,
     mean_wavelength,
     passband_operator,
@@ -115,8 +116,7 @@ class _Model(eqx.Module):
     """All that the residuals of a fit need beside the parameters: arrays, so that one compilation serves all fits."""
 
     curve: WarpedCurve | ChainCurve
-    response: Float[AnyArray, "n_basis_total m"]
-    norm: Float[AnyArray, " m"]
+    operator: PassbandOperator
     coefficients: Float[AnyArray, "n n_basis_total"]
     magnitude: Float[AnyArray, " n"]
     weight: Float[AnyArray, " n"]
@@ -151,7 +151,7 @@ class _Model(eqx.Module):
     def predict(self, value: Array) -> Array:
         """Model magnitudes (n,)."""
         curve = self.transmission(value)
-        flux = dot(self.coefficients, dot(self.response, curve) / dot(self.norm, curve))
+        flux = dot(self.coefficients, self.operator.projection(curve))
         shift = value[self.names.index("zero_point")] if "zero_point" in self.names else 0.0
         # A step may leave a few faint stars without flux: they must not turn the sum into NaN.
         return -2.5 * jnp.log10(jnp.maximum(flux, 1e-30)) + self.offset + shift
@@ -297,13 +297,11 @@ def fit_passband(
         extrapolate=extrapolate or "none",
     )
     coefficients = np.where(good[:, None], np.nan_to_num(table.coefficients.value.astype(float)), 0.0)
-    norm = np.asarray(operator.norm) / np.abs(operator.norm).max()
     scale = 2.0 ** np.round(np.log2(np.median(np.abs(xp.flux[good, 0]))))
-    response = np.asarray(operator.response) / np.abs(operator.norm).max() / scale
+    operator = dataclasses.replace(operator, response=np.asarray(operator.response) / scale)
     fit = _Model(
         warp,
-        response,
-        norm,
+        operator,
         coefficients,
         np.where(good, magnitude, 0.0),
         np.where(good, 1 / np.where(good, sigma, 1.0), 0.0),

@@ -181,11 +181,22 @@ def _slopes(x: np.ndarray) -> Any:
     return sparse.diags_array([lower, middle, upper], offsets=[-1, 0, 1]).tocsr()
 
 
-def _integral(band: Passband, power: float, within: tuple[float, float] | None = None) -> float:
-    """int T l^power dl over the whole curve, or within limits [nm]."""
-    x, weights, samples = quadrature(band.wavelength, within or ())
-    part = slice(None) if within is None else _between(x, *within)
-    return float(np.sum(((samples @ band.transmission) * x**power * weights)[part]))
+def band_weights(band: Passband, breaks: Sequence[float] | np.ndarray = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (m,) [nm] and weights (m,): mean flux [band.flux_unit] = weights @ f(nodes), f in W m-2 nm-1.
+
+    breaks as in `quadrature`; the norm is that of the whole curve.
+    """
+    x, weights, samples = quadrature(band.wavelength, breaks)
+    weight = (samples @ band.transmission) * x ** _power(band.detector) * weights
+    norm = np.sum(weight * x**-2.0) * 1e9 * SPEED_OF_LIGHT if band.magnitude == "AB" else np.sum(weight)
+    return x, weight / norm
+
+
+def _moments(band: Passband, *powers: float) -> tuple[float, ...]:
+    """int T l^power dl over the whole curve, for each power."""
+    x, weights, samples = quadrature(band.wavelength)
+    curve = (samples @ band.transmission) * weights
+    return tuple(float(curve @ x**power) for power in powers)
 
 
 def share_outside(band: Passband, extrapolate: str | None = None) -> float:
@@ -194,8 +205,9 @@ def share_outside(band: Passband, extrapolate: str | None = None) -> float:
     With extrapolate="linear" outside 322..1050 nm.
     """
     low = BLUE_RANGE[0] if check_extrapolate(extrapolate) == "linear" else XP_RANGE[0]
-    whole = _integral(band, 1)
-    return float(np.clip(1 - _integral(band, 1, (low, XP_RANGE[1])) / whole, 0.0, 1.0))
+    x, weights, samples = quadrature(band.wavelength, (low, XP_RANGE[1]))
+    light = (samples @ band.transmission) * x * weights
+    return float(np.clip(1 - light[_between(x, low, XP_RANGE[1])].sum() / light.sum(), 0.0, 1.0))
 
 
 def cut_off(band: Passband) -> float:
@@ -209,13 +221,15 @@ def cut_off(band: Passband) -> float:
 
 def mean_wavelength(band: Passband) -> float:
     """int T l dl / int T dl [nm]: of the curve alone, whatever the detector (as in the archive's tables)."""
-    return _integral(band, 1) / _integral(band, 0)
+    first, zeroth = _moments(band, 1, 0)
+    return first / zeroth
 
 
 def pivot_wavelength(band: Passband) -> float:
     """sqrt(int T l^p dl / int T l^(p-2) dl) [nm]: converts mean fluxes, f_nu = f_lambda l_pivot^2 / c."""
     p = _power(band.detector)
-    return float(np.sqrt(_integral(band, p) / _integral(band, p - 2)))
+    upper, lower = _moments(band, p, p - 2.0)
+    return float(np.sqrt(upper / lower))
 
 
 def fwhm(band: Passband) -> float:
@@ -252,14 +266,11 @@ def band_flux(band: Passband, wavelength: np.ndarray, flux: np.ndarray) -> np.nd
             f"the spectrum covers {wavelength[0]:g}..{wavelength[-1]:g} nm, "
             f"passband {band.name} needs {low:g}..{high:g}"
         )
-    x, weights, samples = quadrature(band.wavelength, wavelength)
-    weight = (samples @ band.transmission) * x ** _power(band.detector) * weights
-    ab = band.magnitude == "AB"
-    norm = np.sum(weight * x**-2.0) * 1e9 * SPEED_OF_LIGHT if ab else np.sum(weight)
+    x, weight = band_weights(band, wavelength)
     within = weight != 0
     k = np.clip(np.searchsorted(wavelength, x[within], side="right") - 1, 0, len(wavelength) - 2)
     t = (x[within] - wavelength[k]) / (wavelength[k + 1] - wavelength[k])
-    return (flux[..., k] * (1 - t) + flux[..., k + 1] * t) @ weight[within] / norm
+    return (flux[..., k] * (1 - t) + flux[..., k + 1] * t) @ weight[within]
 
 
 def vega_zero_point(
