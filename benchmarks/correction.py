@@ -13,10 +13,12 @@ from benchmarks.harness import Row, measure
 from xpjax import engine, simulate
 from xpjax.constants import FLUX_UNIT
 from xpjax.correction.inputs import Features, features
+from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, corrected_photometry
 from xpjax.correction.training import WIDTHS, Residuals, Settings, first_network, predict, train
-from xpjax.correction.wiggle import Limits, WiggleCorrection, constant_grid, corrected_photometry, fold
+from xpjax.correction.wiggle import Limits, WiggleCorrection, constant_grid
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.records import SourceTable, XPCoefficients
+from xpjax.synthetic.magnitude import Photometer
 
 WIDE = np.arange(330.0, 1050.1, 1.0)
 SYSTEM = "JPLUS"
@@ -174,11 +176,11 @@ def speed(quick: bool) -> list[Row]:
             3 if quick else 5,
         )  # fmt: skip
         curves, system = xpjax.passbands(SYSTEM), xpjax.system(SYSTEM)
-        folded = fold(model, curves, system)
-        options = {"system": system, "folded": folded, "errors": False, "limits": Limits(None, None, None)}
+        how = Correcting(model, curves.passbands, stars, limits=Limits(None, None, None))
+        photometer = CorrectedPhotometer.prepare(Photometer(system, errors=False), how, ebv_range=(0.0, 1.0))
         whole = measure(
             "correction", f"12 corrected magnitudes, {name}", n,
-            lambda a=(base, curves, model, stars), o=options: corrected_photometry(*a, **o),
+            lambda photometer=photometer, a=(base, stars): photometer.measure(*a),
             3 if quick else 5,
         )  # fmt: skip
         whole.note = "passbands read and folded beforehand, features made beforehand"

@@ -40,6 +40,7 @@ import jax
 import numpy as np
 
 from xpjax import engine
+from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, prepared
 from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
@@ -126,19 +127,23 @@ class Job:
     where: str | None = None
     keep: tuple[str, ...] = ()
     hats_rows: int = HATS_ROWS
+    correction: Correcting | None = None
     chunk: int = 0
     """Rows of a usual chunk: batches divide it evenly, in every process and however often the run is taken up."""
 
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """What the rows depend on, as JSON: a run is only resumed with the same."""
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(self.system):
-            digest.update(np.ascontiguousarray(leaf).tobytes())
+        how = self.correction
+        corrected: dict[str, Any] = {}
+        if how is not None:
+            plain = [how.ebv, how.gaia, how.teff, how.mh, *dataclasses.astuple(how.limits), how.feature_errors]
+            stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
+            corrected = {"correction": _digest(how.model), "corrected with": plain, "features": _digest(stars)}
         return {
             "format": self.format,
             "systems": list(self.system.columns),
-            "passband curves": digest.hexdigest()[:16],
+            "passband curves": _digest(self.system),
             "errors": self.errors,
             "truncate": self.truncate,
             "error_correction": self.error_correction,
@@ -146,6 +151,7 @@ class Job:
             "where": self.where,
             "keep": list(self.keep),
             "release": self.system.release.name,
+            **corrected,
             **({"hats_rows": self.hats_rows} if self.format == "hats" else {}),
         }
 
@@ -160,6 +166,8 @@ class Job:
         names = [*self.keep]
         if self.where:
             names += [name for name in parse_where(self.where).names if name not in ("source_id", "xp_status")]
+        if self.correction is not None:
+            names += self.correction.columns
         return tuple(dict.fromkeys(names))
 
     def part(self, name: str) -> Path:
@@ -174,6 +182,14 @@ class Job:
     def failure(self, name: str) -> Path:
         """Where it is written why a unit failed."""
         return self.output / STATE / "failed" / f"{name}.json"
+
+
+def _digest(tree: Any) -> str:
+    """A checksum of the arrays in a tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
 
 
 # --- which sources ----------------------------------------------------------------------------------------------------
@@ -359,6 +375,8 @@ def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
     if with_errors:
         # In, and as products of errors; the results double too.
         numbers += numbers + 2 * release.n_pair_total
+    if job.correction is not None:
+        numbers += 2 * sum(sum(network.widths) for network in job.correction.model.networks)
     limit = engine.CPU_BATCH_BYTES if chosen[0].platform == "cpu" else engine.ACCELERATOR_BATCH_BYTES
     most = max(limit * len(chosen) // (size * numbers), 1)
     multiple = engine.ROW_MULTIPLE * len(chosen)
@@ -366,7 +384,7 @@ def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
     return -(-share // multiple) * multiple
 
 
-def _measure(job: Job, photometer: Photometer, table: SourceTable, devices: Any) -> Photometry:
+def _measure(job: Job, photometer: Photometer | CorrectedPhotometer, table: SourceTable, devices: Any) -> Photometry:
     """Photometry of a chunk, with errors NaN where they are asked for and the input has none; bands in one piece."""
     import xpjax
 
@@ -374,8 +392,10 @@ def _measure(job: Job, photometer: Photometer, table: SourceTable, devices: Any)
     rows = _batch_rows(job, with_errors, devices)
     result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
     arrays: dict[str, Any] = {}
-    for name in ("flux", "flux_error", "magnitude", "magnitude_error"):
-        array = getattr(result, name)
+    for name in ("flux", "flux_error", "magnitude", "magnitude_error", "systematic"):
+        array = getattr(result, name, None)
+        if name == "systematic" and array is None:
+            continue
         if array is None and job.errors:
             array = np.full_like(result.flux, np.nan)
         arrays[name] = None if array is None else np.ascontiguousarray(array.T).T
@@ -384,7 +404,8 @@ def _measure(job: Job, photometer: Photometer, table: SourceTable, devices: Any)
 
 
 def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
-    photometer = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
+    plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
+    photometer = prepared(plain, job.correction)
     for piece in pieces:
         if piece.error is None:
             try:
@@ -539,7 +560,14 @@ def _table(part: Catalogue) -> pyarrow.Table:
         notes = {"unit": part.units.get(name), "description": part.descriptions.get(name)}
         return pa.field(name, kind, nullable=False, metadata={key: text for key, text in notes.items() if text})
 
-    arrays = [pa.array(np.ascontiguousarray(column)) for column in part.columns.values()]
+    def array(column: np.ndarray) -> pyarrow.Array:
+        """In place, and without pandas, which `pyarrow.array` imports for half a second."""
+        if column.dtype.kind not in "iuf" or column.ndim > 1:
+            return pa.array(np.ascontiguousarray(column))
+        values = pa.py_buffer(np.ascontiguousarray(column))
+        return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, values])
+
+    arrays = [array(column) for column in part.columns.values()]
     fields = [field(name, array.type) for name, array in zip(part.columns, arrays, strict=True)]
     notes = json.dumps({"meta": dict(part.meta)}).encode()
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={b"xpjax": notes}))
@@ -613,6 +641,7 @@ def run_catalogue(
     dask: str | None = None,
     progress: engine.Progress | None = None,
     hats_rows: int = HATS_ROWS,
+    correction: Correcting | None = None,
 ) -> RunReport:
     """Synthetic photometry of a store as a catalogue in a directory, a part for each store file.
 
@@ -620,7 +649,8 @@ def run_catalogue(
     those of `Photometry.catalogue`. systems, errors, truncate, error_correction, float64 and devices: as for
     `xpjax.photometry`. keep: columns of the store to pass on. format: parquet, fits or hdf5, a file each; or hats, one
     catalogue in pixels of at most hats_rows, made when all units are done. shard (i, n): every n-th unit, the i-th of
-    1..n. dask: "local", or the address of a scheduler. progress is called with the number of sources done.
+    1..n. dask: "local", or the address of a scheduler. progress is called with the number of sources done. correction:
+    magnitudes are those of spectra that it corrects; the store must have the columns that it needs.
 
     resume goes on with what another run left: finished units are not done again. A unit that fails is named in the
     report, and the others are done. Raises ValueError, before anything is written, for wrong options, and on a resumed
@@ -641,6 +671,7 @@ def run_catalogue(
             where,
             tuple(keep),
             hats_rows,
+            correction,
         ),
     )
     number, of = shard
@@ -688,8 +719,7 @@ def _checked(store: Store, job: Job) -> Job:
             f"{store.path} has {store.release.n_basis} coefficients for {store.release.xp}, but the systems are for "
             f"{job.system.release.name} with {job.system.release.n_basis}"
         )
-    if job.error_correction and job.system.error_correction is None:
-        raise ValueError(f"there are no error-correction tables for {sorted({*job.system.labels})}")
+    prepared(Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64), job.correction)
     if job.format == "hats":
         positions = tuple(name for name in ("ra", "dec") if name in store.columns)
         if len(positions) == 2:
@@ -732,8 +762,9 @@ def _begin(job: Job, store: Store, units: Sequence[Unit]) -> None:
         (folder / name).mkdir(exist_ok=True)
     with _flock(folder / "lock-job", wait=True):
         before = _read_json(folder / "job.json")
-        for name, new in job.options.items():
-            old = before.get("options", job.options).get(name)
+        options = before.get("options", job.options)
+        for name in {**job.options, **options}:
+            old, new = options.get(name), job.options.get(name)
             if old != new:
                 raise ValueError(
                     f"{job.output} was begun with other options: {name} was {old!r}, now {new!r}; give the same ones, "

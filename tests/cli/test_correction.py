@@ -10,10 +10,12 @@ import xpjax
 from tests.cli.helpers import files, xp
 from tests.correction.helpers import star_features, stars
 from tests.correction.test_training import made
-from xpjax.correction.inputs import Features, write_features
+from xpjax.correction.inputs import Features, features, write_features
+from xpjax.correction.magnitude import corrected_photometry
 from xpjax.correction.training import predict, remove_checkpoints, write_residuals
 from xpjax.correction.wiggle import correct_spectra, read_correction
 from xpjax.io.catalogue import from_sources, read_catalogue, write
+from xpjax.io.store import write_store_file
 from xpjax.records import Status
 
 N = 30
@@ -129,3 +131,66 @@ def test_features_without_ebv_are_refused(folder: Path, tmp_path: Path) -> None:
     assert "are needed" in done.stderr
     with h5py.File(folder / "model.h5") as file:
         assert list(file.attrs["features"]) == list(model.names)
+
+
+def test_photometry_is_corrected_by_files_columns_and_in_a_catalogue(folder: Path, tmp_path: Path) -> None:
+    """The command line, the store's driver and Python agree; sources without features are passed through, flagged."""
+    sources = stars()[:N]
+    ebv = np.linspace(0.05, 0.3, N)
+    table = xpjax.SourceTable(
+        sources.source_id, sources.coefficients, sources.status, {"ebv": ebv, **sources.columns}, sources.origin
+    )
+    write(tmp_path / "xp.parquet", from_sources(table))
+    write_store_file(tmp_path / "store.h5", table, correlations="none")
+    model = ("--correction", folder / "model.h5")
+    common = ("--system", "JPLUS", *model, "--no-errors")
+    by_column = xp("photometry", tmp_path / "xp.parquet", *common, "--ebv", "ebv", "-o", tmp_path / "a.parquet")
+    assert by_column.exit_code == 0, by_column.stderr
+    done = xp("catalogue", tmp_path / "store.h5", *common, "--ebv", "ebv", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    a, b = read_catalogue(tmp_path / "a.parquet"), read_catalogue(tmp_path / "out" / "store.parquet")
+    assert list(a.columns) == list(b.columns)
+    assert "Jplus_mag_systematic_gJPLUS" in a.columns  # an ensemble knows
+    assert "ebv" not in a.columns
+    stars_ = features(sources, ("BP-RP", "G", "E(B-V)"), ebv=ebv)
+    found = corrected_photometry(sources, "JPLUS", read_correction(folder / "model.h5"), stars_, errors=False)
+    for name, column in found.catalogue().columns.items():
+        np.testing.assert_allclose(a.columns[name], column, rtol=2e-5, err_msg=name)
+        np.testing.assert_allclose(b.columns[name], column, rtol=2e-5, err_msg=name)
+    assert not found.status.all()
+    plain = xpjax.photometry(sources, "JPLUS", errors=False)
+    assert np.abs(found.magnitude - plain.magnitude)[found.status == 0].max() > 1e-4
+
+    by_file = xp(
+        "photometry", tmp_path / "xp.parquet", *common, "--features", folder / "features.h5", "-o", tmp_path / "c.csv"
+    )
+    assert by_file.exit_code == 0, by_file.stderr
+    status = read_catalogue(tmp_path / "c.csv").columns["xp_status"].astype(int)
+    assert status[-1] & Status.FEATURE_MISSING
+    assert "1  FEATURE_MISSING" in by_file.stderr
+
+    resumed = xp(
+        "catalogue", tmp_path / "store.h5", "--system", "JPLUS", "--no-errors", "-o", tmp_path / "out", "--resume"
+    )
+    assert resumed.exit_code == 2
+    assert "begun with other options" in resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--ebv", "ebv"), "are for --correction"),
+        (("--correction", "model.h5"), "needs E(B-V)"),
+        (("--correction", "model.h5", "--ebv", "av"), "av"),
+        (("--correction", "model.h5", "--features", "features.h5", "--ebv", "ebv"), "leave out --ebv"),
+        (("--correction", "model.h5", "--features", "features.h5", "--truncate"), "not truncated"),
+        (("--correction", "model.h5", "--features", "features.h5", "--error-correction"), "uncorrected magnitudes"),
+        (("--correction", "sources.h5", "--features", "features.h5"), "is no file of a wiggle correction"),
+    ],
+)
+def test_corrected_photometry_refuses(folder: Path, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    given = [folder / one if one.endswith(".h5") else one for one in arguments]
+    done = xp("photometry", folder / "sources.parquet", "--system", "JPLUS", *given, "-o", tmp_path / "out.csv")
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert not files(tmp_path)

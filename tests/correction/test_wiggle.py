@@ -17,16 +17,20 @@ from scipy.interpolate import CubicSpline
 import xpjax
 from tests.correction.helpers import made_model, star_features, stars
 from xpjax.correction.inputs import Features, features
+from xpjax.correction.magnitude import (
+    CorrectedPhotometer,
+    Correcting,
+    absolute_scale,
+    corrected_photometry,
+    curves_of,
+)
 from xpjax.correction.wiggle import (
     Limits,
     SystematicTable,
     WiggleCorrection,
-    absolute_scale,
     applicable,
     constant_grid,
     correct_spectra,
-    corrected_photometry,
-    fold,
     from_torch_state,
     read_correction,
     systematic_error,
@@ -35,6 +39,7 @@ from xpjax.correction.wiggle import (
 )
 from xpjax.extinction import extinction_curve
 from xpjax.records import Status
+from xpjax.synthetic.magnitude import Photometer
 from xpjax.synthetic.passband import band_flux, zero_point
 
 ANY = Limits(None, None, None)
@@ -138,17 +143,30 @@ def test_high_reddening_needs_more_terms_and_gets_them() -> None:
     np.testing.assert_allclose(together.magnitude[[0, 20, 39]], np.concatenate(alone), atol=3e-5)
 
 
-def test_folded_beforehand_is_the_same() -> None:
-    model, sources, table = made_model(), stars()[:20], star_features()[:20]
+def test_a_photometer_makes_its_features_and_agrees() -> None:
+    model, sources = made_model(), stars()[:20]
+    ebv = np.linspace(0.05, 0.25, 20)
     curves, system = xpjax.passbands("JPLUS"), xpjax.system("JPLUS")
-    folded = fold(model, curves, system, ebv_range=(0.0, 1.0))
-    options = {"system": system, "errors": False, "limits": ANY}
-    a = corrected_photometry(sources, curves, model, table, **options)
-    b = corrected_photometry(sources, curves, model, table, folded=folded, **options)
+    table = features(sources, ebv=ebv)
+    a = corrected_photometry(sources, curves, model, table, system=system, errors=False, limits=ANY)
+    how = Correcting(model, curves_of(system), ebv="ebv", limits=ANY)
+    photometer = CorrectedPhotometer.prepare(Photometer(system, errors=False), how)
+    assert how.columns == ("ebv",)
+    b = photometer(dataclasses.replace(sources, columns={"ebv": ebv}))
     np.testing.assert_allclose(a.magnitude, b.magnitude, atol=5e-6)
-    narrow = fold(model, curves, system, ebv_range=(0.0, 0.01))
-    with pytest.raises(ValueError, match=r"beyond 0\.\.0.01"):
-        corrected_photometry(sources, curves, model, table, folded=narrow, **options)
+    assert not a.status.any()
+    np.testing.assert_array_equal(a.status, b.status)
+    narrow = CorrectedPhotometer.prepare(Photometer(system, errors=False), how, ebv_range=(0.0, 0.2))
+    c = narrow(dataclasses.replace(sources, columns={"ebv": ebv}))
+    beyond = ebv > 0.2
+    np.testing.assert_array_equal((c.status & np.uint32(Status.OUTSIDE_LIMITS)) != 0, beyond)
+    np.testing.assert_allclose(c.magnitude[~beyond], a.magnitude[~beyond], atol=5e-6)
+    with pytest.raises(ValueError, match="ebv"):
+        photometer(sources)
+    with pytest.raises(ValueError, match="needs E"):
+        Correcting(model, curves_of(system))
+    with pytest.raises(ValueError, match="no transmission curve"):
+        curves_of(dataclasses.replace(system, labels=("Mine",) * system.n_band))
 
 
 def test_published_names_use_published_projections() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli import compute
-from xpjax.cli.common import chosen_system, print_table
+from xpjax.cli.common import chosen_system, correcting, print_table
 
 if TYPE_CHECKING:
     from xpjax.pipeline import RunReport
@@ -22,6 +22,12 @@ SHARED = (
     "error_correction",
     "truncate",
     "errors",
+    "correction",
+    "features",
+    "ebv",
+    "gaia",
+    "teff",
+    "mh",
     "float64",
     "keep",
     "devices",
@@ -88,6 +94,12 @@ def run(
     extrapolate: str,
     allow_outside: bool,
     output: Path,
+    correction: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    gaia: str,
+    teff: str | None,
+    mh: str | None,
     **options: Any,
 ) -> None:
     """Synthetic magnitudes and fluxes of every source of a store.
@@ -108,6 +120,7 @@ def run(
       xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
       xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
       xpjax catalogue store --system SDSS -o sdss --dask local
+      xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o corrected
     """
     from tqdm import tqdm
 
@@ -115,6 +128,8 @@ def run(
     from xpjax.pipeline import run_catalogue
 
     system = chosen_system(systems, passbands, extrapolate, allow_outside)
+    chosen = {"correction": correction, "features": features, "ebv": ebv, "gaia": gaia, "teff": teff, "mh": mh}
+    options["correction"] = correcting(system, passbands, options["truncate"], **chosen)  # type: ignore[arg-type]
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
         click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)

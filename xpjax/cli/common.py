@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from xpjax.correction.magnitude import Correcting
     from xpjax.records import Catalogue, PassbandSet, Release, SourceTable
     from xpjax.synthetic.system import PhotometricSystem
 
@@ -163,6 +164,37 @@ def chosen_system(
     return system
 
 
+def correcting(
+    system: PhotometricSystem,
+    passbands: Sequence[str],
+    truncate: bool,
+    *,
+    correction: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    gaia: str,
+    teff: str | None,
+    mh: str | None,
+) -> Correcting | None:
+    """What the options of `CORRECTING` say; None without --correction. Raises ValueError and UsageError."""
+    if correction is None:
+        if features or ebv or teff or mh or gaia != "synthetic":
+            raise click.UsageError("--features, --ebv, --gaia, --teff and --mh are for --correction; name a model.")
+        return None
+    from xpjax.correction.inputs import read_features
+    from xpjax.correction.magnitude import Correcting, curves_of
+    from xpjax.correction.wiggle import read_correction
+
+    if features and (ebv or gaia != "synthetic"):
+        raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
+    model = read_correction(correction)
+    if truncate and not model.truncate:
+        raise ValueError(f"{correction.name} is for spectra that are not truncated: leave out --truncate")
+    stars = None if features is None else read_features(features)
+    curves = curves_of(system, [load_passbands(source) for source in passbands])
+    return Correcting(model, curves, stars, ebv, gaia, teff, mh)
+
+
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
     """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
     from xpjax.synthetic.passband import cut_off, share_outside
@@ -233,6 +265,27 @@ PROJECTING = combine(
         "--allow-outside", is_flag=True, help="Take passbands too of which XP (330..1050 nm) sees less than half."
     ),
 )
+CORRECTING = combine(
+    click.option(
+        "--correction",
+        metavar="MODEL",
+        type=EXISTING_FILE,
+        help="Correct wiggles, with `xpjax train-correction`'s file.",
+    ),
+    click.option(
+        "--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id; by default made of the sources."
+    ),
+    click.option("--ebv", metavar="COLUMN", help="Column of E(B-V), for --correction."),
+    click.option(
+        "--gaia",
+        type=click.Choice(["synthetic", "columns"]),
+        default="synthetic",
+        show_default=True,
+        help="G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
+    ),
+    click.option("--teff", metavar="COLUMN", help="Column of Teff [K]: stars above 8000 are not corrected."),
+    click.option("--mh", metavar="COLUMN", help="Column of [M/H]: stars at or below -2.5 are not corrected."),
+)
 
 
 def run(
@@ -243,8 +296,9 @@ def run(
     overwrite: bool,
     release: Release,
     shared: Sequence[str] = (),
+    needed: Sequence[str] = (),
 ) -> None:
-    """Read and compute file by file, write one output, tell what was done."""
+    """Read and compute file by file, write one output, tell what was done. needed: columns read and not kept."""
     import dataclasses
 
     import numpy as np
@@ -261,13 +315,13 @@ def run(
     seen = np.empty(0, np.int64)
     with Progress(inputs) as progress:
         for path in inputs:
-            table = xpjax.read(path, release=release, dtype=dtype, keep=keep)
+            table = xpjax.read(path, release=release, dtype=dtype, keep=[*dict.fromkeys([*keep, *needed])])
             repeated = np.isin(table.source_id, seen) & (table.source_id != 0)
             table = dataclasses.replace(table, status=table.status | np.uint32(Status.DUPLICATE) * repeated)
             seen = np.concatenate([seen, table.source_id])
             progress.read(path, len(table))
             result = _complete(compute(table, progress.done), context.params)
-            parts.append(result.catalogue(table.columns))
+            parts.append(result.catalogue({name: table.columns[name] for name in keep}))
             status.append(result.status)
     whole = catalogue.concatenate(parts)
     whole = dataclasses.replace(whole, meta={**whole.meta, **record_call(context)})

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import COMPUTING, INPUT_OUTPUT, PROJECTING, chosen_system, run, wavelength_grid
+from xpjax.cli.common import (
+    COMPUTING,
+    CORRECTING,
+    INPUT_OUTPUT,
+    PROJECTING,
+    chosen_system,
+    correcting,
+    run,
+    wavelength_grid,
+)
 
 if TYPE_CHECKING:
     from xpjax.records import SourceTable
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 )
 @PROJECTING
 @click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
+@CORRECTING
 @COMPUTING
 def photometry(
     inputs: tuple[Path, ...],
@@ -41,8 +51,15 @@ def photometry(
     passbands: tuple[str, ...],
     extrapolate: str,
     allow_outside: bool,
+    correction: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    gaia: str,
+    teff: str | None,
+    mh: str | None,
     keep: list[str],
     overwrite: bool,
+    devices: str | None,
     **options: Any,
 ) -> None:
     """Synthetic magnitudes and fluxes of XP spectra, in published photometric systems or any passbands.
@@ -55,6 +72,10 @@ def photometry(
     XP sees 330..1050 nm. Light of a passband outside is missed, not guessed: fluxes are too faint by about that share,
     which is told for every band with more than 0.1 %. --extrapolate linear adds 322..330 nm, as a guess.
 
+    With --correction magnitudes are those of spectra without wiggles, and LABEL_mag_systematic_BAND is what the
+    correction leaves, where the model knows. Stars that it is not for have their uncorrected magnitudes and are flagged
+    NOT_CORRECTED and why.
+
     \b
     Examples:
       xpjax photometry xp.fits --system JPLUS --output jplus.csv
@@ -63,15 +84,20 @@ def photometry(
       xpjax photometry xp.h5 --system JPLUS --no-errors --device gpu -o mags.h5
       xpjax photometry xp.fits --passbands minisitian -o mags.csv
       xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
+      xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o corrected.csv
     """
-    import xpjax
+    from xpjax.correction.magnitude import prepared
+    from xpjax.synthetic.magnitude import Photometer
 
     system = chosen_system(systems, passbands, extrapolate, allow_outside)
+    chosen = {"correction": correction, "features": features, "ebv": ebv, "gaia": gaia, "teff": teff, "mh": mh}
+    how = correcting(system, passbands, options["truncate"], **chosen)  # type: ignore[arg-type]
+    photometer = prepared(Photometer(system, **options), how)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return xpjax.photometry(table, system, progress=progress, **options)
+        return photometer(table, devices=devices, progress=progress)
 
-    run(compute, inputs, output, keep, overwrite, system.release)
+    run(compute, inputs, output, keep, overwrite, system.release, needed=() if how is None else how.columns)
 
 
 @click.command()

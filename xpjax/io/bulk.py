@@ -423,12 +423,6 @@ _BRACKETS = {(ord("["), ord("]")), (ord("("), ord(")"))}
 _COMMA, _QUOTE = ord(","), ord('"')
 
 
-def _cell(view: memoryview, start: int, end: int) -> bytes:
-    """A cell of numbers in square brackets."""
-    cell = view[start:end].tobytes()
-    return cell if cell[0] == ord("[") else b"[%b]" % cell[1:-1]
-
-
 class _Reader:
     """Blocks of rows to sources; the release is that of the first block."""
 
@@ -520,7 +514,10 @@ class _Reader:
                 arrays[name] = whole[:, place]
                 column = layout.arrays.index(name)
                 with memoryview(text) as view:
-                    self._parse([_cell(view, *row[column]) for row in cells], arrays[name], bad)
+                    # Without their brackets, which `_cut` has seen.
+                    bodies = [view[row[column][0] + 1 : row[column][1] - 1] for row in cells]
+                    self._parse(bodies, arrays[name], bad)
+                    del bodies
         table = self._good(joined, arrays, columns)
         self.odd = len(odd) + int(bad.sum())
         if not self.odd:
@@ -556,7 +553,7 @@ class _Reader:
                 return None
         return out
 
-    def _parse(self, cells: Sequence[bytes], out: np.ndarray, bad: np.ndarray) -> None:
+    def _parse(self, cells: Sequence[memoryview], out: np.ndarray, bad: np.ndarray) -> None:
         """Numbers of cells into the rows of out; bad where a cell is no array of that many numbers."""
         if not cells or self.parse(cells, out):
             return
@@ -622,13 +619,13 @@ class _Reader:
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
-Parser = Callable[[Sequence[bytes], np.ndarray], bool]
-"""parse(cells `[a,b]`, out (n, k) float32) -> whether all cells are k numbers; out is then filled."""
+Parser = Callable[[Sequence[memoryview], np.ndarray], bool]
+"""parse(cells `a,b`, out (n, k) float32) -> whether all cells are k numbers; out is then filled."""
 
 
 _MARK_VALUE = 1.2345678901234567e300
-_MARK = b",%b," % str(_MARK_VALUE).encode()
-"""Between the cells of a text: where it is among the numbers tells how many each cell has."""
+_MARK = b",%b" % str(_MARK_VALUE).encode()
+"""After each cell of a text: where it is among the numbers tells how many each cell has."""
 
 
 @functools.cache
@@ -640,35 +637,37 @@ def _number_parser() -> Parser:
     return functools.partial(_parse_with_simdjson, simdjson.Parser())
 
 
-def _parse_with_simdjson(parser: Any, cells: Sequence[bytes], out: np.ndarray) -> bool:
+def _parse_with_simdjson(parser: Any, cells: Sequence[memoryview], out: np.ndarray) -> bool:
     width = out.shape[1]
+    after = _MARK + b","
     # Short cells together, long ones alone: a call has its price, and the text should stay in the first cache.
-    step = max((1 << 14) // len(cells[0]), 1)
+    step = max((1 << 14) // max(len(cells[0]), 1), 1)
     for start in range(0, len(cells), step):
         part = cells[start : start + step]
-        text = b"[%b]" % _MARK.join(part)
-        if text.count(b"[") != len(part) + 1:
-            return False
+        total = (width + 1) * len(part)
         try:
-            numbers = np.frombuffer(parser.parse(text).as_buffer(of_type="d"))
+            parsed = parser.parse(b"[%b%b]" % (after.join(part), _MARK))
+            length, numbers = len(parsed), np.frombuffer(parsed.as_buffer(of_type="d"))
+            del parsed  # the parser takes no more while it lives
         except (ValueError, TypeError, RuntimeError, AttributeError):
             return False
-        if len(numbers) != (width + 1) * len(part) - 1 or (numbers[width :: width + 1] != _MARK_VALUE).any():
+        # The list's own length too: in the buffer lists within it are as if they were not.
+        if length != total or len(numbers) != total or (numbers[width :: width + 1] != _MARK_VALUE).any():
             return False
-        _cast(np.append(numbers, _MARK_VALUE).reshape(len(part), width + 1)[:, :width], out[start : start + len(part)])
+        _cast(numbers.reshape(len(part), width + 1)[:, :width], out[start : start + len(part)])
     return True
 
 
-def _parse_with_arrow(cells: Sequence[bytes], out: np.ndarray) -> bool:
+def _parse_with_arrow(cells: Sequence[memoryview], out: np.ndarray) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     width = out.shape[1]
-    step = max((1 << 18) // len(cells[0]), 1)
+    step = max((1 << 18) // max(len(cells[0]), 1), 1)
     for start in range(0, len(cells), step):
         part = cells[start : start + step]
         try:
-            bodies = [cell[1:-1].replace(b", ", b",") if b" " in cell else cell[1:-1] for cell in part]
+            bodies = [cell.replace(b", ", b",") if b" " in cell else cell for cell in map(bytes, part)]
             texts = pa.array(bodies, pa.string())
             lists = pc.split_pattern(texts, ",")
             if not pc.all(pc.equal(pc.list_value_length(lists), width)).as_py():

@@ -307,21 +307,11 @@ class Photometer:
         guard_rows: int | None = None,
     ) -> Photometry:
         """Photometry of a table; batch_rows, guard_rows: see `engine.run` and `run_guarded`. Raises ValueError."""
-        c = table.coefficients
-        if self.truncate and c.n_relevant is None:
-            raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
-        errors = self.errors and c.error is not None and c.correlation is not None
-        c = XPCoefficients(
-            c.value,
-            c.error if errors else None,
-            c.correlation if errors else None,
-            c.n_relevant if self.truncate else None,
-            table.release,
-        )
+        c, errors = self.prepared(table)
         correct = errors and self.error_correction
         out = run_guarded(
             lambda guard: photometry_kernel(self.truncate, errors, correct, guard or self.truncate),
-            self._with_errors if errors else self._plain,
+            self.bands(errors),
             c,
             float64=self.float64,
             devices=devices,
@@ -330,8 +320,27 @@ class Photometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
+        return self.finished(table, out)
+
+    def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
+        """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
+        c = table.coefficients
+        if self.truncate and c.n_relevant is None:
+            raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+        errors = self.errors and c.error is not None and c.correlation is not None
+        error, correlation = (c.error, c.correlation) if errors else (None, None)
+        return XPCoefficients(
+            c.value, error, correlation, c.n_relevant if self.truncate else None, table.release
+        ), errors
+
+    def bands(self, errors: bool) -> PhotometricSystem:
+        """The system as the kernels take it, with or without what errors need."""
+        return self._with_errors if errors else self._plain
+
+    def finished(self, table: SourceTable, out: Mapping[str, np.ndarray]) -> Photometry:
+        """The record of what the kernels found, with what the reader knew."""
         status = merge_status(table, out["status"], self.errors)
-        if self.errors and not errors:
+        if self.errors and "flux_error" not in out:
             status = mark_no_errors(table, status)
         meta = {
             "release": table.release.name,
