@@ -14,11 +14,13 @@ from xpjax import engine, simulate
 from xpjax.constants import FLUX_UNIT
 from xpjax.correction.inputs import Features, features
 from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, corrected_photometry
-from xpjax.correction.training import WIDTHS, Residuals, Settings, first_network, predict, train
-from xpjax.correction.wiggle import Limits, WiggleCorrection, constant_grid
+from xpjax.correction.residuals import Residuals
+from xpjax.correction.training import WIDTHS, Settings, first_network, predict, train
+from xpjax.correction.wiggle import Limits, WiggleCorrection
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.records import SourceTable, XPCoefficients
 from xpjax.synthetic.magnitude import Photometer
+from xpjax.xp.wavelengths import constant_grid
 
 WIDE = np.arange(330.0, 1050.1, 1.0)
 SYSTEM = "JPLUS"

@@ -12,7 +12,8 @@ from tests.correction.helpers import star_features, stars
 from tests.correction.test_training import made
 from xpjax.correction.inputs import Features, features, write_features
 from xpjax.correction.magnitude import corrected_photometry
-from xpjax.correction.training import predict, remove_checkpoints, write_residuals
+from xpjax.correction.residuals import write_residuals
+from xpjax.correction.training import predict, remove_checkpoints
 from xpjax.correction.wiggle import correct_spectra, read_correction
 from xpjax.io.catalogue import from_sources, read_catalogue, write
 from xpjax.io.store import write_store_file

@@ -10,9 +10,10 @@ import numpy as np
 
 from xpjax import simulate
 from xpjax.correction.inputs import Features, check_names, features
-from xpjax.correction.wiggle import BLEND, Network, WiggleCorrection, constant_grid
+from xpjax.correction.wiggle import BLEND, Network, WiggleCorrection
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.records import SourceTable
+from xpjax.xp.wavelengths import constant_grid
 
 
 @functools.cache

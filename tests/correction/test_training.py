@@ -17,18 +17,8 @@ import numpy as np
 import pytest
 
 from xpjax.correction.inputs import Features
-from xpjax.correction.training import (
-    Residuals,
-    Settings,
-    Step,
-    predict,
-    read_residuals,
-    remaining,
-    remove_checkpoints,
-    split_sources,
-    train,
-    write_residuals,
-)
+from xpjax.correction.residuals import Residuals, read_residuals, write_residuals
+from xpjax.correction.training import Settings, Step, predict, remaining, remove_checkpoints, split_sources, train
 from xpjax.correction.wiggle import WiggleCorrection, systematic_error
 
 QUICK = Settings(widths=(32, 32), epochs=60, batch=128)
@@ -125,7 +115,8 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
     data, settings = made(300), dataclasses.replace(QUICK, epochs=400, stop=1000, patience=1000)
     write_residuals(tmp_path / "residuals.h5", data)
     code = (
-        "import sys; from xpjax.correction.training import *; train(read_residuals(sys.argv[1]), "
+        "import sys; from xpjax.correction.residuals import read_residuals; from xpjax.correction.training import *; "
+        "train(read_residuals(sys.argv[1]), "
         "Settings(widths=(32, 32), epochs=1000000, batch=128, stop=1000, patience=1000), checkpoint=sys.argv[2], "
         "checkpoint_epochs=7)"
     )

@@ -29,18 +29,17 @@ from xpjax.correction.wiggle import (
     SystematicTable,
     WiggleCorrection,
     applicable,
-    constant_grid,
     correct_spectra,
     from_torch_state,
     read_correction,
     systematic_error,
-    variable_grid,
     write_correction,
 )
 from xpjax.extinction import extinction_curve
 from xpjax.records import Status
 from xpjax.synthetic.magnitude import Photometer
 from xpjax.synthetic.passband import band_flux, zero_point
+from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 ANY = Limits(None, None, None)
 

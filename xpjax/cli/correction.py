@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from xpjax.correction.training import Residuals, Step
+    from xpjax.correction.residuals import Residuals
+    from xpjax.correction.training import Step
     from xpjax.correction.wiggle import WiggleCorrection
     from xpjax.records import Catalogue
     from xpjax.xp.spectrum import Spectra
@@ -86,7 +87,8 @@ def train_correction(
     import dataclasses
     import json
 
-    from xpjax.correction.training import Settings, predict, read_residuals, remove_checkpoints, train
+    from xpjax.correction.residuals import read_residuals
+    from xpjax.correction.training import Settings, predict, remove_checkpoints, train
     from xpjax.correction.wiggle import write_correction
 
     started = time.perf_counter()

@@ -31,7 +31,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax import __version__, engine
-from xpjax.correction.inputs import Features, features_of
+from xpjax.correction.inputs import Features
+from xpjax.correction.residuals import Residuals
 from xpjax.correction.wiggle import BLEND, Network, SystematicTable, WiggleCorrection
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import write_bytes
@@ -51,100 +52,6 @@ EDGES = {"color": np.arange(-0.5, 4.1, 0.5), "g": np.arange(4.0, 18.1, 1.0), "eb
 """Bins of the table of systematic errors."""
 PER_BIN = 20
 """Bins with fewer stars take the figures of all stars."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Residuals:
-    """What a correction is trained on.
-
-    source_id (n,); names and features (n, k) [mag]; wavelength (m,) [nm]; residual (n, m), true minus observed flux
-    over its mean, NaN where missing; weight (n, m), (n, 1) or None; ebv (n,) or None. Raises ValueError for shapes
-    that do not fit and wavelengths that do not ascend.
-    """
-
-    source_id: np.ndarray
-    names: tuple[str, ...]
-    features: np.ndarray
-    wavelength: np.ndarray
-    residual: np.ndarray
-    weight: np.ndarray | None = None
-    ebv: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        n, m = len(self.source_id), len(self.wavelength)
-        if np.shape(self.residual) != (n, m):
-            raise ValueError(
-                f"residual has shape {np.shape(self.residual)}, expected {(n, m)}: {n} stars at {m} wavelengths"
-            )
-        if np.shape(self.features) != (n, len(self.names)):
-            raise ValueError(f"features have shape {np.shape(self.features)}, expected {(n, len(self.names))}")
-        if self.weight is not None and np.shape(self.weight) not in ((n, m), (n, 1)):
-            raise ValueError(f"weight has shape {np.shape(self.weight)}, expected {(n, m)}")
-        if self.weight is not None and not np.all(np.nan_to_num(self.weight) >= 0):
-            raise ValueError("weight has negative values")
-        if m < 2 or np.any(np.diff(self.wavelength) <= 0):
-            raise ValueError("the wavelengths of residuals must be two or more and ascend")
-
-    def __len__(self) -> int:
-        return len(self.source_id)
-
-    def __getitem__(self, rows: np.ndarray) -> Residuals:
-        """Some of the stars."""
-
-        def pick(array: Any) -> Any:
-            return None if array is None else array[rows]
-
-        return dataclasses.replace(
-            self,
-            source_id=self.source_id[rows],
-            features=self.features[rows],
-            residual=self.residual[rows],
-            weight=pick(self.weight),
-            ebv=pick(self.ebv),
-        )
-
-    @property
-    def stars(self) -> Features:
-        """The features as a record of their own."""
-        return Features(self.source_id, self.names, self.features, self.ebv)
-
-
-def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = False) -> None:
-    """Residuals as an HDF5 file: source_id, features (attribute names), wavelength, residual, and weight and ebv."""
-    import h5py
-
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for name in ("source_id", "features", "wavelength", "residual", "weight", "ebv"):
-            if getattr(table, name) is not None:
-                file[name] = getattr(table, name)
-        file["features"].attrs["names"] = list(table.names)
-    write_bytes(path, buffer.getvalue())
-
-
-def read_residuals(path: str | Path) -> Residuals:
-    """Residuals from an HDF5 file laid out as `write_residuals` does. Raises ValueError saying what is missing."""
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            stars = features_of(file, str(path))
-            return Residuals(
-                stars.source_id,
-                stars.names,
-                stars.value,
-                np.asarray(file["wavelength"][()], float),
-                file["residual"][()],
-                file["weight"][()] if "weight" in file else None,
-                stars.ebv,
-            )
-    except (OSError, KeyError) as error:
-        raise ValueError(
-            f"{path} is no file of residuals ({error}): it needs datasets source_id (n), features (n, k) with "
-            "attribute names, wavelength (m) [nm] and residual (n, m)"
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,11 +219,11 @@ def train(
 ) -> WiggleCorrection:
     """A correction trained on residuals, with its losses, its test figures and a table of what it leaves.
 
-    names: some of the features. n_network: how many networks, from different random weights, make an ensemble. kind,
-    space, law, r_v, per_ebv, blend and truncate: how the residuals were made, and the correction is to be applied
-    (`WiggleCorrection`); for "multiplicative" a residual is true/observed - 1. checkpoint: a file; training goes on
-    from it where it exists, and it is written every checkpoint_epochs epochs and at the end (one file a network,
-    CHECKPOINT.0 and so on). device: see `engine.find_devices`; the first one is used.
+    names: some of the features. n_network: how many networks, each from other random weights and with other stars to
+    validate, make an ensemble. kind, space, law, r_v, per_ebv, blend and truncate: how the residuals were made, and
+    the correction is to be applied (`WiggleCorrection`); for "multiplicative" a residual is true/observed - 1.
+    checkpoint: a file; training goes on from it where it exists, and it is written every checkpoint_epochs epochs and
+    at the end (one file a network, CHECKPOINT.0 and so on). device: see `engine.find_devices`; the first one is used.
 
     Rows with missing features or no samples, with source_id 0, or of a source that came before, are left out. Raises
     ValueError where too few are left, for a feature that is the same for all stars, and for a checkpoint of another
@@ -337,15 +244,14 @@ def train(
     target_device = engine.find_devices(device)[0]
     networks, histories, tests = [], [], []
     with engine.precision(False), jax.default_device(target_device):
-        data = [
-            _Data(
-                jnp.asarray((used.features[rows] - mean) / scale, jnp.float32),
-                jnp.asarray(target[rows]),
-                jnp.asarray(weight[rows]),
-            )
-            for rows in parts
-        ]
+
+        def on_device(rows: np.ndarray) -> _Data:
+            x = jnp.asarray((used.features[rows] - mean) / scale, jnp.float32)
+            return _Data(x, jnp.asarray(target[rows]), jnp.asarray(weight[rows]))
+
+        held_back = on_device(parts[2])
         for member in range(n_network):
+            data = [*(on_device(rows) for rows in _own_split(parts, settings.seed, member)), held_back]
             path = None if checkpoint is None else Path(f"{checkpoint}.{member}")
             run = _train_one(data, settings, member, centred, size, path, checkpoint_epochs, fingerprint, progress)
             networks.append(_folded(run.state.best, size, middle, centred))
@@ -379,11 +285,25 @@ def train(
         law,
         truncate,
     )
-    held_out = used[np.concatenate([parts[1], parts[2]])]
+    # What validates one network of an ensemble trains others.
+    held_out = used[np.concatenate([parts[1], parts[2]]) if n_network == 1 else parts[2]]
     left = remaining(model, used[parts[2]])
     before = np.sqrt(np.nanmean(used.residual[parts[2]] ** 2))
     record |= {"test_rms_before": float(before), "test_rms_after": float(np.sqrt(np.nanmean(left**2)))}
     return dataclasses.replace(model, systematic=systematic_table(model, held_out), record=json.dumps(record))
+
+
+def _own_split(
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int, member: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of training and validation of one network: others of an ensemble share out the same stars anew.
+
+    So their scatter also has what the choice of stars does, and together they learn from all but the test stars.
+    """
+    if member == 0:
+        return parts[0], parts[1]
+    pool = np.random.default_rng([seed, 61, member]).permutation(np.concatenate(parts[:2]))
+    return np.sort(pool[: len(parts[0])]), np.sort(pool[len(parts[0]) :])
 
 
 def _selected(residuals: Residuals, names: Sequence[str]) -> Residuals:

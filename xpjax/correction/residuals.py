@@ -1,0 +1,241 @@
+"""What corrections are trained on: what trusted spectra have and XP spectra have not, star by star.
+
+With N f = f / <f>, the mean over the samples both have,
+
+    additive         residual = N f_true - N f
+    multiplicative   residual = N f_true / N f - 1
+
+of dereddened spectra, or of spectra as observed. The true ones are best-fit models (Ye et al. 2024, section 4.2) or
+spectra of another instrument, such as CALSPEC's. Labels must be trusted, or their errors are learned as wiggles: hence
+the cuts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.correction.inputs import Features, features_of
+from xpjax.correction.wiggle import KINDS, SPACES
+from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.io.catalogue import write_bytes
+
+FLOOR = 0.005
+"""Error of normalised flux that every sample is given at least: few bright stars must not rule, nor faint ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Residuals:
+    """What a correction is trained on.
+
+    source_id (n,); names and features (n, k) [mag]; wavelength (m,) [nm]; residual (n, m), true minus observed flux
+    over its mean, NaN where missing; weight (n, m), (n, 1) or None; ebv (n,) or None. Raises ValueError for shapes
+    that do not fit and wavelengths that do not ascend.
+    """
+
+    source_id: np.ndarray
+    names: tuple[str, ...]
+    features: np.ndarray
+    wavelength: np.ndarray
+    residual: np.ndarray
+    weight: np.ndarray | None = None
+    ebv: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n, m = len(self.source_id), len(self.wavelength)
+        if np.shape(self.residual) != (n, m):
+            raise ValueError(
+                f"residual has shape {np.shape(self.residual)}, expected {(n, m)}: {n} stars at {m} wavelengths"
+            )
+        if np.shape(self.features) != (n, len(self.names)):
+            raise ValueError(f"features have shape {np.shape(self.features)}, expected {(n, len(self.names))}")
+        if self.weight is not None and np.shape(self.weight) not in ((n, m), (n, 1)):
+            raise ValueError(f"weight has shape {np.shape(self.weight)}, expected {(n, m)}")
+        if self.weight is not None and not np.all(np.nan_to_num(self.weight) >= 0):
+            raise ValueError("weight has negative values")
+        if m < 2 or np.any(np.diff(self.wavelength) <= 0):
+            raise ValueError("the wavelengths of residuals must be two or more and ascend")
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def __getitem__(self, rows: np.ndarray) -> Residuals:
+        """Some of the stars."""
+
+        def pick(array: Any) -> Any:
+            return None if array is None else array[rows]
+
+        return dataclasses.replace(
+            self,
+            source_id=self.source_id[rows],
+            features=self.features[rows],
+            residual=self.residual[rows],
+            weight=pick(self.weight),
+            ebv=pick(self.ebv),
+        )
+
+    @property
+    def stars(self) -> Features:
+        """The features as a record of their own."""
+        return Features(self.source_id, self.names, self.features, self.ebv)
+
+
+def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = False) -> None:
+    """Residuals as an HDF5 file: source_id, features (attribute names), wavelength, residual, and weight and ebv."""
+    import h5py
+
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name in ("source_id", "features", "wavelength", "residual", "weight", "ebv"):
+            if getattr(table, name) is not None:
+                file[name] = getattr(table, name)
+        file["features"].attrs["names"] = list(table.names)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_residuals(path: str | Path) -> Residuals:
+    """Residuals from an HDF5 file laid out as `write_residuals` does. Raises ValueError saying what is missing."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            stars = features_of(file, str(path))
+            return Residuals(
+                stars.source_id,
+                stars.names,
+                stars.value,
+                np.asarray(file["wavelength"][()], float),
+                file["residual"][()],
+                file["weight"][()] if "weight" in file else None,
+                stars.ebv,
+            )
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no file of residuals ({error}): it needs datasets source_id (n), features (n, k) with "
+            "attribute names, wavelength (m) [nm] and residual (n, m)"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+    """Which stars are learned from: the median flux over error above snr, and fitted labels within these differences of
+    reference labels (Ye et al. 2024): teff [K], logg and mh [dex]."""
+
+    snr: float = 70.0
+    differences: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"teff": 200.0, "logg": 0.5, "mh": 0.5}
+    )
+
+
+def make_residuals(
+    stars: Features,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    true: np.ndarray,
+    *,
+    flux_error: np.ndarray | None = None,
+    fitted: Mapping[str, np.ndarray] | None = None,
+    reference: Mapping[str, np.ndarray] | None = None,
+    trust: Trust | None = None,
+    kind: str = "additive",
+    space: str = "dereddened",
+    law: str = "ccm89",
+    r_v: float = R_V,
+    per_ebv: float = AV_PER_SFD,
+) -> tuple[Residuals, dict[str, int]]:
+    """Residuals of spectra against true ones, and how many stars were left out, by reason.
+
+    stars: their features, with E(B-V) for the space "dereddened". wavelength (m,) [nm]; flux, flux_error and true (n,
+    m), as observed, true in any unit and without reddening where the space is "dereddened"; NaN where missing. fitted
+    and reference: labels (n,) by name, `trust` says how far apart; NaN is not trusted. Without flux_error there is no
+    cut in S/N. Samples are weighted by their errors with a floor of 0.5 % of the mean flux. kind, space, law, r_v,
+    per_ebv as in `train`, which must be told the same. A star is left out for the first reason that holds.
+
+    Raises ValueError for shapes that do not fit, E(B-V) that is not there, or no star left.
+    """
+    trust = trust or Trust()
+    for value, known, what in ((kind, KINDS, "kind"), (space, SPACES, "space")):
+        if value not in known:
+            raise ValueError(f"{what} {value!r} is not one of {known}")
+    n, m = len(stars), len(wavelength)
+    for name, array in (("flux", flux), ("true", true), ("flux_error", flux_error)):
+        if array is not None and np.shape(array) != (n, m):
+            raise ValueError(f"{name} has shape {np.shape(array)}, expected {(n, m)}: {n} stars at {m} wavelengths")
+    for labels in (fitted, reference):
+        for name, array in (labels or {}).items():
+            if np.shape(array) != (n,):
+                raise ValueError(f"label {name} has shape {np.shape(array)}, expected {(n,)}")
+    flux, true = np.asarray(flux, float), np.asarray(true, float)
+    if space == "dereddened":
+        if stars.ebv is None:
+            raise ValueError("dereddened spectra need E(B-V): give features with ebv, or the space 'observed'")
+        per_mag = 0.4 * per_ebv * extinction_curve(wavelength, law, r_v)
+        up = 10 ** (np.where(np.isfinite(stars.ebv), stars.ebv, 0)[:, None] * per_mag)
+    else:
+        up = np.ones((n, m))
+    there = np.isfinite(flux) & np.isfinite(true)
+    enough = there.sum(axis=1) >= 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+
+        def scale(values: np.ndarray) -> np.ndarray:
+            return np.where(there, values, 0).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
+
+        mean, true_mean = scale(flux * up), scale(true)
+        own, model = flux * up / mean, true / true_mean
+        residual = model - own if kind == "additive" else model / own - 1
+        error = np.zeros_like(own) if flux_error is None else np.asarray(flux_error, float) * up / mean
+        variance = error**2 + FLOOR**2
+        if kind == "multiplicative":
+            variance = variance / own**2 + FLOOR**2
+        weight = np.where(there, FLOOR**2 / variance, 0)
+        snr = np.full(n, np.inf if flux_error is None else np.nan)
+        ratio = np.where(there & (error > 0), own / error, np.nan)
+        known = np.isfinite(ratio).any(axis=1)
+        snr[known] = np.nanmedian(ratio[known], axis=1)
+    usable = enough & (mean[:, 0] > 0) & (true_mean[:, 0] > 0)
+    _, first = np.unique(stars.source_id, return_index=True)
+    repeated = np.ones(n, bool)
+    repeated[first] = False
+    reasons = {
+        "no source_id": stars.source_id == 0,
+        "repeated source": repeated,
+        "missing features": ~np.isfinite(stars.value).all(axis=1),
+        "no true spectrum": ~np.isfinite(true).any(axis=1),
+        "no spectrum": ~usable,
+        f"S/N at most {trust.snr:g}": ~(snr > trust.snr),
+    }
+    if space == "dereddened":
+        assert stars.ebv is not None
+        reasons["no E(B-V)"] = ~np.isfinite(stars.ebv)
+    if reference is not None:
+        for name, most in trust.differences.items():
+            if name not in reference or fitted is None or name not in fitted:
+                raise ValueError(f"{name} is not among both the fitted and the reference labels; leave its cut out")
+            with np.errstate(invalid="ignore"):
+                reasons[f"{name} differs by {most:g} or more"] = ~(np.abs(fitted[name] - reference[name]) < most)
+    good, counts = np.ones(n, bool), {}
+    for reason, bad in reasons.items():
+        counts[reason] = int((good & bad).sum())
+        good &= ~bad
+    if not good.any():
+        said = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        raise ValueError(f"no star is left of {n} ({said})")
+    rows = np.flatnonzero(good)
+    ebv = None if stars.ebv is None else stars.ebv[rows]
+    left = np.where(there & np.isfinite(residual), residual, np.nan)[rows]
+    return Residuals(
+        stars.source_id[rows],
+        stars.names,
+        stars.value[rows],
+        np.asarray(wavelength, float),
+        left,
+        np.where(np.isfinite(left), weight[rows], 0),
+        ebv,
+    ), counts
