@@ -2,9 +2,9 @@
 
 import gzip
 import multiprocessing
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -398,3 +398,16 @@ def test_made_files_are_as_wide_as_the_archives(text: bytes) -> None:
     assert 35_000 < len(rows[0]) < 45_000
     assert len(bulkfile.KINDS) == 26
     assert gzip.decompress(gzip.compress(text)) == bulkfile.copies(text, 1)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, text: bytes) -> None:
+    """Of a process that is gone, and only when it has stood still: another machine may be writing it."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    names = {f".a.h5.{done.pid}.tmp": 3600, f".b.h5.{done.pid}.tmp": 0, f".c.h5.{os.getpid()}.tmp": 3600, "d.tmp": 3600}
+    for name, age in names.items():
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    path = bulkfile.write(tmp_path / "x.csv.gz", bulkfile.copies(text, 1))
+    bulk.ingest([path], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*list(names)[1:], "x.csv.gz", "x.h5"}

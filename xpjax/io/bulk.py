@@ -28,7 +28,7 @@ import numpy as np
 
 from xpjax.io import _loaders, archive
 from xpjax.io._cells import Vectors
-from xpjax.io.catalogue import expanded
+from xpjax.io.catalogue import expanded, remove_abandoned
 from xpjax.io.store import CORRELATIONS, SUFFIX, StoreError, StoreWriter, open_store
 from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
 
@@ -111,6 +111,7 @@ def ingest(
     catalogues = [expanded(path) for path in gaia_source]
     columns = gaia_columns(catalogues)
     store_dir.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(store_dir)
     tasks = [
         _Task(path, output, correlations, tuple(catalogues), columns, overwrite or resume)
         for path, output in outputs.items()

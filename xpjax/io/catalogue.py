@@ -14,6 +14,7 @@ import io
 import json
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -155,6 +156,29 @@ def _whole_files() -> Iterator[Callable[[Path], Path]]:
     finally:
         for temp in pending.values():
             temp.unlink(missing_ok=True)
+
+
+ABANDONED = 600.0
+"""Seconds without a write after which a temporary file whose process is gone here is taken to be abandoned."""
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; on other machines too, they stand still."""
+    for path in folder.glob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        with contextlib.suppress(OSError):  # another run may have been quicker
+            if process.isdigit() and not _lives(int(process)) and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _explain(exc: OSError, path: Path) -> OSError:
