@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from xpjax.stellar.grid import StellarGrid
     from xpjax.synthetic.system import PhotometricSystem
 
 COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
 """Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""
 MAX_SPECTRA = 24
 MAX_PASSBANDS = 12
+MAX_LINES = 16
+"""More spectra of a grid in a panel are thinned out."""
 DENSE = 10_000
 """More points than this are drawn as a density."""
 FAMILIAR = (
@@ -229,6 +232,54 @@ def _spectral(wavelength: float) -> tuple[float, ...]:
 
     place = (wavelength - XP_RANGE[0]) / (XP_RANGE[1] - XP_RANGE[0])
     return tuple(mpl.colormaps["turbo"](float(np.clip(place, 0.05, 0.95))))
+
+
+def plot_grid(grid: StellarGrid) -> Figure:
+    """Spectra of a grid along each label, the others at the node nearest their middle with a spectrum, and its holes.
+
+    The map of the first two labels shows at each node the share of spectra over the further labels.
+    """
+    flux, holes = np.asarray(grid.flux), grid.holes
+    n_label = len(grid.names)
+    several = n_label > 1
+    figure = _figure(9.0, 2.4 * n_label + 3.2 * several + 0.4)
+    rows = figure.subplots(n_label + several, 1, squeeze=False, height_ratios=[2.4] * n_label + [3.2] * several)[:, 0]
+    middle = (np.array(grid.shape) - 1) / 2
+    there = np.argwhere(~holes)
+    center = there[np.argmin((((there - middle) / np.array(grid.shape)) ** 2).sum(axis=1))]
+    axis_name = "Coefficient" if grid.sampling == "coefficients" else "Wavelength [nm]"
+    for k, (name, axes) in enumerate(zip(grid.names, rows, strict=False)):
+        index = tuple(slice(None) if j == k else i for j, i in enumerate(center))
+        lines, node = flux[index], np.asarray(grid.nodes[k])
+        shown = np.flatnonzero(~holes[index])
+        shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MAX_LINES)).astype(int))]
+        for i in shown:
+            color = _spectral(XP_RANGE[0] + (XP_RANGE[1] - XP_RANGE[0]) * (1 - i / max(len(node) - 1, 1)))
+            axes.plot(grid.wavelength, lines[i], color=color, lw=0.9, label=f"{node[i]:g}")
+        fixed = ", ".join(
+            f"{other} {grid.nodes[j][i]:g}"
+            for j, (other, i) in enumerate(zip(grid.names, center, strict=True))
+            if j != k
+        )
+        axes.set_title(f"along {name}", fontsize=11, loc="left", fontweight="bold")
+        axes.set_title(fixed, fontsize=9, loc="right", color="0.4")
+        columns = 1 + len(shown) // 9
+        axes.legend(fontsize=6.5, ncols=columns, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.set(xlabel=axis_name, ylabel="Flux / mean")
+        axes.margins(x=0.01)
+    if several:
+        share = (~holes).mean(axis=tuple(range(2, n_label)))
+        x, y = (np.asarray(node) for node in grid.nodes[:2])
+        # Drawn by place, so that uneven steps are as wide as others.
+        image = rows[-1].imshow(share.T, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        for axis, node in ((rows[-1].xaxis, x), (rows[-1].yaxis, y)):
+            ticks = np.unique(np.linspace(0, len(node) - 1, min(len(node), 12)).astype(int))
+            axis.set_ticks(ticks, [f"{node[i]:g}" for i in ticks])
+        rows[-1].set(xlabel=grid.names[0], ylabel=grid.names[1])
+        title = f"{int((~holes).sum()):,} spectra, {int(holes.sum()):,} holes"
+        rows[-1].set_title(title, fontsize=11, loc="left", fontweight="bold")
+        figure.colorbar(image, ax=rows[-1], label="Share of nodes with a spectrum", pad=0.02)
+    return figure
 
 
 def magnitude_bands(catalogue: Catalogue) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import gzip
 import multiprocessing
+import os
 import subprocess
 import sys
 import time

@@ -109,7 +109,39 @@ def from_texts(cells: Sequence[str]) -> Vectors:
 
 
 def _parse_together(cells: Sequence[str]) -> Vectors | None:
-    """All cells as one column of numbers, several times faster than cell by cell; None where any cell is odd."""
+    """All cells by one fast parser, several times faster than one by one; None where any cell is odd."""
+    return _by_simdjson(cells) or _by_arrow(cells)
+
+
+def _by_simdjson(cells: Sequence[str]) -> Vectors | None:
+    """Cells as JSON arrays; None where one is none, or `xpjax[fast]` is not installed."""
+    try:
+        import simdjson
+    except ImportError:
+        return None
+    parser: Any = simdjson.Parser()
+    none, arrays = np.zeros(0), []
+    for text in cells:
+        if is_missing(text):
+            arrays.append(none)
+            continue
+        cell = text.strip()
+        if _BRACKETS.get(cell[0]) != cell[-1] or "[" in cell[1:] or "{" in cell:
+            return None
+        if cell[0] == "(":
+            cell = f"[{cell[1:-1]}]"
+        try:
+            arrays.append(np.frombuffer(parser.parse(cell.encode()).as_buffer(of_type="d")))
+        except (ValueError, TypeError, RuntimeError, AttributeError):
+            return None
+    return Vectors(np.concatenate(arrays or [none]), np.array([len(array) for array in arrays], np.int64))
+
+
+def _by_arrow(cells: Sequence[str]) -> Vectors | None:
+    """Cells as one column of numbers; None where one is none."""
+    import pyarrow
+    import pyarrow.csv
+
     bodies, length = [], np.zeros(len(cells), np.int64)
     for i, text in enumerate(cells):
         if is_missing(text):
@@ -123,40 +155,8 @@ def _parse_together(cells: Sequence[str]) -> Vectors | None:
             length[i] = body.count(",") + 1
     if not bodies:
         return Vectors(np.zeros(0), length)
-    numbers = _by_simdjson(bodies)
-    if numbers is None:
-        numbers = _by_arrow(bodies)
-    # A comma too many at the end of the block, or a line break in a cell, leaves another count.
-    return Vectors(numbers, length) if numbers is not None and len(numbers) == length.sum() else None
-
-
-def _by_simdjson(bodies: Sequence[str]) -> np.ndarray | None:
-    """The numbers of all bodies; None where one is no JSON, or `xpjax[fast]` is not installed."""
     try:
-        import simdjson
-    except ImportError:
-        return None
-    parser: Any = simdjson.Parser()  # its stubs do not say that a parsed list is an Array
-    size = max(1 << 16, *map(len, bodies))  # text that stays in the cache
-    step = max(size // max(map(len, bodies)), 1)
-    try:
-        return np.concatenate(
-            [
-                np.frombuffer(parser.parse(f"[{','.join(bodies[i : i + step])}]".encode()).as_buffer(of_type="d"))
-                for i in range(0, len(bodies), step)
-            ]
-        )
-    except (ValueError, TypeError, RuntimeError, AttributeError):
-        return None
-
-
-def _by_arrow(bodies: Sequence[str]) -> np.ndarray | None:
-    """The numbers of all bodies; None where one is none."""
-    import pyarrow
-    import pyarrow.csv
-
-    try:
-        return pyarrow.csv.read_csv(
+        numbers = pyarrow.csv.read_csv(
             pyarrow.BufferReader(",".join(bodies).replace(",", "\n").encode()),
             pyarrow.csv.ReadOptions(column_names=["x"], use_threads=False, block_size=1 << 22),
             pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
@@ -164,6 +164,8 @@ def _by_arrow(bodies: Sequence[str]) -> np.ndarray | None:
         )["x"].to_numpy()
     except pyarrow.ArrowInvalid:
         return None
+    # A comma too many at the end of the block, or a line break in a cell, leaves another count.
+    return Vectors(numbers, length) if len(numbers) == length.sum() else None
 
 
 def _parse_apart(cells: Iterable[Any]) -> Vectors:

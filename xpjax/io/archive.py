@@ -147,7 +147,7 @@ def _cast(table: Table, dtype: DTypeLike | None, xp: Sequence[str]) -> Table:
     names = [f"{band}_{field}" for band in xp for field in ARRAYS[:3]]
     with np.errstate(over="ignore"):
         cast = {
-            name: dataclasses.replace(column, flat=column.flat.astype(dtype))
+            name: dataclasses.replace(column, flat=column.flat.astype(dtype, copy=False))
             for name in names
             if isinstance(column := table.columns.get(name), Vectors)
         }
@@ -416,15 +416,15 @@ def _kept(table: Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[
         )
     if keep is None:
         relevant = {f"{band}_n_relevant_bases" for band in xp}
-        wanted = {name: name for name in free if name not in relevant}
+        wanted: dict[str, str | None] = {name: name for name in free if name not in relevant}
     else:
         folded = {name.lower(): name for name in free}
         wanted = {
-            name: name if name in free else folded.get(name.lower(), "") for name in keep if name.lower() not in known
+            name: name if name in free else folded.get(name.lower()) for name in keep if name.lower() not in known
         }
     columns, repaired = {}, np.zeros(table.n, bool)
     for name, stored in wanted.items():
-        if not stored:
+        if stored is None:
             close = difflib.get_close_matches(name.lower(), folded, n=3) if free else []
             hint = f"did you mean {', '.join(folded[match] for match in close)}?" if close else listed(table.columns)
             raise ValueError(f"{table.origin}: keep: no column {name!r}; {hint}")

@@ -11,6 +11,7 @@ only where NAME ends in Std. Color equations and tables of error correction cann
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -123,3 +124,63 @@ def _array(parent: ElementTree.Element, tag: str, values: np.ndarray, **attribut
     node = ElementTree.SubElement(parent, tag, attributes)
     for value in values.tolist():
         ElementTree.SubElement(node, "value").text = repr(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemFile:
+    """One of GaiaXPy's files: names (n_band,), projection (n_basis_total, n_band), zero point [mag] and flux bias."""
+
+    path: Path
+    names: tuple[str, ...]
+    projection: np.ndarray
+    zero_point: np.ndarray
+    flux_bias: np.ndarray
+    mean_wavelength: np.ndarray
+
+
+def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
+    """Read a photometric system as GaiaXPy does, BP and RP joined with their weights. Raises ValueError."""
+    path = expanded(path)
+    try:
+        root = ElementTree.parse(path).getroot()
+        names = tuple(str(item.text) for item in root.findall("bands/item"))
+        blocks = []
+        for xp in ("bp", "rp"):
+            node = root.find(f"XpSampling/{xp}SampledBases")
+            assert node is not None
+            block = _values(node).reshape(len(names), int(node.attrib["dimension"])).T
+            blocks.append(block * _values(root.find(f"XpMerge/{xp}Weights")))
+        zero_point, flux_bias, mean_wavelength = (
+            _values(root.find(tag)) for tag in ("zeropoints", "fluxBias", "XpMerge/sampleMeanWavelengths")
+        )
+    except (ElementTree.ParseError, AssertionError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no system file of GaiaXPy, or a damaged one ({error!r})") from error
+    if not names or {len(zero_point), len(flux_bias), len(mean_wavelength)} != {len(names)}:
+        raise ValueError(f"{path}: expected a zero point, a bias and a wavelength for each of its bands {names}")
+    return SystemFile(path, names, np.concatenate(blocks), zero_point, flux_bias, mean_wavelength)
+
+
+def find_gaiaxpy(folder: str | os.PathLike[str]) -> tuple[dict[str, Path], str]:
+    """The system files below a folder by their members' names (USER_NAME), and their one version.
+
+    Raises ValueError for no folder, no files, several versions, or a name that is there twice.
+    """
+    folder = expanded(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; expected one with files NAME.gaiaXPy_dr3_VERSION.xml")
+    paths = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    found = [path for path in paths if re.match(r"[a-z0-9_-]+\.gaiaxpy_dr3_[a-z0-9-]+\.xml", path.name.lower())]
+    if not found:
+        raise ValueError(f"{folder} has no file NAME.gaiaXPy_dr3_VERSION.xml")
+    versions = sorted({path.name.split(".")[1].split("_")[-1] for path in found})
+    if len(versions) > 1:
+        raise ValueError(f"{folder} has systems of several versions, {versions}: keep one version in a folder")
+    names = [PREFIX + path.name.split(".")[0] for path in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{folder} has more than one system of the names {twice}: rename or remove some")
+    return dict(zip(names, found, strict=True)), versions[0]
+
+
+def _values(node: ElementTree.Element | None) -> np.ndarray:
+    return np.array([float(str(value.text)) for value in node])  # type: ignore[union-attr]

@@ -103,7 +103,7 @@ def _observe(
         if any(bands.standardised):
             error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
     magnitude = _magnitude(flux, bands.scaled_zero_point)
-    corrected = [_corrected(equation, flux, error, bands.scaled_zero_point) for equation in bands.color_equations]
+    corrected = [color_corrected(equation, flux, error, bands.scaled_zero_point) for equation in bands.color_equations]
     for equation, (new_flux, new_error, new_magnitude, beyond) in zip(bands.color_equations, corrected, strict=True):
         flux, magnitude = (_replaced(a, equation.band, v) for a, v in ((flux, new_flux), (magnitude, new_magnitude)))
         error = None if error is None else _replaced(error, equation.band, new_error)
@@ -155,7 +155,7 @@ def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
     return jnp.where(flux > 0, -2.5 * jnp.log10(flux) + zero_point, jnp.nan)
 
 
-def _corrected(
+def color_corrected(
     equation: ColorEquation, flux: Array, error: Array | None, zero_point: AnyArray
 ) -> tuple[Array, Array | None, Array, Array]:
     """What one color equation makes of its band: flux, error, magnitude, and whether the color was beyond its range.

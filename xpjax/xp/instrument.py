@@ -213,6 +213,25 @@ def _instrument(path: str, model: str) -> Instrument:
         return Instrument(model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
 
 
+def dispersion(path: str | Path | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each XP's dispersion table of an instrument file: wavelength (n,) ascending [nm] and pseudo-wavelength (n,).
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is none.
+    """
+    return _dispersion(str(path or DATA / "instrument_dr3.h5"))
+
+
+@functools.lru_cache(maxsize=8)
+def _dispersion(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no instrument file {path}")
+    with open_model(path, "instrument") as file:
+        node = file["dispersion"]
+        wavelength = node["wavelength"][()]
+        tables = {xp: node[xp][()] for xp in read_release(file).xp}
+    return {xp: (wavelength[np.isfinite(u)], u[np.isfinite(u)]) for xp, u in tables.items()}
+
+
 def _limits(node: Any, key: str) -> tuple[float, float]:
     low, high = node.attrs[key]
     return float(low), float(high)

@@ -1,0 +1,44 @@
+"""Derivatives and roots of Hermite series against NumPy's polynomials."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.polynomial import hermite
+from scipy.special import gammaln
+
+from xpjax.xp.basis import HermiteBasis, hermite_functions
+from xpjax.xp.instrument import instrument
+from xpjax.xp.lines import derivative, extrema, roots
+
+
+def test_derivative_is_the_slope() -> None:
+    series = np.random.default_rng(1).normal(size=(3, 12))
+    x, step = np.linspace(-4, 4, 41), 1e-5
+    slope = series @ (hermite_functions(x + step, 12) - hermite_functions(x - step, 12)) / (2 * step)
+    np.testing.assert_allclose(derivative(series) @ hermite_functions(x, 13), slope, rtol=1e-7, atol=1e-7)
+
+
+def test_roots_are_those_of_the_polynomial() -> None:
+    series = np.random.default_rng(2).normal(size=(5, 14))
+    k = np.arange(14)
+    norm = np.exp(-0.5 * (k * np.log(2) + gammaln(k + 1)))  # psi_k as multiples of H_k
+    found = roots(series)
+    for own, one in zip(found, series, strict=True):
+        expected = hermite.hermroots(one * norm)
+        expected = np.sort(expected[np.abs(expected.imag) < 1e-9].real)
+        np.testing.assert_allclose(own[: len(expected)], expected, rtol=1e-8, atol=1e-8)
+        assert np.isnan(own[len(expected) :]).all()
+
+
+def test_one_bad_source_costs_no_other() -> None:
+    basis = instrument().internal["hermite"]["bp"]
+    assert isinstance(basis, HermiteBasis)
+    value = np.random.default_rng(3).normal(size=(3, basis.n_basis))
+    alone = extrema(value[[0, 2]], basis)
+    value[1, 4] = np.nan
+    for own, other in zip(extrema(value, basis), alone, strict=True):
+        assert np.isnan(own[1]).all()
+        np.testing.assert_allclose(own[[0, 2]], other, rtol=1e-12)
+    flat = basis(alone[0][0][:1] + np.array([-1e-4, 0.0, 1e-4]))
+    left, middle, right = value[0] @ flat
+    assert (middle - left) * (right - middle) < 0

@@ -1,0 +1,1 @@
+"""Stellar parameters: model grids, their interpolation, batched fits. Nothing is exported here."""

@@ -1,0 +1,1 @@
+"""Surveys calibrated with XP standards and spectroscopy. Nothing is exported here."""

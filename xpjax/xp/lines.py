@@ -1,0 +1,45 @@
+"""Extrema and inflections of internal spectra, as roots of derivatives in the Hermite basis.
+
+f(x) = sum_k a_k psi_k(x), a = c T. With psi_k' = sqrt(k/2) psi_{k-1} - sqrt((k+1)/2) psi_{k+1} a derivative is a
+series again, and with x psi_k = sqrt(k/2) psi_{k-1} + sqrt((k+1)/2) psi_{k+1} its roots are the real eigenvalues of a
+companion matrix (Weiler et al. 2023, A&A 671 A52). NumPy float64 on the host: accelerators have no such eigenvalues.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpjax.xp.basis import HermiteBasis
+
+
+def derivative(series: np.ndarray) -> np.ndarray:
+    """The derivative (n, m + 1) of Hermite series (n, m)."""
+    k = np.sqrt(0.5 * np.arange(1, series.shape[1] + 1))
+    out = np.zeros((len(series), series.shape[1] + 1))
+    out[:, :-2] += k[:-1] * series[:, 1:]
+    out[:, 1:] -= k * series
+    return out
+
+
+def roots(series: np.ndarray) -> np.ndarray:
+    """Real roots (n, m - 1) of Hermite series (n, m), ascending, then NaN; NaN for series that are not finite."""
+    n, m = series.shape
+    beside = np.sqrt(0.5 * np.arange(1, m - 1))
+    companion = np.tile(np.diag(beside, 1) + np.diag(beside, -1), (n, 1, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        companion[:, -1] -= np.sqrt(0.5 * (m - 1)) * series[:, :-1] / series[:, -1:]
+    good = np.isfinite(companion[:, -1]).all(axis=1)
+    found = np.full((n, m - 1), np.nan)
+    values = np.linalg.eigvals(companion[good])
+    found[good] = np.sort(np.where(np.imag(values) == 0, np.real(values), np.nan), axis=1)
+    return found
+
+
+def extrema(coefficients: np.ndarray, basis: HermiteBasis) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo-wavelengths of the extrema and of the inflections of spectra with coefficients (n, n_basis) of one XP.
+
+    Both (n, k), ascending, filled up with NaN.
+    """
+    (u0, u1), (x0, x1) = basis.pseudo_range, basis.normalized_range
+    first = derivative(coefficients @ basis.transformation)
+    return tuple(u0 + (roots(s) - x0) * (u1 - u0) / (x1 - x0) for s in (first, derivative(first)))  # type: ignore[return-value]
