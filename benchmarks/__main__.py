@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import harness
 
-STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults", "correction")
+STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults", "correction", "survey")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ FLOORS = (
     ("xp", "io", "simulate"),
     ("synthetic",),
     ("correction", "stellar"),
-    ("survey", "correction.training"),
+    ("survey", "correction.training", "stellar.sources"),
     ("pipeline",),
     ("cli", "gaiaxpy", "plot"),
 )

@@ -20,11 +20,17 @@ AnyArray: TypeAlias = Array | np.ndarray
 """NumPy on the host, JAX in a kernel."""
 
 
-class Status(enum.IntFlag):
-    """What is to be known of one source; append-only, so that stored values keep their meaning.
+class Bits(enum.IntFlag):
+    """Flags with names; append-only, so that stored values keep their meaning."""
 
-    `Status(5).meaning` says it in words.
-    """
+    @classmethod
+    def describe(cls, status: int) -> str:
+        """The names of the bits that are set, joined by `|`; `OK` for none."""
+        return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
+
+
+class Status(Bits):
+    """What is to be known of one source; `Status(5).meaning` says it in words."""
 
     OK = 0
     BP_MISSING = 1 << 0
@@ -50,10 +56,20 @@ class Status(enum.IntFlag):
         """What the bits that are set say, a sentence each."""
         return " ".join(text for bit, text in _MEANING.items() if bit & self)
 
-    @classmethod
-    def describe(cls, status: int) -> str:
-        """The names of the bits that are set, joined by `|`; `OK` for none."""
-        return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
+
+class FitStatus(Bits):
+    """How a fit of stellar labels ended; OK: converged inside the grid.
+
+    EDGE: at least one label ended at the edge of the grid and is held there. HOLE: the fit wants to go into a hole of
+    the grid. BAD_INPUT: flux, errors, E(B-V) or covariance of the star cannot be used, and its results are NaN.
+    NO_CONVERGENCE: a further step would still lower chi2.
+    """
+
+    OK = 0
+    EDGE = 1 << 0
+    HOLE = 1 << 1
+    BAD_INPUT = 1 << 2
+    NO_CONVERGENCE = 1 << 3
 
 
 _MEANING = {

@@ -12,8 +12,8 @@ from tests.cli.helpers import files, xp
 from xpjax.cli import main
 
 COMMANDS = (
-    *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "ingest", "store"),
-    *("simulate", "systems", "info", "plot", "demo"),
+    *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "grid", "ingest", "store"),
+    *("fit-stars", "make-residuals", "survey", "simulate", "systems", "info", "plot", "demo"),
 )
 
 
@@ -22,7 +22,7 @@ def test_help(command: str) -> None:
     result = xp(command, "--help")
     assert result.exit_code == 0
     assert "--help" in result.stdout
-    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband", "store")
+    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband", "grid", "store")
 
 
 def test_help_is_quick() -> None:
@@ -109,7 +109,7 @@ def test_devices_and_memory_that_fail(
     def fail(*arguments: object, **options: object) -> None:
         raise failure
 
-    monkeypatch.setattr(xpjax, "photometry", fail)
+    monkeypatch.setattr("xpjax.engine.run", fail)
     call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
     result = xp(*call)
     assert result.exit_code == 2

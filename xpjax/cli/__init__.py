@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import catalogue, compute, correction, mock, passband, show, store
+from xpjax.cli import catalogue, compute, correction, grid, mock, passband, show, stellar, store, survey
 from xpjax.cli.common import Group
 
 
@@ -35,8 +35,12 @@ for command in (
     passband.passband,
     correction.train_correction,
     correction.correct,
+    grid.grid,
+    stellar.fit_stars,
+    stellar.make_residuals,
     store.ingest,
     store.store,
+    survey.survey,
     mock.simulate,
     mock.demo,
     show.systems,

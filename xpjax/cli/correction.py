@@ -258,7 +258,7 @@ def correct(
     catalogue.check_output(output, overwrite=overwrite, shared=["wavelength"])
     correction = read_correction(model)
     table = catalogue.read_catalogue(spectra)
-    record = _as_spectra(table, spectra.name)
+    record = as_spectra(table, spectra.name)
     stars = read_features(features).matched(record.source_id)
     labels: dict[str, Any] = {}
     for name, column in (("teff", teff), ("mh", mh)):
@@ -287,8 +287,8 @@ def correct(
     click.echo("\n".join(lines), err=True)
 
 
-def _as_spectra(table: Catalogue, name: str) -> Spectra:
-    """The spectra in a file that `xpjax spectra` wrote. Raises ValueError for another."""
+def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
+    """The spectra in a file that `xpjax spectra` wrote; corrected: they may be. Raises ValueError for another."""
     import numpy as np
 
     from xpjax.records import DR3
@@ -301,7 +301,7 @@ def _as_spectra(table: Catalogue, name: str) -> Spectra:
     if "xp" in table.columns:
         raise ValueError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
     meta = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
-    if table.meta.get("corrected"):
+    if table.meta.get("corrected") and not corrected:
         raise ValueError(f"{name} is already corrected")
     return Spectra(
         np.asarray(table.columns["source_id"]),

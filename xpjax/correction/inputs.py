@@ -238,6 +238,13 @@ def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndar
     return np.broadcast_to(array, (n,)).astype(float)
 
 
+def floats(table: SourceTable, name: str) -> np.ndarray:
+    """A column (n,) as floats, NaN where masked. Raises ValueError where it is absent."""
+    if name not in table.columns:
+        raise ValueError(f"{table.origin} has no column {name}; it has {list(table.columns) or 'no others'}")
+    return np.ma.filled(np.ma.asarray(table.columns[name], float), np.nan)
+
+
 def write_features(path: str | Path, table: Features, *, overwrite: bool = False) -> None:
     """Features as an HDF5 file: source_id, features with attribute `names`, and where known ebv and input_error."""
     import h5py

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from xpjax import engine
 from xpjax.constants import FLUX_UNIT, MERGE_RANGE, XP_RANGE
-from xpjax.correction.inputs import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, features
+from xpjax.correction.inputs import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, features, floats
 from xpjax.correction.wiggle import (
     Limits,
     Network,
@@ -406,7 +406,7 @@ class CorrectedPhotometer:
     def __call__(self, table: SourceTable, *, devices: Any = None, **options: Any) -> CorrectedPhotometry:
         """Photometry of a table, as `Photometer` makes it."""
         stars = self.how.features(table, self.plain.errors, float64=self.plain.float64, devices=devices)
-        labels = [None if name is None else _floats(table, name) for name in (self.how.teff, self.how.mh)]
+        labels = [None if name is None else floats(table, name) for name in (self.how.teff, self.how.mh)]
         return self.measure(table, stars, *labels, devices=devices, **options)
 
     def measure(
@@ -456,13 +456,6 @@ class CorrectedPhotometer:
 def prepared(plain: Photometer, how: Correcting | None) -> Photometer | CorrectedPhotometer:
     """The photometer itself, or with a correction. Raises ValueError, see `CorrectedPhotometer`."""
     return plain if how is None else CorrectedPhotometer.prepare(plain, how)
-
-
-def _floats(table: SourceTable, name: str) -> np.ndarray:
-    """A column (n,) as floats, NaN where masked. Raises ValueError where it is absent."""
-    if name not in table.columns:
-        raise ValueError(f"{table.origin} has no column {name}; it has {list(table.columns) or 'no others'}")
-    return np.ma.filled(np.ma.asarray(table.columns[name], float), np.nan)
 
 
 def corrected_photometry(

@@ -1,0 +1,277 @@
+"""Survey calibration: stars of a real field kept back, a simulated mini-SiTian survey, speed beside statsmodels."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import Row, best, measure
+from xpjax.survey.observations import Observations, concatenate, group_median, make
+from xpjax.survey.simulate import Setup, Survey, Truth
+from xpjax.survey.solution import Calibration, Settings, apply, calibrate, cross_validate
+from xpjax.survey.zeropoint import MAD, Model, fit_exposures, scaling
+
+FIELD = Path(__file__).parents[2] / "shared" / "data" / "splus" / "stripe82_0001_400.fits"
+BANDS = ("F378", "F395", "F410", "F430", "G", "F515", "R", "F660", "I", "F861", "Z")
+PUBLISHED = {"R": 11.9, "I": 11.1, "G": 16.0, "Z": 11.7}
+"""1.48 MAD [mmag] of stars kept back from a robust fit with quadratics in X, Y and color."""
+
+
+def real_field(bands: tuple[str, ...] = BANDS) -> Observations:
+    """The S-PLUS field: 400 stars, instrumental magnitudes in 11 bands with XP models; a frame for each band."""
+    from xpjax.io.survey_files import read_observation_table
+
+    c = read_observation_table(FIELD).columns
+    color = c["SPLUS_G_mod"] - c["SPLUS_I_mod"]
+    return concatenate(
+        [
+            make(
+                c["source_id"], c["X"], c["Y"], c[f"SPLUS_{b}"], c[f"SPLUS_{b}_err"], c[f"SPLUS_{b}_mod"], color=color,
+                exposure="STRIPE82-0001", band=b,
+            )
+            for b in bands
+        ]
+    )  # fmt: skip
+
+
+def held_out(quick: bool) -> list[Row]:
+    """Every band of the real field: what the magnitude term and the numerical flat add to quadratics."""
+    if not FIELD.exists():
+        return [Row("survey", "real field: absent", 0, 1.0)]
+    field = real_field()
+    cases = {
+        "quadratics in X, Y, color": Settings(Model(magnitude_order=0)),
+        "and a magnitude term where needed": Settings(Model()),
+        "and the numerical flat": Settings(Model(), numerical_flat=True),
+        "flat without magnitude term": Settings(Model(magnitude_order=0), numerical_flat=True),
+    }
+    rows = []
+    for name, settings in cases.items():
+        started = time.perf_counter()
+        found = cross_validate(field, settings, folds=5 if quick else 10)
+        seconds = time.perf_counter() - started
+        pull = np.abs(found.residual / found.error)
+        for k, band in enumerate(field.frames.band):
+            row = Row("survey", f"held out, {band}: {name}", int(found.number[k]), seconds)
+            row.error, row.error_of = float(found.scatter[k]), "1.48 MAD of stars kept back [mag], all stars"
+            row.ratios = {
+                "standard deviation [mmag]": 1e3 * float(found.rms[k]),
+                "pull": float(MAD * np.nanmedian(pull[field.frame == k])),
+            }
+            if band in PUBLISHED:
+                row.ratios["over the published robust fit"] = 1e3 * row.error / PUBLISHED[band]
+            rows.append(row)
+    return rows
+
+
+# --- simulated --------------------------------------------------------------------------------------------------------
+
+
+def structure(place: tuple[np.ndarray, np.ndarray], value: np.ndarray, variance: np.ndarray, bins: int = 30) -> float:
+    """Standard deviation of means in bins x bins cells, less what the variances explain."""
+    i, j = (np.clip(((a + 1) / 2 * bins).astype(int), 0, bins - 1) for a in place)
+    cell = i * bins + j
+    weight = np.bincount(cell, 1 / variance, bins * bins)
+    good = np.bincount(cell, minlength=bins * bins) >= 10
+    mean = (np.bincount(cell, value / variance, bins * bins) / np.maximum(weight, 1e-30))[good]
+    noise = 1 / weight[good]
+    weight = 1 / (noise + np.median(noise))
+    mean = mean - np.average(mean, weights=weight)
+    return float(np.sqrt(max(np.average(mean**2 - noise, weights=weight), 0.0)))
+
+
+@dataclasses.dataclass
+class Found:
+    """What a simulated survey shows, in millimagnitudes and pulls."""
+
+    zero_point_scatter: float
+    zero_point_formal: float
+    zero_point_systematic: float
+    pull: float
+    pull_clear: float
+    """Of exposures without clouds, whose gradients move a median about among the errors of the flat."""
+    structure_before: float
+    structure: float
+    structure_of_standards: float
+    corner: float
+    corner_median: float
+    repeatability_excess: float
+    seconds: float
+    n: int
+
+
+def minisitian(
+    n_exposure: int = 200, n_star: int = 3000, n_night: int = 10, seed: int = 0, bins: int = 30, **change: Any
+) -> Found:
+    """Calibrate four fifths of a simulated survey, and look at its zero-points, flats and repeatability."""
+    survey = Survey(Setup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, seed=seed, **change))
+    size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
+    model = Model(color_zero=1.0)
+    kept_back = np.arange(n_exposure) % 5 == 4
+    mine, _ = survey.observe(np.flatnonzero(~kept_back))
+    started = time.perf_counter()
+    stacked, _ = calibrate(mine, Settings(model, size=size, stacked_flat=True, bins=bins))
+    seconds = time.perf_counter() - started
+    scatter, formal, systematic, *pulls = zero_points(survey, stacked, np.flatnonzero(~kept_back))
+    others, truth = survey.observe(np.flatnonzero(kept_back))
+    plain = dataclasses.replace(stacked, flats=None)
+    before, after = (apply(solution, others) for solution in (plain, stacked))
+    u, v = scaling(others, model, size).places(others.frame, others.x, others.y)
+    good = ~truth.disturbed & np.isfinite(after.magnitude)
+    place, variance = (u[good], v[good]), truth.error[good] ** 2
+
+    def level(values: np.ndarray) -> np.ndarray:
+        return (values - group_median(values, others.frame, len(others.frames))[others.frame])[good]
+
+    true = [structure(place, level(rows.magnitude - truth.magnitude), variance) for rows in (before, after)]
+    standard = np.hypot(variance**0.5, stacked.fits.floor.mean()) ** 2
+    corner, corner_median = corners(survey, model, size)
+    return Found(
+        1e3 * scatter, 1e3 * formal, 1e3 * systematic, *pulls, 1e3 * true[0], 1e3 * true[1],
+        1e3 * structure(place, level(after.residual), standard), 1e3 * corner, 1e3 * corner_median,
+        1e3 * repeatability(others, after.magnitude, truth), seconds, len(mine),
+    )  # fmt: skip
+
+
+def zero_points(survey: Survey, solution: Calibration, exposures: np.ndarray) -> tuple[float, ...]:
+    """Scatter about the truth less what all have alike, formal and systematic error, pulls of all and of clear ones."""
+    fits = solution.fits
+    difference = fits.zero_point - survey.true_zero_points(exposures)
+    difference = difference - np.median(difference)
+    pull = difference / fits.zero_point_error
+    formal = float(np.sqrt(np.mean(fits.zero_point_error**2)))
+    clear = survey.cloud[exposures] == 0
+    common = float(np.median(fits.zero_point_common))
+    return float(difference.std()), formal, common, float(pull.std()), float(pull[clear].std())
+
+
+def corners(survey: Survey, model: Model, size: tuple[float, ...], n: int = 8) -> tuple[float, float]:
+    """RMS and 1.48 MAD of what single-exposure numerical flats are off by in the corners (outer tenth both ways)."""
+    rows, truth = survey.observe(np.linspace(0, survey.setup.n_exposure - 1, n).astype(int))
+    _, single = calibrate(rows, Settings(model, size=size, numerical_flat=True))
+    off = (single.magnitude - rows.magnitude) - truth.correction
+    off = off - group_median(off, rows.frame, n)[rows.frame]
+    u, v = scaling(rows, model, size).places(rows.frame, rows.x, rows.y)
+    corner = (np.abs(u) > 0.8) & (np.abs(v) > 0.8) & np.isfinite(off)
+    return float(np.sqrt(np.mean(off[corner] ** 2))), float(MAD * np.median(np.abs(off[corner])))
+
+
+def repeatability(rows: Observations, magnitude: np.ndarray, truth: Truth, brighter: float = 13.0) -> float:
+    """What bright constant stars scatter by beyond theory, in quadrature, the median star."""
+    off = np.where(truth.disturbed, np.nan, magnitude - truth.magnitude)
+    _, one = np.unique(rows.star, return_inverse=True)
+    n = one.max() + 1
+    good = np.isfinite(off)
+    seen = np.bincount(one[good], minlength=n)
+    mean = np.bincount(one[good], off[good], n) / np.maximum(seen, 1)
+    square = np.bincount(one[good], (off[good] - mean[one[good]]) ** 2, n) / np.maximum(seen - 1, 1)
+    theory = np.bincount(one[good], truth.error[good] ** 2, n) / np.maximum(seen, 1)
+    bright = np.bincount(one[good], truth.magnitude[good], n) / np.maximum(seen, 1) < brighter
+    chosen = bright & (seen >= 10)
+    excess = np.average(square[chosen] - theory[chosen], weights=1 / theory[chosen] ** 2)
+    return float(np.sqrt(max(excess, 0.0)))
+
+
+def simulated(quick: bool) -> list[Row]:
+    found = minisitian(60, 1500, 5) if quick else minisitian()
+    row = Row("survey", "simulated mini-SiTian, stacked flats", found.n, found.seconds)
+    row.error, row.error_of = 1e-3 * found.zero_point_scatter, "scatter of zero-points about the truth [mag]"
+    row.ratios = {
+        "zero-point scatter over formal": found.zero_point_scatter / found.zero_point_formal,
+        "pull": found.pull,
+        "pull of clear exposures": found.pull_clear,
+        "XP floor of zero-points [mmag]": found.zero_point_systematic,
+        "structure before, held-out exposures [mmag]": found.structure_before,
+        "structure after [mmag]": found.structure,
+        "structure of standards' residuals [mmag]": found.structure_of_standards,
+        "numerical flat at corners, rms [mmag]": found.corner,
+        "numerical flat at corners, 1.48 MAD [mmag]": found.corner_median,
+        "repeatability beyond theory [mmag]": found.repeatability_excess,
+    }
+    return [row]
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, Survey]:
+    """Exposures of exactly n_star stars with outliers and a quadratic flat."""
+    survey = Survey(
+        Setup(n_exposure=n_exposure, n_star=n_star, n_night=3, flat=(0.05, 0.0, 0.0), dither=0.0, variable=0.0)
+    )
+    return survey.observe()[0], survey
+
+
+def speed(quick: bool) -> list[Row]:
+    """The fit of 60 exposures x 2200 stars from and to host arrays, and a loop of statsmodels over the same design."""
+    rows, survey = sixty()
+    model = Model(magnitude_order=0, color_zero=1.0)
+    scale = scaling(rows, model, (0.0, survey.setup.size[0], 0.0, survey.setup.size[1]))
+    n = len(rows.frames)
+    ours = measure(
+        "survey", f"{n} exposures x 2200 stars, robust", n, lambda: fit_exposures(rows, model, scale=scale),
+        9 if quick else 25,
+    )  # fmt: skip
+    fits = fit_exposures(rows, model, scale=scale)
+    off = fits.zero_point - survey.true_zero_points()
+    ours.error = float(np.std(off - np.median(off)))
+    ours.error_of = "scatter of zero-points about the truth [mag]"
+    ours.ratios["seconds"] = ours.seconds
+    return [ours, *peers(rows, survey, scale, ours)]
+
+
+def peers(rows: Observations, survey: Survey, scale: Any, ours: Row) -> list[Row]:
+    """statsmodels' robust (Tukey after Huber's start) and weighted fits, exposure by exposure, same stars and terms."""
+    try:
+        import statsmodels.api as sm
+    except ImportError:
+        return [Row("survey", "statsmodels: not installed", 0, 1.0, note="pip install 'statsmodels<0.15'")]
+    u, v = scale.places(rows.frame, rows.x, rows.y)
+    c = rows.color - scale.color_zero
+    design = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, c, c * c], axis=1)
+    difference = rows.model - rows.magnitude
+    error = np.sqrt(rows.magnitude_error**2 + rows.model_error**2 + 0.0024**2)
+    edges = np.searchsorted(rows.frame, np.arange(len(rows.frames) + 1))
+    grid = (np.arange(20) + 0.5) / 10 - 1
+    gu, gv = (a.ravel() for a in np.meshgrid(grid, grid))
+    places = np.stack([np.ones_like(gu), gu, gv, gu * gu, gu * gv, gv * gv, 0 * gu, 0 * gu], axis=1)
+
+    def robust(a: int, b: int) -> np.ndarray:
+        w = 1 / error[a:b]
+        x, y = design[a:b] * w[:, None], difference[a:b] * w
+        start = sm.RLM(y, x, M=sm.robust.norms.HuberT()).fit()
+        return sm.RLM(y, x, M=sm.robust.norms.TukeyBiweight()).fit(start_params=start.params).params
+
+    def weighted(a: int, b: int) -> np.ndarray:
+        keep = np.ones(b - a, bool)
+        for _ in range(10):  # fit and clip, as pipelines do
+            fit = sm.WLS(difference[a:b][keep], design[a:b][keep], weights=error[a:b][keep] ** -2).fit()
+            off = difference[a:b] - design[a:b] @ fit.params
+            now = np.abs(off) < 3 * np.sqrt(error[a:b] ** 2)
+            if (now == keep).all():
+                break
+            keep = now
+        return fit.params
+
+    out = []
+    for name, function in (("RLM", robust), ("WLS with clipping", weighted)):
+        values: list[np.ndarray] = []
+
+        def loop(function: Any = function, values: list[np.ndarray] = values) -> None:
+            values[:] = [function(a, b) for a, b in itertools.pairwise(edges)]
+
+        row = Row("survey", f"statsmodels {name}, the same exposures", len(rows.frames), best(loop, 3))
+        zero = np.array([np.median(places @ value) for value in values]) - survey.true_zero_points()
+        row.error, row.error_of = float(np.std(zero - np.median(zero))), ours.error_of
+        row.ratios["time over xpjax"] = row.seconds / ours.seconds
+        out.append(row)
+    return out
+
+
+def run(quick: bool) -> list[Row]:
+    return held_out(quick) + simulated(quick) + speed(quick)

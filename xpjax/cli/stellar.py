@@ -1,0 +1,329 @@
+"""Stellar labels fitted to spectra, and what good fits teach a wiggle correction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, Progress, assignments, comma_separated, record_call
+from xpjax.cli.correction import as_spectra
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xpjax.records import Catalogue, SourceTable
+    from xpjax.stellar.sources import LabelFits, LabelFitter
+
+
+@click.command("fit-stars")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--grid", required=True, type=EXISTING_FILE, help="Grid of models, from `xpjax grid build`.")
+@click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
+@click.option("--correction", metavar="MODEL", type=EXISTING_FILE, help="Correct wiggles between two fits.")
+@click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for --correction.")
+@click.option(
+    "--ebv",
+    metavar="COLUMN",
+    help="Column of E(B-V): spectra are dereddened first. For --correction too.",
+)
+@click.option("--fit-ebv", metavar="LOW:HIGH:N", help="Fit E(B-V) too, on N nodes within LOW..HIGH.")
+@click.option("--truncate/--no-truncate", default=True, help="Relevant coefficients only (default: yes).")
+@click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor.")
+@click.option("--error-floor", default=0.0, show_default=True, type=click.FloatRange(0), help="Fraction of the flux.")
+@click.option(
+    "--normalisation", type=click.Choice(["mean", "scale"]), default="mean", show_default=True,
+    help="Divide by the mean flux, or fit the amplitude.",
+)  # fmt: skip
+@click.option("--continuum", default=0, show_default=True, type=click.IntRange(0, 6), help="Order; with scale only.")
+@click.option("--starts", default=2, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit.")
+@click.option(
+    "--select", metavar="NAME", help="Keep these fits only: learn, good or metal-poor (Ye et al. 2024); needs --ebv."
+)
+@click.option("--keep", multiple=True, metavar="COLUMNS", callback=comma_separated, help="Columns to pass on.")
+@click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32.")
+@click.option("--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number; by default JAX's first.")
+@OVERWRITE
+def fit_stars(
+    inputs: tuple[Path, ...],
+    grid: Path,
+    output: Path,
+    correction: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    fit_ebv: str | None,
+    select: str | None,
+    keep: list[str],
+    devices: str | None,
+    overwrite: bool,
+    continuum: int,
+    starts: int,
+    normalisation: str,
+    **options: Any,
+) -> None:
+    """Fit stellar labels to XP spectra: Teff, log g, [M/H], or whatever the grid has.
+
+    INPUT is a file of XP coefficients, a store, or a file of sampled spectra from `xpjax spectra`, in any unit. The
+    output has for each source the labels, their errors (LABEL_error) and covariances (A_B_covariance), chi2, dof,
+    dflux_per (percent of samples off by more than 0.05), fit_status and xp_status. With --correction spectra are
+    fitted, corrected and fitted again, and LABEL_before is of the first fit.
+
+    Without correlations in the input spectra have no errors: give an --error-floor.
+
+    \b
+    Examples:
+      xpjax fit-stars xp.fits --grid nextgen.h5 --ebv ebv -o labels.fits
+      xpjax fit-stars store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
+      xpjax fit-stars spectra.h5 --grid ck04.h5 --fit-ebv 0:1:11 -o labels.h5
+      xpjax fit-stars store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 --select good -o good.parquet
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from xpjax.correction.inputs import read_features
+    from xpjax.correction.magnitude import Correcting
+    from xpjax.correction.wiggle import read_correction
+    from xpjax.extinction import AV_PER_SFD
+    from xpjax.io import catalogue
+    from xpjax.records import FitStatus
+    from xpjax.stellar.grid import read_grid
+    from xpjax.stellar.interpolation import interpolator, redden
+    from xpjax.stellar.sources import LabelFitter, selected
+
+    started = time.perf_counter()
+    catalogue.check_output(output, overwrite=overwrite)
+    models = read_grid(grid)
+    if fit_ebv is not None:
+        if ebv is not None:
+            raise click.UsageError("--ebv takes the reddening off, --fit-ebv fits it: choose one.")
+        models = redden(models, _nodes(fit_ebv))
+    how = None
+    if correction is not None:
+        stars = None if features is None else read_features(features)
+        how = Correcting(read_correction(correction), stars=stars, ebv=ebv)
+    elif features is not None:
+        raise click.UsageError("--features are for --correction; name a model.")
+    model = interpolator(models)
+    chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
+    fitter = LabelFitter(model, how, ebv, options=chosen, **options)
+    parts = []
+    with Progress([path for path in inputs if path.is_file()]) as progress:
+        for path in inputs:
+            parts += [fits.catalogue(kept) for fits, kept in _fits(path, fitter, keep, devices, progress)]
+    whole = catalogue.concatenate(parts)
+    n = len(whole)
+    status = np.asarray(whole.columns["fit_status"])
+    lines = []
+    if select is not None:
+        a_v = None if ebv is None else np.asarray(whole.columns[ebv], float) * AV_PER_SFD
+        rows, warnings = selected(whole, select, model, a_v)
+        whole = dataclasses.replace(whole, columns={name: column[rows] for name, column in whole.columns.items()})
+        lines = [*warnings, f"{rows.sum():,} selected as {select!r}"]
+    if ebv is not None and ebv not in keep:
+        whole = dataclasses.replace(whole, columns={k: v for k, v in whole.columns.items() if k != ebv})
+    whole = dataclasses.replace(whole, meta={**whole.meta, **record_call(click.get_current_context())})
+    catalogue.write(output, whole, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    told = [f"{n:,} spectra fitted, {len(whole):,} rows written to {output.name}"]
+    told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
+    told += [f"{count:12,}  {bit.name} ({int(bit)})" for bit in FitStatus if bit and (count := _count(status, bit))]
+    click.echo("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]), err=True)
+
+
+def _count(status: np.ndarray, bit: int) -> int:
+    return int(((status & int(bit)) != 0).sum())
+
+
+def _nodes(text: str) -> np.ndarray:
+    """LOW:HIGH:N as nodes."""
+    import numpy as np
+
+    try:
+        low, high, n = text.split(":")
+        nodes = np.linspace(float(low), float(high), int(n))
+    except ValueError:
+        raise ValueError(f"--fit-ebv {text!r}: expected LOW:HIGH:N, as in 0:1:11") from None
+    if len(nodes) < 2 or not nodes[0] < nodes[-1]:
+        raise ValueError(f"--fit-ebv {text!r}: LOW must be below HIGH, and N two or more")
+    return nodes
+
+
+def _fits(
+    path: Path, fitter: LabelFitter, keep: list[str], devices: str | None, progress: Progress
+) -> list[tuple[LabelFits, Mapping[str, np.ndarray]]]:
+    """The fits of an input, in pieces, and the columns to pass on with them."""
+    import numpy as np
+
+    import xpjax
+    from xpjax.io import catalogue
+    from xpjax.io.store import is_store, open_store
+
+    needed = [*dict.fromkeys([*keep, *fitter.columns])]
+    passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
+
+    def kept(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: columns[name] for name in passed}
+
+    if path.is_dir() or is_store(path):
+        found: list[tuple[LabelFits, Mapping[str, np.ndarray]]] = []
+        store = open_store(path)
+        for file in store.files:
+            absent = [name for name in needed if name not in store.columns]
+            if absent:
+                raise ValueError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(store.columns)}")
+            sources = file.read(errors=True, correlations=True, columns=needed)
+            found.append((fitter(sources, devices=devices), kept(sources.columns)))
+        return found
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        rows = catalogue.read_catalogue(path)
+        if "wavelength" in rows.shared and "flux" in rows.columns:
+            return [(_fit_sampled(rows, path.name, fitter, devices), kept(_with(rows, passed, path.name)))]
+    dtype = np.float64 if fitter.float64 else np.float32
+    table: SourceTable = xpjax.read(path, dtype=dtype, keep=needed)
+    progress.read(path, len(table))
+    return [(fitter(table, devices=devices, progress=progress.done), kept(table.columns))]
+
+
+def _with(rows: Catalogue, names: list[str], origin: str) -> Mapping[str, np.ndarray]:
+    absent = [name for name in names if name not in rows.columns]
+    if absent:
+        raise ValueError(f"{origin} has no columns {', '.join(absent)}; it has {', '.join(rows.columns)}")
+    return rows.columns
+
+
+def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str | None) -> LabelFits:
+    import numpy as np
+
+    if fitter.correction is not None:
+        raise ValueError(f"{name} holds sampled spectra: correct them with `xpjax correct`, and fit the result")
+    ebv = None if fitter.ebv is None else np.asarray(_with(rows, [fitter.ebv], name)[fitter.ebv], float)
+    return fitter.fit(as_spectra(rows, name, corrected=True), ebv, devices=devices)
+
+
+@click.command("make-residuals")
+@click.argument("spectra", type=EXISTING_FILE)
+@click.option("--features", required=True, type=EXISTING_FILE, help="Features by source_id, with ebv.")
+@click.option("--fits", type=EXISTING_FILE, help="Labels, from `xpjax fit-stars`; with --grid.")
+@click.option("--grid", type=EXISTING_FILE, help="The grid that they were fitted on.")
+@click.option("--true", "true_spectra", type=EXISTING_FILE, help="True spectra by source_id, instead of --fits.")
+@click.option("--labels", type=EXISTING_FILE, help="Reference labels by source_id: fits must agree with them.")
+@click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the residuals.")
+@click.option("--snr", default=70.0, show_default=True, type=float, help="Least signal-to-noise ratio.")
+@click.option(
+    "--within", multiple=True, default=("teff=200,logg=0.5,mh=0.5",), show_default=True, metavar="LABEL=DIFFERENCE",
+    help="How far fits may be from reference labels; may be repeated.",
+)  # fmt: skip
+@click.option("--kind", type=click.Choice(["additive", "multiplicative"]), default="additive", show_default=True)
+@click.option(
+    "--space", type=click.Choice(["dereddened", "observed"]), default="dereddened", show_default=True,
+    help="Whether models are compared with dereddened spectra, or as observed.",
+)  # fmt: skip
+@OVERWRITE
+def make_residuals(
+    spectra: Path,
+    features: Path,
+    fits: Path | None,
+    grid: Path | None,
+    true_spectra: Path | None,
+    labels: Path | None,
+    output: Path,
+    snr: float,
+    within: tuple[str, ...],
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Residuals of SPECTRA (from `xpjax spectra`) against best-fit models or true spectra: a training set.
+
+    With --fits and --grid the models are those at the fitted labels; fits with any fit_status are left out. With
+    --true they are spectra of the same layout, interpolated to the wavelengths of SPECTRA (convolve them first). Stars
+    are left out, and counted, for a source_id of 0 or that came before, missing features, low S/N, and labels that
+    differ from the reference.
+
+    \b
+    Examples:
+      xpjax make-residuals spectra.h5 --fits labels.fits --grid grid.h5 --labels apogee.fits --features f.h5 -o r.h5
+      xpjax make-residuals spectra.h5 --true calspec.h5 --features f.h5 --kind multiplicative --space observed -o r.h5
+    """
+    import numpy as np
+
+    from xpjax.correction import residuals
+    from xpjax.correction.inputs import read_features
+    from xpjax.io import catalogue
+
+    if (fits is None) != (grid is None) or (fits is None) == (true_spectra is None):
+        raise click.UsageError("Give --fits with --grid, or --true.")
+    if labels is not None and fits is None:
+        raise click.UsageError("--labels are compared with --fits; give these.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"the output {output} exists; name another file, or add --overwrite")
+    made = as_spectra(catalogue.read_catalogue(spectra), spectra.name)
+    ids = made.source_id
+    stars = read_features(features).matched(ids)
+    wavelength, flux, error = made.wavelength, made.flux, made.flux_error
+    fitted = None
+    if true_spectra is not None:
+        rows = as_spectra(catalogue.read_catalogue(true_spectra), true_spectra.name)
+        inside = (wavelength >= rows.wavelength[0] - 1e-9) & (wavelength <= rows.wavelength[-1] + 1e-9)
+        true = np.full(flux.shape, np.nan)
+        place, known = _places(ids, rows.source_id)
+        own = np.stack([np.interp(wavelength[inside], rows.wavelength, row) for row in rows.flux])
+        true[np.ix_(known, inside)] = own[place[known]]
+    else:
+        assert fits is not None
+        assert grid is not None
+        wavelength, flux, error, true, fitted = _best_models(made, fits, grid)
+    reference = None
+    trust = residuals.Trust(snr, assignments("--within", within))
+    if labels is not None:
+        table = catalogue.read_catalogue(labels)
+        place, known = _places(ids, np.asarray(_with(table, ["source_id"], labels.name)["source_id"], np.int64))
+        reference = {}
+        for name in trust.differences:
+            column: np.ndarray = np.ma.filled(np.ma.asarray(_with(table, [name], labels.name)[name], float), np.nan)
+            reference[name] = np.where(known, column[place], np.nan)
+    found, counts = residuals.make_residuals(
+        stars, wavelength, flux, true, flux_error=error, fitted=fitted, reference=reference, trust=trust, **options
+    )
+    residuals.write_residuals(output, found, overwrite=overwrite)
+    lines = [f"{len(found):,} of {len(made):,} stars written to {output.name}; left out:"]
+    lines += [f"{count:12,}  {reason}" for reason, count in counts.items() if count]
+    click.echo("\n".join(lines if len(lines) > 1 else [lines[0].removesuffix("; left out:")]), err=True)
+
+
+def _places(wanted: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each wanted source_id (n,) is among others, and whether it is."""
+    import numpy as np
+
+    order = np.argsort(there, kind="stable")
+    place = np.clip(np.searchsorted(there[order], wanted), 0, max(len(there) - 1, 0))
+    if not len(there):
+        return np.zeros(len(wanted), int), np.zeros(len(wanted), bool)
+    return order[place], there[order[place]] == wanted
+
+
+def _best_models(made: Any, fits: Path, grid: Path) -> tuple[Any, ...]:
+    """Wavelengths of the grid, flux and errors of the spectra there, the models at the fitted labels, the labels."""
+    import numpy as np
+
+    from xpjax.io import catalogue
+    from xpjax.records import FitStatus
+    from xpjax.stellar.grid import read_grid
+    from xpjax.stellar.interpolation import interpolator, model_spectra
+    from xpjax.stellar.sources import interpolated
+
+    model = interpolator(read_grid(grid))
+    table = catalogue.read_catalogue(fits)
+    columns = _with(table, ["source_id", "fit_status", *model.names], fits.name)
+    place, known = _places(made.source_id, np.asarray(columns["source_id"], np.int64))
+    known &= np.asarray(columns["fit_status"])[place] == int(FitStatus.OK)
+    values = np.stack([np.asarray(columns[name], float)[place] for name in model.names], axis=1)
+    true = np.full((len(known), len(model.wavelength)), np.nan)
+    true[known] = model_spectra(model, values[known])
+    at = np.asarray(model.wavelength, float)
+    flux = interpolated(made.wavelength, made.flux, at)
+    error = None if made.flux_error is None else interpolated(made.wavelength, made.flux_error, at)
+    return at, flux, error, true, {name: np.where(known, values[:, k], np.nan) for k, name in enumerate(model.names)}

@@ -1,0 +1,400 @@
+"""Survey calibration: zero-points and flats of exposures, their application, stacked flats, and simulated surveys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, record_call
+
+if TYPE_CHECKING:
+    from xpjax.survey.config import Account, Config
+    from xpjax.survey.observations import Observations
+    from xpjax.survey.zeropoint import ExposureFits
+
+CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=EXISTING_FILE)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+DEVICE = click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2; by default JAX's first.")
+TABLE, SOLUTION, CALIBRATED = "zeropoints.ecsv", "solution.h5", "calibrated.parquet"
+
+
+@click.group()
+def survey() -> None:
+    """Calibrate a survey with standards from XP spectra.
+
+    \b
+    Examples:
+      xpjax survey simulate --output mock
+      xpjax survey calibrate mock/observations.parquet --config mock/survey.toml --output solution
+      xpjax survey apply more.fits --solution solution --output more.parquet
+    """
+
+
+@survey.command()
+@CATALOGUES
+@click.option("--config", required=True, type=EXISTING_FILE, help="TOML file that names columns and model.")
+@click.option("--output", "-o", required=True, type=FOLDER, help="Directory for the products; it is made.")
+@click.option("--folds", type=click.IntRange(2), help="Also tell what stars are off by that are kept back, one in N.")
+@DEVICE
+@OVERWRITE
+def calibrate(
+    catalogues: Sequence[Path], config: Path, output: Path, folds: int | None, device: str | None, overwrite: bool
+) -> None:
+    """Zero-points, color terms and flats of exposures from their standards, and calibrated magnitudes.
+
+    CATALOGUES are FITS, FITS_LDAC, Parquet, ECSV or CSV tables; a file without a column for the exposure is one. OUTPUT
+    gets zeropoints.ecsv, solution.h5 and calibrated.parquet. Exit status 1 where exposures were refused.
+
+    \b
+    survey.toml:
+      [columns]
+      star = "source_id"
+      x = "X"
+      y = "Y"
+      magnitude = "SPLUS_R"
+      magnitude_error = "SPLUS_R_err"
+      model = "SPLUS_R_mod"
+      color = ["SPLUS_G_mod", "SPLUS_I_mod"]
+      [model]
+      position_order = 2
+      color_order = 2
+      numerical_flat = true
+    """
+    import json
+    import tomllib
+
+    import numpy as np
+
+    from xpjax.io import catalogue
+    from xpjax.survey import solution as survey_solution
+    from xpjax.survey.config import read_config
+    from xpjax.survey.observations import FrameFlag
+
+    started = time.perf_counter()
+    chosen = read_config(config)
+    _check_folder(output, (TABLE, SOLUTION, CALIBRATED), overwrite)
+    rows, account = _read(catalogues, chosen)
+    record = {
+        **record_call(click.get_current_context()),
+        "inputs": [path.name for path in catalogues],
+        "config": json.dumps(tomllib.loads(config.read_text(encoding="utf-8"))),
+        "account": json.dumps(account.lines()),
+    }
+    solved, calibrated = survey_solution.calibrate(rows, chosen.settings, devices=device, record=record)
+    table = solved.zero_points()
+    told = None
+    if folds is not None:
+        told = survey_solution.cross_validate(rows, chosen.settings, folds=folds, devices=device)
+        import dataclasses
+
+        held = {"held_out_scatter": told.scatter, "held_out_rms": told.rms, "n_held_out": told.number}
+        units = {**table.units, "held_out_scatter": "mag", "held_out_rms": "mag"}
+        table = dataclasses.replace(table.with_columns(held, {}), units=units)
+    output.mkdir(parents=True, exist_ok=True)
+    catalogue.write(output / CALIBRATED, calibrated, overwrite=overwrite)
+    survey_solution.write_solution(output / SOLUTION, solved, overwrite=overwrite)
+    catalogue.write(output / TABLE, table, overwrite=overwrite)
+    lines = [*account.lines(), *_frame_lines(rows, solved.fits)]
+    if told is not None:
+        lines.append(
+            f"stars kept back, one in {folds}: 1.48 MAD {1e3 * np.nanmedian(told.scatter):.1f} mmag, "
+            f"standard deviation {1e3 * np.nanmedian(told.rms):.1f} mmag (median exposure, outliers included)"
+        )
+    seconds = time.perf_counter() - started
+    lines.append(f"{len(rows):,} measurements on {len(solved.frames):,} exposures, to {output} in {seconds:.1f} s")
+    click.echo("\n".join(lines), err=True)
+    if ((solved.fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0).any() and not np.isfinite(
+        solved.fits.zero_point
+    ).all():
+        raise SystemExit(1)
+
+
+def _check_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Refuse, before anything is computed, a directory whose files would be replaced."""
+    for name in names:
+        if (folder / name).exists() and not overwrite:
+            raise FileExistsError(f"the output {folder / name} exists; name another directory, or add --overwrite")
+
+
+def _read(catalogues: Sequence[Path], config: Config, exposure: str | None = None) -> tuple[Observations, Account]:
+    """The observations in these files, joined to what the configuration names."""
+    from xpjax.io.survey_files import read_observation_table
+    from xpjax.survey.config import observations
+
+    tables = {}
+    for path in catalogues:
+        stem = exposure or path.name.partition(".")[0]
+        name, k = stem, 2
+        while name in tables:
+            name, k = f"{stem}_{k}", k + 1
+        tables[name] = read_observation_table(path)
+
+    def beside(section: Any, key: str) -> Any:
+        return read_observation_table(config.folder / section[key]) if key in section else None
+
+    return observations(tables, config, beside(config.standards, "file"), beside(config.gaia, "corrections"))
+
+
+def _frame_lines(rows: Observations, fits: ExposureFits) -> list[str]:
+    """The exposures in a few lines: each for a few, in sum for many, and whatever was flagged."""
+    import numpy as np
+
+    from xpjax.survey.observations import FrameFlag
+
+    lines = []
+    n = len(rows.frames)
+    if n <= 12:
+        for k in range(n):
+            lines.append(
+                f"{rows.frames.name(k)}: zero-point {fits.zero_point[k]:.4f} +- {fits.zero_point_error[k]:.4f} mag, "
+                f"{fits.n_used[k]} of {fits.n_standard[k]} standards, 1.48 MAD {1e3 * fits.scatter[k]:.1f} mmag, "
+                f"standard deviation {1e3 * fits.rms[k]:.1f} mmag"
+            )
+    elif np.isfinite(fits.zero_point).any():
+        lines.append(
+            f"{np.isfinite(fits.zero_point).sum():,} zero-points, median error "
+            f"{1e3 * np.nanmedian(fits.zero_point_error):.2f} mmag, median scatter of standards "
+            f"{1e3 * np.nanmedian(fits.scatter):.1f} mmag"
+        )
+    for bit in FrameFlag:
+        marked = np.flatnonzero(fits.status & np.uint32(bit))
+        if len(marked):
+            names = ", ".join(rows.frames.name(k) for k in marked[:5]) + (", ..." if len(marked) > 5 else "")
+            lines.append(f"{len(marked):6,}  {bit.name} ({int(bit)}): {bit.meaning} [{names}]")
+    return lines
+
+
+@survey.command()
+@CATALOGUES
+@click.option("--solution", required=True, type=click.Path(exists=True, path_type=Path), help="Of `survey calibrate`.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File, its suffix names the format; or directory.",
+)
+@click.option("--config", type=EXISTING_FILE, help="TOML file for these catalogues; by default the solution's own.")
+@click.option("--exposure", metavar="NAME", help="The exposure that the catalogues are of, where no column says it.")
+@click.option(
+    "--new", is_flag=True, help="They are new exposures: their zero-points are fitted, flats stay as they are."
+)
+@DEVICE
+@OVERWRITE
+def apply(
+    catalogues: Sequence[Path],
+    solution: Path,
+    output: Path,
+    config: Path | None,
+    exposure: str | None,
+    new: bool,
+    device: str | None,
+    overwrite: bool,
+) -> None:
+    """Calibrate other stars of a solution's exposures, or new exposures.
+
+    An exposure is known by its name: a column, or --exposure, or the name of the file; catalogues without a column are
+    of the one exposure of a solution that has only one, unless --new says otherwise.
+
+    \b
+    Examples:
+      xpjax survey apply more.fits --solution solution --output more.parquet
+      xpjax survey apply tonight.fits --solution solution --new --output tonight
+    """
+    import json
+
+    import numpy as np
+
+    from xpjax.io import catalogue
+    from xpjax.survey.config import config_from, read_config
+    from xpjax.survey.solution import apply_with_fits, read_solution
+
+    started = time.perf_counter()
+    solved = read_solution(solution)
+    if config is not None:
+        chosen = read_config(config)
+    elif "config" in solved.record:
+        chosen = config_from(json.loads(solved.record["config"]), _home(solution))
+    else:
+        raise ValueError(f"{solution} does not say what columns mean: give --config")
+    whole = not output.suffix
+    target = output / CALIBRATED if whole else output
+    if whole:
+        _check_folder(output, [CALIBRATED], overwrite)
+    else:
+        catalogue.check_output(target, overwrite=overwrite)
+    unnamed = all("exposure" not in mapping for mapping in chosen.bands.values())
+    only = np.unique(solved.frames.exposure)
+    if unnamed and exposure is None and not new and len(only) == 1:
+        exposure = str(only[0])
+    rows, account = _read(catalogues, chosen, exposure)
+    if new and len(np.intersect1d(rows.frames.exposure, only)):
+        clash = np.intersect1d(rows.frames.exposure, only)[0]
+        raise ValueError(f"the solution has an exposure {clash!r} already: rename the file, or leave out --new")
+    result, fits = apply_with_fits(solved, rows, devices=device)
+    import dataclasses
+
+    record = {**record_call(click.get_current_context()), "inputs": [path.name for path in catalogues]}
+    result = dataclasses.replace(result, record={**result.record, **record})
+    if whole:
+        output.mkdir(parents=True, exist_ok=True)
+    catalogue.write(target, result, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    done = int(np.isfinite(result.magnitude).sum())
+    lines = [*account.lines(), *_frame_lines(rows, fits)]
+    lines.append(f"{done:,} of {len(rows):,} measurements calibrated, to {target} in {seconds:.1f} s")
+    click.echo("\n".join(lines), err=True)
+    if not np.isfinite(fits.zero_point).all():
+        raise SystemExit(1)
+
+
+def _home(solution: Path) -> Path:
+    return solution if solution.is_dir() else solution.parent
+
+
+@survey.command()
+@click.argument("solution", type=click.Path(exists=True, path_type=Path))
+@click.option("--output", "-o", required=True, type=FILE, help="Table of cells; its suffix names the format.")
+@click.option("--bins", default=30, show_default=True, type=click.IntRange(2, 1000), help="Cells along a side.")
+@click.option("--smooth", default=0.0, show_default=True, type=click.FloatRange(0), help="Gaussian sigma, in cells.")
+@click.option("--epoch", default="all", show_default=True, help="all, night, or a number of days.")
+@OVERWRITE
+def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, overwrite: bool) -> None:
+    """Stacked flats of a SOLUTION: the standards' residuals of all exposures, in cells, for each band and detector.
+
+    The table has a row for each cell: its centre, the flat [mag] that is added to magnitudes, its error and the number
+    of measurements. A flat that the solution holds already is in it.
+
+    \b
+    Examples:
+      xpjax survey flat solution --output flats.ecsv
+      xpjax survey flat solution --bins 50 --smooth 1 --epoch night --output flats.fits
+    """
+    import numpy as np
+
+    from xpjax.io import catalogue
+    from xpjax.records import Catalogue
+    from xpjax.survey.flat import epochs, stack
+    from xpjax.survey.solution import read_solution
+
+    catalogue.check_output(output, overwrite=overwrite)
+    span: str | float = epoch
+    if epoch not in ("all", "night"):
+        try:
+            span = float(epoch)
+        except ValueError:
+            raise ValueError(f"--epoch {epoch!r}: give all, night or a number of days") from None
+    solved = read_solution(solution)
+    s, scale = solved.standards, solved.fits.scaling
+    u, v = scale.places(s.frame, s.x, s.y)
+    residual = s.residual
+    if solved.flats is not None:
+        own = solved.flats.groups(solved.frames, epochs(solved.frames, solved.settings.epoch))
+        residual = residual + solved.flats.at(own[s.frame], u, v)
+    made = stack(
+        solved.frames, s.frame, s.star, u, v, residual, s.variance, bins=bins, smooth=smooth, epoch=span,
+        star_offsets=solved.settings.star_offsets,
+    )  # fmt: skip
+    n_group = len(made.labels)
+    centre = (np.arange(bins) + 0.5) / bins
+    group, i, j = (index.ravel() for index in np.indices((n_group, bins, bins)))
+    box = scale.box[0]
+    columns = {
+        "band": made.labels[group, 0], "detector": made.labels[group, 1], "epoch": made.labels[group, 2],
+        "x": box[0] + (box[1] - box[0]) * centre[j], "y": box[2] + (box[3] - box[2]) * centre[i],
+        "flat": made.value.ravel(), "flat_error": made.error.ravel(), "count": made.count.ravel(),
+    }  # fmt: skip
+    units = {"x": "pixel", "y": "pixel", "flat": "mag", "flat_error": "mag"}
+    meta = {**solved.record, **record_call(click.get_current_context())}
+    catalogue.write(output, Catalogue(columns, units, meta=meta), overwrite=overwrite)
+    click.echo(
+        f"{n_group} flats of {bins} x {bins} cells from {len(s):,} measurements, rms "
+        f"{1e3 * made.value.std():.2f} mmag, median error {1e3 * np.median(made.error):.2f} mmag, to {output.name}",
+        err=True,
+    )
+
+
+@survey.command()
+@click.option("--output", "-o", required=True, type=FOLDER, help="Directory for observations, truth and survey.toml.")
+@click.option("--exposures", default=60, show_default=True, type=click.IntRange(1), help="Number of exposures.")
+@click.option("--stars", default=2200, show_default=True, type=click.IntRange(1), help="Number of stars.")
+@click.option("--nights", default=5, show_default=True, type=click.IntRange(1), help="Number of nights.")
+@click.option("--camera", type=click.Choice(["cmos", "ccd"]), default="cmos", show_default=True, help="Its noise.")
+@click.option(
+    "--flat", "flats", default="0.05,0.005,0.0005", show_default=True, help="Large, medium and small flats [mag]."
+)
+@click.option(
+    "--outliers", default=0.01, show_default=True, type=click.FloatRange(0, 0.5), help="Part of measurements."
+)
+@click.option("--variables", default=0.01, show_default=True, type=click.FloatRange(0, 0.5), help="Part of stars.")
+@click.option("--cloudy", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="Part of nights.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same survey.")
+@OVERWRITE
+def simulate(
+    output: Path,
+    exposures: int,
+    stars: int,
+    nights: int,
+    camera: str,
+    flats: str,
+    outliers: float,
+    variables: float,
+    cloudy: float,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """A simulated survey with known truth: mock XP standards, dithers, flats, clouds, noise, variables, outliers.
+
+    OUTPUT gets observations.parquet, with true_magnitude and true_correction beside what is measured; exposures.ecsv
+    with the true zero-points; and a survey.toml for `xpjax survey calibrate`.
+
+    \b
+    Examples:
+      xpjax survey simulate --output mock
+      xpjax survey simulate --exposures 200 --stars 3000 --nights 10 --camera ccd --output ccd
+    """
+    from xpjax.io import catalogue
+    from xpjax.records import Catalogue
+    from xpjax.survey.noise import CCD, Camera
+    from xpjax.survey.simulate import COLOR_ZERO, Setup, Survey, as_table
+
+    started = time.perf_counter()
+    try:
+        large, medium, small = map(float, flats.split(","))
+    except ValueError:
+        raise ValueError(f"--flat {flats!r}: expected three magnitudes, as in 0.05,0.005,0.0005") from None
+    names = ("observations.parquet", "exposures.ecsv", "survey.toml")
+    _check_folder(output, names, overwrite)
+    made = Survey(
+        Setup(
+            n_exposure=exposures, n_star=stars, n_night=nights, flat=(large, medium, small), variable=variables,
+            outlier=outliers, cloudy=cloudy, camera=CCD if camera == "ccd" else Camera(), seed=seed,
+        )
+    )  # fmt: skip
+    rows, truth = made.observe()
+    record = record_call(click.get_current_context())
+    table = Catalogue(as_table(rows, truth), meta=record)
+    frames = {
+        "exposure": rows.frames.exposure, "night": rows.frames.night, "time": made.time, "airmass": made.airmass,
+        "true_zero_point": made.zero_point, "cloud": made.cloud,
+    }  # fmt: skip
+    width, height = made.setup.size
+    text = "[columns]\n" + "".join(
+        f'{name} = "{name}"\n'
+        for name in ("star", "exposure", "night", "time", "airmass", "x", "y", "magnitude", "magnitude_error", "model")
+    )
+    text += 'model_error = "model_error"\ncolor = "color"\n\n[model]\nposition_order = 2\ncolor_order = 2\n'
+    text += f"color_zero = {COLOR_ZERO}\nsize = [{width:g}, {height:g}]\nstacked_flat = true\nnumerical_flat = false\n"
+    output.mkdir(parents=True, exist_ok=True)
+    catalogue.write(output / names[0], table, overwrite=overwrite)
+    catalogue.write(output / names[1], Catalogue(frames, meta=record), overwrite=overwrite)
+    catalogue.write_bytes(output / names[2], text.encode())
+    seconds = time.perf_counter() - started
+    click.echo(
+        f"{len(rows):,} measurements of {stars:,} stars on {exposures:,} exposures, to {output} in {seconds:.1f} s",
+        err=True,
+    )

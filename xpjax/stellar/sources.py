@@ -1,0 +1,240 @@
+"""Stellar labels of XP sources: sample, fit, and with a wiggle correction correct and fit again (Ye et al. 2024)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from xpjax import engine
+from xpjax.correction.inputs import floats
+from xpjax.correction.magnitude import Correcting
+from xpjax.correction.wiggle import correct_spectra
+from xpjax.records import Catalogue, FitStatus, SourceTable, Status
+from xpjax.stellar.fit import StellarFit, fit_stars
+from xpjax.stellar.interpolation import Interpolator
+from xpjax.xp.spectrum import Spectra, spectra
+
+ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
+"""Sources whose spectra are held at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFits:
+    """Labels of many sources: the fit, the one before the correction, if any, and the bits of `Status`."""
+
+    source_id: np.ndarray
+    fit: StellarFit
+    before: StellarFit | None
+    status: np.ndarray
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
+        """That of the fit, with labels, dflux_per and fit_status `_before` the correction, and xp_status."""
+        more: dict[str, np.ndarray] = {}
+        if self.before is not None:
+            more = {f"{name}_before": self.before.labels[:, k] for k, name in enumerate(self.before.names)}
+            more |= {"dflux_per_before": self.before.dflux_per, "fit_status_before": self.before.status}
+        table = self.fit.catalogue(self.source_id, {**more, **(keep or {})})
+        bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+        return dataclasses.replace(
+            table,
+            columns={**table.columns, "xp_status": self.status},
+            descriptions={**table.descriptions, "xp_status": bits},
+            meta=dict(self.meta),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFitter:
+    """How labels of XP sources are fitted.
+
+    model: an interpolated grid. correction: the spectra are corrected between two fits, the first of which says which
+    stars are too hot or too poor in metals for it. ebv: name of the column of E(B-V) that spectra are freed from; None:
+    they are taken as they are, or the grid has the label ebv. truncate: n_relevant bases only. covariance: chi2 has the
+    correlations between samples. error_floor, and options, among normalisation, continuum_order, priors, starts and
+    law, as for `fit_stars`.
+    """
+
+    model: Interpolator
+    correction: Correcting | None = None
+    ebv: str | None = None
+    truncate: bool = True
+    covariance: bool = False
+    error_floor: float = 0.0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    float64: bool = False
+
+    def __post_init__(self) -> None:
+        if self.correction is not None and self.correction.model.truncate != self.truncate:
+            made = "truncated" if self.correction.model.truncate else "full"
+            raise ValueError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
+        if self.model.of_coefficients:
+            raise ValueError(
+                "this grid holds XP coefficients: fit them with fit_stars, or build one of sampled spectra"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the sources that are needed."""
+        own = () if self.ebv is None else (self.ebv,)
+        return tuple(dict.fromkeys((*own, *(() if self.correction is None else self.correction.columns))))
+
+    def __call__(
+        self, table: SourceTable, *, devices: Any = None, progress: engine.Progress | None = None
+    ) -> LabelFits:
+        """Labels of the sources of a table. Raises ValueError for columns, errors or n_relevant that are not there."""
+        n = len(table)
+        most = ROWS_WITH_COVARIANCE if self.covariance else ROWS
+        parts = []
+        # Equal parts, that they compile once.
+        step = -(-n // max(-(-n // most), 1)) or 1
+        for start in range(0, n, step) or [0]:
+            parts.append(self._part(table[start : start + step], devices))
+            if progress is not None:
+                progress(min(start + step, n))
+        return _joined(parts)
+
+    def _part(self, table: SourceTable, devices: Any) -> LabelFits:
+        made = spectra(
+            table,
+            np.asarray(self.model.wavelength, float),
+            truncate=self.truncate,
+            correlation=self.covariance,
+            float64=self.float64,
+            devices=devices,
+        )
+        ebv = None if self.ebv is None else floats(table, self.ebv)
+        if self.correction is None:
+            return self.fit(made, ebv, devices=devices)
+        before = self.fit(made, ebv, devices=devices).fit
+        labels: dict[str, Any] = {
+            name: before.labels[:, before.names.index(name)] for name in ("teff", "mh") if name in before.names
+        }
+        corrected = correct_spectra(
+            made,
+            self.correction.model,
+            self.correction.features(table, False, float64=self.float64, devices=devices),
+            limits=self.correction.limits,
+            float64=self.float64,
+            devices=devices,
+            **labels,
+        )
+        return dataclasses.replace(self.fit(corrected, ebv, devices=devices), before=before)
+
+    def fit(
+        self, made: Spectra, ebv: np.ndarray | None = None, *, devices: Any = None, progress: Any = None
+    ) -> LabelFits:
+        """Labels of sampled spectra, at any wavelengths that cover the grid's: between samples they are interpolated.
+
+        Raises ValueError where they do not cover them, or have no errors and there is no error_floor.
+        """
+        grid = np.asarray(self.model.wavelength, float)
+        flux, error, correlation = made.flux, made.flux_error, made.correlation if self.covariance else None
+        if len(made.wavelength) != len(grid) or not np.allclose(made.wavelength, grid, rtol=1e-9):
+            flux = interpolated(made.wavelength, flux, grid)
+            error = None if error is None else interpolated(made.wavelength, error, grid)
+            if self.covariance:
+                raise ValueError("spectra at other wavelengths than the grid's have no covariance there: leave it out")
+        if error is None and not self.error_floor > 0:
+            raise ValueError(
+                "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
+                "--error-floor 0.02"
+            )
+        if self.covariance and correlation is None:
+            raise ValueError("these spectra have no correlations, which covariance needs: leave it out")
+        found = fit_stars(
+            flux,
+            np.zeros_like(flux) if error is None else error,
+            self.model,
+            correlation=correlation,
+            error_floor=self.error_floor,
+            ebv=ebv,
+            float64=self.float64,
+            devices=devices,
+            progress=progress,
+            **self.options,
+        )
+        return LabelFits(made.source_id, found, None, made.status)
+
+
+def interpolated(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Spectra (n, m) at wavelengths (k,), linear between samples. Raises ValueError where they do not reach."""
+    if at[0] < wavelength[0] - 1e-6 or at[-1] > wavelength[-1] + 1e-6:
+        raise ValueError(
+            f"the spectra cover {wavelength[0]:g}..{wavelength[-1]:g} nm, the grid needs {at[0]:g}..{at[-1]:g} nm"
+        )
+    k = np.clip(np.searchsorted(wavelength, at, side="right") - 1, 0, len(wavelength) - 2)
+    t = ((at - wavelength[k]) / (wavelength[k + 1] - wavelength[k])).astype(values.dtype)
+    return values[:, k] * (1 - t) + values[:, k + 1] * t
+
+
+def _joined(parts: list[LabelFits]) -> LabelFits:
+    if len(parts) == 1:
+        return parts[0]
+
+    def fits(several: list[Any]) -> StellarFit:
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(StellarFit):
+            values = [getattr(one, field.name) for one in several]
+            joinable = isinstance(values[0], np.ndarray)
+            fields[field.name] = np.concatenate(values) if joinable else values[0]
+        return StellarFit(**fields)
+
+    return LabelFits(
+        np.concatenate([part.source_id for part in parts]),
+        fits([part.fit for part in parts]),
+        None if parts[0].before is None else fits([part.before for part in parts]),
+        np.concatenate([part.status for part in parts]),
+        parts[0].meta,
+    )
+
+
+# --- which stars are to be trusted ------------------------------------------------------------------------------------
+
+SELECTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "learn": {"teff": (4000.0, 7000.0), "dflux_per": (0.0, 20.0)},
+    "good": {"teff": (4000.0, 7000.0), "dflux_per_before": (0.0, 20.0), "dflux_per": (0.0, 8.0)},
+    "metal-poor": {
+        "teff": (4000.0, 7000.0),
+        "dflux_per_before": (0.0, 20.0),
+        "dflux_per": (0.0, 8.0),
+        "mh": (-np.inf, -2.5),
+        "a_v": (-np.inf, 1.5),
+    },
+}
+"""Cuts of Ye et al. (2024), both ends in: before the correction (learn), after it (good), and metal-poor stars."""
+
+
+def selected(
+    table: Catalogue, name: str, grid: Interpolator, a_v: np.ndarray | None = None
+) -> tuple[Bool[np.ndarray, " n"], list[str]]:
+    """Which fits a named selection takes (n,), and warnings where it asks for labels that the grid does not have.
+
+    Fits with any fit_status but OK are out; a star held at the grid's edge would be one. a_v (n,) [mag]. Raises
+    ValueError for an unknown selection, or a column that it needs and the table has not.
+    """
+    if name not in SELECTIONS:
+        raise ValueError(f"no selection {name!r}; choose from {', '.join(SELECTIONS)}")
+    chosen = np.asarray(table.columns["fit_status"]) == int(FitStatus.OK)
+    warnings = []
+    for column, (low, high) in SELECTIONS[name].items():
+        values = a_v if column == "a_v" else table.columns.get(column)
+        if values is None:
+            raise ValueError(f"selection {name!r} needs {column}, which these fits do not have")
+        with np.errstate(invalid="ignore"):
+            chosen &= (np.asarray(values) >= low) & (np.asarray(values) <= high)
+        if column in grid.names:
+            nodes = np.asarray(grid.nodes[grid.names.index(column)])
+            if nodes[0] > low or nodes[-1] < high:
+                warnings.append(
+                    f"selection {name!r} takes {column} in {low:g}..{high:g}, the grid ends at {nodes[0]:g} and "
+                    f"{nodes[-1]:g}: stars beyond were fitted at its edge and are left out"
+                )
+    return chosen, warnings

@@ -1,0 +1,386 @@
+"""`survey.toml`: which columns mean what, which stars are standards, and the model; and observations from tables.
+
+[columns]
+star = "source_id"
+x = "X"
+y = "Y"
+magnitude = "SPLUS_{band}"
+magnitude_error = "SPLUS_{band}_err"
+model = "SPLUS_{band}_mod"
+color = ["SPLUS_G_mod", "SPLUS_I_mod"]      # a difference, or one column
+bands = ["R", "I"]                           # fills in {band}; or [[band]] tables; or neither, for one band
+airmass = { header = "AIRMASS" }             # or a column, or a number
+[model]
+position_order = 2
+color_order = 2
+numerical_flat = true
+[selection]
+cuts = ["mini_sitian", "ruwe"]
+limits = { ruwe = 1.3 }
+[standards]
+file = "standards.parquet"                   # models and colors from another table, joined by id or position
+match = "position"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.records import Catalogue
+from xpjax.survey.aperture import aperture_correction
+from xpjax.survey.observations import (
+    Match,
+    Observations,
+    concatenate,
+    correct_gaia,
+    make,
+    match_ids,
+    match_positions,
+    with_nights,
+)
+from xpjax.survey.selection import CUTS, Selected, expand, select
+from xpjax.survey.solution import Settings
+from xpjax.survey.zeropoint import Model
+
+REQUIRED = ("magnitude",)
+OPTIONAL = (
+    *("star", "x", "y", "magnitude_error", "model", "model_error", "color", "exposure", "band", "detector"),
+    *("amplifier", "night", "time", "airmass", "flags", "ra", "dec", "bands", "apertures", "aperture_errors"),
+)
+CUT_COLUMNS = tuple(
+    sorted({need for cut in CUTS.values() for need in cut.needs} - {"magnitude", "magnitude_error", "color"})
+)
+STANDARDS = ("file", "match", "radius", "id", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
+SECTIONS = ("columns", "model", "selection", "standards", "band", "gaia")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a `survey.toml` says: columns of each band, settings, cuts with limits, standards, Gaia table."""
+
+    bands: Mapping[str, Mapping[str, Any]]
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    cuts: tuple[str, ...] = ()
+    limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    standards: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gaia: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folder: Path = Path()
+
+
+def read_config(path: str | Path) -> Config:
+    """A survey's TOML file. Raises ValueError naming what it has that is unknown, wrong or missing."""
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from error
+    try:
+        return config_from(table, path.parent)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
+    """A configuration from nested names and values; paths in it are relative to `folder`."""
+    _check_names(table, SECTIONS, "section")
+    columns = dict(table.get("columns", {}))
+    known = (*REQUIRED, *OPTIONAL, *CUT_COLUMNS)
+    _check_names(columns, known, "column")
+    parts = table.get("band", [])
+    if not isinstance(parts, list):
+        raise ValueError("bands are tables in double brackets, [[band]], each with a name")
+    names = columns.pop("bands", None)
+    if parts and names is not None:
+        raise ValueError("give [[band]] tables or columns.bands, not both")
+    bands: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        _check_names(part, ("name", *known), "column")
+        if "name" not in part:
+            raise ValueError('a [[band]] has no name: add name = "..."')
+        bands[str(part["name"])] = {**columns, **{k: v for k, v in part.items() if k != "name"}}
+    for name in names or []:
+        bands[str(name)] = columns
+    bands = {name: _filled(mapping, name) for name, mapping in (bands or {"": columns}).items()}
+    for name, mapping in bands.items():
+        missing = [key for key in REQUIRED if key not in mapping and "apertures" not in mapping]
+        if missing:
+            raise ValueError(f"[columns] has no {missing[0]}{f' for band {name}' if name else ''}")
+    selection = dict(table.get("selection", {}))
+    _check_names(selection, ("cuts", "limits"), "entry of [selection]")
+    standards = dict(table.get("standards", {}))
+    _check_names(standards, STANDARDS, "entry of [standards]")
+    if standards and "file" not in standards:
+        raise ValueError("[standards] has no file")
+    if standards.get("match", "source_id") not in ("source_id", "position"):
+        raise ValueError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
+    gaia = dict(table.get("gaia", {}))
+    _check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
+    cuts = selection.get("cuts", [])
+    expand(cuts)
+    return Config(
+        bands, _settings(table.get("model", {})), tuple(cuts), selection.get("limits", {}), standards, gaia, folder
+    )
+
+
+def _settings(table: Mapping[str, Any]) -> Settings:
+    inner = [field.name for field in dataclasses.fields(Model)]
+    outer = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
+    _check_names(table, (*inner, *outer), "entry of [model]")
+    values = {name: value for name, value in table.items() if name in outer}
+    if "size" in values:
+        size = values["size"]
+        if not isinstance(size, list) or len(size) not in (2, 4):
+            raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
+        values["size"] = tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
+    return Settings(model=Model(**{name: value for name, value in table.items() if name in inner}), **values)
+
+
+def _check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise ValueError(f"unknown {what} {name!r}; {hint}")
+
+
+def _filled(mapping: Mapping[str, Any], band: str) -> dict[str, Any]:
+    """The mapping with {band} replaced in every name of a column."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("{band}", band)
+        return [fill(item) for item in value] if isinstance(value, list) else value
+
+    return {key: fill(value) for key, value in mapping.items()}
+
+
+@dataclasses.dataclass
+class Account:
+    """What happened on the way from tables to observations, for reports."""
+
+    n_row: int = 0
+    n_matched: int = 0
+    n_ambiguous: int = 0
+    bands_absent: list[str] = dataclasses.field(default_factory=list)
+    removed: dict[str, int] = dataclasses.field(default_factory=dict)
+    not_run: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    matched: bool = False
+
+    def add(self, selected: Selected) -> None:
+        """Sum up another selection."""
+        for name, n in selected.removed.items():
+            self.removed[name] = self.removed.get(name, 0) + n
+        self.not_run |= selected.not_run
+
+    def lines(self) -> list[str]:
+        """What is worth telling."""
+        out = []
+        if self.matched:
+            out.append(
+                f"{self.n_matched:,} of {self.n_row:,} rows matched to standards, {self.n_ambiguous:,} ambiguous"
+            )
+        out += [f"band {name} is absent" for name in self.bands_absent]
+        out += [f"cut {name}: {n:,} removed" for name, n in self.removed.items()]
+        out += [f"cut {name} did not run: no column {', '.join(need)}" for name, need in self.not_run.items()]
+        return out
+
+
+def observations(
+    tables: Mapping[str, Catalogue],
+    config: Config,
+    standards: Catalogue | None = None,
+    gaia_table: Catalogue | None = None,
+) -> tuple[Observations, Account]:
+    """Observations from tables, by the name that an exposure without a column of its own gets.
+
+    A band none of whose columns a table has is absent there and told; other missing columns are a ValueError with the
+    nearest names. standards: joined to every table. gaia_table: corrections of G, BP, RP.
+    """
+    account = Account()
+    parts = []
+    for name, table in tables.items():
+        columns, header = dict(table.columns), table.meta
+        account.n_row += len(table)
+        own_star = None
+        if standards is not None:
+            columns, own_star = _joined(name, columns, standards, config, account)
+        if gaia_table is not None:
+            columns |= _gaia(name, columns, gaia_table, config.gaia)
+        for band, mapping in config.bands.items():
+            if len(config.bands) > 1 and not _named(mapping, "magnitude", "apertures") & set(columns):
+                account.bands_absent.append(f"{band} of {name}")
+                continue
+            parts.append(_one_band(name, band, columns, header, mapping, config, own_star, account))
+    if not parts:
+        raise ValueError(f"no table has any of the bands {list(config.bands)}")
+    return with_nights(concatenate(parts)), account
+
+
+def _named(mapping: Mapping[str, Any], *keys: str) -> set[str]:
+    values = [mapping[key] for key in keys if key in mapping]
+    return {name for value in values for name in (value if isinstance(value, list) else [value])}
+
+
+def _column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meaning: str) -> np.ndarray:
+    if wanted not in columns:
+        near = difflib.get_close_matches(wanted, list(columns), 3, 0.5)
+        raise ValueError(
+            f"{name} has no column {wanted!r} for {meaning}; "
+            + (f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(columns)[:20])}")
+        )
+    return columns[wanted]
+
+
+def _value(name: str, columns: Mapping[str, np.ndarray], header: Mapping[str, Any], wanted: Any, meaning: str) -> Any:
+    """What a mapping means: a column, a number, a header keyword, or the difference of two columns."""
+    if isinstance(wanted, bool):
+        raise ValueError(f"{meaning}: expected the name of a column, not {wanted}")
+    if isinstance(wanted, int | float):
+        return float(wanted)
+    if isinstance(wanted, dict):
+        if set(wanted) != {"header"}:
+            raise ValueError(f'{meaning}: expected {{ header = "KEYWORD" }}, not {wanted}')
+        if wanted["header"] not in header:
+            raise ValueError(f"{name} has no header keyword {wanted['header']} for {meaning}")
+        return header[wanted["header"]]
+    if isinstance(wanted, list):
+        if len(wanted) != 2:
+            raise ValueError(f"{meaning}: two columns, of which the difference is taken, or one; not {wanted}")
+        a, b = (_numbers(name, _column(name, columns, w, meaning), w) for w in wanted)
+        # A missing magnitude is 99 or -99 in many catalogues, and a color of 80 is none.
+        return np.where((np.abs(a) < 90) & (np.abs(b) < 90), a - b, np.nan)
+    return _column(name, columns, wanted, meaning)
+
+
+def _numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
+    try:
+        return np.asarray(column, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: column {what!r} does not hold numbers, but {column.dtype}") from None
+
+
+def _one_band(
+    name: str,
+    band: str,
+    columns: Mapping[str, np.ndarray],
+    header: Mapping[str, Any],
+    mapping: Mapping[str, Any],
+    config: Config,
+    own_star: np.ndarray | None,
+    account: Account,
+) -> Observations:
+    def get(key: str, default: Any = None) -> Any:
+        return _value(name, columns, header, mapping[key], key) if key in mapping else default
+
+    def numbers(key: str) -> Any:
+        value = get(key)
+        return _numbers(name, value, str(mapping[key])) if isinstance(value, np.ndarray) else value
+
+    n = len(next(iter(columns.values())))
+    star = own_star if own_star is not None else get("star")
+    if star is None:
+        star = np.arange(1, n + 1)
+    magnitude, error = numbers("magnitude"), numbers("magnitude_error")
+    fields: dict[str, Any] = {
+        "exposure": get("exposure", name), "band": get("band", band), "detector": get("detector", ""),
+        "night": get("night", ""), "amplifier": get("amplifier"),
+        "time": numbers("time") if "time" in mapping else np.nan,
+        "airmass": numbers("airmass") if "airmass" in mapping else np.nan,
+        "color": numbers("color"), "model_error": numbers("model_error"),
+    }  # fmt: skip
+    place = numbers("x"), numbers("y")
+    x, y = (np.full(n, np.nan) if value is None else value for value in place)
+    model = numbers("model")
+    named = {need: mapping.get(need, need) for need in CUT_COLUMNS}
+    extra = {need: columns[column] for need, column in named.items() if column in columns}
+    if "apertures" in mapping:
+        seen = [np.asarray(c, float) for c in _vectors(name, columns, mapping["apertures"], "apertures")]
+        errors = [np.asarray(c, float) for c in _vectors(name, columns, mapping.get("aperture_errors", []), "errors")]
+        flags = np.asarray(extra["flags"]) if "flags" in extra else np.zeros(n)
+        corrected = aperture_correction(
+            make(star, x, y, np.zeros(n), None, None, **{k: fields[k] for k in ("exposure", "detector")}),
+            np.stack(seen, axis=1), np.stack(errors, axis=1) if errors else None, bright=flags == 0,
+        )  # fmt: skip
+        magnitude, error = corrected.magnitude, corrected.magnitude_error
+    cut = None
+    if config.cuts:
+        own = {"magnitude": magnitude, "magnitude_error": error, "color": fields["color"]}
+        chosen = select(
+            {**extra, **{k: v for k, v in own.items() if v is not None}, **{"_row": np.zeros(n)}},
+            config.cuts, config.limits, band,
+        )  # fmt: skip
+        account.add(chosen)
+        cut = ~chosen.keep
+    return make(star, x, y, magnitude, error, model, cut=cut, **fields)
+
+
+def _vectors(name: str, columns: Mapping[str, np.ndarray], wanted: Any, what: str) -> list[np.ndarray]:
+    """Columns of one aperture each, or those of one column with several numbers."""
+    names = wanted if isinstance(wanted, list) else [wanted]
+    found = [_column(name, columns, w, what) for w in names]
+    return [part for column in found for part in (column.T if column.ndim == 2 else [column])]
+
+
+def _joined(
+    name: str, columns: dict[str, np.ndarray], standards: Catalogue, config: Config, account: Account
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The columns with those of the matched standards, and star ids: the standard's, or -(row + 1) without one."""
+    want = config.standards
+    mapping = next(iter(config.bands.values()))
+    identity = want.get("id", "source_id")
+    reference = _column("the table of standards", standards.columns, identity, "id")
+    if want.get("match", "source_id") == "source_id":
+        if "star" not in mapping:
+            raise ValueError('[standards] match = "source_id" needs columns.star')
+        found: Match = match_ids(np.asarray(_column(name, columns, mapping["star"], "star")), reference)
+    else:
+        for key in ("ra", "dec"):
+            if key not in mapping:
+                raise ValueError(f'[standards] match = "position" needs columns.{key}')
+        place = [_numbers(name, _column(name, columns, mapping[key], key), key) for key in ("ra", "dec")]
+        there = [
+            np.asarray(_column("the table of standards", standards.columns, want.get(key, key), key), float)
+            for key in ("ra", "dec")
+        ]
+        motion = {
+            key: np.asarray(standards.columns[want[key]], float)
+            for key in ("pm_ra", "pm_dec")
+            if want.get(key) in standards.columns
+        }
+        years = float(want.get("years", float(want.get("epoch", 2016.0)) - 2016.0))
+        found = match_positions(*place, *there, radius=float(want.get("radius", 1.0)), **motion, years=years)
+    account.matched = True
+    account.n_matched += found.n_matched
+    account.n_ambiguous += found.n_ambiguous
+    has = found.index >= 0
+    out = dict(columns)
+    for key, column in standards.columns.items():
+        if key in out and key != identity and key not in (want.get("ra", "ra"), want.get("dec", "dec")):
+            raise ValueError(f"column {key!r} is in {name} and in the table of standards: rename one")
+        if column.dtype.kind == "f":
+            out[key] = np.where(has, column[found.index], np.nan) if len(column) else np.full(len(has), np.nan)
+        elif key not in out:
+            out[key] = column[np.where(has, found.index, 0)] if len(column) else np.zeros(len(has))
+    rows = -(np.arange(len(has)) + 1)
+    if reference.dtype.kind in "iu":
+        star = np.where(has, reference[found.index], rows) if len(reference) else rows
+    else:
+        star = np.where(has, reference[found.index].astype(str), rows.astype(str))
+    return out, star
+
+
+def _gaia(name: str, columns: Mapping[str, np.ndarray], table: Catalogue, names: Mapping[str, Any]) -> dict[str, Any]:
+    """The Gaia magnitudes of the table, corrected, under their own names."""
+    usual = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
+    mine = {key: names.get(key, column) for key, column in usual.items() if names.get(key, column) in columns}
+    if "G" not in mine:
+        raise ValueError(f"{name} has no column {names.get('G', usual['G'])!r}, which Gaia's corrections need")
+    out = correct_gaia({key: np.asarray(columns[c], float) for key, c in mine.items()}, table.columns)
+    return {column: out[key] for key, column in mine.items()}

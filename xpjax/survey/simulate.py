@@ -1,0 +1,222 @@
+"""Simulated surveys with known truth: what each star, exposure and place of the detector was given.
+
+Instrumental magnitude = natural magnitude - correction + noise, and
+
+    correction(e, x, y) = zero_point - k (X - 1) - cloud + flat(x, y) [large, medium and small scales]
+    model = natural magnitude + color term + what the standard is wrong by, the same on every exposure
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from xpjax.survey.noise import Camera
+from xpjax.survey.observations import Observations, concatenate, make
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What is simulated; by default a small mini-SiTian field (Xiao et al. 2025).
+
+    Of n_star stars within bright..faint [mag], those that fall on a detector of size [pixels] are seen n_exposure times
+    in n_night nights, dithered by `dither` of the detector. flat [mag]: peak of the large-scale flat, rms of the medium
+    (waves of 1/5..1/2 of the detector) and small scales (1/60..1/30). color_term [mag] per color and its square.
+    extinction [mag/airmass]; cloudy: part of the nights with clouds; variable, outlier: of stars, of measurements.
+    standard_error [mag]: what models are wrong by beyond their stated errors. magnitude_term [mag/mag].
+    """
+
+    n_exposure: int = 60
+    n_star: int = 2200
+    n_night: int = 5
+    size: tuple[float, float] = (9576.0, 6388.0)
+    bright: float = 11.5
+    faint: float = 16.5
+    dither: float = 0.05
+    flat: tuple[float, float, float] = (0.05, 0.005, 0.0005)
+    color_term: tuple[float, float] = (0.010, -0.004)
+    magnitude_term: float = 0.0
+    extinction: float = 0.25
+    cloudy: float = 0.2
+    variable: float = 0.01
+    outlier: float = 0.01
+    standard_error: float = 0.002
+    camera: Camera = dataclasses.field(default_factory=Camera)
+    seed: int = 0
+
+
+COLOR_ZERO, MAGNITUDE_ZERO = 1.0, 13.0
+"""Where color and magnitude terms are zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """Of each row: natural magnitude, correction (added to the instrumental one) and theoretical error, (n,) [mag]."""
+
+    magnitude: np.ndarray
+    correction: np.ndarray
+    error: np.ndarray
+    disturbed: np.ndarray
+    """Whether the star varies or the measurement was spoilt."""
+
+
+class Survey:
+    """A simulated survey: stars and flats are drawn at once, exposures when asked for, always the same ones."""
+
+    def __init__(self, setup: Setup | None = None) -> None:
+        self.setup = s = setup or Setup()
+        if s.n_exposure < 1 or s.n_star < 1 or s.n_night < 1:
+            raise ValueError(f"a survey needs exposures, stars and nights, not {s}")
+        rng = np.random.default_rng([s.seed, 0])
+        self.star, self.magnitude, self.model, self.model_error, self.color = _standards(s, rng)
+        n = len(self.star)
+        self.place = rng.uniform(-2 * s.dither, 1 + 2 * s.dither, (n, 2))
+        self.varies = rng.random(n) < s.variable
+        self.amplitude = np.where(self.varies, rng.uniform(0.03, 0.3, n), 0.0)
+        self.period, self.phase = np.exp(rng.uniform(np.log(0.1), np.log(10), n)), rng.uniform(0, 2 * np.pi, n)
+        self._large = rng.normal(size=5) * np.array([1, 1, 1, 0.7, 1])
+        self._waves = [_waves(rng, 40, low, high) for low, high in ((2, 5), (30, 60))]
+        grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 50)] * 2), axis=-1).reshape(-1, 2)
+        self._scale = 1.0
+        self._scale = 1 / np.abs(self._quadratic(grid)).max()
+        self._fit = [1.0, 1.0]
+        self._fit = [1 / _wave(grid, waves).std() for waves in self._waves]
+        self.night = np.arange(s.n_exposure) * s.n_night // s.n_exposure
+        hours = np.concatenate([np.linspace(-0.17, 0.17, m) for m in np.bincount(self.night, minlength=s.n_night)])
+        self.time = 60000.0 + self.night + 0.7 + hours
+        self.airmass = 1.02 + 22 * hours**2
+        clouds = (rng.random(s.n_night) < s.cloudy)[self.night]
+        self.cloud = np.where(clouds, rng.uniform(0.0, 0.4, s.n_exposure), 0.0)
+        self.zero_point = (
+            s.camera.zero_point
+            + rng.normal(0, 0.01, s.n_night)[self.night]
+            - s.extinction * (self.airmass - 1)
+            - self.cloud
+        )
+
+    def _quadratic(self, place: np.ndarray) -> np.ndarray:
+        u, v = 2 * place.T - 1
+        return self._scale * (self._large @ np.stack([u, v, u * u - 1 / 3, u * v, v * v - 1 / 3]))
+
+    def flat(self, place: np.ndarray, grain: bool = True) -> np.ndarray:
+        """The flat (n,) [mag] at places (n, 2), in units of the detector; constant in time. grain: its small scales."""
+        large, medium, small = self.setup.flat
+        small = small if grain else 0.0
+        out = large * self._quadratic(place)
+        for amplitude, waves, norm in zip((medium, small), self._waves, self._fit, strict=True):
+            if amplitude:
+                out += amplitude * norm * _wave(place, waves)
+        return out
+
+    def correction(self, e: int, place: np.ndarray, grain: bool = True) -> np.ndarray:
+        """What is to be added to instrumental magnitudes at places (n, 2) on exposure e [mag], at magnitude 13.
+
+        Clouds are not even: one long wave over the field, 2 % of their depth.
+        """
+        direction, phase = np.random.default_rng([self.setup.seed, 2, e]).uniform(0, 2 * np.pi, 2)
+        wave = np.cos(place @ np.array([np.cos(direction), np.sin(direction)]) + phase)
+        return self.zero_point[e] + self.flat(place, grain) - 0.02 * self.cloud[e] * wave
+
+    def true_zero_points(self, exposures: Iterable[int] | None = None) -> np.ndarray:
+        """Medians of the correction over 20 x 20 places, as fitted zero-points are defined.
+
+        Without the flat's grain, which 400 places only sample.
+        """
+        axis = (np.arange(20) + 0.5) / 20
+        grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+        every = range(self.setup.n_exposure) if exposures is None else exposures
+        return np.array([np.median(self.correction(int(e), grid, grain=False)) for e in every])
+
+    def observe(self, exposures: Iterable[int] | None = None) -> tuple[Observations, Truth]:
+        """Measurements on these exposures (all by default), and the truth about each row."""
+        parts, truths = [], []
+        for e in range(self.setup.n_exposure) if exposures is None else exposures:
+            part, truth = self._expose(int(e))
+            parts.append(part)
+            truths.append(truth)
+        whole = Truth(*(np.concatenate([getattr(t, f.name) for t in truths]) for f in dataclasses.fields(Truth)))
+        return concatenate(parts), whole
+
+    def _expose(self, e: int) -> tuple[Observations, Truth]:
+        s = self.setup
+        rng = np.random.default_rng([s.seed, 1, e])
+        shift = rng.uniform(-s.dither, s.dither, 2) if s.dither else np.zeros(2)
+        place = self.place + shift
+        seen = np.flatnonzero(((place > 0) & (place < 1)).all(axis=1))
+        place = place[seen]
+        wave = np.sin(2 * np.pi * self.time[e] / self.period[seen] + self.phase[seen])
+        natural = self.magnitude[seen] + self.amplitude[seen] * wave
+        correction = self.correction(e, place)
+        correction = correction + s.magnitude_term * (natural - MAGNITUDE_ZERO)
+        loss = s.camera.zero_point - correction
+        noise = s.camera.noise(natural + loss, self.airmass[e])
+        stated = np.sqrt(noise["photon"] ** 2 + noise["sky"] ** 2 + noise["read"] ** 2)
+        spoilt = rng.random(len(seen)) < s.outlier
+        wrong = np.where(spoilt, rng.choice([-1, 1], len(seen)) * rng.uniform(0.05, 1, len(seen)), 0.0)
+        magnitude = natural - correction + rng.normal(size=len(seen)) * noise["total"] + wrong
+        x, y = (place * np.array(s.size)).T
+        part = make(
+            self.star[seen], x, y, magnitude, stated, self.model[seen], color=self.color[seen],
+            model_error=self.model_error[seen], exposure=f"e{e:05d}", night=f"n{self.night[e]:03d}",
+            time=self.time[e], airmass=self.airmass[e],
+        )  # fmt: skip
+        return part, Truth(natural, correction, noise["total"], spoilt | self.varies[seen])
+
+
+def _waves(rng: np.random.Generator, n: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wave vectors (n, 2) of low..high waves over the detector, and phases (n,)."""
+    k, angle = 2 * np.pi * rng.uniform(low, high, n), rng.uniform(0, 2 * np.pi, n)
+    return np.stack([k * np.cos(angle), k * np.sin(angle)], axis=1), rng.uniform(0, 2 * np.pi, n)
+
+
+def _wave(place: np.ndarray, waves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    vectors, phases = waves
+    out = np.zeros(len(place))
+    for vector, phase in zip(vectors, phases, strict=True):
+        out += np.cos(place @ vector + phase)
+    return out
+
+
+def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Ids, true magnitudes, model magnitudes with their errors, and BP-RP of mock XP sources, in SDSS g."""
+    from xpjax import simulate
+    from xpjax.synthetic.magnitude import photometry
+
+    ids, parts = [], []
+    seed, missing = s.seed, s.n_star
+    while missing > 0:
+        table = simulate.sources(2 * missing + 200, seed=seed)
+        result = photometry(table, "SDSS")
+        k = result.system.names.index("g")
+        magnitude, error = np.asarray(result.magnitude)[:, k], np.asarray(result.magnitude_error)[:, k]
+        color = np.asarray(table.columns["bp_rp"], float)
+        good = (magnitude > s.bright) & (magnitude < s.faint) & (error < 0.03) & (color < 2.5)
+        chosen = np.flatnonzero(good)[:missing]
+        ids.append(table.source_id[chosen])
+        parts.append(np.stack([magnitude, error, color])[:, chosen].astype(float))
+        missing, seed = missing - len(chosen), seed + 1
+    magnitude, error, color = np.concatenate(parts, axis=1)
+    # Healpix-like ids of small mocks may repeat.
+    star = np.concatenate(ids)
+    star = star if len(np.unique(star)) == len(star) else np.arange(1, len(star) + 1)
+    c = color - COLOR_ZERO
+    term = s.color_term[0] * c + s.color_term[1] * c**2
+    wrong = rng.normal(size=len(star)) * np.hypot(error, s.standard_error)
+    return star, magnitude, magnitude + term + wrong, error, color
+
+
+def as_table(observations: Observations, truth: Truth | None = None) -> dict[str, Any]:
+    """Columns of simulated observations, as a survey's catalogue would have them."""
+    o = observations
+    columns = {
+        "star": o.star, "exposure": o.frames.exposure[o.frame], "night": o.frames.night[o.frame],
+        "time": o.frames.time[o.frame], "airmass": o.frames.airmass[o.frame], "x": o.x, "y": o.y,
+        "magnitude": o.magnitude, "magnitude_error": o.magnitude_error, "model": o.model,
+        "model_error": o.model_error, "color": o.color,
+    }  # fmt: skip
+    if truth is not None:
+        columns |= {"true_magnitude": truth.magnitude, "true_correction": truth.correction}
+    return columns

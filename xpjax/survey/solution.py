@@ -1,0 +1,827 @@
+"""From observations to calibrated magnitudes: fits, flats, nights, and the solution on disk.
+
+    magnitude = instrumental + stacked flat(x, y) + [constant + position + magnitude + amplifier terms] + numerical flat
+
+and residual = model - color term - magnitude. `calibrate` finds all of that, `apply` gives it to other stars of the
+same frames, and to new frames, whose zero-point alone is then fitted, or taken from their night.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.io.catalogue import write_bytes
+from xpjax.records import Catalogue
+from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
+from xpjax.survey.observations import (
+    REFUSED,
+    SUSPECT,
+    FrameFlag,
+    Frames,
+    Observations,
+    RowFlag,
+    group_median,
+)
+from xpjax.survey.zeropoint import (
+    GRID,
+    MAD,
+    ExposureFits,
+    Model,
+    Prior,
+    Scaling,
+    Terms,
+    Terms4Rows,
+    chebyshev_places,
+    evaluate,
+    fit_exposures,
+    needs_magnitude,
+    scaling,
+    standards,
+)
+
+FORMAT, VERSION = "xpjax survey solution", 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a survey is calibrated. Raises ValueError for what cannot be.
+
+    model: of each frame. size: x and y from..to [pixels], None: what the rows span. numerical_flat with `neighbors`;
+    stacked_flat in bins x bins cells, smoothed [cells], interpolated by a spline of `interpolation` 1 or 3, for each
+    `epoch` ("all", "night" or days), `rounds` times. few: frames with fewer standards lean on their night (None: three
+    for each term). cloud [mag] below or above the night's zero-point, and scatter times its error floor, are flagged.
+    systematic_error [mag]: what the standards are wrong by together.
+    """
+
+    model: Model = dataclasses.field(default_factory=Model)
+    size: tuple[float, float, float, float] | None = None
+    numerical_flat: bool = False
+    neighbors: int = 20
+    stacked_flat: bool = False
+    bins: int = 30
+    smooth: float = 0.0
+    interpolation: int = 3
+    epoch: str | float = "all"
+    star_offsets: bool = True
+    rounds: int = 2
+    few: int | None = None
+    cloud: float = 0.1
+    scatter: float = 3.0
+    systematic_error: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("neighbors", 6, 1000), ("bins", 2, 1000), ("rounds", 1, 20)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be {low}..{high}, not {getattr(self, name)!r}")
+        if self.interpolation not in (1, 3):
+            raise ValueError(f"interpolation is a spline of order 1 or 3, not {self.interpolation!r}")
+        for name in ("smooth", "cloud", "scatter", "systematic_error"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)!r}")
+        if not (self.epoch in ("all", "night") or (isinstance(self.epoch, int | float) and self.epoch > 0)):
+            raise ValueError(f'epoch is "all", "night" or a number of days, not {self.epoch!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A survey's solution; what `solution.h5` holds.
+
+    frames, and their fits without rows; flats: stacked, or None; standards: for numerical flats; local_floor (n_frame,)
+    [mag]: the error floor after the numerical flat; common_floor (n_frame,) [mag]: what stars have on all frames alike;
+    record: how it came about.
+    """
+
+    settings: Settings
+    frames: Frames
+    fits: ExposureFits
+    flats: StackedFlats | None
+    standards: Standards
+    local_floor: np.ndarray
+    common_floor: np.ndarray
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def zero_points(self) -> Catalogue:
+        """One row for each frame: what `zeropoints.ecsv` holds."""
+        fits, frames = self.fits, self.frames
+        columns: dict[str, np.ndarray] = {"exposure": frames.exposure, "band": frames.band}
+        if any(frames.detector):
+            columns["detector"] = frames.detector
+        if any(frames.night):
+            columns["night"] = frames.night
+        for name in ("time", "airmass"):
+            if np.isfinite(getattr(frames, name)).any():
+                columns[name] = getattr(frames, name)
+        columns |= {
+            "zero_point": fits.zero_point,
+            "zero_point_error": fits.zero_point_error,
+            "zero_point_systematic": np.hypot(fits.zero_point_common, self.settings.systematic_error),
+        }
+        error = np.sqrt(np.maximum(np.diagonal(fits.covariance + fits.common_covariance, axis1=1, axis2=2), 0))
+        for k, name in enumerate(fits.terms.names):
+            columns[name], columns[f"{name}_error"] = fits.value[:, k], error[:, k]
+        columns |= {
+            "n_standard": fits.n_standard,
+            "n_used": fits.n_used,
+            "n_outlier": fits.n_standard - fits.n_used,
+            "error_floor": fits.floor,
+            "scatter": fits.scatter,
+            "rms": fits.rms,
+            "flags": fits.status,
+            "quality": np.array([FrameFlag.describe(int(bits)) for bits in fits.status]),
+        }
+        magnitudes = [name for name in columns if columns[name].dtype.kind == "f" and name not in ("time", "airmass")]
+        units = {name: "mag" for name in magnitudes} | {"time": "d"}
+        descriptions = {
+            "zero_point": "median over 20 x 20 places of constant and position terms, at color_zero",
+            "zero_point_error": "of independent noise",
+            "zero_point_systematic": "what all frames of these stars have alike: errors of the standards",
+            "constant": "coefficient of T_0(u) T_0(v)",
+            "position_10": "coefficient of T_1(u) T_0(v), u and v scaled to -1..1; position_ij likewise",
+            "error_floor": "added in quadrature to the errors so that the standards scatter as they say",
+            "scatter": "1.48 MAD of all standards, outliers included",
+            "rms": "root mean square of all standards, outliers included",
+            "flags": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in FrameFlag if b),
+        }
+        scale = fits.scaling
+        meta = {
+            **self.record, "color_zero": scale.color_zero, "magnitude_zero": scale.magnitude_zero,
+            "x_range": scale.box[0, :2].tolist(), "y_range": scale.box[0, 2:].tolist(),
+        }  # fmt: skip
+        return Catalogue(columns, units, {k: v for k, v in descriptions.items() if k in columns}, meta=meta)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """Calibrated magnitudes of rows (n,) [mag]; NaN where there is none, and flags (n,) say why.
+
+    magnitude_error: statistical (photons, zero-point, flat); systematic_error: the frame's error floor and what the
+    standards are wrong by together; residual: model - color term - magnitude, NaN without a model. A numerical flat is
+    in both magnitude and residual; a standard's does not contain itself.
+    """
+
+    observations: Observations
+    magnitude: np.ndarray
+    magnitude_error: np.ndarray
+    systematic_error: np.ndarray
+    residual: np.ndarray
+    flags: np.ndarray
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.magnitude)
+
+    def catalogue(self) -> Catalogue:
+        """One row for each measurement; band and detector only where there are several or they have names."""
+        o = self.observations
+        columns = {
+            "star": o.star, "exposure": o.frames.exposure[o.frame], "magnitude": self.magnitude,
+            "magnitude_error": self.magnitude_error, "systematic_error": self.systematic_error,
+            "residual": self.residual, "flags": self.flags,
+        }  # fmt: skip
+        for name in ("band", "detector"):
+            if any(getattr(o.frames, name)):
+                columns[name] = getattr(o.frames, name)[o.frame]
+        units = dict.fromkeys(("magnitude", "magnitude_error", "systematic_error", "residual"), "mag")
+        descriptions = {
+            "magnitude": "calibrated, in the survey's natural system",
+            "magnitude_error": "statistical",
+            "systematic_error": "error floor of the exposure and common error of the standards",
+            "residual": "model - color term - magnitude; a standard's flat does not contain itself",
+            "flags": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in RowFlag if b),
+        }
+        return Catalogue(columns, units, descriptions, meta=dict(self.record))
+
+
+Tell = Callable[[str], object]
+
+
+def calibrate(
+    observations: Observations,
+    settings: Settings | None = None,
+    *,
+    devices: str | int | None = None,
+    tell: Tell | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> tuple[Calibration, Calibrated]:
+    """Fit every frame, stack and apply flats, help weak frames by their night, and calibrate every row.
+
+    tell is called with the name of each stage. record goes into the products. See `Settings`, `fit_exposures`.
+    """
+    o = observations
+    settings = settings or Settings()
+    model = settings.model
+    say = tell or (lambda text: None)
+    scale = scaling(o, model, settings.size)
+    u, v = scale.places(o.frame, o.x, o.y)
+    options: dict[str, Any] = {"scale": scale, "devices": devices}
+    say("fitting exposures")
+    options["allowed"] = needs_magnitude(o, model, **options)
+    fits = fit_exposures(o, model, **options)
+    flats, offset = None, None
+    for _ in range(settings.rounds if settings.stacked_flat else 0):
+        say("stacking flats")
+        flats = stack_flats(o, fits, settings, offset)
+        offset = flats.at(flats.groups(o.frames, epochs(o.frames, settings.epoch))[o.frame], u, v)
+        fits = fit_exposures(o, model, offset=offset, **options)
+    common = common_floor(o, fits)
+    prior = night_prior(o, fits, settings)
+    if common.any() or prior is not None:
+        say("nights")
+        fits = fit_exposures(o, model, offset=offset, prior=prior, common_floor=common, **options)
+    if prior is not None:
+        leaning = (prior.precision > 0).any(axis=1) & (fits.n_standard > 0)
+        fits.status[leaning] |= np.uint32(FrameFlag.NIGHT_PRIOR)
+    fits = _fallback(o.frames, fits)
+    if flats is not None:
+        fits = dataclasses.replace(fits, zero_point=_whole_zero_points(o.frames, fits, flats, settings))
+    fits = _judge(o.frames, fits, settings)
+    used = np.flatnonzero(fits.used)
+    used = used[np.argsort(o.frame[used], kind="stable")]
+    kept = Standards(
+        o.frame[used].astype(np.int32), o.star[used], o.x[used], o.y[used], fits.residual[used],
+        _variance(o, fits)[used],
+    )  # fmt: skip
+    about = {
+        **_provenance(), **(record or {}),
+        "model": json.dumps(dataclasses.asdict(model)),
+        "settings": json.dumps({k: v for k, v in dataclasses.asdict(settings).items() if k != "model"}),
+    }  # fmt: skip
+    solution = Calibration(settings, o.frames, fits, flats, kept, np.full(len(o.frames), np.nan), common, about)
+    if settings.numerical_flat:
+        say("numerical flats")
+    rows = _calibrated(solution, o, np.arange(len(o.frames)), fits, offset, devices)
+    if settings.numerical_flat:
+        solution = dataclasses.replace(solution, local_floor=rows[1])
+    return solution, rows[0]
+
+
+def _whole_zero_points(frames: Frames, fits: ExposureFits, flats: StackedFlats, settings: Settings) -> np.ndarray:
+    """Medians (n_frame,) over the grid of everything that is added to a star: terms and stacked flat."""
+    axis = (np.arange(GRID) + 0.5) / GRID * 2 - 1
+    u, v = (a.ravel() for a in np.meshgrid(axis, axis))
+    places = chebyshev_places(fits.terms, u, v)
+    group = flats.groups(frames, epochs(frames, settings.epoch))
+    maps = np.stack([flats.at(np.full(len(u), g), u, v) for g in range(len(flats.labels))])
+    return np.median(fits.value @ places + np.where(group[:, None] >= 0, maps[group], 0.0), axis=1)
+
+
+def stack_flats(
+    observations: Observations, fits: ExposureFits, settings: Settings, offset: np.ndarray | None = None
+) -> StackedFlats:
+    """Stacked flats from the residuals of fits in which `offset` (n,) had been added to the magnitudes."""
+    o = observations
+    u, v = fits.scaling.places(o.frame, o.x, o.y)
+    sound = (fits.status & np.uint32(REFUSED)) == 0
+    rows = np.flatnonzero(fits.used & sound[o.frame] & np.isfinite(u) & np.isfinite(v))
+    residual = fits.residual[rows] + (0.0 if offset is None else offset[rows])
+    return stack(
+        o.frames, o.frame[rows], o.star[rows], u[rows], v[rows], residual, _variance(o, fits)[rows],
+        bins=settings.bins, smooth=settings.smooth, order=settings.interpolation, epoch=settings.epoch,
+        star_offsets=settings.star_offsets,
+    )  # fmt: skip
+
+
+def common_floor(observations: Observations, fits: ExposureFits, fewest: int = 5) -> np.ndarray:
+    """For each frame [mag] the part of its floor that stars have on all frames alike, from stars seen often; else 0.
+
+    It does not average out over frames: formal zero-point errors are without it, the systematic ones with it.
+    """
+    o = observations
+    out = np.zeros(len(o.frames))
+    rows = np.flatnonzero(fits.used)
+    variance = (_variance(o, fits) - o.model_error**2)[rows]
+    band_of, first = o.frames.group("band")
+    for k in range(len(first)):
+        mine = band_of[o.frame[rows]] == k
+        if not mine.any():
+            continue
+        _, one = np.unique(o.star[rows[mine]], return_inverse=True)
+        weight = 1 / variance[mine]
+        seen, total = np.bincount(one), np.bincount(one, weight)
+        often = seen >= fewest
+        if often.sum() < 30:
+            continue
+        mean = np.bincount(one, weight * fits.residual[rows[mine]]) / total
+        known = np.bincount(one, o.model_error[rows[mine]] ** 2) / seen
+        out[band_of == k] = error_floor(
+            mean[often], (1 / total + known)[often], np.zeros(int(often.sum()), int), 1
+        )[0]  # fmt: skip
+    return out
+
+
+def _variance(o: Observations, fits: ExposureFits) -> np.ndarray:
+    """Variance (n,) of a row's residual: its own, the model's and the frame's floor."""
+    error = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+    return np.maximum(error**2 + o.model_error**2 + fits.floor[o.frame] ** 2, 1e-12)
+
+
+def _mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
+    """The mean terms (n_frame, n_term) of well-measured frames alike in `fields`, and their variance between frames.
+
+    NaN where fewer than three frames are. A term's variance is what one more frame would differ by.
+    """
+    group, first = frames.group(*fields)
+    mean, variance = np.full_like(fits.value, np.nan), np.full_like(fits.value, np.nan)
+    good = (fits.n_used >= few) & ((fits.status & np.uint32(FrameFlag.LOWERED)) == 0)
+    for k in range(len(first)):
+        mine = group == k
+        chosen = np.flatnonzero(mine & good)
+        if len(chosen) < 3:
+            continue
+        value = fits.value[chosen]
+        own = np.diagonal(fits.covariance[chosen] + fits.common_covariance[chosen], axis1=1, axis2=2)
+        middle = np.median(value, axis=0)
+        spread = (MAD * np.median(np.abs(value - middle), axis=0)) ** 2
+        mean[mine], variance[mine] = middle, np.maximum(spread, np.median(own, axis=0) / len(chosen)) + 1e-12
+    return mean, variance
+
+
+def night_prior(observations: Observations, fits: ExposureFits, settings: Settings) -> Prior | None:
+    """For frames with few standards, what the night's other frames (else the band's) say of all but the constant."""
+    frames, terms = observations.frames, fits.terms
+    few = settings.few if settings.few is not None else 3 * len(terms)
+    weak = (fits.n_standard < few) & (fits.n_standard > 0)
+    if not weak.any() or len(terms) == 1:
+        return None
+    mean, variance = _mean_terms(frames, fits, few, "night", "band", "detector")
+    wider = _mean_terms(frames, fits, few, "band", "detector")
+    missing = ~np.isfinite(mean)
+    mean, variance = np.where(missing, wider[0], mean), np.where(missing, wider[1], variance)
+    known = np.isfinite(mean) & weak[:, None]
+    known[:, 0] = False
+    if not known.any():
+        return None
+    return Prior(np.where(known, mean, 0.0), np.where(known, 1 / np.where(known, variance, 1.0), 0.0))
+
+
+def _night_line(frames: Frames, zero_point: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, float]:
+    """Zero-point against airmass of one night's frames (indices), robustly: (constant, slope) and scatter."""
+    z, air = zero_point[chosen], frames.airmass[chosen]
+    slope = 0.0
+    if np.isfinite(air).all() and len(air) >= 5 and np.ptp(air) > 0.2:
+        pairs = np.triu_indices(len(air), 1)
+        run = air[pairs[0]] - air[pairs[1]]
+        far = np.abs(run) > 0.05
+        if far.any():  # Theil's slope bears a third of cloudy frames
+            slope = float(np.median((z[pairs[0]] - z[pairs[1]])[far] / run[far]))
+    level = z - slope * (np.nan_to_num(air, nan=1.0) - 1)
+    middle = float(np.median(level))
+    return np.array([middle, slope]), float(MAD * np.median(np.abs(level - middle)))
+
+
+def _fallback(frames: Frames, fits: ExposureFits) -> ExposureFits:
+    """Frames without standards take zero-point and terms from their night, with its scatter as error; flagged."""
+    refused = (fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0
+    if not refused.any():
+        return fits
+    mean, variance = _mean_terms(frames, fits, 1, "night", "band", "detector")
+    group, _ = frames.group("night", "band", "detector")
+    known_night = frames.night != ""
+    for k in np.flatnonzero(refused & known_night & np.isfinite(mean).all(axis=1)):
+        others = np.flatnonzero((group == group[k]) & np.isfinite(fits.zero_point) & ~refused)
+        line, scatter = _night_line(frames, fits.zero_point, others)
+        air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
+        shift = line[0] + line[1] * air - np.median(fits.zero_point[others])
+        fits.value[k] = mean[k]
+        fits.value[k, 0] += shift
+        spread = np.where(np.arange(len(mean[k])) == 0, max(scatter, 1e-4) ** 2, variance[k])
+        fits.covariance[k], fits.common_covariance[k] = (
+            np.diag(spread),
+            np.median(fits.common_covariance[others], axis=0),
+        )
+        fits.zero_point[k] = line[0] + line[1] * air
+        fits.zero_point_error[k] = max(scatter, 1e-4)
+        fits.zero_point_common[k] = np.median(fits.zero_point_common[others])
+        fits.floor[k] = np.median(fits.floor[others])
+        fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
+    return fits
+
+
+def _judge(frames: Frames, fits: ExposureFits, settings: Settings) -> ExposureFits:
+    """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
+    group, first = frames.group("night", "band", "detector")
+    for k in range(len(first)):
+        mine = np.flatnonzero((group == k) & np.isfinite(fits.zero_point))
+        if len(mine) < 5:
+            continue
+        line, _ = _night_line(frames, fits.zero_point, mine)
+        air = np.nan_to_num(frames.airmass[mine], nan=1.0) - 1
+        off = fits.zero_point[mine] - line[0] - line[1] * air
+        noise = 5 * fits.zero_point_error[mine]
+        fits.status[mine[off < -np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.CLOUD)
+        fits.status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
+        typical = np.median(fits.floor[mine])
+        fits.status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
+    return fits
+
+
+def _calibrated(
+    solution: Calibration,
+    o: Observations,
+    place: np.ndarray,
+    fits: ExposureFits,
+    offset: np.ndarray | None,
+    devices: str | int | None,
+) -> tuple[Calibrated, np.ndarray]:
+    """Every row's magnitude; place (n_frame,): the solution's frame that each frame's standards are those of, or -1."""
+    settings, model = solution.settings, solution.settings.model
+    parts: Terms4Rows = evaluate(fits, o, devices)
+    stacked = 0.0 if offset is None else offset
+    magnitude = o.magnitude + stacked + parts.added
+    target = o.model - parts.taken
+    _, flags = standards(o, model)
+    refused = ~np.isfinite(fits.zero_point)
+    suspect = (fits.status & np.uint32(SUSPECT)) > 0
+    flags[refused[o.frame]] |= np.uint32(RowFlag.EXPOSURE_REFUSED)
+    flags[suspect[o.frame]] |= np.uint32(RowFlag.EXPOSURE_FLAGGED)
+    if len(fits.used):
+        flags[fits.clipped] |= np.uint32(RowFlag.OUTLIER)
+        flags[fits.used] |= np.uint32(RowFlag.STANDARD)
+    _flag_outside(solution, o, place, flags)
+    local_error = np.zeros(len(o))
+    floor, local_floor = fits.floor.copy(), np.full(len(o.frames), np.nan)
+    if settings.numerical_flat:
+        home = place[o.frame]
+        here = np.flatnonzero((home >= 0) & np.isfinite(magnitude))
+        value, error = np.full(len(o), np.nan), np.full(len(o), np.nan)
+        value[here], error[here] = numerical_flat(
+            solution.standards, home[here], o.star[here], o.x[here], o.y[here], neighbors=settings.neighbors,
+            devices=devices,
+        )  # fmt: skip
+        none = ~np.isfinite(value)
+        flags[none] |= np.uint32(RowFlag.NO_LOCAL_FLAT)
+        value, error = np.where(none, 0.0, value), np.where(none, 0.0, error)
+        magnitude = magnitude + value
+        local_floor, factor = _after_flat(solution, o, fits, place, target - magnitude, error, ~none)
+        local_error = error * factor[o.frame]
+        floor = np.where(np.isfinite(local_floor), local_floor, floor)
+    own = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+    residual = target - magnitude
+    error = np.sqrt(own**2 + parts.error**2 + local_error**2)
+    systematic = np.sqrt(floor[o.frame] ** 2 + parts.common_error**2 + settings.systematic_error**2)
+    lost = ~np.isfinite(magnitude)
+    error, systematic = np.where(lost, np.nan, error), np.where(lost, np.nan, systematic)
+    return Calibrated(o, magnitude, error, systematic, residual, flags, solution.record), local_floor
+
+
+def _after_flat(
+    solution: Calibration,
+    o: Observations,
+    fits: ExposureFits,
+    place: np.ndarray,
+    residual: np.ndarray,
+    error: np.ndarray,
+    has: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The floor of each frame after the numerical flat, and what the flat's formal errors are to be multiplied by.
+
+    The formal errors hold the floor before, of which the flat took a part.
+    """
+    known = np.isfinite(solution.local_floor)
+    if known.any():  # found when the solution was made
+        floor = np.where(place >= 0, solution.local_floor[place], np.nan)
+        before = np.where(place >= 0, solution.fits.floor[place], np.nan)
+        middle = np.where(place >= 0, _middle_variance(solution)[place], np.nan)
+    else:
+        # Outliers too, as for the floor before: else the stars that are still to come scatter by more.
+        rows = np.flatnonzero((fits.used | fits.clipped) & has & np.isfinite(residual))
+        own = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+        variance = own**2 + o.model_error**2 + error**2
+        floor = error_floor(residual[rows], variance[rows], o.frame[rows], len(o.frames))
+        floor[np.bincount(o.frame[rows], minlength=len(o.frames)) == 0] = np.nan
+        before, middle = fits.floor, _middle_variance(solution)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.sqrt(np.maximum(middle - before**2 + np.fmin(floor, before) ** 2, 0) / middle)
+    return floor, np.where(np.isfinite(factor), factor, 1.0)
+
+
+def _middle_variance(solution: Calibration) -> np.ndarray:
+    s = solution.standards
+    return group_median(s.variance, s.frame, len(solution.frames))
+
+
+def _flag_outside(solution: Calibration, o: Observations, place: np.ndarray, flags: np.ndarray) -> None:
+    """Flag rows outside the rectangle in which their frame has standards."""
+    s, n = solution.standards, len(solution.frames)
+    home = place[o.frame]
+    outside = np.zeros(len(o), bool)
+    for values, mine in ((o.x, s.x), (o.y, s.y)):
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
+        np.minimum.at(low, s.frame, mine)
+        np.maximum.at(high, s.frame, mine)
+        known = (home >= 0) & np.isfinite(low[home])
+        outside |= known & ((values < low[home]) | (values > high[home]))
+    flags[outside] |= np.uint32(RowFlag.EXTRAPOLATED)
+
+
+def apply(solution: Calibration, observations: Observations, *, devices: str | int | None = None) -> Calibrated:
+    """Calibrate rows that took no part: other stars of the solution's frames, and new frames.
+
+    A frame is known by exposure, band and detector. A new one takes its band's and detector's mean terms and stacked
+    flat: only its zero-point is fitted if it has standards (FrameFlag.FROZEN), else its night's is taken, or it is
+    refused. Raises ValueError for a detector or band that the solution knows nothing of.
+    """
+    return apply_with_fits(solution, observations, devices=devices)[0]
+
+
+def apply_with_fits(
+    solution: Calibration, observations: Observations, *, devices: str | int | None = None
+) -> tuple[Calibrated, ExposureFits]:
+    """`apply`, and the zero-points of the frames it met."""
+    o, old = observations, solution.fits
+    settings = solution.settings
+    keys = [tuple(key) for key in zip(o.frames.exposure, o.frames.band, o.frames.detector, strict=True)]
+    known = {
+        key: k
+        for k, key in enumerate(
+            zip(solution.frames.exposure, solution.frames.band, solution.frames.detector, strict=True)
+        )
+    }
+    place = np.array([known.get(key, -1) for key in keys], int)
+    same = {(b, d): k for k, (b, d) in enumerate(zip(solution.frames.band, solution.frames.detector, strict=True))}
+    alike = np.array([same.get(key[1:], -1) for key in keys], int)
+    if len(keys) and (alike < 0).any():
+        k = int(np.argmax(alike < 0))
+        have = sorted({" ".join(filter(None, pair)) or "(unnamed)" for pair in same})
+        raise ValueError(
+            f"{o.frames.name(k)}: the solution has no frame of band {str(keys[k][1])!r} and detector "
+            f"{str(keys[k][2])!r}; it has {have}"
+        )
+    if solution.fits.terms.n_amplifier == 1:
+        o = dataclasses.replace(o, amplifier=np.zeros(len(o), np.int32))
+    scale = Scaling(old.scaling.box[alike], old.scaling.color_zero, old.scaling.magnitude_zero)
+    ages = epochs(o.frames, settings.epoch)
+    offset = None
+    if solution.flats is not None:
+        u, v = scale.places(o.frame, o.x, o.y)
+        offset = solution.flats.at(solution.flats.groups(o.frames, ages)[o.frame], u, v)
+    fits = _take(old, place, alike, scale)
+    new = np.flatnonzero(place < 0)
+    if len(new):
+        _new_frames(solution, o, fits, offset, new, alike, devices)
+    return _calibrated(solution, o, place, fits, offset, devices)[0], fits
+
+
+def _take(old: ExposureFits, place: np.ndarray, alike: np.ndarray, scale: Scaling) -> ExposureFits:
+    """The fits of frames at `place`; NaN for -1."""
+    none = place < 0
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(old):
+        array = getattr(old, field.name)
+        if field.name in ("terms", "scaling", "residual", "used", "clipped"):
+            continue
+        array = array[np.where(none, alike, place)].copy()
+        array[none] = np.nan if array.dtype.kind == "f" else 0
+        out[field.name] = array
+    empty = np.zeros(0)
+    return ExposureFits(
+        terms=old.terms, scaling=scale, **out, residual=empty, used=empty.astype(bool), clipped=empty.astype(bool)
+    )  # fmt: skip
+
+
+def _new_frames(
+    solution: Calibration,
+    o: Observations,
+    fits: ExposureFits,
+    offset: np.ndarray | None,
+    new: np.ndarray,
+    alike: np.ndarray,
+    devices: str | int | None,
+) -> None:
+    """Fill in, in place, the fits of frames that the solution has not: zero-point fitted, the rest frozen."""
+    frames, old = solution.frames, solution.fits
+    mean, variance = _frozen_terms(solution)
+    fits.value[new] = mean[alike[new]]
+    fits.covariance[new] = [np.diag(variance[k]) for k in alike[new]]
+    fits.common_covariance[new] = old.common_covariance[alike[new]]
+    fits.active[new] = True
+    shifted = fits.value.copy()
+    shifted[new, 0] = 0.0
+    part = dataclasses.replace(fits, value=shifted)
+    added = evaluate(part, o, devices)
+    constant = Model(
+        position_order=0, color_order=0, magnitude_order=0, color_zero=0.0, magnitude_zero=0.0,
+        robust=solution.settings.model.robust, clip=solution.settings.model.clip,
+        error_floor=solution.settings.model.error_floor,
+    )  # fmt: skip
+    ok = standards(o, solution.settings.model)[0] & np.isin(o.frame, new)
+    moved = dataclasses.replace(o, model=o.model - added.taken)
+    shift = added.added + (0.0 if offset is None else offset)
+    one = fit_exposures(moved, constant, use=ok, offset=shift, scale=fits.scaling, devices=devices)
+    done = new[one.n_standard[new] > 0]
+    fits.value[done, 0] = one.value[done, 0]
+    fits.covariance[done, 0, :] = fits.covariance[done, :, 0] = 0.0
+    fits.covariance[done, 0, 0] = one.covariance[done, 0, 0]
+    grid = np.median(old.zero_point - old.value[:, 0]) if len(old) else 0.0
+    fits.zero_point[done] = one.value[done, 0] + grid
+    for name in ("zero_point_error", "zero_point_common", "floor", "scatter", "rms", "n_standard", "n_used"):
+        getattr(fits, name)[done] = getattr(one, name)[done]
+    fits.status[done] = one.status[done] | np.uint32(FrameFlag.FROZEN)
+    for k in np.setdiff1d(new, done):
+        fits.status[k] |= np.uint32(FrameFlag.NO_STANDARDS)
+        night = o.frames.night[k]
+        others = np.flatnonzero(
+            (frames.night == night) & (frames.band == o.frames.band[k]) & (frames.detector == o.frames.detector[k])
+            & np.isfinite(old.zero_point)
+        )  # fmt: skip
+        if not night or len(others) < 3:
+            fits.value[k] = np.nan
+            continue
+        line, scatter = _night_line(frames, old.zero_point, others)
+        air = o.frames.airmass[k] - 1 if np.isfinite(o.frames.airmass[k]) else 0.0
+        zero_point = line[0] + line[1] * air
+        fits.value[k, 0] = zero_point - grid
+        fits.covariance[k, 0, 0] = max(scatter, 1e-4) ** 2
+        fits.zero_point[k], fits.zero_point_error[k] = zero_point, max(scatter, 1e-4)
+        fits.zero_point_common[k] = np.median(old.zero_point_common[others])
+        fits.floor[k] = np.median(old.floor[others])
+        fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK | FrameFlag.FROZEN)
+
+
+def _frozen_terms(solution: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Mean terms of each frame's band and detector; those of the best frame where there are fewer than three."""
+    frames, fits = solution.frames, solution.fits
+    mean, variance = _mean_terms(frames, fits, 1, "band", "detector")
+    group, first = frames.group("band", "detector")
+    for k in range(len(first)):
+        mine = np.flatnonzero(group == k)
+        if np.isfinite(mean[mine[0]]).all():
+            continue
+        best = mine[np.argmax(np.where(np.isfinite(fits.zero_point[mine]), fits.n_used[mine], -1))]
+        mean[mine] = np.nan_to_num(fits.value[best])
+        variance[mine] = np.nan_to_num(np.diagonal(fits.covariance[best] + fits.common_covariance[best]))
+    return mean, variance
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Residuals (n,) [mag] of standards when they were kept back (NaN for others), and their formal errors.
+
+    scatter (1.48 MAD), rms (standard deviation) and number for each frame, outliers included.
+    """
+
+    residual: np.ndarray
+    error: np.ndarray
+    scatter: np.ndarray
+    rms: np.ndarray
+    number: np.ndarray
+
+
+def cross_validate(
+    observations: Observations,
+    settings: Settings | None = None,
+    *,
+    folds: int = 10,
+    seed: int = 0,
+    devices: str | int | None = None,
+) -> HeldOut:
+    """Keep back one star in `folds` at a time, calibrate without them, and look at what they are off by.
+
+    All standards are kept back once, outliers too; a star is kept back from all frames at once.
+    """
+    o = observations
+    settings = settings or Settings()
+    if not folds >= 2:
+        raise ValueError(f"cross-validation needs two folds or more, not {folds}")
+    ok, _ = standards(o, settings.model)
+    _, one = np.unique(o.star, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(np.arange(one.max(initial=0) + 1) % folds)[one]
+    settings = dataclasses.replace(settings, size=settings.size, model=_pinned(o, settings.model))
+    residual, error = np.full(len(o), np.nan), np.full(len(o), np.nan)
+    for k in range(folds):
+        held = (fold == k) & ok
+        if not held.any():
+            continue
+        excluded = np.where(held, o.excluded | np.uint32(RowFlag.HELD_OUT), o.excluded).astype(np.uint32)
+        _, rows = calibrate(dataclasses.replace(o, excluded=excluded), settings, devices=devices)
+        residual[held] = rows.residual[held]
+        error[held] = np.hypot(rows.magnitude_error[held], rows.systematic_error[held])
+    n = len(o.frames)
+    good = np.flatnonzero(np.isfinite(residual))
+    frame, value = o.frame[good], residual[good]
+    middle = group_median(value, frame, n)
+    count = np.bincount(frame, minlength=n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(frame, value, n) / count
+        rms = np.sqrt(np.bincount(frame, (value - mean[frame]) ** 2, n) / count)
+    return HeldOut(residual, error, MAD * group_median(np.abs(value - middle[frame]), frame, n), rms, count)
+
+
+def _pinned(o: Observations, model: Model) -> Model:
+    """The model with the zeros that all folds share."""
+    scale = scaling(o, model)
+    return dataclasses.replace(model, color_zero=scale.color_zero, magnitude_zero=scale.magnitude_zero)
+
+
+def _provenance() -> dict[str, Any]:
+    import xpjax
+
+    now = datetime.datetime.now(datetime.UTC)
+    return {"version": xpjax.__version__, "date": now.isoformat(timespec="seconds")}
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+_FRAME_ARRAYS = (
+    "value", "covariance", "common_covariance", "zero_point", "zero_point_error", "zero_point_common", "floor",
+    "scatter", "rms", "n_standard", "n_used", "status", "active",
+)  # fmt: skip
+
+
+def write_solution(path: str | Path, solution: Calibration, *, overwrite: bool = False) -> None:
+    """A solution as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
+    import h5py
+
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+    buffer = io.BytesIO()
+    fits, terms = solution.fits, solution.fits.terms
+    with h5py.File(buffer, "w", track_order=True) as file:
+        file.attrs.update({"format": FORMAT, "format_version": VERSION})
+        file.attrs["settings"] = json.dumps(dataclasses.asdict(solution.settings))
+        file.attrs["record"] = json.dumps(dict(solution.record))
+        file.attrs["terms"] = [terms.position_order, terms.color_order, terms.magnitude_order, terms.n_amplifier]
+        file.attrs["term_names"] = terms.names
+        file.attrs["zeros"] = [fits.scaling.color_zero, fits.scaling.magnitude_zero]
+        for field in dataclasses.fields(Frames):
+            _put(file, f"frames/{field.name}", getattr(solution.frames, field.name))
+        for name in _FRAME_ARRAYS:
+            file[f"fits/{name}"] = getattr(fits, name)
+        file["fits/box"] = fits.scaling.box
+        for name in ("local_floor", "common_floor"):
+            file[f"fits/{name}"] = getattr(solution, name)
+        for field in dataclasses.fields(Standards):
+            _put(file, f"standards/{field.name}", getattr(solution.standards, field.name))
+        if solution.flats is not None:
+            for name in ("labels", "value", "error", "count"):
+                _put(file, f"flats/{name}", getattr(solution.flats, name))
+            file["flats"].attrs["order"] = solution.flats.order
+    write_bytes(path, buffer.getvalue())
+
+
+def _put(file: Any, name: str, array: np.ndarray) -> None:
+    import h5py
+
+    text = array.dtype.kind == "U"
+    file.create_dataset(name, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None)
+
+
+def _get(file: Any, name: str) -> np.ndarray:
+    import h5py
+
+    item = file[name]
+    return np.asarray(item.asstr()[()], str) if h5py.check_string_dtype(item.dtype) else item[()]
+
+
+def read_solution(path: str | Path) -> Calibration:
+    """A solution from a file of `write_solution`, or from the folder with it. Raises ValueError for another file."""
+    import h5py
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "solution.h5"
+    if not path.exists():
+        raise FileNotFoundError(f"no solution {path}: make it with `xpjax survey calibrate`")
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("format") != FORMAT:
+                raise KeyError("no attribute format")
+            if int(file.attrs["format_version"]) > VERSION:
+                raise ValueError(f"{path} has format version {int(file.attrs['format_version'])}: update xpjax")
+            settings = settings_from(json.loads(file.attrs["settings"]))
+            frames = Frames(*(_get(file, f"frames/{field.name}") for field in dataclasses.fields(Frames)))
+            zeros = [float(z) for z in file.attrs["zeros"]]
+            scale = Scaling(file["fits/box"][()], *zeros)
+            arrays = {name: file[f"fits/{name}"][()] for name in _FRAME_ARRAYS}
+            empty = np.zeros(0)
+            fits = ExposureFits(
+                terms=Terms(*(int(k) for k in file.attrs["terms"])), scaling=scale, **arrays, residual=empty,
+                used=empty.astype(bool), clipped=empty.astype(bool),
+            )  # fmt: skip
+            kept = Standards(*(_get(file, f"standards/{field.name}") for field in dataclasses.fields(Standards)))
+            flats = None
+            if "flats" in file:
+                parts = {name: _get(file, f"flats/{name}") for name in ("labels", "value", "error", "count")}
+                flats = StackedFlats(**parts, order=int(file["flats"].attrs["order"]))
+            local, common = (file[f"fits/{name}"][()] for name in ("local_floor", "common_floor"))
+            record = json.loads(file.attrs["record"])
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} is no solution of a survey ({error})") from error
+    return Calibration(settings, frames, fits, flats, kept, local, common, record)
+
+
+def settings_from(table: Mapping[str, Any]) -> Settings:
+    """Settings from nested names and values, as `dataclasses.asdict` gives them."""
+    values = dict(table)
+    model = Model(**values.pop("model", {}))
+    if values.get("size") is not None:
+        values["size"] = tuple(values["size"])
+    return Settings(model=model, **values)
