@@ -1,0 +1,123 @@
+"""`xpjax fit-stars` and `xpjax make-residuals`: files in, files out, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.helpers import files, xp
+from tests.stellar.helpers import NAMES, WAVELENGTH
+from tests.stellar.test_sources import made_sources, xp_grid
+from xpjax.correction.inputs import features, write_features
+from xpjax.correction.residuals import read_residuals
+from xpjax.io.catalogue import from_sources, read_catalogue, write
+from xpjax.io.store import write_store_file
+from xpjax.records import Catalogue
+from xpjax.stellar.grid import write_grid
+from xpjax.stellar.interpolation import interpolator
+from xpjax.stellar.sources import LabelFitter
+
+N = 24
+LABELS = made_sources(N)[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("stellar")
+    table, labels = made_sources(N)
+    write_grid(xp_grid(), home / "grid.h5")
+    write(home / "xp.parquet", from_sources(table))
+    write_store_file(home / "store.h5", table)
+    grid = ":".join(map(str, (350, 1000, 1)))
+    assert (
+        xp("spectra", home / "xp.parquet", "-o", home / "spectra.h5", "--truncate", "--wavelength", grid).exit_code == 0
+    )
+    write_features(home / "features.h5", features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv"))
+    reference = {"source_id": table.source_id, **dict(zip(NAMES, labels.T, strict=True))}
+    reference["teff"] = reference["teff"] + 300 * (np.arange(N) == 2)
+    write(home / "reference.fits", Catalogue(reference))
+    return home
+
+
+def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None:
+    for name, out in (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits")):
+        done = xp("fit-stars", folder / name, "--grid", folder / "grid.h5", "--error-floor", 0.01, "-o", tmp_path / out)
+        assert done.exit_code == 0, done.stderr
+        assert f"{N} spectra fitted, {N} rows written to {out}" in done.stderr
+    a, b, c = (read_catalogue(tmp_path / name).columns for name in ("a.parquet", "b.h5", "c.fits"))
+    found = LabelFitter(interpolator(xp_grid()), error_floor=0.01)(made_sources(N)[0])
+    for k, name in enumerate(NAMES):
+        np.testing.assert_allclose(a[name], found.fit.labels[:, k], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(b[name], a[name], rtol=1e-5, atol=1e-5)
+        assert np.median(np.abs(np.asarray(c[name], float) - a[name])) < 0.1 * np.median(a[f"{name}_error"])
+    assert {"teff_error", "teff_logg_covariance", "chi2", "dflux_per", "fit_status", "xp_status"} <= {*a}
+    assert np.median(np.abs(a["teff"] - LABELS[:, 0])) < 20
+
+
+def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
+    base = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    done = xp(*base, "--ebv", "ebv", "--keep", "ra", "--select", "learn", "-o", tmp_path / "a.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "selected as 'learn'" in done.stderr
+    assert "the grid ends at 4000 and 6200" in done.stderr
+    rows = read_catalogue(tmp_path / "a.csv").columns
+    assert "ra" in rows
+    assert "ebv" not in rows
+    assert 0 < len(rows["ra"]) <= N
+    fitted = xp(*base, "--fit-ebv", "0:0.4:5", "--normalisation", "scale", "--continuum", 1, "-o", tmp_path / "b.csv")
+    assert fitted.exit_code == 0, fitted.stderr
+    assert {"ebv", "ebv_error"} <= {*read_catalogue(tmp_path / "b.csv").columns}
+
+
+def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
+    assert (
+        xp(
+            "fit-stars",
+            folder / "xp.parquet",
+            "--grid",
+            folder / "grid.h5",
+            "--error-floor",
+            0.01,
+            "-o",
+            tmp_path / "l.fits",
+        ).exit_code
+        == 0
+    )
+    call = ("make-residuals", folder / "spectra.h5", "--features", folder / "features.h5")
+    fits = ("--fits", tmp_path / "l.fits", "--grid", folder / "grid.h5", "--labels", folder / "reference.fits")
+    done = xp(*call, *fits, "--snr", 5, "-o", tmp_path / "r.h5")
+    assert done.exit_code == 0, done.stderr
+    assert "1  teff differs by 200 or more" in done.stderr
+    found = read_residuals(tmp_path / "r.h5")
+    assert made_sources(N)[0].source_id[2] not in found.source_id
+    np.testing.assert_allclose(found.wavelength, WAVELENGTH)
+    assert np.sqrt(np.mean(found.residual**2)) < 0.02
+    same = xp(
+        *call, "--true", folder / "spectra.h5", "--space", "observed", "--kind", "multiplicative", "--snr", 5,
+        "-o", tmp_path / "s.h5",
+    )  # fmt: skip
+    assert same.exit_code == 0, same.stderr
+    assert not read_residuals(tmp_path / "s.h5").residual.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("fit-stars", "xp.parquet", "--grid", "features.h5"), "features.h5"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--ebv", "ebv", "--fit-ebv", "0:1:3"), "choose one"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--fit-ebv", "0:1"), "expected LOW:HIGH:N"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--ebv", "av"), "av"),
+        (("fit-stars", "store.h5", "--grid", "grid.h5", "--ebv", "av"), "has no columns av"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--features", "features.h5"), "are for --correction"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "no selection 'best'"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
+        (("make-residuals", "spectra.h5", "--features", "features.h5"), "Give --fits with --grid, or --true"),
+        (("make-residuals", "xp.parquet", "--features", "features.h5", "--true", "spectra.h5"), "no sampled spectra"),
+    ],
+)
+def test_refusals(folder: Path, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    given = [folder / one if (folder / one).is_file() else one for one in arguments]
+    done = xp(*given, "-o", tmp_path / "out.h5")
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert not files(tmp_path)
