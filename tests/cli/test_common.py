@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import xpjax
 from tests.cli.helpers import files, xp
 from xpjax.cli import main
 

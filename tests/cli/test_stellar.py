@@ -28,10 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_grid(xp_grid(), home / "grid.h5")
     write(home / "xp.parquet", from_sources(table))
     write_store_file(home / "store.h5", table)
-    grid = ":".join(map(str, (350, 1000, 1)))
-    assert (
-        xp("spectra", home / "xp.parquet", "-o", home / "spectra.h5", "--truncate", "--wavelength", grid).exit_code == 0
-    )
+    sampled = ("spectra", home / "xp.parquet", "--truncate", "--wavelength", "350:1000:1")
+    assert xp(*sampled, "-o", home / "spectra.h5").exit_code == 0
     write_features(home / "features.h5", features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv"))
     reference = {"source_id": table.source_id, **dict(zip(NAMES, labels.T, strict=True))}
     reference["teff"] = reference["teff"] + 300 * (np.arange(N) == 2)
@@ -70,19 +68,8 @@ def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
 
 
 def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
-    assert (
-        xp(
-            "fit-stars",
-            folder / "xp.parquet",
-            "--grid",
-            folder / "grid.h5",
-            "--error-floor",
-            0.01,
-            "-o",
-            tmp_path / "l.fits",
-        ).exit_code
-        == 0
-    )
+    fitted = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    assert xp(*fitted, "-o", tmp_path / "l.fits").exit_code == 0
     call = ("make-residuals", folder / "spectra.h5", "--features", folder / "features.h5")
     fits = ("--fits", tmp_path / "l.fits", "--grid", folder / "grid.h5", "--labels", folder / "reference.fits")
     done = xp(*call, *fits, "--snr", 5, "-o", tmp_path / "r.h5")
@@ -109,7 +96,7 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--ebv", "av"), "av"),
         (("fit-stars", "store.h5", "--grid", "grid.h5", "--ebv", "av"), "has no columns av"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--features", "features.h5"), "are for --correction"),
-        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "no selection 'best'"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "'learn', 'good', 'metal-poor'"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
         (("make-residuals", "spectra.h5", "--features", "features.h5"), "Give --fits with --grid, or --true"),
         (("make-residuals", "xp.parquet", "--features", "features.h5", "--true", "spectra.h5"), "no sampled spectra"),

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.option("--continuum", default=0, show_default=True, type=click.IntRange(0, 6), help="Order; with scale only.")
 @click.option("--starts", default=2, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit.")
 @click.option(
-    "--select", metavar="NAME", help="Keep these fits only: learn, good or metal-poor (Ye et al. 2024); needs --ebv."
+    "--select",
+    type=click.Choice(["learn", "good", "metal-poor"]),
+    help="Keep these fits only (cuts of Ye et al. 2024); metal-poor needs --ebv.",
 )
 @click.option("--keep", multiple=True, metavar="COLUMNS", callback=comma_separated, help="Columns to pass on.")
 @click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32.")
