@@ -39,7 +39,7 @@ def run(quick: bool) -> list[Row]:
         for n, store in plain.items():
             rows.append(case(f"{n // 1000:,}k sources, 12 magnitudes, no errors", store, n, errors=False))
         rows.append(case(f"{sizes[0] // 1000:,}k sources, no errors, hats", plain[sizes[0]], sizes[0], False, "hats"))
-        n, n_file = (20_000, 1) if quick else (UNIT, 4)
+        n, n_file = (20_000, 1) if quick else (UNIT, 8)
         table = simulate.sources(n, seed=2)
         for kind in ("float32", "int16"):
             store = folder / kind

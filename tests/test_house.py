@@ -14,7 +14,7 @@ import xpjax
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
     ("constants",),
-    ("linalg", "extinction", "records"),
+    ("linalg", "extinction", "records", "conditions"),
     ("engine",),
     ("xp", "io", "simulate"),
     ("synthetic",),

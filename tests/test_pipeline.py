@@ -19,9 +19,10 @@ import pytest
 
 import xpjax
 from xpjax import engine, pipeline, simulate
+from xpjax.conditions import parse_where
 from xpjax.io.catalogue import concatenate, read_catalogue
 from xpjax.io.store import open_store, write_store_file
-from xpjax.pipeline import Busy, catalogue_status, parse_where, run_catalogue
+from xpjax.pipeline import Busy, catalogue_status, run_catalogue
 from xpjax.records import Catalogue, SourceTable, Status
 
 SIZES = (300, 250, 20, 300, 1)

@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+T = TypeVar("T")
 Kernel = Callable[[Any, Any], Any]
 Progress = Callable[[int], object]
 
@@ -169,6 +172,48 @@ def _in_threads(work: Callable[[int], int], starts: Sequence[int]) -> Iterator[i
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
+    """The items, made in a thread of their own, at most `depth` of them waiting."""
+    waiting: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: T | None, error: BaseException | None = None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put((item, error), timeout=0.1)
+                return
+
+    def work() -> None:
+        source = iter(items)
+        error: BaseException = StopIteration()
+        try:
+            for item in source:
+                put(item)
+                del item  # else a chunk would be held while the next one is made
+                if stopped.is_set():
+                    break
+        except BaseException as exc:
+            error = exc
+        finally:
+            getattr(source, "close", lambda: None)()
+            put(None, error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                if isinstance(error, StopIteration):
+                    return
+                raise error
+            yield item  # type: ignore[misc]
+            del item
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def cast(tree: Any, dtype: np.dtype) -> Any:
