@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks import harness
 
-STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults", "correction", "survey")
+STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults", "correction", "survey", "stellar")
 
 
 def main() -> None:

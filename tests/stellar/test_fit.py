@@ -197,7 +197,7 @@ def test_correlated_noise_is_whitened(model: Interpolator) -> None:
     rows[-20:-2], rows[-2:] = 0, 1.5  # no correlations, and impossible ones
     fit = fit_stars(flux, noise, model, correlation=rows)
     plain = fit_stars(flux, noise, model)
-    np.testing.assert_allclose(fit.labels[-20:-2], plain.labels[-20:-2], rtol=1e-3)
+    assert np.all(np.abs(fit.labels - plain.labels)[-20:-2] <= 0.02 * np.nan_to_num(plain.error[-20:-2], nan=1e-3))
     np.testing.assert_allclose(fit.chi2[-20:-2], plain.chi2[-20:-2], rtol=1e-3)
     np.testing.assert_array_equal(fit.status[-2:], int(FitStatus.BAD_INPUT))
     good = (fit.status == 0) & (plain.status == 0) & (np.arange(len(flux)) < len(flux) - 20)

@@ -78,7 +78,7 @@ def test_local_cubics_next_to_holes_have_no_steps() -> None:
     model = interpolator(made_grid(holes=((4, 1, 2), (4, 2, 2))), components=None)
     assert model.kind == "local"
     edges = np.array([[x, 4.6, m] for x in NODES[0][1:-1] for m in (-1.4, -0.2, 0.1)])
-    below, above = (model_spectra(model, edges + [d, 0, 0], float64=True) for d in (-1e-6, 1e-6))
+    below, above = (model_spectra(model, edges + np.array([d, 0, 0]), float64=True) for d in (-1e-6, 1e-6))
     both = np.isfinite(below).all(axis=1) & np.isfinite(above).all(axis=1)
     assert both.sum() > 10
     np.testing.assert_allclose(below[both], above[both], rtol=1e-7)

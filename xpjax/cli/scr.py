@@ -295,7 +295,7 @@ class Stars:
         from xpjax.survey.color_regression import find_population
 
         if self._population is None and self.covariance is not None:
-            self._population = find_population(self.labels, self.covariance)
+            self._population = find_population(self.labels, self.covariance, self.tile)
         return self._population
 
     def regress(self, band: Mapping[str, Any]) -> tuple[ColorRegression, TileZeroPoints, dict[str, np.ndarray]]:
@@ -339,7 +339,9 @@ class Stars:
             )  # fmt: skip
             value, own, count = fit.zero_point, fit.zero_point_error, fit.n_used
             systematic, residual, used = fit.zero_point_systematic, fit.residual, fit.used
-        predicted = predict_scr(fit.regression, gaia, gaia_error, self.labels, label_covariance=self.covariance)
+        predicted = predict_scr(
+            fit.regression, gaia, gaia_error, self.labels, label_covariance=self.covariance, tile=self.tile
+        )
         more = {
             "scr": predicted.magnitude, "scr_error": predicted.error, "scr_systematic": predicted.systematic,
             "outside": predicted.outside, "used": used, "residual": residual,

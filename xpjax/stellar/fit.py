@@ -25,7 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from xpjax import engine
 from xpjax.extinction import AV_PER_SFD, extinction_curve
@@ -36,12 +36,12 @@ from xpjax.stellar.interpolation import COMPONENTS, Interpolator, interpolator, 
 
 NORMALISATIONS = ("mean", "scale")
 DEVIANT = 0.05
-"""Samples that differ from the model by more than this, in normalised flux, are counted by dflux_per (Ye et al. 2024)."""
+"""Samples that differ from the model by more, in normalised flux, are counted by dflux_per (Ye et al. 2024)."""
 SCAN_COMPONENTS = 8
 """Components in the search for starts: enough to tell valleys apart, at a fraction of the cost of all."""
 SCAN_PLACES = 4096
 """Places searched at most."""
-STEPS, POLISH = 4, 8
+STEPS, POLISH = 4, 7
 """Steps from each start, and further ones from the best."""
 DAMPING, LESS, MORE = 0.03, 0.2, 4.0
 """Damping of the first step, relative to the diagonal; its factors after steps that lower chi2, or do not."""
@@ -59,8 +59,8 @@ class StellarFit:
 
     labels (n, n_label) in the order of names; covariance (n, n_label, n_label) from the Hessian, NaN for a label held
     at the edge of the grid; chi2 (n,) without priors; dof (n,); dflux_per (n,): percent of the samples used where data
-    and model differ by more than 0.05 (NaN for XP coefficients); status (n,) uint32, bits of `FitStatus`; flux (n, n_wavelength): the best model,
-    mean-normalised as the data, or None.
+    and model differ by more than 0.05 (NaN for XP coefficients); status (n,) uint32, bits of `FitStatus`; flux
+    (n, n_wavelength): the best model, mean-normalised as the data, or None.
     """
 
     names: tuple[str, ...]
@@ -133,7 +133,8 @@ class _Model(eqx.Module):
     columns: Float[AnyArray, "n_column n_wavelength"]
     products: Float[AnyArray, "n_wavelength n_column_squared"]
     scan_labels: Float[AnyArray, "n_place n_label"]
-    scan_index: Int[AnyArray, "n_place n_label"]
+    scan_near: Bool[AnyArray, "n_place n_place"]
+    scan_t: Float[AnyArray, "n_place n_component_and_1"]
     scan_linear: Float[AnyArray, "n_scan n_place"]
     scan_square: Float[AnyArray, "n_scan_squared n_place"]
     exponent: Float[AnyArray, " n_wavelength"]
@@ -141,10 +142,10 @@ class _Model(eqx.Module):
 
 
 class _Data(NamedTuple):
-    """Normalised data (n,), rows (n_column, n) that model them, and weights (n,): chi2 = sum weight (value - t rows)^2."""
+    """Normalised data (n,), rows (n_column, n) that model them, weights (n,): chi2 = sum weight (value - t rows)^2."""
 
     value: Array
-    rows: Array
+    rows: AnyArray
     weight: Array
 
     def chi2(self, t: Array) -> Array:
@@ -212,9 +213,9 @@ def fit_kernel(options: _Options) -> engine.Kernel:
 
     def kernel(model: _Model, star: _Star) -> dict[str, Array]:
         n_label = len(model.grid.nodes)
-        used = jnp.ones(star.flux.shape, bool) if star.used is None else star.used
+        used = jnp.ones(star.flux.shape, bool) if star.used is None else jnp.asarray(star.used)
         n_used = jnp.sum(used, dtype=star.flux.dtype)
-        flux, error = star.flux, star.error
+        flux, error = jnp.asarray(star.flux), jnp.asarray(star.error)
         if star.ebv is not None:
             dust = jnp.exp(star.ebv * model.exponent)
             flux, error = flux * dust, error * dust
@@ -235,7 +236,7 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         else:
             sigma = jnp.where(usable, error / mean, 0)
             floor = jnp.where(usable, (model.error_floor * value) ** 2, 1)
-            data = _whitened(data, star.correlation, sigma, floor, used)
+            data = _whitened(data, jnp.asarray(star.correlation), sigma, floor, used)
             usable &= jnp.all(jnp.isfinite(data.value))
             matrix = dot(data.rows, data.rows.T)
         data_product = dot(data.weight * data.value, data.rows.T)
@@ -253,7 +254,12 @@ def fit_kernel(options: _Options) -> engine.Kernel:
             if options.scale:
                 by_amplitude = jax.scipy.linalg.block_diag(*[t[None]] * options.n_continuum)
                 by_label = (slopes[:, None, :] * amplitude[:, None]).reshape(n_label, -1)
-                return dot(amplitude, by_amplitude), jnp.concatenate([by_label, by_amplitude]), place.length, place.inside
+                return (
+                    dot(amplitude, by_amplitude),
+                    jnp.concatenate([by_label, by_amplitude]),
+                    place.length,
+                    place.inside,
+                )
             if norm is not None:
                 total = dot(norm, t)
                 t = t / total
@@ -264,10 +270,10 @@ def fit_kernel(options: _Options) -> engine.Kernel:
             """Deviations from the prior in sigmas, and one over the sigmas (n_label,)."""
             if star.prior is None or star.prior_weight is None:
                 return jnp.zeros_like(labels), jnp.zeros_like(labels)
-            return (labels - star.prior) * star.prior_weight, star.prior_weight
+            return (labels - star.prior) * star.prior_weight, jnp.asarray(star.prior_weight)
 
         def look(labels: Array, amplitude: Array, t0: Array, gradient0: Array) -> _Point:
-            """The sum of squares at a point, less that at t0, where its gradient is known: so rounding does not count."""
+            """The sum of squares at a point less that at t0, where its gradient is known: rounding hardly counts."""
             t, slopes, length, inside = vector(labels, amplitude)
             rows = jnp.concatenate([(t - t0)[None], slopes])
             curved = dot(dot(rows, matrix), rows.T)
@@ -280,14 +286,15 @@ def fit_kernel(options: _Options) -> engine.Kernel:
             curvature = curved[1:, 1:] + jnp.diag(jnp.pad(weight**2, pad))
             return _Point(labels, amplitude, t, jnp.where(inside, sum_, jnp.inf), slope, curvature, length)
 
-        def climb(labels: Array, amplitude: Array, gradient_at: Callable[[Array], Array], steps: int) -> _Point:
-            """Down from a point, a fixed number of steps: each judges the one tried last and takes the next."""
-            t0 = vector(labels, amplitude)[0]
-            gradient0 = gradient_at(t0)
+        def climb(labels: Array, amplitude: Array, t0: Array, gradient0: Array, steps: int) -> _Point:
+            """Down from a point, a fixed number of steps: each judges the one tried last and takes the next.
+
+            t0 is near the point, and gradient0 is G'W(O - G t0).
+            """
 
             def step(_: Any, state: Any) -> Any:
                 best, tried, damping = state
-                new = look(*tried, t0, gradient0)
+                new = look(tried[0], tried[1], t0, gradient0)
                 better = new.value < best.value
                 best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
                 damping = damping * jnp.where(better, LESS, MORE)
@@ -295,16 +302,17 @@ def fit_kernel(options: _Options) -> engine.Kernel:
                 return best, _moved(model, best, change), damping
 
             nowhere = jax.eval_shape(look, labels, amplitude, t0, gradient0)
-            worst = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), nowhere)
+            worst: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), nowhere)
             worst = worst._replace(value=jnp.full_like(worst.value, jnp.inf))
             state = (worst, (labels, amplitude), jnp.full_like(worst.value, DAMPING / LESS))
             return jax.lax.fori_loop(0, steps, step, state)[0]
 
-        starts, amplitudes = _starts(model, options, matrix, data_product, norm, prior)
-        found = jax.vmap(lambda x, c: climb(x, c, lambda t: data_product - dot(t, matrix), STEPS))(starts, amplitudes)
+        starts, amplitudes, near = _starts(model, options, matrix, data_product, norm, prior)
+        gradients = data_product - dot(near, matrix)
+        found = jax.vmap(functools.partial(climb, steps=STEPS))(starts, amplitudes, near, gradients)
         depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(prior(x)[0] ** 2))(found.t, found.labels)
         deepest = jax.tree.map(lambda a: a[jnp.argmin(depth)], found)
-        best = climb(deepest.labels, deepest.amplitude, data.gradient, POLISH)
+        best = climb(deepest.labels, deepest.amplitude, deepest.t, data.gradient(deepest.t), POLISH)
 
         free = _free(model, best)
         identity = jnp.eye(len(free), dtype=free.dtype)
@@ -384,8 +392,8 @@ def _starts(
     data_product: Array,
     norm: Array | None,
     prior: Callable[[Array], tuple[Array, Array]],
-) -> tuple[Array, Array]:
-    """Labels (n_start, n_label) and amplitudes (n_start, n_continuum): the best places, each away from the ones before."""
+) -> tuple[Array, Array, Array]:
+    """Labels (n_start, n_label), amplitudes (n_start, n_continuum) and t of the best places, each away from others."""
     n = len(model.scan_linear)
     square = dot(matrix[:n, :n].reshape(-1), model.scan_square)
     linear = dot(data_product[:n], model.scan_linear)
@@ -395,20 +403,19 @@ def _starts(
     elif norm is not None:
         amplitude = 1 / dot(norm[:n], model.scan_linear)
     value = amplitude * (amplitude * square - 2 * linear)
-    value = value + jnp.sum(prior(model.scan_labels)[0] ** 2, axis=-1)
+    value = value + jnp.sum(prior(jnp.asarray(model.scan_labels))[0] ** 2, axis=-1)
     number = jnp.arange(value.shape[0], dtype=value.dtype)
     chosen = []
     for _ in range(options.starts):
         # What argmin does, in two passes that XLA makes vectors of on a CPU: five times faster.
         best = jnp.min(jnp.where(value <= jnp.min(value), number, value.shape[0] - 1)).astype(jnp.int32)
         chosen.append(best)
-        near = jnp.all(jnp.abs(model.scan_index - model.scan_index[best]) <= 1, axis=-1)
-        value = jnp.where(near, jnp.inf, value)
+        value = jnp.where(jnp.asarray(model.scan_near)[best], jnp.inf, value)
     rows = jnp.stack(chosen)
-    amplitudes = jnp.zeros((options.starts, options.n_continuum), value.dtype)
-    if options.scale:
-        amplitudes = amplitudes.at[:, 0].set(amplitude[rows])
-    return model.scan_labels[rows], amplitudes
+    t = jnp.asarray(model.scan_t)[rows] * amplitude[rows][:, None]
+    t = jnp.pad(t, ((0, 0), (0, len(matrix) - t.shape[1])))
+    amplitudes = jnp.pad(amplitude[rows][:, None], ((0, 0), (0, max(options.n_continuum - 1, 0))))
+    return jnp.asarray(model.scan_labels)[rows], amplitudes[:, : options.n_continuum], t
 
 
 # --- many stars -------------------------------------------------------------------------------------------------------
@@ -465,9 +472,8 @@ def fit_stars(
         None if ebv is None else _rows("ebv", ebv, (n,)),
         *_priors(priors, names, n),
     )
-    options = _Options(
-        normalisation == "scale", (continuum_order + 1) * (normalisation == "scale"), starts, spectra, grid.of_coefficients
-    )
+    scale = normalisation == "scale"
+    options = _Options(scale, (continuum_order + 1) * scale, starts, spectra, grid.of_coefficients)
     exponent = np.zeros(n_wavelength)
     if ebv is not None:
         exponent = 0.4 * np.log(10.0) * per_ebv * extinction_curve(np.asarray(grid.wavelength), law)
@@ -536,15 +542,14 @@ def _prepare(grid: Interpolator, n_continuum: int, exponent: np.ndarray, error_f
     x = 2 * (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) - 1
     own = np.concatenate([grid.mean[None], grid.basis])
     columns = np.concatenate([np.polynomial.Legendre.basis(k)(x) * own for k in range(n_continuum)])
-    labels, index = _scan(grid)
-    n_scan = min(SCAN_COMPONENTS, len(grid.basis)) + 1
-    with engine.precision(True):
-        a = engine.run(_component_kernel, grid, labels, float64=True)[:, : n_scan - 1]
-    t = np.concatenate([np.ones((len(labels), 1)), a], axis=1)
+    labels, near = _scan(grid)
+    a = engine.run(_component_kernel, grid, labels, float64=True)
+    whole = np.concatenate([np.ones((len(labels), 1)), a], axis=1)
+    t = whole[:, : SCAN_COMPONENTS + 1]
     square = (t[:, :, None] * t[:, None]).reshape(len(t), -1)
     products = (columns[:, None] * columns).reshape(-1, len(wavelength))
     return _Model(
-        grid, columns, products.T, labels, index, t.T, square.T, exponent,
+        grid, columns, products.T, labels, near, whole, t.T, square.T, exponent,
         np.asarray(float(error_floor)),
     )  # fmt: skip
 
@@ -554,11 +559,10 @@ def _component_kernel(grid: Interpolator, labels: Array) -> Array:
 
 
 def _scan(grid: Interpolator) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n_place, n_label) of the places searched for starts, and their numbers along each label."""
+    """Labels (n_place, n_label) of the places searched for starts, and which of them are neighbours of which."""
     # What one step from node to node changes, in the median: the labels that matter most are searched most finely.
-    change = [
-        np.sqrt(np.median(np.sum(np.diff(grid.coefficient, axis=label) ** 2, axis=-1))) for label in range(len(grid.nodes))
-    ]
+    steps = [np.diff(grid.coefficient, axis=label) for label in range(len(grid.nodes))]
+    change = [np.sqrt(np.median(np.sum(step**2, axis=-1))) for step in steps]
     parts = np.zeros(len(change), int)  # steps are divided by 2^parts
 
     def lines(parts: np.ndarray) -> list[np.ndarray]:
@@ -582,7 +586,11 @@ def _scan(grid: Interpolator) -> tuple[np.ndarray, np.ndarray]:
         for nodes, x in zip(grid.nodes, labels.T, strict=True)
     )
     whole = np.asarray(grid.whole)[cell]
-    return labels[whole], index[whole]
+    labels, index = labels[whole], index[whole]
+    near = np.ones((len(index), len(index)), bool)
+    for own in index.T:
+        near &= np.abs(own[:, None] - own) <= 1
+    return labels, near
 
 
 def _subdivided(x: np.ndarray, k: int) -> np.ndarray:

@@ -6,17 +6,16 @@ ApJ 799, 133; Xiao et al. 2023, ApJS 269, 58):
     C = C0(T, F) + R E + zero-point of the tile,      m_SCR = G_BP,RP - C0(T, F) - R E
 
 C0 is a polynomial in (T, F) of total order 2 or 3 (6 or 10 terms), R a constant or a quadratic in (T, E): the whole is
-a polynomial in scaled labels, linear in its coefficients. Tile zero-points are eliminated, not iterated.
+a polynomial in scaled labels, linear in its coefficients. Zero-points of tiles are eliminated.
 
-Labels with errors attenuate slopes: 97 K in a spread of 270 K cost 12 %. Where the covariance of the errors is given,
-the products of terms in the normal equations are replaced by unbiased estimates of what they would be without errors
-(adjusted least squares: Cheng & Schneeweiss 1998, J. R. Stat. Soc. B 60, 189). For Gaussian errors u ~ N(0, S) that is
-the mean of the product at z + u taken with covariance -S. It is exact for polynomials, needs no model of the stars, and
-no start. It needs stars that were not chosen by the measured labels themselves: where they were, `taper` weighs them
-down towards the edges, by a Gaussian in the measured labels that the same algebra allows for.
-
-The coefficients so found are those of the true labels. Of a star with measured labels the mean color is another one:
-`predict_scr` takes the mean over the true labels that it may have, given how the true labels of all stars spread.
+Labels with errors attenuate slopes: 97 K in a spread of 270 K cost 12 %. Where the covariance S of the errors is given,
+every term is replaced by its mean over the true labels that a star may have, given the measured ones z and how the true
+labels of all stars spread (regression calibration: Carroll et al. 2006, Measurement Error in Nonlinear Models, chapter
+4). That spread is a mixture of Gaussians, found from the measured labels by extreme deconvolution (Bovy et al. 2011,
+Ann. Appl. Stat. 5, 1657); the means of polynomials over it are exact. The color is linear in these terms with the
+coefficients of the true labels, whatever cut was made in z, as long as the population was found before the cut; and
+magnitudes predicted by the same means have no trend with the measured labels. What a star's labels are wrong by is part
+of its error; what the labels of a whole tile are wrong by is not seen here and goes into the tile's zero-point.
 
 Arithmetic: float64 on the host; a fit is a few sums over the stars.
 """
@@ -24,7 +23,6 @@ Arithmetic: float64 on the host; a fit is a few sums over the stars.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,17 +30,19 @@ import numpy as np
 
 from xpjax.records import Catalogue
 from xpjax.survey.flat import error_floor
-from xpjax.survey.observations import Observations
+from xpjax.survey.observations import Observations, group_median
 from xpjax.survey.zeropoint import MAD, ExposureFits, Model, evaluate, fit_exposures
 
 LABELS = ("teff", "feh", "reddening")
 ZERO, SCALE = (6000.0, 0.0, 0.0), (500.0, 0.5, 1.0)
 """Labels are scaled to (label - ZERO) / SCALE: the papers' sample lies within -2..1."""
-CLIP, CLIP_WITH_ERRORS = 3.0, 4.0
-"""[sigma]. With label errors, 3 would cut those who have large ones: 0.6 % too small a variance at 3.5, 0.1 % at 4."""
+CLIP = 3.0
+"""[sigma], both papers."""
 STEPS = 50
 SINGULAR = 1e-10
-"""Terms are not determined where the smallest eigenvalue of the scaled normal matrix is below this."""
+"""Terms are not determined where the smallest singular value of the scaled normal matrix is below this."""
+LEAST_VARIANCE = 1e-12
+"""Total variance [mag^2] below which a star is not trusted more."""
 TOLERANCE = 1e-4
 """Rounds with flats end where no zero-point moves by more [mag]."""
 
@@ -67,8 +67,7 @@ def terms(order: int, reddening: str | float = "constant") -> tuple[Exponents, .
 def mean_monomials(z: np.ndarray, covariance: np.ndarray | None, exponents: Sequence[Exponents]) -> np.ndarray:
     """Means (n, n_term) of products of powers of z + u, u ~ N(0, covariance); covariance (n, d, d), None for zero.
 
-    Stein's lemma, one power after the other: E[x_d p(x)] = z_d E[p] + sum_c S_dc E[dp/dx_c]. With -S for a covariance
-    it is the unbiased estimate of the same product of the true values, of which z are measurements with covariance S.
+    Stein's lemma, one power after the other: E[x_d p(x)] = z_d E[p] + sum_c S_dc E[dp/dx_c].
     """
     n, d = z.shape
     known: dict[Exponents, np.ndarray] = {(0,) * d: np.ones(n)}
@@ -81,8 +80,8 @@ def mean_monomials(z: np.ndarray, covariance: np.ndarray | None, exponents: Sequ
             k = next(j for j, p in enumerate(e) if p)
             rest = lower(e, k)
             value = z[:, k] * mean(rest)
-            for c, power in enumerate(rest) if covariance is not None else ():
-                if power:
+            for c, power in enumerate(rest):
+                if power and covariance is not None:
                     value = value + power * covariance[:, k, c] * mean(lower(rest, c))
             known[e] = value
         return known[e]
@@ -106,13 +105,177 @@ def _quadratic(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.einsum("ni,...ij,nj->n" if matrix.ndim == 2 else "ni,nij,nj->n", vector, matrix, vector)
 
 
+COMPONENTS, SAMPLE, ROUNDS = 3, 20_000, 100
+"""Gaussians of a population, stars that it is found from at most, and steps."""
+FEW, NARROW = 10, 0.1
+"""A tile with fewer stars has the reddening of all; its spread is at least this part of that of all stars."""
+LEAST_SPREAD = 1e-4
+"""Scaled labels: no Gaussian of a population is narrower (0.05 K)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """How true scaled labels spread: Gaussians with weight (m,), mean (m, 3) and covariance (m, 3, 3).
+
+    Dust differs from tile to tile, so reddening is counted from the mean of a star's tile, in units of the true spread
+    there; reddening (2,): mean and spread of all stars, for tiles with few.
+    """
+
+    weight: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    reddening: np.ndarray
+
+    def posterior(self, z: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Share (n, m), mean (n, m, 3) and covariance (n, m, 3, 3) of true labels given z (n, 3); log density (n,)."""
+        total = covariance[:, None] + self.covariance
+        inverse = np.linalg.inv(total)
+        away = z[:, None] - self.mean
+        pulled = np.einsum("nkij,nkj->nki", inverse, away)
+        with np.errstate(divide="ignore"):  # a component of weight zero
+            log = np.log(self.weight) - 0.5 * (np.linalg.slogdet(total)[1] + (away * pulled).sum(axis=2))
+        top = log.max(axis=1, keepdims=True)
+        density = top[:, 0] + np.log(np.exp(log - top).sum(axis=1))
+        mean = self.mean + np.einsum("kij,nkj->nki", self.covariance, pulled)
+        rest = self.covariance - self.covariance @ inverse @ self.covariance
+        return np.exp(log - density[:, None]), mean, rest, density
+
+
+def _in_tiles(
+    z: np.ndarray, covariance: np.ndarray, tile: np.ndarray | None, whole: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and true spread of reddening in each star's tile (n,), and of all stars (2,), which tiles of few get."""
+    good = np.isfinite(z).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2))
+
+    def moments(group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n = np.bincount(group[good], minlength=group.max(initial=0) + 1)
+        some = np.maximum(n, 1)
+        mean = np.bincount(group[good], z[good, 2], len(n)) / some
+        square = np.bincount(group[good], (z[good, 2] - mean[group[good]]) ** 2, len(n)) / np.maximum(n - 1, 1)
+        return n, mean, square - np.bincount(group[good], covariance[good, 2, 2], len(n)) / some
+
+    if whole is None:
+        _, mean, square = moments(np.zeros(len(z), int))
+        whole = np.array([mean[0], np.sqrt(max(square[0], LEAST_SPREAD**2))])
+    group = np.zeros(len(z), int) if tile is None else np.maximum(tile, 0)
+    n, mean, square = moments(group)
+    few = n < FEW
+    width = np.where(few, whole[1], np.sqrt(np.maximum(square, (NARROW * whole[1]) ** 2)))
+    return np.where(few, whole[0], mean)[group], width[group], whole
+
+
+def find_population(
+    labels: np.ndarray,
+    label_covariance: np.ndarray,
+    tile: np.ndarray | None = None,
+    components: int = COMPONENTS,
+    seed: int = 0,
+) -> Population:
+    """The population that labels (n, 3), measured with errors of covariance (n, 3, 3) or (3, 3), were drawn from.
+
+    tile (n,): codes from 0, as `fit_scr` has them. Stars with NaN are left out; 20,000 at most are taken, at random.
+    Give the stars before any cut in these labels. Raises ValueError for too few.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    n = len(labels)
+    z, covariance = _scaled(np.zeros(n), np.zeros(n), labels, label_covariance)
+    assert covariance is not None
+    shift, width, reddening = _in_tiles(z, covariance, tile)
+    z, covariance = _standard(z, covariance, shift, width)
+    rows = np.flatnonzero(np.isfinite(z).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2)))
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(rows, min(SAMPLE, len(rows)), replace=False))
+    if len(rows) < 20 * components:
+        raise ValueError(f"{len(rows)} stars with labels and their errors are too few for a population of {components}")
+    z, covariance = z[rows], covariance[rows]
+    least = LEAST_SPREAD**2 * np.eye(z.shape[1])
+    spread = np.maximum(z.std(axis=0), LEAST_SPREAD)
+    own = kmeans2(z / spread, components, minit="++", rng=rng)[1] if components > 1 else np.zeros(len(z), int)
+    groups = [z[own == k] for k in range(components) if np.count_nonzero(own == k) > z.shape[1]]
+    found = Population(
+        np.array([len(g) for g in groups]) / sum(len(g) for g in groups),
+        np.array([g.mean(axis=0) for g in groups]), np.array([np.cov(g.T) + least for g in groups]),
+        reddening,
+    )  # fmt: skip
+    before = -np.inf
+    for _ in range(ROUNDS):
+        share, mean, rest, density = found.posterior(z, covariance)
+        count = np.maximum(share.sum(axis=0), 1e-6)
+        middle = np.einsum("nk,nki->ki", share, mean) / count[:, None]
+        away = mean - middle
+        wide = np.einsum("nki,nkj->kij", share[:, :, None] * away, away) + np.einsum("nk,nkij->kij", share, rest)
+        found = Population(count / count.sum(), middle, wide / count[:, None, None] + least, reddening)
+        if density.mean() - before < 1e-5:
+            break
+        before = density.mean()
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Truth:
+    """What is known of true scaled labels: Gaussians with share (n, m), mean (n, m, 3), covariance (n, m, 3, 3)."""
+
+    share: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray | None
+
+    def __getitem__(self, rows: np.ndarray) -> _Truth:
+        return _Truth(self.share[rows], self.mean[rows], None if self.covariance is None else self.covariance[rows])
+
+    def terms(self, exponents: Sequence[Exponents]) -> np.ndarray:
+        """Mean of each term (n, k)."""
+        out = np.zeros((len(self.share), len(exponents)))
+        for k in range(self.share.shape[1]):
+            out += self.share[:, [k]] * mean_monomials(self.mean[:, k], self._of(k), exponents)
+        return out
+
+    def variance(self, value: np.ndarray, exponents: Sequence[Exponents]) -> np.ndarray:
+        """Variance (n,) of the polynomial: within the Gaussians, to first order, and between them."""
+        if self.covariance is None:
+            return np.zeros(len(self.share))
+        first, second = np.zeros(len(self.share)), np.zeros(len(self.share))
+        for k in range(self.share.shape[1]):
+            level = mean_monomials(self.mean[:, k], self._of(k), exponents) @ value
+            within = _quadratic(_gradient(self.mean[:, k], value, exponents), self.covariance[:, k])
+            first += self.share[:, k] * level
+            second += self.share[:, k] * (within + level**2)
+        return np.maximum(second - first**2, 0)
+
+    def _of(self, k: int) -> np.ndarray | None:
+        return None if self.covariance is None else self.covariance[:, k]
+
+
+def _standard(
+    z: np.ndarray, covariance: np.ndarray, shift: np.ndarray, width: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and their covariance with reddening counted from shift in units of width, (n,) each."""
+    unit = np.stack([np.ones(len(z)), np.ones(len(z)), width], axis=1)
+    zero = np.stack([np.zeros(len(z)), np.zeros(len(z)), shift], axis=1)
+    return (z - zero) / unit, covariance / (unit[:, :, None] * unit[:, None, :])
+
+
+def _truth(
+    z: np.ndarray, covariance: np.ndarray | None, population: Population | None, tile: np.ndarray | None
+) -> _Truth:
+    """What is known of true labels; without errors, or for a law of measured labels, they are what they are."""
+    if covariance is None or population is None:
+        return _Truth(np.ones((len(z), 1)), z[:, None], None)
+    shift, width, _ = _in_tiles(z, covariance, tile, population.reddening)
+    share, mean, rest, _ = population.posterior(*_standard(z, covariance, shift, width))
+    mean[:, :, 2] = shift[:, None] + width[:, None] * mean[:, :, 2]
+    rest[:, :, 2, :] *= width[:, None, None]
+    rest[:, :, :, 2] *= width[:, None, None]
+    return _Truth(share, mean, rest)
+
+
 @dataclasses.dataclass(frozen=True)
 class ColorRegression:
     """The law of one band: coefficients of scaled labels, and what is needed to predict with them.
 
     gaia: "BP" or "RP". exponents (k, 3) of (T, F, E); value (k,) and covariance (k, k) [mag]; zero, scale (3,) of the
     labels. floor, scatter [mag]: what the stars scatter by beyond their errors, and 1.48 MAD of all residuals.
-    population_mean (3,), population_covariance (3, 3): of the true labels, scaled; NaN for a fit without label errors.
+    population: of the true labels; None for a fit without label errors, which is a law of labels as measured.
     label_range (2, 3): the middle 99 % of the stars, as measured. n_used stars; converged: no star in and out.
     """
 
@@ -125,8 +288,7 @@ class ColorRegression:
     scale: np.ndarray
     floor: float
     scatter: float
-    population_mean: np.ndarray
-    population_covariance: np.ndarray
+    population: Population | None
     label_range: np.ndarray
     n_used: int
     converged: bool
@@ -145,11 +307,6 @@ class ColorRegression:
         ]
         return ["reddening" if part == "reddening1" else part for part in parts]
 
-    @property
-    def label_errors(self) -> bool:
-        """Whether the fit took label errors into account."""
-        return bool(np.isfinite(self.population_mean).all())
-
     def intrinsic(self, labels: np.ndarray) -> np.ndarray:
         """C0 (n,) at labels (n, 3)."""
         free = np.array(labels, float)
@@ -157,7 +314,7 @@ class ColorRegression:
         return mean_monomials((free - self.zero) / self.scale, None, _tuples(self.exponents)) @ self.value
 
     def reddening_coefficient(self, labels: np.ndarray) -> np.ndarray:
-        """R (n,) at labels (n, 3): the derivative is not meant, but (C - C0) / E."""
+        """R (n,) at labels (n, 3): (C - C0) / E, not the derivative."""
         z = (np.asarray(labels, float) - self.zero) / self.scale
         own = self.exponents[:, 2] > 0
         lowered = [(i, j, k - 1) for i, j, k in self.exponents[own].tolist()]
@@ -197,32 +354,35 @@ def fit_scr(
     order: int = 3,
     reddening: str | float = "constant",
     label_covariance: np.ndarray | None = None,
+    population: Population | None = None,
     tile: np.ndarray | None = None,
     low_extinction: float | None = None,
-    clip: float | None = None,
+    clip: float = CLIP,
     floor: float | None = None,
-    taper: Sequence[float] | None = None,
     band: str = "",
     gaia: str = "BP",
 ) -> ColorFit:
     """Fit intrinsic color, reddening coefficient and zero-points of tiles; stars with NaN take no part.
 
     color, color_error (n,): G_BP or G_RP - m [mag]. labels (n, 3): Teff [K], [Fe/H], reddening [mag];
-    label_covariance (n, 3, 3) or (3, 3) of their errors, None for none. tile (n,): codes from 0, None for one tile at
-    zero-point zero. low_extinction [mag]: C0 from stars below it and R from those above, each given the other: where
-    the papers' iteration ends, found at once; None takes all stars for both. clip [sigma], by default 3, or 4 with
-    label errors; stars come back. floor [mag]: by default fitted. taper (3,): width of the Gaussian in each label by
-    which stars are weighed, inf for none; for samples cut in measured labels, with label errors only.
+    label_covariance (n, 3, 3) or (3, 3) of their errors, None for none. population: of the true labels, by default
+    found from all labels given, those of stars without a color too: so cut stars by a color of NaN. tile (n,): codes
+    from 0, None for one tile at zero-point zero. low_extinction [mag]: C0 from stars below it and R from those above,
+    each given the other: where the papers' iteration ends, found at once; None takes all stars for both. clip [sigma],
+    0 for none; stars come back. floor [mag]: by default fitted. reddening: see `terms`.
     Raises ValueError for arrays that do not fit together and for stars that do not determine the terms.
     """
     exponents = terms(order, reddening)
     z, covariance = _scaled(color, color_error, labels, label_covariance)
+    if covariance is not None and population is None:
+        population = find_population(labels, covariance * np.outer(SCALE, SCALE), tile)
     usable = np.isfinite(color) & np.isfinite(color_error) & (color_error >= 0) & np.isfinite(z).all(axis=1)
     tiles = np.zeros(len(z), int) if tile is None else np.asarray(tile)
     usable &= tiles >= 0
     if covariance is not None:
         usable &= np.isfinite(covariance).all(axis=(1, 2))
-        covariance = covariance[usable]
+    with np.errstate(invalid="ignore"):
+        truth = _truth(z, covariance, population, None if tile is None else tiles)[usable]
     y, z, tiles, sigma = color[usable], z[usable], tiles[usable], color_error[usable]
     if len(y) < 2 * len(exponents):
         raise ValueError(
@@ -230,37 +390,36 @@ def fit_scr(
             f"{len(exponents)} terms: lower the order, or widen the selection"
         )
     n_tile = 0 if tile is None else int(np.asarray(tile).max()) + 1
-    equations = _Equations(z, covariance, exponents, tiles, n_tile, low_extinction, taper, reddening)
-    if clip is None:
-        clip = CLIP if covariance is None else CLIP_WITH_ERRORS
+    known_value = None if isinstance(reddening, str) else reddening * SCALE[2]
+    red = np.array([e[2] > 0 for e in exponents])
+    speaks = np.ones((len(y), len(exponents)), bool)
+    if low_extinction is not None:
+        speaks = red == (z[:, 2] * SCALE[2] >= low_extinction)[:, None]
+    equations = _Equations(truth.terms(exponents), speaks, tiles, n_tile, known_value)
     used, square, converged = np.ones(len(y), bool), 0.0 if floor is None else floor**2, False
-    value, variance = np.zeros(len(exponents)), sigma**2
+    variance = sigma**2
     for step in range(STEPS):
-        middle = _gradient(np.median(z[used], axis=0)[None], value, exponents)
-        even = sigma**2 if covariance is None else sigma**2 + _quadratic(np.repeat(middle, len(z), 0), covariance)
-        value, offset = equations.solve(y, np.where(used, 1 / np.maximum(even + square, 1e-12), 0.0), band)
-        residual = y - equations.plain @ value - offset[tiles]
-        known = np.isfinite(residual)
-        variance = sigma**2
-        if covariance is not None:
-            variance = variance + _quadratic(_gradient(z, value, exponents), covariance)
+        weight = np.where(used, 1 / np.maximum(variance + square, LEAST_VARIANCE), 0.0)
+        value, offset = equations.solve(y, weight, band)
+        residual = y - equations.t @ value
+        variance = sigma**2 + truth.variance(value, exponents)
+        # Stars are judged about the median of their tile: one outlier moves the mean far enough to lose all others.
+        about = residual - group_median(residual, tiles, n_tile)[tiles] if n_tile else residual
         if floor is None:
-            zeros = np.zeros(np.count_nonzero(known), int)
-            square = float(error_floor(residual[known], variance[known], zeros, 1)[0] ** 2)
-        pull = residual / np.sqrt(np.maximum(variance + square, 1e-12))
+            square = float(error_floor(about, variance, np.zeros(len(y), int), 1)[0] ** 2)
+        pull = np.abs(about) / np.sqrt(np.maximum(variance + square, LEAST_VARIANCE))
         # Errors that are too large must not let outliers in.
-        keep = np.abs(pull) < clip * min(1.0, MAD * np.median(np.abs(pull[known]))) if clip else known
-        # A tile without stars left has no residuals: its stars come back and are judged anew.
-        keep |= ~known & (step < STEPS // 2)
+        keep = pull < clip * min(1.0, MAD * float(np.median(pull))) if clip else used
         converged = bool((keep == used).all()) and step > 1
         if converged:
             break
         used = keep
+    residual = residual - offset[tiles]
     matrix = equations.covariance(y, value, offset)
     total = variance + square
     regression = ColorRegression(
         band, gaia, np.array(exponents), value, matrix, np.array(ZERO), np.array(SCALE), float(np.sqrt(square)),
-        float(MAD * np.median(np.abs(residual[known]))), *_population(z[used], covariance, used),
+        float(MAD * np.median(np.abs(about))), population if covariance is not None else None,
         np.percentile(labels[usable][used], [0.5, 99.5], axis=0), int(used.sum()), converged,
     )  # fmt: skip
 
@@ -271,13 +430,18 @@ def fit_scr(
 
     error, systematic, count = equations.tile_errors(total, matrix)
     return ColorFit(
-        regression, back(residual, np.nan), back(np.sqrt(total), np.nan), back(used, False), back(known & ~used, False),
+        regression, back(residual, np.nan), back(np.sqrt(total), np.nan), back(used, False), back(~used, False),
         offset[:n_tile], error[:n_tile], systematic[:n_tile], count[:n_tile],
     )  # fmt: skip
 
 
 def _scaled(
-    color: np.ndarray, error: np.ndarray, labels: np.ndarray, covariance: np.ndarray | None
+    color: np.ndarray,
+    error: np.ndarray,
+    labels: np.ndarray,
+    covariance: np.ndarray | None,
+    zero: Any = ZERO,
+    scale: Any = SCALE,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scaled labels (n, 3) and their covariance (n, 3, 3)."""
     n = len(color)
@@ -286,127 +450,72 @@ def _scaled(
             f"expected {n} errors and labels ({n}, 3) of {', '.join(LABELS)} for {n} colors, found shapes "
             f"{np.shape(error)} and {np.shape(labels)}"
         )
-    z = (np.asarray(labels, float) - ZERO) / SCALE
+    z = (np.asarray(labels, float) - np.asarray(zero, float)) / np.asarray(scale, float)
     if covariance is None:
         return z, None
     if np.shape(covariance) not in ((3, 3), (n, 3, 3)):
         raise ValueError(f"label_covariance must be (3, 3) or ({n}, 3, 3), found {np.shape(covariance)}")
-    scaled = np.asarray(covariance, float) / np.outer(SCALE, SCALE)
+    scaled = np.asarray(covariance, float) / np.outer(scale, scale)
     return z, np.array(np.broadcast_to(scaled, (n, 3, 3)))
 
 
-def _population(z: np.ndarray, covariance: np.ndarray | None, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the true labels: the measured spread less the mean error."""
-    if covariance is None:
-        return np.full(3, np.nan), np.full((3, 3), np.nan)
-    values, vectors = np.linalg.eigh(np.cov(z.T) - covariance[used].mean(axis=0))
-    return z.mean(axis=0), (vectors * np.maximum(values, 0)) @ vectors.T
-
-
 class _Equations:
-    """Estimating equations of coefficients and tile offsets, and the sums over stars that they need."""
+    """Normal equations of coefficients, with the offsets of tiles eliminated, for terms t (n, k).
+
+    speaks (n, k): whether a star has a say in the equation of a term. known: the last coefficient, where it is given.
+    """
 
     def __init__(
-        self,
-        z: np.ndarray,
-        covariance: np.ndarray | None,
-        exponents: Sequence[Exponents],
-        tile: np.ndarray,
-        n_tile: int,
-        low_extinction: float | None,
-        taper: Sequence[float] | None,
-        reddening: str | float,
+        self, t: np.ndarray, speaks: np.ndarray, tile: np.ndarray, n_tile: int, known: float | None = None
     ) -> None:
-        self.exponents, self.tile, self.n_tile = exponents, tile, n_tile
-        self.known = None if isinstance(reddening, str) else reddening * SCALE[2]
-        products = [[tuple(np.add(a, b).tolist()) for b in exponents] for a in exponents]
-        distinct = sorted(set(itertools.chain(*products)))
-        place = {e: i for i, e in enumerate(distinct)}
-        self.index = np.array([[place[e] for e in row] for row in products])
-        self.plain = mean_monomials(z, None, exponents)
-        self.window = np.ones(len(z))
-        minus = None if covariance is None else -covariance
-        if taper is not None and covariance is not None:
-            # exp(-(z-c)'Q(z-c)/2) p(z) under the operator z - S d/dz: the same algebra at shifted z, larger S.
-            q = np.diag((np.array(SCALE) / np.asarray(taper, float)) ** 2)
-            away = z - np.median(z, axis=0)
-            self.window = np.exp(-0.5 * _quadratic(away, q))
-            z = z + np.einsum("nij,jk,nk->ni", covariance, q, away)
-            minus = -(covariance + covariance @ q @ covariance)
-        self.pairs = mean_monomials(z, minus, distinct)
-        self.t = self.pairs[:, self.index[0]]
-        red = np.array([e[2] > 0 for e in exponents])
-        # Which stars speak in the equation of each term.
-        below = np.ones(len(z), bool) if low_extinction is None else z[:, 2] * SCALE[2] < low_extinction
-        above = np.ones(len(z), bool) if low_extinction is None else ~below
-        self.groups = ((~red, below), (red, above))
-        self.speaks = np.where(red, above[:, None], below[:, None])
-
-    def _sums(self, weight: np.ndarray) -> np.ndarray:
-        """sum_i weight_i s_ik M_ikl (k, k), with M the unbiased products of terms."""
-        out = np.empty(self.index.shape)
-        for rows, stars in self.groups:
-            out[rows] = ((weight * stars) @ self.pairs)[self.index[rows]]
-        return out
+        self.t, self.speaks, self.tile, self.n_tile, self.known = t, speaks, tile, n_tile, known
 
     def _by_tile(self, values: np.ndarray) -> np.ndarray:
-        out = np.zeros((max(self.n_tile, 1), *values.shape[1:]))
-        np.add.at(out, self.tile, values)
-        return out
+        """Sums over the stars of each tile."""
+        columns = values.reshape(len(values), -1).T
+        sums = [np.bincount(self.tile, column, max(self.n_tile, 1)) for column in columns]
+        return np.stack(sums, axis=1).reshape(-1, *values.shape[1:])
 
     def solve(self, y: np.ndarray, weight: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (k,) and offsets of the tiles, NaN without stars; (1,) zero without tiles."""
-        w = weight * self.window
-        loud = w[:, None] * self.speaks
-        matrix, right = self._sums(w), (loud * self.t).T @ y
+        self.weight, total = weight, self._by_tile(weight)
+        say = self.speaks * weight[:, None] * self.t  # what multiplies a residual in each equation
+        t, left = self.t, y
+        self.score = say
         if self.n_tile:
-            first, level = matrix[0].copy(), right[0]
-            total = self._by_tile(w)
-            inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-            mine, all_of_them = self._by_tile(loud * self.t), self._by_tile(w[:, None] * self.t)
-            share = w * inverse[self.tile]
-            matrix = matrix - mine.T @ (all_of_them * inverse[:, None])
-            # The products of a star with itself in there hold its label errors twice.
-            matrix -= self._sums(w * share) - (loud * share[:, None] * self.t).T @ self.t
-            right = right - mine.T @ (self._by_tile(w * y) * inverse)
-            matrix[0], right[0] = first, level  # the constant: offsets have mean zero
-            self.mean_terms, self.inverse = mine * inverse[:, None], inverse
-        self.weight, self.loud = w, loud
-        free = np.ones(len(right), bool)
-        value = np.zeros(len(right))
+            self.inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+            self.mean_terms = self._by_tile(weight[:, None] * t) * self.inverse[:, None]
+            mean_say = self._by_tile(say) * self.inverse[:, None]
+            mean_y = self._by_tile(weight * y) * self.inverse
+            t, left = t - self.mean_terms[self.tile], y - mean_y[self.tile]
+            self.score = say - weight[:, None] * mean_say[self.tile]
+            self.score[:, 0] = say[:, 0]
+        matrix, right = say.T @ t, say.T @ left
+        # The constant is what the stars have alike: offsets are zero in the mean.
+        matrix[0], right[0] = say[:, 0] @ self.t, say[:, 0] @ y
+        free, value = np.ones(len(right), bool), np.zeros(len(right))
         if self.known is not None:
             free[-1], value[-1] = False, self.known
         part = matrix[np.ix_(free, free)]
         scale = np.sqrt(np.abs(np.diagonal(part)))
         scaled = part / np.outer(scale, scale) if (scale > 0).all() else part * 0
-        if not np.linalg.eigvals(scaled).real.min() > SINGULAR:
+        if not np.linalg.svd(scaled, compute_uv=False)[-1] > SINGULAR:
             raise ValueError(
                 f"band {band or 'without name'}: the stars do not determine all terms; lower the order, give the "
-                "reddening coefficient as a number, or widen the selection; label errors may exceed the labels' spread"
+                "reddening coefficient as a number, or widen the selection"
             )
         value[free] = np.linalg.solve(scaled, (right - matrix @ value)[free] / scale) / scale
         self.normal, self.free = part, free
         if not self.n_tile:
             return value, np.zeros(1)
-        offset = self._by_tile(w * (y - self.t @ value)) * inverse
-        return value, np.where(total > 0, offset, np.nan)
+        return value, np.where(total > 0, mean_y - self.mean_terms @ value, np.nan)
 
     def covariance(self, y: np.ndarray, value: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """The sandwich covariance (k, k) of the coefficients: right for any errors of stars that are independent."""
-        level = np.nan_to_num(offset)[self.tile]
-        product = np.zeros((self.pairs.shape[1], len(value)))
-        for a, row in enumerate(self.index):
-            np.add.at(product[:, a], row, value)
-        score = self.t * (y - level)[:, None] - self.pairs @ product
-        if self.n_tile:
-            residual = (y - level - self.t @ value)[:, None] * self.weight[:, None]
-            reduced = self.loud * score - self.mean_terms[self.tile] * residual
-            score = np.where(np.arange(len(value)) == 0, self.weight[:, None] * score, reduced)
-        else:
-            score = self.loud * score
-        score = score[:, self.free]
-        n = np.count_nonzero(self.weight)
-        spare = n / max(n - len(value) - max(self.n_tile - 1, 0), 1)
+        residual = np.where(self.weight > 0, y - self.t @ value - offset[self.tile], 0)
+        score = (self.score * residual[:, None])[:, self.free]
+        n = int(np.count_nonzero(self.weight))
+        spare = n / max(1, n - len(value) - max(self.n_tile - 1, 0))
         inverse = np.linalg.inv(self.normal)
         out = np.zeros((len(value), len(value)))
         out[np.ix_(self.free, self.free)] = spare * inverse @ (score.T @ score) @ inverse.T
@@ -417,12 +526,10 @@ class _Equations:
         count = self._by_tile((self.weight > 0).astype(float)).astype(int)
         if not self.n_tile:
             return np.zeros(1), np.zeros(1), count
-        some = count > 0
         own = np.sqrt(self._by_tile(self.weight**2 * variance)) * self.inverse
-        mean = self._by_tile(self.weight[:, None] * self.t) * self.inverse[:, None]
-        mean = mean - self.weight @ self.t / self.weight.sum()
+        mean = self.mean_terms - self.weight @ self.t / self.weight.sum()
         systematic = np.sqrt(np.maximum(_quadratic(mean, covariance), 0))
-        return np.where(some, own, np.nan), np.where(some, systematic, np.nan), count
+        return np.where(count > 0, own, np.nan), np.where(count > 0, systematic, np.nan), count
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------
@@ -449,34 +556,22 @@ def predict_scr(
     labels: np.ndarray,
     *,
     label_covariance: np.ndarray | None = None,
-    shrink: bool = True,
+    tile: np.ndarray | None = None,
 ) -> Predicted:
     """m_SCR = G_BP,RP - C0 - R E of stars with labels (n, 3), and its errors.
 
-    gaia, gaia_error (n,) [mag]: BP or RP as the regression says. label_covariance (n, 3, 3) or (3, 3). A law that was
-    fitted with label errors is averaged over the true labels that each star may have: shrunk towards the mean of the
-    population (no trend of residuals with measured labels), or, without shrink, unbiased at the star's true labels.
+    gaia, gaia_error (n,) [mag]: BP or RP as the regression says. label_covariance (n, 3, 3) or (3, 3): a law that was
+    fitted with label errors is averaged over the true labels that each star may have; any other, and any where
+    label_covariance is None, is taken at the labels given. tile (n,): codes from 0, as the fit had them.
     """
     gaia = np.asarray(gaia, float)
     gaia_error = np.broadcast_to(np.asarray(gaia_error, float), gaia.shape)
-    z, covariance = _scaled(gaia, gaia_error, labels, label_covariance)
-    spread = covariance
-    if covariance is not None and regression.label_errors:
-        if shrink:
-            whole = covariance + regression.population_covariance
-            gain = np.swapaxes(np.linalg.solve(whole, covariance), 1, 2)  # S (S + P)^-1
-            z = z - np.einsum("nij,nj->ni", gain, z - regression.population_mean)
-            covariance = covariance - gain @ covariance
-            spread = covariance
-        else:
-            spread = -covariance
-    elif covariance is not None:
-        spread = None  # a law of measured labels is taken at the measured labels
+    z, covariance = _scaled(gaia, gaia_error, labels, label_covariance, regression.zero, regression.scale)
     exponents = _tuples(regression.exponents)
-    t = mean_monomials(z, spread, exponents)
-    variance = gaia_error**2 + regression.floor**2
-    if covariance is not None and regression.label_errors:
-        variance = variance + _quadratic(_gradient(z, regression.value, exponents), covariance)
+    with np.errstate(invalid="ignore"):  # of stars without labels
+        truth = _truth(z, covariance, regression.population, tile)
+        t = truth.terms(exponents)
+        variance = gaia_error**2 + regression.floor**2 + truth.variance(regression.value, exponents)
     low, high = regression.label_range
     with np.errstate(invalid="ignore"):
         outside = ~((labels >= low) & (labels <= high)).all(axis=1)
@@ -486,7 +581,7 @@ def predict_scr(
 
 def calibrate_scr(
     observations: Observations,
-    gaia: np.ndarray,
+    gaia_magnitude: np.ndarray,
     gaia_error: np.ndarray,
     labels: np.ndarray,
     *,
@@ -498,8 +593,9 @@ def calibrate_scr(
 ) -> tuple[ColorFit, ExposureFits, Predicted]:
     """The regression of one band iterated with flats of its frames, until no zero-point moves by 0.1 mmag.
 
-    observations: magnitudes with X, Y; frames are the tiles. position_order: of the flat of each. See `fit_scr` for the
-    rest. The zero-points of the ExposureFits are medians over the detector, of mean zero over the stars in all.
+    observations: magnitudes with X, Y; frames are the tiles. gaia_magnitude, gaia_error (n,): BP or RP.
+    position_order: of the flat of each. See `fit_scr` for the rest. The zero-points of the ExposureFits are medians
+    over the detector, of mean zero over the stars in all.
     """
     o = observations
     flat, before = np.zeros(len(o)), np.full(len(o.frames), np.inf)
@@ -507,10 +603,10 @@ def calibrate_scr(
     error = np.hypot(gaia_error, o.magnitude_error)
     for _ in range(rounds):
         fit = fit_scr(
-            np.where(o.excluded == 0, gaia - o.magnitude - flat, np.nan), error, labels,
+            np.where(o.excluded == 0, gaia_magnitude - o.magnitude - flat, np.nan), error, labels,
             label_covariance=label_covariance, tile=o.frame, **options,
         )  # fmt: skip
-        predicted = predict_scr(fit.regression, gaia, gaia_error, labels, label_covariance=label_covariance)
+        predicted = predict_scr(fit.regression, gaia_magnitude, gaia_error, labels, label_covariance=label_covariance)
         rows = dataclasses.replace(o, model=predicted.magnitude, model_error=np.nan_to_num(predicted.error))
         fits = fit_exposures(rows, model, devices=devices)
         moved = np.abs(fits.zero_point - before)
@@ -577,7 +673,8 @@ def star_pair_reddening(
     off = bare[near] - np.einsum("nki,ni->nk", design, plane)
     scatter = (weight * off**2).sum(axis=1) / weight.sum(axis=1) * neighbors / (neighbors - 4)
     # The star scatters about its twins as they do among themselves, label errors included.
-    error[rows] = np.sqrt(np.maximum(scatter - typical**2, 0) + color_error[rows] ** 2 + scatter * (give**2).sum(axis=1))
+    beyond = np.maximum(scatter - typical**2, 0)
+    error[rows] = np.sqrt(beyond + color_error[rows] ** 2 + scatter * (give**2).sum(axis=1))
     return value, error
 
 
@@ -596,9 +693,11 @@ def coefficient_table(regressions: Sequence[ColorRegression], meta: Mapping[str,
                 "value": r.value[k], "error": r.error[k],
                 "covariance": np.pad(r.covariance[k], (0, size - len(r.value)), constant_values=np.nan),
                 "floor": r.floor, "scatter": r.scatter, "n_used": r.n_used, "converged": int(r.converged),
-                "population_mean": r.population_mean, "population_covariance": r.population_covariance.ravel(),
+                "population": _flat(r.population),
                 "label_range": r.label_range.ravel(),
             }  # fmt: skip
+            if not len(one["population"]):
+                del one["population"]
             for key, cell in one.items():
                 rows.setdefault(key, []).append(cell)
     units = dict.fromkeys(("value", "error", "floor", "scatter"), "mag") | {"covariance": "mag2"}
@@ -607,17 +706,30 @@ def coefficient_table(regressions: Sequence[ColorRegression], meta: Mapping[str,
         "covariance": "of this coefficient with all of the band, in their order; NaN beyond",
         "floor": "scatter about the law beyond the errors",
         "scatter": "1.48 MAD of all residuals",
-        "population_mean": "of true scaled labels; NaN for a fit without label errors",
+        "population": "mean and spread of reddening; weight, mean, covariance of each Gaussian of true labels",
         "label_range": "middle 99 % of measured labels: low, then high",
     }
     scale = {"labels": list(LABELS), "label_zero": list(ZERO), "label_scale": list(SCALE)}
     return Catalogue({k: np.array(v) for k, v in rows.items()}, units, descriptions, meta={**(meta or {}), **scale})
 
 
+def _flat(population: Population | None) -> np.ndarray:
+    if population is None:
+        return np.zeros(0)
+    p = population
+    return np.concatenate([p.reddening, np.column_stack([p.weight, p.mean, p.covariance.reshape(-1, 9)]).ravel()])
+
+
+def _population(row: np.ndarray) -> Population:
+    row = np.asarray(row, float)
+    parts = row[2:].reshape(-1, 13)
+    return Population(parts[:, 0], parts[:, 1:4], parts[:, 4:].reshape(-1, 3, 3), row[:2])
+
+
 def regressions_from(table: Catalogue) -> dict[str, ColorRegression]:
     """The regressions in a table of `coefficient_table`, by band. Raises ValueError naming a column that it lacks."""
     c = table.columns
-    needed = ("band", "gaia", "power_teff", "value", "covariance", "population_covariance", "label_range", "floor")
+    needed = ("band", "gaia", "power_teff", "value", "covariance", "label_range", "floor")
     missing = [name for name in needed if name not in c]
     if missing or "label_zero" not in table.meta:
         raise ValueError(f"this is no table of SCR coefficients: {missing[0] if missing else 'label_zero'} is missing")
@@ -630,7 +742,7 @@ def regressions_from(table: Catalogue) -> dict[str, ColorRegression]:
             str(band), str(c["gaia"][one]), np.stack([c[f"power_{label}"][rows] for label in LABELS], axis=1),
             np.array(c["value"][rows]), np.array(c["covariance"][rows, :n]), np.array(table.meta["label_zero"], float),
             np.array(table.meta["label_scale"], float), float(c["floor"][one]), float(c["scatter"][one]),
-            np.array(c["population_mean"][one]), np.array(c["population_covariance"][one]).reshape(3, 3),
+            _population(c["population"][one]) if "population" in c else None,
             np.array(c["label_range"][one]).reshape(2, 3), int(c["n_used"][one]), bool(c["converged"][one]),
         )  # fmt: skip
     return out
