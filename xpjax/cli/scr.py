@@ -150,7 +150,7 @@ def read_scr_config(path: Path) -> dict[str, Any]:
     """What the TOML file says, with defaults. Raises ValueError naming what is unknown, wrong or missing."""
     import tomllib
 
-    from xpjax.survey.config import _check_names
+    from xpjax.survey.config import check_names
     from xpjax.survey.selection import expand
 
     try:
@@ -158,17 +158,17 @@ def read_scr_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from error
     try:
-        _check_names(table, ("columns", "regression", "selection", "gaia", "band"), "section")
-        _check_names(table.get("columns", {}), (*REQUIRED, *OPTIONAL), "column")
-        _check_names(table.get("regression", {}), tuple(REGRESSION), "entry of [regression]")
-        _check_names(table.get("selection", {}), ("cuts", "limits"), "entry of [selection]")
-        _check_names(table.get("gaia", {}), ("corrections",), "entry of [gaia]")
+        check_names(table, ("columns", "regression", "selection", "gaia", "band"), "section")
+        check_names(table.get("columns", {}), (*REQUIRED, *OPTIONAL), "column")
+        check_names(table.get("regression", {}), tuple(REGRESSION), "entry of [regression]")
+        check_names(table.get("selection", {}), ("cuts", "limits"), "entry of [selection]")
+        check_names(table.get("gaia", {}), ("corrections",), "entry of [gaia]")
         expand(table.get("selection", {}).get("cuts", []))
         bands = table.get("band", [])
         if not isinstance(bands, list) or not bands:
             raise ValueError('there is no band: add [[band]] with name = "..." and gaia = "BP" or "RP"')
         for band in bands:
-            _check_names(band, ("name", *OWN, *REQUIRED, *OPTIONAL), "entry of [[band]]")
+            check_names(band, ("name", *OWN, *REQUIRED, *OPTIONAL), "entry of [[band]]")
             if "name" not in band:
                 raise ValueError('a [[band]] has no name: add name = "..."')
             if band.get("gaia") not in ("BP", "RP"):
@@ -231,27 +231,27 @@ class Stars:
 
     def get(self, mapping: Mapping[str, Any], key: str, default: Any) -> Any:
         """A column, a number, or the default where the configuration has neither."""
-        from xpjax.survey.config import _column
+        from xpjax.survey.config import find_column
 
         wanted = mapping.get(key, default)
-        return _column(self.name, self.table.columns, wanted, key) if isinstance(wanted, str) else wanted
+        return find_column(self.name, self.table.columns, wanted, key) if isinstance(wanted, str) else wanted
 
     def numbers(self, mapping: Mapping[str, Any], key: str, default: Any = None) -> np.ndarray:
         """The same as floats (n,), NaN where missing."""
         import numpy as np
 
-        from xpjax.survey.config import _numbers
+        from xpjax.survey.config import as_numbers
 
         value = self.get(mapping, key, default)
         if isinstance(value, np.ndarray):
-            value = _numbers(self.name, value, str(mapping[key]))
+            value = as_numbers(self.name, value, str(mapping[key]))
         return np.array(np.broadcast_to(np.asarray(value, float), len(self.table)))
 
     def mapping(self, band: Mapping[str, Any]) -> dict[str, Any]:
         """Names of columns for a band."""
-        from xpjax.survey.config import _filled
+        from xpjax.survey.config import with_band
 
-        return _filled({**self.columns, **{k: v for k, v in band.items() if k not in OWN}}, str(band["name"]))
+        return with_band({**self.columns, **{k: v for k, v in band.items() if k not in OWN}}, str(band["name"]))
 
     def magnitudes(self, band: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Instrumental magnitudes and errors; NaN for sentinels."""

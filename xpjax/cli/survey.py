@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, record_call
+from xpjax.cli.scr import scr
 
 if TYPE_CHECKING:
     from xpjax.survey.config import Account, Config
@@ -398,3 +399,6 @@ def simulate(
         f"{len(rows):,} measurements of {stars:,} stars on {exposures:,} exposures, to {output} in {seconds:.1f} s",
         err=True,
     )
+
+
+survey.add_command(scr)

@@ -89,10 +89,10 @@ def read_config(path: str | Path) -> Config:
 
 def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
     """A configuration from nested names and values; paths in it are relative to `folder`."""
-    _check_names(table, SECTIONS, "section")
+    check_names(table, SECTIONS, "section")
     columns = dict(table.get("columns", {}))
     known = (*REQUIRED, *OPTIONAL, *CUT_COLUMNS)
-    _check_names(columns, known, "column")
+    check_names(columns, known, "column")
     parts = table.get("band", [])
     if not isinstance(parts, list):
         raise ValueError("bands are tables in double brackets, [[band]], each with a name")
@@ -101,27 +101,27 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
         raise ValueError("give [[band]] tables or columns.bands, not both")
     bands: dict[str, dict[str, Any]] = {}
     for part in parts:
-        _check_names(part, ("name", *known), "column")
+        check_names(part, ("name", *known), "column")
         if "name" not in part:
             raise ValueError('a [[band]] has no name: add name = "..."')
         bands[str(part["name"])] = {**columns, **{k: v for k, v in part.items() if k != "name"}}
     for name in names or []:
         bands[str(name)] = columns
-    bands = {name: _filled(mapping, name) for name, mapping in (bands or {"": columns}).items()}
+    bands = {name: with_band(mapping, name) for name, mapping in (bands or {"": columns}).items()}
     for name, mapping in bands.items():
         missing = [key for key in REQUIRED if key not in mapping and "apertures" not in mapping]
         if missing:
             raise ValueError(f"[columns] has no {missing[0]}{f' for band {name}' if name else ''}")
     selection = dict(table.get("selection", {}))
-    _check_names(selection, ("cuts", "limits"), "entry of [selection]")
+    check_names(selection, ("cuts", "limits"), "entry of [selection]")
     standards = dict(table.get("standards", {}))
-    _check_names(standards, STANDARDS, "entry of [standards]")
+    check_names(standards, STANDARDS, "entry of [standards]")
     if standards and "file" not in standards:
         raise ValueError("[standards] has no file")
     if standards.get("match", "source_id") not in ("source_id", "position"):
         raise ValueError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
     gaia = dict(table.get("gaia", {}))
-    _check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
+    check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
     cuts = selection.get("cuts", [])
     expand(cuts)
     return Config(
@@ -132,7 +132,7 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
 def _settings(table: Mapping[str, Any]) -> Settings:
     inner = [field.name for field in dataclasses.fields(Model)]
     outer = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
-    _check_names(table, (*inner, *outer), "entry of [model]")
+    check_names(table, (*inner, *outer), "entry of [model]")
     values = {name: value for name, value in table.items() if name in outer}
     if "size" in values:
         size = values["size"]
@@ -142,7 +142,8 @@ def _settings(table: Mapping[str, Any]) -> Settings:
     return Settings(model=Model(**{name: value for name, value in table.items() if name in inner}), **values)
 
 
-def _check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+def check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Raises ValueError for a name that is not known, with those that are near."""
     for name in table:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
@@ -150,7 +151,7 @@ def _check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> N
             raise ValueError(f"unknown {what} {name!r}; {hint}")
 
 
-def _filled(mapping: Mapping[str, Any], band: str) -> dict[str, Any]:
+def with_band(mapping: Mapping[str, Any], band: str) -> dict[str, Any]:
     """The mapping with {band} replaced in every name of a column."""
 
     def fill(value: Any) -> Any:
@@ -228,7 +229,8 @@ def _named(mapping: Mapping[str, Any], *keys: str) -> set[str]:
     return {name for value in values for name in (value if isinstance(value, list) else [value])}
 
 
-def _column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meaning: str) -> np.ndarray:
+def find_column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meaning: str) -> np.ndarray:
+    """A column (n,) of the table `name`. Raises ValueError where it is absent."""
     if wanted not in columns:
         near = difflib.get_close_matches(wanted, list(columns), 3, 0.5)
         raise ValueError(
@@ -253,13 +255,14 @@ def _value(name: str, columns: Mapping[str, np.ndarray], header: Mapping[str, An
     if isinstance(wanted, list):
         if len(wanted) != 2:
             raise ValueError(f"{meaning}: two columns, of which the difference is taken, or one; not {wanted}")
-        a, b = (_numbers(name, _column(name, columns, w, meaning), w) for w in wanted)
+        a, b = (as_numbers(name, find_column(name, columns, w, meaning), w) for w in wanted)
         # A missing magnitude is 99 or -99 in many catalogues, and a color of 80 is none.
         return np.where((np.abs(a) < 90) & (np.abs(b) < 90), a - b, np.nan)
-    return _column(name, columns, wanted, meaning)
+    return find_column(name, columns, wanted, meaning)
 
 
-def _numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
+def as_numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
+    """A column (n,) as floats. Raises ValueError where it holds something else."""
     try:
         return np.asarray(column, float)
     except (TypeError, ValueError):
@@ -281,7 +284,7 @@ def _one_band(
 
     def numbers(key: str) -> Any:
         value = get(key)
-        return _numbers(name, value, str(mapping[key])) if isinstance(value, np.ndarray) else value
+        return as_numbers(name, value, str(mapping[key])) if isinstance(value, np.ndarray) else value
 
     n = len(next(iter(columns.values())))
     star = own_star if own_star is not None else get("star")
@@ -324,7 +327,7 @@ def _one_band(
 def _vectors(name: str, columns: Mapping[str, np.ndarray], wanted: Any, what: str) -> list[np.ndarray]:
     """Columns of one aperture each, or those of one column with several numbers."""
     names = wanted if isinstance(wanted, list) else [wanted]
-    found = [_column(name, columns, w, what) for w in names]
+    found = [find_column(name, columns, w, what) for w in names]
     return [part for column in found for part in (column.T if column.ndim == 2 else [column])]
 
 
@@ -335,18 +338,18 @@ def _joined(
     want = config.standards
     mapping = next(iter(config.bands.values()))
     identity = want.get("id", "source_id")
-    reference = _column("the table of standards", standards.columns, identity, "id")
+    reference = find_column("the table of standards", standards.columns, identity, "id")
     if want.get("match", "source_id") == "source_id":
         if "star" not in mapping:
             raise ValueError('[standards] match = "source_id" needs columns.star')
-        found: Match = match_ids(np.asarray(_column(name, columns, mapping["star"], "star")), reference)
+        found: Match = match_ids(np.asarray(find_column(name, columns, mapping["star"], "star")), reference)
     else:
         for key in ("ra", "dec"):
             if key not in mapping:
                 raise ValueError(f'[standards] match = "position" needs columns.{key}')
-        place = [_numbers(name, _column(name, columns, mapping[key], key), key) for key in ("ra", "dec")]
+        place = [as_numbers(name, find_column(name, columns, mapping[key], key), key) for key in ("ra", "dec")]
         there = [
-            np.asarray(_column("the table of standards", standards.columns, want.get(key, key), key), float)
+            np.asarray(find_column("the table of standards", standards.columns, want.get(key, key), key), float)
             for key in ("ra", "dec")
         ]
         motion = {
