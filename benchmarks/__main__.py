@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {STAGES}; by default all")
     parser.add_argument("--quick", action="store_true", help="small sizes, under three minutes")
-    parser.add_argument("--name", help="results/NAME.json; by default the platform")
+    parser.add_argument("--name", help="results/NAME.json; by default platform and stages")
     options = parser.parse_args()
     unknown = set(options.stages) - set(STAGES)
     if unknown:
@@ -23,7 +23,8 @@ def main() -> None:
     for stage in options.stages or STAGES:
         rows += importlib.import_module(f"benchmarks.{stage}").run(options.quick)
     platform = harness.machine()["platform"]
-    path = harness.save(rows, options.name or (f"{platform}_quick" if options.quick else platform))
+    name = "_".join([platform, *options.stages, *["quick"] * options.quick])
+    path = harness.save(rows, options.name or name)
     print(harness.table(rows))
     print(f"\n{path}")
 
