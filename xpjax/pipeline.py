@@ -43,6 +43,7 @@ from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
 from xpjax.records import Catalogue, SourceTable, Status
+from xpjax.stellar.sources import LabelFitter
 from xpjax.synthetic.magnitude import AnySystem, Photometer, Photometry, as_system
 from xpjax.synthetic.system import PhotometricSystem
 
@@ -113,10 +114,13 @@ def units_of(store: Store, rows: int = UNIT_ROWS) -> list[Unit]:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that a process needs to do units of a catalogue; plain data, which can be sent to other machines."""
+    """All that a process needs to do units of a catalogue; plain data, which can be sent to other machines.
+
+    It is of magnitudes in a system, or of labels that a fitter gives.
+    """
 
     output: Path
-    system: PhotometricSystem
+    system: PhotometricSystem | None
     format: str = "parquet"
     errors: bool = True
     truncate: bool = False
@@ -126,12 +130,30 @@ class Job:
     keep: tuple[str, ...] = ()
     hats_rows: int = HATS_ROWS
     correction: Correcting | None = None
+    fitter: LabelFitter | None = None
     chunk: int = 0
     """Rows of a usual chunk: batches divide it evenly, in every process and however often the run is taken up."""
 
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """What the rows depend on, as JSON: a run is only resumed with the same."""
+        common = {
+            "format": self.format,
+            "where": self.where,
+            "keep": list(self.keep),
+            **({"hats_rows": self.hats_rows} if self.format == "hats" else {}),
+        }
+        if self.fitter is not None:
+            fit = self.fitter
+            plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
+            return {
+                **common,
+                "labels": list(fit.model.names),
+                "grid": _digest(fit.model),
+                "fitted with": json.loads(json.dumps(plain)),
+                "correction": _digest(fit.correction.model) if fit.correction is not None else None,
+            }
+        assert self.system is not None
         how = self.correction
         corrected: dict[str, Any] = {}
         if how is not None:
@@ -139,18 +161,15 @@ class Job:
             stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
             corrected = {"correction": _digest(how.model), "corrected with": plain, "features": _digest(stars)}
         return {
-            "format": self.format,
+            **common,
             "systems": list(self.system.columns),
             "passband curves": _digest(self.system),
             "errors": self.errors,
             "truncate": self.truncate,
             "error_correction": self.error_correction,
             "float64": self.float64,
-            "where": self.where,
-            "keep": list(self.keep),
             "release": self.system.release.name,
             **corrected,
-            **({"hats_rows": self.hats_rows} if self.format == "hats" else {}),
         }
 
     @property
@@ -164,8 +183,8 @@ class Job:
         names = [*self.keep]
         if self.where:
             names += [name for name in parse_where(self.where).names if name not in ("source_id", "xp_status")]
-        if self.correction is not None:
-            names += self.correction.columns
+        for part in (self.correction, self.fitter):
+            names += () if part is None else part.columns
         return tuple(dict.fromkeys(names))
 
     def part(self, name: str) -> Path:
@@ -229,6 +248,7 @@ def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
 
 def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
     """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
+    assert job.system is not None
     chosen = engine.find_devices(devices)
     release, size = job.system.release, 8 if job.float64 else 4
     numbers = release.n_basis_total + 2 * job.system.n_band
@@ -244,7 +264,7 @@ def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
     return -(-share // multiple) * multiple
 
 
-def _measure(job: Job, photometer: Photometer | CorrectedPhotometer, table: SourceTable, devices: Any) -> Photometry:
+def _measure(job: Job, photometer: Photometer | CorrectedPhotometer, table: SourceTable, *, devices: Any) -> Photometry:
     """Photometry of a chunk, with errors NaN where they are asked for and the input has none; bands in one piece."""
     import xpjax
 
@@ -264,14 +284,19 @@ def _measure(job: Job, photometer: Photometer | CorrectedPhotometer, table: Sour
 
 
 def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
-    plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
-    photometer = prepared(plain, job.correction)
+    measure: Callable[[SourceTable], Any]
+    if job.fitter is not None:
+        measure = functools.partial(job.fitter, devices=devices)
+    else:
+        assert job.system is not None
+        plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
+        measure = functools.partial(_measure, job, prepared(plain, job.correction), devices=devices)
     for piece in pieces:
         if piece.error is None:
             try:
                 table = piece.body
                 kept = {name: table.columns[name] for name in job.keep}
-                result = _measure(job, photometer, table, devices).catalogue(kept)
+                result = measure(table).catalogue(kept)
                 result = dataclasses.replace(result, units=_known_units(piece.unit, job) | dict(result.units))
                 piece = dataclasses.replace(piece, body=result)
                 del table, kept, result
@@ -486,8 +511,9 @@ class RunReport:
 def run_catalogue(
     store: Store | str | os.PathLike[str],
     output: str | os.PathLike[str],
-    systems: AnySystem | Sequence[AnySystem],
+    systems: AnySystem | Sequence[AnySystem] | None = None,
     *,
+    fitter: LabelFitter | None = None,
     format: str = "parquet",
     errors: bool = True,
     truncate: bool = False,
@@ -503,14 +529,15 @@ def run_catalogue(
     hats_rows: int = HATS_ROWS,
     correction: Correcting | None = None,
 ) -> RunReport:
-    """Synthetic photometry of a store as a catalogue in a directory, a part for each store file.
+    """Synthetic photometry, or stellar labels, of a store as a catalogue in a directory, a part for each store file.
 
     Every source has a row, bad ones flagged in xp_status, unless `where` (see `parse_where`) leaves it out; columns are
     those of `Photometry.catalogue`. systems, errors, truncate, error_correction, float64 and devices: as for
     `xpjax.photometry`. keep: columns of the store to pass on. format: parquet, fits or hdf5, a file each; or hats, one
     catalogue in pixels of at most hats_rows, made when all units are done. shard (i, n): every n-th unit, the i-th of
     1..n. dask: "local", or the address of a scheduler. progress is called with the number of sources done. correction:
-    magnitudes are those of spectra that it corrects; the store must have the columns that it needs.
+    magnitudes are those of spectra that it corrects; the store must have the columns that it needs. fitter, instead of
+    systems: the rows are its fits; errors, truncate, correction and float64 are then its own.
 
     resume goes on with what another run left: finished units are not done again. A unit that fails is named in the
     report, and the others are done. Raises ValueError, before anything is written, for wrong options, and on a resumed
@@ -518,11 +545,13 @@ def run_catalogue(
     """
     started = time.perf_counter()
     store = store if isinstance(store, Store) else open_store(store)
+    if (systems is None) == (fitter is None):
+        raise ValueError("give systems for magnitudes, or a fitter for stellar labels")
     job = _checked(
         store,
         Job(
             catalogue.expanded(output).absolute(),
-            as_system(systems),
+            None if systems is None else as_system(systems),
             format,
             errors,
             truncate,
@@ -532,6 +561,7 @@ def run_catalogue(
             tuple(keep),
             hats_rows,
             correction,
+            fitter,
         ),
     )
     number, of = shard
@@ -574,12 +604,13 @@ def _checked(store: Store, job: Job) -> Job:
         raise ValueError(f"no format {job.format!r}; choose from {', '.join(FORMATS)}")
     if job.hats_rows < 1:
         raise ValueError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
-    if job.system.release.n_basis != store.release.n_basis:
+    if job.system is not None and job.system.release.n_basis != store.release.n_basis:
         raise ValueError(
             f"{store.path} has {store.release.n_basis} coefficients for {store.release.xp}, but the systems are for "
             f"{job.system.release.name} with {job.system.release.n_basis}"
         )
-    prepared(Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64), job.correction)
+    if job.system is not None:
+        prepared(Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64), job.correction)
     if job.format == "hats":
         positions = tuple(name for name in ("ra", "dec") if name in store.columns)
         if len(positions) == 2:
@@ -599,6 +630,8 @@ def _checked(store: Store, job: Job) -> Job:
         return job
     if job.where:
         parse_where(job.where)({**table.columns, "source_id": table.source_id, "xp_status": table.status})
+    if job.system is None:
+        return job
     flux = np.zeros((0, job.system.n_band), np.float32)
     error = flux if job.errors else None
     result = Photometry(table.source_id, job.system, flux, error, flux, error, table.status)

@@ -108,3 +108,29 @@ def test_refusals(folder: Path, tmp_path: Path, arguments: tuple[str, ...], told
     assert done.exit_code == 2
     assert told in done.stderr
     assert not files(tmp_path)
+
+
+def test_labels_of_a_store_are_a_catalogue_that_resumes(folder: Path, tmp_path: Path) -> None:
+    """The driver's rows are those of fit-stars; other options are refused on the same output."""
+    table = made_sources(N)[0]
+    (tmp_path / "store").mkdir()
+    for k, rows in enumerate((slice(0, 10), slice(10, N))):
+        write_store_file(tmp_path / "store" / f"XP_{k}.h5", table[rows])
+    base = ("catalogue", "labels", tmp_path / "store", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    done = xp(*base, "--keep", "ra", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert f"{N} sources read from 2 units" in done.stderr
+    again = xp(*base, "--keep", "ra", "-o", tmp_path / "out", "--resume")
+    assert "2 units were finished before" in again.stderr
+    other = xp(*base, "--keep", "ra", "--starts", 3, "-o", tmp_path / "out", "--resume")
+    assert other.exit_code == 2
+    assert "begun with other options: fitted with" in other.stderr
+    parts = [read_catalogue(tmp_path / "out" / f"XP_{k}.parquet").columns for k in range(2)]
+    found = LabelFitter(interpolator(xp_grid()), error_floor=0.01)(table)
+    for k, name in enumerate(NAMES):
+        column = np.concatenate([part[name] for part in parts])
+        np.testing.assert_allclose(column, found.fit.labels[:, k], rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(np.concatenate([part["ra"] for part in parts]), table.columns["ra"])
+    missing = xp(*base, "--ebv", "av", "-o", tmp_path / "none")
+    assert missing.exit_code == 2
+    assert "has no columns av" in missing.stderr

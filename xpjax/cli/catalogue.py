@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli import compute
+from xpjax.cli import compute, stellar
 from xpjax.cli.common import chosen_system, correcting, print_table
 
 if TYPE_CHECKING:
@@ -122,10 +122,7 @@ def run(
       xpjax catalogue store --system SDSS -o sdss --dask local
       xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o corrected
     """
-    from tqdm import tqdm
-
     from xpjax.io.store import open_store
-    from xpjax.pipeline import run_catalogue
 
     system = chosen_system(systems, passbands, extrapolate, allow_outside)
     chosen = {"correction": correction, "features": features, "ebv": ebv, "gaia": gaia, "teff": teff, "mh": mh}
@@ -133,9 +130,48 @@ def run(
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
         click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)
+    _run(opened, output, systems=system, **options)
+
+
+run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
+
+
+ASKED = ("store", "where", "output", "format", "resume", "shard", "dask")
+OUTPUT = tuple(parameter for parameter in run.params if parameter.name in ASKED)
+"""What catalogues of all kinds are asked."""
+
+
+@catalogue.command()
+def labels(store: Path, output: Path, grid: Path, **options: Any) -> None:
+    """Stellar labels of every source of a store, as `xpjax fit-stars` fits them; resumable and shared out as `run` is.
+
+    \b
+    Examples:
+      xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --error-floor 0.01 --output labels
+      xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 -o labels --shard 3/16 --resume
+    """
+    from xpjax.io.store import open_store
+
+    chosen = {name: options.pop(name) for name in stellar.FITTING}
+    fitter = stellar.fitter_of(grid, **chosen)
+    _run(open_store(store), output, fitter=fitter, **options)
+
+
+labels.params[:] = [
+    *OUTPUT,
+    *(p for p in stellar.fit_stars.params if p.name in ("grid", "keep", "devices", *stellar.FITTING)),
+]
+
+
+def _run(store: Any, output: Path, **options: Any) -> None:
+    """Run, with a bar, tell what was done, and end with status 1 where units failed."""
+    from tqdm import tqdm
+
+    from xpjax.pipeline import run_catalogue
+
     terminal = sys.stderr.isatty()
     with tqdm(
-        total=len(opened),
+        total=len(store),
         unit=" sources",
         unit_scale=True,
         delay=0 if terminal else 1,
@@ -143,13 +179,10 @@ def run(
         file=sys.stderr,
         leave=False,
     ) as bar:
-        report = run_catalogue(opened, output, system, progress=lambda n: bar.update(n - bar.n), **options)
+        report = run_catalogue(store, output, progress=lambda n: bar.update(n - bar.n), **options)
     _tell(report)
     if report.failed:
         click.get_current_context().exit(1)
-
-
-run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
 def _tell(report: RunReport) -> None:

@@ -61,9 +61,6 @@ def fit_stars(
     keep: list[str],
     devices: str | None,
     overwrite: bool,
-    continuum: int,
-    starts: int,
-    normalisation: str,
     **options: Any,
 ) -> None:
     """Fit stellar labels to XP spectra: Teff, log g, [M/H], or whatever the grid has.
@@ -86,32 +83,15 @@ def fit_stars(
 
     import numpy as np
 
-    from xpjax.correction.inputs import read_features
-    from xpjax.correction.magnitude import Correcting
-    from xpjax.correction.wiggle import read_correction
     from xpjax.extinction import AV_PER_SFD
     from xpjax.io import catalogue
     from xpjax.records import FitStatus
-    from xpjax.stellar.grid import read_grid
-    from xpjax.stellar.interpolation import interpolator, redden
-    from xpjax.stellar.sources import LabelFitter, selected
+    from xpjax.stellar.sources import selected
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
-    models = read_grid(grid)
-    if fit_ebv is not None:
-        if ebv is not None:
-            raise click.UsageError("--ebv takes the reddening off, --fit-ebv fits it: choose one.")
-        models = redden(models, _nodes(fit_ebv))
-    how = None
-    if correction is not None:
-        stars = None if features is None else read_features(features)
-        how = Correcting(read_correction(correction), stars=stars, ebv=ebv)
-    elif features is not None:
-        raise click.UsageError("--features are for --correction; name a model.")
-    model = interpolator(models)
-    chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
-    fitter = LabelFitter(model, how, ebv, options=chosen, **options)
+    fitter = fitter_of(grid, correction=correction, features=features, ebv=ebv, fit_ebv=fit_ebv, **options)
+    model = fitter.model
     parts = []
     with Progress([path for path in inputs if path.is_file()]) as progress:
         for path in inputs:
@@ -134,6 +114,48 @@ def fit_stars(
     told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
     told += [f"{count:12,}  {bit.name} ({int(bit)})" for bit in FitStatus if bit and (count := _count(status, bit))]
     click.echo("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]), err=True)
+
+
+FITTING = (
+    *("correction", "features", "ebv", "fit_ebv", "truncate", "covariance", "error_floor"),
+    *("normalisation", "continuum", "starts", "float64"),
+)
+"""Options that say how labels are fitted."""
+
+
+def fitter_of(
+    grid: Path,
+    *,
+    correction: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    fit_ebv: str | None,
+    normalisation: str,
+    continuum: int,
+    starts: int,
+    **options: Any,
+) -> LabelFitter:
+    """What the options of `FITTING` mean. Raises ValueError and UsageError."""
+    from xpjax.correction.inputs import read_features
+    from xpjax.correction.magnitude import Correcting
+    from xpjax.correction.wiggle import read_correction
+    from xpjax.stellar.grid import read_grid
+    from xpjax.stellar.interpolation import interpolator, redden
+    from xpjax.stellar.sources import LabelFitter
+
+    models = read_grid(grid)
+    if fit_ebv is not None:
+        if ebv is not None:
+            raise click.UsageError("--ebv takes the reddening off, --fit-ebv fits it: choose one.")
+        models = redden(models, _nodes(fit_ebv))
+    how = None
+    if correction is not None:
+        stars = None if features is None else read_features(features)
+        how = Correcting(read_correction(correction), stars=stars, ebv=ebv)
+    elif features is not None:
+        raise click.UsageError("--features are for --correction; name a model.")
+    chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
+    return LabelFitter(interpolator(models), how, ebv, options=chosen, **options)
 
 
 def _count(status: np.ndarray, bit: int) -> int:
