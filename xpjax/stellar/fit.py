@@ -50,8 +50,8 @@ BLOCK = 66
 LONGEST_STEP = 0.5
 """The longest step, in cells of the grid."""
 CONVERGED = 0.01
-"""A fit has converged where a Newton step would lower chi2 by less, times chi2 per degree of freedom where that is above
-one: the labels are within 0.1 sigma of the minimum, with sigma as the residuals have it."""
+"""A fit has converged where a Newton step would lower chi2 by less, times chi2 per degree of freedom where that is
+above one: the labels are within 0.1 sigma of the minimum, with sigma as the residuals have it."""
 
 
 @dataclasses.dataclass(frozen=True)
