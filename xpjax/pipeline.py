@@ -610,7 +610,9 @@ def _checked(store: Store, job: Job) -> Job:
             f"{job.system.release.name} with {job.system.release.n_basis}"
         )
     if job.system is not None:
-        prepared(Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64), job.correction)
+        plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
+        if job.correction is not None:
+            CorrectedPhotometer.check(plain, job.correction)
     if job.format == "hats":
         positions = tuple(name for name in ("ra", "dec") if name in store.columns)
         if len(positions) == 2:

@@ -387,6 +387,14 @@ class CorrectedPhotometer:
     @staticmethod
     def prepare(plain: Photometer, how: Correcting, **options: Any) -> CorrectedPhotometer:
         """Fold the correction for a photometer; options go to `fold`. Raises ValueError."""
+        bands = CorrectedPhotometer.check(plain, how)
+        plain = dataclasses.replace(plain, truncate=how.model.truncate)
+        folded = fold(how.model, bands, plain.system, **{"ebv_range": how.ebv_range} | options)
+        return CorrectedPhotometer(plain, how, folded)
+
+    @staticmethod
+    def check(plain: Photometer, how: Correcting) -> tuple[Passband, ...]:
+        """The curves of the photometer's bands. Raises ValueError where the correction does not fit it."""
         base = plain.system
         if base.color_equations or any(base.standardised):
             raise ValueError(
@@ -399,9 +407,7 @@ class CorrectedPhotometer:
         names = tuple(band.name for band in bands)
         if base.names != names:
             raise ValueError(f"the system's bands {base.names} are not those of the passbands, {names}")
-        plain = dataclasses.replace(plain, truncate=how.model.truncate)
-        folded = fold(how.model, bands, base, **{"ebv_range": how.ebv_range} | options)
-        return CorrectedPhotometer(plain, how, folded)
+        return bands
 
     def __call__(self, table: SourceTable, *, devices: Any = None, **options: Any) -> CorrectedPhotometry:
         """Photometry of a table, as `Photometer` makes it."""

@@ -50,8 +50,7 @@ BLOCK = 66
 LONGEST_STEP = 0.5
 """The longest step, in cells of the grid."""
 CONVERGED = 0.01
-"""A fit has converged where a Newton step would lower chi2 by less, times chi2 per degree of freedom where that is
-above one: the labels are within 0.1 sigma of the minimum, with sigma as the residuals have it."""
+"""A fit has converged where a Newton step would lower chi2 by less: the labels are within 0.1 sigma of the minimum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,9 +318,7 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         identity = jnp.eye(len(free), dtype=free.dtype)
         inverse = _change(best, free, 0.0, identity)
         newton = dot(inverse, best.slope)
-        # Where the model misfits, chi2 over its degrees of freedom is what one sigma changes it by.
-        misfit = jnp.maximum(data.chi2(best.t) / jnp.maximum(n_used - n_label, 1), 1)
-        converged = dot(best.slope * free, newton) < CONVERGED * misfit
+        converged = dot(best.slope * free, newton) < CONVERGED
         inside = model.grid.locate(_moved(model, best, newton)[0]).inside
         held = (best.labels <= model.grid.low) | (best.labels >= model.grid.high)
         status = jnp.where(jnp.any(held), FitStatus.EDGE, FitStatus.OK)

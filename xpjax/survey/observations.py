@@ -7,15 +7,16 @@ A *frame* is what gets a zero-point of its own: one exposure in one band on one 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from xpjax.records import Bits
 
-class RowFlag(enum.IntFlag):
+
+class RowFlag(Bits):
     """What is to be known of one measurement; append-only, so that stored values keep their meaning."""
 
     OK = 0
@@ -54,7 +55,7 @@ _ROW_MEANING = {
 }
 
 
-class FrameFlag(enum.IntFlag):
+class FrameFlag(Bits):
     """What is to be known of one frame's solution; append-only."""
 
     OK = 0
@@ -78,11 +79,6 @@ class FrameFlag(enum.IntFlag):
     def meaning(self) -> str:
         """What the bits that are set say, a sentence each."""
         return " ".join(text for bit, text in _FRAME_MEANING.items() if bit & self)
-
-    @classmethod
-    def describe(cls, status: int) -> str:
-        """The names of the bits that are set, joined by `|`; `OK` for none."""
-        return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
 
 
 _FRAME_MEANING = {
