@@ -95,6 +95,15 @@ def _round_rows(n: int, multiple: int) -> int:
     return -(-units // step) * step * multiple
 
 
+def rows_of_batch(n: int, row_bytes: int, devices: str | int | Sequence[jax.Device] | None = None) -> int:
+    """Rows of a batch for n sources of this size, intermediates counted in: for jobs that run a kernel twice."""
+    chosen = find_devices(devices)
+    multiple = ROW_MULTIPLE * len(chosen)
+    cap = CPU_BATCH_BYTES if chosen[0].platform == "cpu" else ACCELERATOR_BATCH_BYTES
+    rows = max(cap * len(chosen) // row_bytes // multiple, 1) * multiple
+    return rows if n >= rows else _round_rows(max(n, 1), multiple)
+
+
 def run(
     kernel: Kernel,
     constants: Any,
@@ -126,12 +135,8 @@ def run(
         result = [np.empty((n, *x.shape), x.dtype) for x in out_leaves]
         row = sum(int(np.prod(x.shape[1:])) * _type(x, dtype).itemsize for x in leaves)
         row += sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in out_leaves)
-        multiple = ROW_MULTIPLE * len(chosen)
         if batch_rows is None:
-            cap = CPU_BATCH_BYTES if chosen[0].platform == "cpu" else ACCELERATOR_BATCH_BYTES
-            batch_rows = max(cap * len(chosen) // (row + work_bytes) // multiple, 1) * multiple
-            if n < batch_rows:
-                batch_rows = _round_rows(max(n, 1), multiple)
+            batch_rows = rows_of_batch(n, row + work_bytes, chosen)
         batch_rows = -(-batch_rows // len(chosen)) * len(chosen)
         mesh = Mesh(np.array(chosen), (AXIS,))
         by_rows = NamedSharding(mesh, PartitionSpec(AXIS))

@@ -42,7 +42,7 @@ def quadratic_grid(holes: tuple[tuple[int, ...], ...] = ()) -> StellarGrid:
 
 def test_spline_is_scipys_and_notices_a_wrong_node() -> None:
     grid, labels = made_grid(), made_labels(20)
-    ours = model_spectra(interpolator(grid, components=None), labels, float64=True)
+    ours = model_spectra(interpolator(grid, kind="spline", components=None), labels, float64=True)
     np.testing.assert_allclose(ours, nested_spline(grid, labels), rtol=1e-10)
     wrong = np.array(grid.flux)
     wrong[4, 2, 2] *= 1.001
@@ -59,7 +59,7 @@ def test_two_nodes_make_a_line_and_three_a_parabola() -> None:
     nodes = (NODES[0][:3], NODES[1][:2], NODES[2])
     grid = made_grid(nodes)
     labels = np.random.default_rng(1).uniform([x[0] for x in nodes], [x[-1] for x in nodes], (20, 3))
-    ours = model_spectra(interpolator(grid, components=None), labels, float64=True)
+    ours = model_spectra(interpolator(grid, kind="spline", components=None), labels, float64=True)
     np.testing.assert_allclose(ours, nested_spline(grid, labels), rtol=1e-10)
 
 
@@ -125,7 +125,7 @@ def test_reddened_grids_follow_the_law_between_their_nodes() -> None:
     dust = np.asarray(transmission(extinction_curve(grid.wavelength), 0.437))
     expected = grid.flux[3, 1, 2] * dust
     found = model_spectra(interpolator(red, components=None), [[4600, 4.0, -0.5, 0.437]], float64=True)[0]
-    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=2e-4)
 
 
 def test_grids_that_cannot_be_interpolated_are_refused() -> None:

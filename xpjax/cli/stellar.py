@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     help="Divide by the mean flux, or fit the amplitude.",
 )  # fmt: skip
 @click.option("--continuum", default=0, show_default=True, type=click.IntRange(0, 6), help="Order; with scale only.")
-@click.option("--starts", default=2, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit.")
+@click.option("--starts", default=3, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit.")
 @click.option(
     "--select",
     type=click.Choice(["learn", "good", "metal-poor"]),

@@ -25,7 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from xpjax import engine
 from xpjax.extinction import AV_PER_SFD, extinction_curve
@@ -39,10 +39,12 @@ DEVIANT = 0.05
 """Samples that differ from the model by more, in normalised flux, are counted by dflux_per (Ye et al. 2024)."""
 SCAN_COMPONENTS = 8
 """Components in the search for starts: enough to tell valleys apart, at a fraction of the cost of all."""
+FIRST_COMPONENTS = 16
+"""Components in the steps from each start."""
 SCAN_PLACES = 4096
 """Places searched at most."""
-STEPS, POLISH = 4, 7
-"""Steps from each start, and further ones from the best."""
+STEPS, STEPS_ON, MORE_ROUNDS = 4, 7, 8
+"""Steps from each start, further ones from the best, and rounds of these for the few stars that need more."""
 DAMPING, LESS, MORE = 0.03, 0.2, 4.0
 """Damping of the first step, relative to the diagonal; its factors after steps that lower chi2, or do not."""
 BLOCK = 66
@@ -50,7 +52,9 @@ BLOCK = 66
 LONGEST_STEP = 0.5
 """The longest step, in cells of the grid."""
 CONVERGED = 0.01
-"""A fit has converged where a Newton step would lower chi2 by less: the labels are within 0.1 sigma of the minimum."""
+"""A fit has converged where a Newton step would lower chi2 by less: the labels are within 0.1 sigma of the minimum.
+
+Where models fit worse than the errors say, by less times chi2 / dof: as if the errors were what the residuals are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,19 +130,28 @@ class _Star(eqx.Module):
     """One over the sigma of the prior; zero where there is none."""
 
 
+class _Search(eqx.Module):
+    """Places searched for starts: labels, their numbers along each label, t, and what products of it are summed."""
+
+    labels: Float[AnyArray, "n_place n_label"]
+    index: tuple[Float[AnyArray, " n_place"], ...]
+    t: Float[AnyArray, "n_place n_component_and_1"]
+    linear: Float[AnyArray, "n_scan n_place"]
+    square: Float[AnyArray, "n_scan_triangle n_place"]
+    """Products of the rows of linear, those below the diagonal twice."""
+
+
 class _Model(eqx.Module):
     """What all stars share: the grid, G, the products of its columns, and the places searched for starts."""
 
     grid: Interpolator
     columns: Float[AnyArray, "n_column n_wavelength"]
     products: Float[AnyArray, "n_wavelength n_column_squared"]
-    scan_labels: Float[AnyArray, "n_place n_label"]
-    scan_near: Bool[AnyArray, "n_place n_place"]
-    scan_t: Float[AnyArray, "n_place n_component_and_1"]
-    scan_linear: Float[AnyArray, "n_scan n_place"]
-    scan_square: Float[AnyArray, "n_scan_squared n_place"]
+    search: _Search
     exponent: Float[AnyArray, " n_wavelength"]
     error_floor: Float[AnyArray, ""]
+    rounds: Int[AnyArray, ""]
+    """Rounds of steps from the best start; a number of the data, so that more of them need no second program."""
 
 
 class _Data(NamedTuple):
@@ -245,10 +258,14 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         if star.used is not None and not options.scale:
             norm = dot(used / n_used, model.columns.T)
 
-        def vector(labels: Array, amplitude: Array) -> tuple[Array, Array, Array, Array]:
-            """t, its derivatives with respect to labels in cells and amplitudes, the cells' lengths, and if inside."""
+        def vector(labels: Array, amplitude: Array, few: int | None = None) -> tuple[Array, Array, Array, Array]:
+            """t, its derivatives with respect to labels in cells and amplitudes, the cells' lengths, and if inside.
+
+            few: only so many of its entries.
+            """
             place = model.grid.locate(labels)
-            a = model.grid.components(labels, place)
+            grid = dataclasses.replace(model.grid, coefficient=model.grid.coefficient[..., : few and few - 1])
+            a = grid.components(labels, place)
             a = jnp.concatenate([jnp.eye(n_label + 1, 1, dtype=a.dtype), a], axis=1)
             t, slopes = a[0], a[1:]
             if options.scale:
@@ -261,9 +278,9 @@ def fit_kernel(options: _Options) -> engine.Kernel:
                     place.inside,
                 )
             if norm is not None:
-                total = dot(norm, t)
+                total = dot(norm[:few], t)
                 t = t / total
-                slopes = (slopes - t * dot(slopes, norm)[:, None]) / total
+                slopes = (slopes - t * dot(slopes, norm[:few])[:, None]) / total
             return t, slopes, place.length, place.inside
 
         def prior(labels: Array) -> tuple[Array, Array]:
@@ -274,9 +291,10 @@ def fit_kernel(options: _Options) -> engine.Kernel:
 
         def look(labels: Array, amplitude: Array, t0: Array, gradient0: Array) -> _Point:
             """The sum of squares at a point less that at t0, where its gradient is known: rounding hardly counts."""
-            t, slopes, length, inside = vector(labels, amplitude)
+            few = len(t0)
+            t, slopes, length, inside = vector(labels, amplitude, few)
             rows = jnp.concatenate([(t - t0)[None], slopes])
-            curved = dot(dot(rows, matrix), rows.T)
+            curved = dot(dot(rows, matrix[:few, :few]), rows.T)
             falling = dot(rows, gradient0) - curved[0]
             off, weight = prior(labels)
             weight = weight * length
@@ -289,7 +307,7 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         def climb(labels: Array, amplitude: Array, t0: Array, gradient0: Array, steps: int) -> _Point:
             """Down from a point, a fixed number of steps: each judges the one tried last and takes the next.
 
-            t0 is near the point, and gradient0 is G'W(O - G t0).
+            t0 is near the point, and gradient0 is G'W(O - G t0); where they are short, so is t.
             """
 
             def step(_: Any, state: Any) -> Any:
@@ -309,16 +327,28 @@ def fit_kernel(options: _Options) -> engine.Kernel:
 
         starts, amplitudes, near = _starts(model, options, matrix, data_product, norm, prior)
         gradients = data_product - dot(near, matrix)
-        found = jax.vmap(functools.partial(climb, steps=STEPS))(starts, amplitudes, near, gradients)
-        depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(prior(x)[0] ** 2))(found.t, found.labels)
-        deepest = jax.tree.map(lambda a: a[jnp.argmin(depth)], found)
-        best = climb(deepest.labels, deepest.amplitude, deepest.t, data.gradient(deepest.t), POLISH)
+        few = len(model.columns) if options.n_continuum > 1 else FIRST_COMPONENTS + 1
+        climb_first = functools.partial(climb, steps=STEPS)
+        found = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
+        reached = jax.vmap(lambda x, amplitude: vector(x, amplitude)[0])(found.labels, found.amplitude)
+        depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(prior(x)[0] ** 2))(reached, found.labels)
+        deepest, t = jax.tree.map(lambda a: a[jnp.argmin(depth)], (found, reached))
+
+        def climb_on(_: Any, point: _Point) -> _Point:
+            """Further down, measured anew from here: sums of squares far from their reference are rounded too much."""
+            return climb(point.labels, point.amplitude, point.t, data.gradient(point.t), STEPS_ON)
+
+        shape = jax.eval_shape(climb, deepest.labels, deepest.amplitude, t, t, STEPS_ON)
+        blank: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
+        begin = blank._replace(labels=deepest.labels, amplitude=deepest.amplitude, t=t)
+        best = jax.lax.fori_loop(0, model.rounds, climb_on, begin)
 
         free = _free(model, best)
         identity = jnp.eye(len(free), dtype=free.dtype)
         inverse = _change(best, free, 0.0, identity)
         newton = dot(inverse, best.slope)
-        converged = dot(best.slope * free, newton) < CONVERGED
+        chi2, dof = data.chi2(best.t), n_used - n_label - max(options.n_continuum, 1)
+        converged = dot(best.slope * free, newton) < CONVERGED * jnp.maximum(1, chi2 / dof)
         inside = model.grid.locate(_moved(model, best, newton)[0]).inside
         held = (best.labels <= model.grid.low) | (best.labels >= model.grid.high)
         status = jnp.where(jnp.any(held), FitStatus.EDGE, FitStatus.OK)
@@ -332,8 +362,8 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         result = {
             "labels": best.labels * known,
             "covariance": inverse[:n_label, :n_label] * certain[:, None] * certain * known,
-            "chi2": data.chi2(best.t) * known,
-            "dof": (n_used - n_label - max(options.n_continuum, 1)).astype(jnp.int32),
+            "chi2": chi2 * known,
+            "dof": dof.astype(jnp.int32),
             "dflux_per": 100 * deviant / n_used * (known if not options.of_coefficients else jnp.nan),
             "status": status.astype(jnp.uint32),
         }
@@ -394,28 +424,31 @@ def _starts(
     prior: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[Array, Array, Array]:
     """Labels (n_start, n_label), amplitudes (n_start, n_continuum) and t of the best places, each away from others."""
-    n = len(model.scan_linear)
-    square = dot(matrix[:n, :n].reshape(-1), model.scan_square)
-    linear = dot(data_product[:n], model.scan_linear)
-    amplitude = jnp.ones_like(linear)
-    if options.scale:
-        amplitude = linear / square
-    elif norm is not None:
-        amplitude = 1 / dot(norm[:n], model.scan_linear)
-    value = amplitude * (amplitude * square - 2 * linear)
-    value = value + jnp.sum(prior(jnp.asarray(model.scan_labels))[0] ** 2, axis=-1)
+    search = model.search
+    n = len(search.linear)
+    triangle = matrix[np.tril_indices(n)]
+    if options.scale or norm is not None:
+        square, linear = dot(triangle, search.square), dot(data_product[:n], search.linear)
+        amplitude = linear / square if norm is None else 1 / dot(norm[:n], search.linear)
+        value = amplitude * (amplitude * square - 2 * linear)
+    else:  # one product is half the time
+        both = jnp.concatenate([jnp.asarray(search.square), jnp.asarray(search.linear)])
+        value = dot(jnp.concatenate([triangle, -2 * data_product[:n]]), both)
+        amplitude = jnp.ones_like(value)
+    value = value + jnp.sum(prior(jnp.asarray(search.labels))[0] ** 2, axis=-1)
     number = jnp.arange(value.shape[0], dtype=value.dtype)
     chosen = []
     for _ in range(options.starts):
         # What argmin does, in two passes that XLA makes vectors of on a CPU: five times faster.
         best = jnp.min(jnp.where(value <= jnp.min(value), number, value.shape[0] - 1)).astype(jnp.int32)
         chosen.append(best)
-        value = jnp.where(jnp.asarray(model.scan_near)[best], jnp.inf, value)
+        near = [jnp.abs(index - index[best]) <= 1 for index in map(jnp.asarray, search.index)]
+        value = jnp.where(functools.reduce(jnp.logical_and, near), jnp.inf, value)
     rows = jnp.stack(chosen)
-    t = jnp.asarray(model.scan_t)[rows] * amplitude[rows][:, None]
+    t = jnp.asarray(search.t)[rows] * amplitude[rows][:, None]
     t = jnp.pad(t, ((0, 0), (0, len(matrix) - t.shape[1])))
     amplitudes = jnp.pad(amplitude[rows][:, None], ((0, 0), (0, max(options.n_continuum - 1, 0))))
-    return jnp.asarray(model.scan_labels)[rows], amplitudes[:, : options.n_continuum], t
+    return jnp.asarray(search.labels)[rows], amplitudes[:, : options.n_continuum], t
 
 
 # --- many stars -------------------------------------------------------------------------------------------------------
@@ -435,7 +468,7 @@ def fit_stars(
     per_ebv: float = AV_PER_SFD,
     priors: Mapping[str, tuple[Any, Any]] | None = None,
     used: Any = None,
-    starts: int = 2,
+    starts: int = 3,
     spectra: bool = False,
     float64: bool = False,
     devices: Any = None,
@@ -478,15 +511,17 @@ def fit_stars(
     if ebv is not None:
         exponent = 0.4 * np.log(10.0) * per_ebv * extinction_curve(np.asarray(grid.wavelength), law)
     shared = _prepare(grid, max(options.n_continuum, 1), exponent, error_floor)
-    out = engine.run(
-        fit_kernel(options),
-        shared,
-        star,
-        float64=float64,
-        devices=devices,
-        work_bytes=_work_bytes(shared, starts, correlation is not None) * (1 + float64),
-        progress=progress,
-    )
+    size = _work_bytes(shared, starts, correlation is not None) * (1 + float64)
+    rows = engine.rows_of_batch(n, size, devices)
+    settings: dict[str, Any] = {"float64": float64, "devices": devices, "batch_rows": rows}
+    out = engine.run(fit_kernel(options), shared, star, progress=progress, **settings)
+    # Few stars need more steps: along edges of the grid, in long valleys. The same program does them.
+    again = np.flatnonzero(out["status"] & FitStatus.NO_CONVERGENCE)
+    if len(again):
+        shared = dataclasses.replace(shared, rounds=np.asarray(MORE_ROUNDS, np.int32))
+        rest = jax.tree.map(lambda x: x[again], star)
+        for name, values in engine.run(fit_kernel(options), shared, rest, **settings).items():
+            out[name][again] = values
     return StellarFit(names, **out)
 
 
@@ -542,24 +577,41 @@ def _prepare(grid: Interpolator, n_continuum: int, exponent: np.ndarray, error_f
     x = 2 * (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) - 1
     own = np.concatenate([grid.mean[None], grid.basis])
     columns = np.concatenate([np.polynomial.Legendre.basis(k)(x) * own for k in range(n_continuum)])
-    labels, near = _scan(grid)
-    a = engine.run(_component_kernel, grid, labels, float64=True)
+    products = (columns[:, None] * columns).reshape(-1, len(wavelength)).T
+    numbers = np.asarray(float(error_floor)), np.asarray(1, np.int32)
+    return _Model(grid, columns, products, _search(_Same(grid)), exponent, *numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """A grid that is equal to itself only: a key to what was made of it."""
+
+    grid: Interpolator
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.grid is other.grid
+
+    def __hash__(self) -> int:
+        return id(self.grid)
+
+
+@functools.lru_cache(maxsize=4)  # a survey's pieces are fitted one after the other on one grid
+def _search(key: _Same) -> _Search:
+    labels, index = _places(key.grid)
+    a = engine.run(_component_kernel, key.grid, labels, float64=True)
     whole = np.concatenate([np.ones((len(labels), 1)), a], axis=1)
     t = whole[:, : SCAN_COMPONENTS + 1]
-    square = (t[:, :, None] * t[:, None]).reshape(len(t), -1)
-    products = (columns[:, None] * columns).reshape(-1, len(wavelength))
-    return _Model(
-        grid, columns, products.T, labels, near, whole, t.T, square.T, exponent,
-        np.asarray(float(error_floor)),
-    )  # fmt: skip
+    i, j = np.tril_indices(t.shape[1])
+    square = t[:, i] * t[:, j] * np.where(i == j, 1, 2)
+    return _Search(labels, index, whole, t.T, square.T)
 
 
 def _component_kernel(grid: Interpolator, labels: Array) -> Array:
     return grid.components(labels, grid.locate(labels))[0]
 
 
-def _scan(grid: Interpolator) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n_place, n_label) of the places searched for starts, and which of them are neighbours of which."""
+def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Labels (n_place, n_label) of the places searched for starts, and their numbers along each label."""
     # What one step from node to node changes, in the median: the labels that matter most are searched most finely.
     steps = [np.diff(grid.coefficient, axis=label) for label in range(len(grid.nodes))]
     change = [np.sqrt(np.median(np.sum(step**2, axis=-1))) for step in steps]
@@ -586,11 +638,7 @@ def _scan(grid: Interpolator) -> tuple[np.ndarray, np.ndarray]:
         for nodes, x in zip(grid.nodes, labels.T, strict=True)
     )
     whole = np.asarray(grid.whole)[cell]
-    labels, index = labels[whole], index[whole]
-    near = np.ones((len(index), len(index)), bool)
-    for own in index.T:
-        near &= np.abs(own[:, None] - own) <= 1
-    return labels, near
+    return labels[whole], tuple(index[whole].T.astype(float))
 
 
 def _subdivided(x: np.ndarray, k: int) -> np.ndarray:
@@ -604,7 +652,7 @@ def _subdivided(x: np.ndarray, k: int) -> np.ndarray:
 def _work_bytes(model: _Model, starts: int, correlated: bool) -> int:
     """Size of the intermediates of one star in float32."""
     n_column, n_wavelength = model.columns.shape
-    numbers = 2 * len(model.scan_labels) + 2 * n_column**2 + starts * model.grid.block_size + 6 * n_wavelength
+    numbers = 2 * len(model.search.labels) + 2 * n_column**2 + starts * model.grid.block_size + 6 * n_wavelength
     return 4 * (numbers + correlated * n_wavelength * (4 * n_wavelength + n_column))
 
 
@@ -634,7 +682,7 @@ class InterpolationError:
 
 
 def interpolation_error(
-    grid: StellarGrid, *, kind: str | None = None, components: int | None = COMPONENTS, **settings: Any
+    grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS, **settings: Any
 ) -> InterpolationError:
     """Leave out the nodes of each label in turn, fit their spectra with what remains, and compare the labels.
 

@@ -135,10 +135,11 @@ def _of_cell(table: AnyArray, cell: Array) -> Array:
     return jnp.asarray(table)[np.arange(len(cell)), cell]
 
 
-def interpolator(grid: StellarGrid, *, kind: str | None = None, components: int | None = COMPONENTS) -> Interpolator:
+def interpolator(grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS) -> Interpolator:
     """Prepare the interpolation of a grid, on the host in float64.
 
-    kind "spline", "local" or "linear": by default a spline where the grid is full, local where it has holes.
+    kind "local", "spline" or "linear". Local is the default: on left-out nodes of NextGen it is nearer to the truth than
+    a spline by 10 %, and labels of stars suffer less where these were interpolated otherwise (scipy's PCHIP, Akima).
     components: how many principal components are kept; None keeps all. Raises ValueError for a spline on a grid with
     holes, for labels with a single node, and for grids without a whole cell.
     """
@@ -148,7 +149,6 @@ def interpolator(grid: StellarGrid, *, kind: str | None = None, components: int 
         if len(x) < 2:
             raise ValueError(f"label {name!r} has {len(x)} node: nothing to interpolate; drop that axis of the grid")
     known = np.isfinite(flux).all(axis=-1)
-    kind = kind or ("spline" if known.all() else "local")
     if kind not in KINDS:
         raise ValueError(f"no interpolation {kind!r}; choose from {KINDS}")
     if kind == "spline" and not known.all():
@@ -322,7 +322,7 @@ def redden(
     """The grid with a further label "ebv": each spectrum seen through dust, at nodes of E(B-V) (n,), normalised anew.
 
     A fit on it finds E(B-V) like any other label, with exact derivatives, bounds and, on request, a prior. Nodes of
-    0.1 mag give fluxes to 1e-5. law, r_v and per_ebv: see `xpjax.extinction`.
+    0.1 mag give fluxes to 1e-4 (5e-4 next to either end). law, r_v and per_ebv: see `xpjax.extinction`.
     """
     ebv = np.asarray(ebv, float)
     if ebv.ndim != 1 or len(ebv) < 2 or np.any(np.diff(ebv) <= 0):
