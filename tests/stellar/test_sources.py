@@ -16,8 +16,9 @@ from xpjax.correction.residuals import Trust, make_residuals
 from xpjax.correction.training import Settings, train
 from xpjax.correction.wiggle import Limits
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.records import DR3, Catalogue, FitStatus, SourceTable, XPCoefficients
+from xpjax.records import DR3, Catalogue, FitStatus, SourceTable, Status, XPCoefficients
 from xpjax.stellar import sources as module
+from xpjax.stellar.fit import fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.stellar.sources import SELECTIONS, LabelFitter, selected
@@ -110,6 +111,28 @@ def test_one_bad_source_harms_no_other() -> None:
     found = fitter(bad)
     assert found.fit.status[3] == FitStatus.BAD_INPUT
     assert np.isnan(found.fit.labels[3]).all()
+    rest = np.arange(20) != 3
+    np.testing.assert_array_equal(found.fit.labels[rest], whole.fit.labels[rest])
+
+
+def test_a_source_without_one_xp_is_fitted_on_the_other() -> None:
+    table, _ = made_sources(20)
+    model = interpolator(xp_grid())
+    fitter = LabelFitter(model, error_floor=0.02)
+    whole = fitter(table)
+    value = table.coefficients.value.copy()
+    value[3, table.coefficients.release.slices[0]] = np.nan
+    half = dataclasses.replace(table, coefficients=dataclasses.replace(table.coefficients, value=value))
+    found = fitter(half)
+    assert not found.fit.status[3] & FitStatus.BAD_INPUT
+    assert found.status[3] & Status.BP_MISSING
+    made = xpjax.spectra(half, WAVELENGTH)
+    there = np.isfinite(made.flux[3])
+    assert 20 < there.sum() < len(WAVELENGTH)
+    assert found.fit.dof[3] == whole.fit.dof[3] - (~there).sum()
+    filled = np.nan_to_num(made.flux[3:4], nan=7.0)  # whatever stands there does not count
+    alone = fit_stars(filled, made.flux_error[3:4], model, used=there, error_floor=0.02)
+    np.testing.assert_array_equal(found.fit.labels[3], alone.labels[0])
     rest = np.arange(20) != 3
     np.testing.assert_array_equal(found.fit.labels[rest], whole.fit.labels[rest])
 

@@ -79,10 +79,22 @@ class StellarFit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def with_rows(self, rows: np.ndarray, other: StellarFit) -> StellarFit:
+        """These fits with those of some rows taken from another."""
+        columns = {}
+        for field in dataclasses.fields(self)[1:]:
+            values, new = getattr(self, field.name), getattr(other, field.name)
+            if values is not None:
+                values = np.array(values)
+                values[rows] = new
+            columns[field.name] = values
+        return StellarFit(self.names, **columns)
+
     @property
     def error(self) -> np.ndarray:
         """Standard errors (n, n_label); NaN for a label held at the edge of the grid."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+        with np.errstate(invalid="ignore"):  # of fits that have not converged
+            return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
 
     def catalogue(self, source_id: np.ndarray, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
         """The fits as a table: labels, errors, covariances, chi2, dof, dflux_per and fit_status; keep: more columns."""

@@ -138,8 +138,8 @@ def _of_cell(table: AnyArray, cell: Array) -> Array:
 def interpolator(grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS) -> Interpolator:
     """Prepare the interpolation of a grid, on the host in float64.
 
-    kind "local", "spline" or "linear". Local is the default: on left-out nodes of NextGen it is nearer to the truth than
-    a spline by 10 %, and labels of stars suffer less where these were interpolated otherwise (scipy's PCHIP, Akima).
+    kind "local", "spline" or "linear". Local is the default: on left-out nodes of NextGen it is nearer to the truth
+    than a spline by 10 %, and labels suffer less where stars were interpolated otherwise (scipy's PCHIP, Akima).
     components: how many principal components are kept; None keeps all. Raises ValueError for a spline on a grid with
     holes, for labels with a single node, and for grids without a whole cell.
     """

@@ -149,18 +149,19 @@ class LabelFitter:
             )
         if self.covariance and correlation is None:
             raise ValueError("these spectra have no correlations, which covariance needs: leave it out")
-        found = fit_stars(
-            flux,
-            np.zeros_like(flux) if error is None else error,
-            self.model,
-            correlation=correlation,
-            error_floor=self.error_floor,
-            ebv=ebv,
-            float64=self.float64,
-            devices=devices,
-            progress=progress,
-            **self.options,
-        )
+        settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
+
+        def fitted(rows: Any, **more: Any) -> StellarFit:
+            own = [None if x is None else x[rows] for x in (correlation, ebv)]
+            sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
+            return fit_stars(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
+
+        found = fitted(slice(None), progress=progress)
+        # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.
+        there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
+        partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
+        if len(partial):
+            found = found.with_rows(partial, fitted(partial, used=there[partial]))
         return LabelFits(made.source_id, found, None, made.status)
 
 

@@ -1,0 +1,244 @@
+"""Stellar labels of real stars, and the loop of fit, learn, correct, fit on mocks, with figures:
+python -m benchmarks.labels OUTPUT [--ck04 DIR] [--nextgen FILE] [--xp FILE]... [--calspec FILE].
+
+OUTPUT: a folder, of a PNG figure per sample and labels.json. Real stars: XP files are fitted on Castelli-Kurucz 2004
+with E(B-V) free; coefficients without correlations are given errors as if uncorrelated. CALSPEC: XP spectra of stars of
+known type, in the order of their types. The loop is closed on stars interpolated in NextGen, whose true labels are
+known: wiggles as large as in Ye et al. (2024) are put into their coefficients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpjax
+from benchmarks.correction import pattern
+from benchmarks.harness import machine
+from benchmarks.stellar import BLOCK, mad
+from xpjax.correction.inputs import features
+from xpjax.correction.magnitude import Correcting
+from xpjax.correction.residuals import Trust, make_residuals
+from xpjax.correction.training import Settings, train
+from xpjax.correction.wiggle import Limits
+from xpjax.extinction import AV_PER_SFD, extinction_curve
+from xpjax.records import DR3, FitStatus, SourceTable, XPCoefficients
+from xpjax.stellar.fit import StellarFit, fit_stars
+from xpjax.stellar.grid import StellarGrid, build_grid
+from xpjax.stellar.interpolation import interpolator, model_spectra, redden
+from xpjax.stellar.sources import LabelFitter
+from xpjax.xp.wavelengths import constant_grid
+
+FLOOR = 0.01
+TYPES = "OBAFGKM"
+
+
+# --- real stars -------------------------------------------------------------------------------------------------------
+
+
+def with_errors(table: SourceTable) -> SourceTable:
+    """Sources whose coefficients have errors but no correlations, as if these were zero."""
+    c = table.coefficients
+    if c.correlation is not None:
+        return table
+    none = np.broadcast_to(np.zeros(1, np.float32), (len(table), c.release.n_pair_total))
+    return dataclasses.replace(table, coefficients=dataclasses.replace(c, correlation=none))
+
+
+def summary(fit: StellarFit) -> dict[str, Any]:
+    counts = {bit.name: int(np.sum(fit.status & bit > 0)) for bit in FitStatus if bit}
+    good = fit.status == 0
+    per = fit.chi2 / fit.dof
+    out: dict[str, Any] = {"stars": len(fit), "inside and converged": int(good.sum()), **counts}
+    out["chi2/dof 16, 50, 84 %"] = [round(float(x), 2) for x in np.nanpercentile(per[good], [16, 50, 84])]
+    out["dflux_per median"] = float(np.nanmedian(fit.dflux_per[good]))
+    for k, name in enumerate(fit.names):
+        out[name + " 16, 50, 84 %"] = [round(float(x), 3) for x in np.nanpercentile(fit.labels[good, k], [16, 50, 84])]
+    return out
+
+
+def figure(
+    fit: StellarFit, wavelength: np.ndarray, flux: np.ndarray, color: np.ndarray, path: Path, title: str
+) -> None:
+    """chi2, residuals by color, and labels."""
+    from matplotlib.figure import Figure
+
+    good = fit.status == 0
+    page = Figure(figsize=(11, 7.5), layout="constrained")
+    page.suptitle(title)
+    axes = page.subplots(2, 3)
+    per = np.log10((fit.chi2 / fit.dof)[good])
+    axes[0, 0].hist(per, 40, color="0.4")
+    axes[0, 0].set(xlabel="log10 chi2 / dof", ylabel="stars")
+    assert fit.flux is not None
+    edges = np.nanquantile(color[good], np.linspace(0, 1, 5))
+    for low, high, shade in zip(edges[:-1], edges[1:], ("C0", "C2", "C1", "C3"), strict=True):
+        rows = good & (color >= low) & (color <= high)
+        middle = 100 * np.nanmedian(flux[rows] - fit.flux[rows], axis=0)
+        axes[0, 1].plot(wavelength, middle, color=shade, lw=1, label=f"BP-RP {low:.2f}..{high:.2f}")
+    axes[0, 1].axhline(0, color="0.7", lw=0.5)
+    axes[0, 1].set(xlabel="wavelength [nm]", ylabel="median of data - model [% of the mean flux]")
+    axes[0, 1].legend(fontsize=7)
+    teff, logg, mh = (fit.labels[:, fit.names.index(name)] for name in ("teff", "logg", "mh"))
+    points = axes[0, 2].scatter(teff[good], logg[good], c=mh[good], s=4, cmap="viridis")
+    axes[0, 2].plot(teff[~good], logg[~good], "x", color="0.7", ms=3, label="at an edge, not converged")
+    page.colorbar(points, ax=axes[0, 2], label="[M/H]")
+    axes[0, 2].invert_xaxis()
+    axes[0, 2].invert_yaxis()
+    axes[0, 2].set(xlabel="Teff [K]", ylabel="log g")
+    axes[0, 2].legend(fontsize=7)
+    for axis, values, label in zip(axes[1], (teff, logg, mh), ("Teff [K]", "log g", "[M/H]"), strict=True):
+        axis.hist(values[good], 30, color="0.4")
+        axis.set(xlabel=label, ylabel="stars")
+    page.savefig(path, dpi=110)
+
+
+def real(path: Path, grid: StellarGrid, output: Path) -> dict[str, Any]:
+    table = with_errors(xpjax.read(path))
+    wavelength = np.asarray(grid.wavelength)
+    made = xpjax.spectra(table, wavelength)
+    model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    fit = fit_stars(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
+    magnitudes = xpjax.photometry(table, "GAIA_DR3_VEGA").magnitude
+    flux = made.flux / made.flux.mean(axis=1, keepdims=True)
+    figure(fit, wavelength, flux, magnitudes[:, 1] - magnitudes[:, 2], output / f"{path.stem}.png", path.stem)
+    return summary(fit)
+
+
+# --- CALSPEC ----------------------------------------------------------------------------------------------------------
+
+
+def type_number(text: str) -> float:
+    """Spectral type as a number, O0 = 0, B0 = 10, ...; NaN for white dwarfs and what else has no such type."""
+    found = re.match(r"(?:sd)?([OBAFGKM])(\d(?:\.\d)?)?", text.strip())
+    if not found or text.strip().upper().startswith("D"):
+        return np.nan
+    return 10 * TYPES.index(found[1]) + float(found[2] or 5)
+
+
+def calspec(path: Path, grid: StellarGrid) -> dict[str, Any]:
+    """Temperatures of the stars whose types the grid covers, against the types."""
+    import pyarrow.parquet as parquet
+    from scipy.stats import spearmanr
+
+    rows = parquet.read_table(path, columns=["star_name", "star_type", "wavelength", "gaia_spectrum"]).to_pylist()
+    number = np.array([type_number(str(row["star_type"])) for row in rows])
+    wavelength = np.asarray(grid.wavelength)
+    flux = np.array([np.interp(wavelength, row["wavelength"], row["gaia_spectrum"]) for row in rows])
+    model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    prior = {"ebv": (0.0, 0.1)}
+    fit = fit_stars(flux, np.zeros_like(flux), model, error_floor=0.02, priors=prior)
+    teff = fit.labels[:, 0]
+    usable = np.isfinite(number) & (number >= 18) & np.isfinite(teff)  # B8 and later: the grid ends at 13,000 K
+    order = spearmanr(number[usable], teff[usable]).statistic
+    backwards = spearmanr(number[usable], np.random.default_rng(0).permutation(teff[usable])).statistic
+    stars = sorted(
+        (
+            float(number[k]),
+            str(rows[k]["star_type"]),
+            str(rows[k]["star_name"]),
+            round(float(teff[k])),
+            int(fit.status[k]),
+        )
+        for k in np.flatnonzero(usable)
+    )
+    return {
+        "stars": int(usable.sum()),
+        "rank correlation of type and Teff": float(order), "the same, shuffled": float(backwards),
+        "type, name, Teff, fit_status": [list(star[1:]) for star in stars],
+    }  # fmt: skip
+
+
+# --- the loop on simulation -------------------------------------------------------------------------------------------
+
+
+def loop(nextgen: Path, n: int, epochs: int) -> dict[str, Any]:
+    """Wiggles put in; fitted, learned from stars with references, corrected, fitted again: labels of other stars."""
+    wide = np.arange(331.0, 1049.5, 1.0)
+    at = constant_grid()
+    instrument = xpjax.instrument()
+    solver = np.linalg.pinv(np.asarray(instrument.design(wide).value), rcond=1e-4)
+    library = build_grid("nextgen", nextgen, limits=BLOCK, resolution="xp", sampling=wide)
+    seen = np.asarray(library.flux) @ solver @ np.asarray(instrument.design(at).value)
+    grid = dataclasses.replace(library, flux=seen / seen.mean(axis=-1, keepdims=True), wavelength=at)
+    model, source = interpolator(grid), interpolator(library, components=None)
+    rng = np.random.default_rng(3)
+    low, high = ([x[k] for x in grid.nodes] for k in (0, -1))
+    labels = rng.uniform(low, high, (n, 3))
+    ebv = rng.exponential(0.1, n).clip(0, 0.8)
+    flux = model_spectra(source, labels, float64=True)
+    dust = 10 ** (-0.4 * AV_PER_SFD * ebv[:, None] * extinction_curve(wide))
+    g = rng.uniform(9, 15, n)
+    color = 2.6 - (labels[:, 0] - 4000) / 1500  # bluer with temperature; what the network sees is synthetic
+    value = ((flux + pattern(color, g, ebv, wide)) * dust) @ solver
+    value *= 100 * 10 ** (-0.4 * (g[:, None] - 15)) / np.abs(value).max()
+    error = 2e-3 * np.abs(value).max(axis=1, keepdims=True) * np.ones_like(value)
+    value = value + error * rng.normal(size=value.shape)
+    full = np.broadcast_to(np.array(DR3.n_basis), (n, len(DR3.n_basis))).copy()
+    table = with_errors(
+        SourceTable(
+            np.arange(1, n + 1) << 35, XPCoefficients(value, error, None, full), np.zeros(n, np.uint32), {"ebv": ebv}
+        )
+    )
+    learn, test = np.arange(n) < n // 2, np.arange(n) >= n // 2
+    reference = labels[learn] + rng.normal(size=(learn.sum(), 3)) * [60, 0.1, 0.05]  # a spectroscopic survey's errors
+    first = LabelFitter(model, ebv="ebv", error_floor=0.02)(table[learn])
+    made = xpjax.spectra(table[learn], at)
+    stars = features(table[learn], ("BP-RP", "G", "E(B-V)"), ebv="ebv")
+    data, counts = make_residuals(
+        stars, at, made.flux, model_spectra(model, np.clip(reference, low, high)), flux_error=made.flux_error,
+        fitted=dict(zip(grid.names, first.fit.labels.T, strict=True)),
+        reference=dict(zip(grid.names, reference.T, strict=True)), trust=Trust(),
+    )  # fmt: skip
+    correction = train(data, Settings(epochs=epochs, batch=256), truncate=True)
+    how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
+    fits = LabelFitter(model, how, "ebv", error_floor=0.02)(table[test])
+    truth = labels[test]
+    cool, out = truth[:, 0] < 5500, {"learned from": len(data), "left out": counts}
+    assert fits.before is not None
+    for name, fit in (("before", fits.before), ("after", fits.fit)):
+        off = fit.labels - truth
+        for part, rows in (("cool", cool), ("warm", ~cool)):
+            out[f"bias, {part}, {name}"] = [round(float(x), 3) for x in np.nanmedian(off[rows], axis=0)]
+        out[f"1.48 MAD {name}"] = [round(float(x), 3) for x in mad(off)]
+        out[f"RMS {name}"] = [round(float(x), 3) for x in np.sqrt(np.nanmean(off**2, axis=0))]
+        out[f"dflux_per {name}"] = round(float(np.nanmean(fit.dflux_per)), 2)
+        out[f"within the grid {name}"] = float(np.mean(fit.status == 0))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--ck04", type=Path)
+    parser.add_argument("--nextgen", type=Path)
+    parser.add_argument("--xp", type=Path, action="append", default=[])
+    parser.add_argument("--calspec", type=Path)
+    parser.add_argument("--stars", type=int, default=16_000)
+    parser.add_argument("--epochs", type=int, default=150)
+    given = parser.parse_args()
+    if (given.xp or given.calspec) and given.ck04 is None:
+        parser.error("--xp and --calspec need --ck04")
+    given.output.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"machine": machine()}
+    if given.ck04 is not None:
+        grid = build_grid("ck04", given.ck04, limits={"logg": (0.5, 5.0)}, resolution="xp")
+        for path in given.xp:
+            found[path.name] = real(path, grid, given.output)
+        if given.calspec is not None:
+            found["CALSPEC"] = calspec(given.calspec, grid)
+    if given.nextgen is not None:
+        found["loop"] = loop(given.nextgen, given.stars, given.epochs)
+    text = json.dumps(found, indent=1)
+    (given.output / "labels.json").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
