@@ -178,7 +178,7 @@ def loop(nextgen: Path, n: int, epochs: int) -> dict[str, Any]:
     color = 2.6 - (labels[:, 0] - 4000) / 1500  # bluer with temperature; what the network sees is synthetic
     value = ((flux + pattern(color, g, ebv, wide)) * dust) @ solver
     value *= 100 * 10 ** (-0.4 * (g[:, None] - 15)) / np.abs(value).max()
-    error = 2e-3 * np.abs(value).max(axis=1, keepdims=True) * np.ones_like(value)
+    error = 1e-4 * np.abs(value).max(axis=1, keepdims=True) * np.ones_like(value)
     value = value + error * rng.normal(size=value.shape)
     full = np.broadcast_to(np.array(DR3.n_basis), (n, len(DR3.n_basis))).copy()
     table = with_errors(
