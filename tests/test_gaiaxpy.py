@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import io
@@ -23,8 +24,9 @@ from pandas.testing import assert_frame_equal
 import xpjax
 from tests import oracles
 from xpjax import gaiaxpy, simulate
-from xpjax.gaiaxpy import reading
+from xpjax.gaiaxpy import frames
 from xpjax.io import gaia_query
+from xpjax.io.bulk import read_plain
 from xpjax.io.gaiaxpy_files import write_gaiaxpy
 
 FORMATS = Path(__file__).parents[2] / "shared" / "data" / "xp" / "formats"
@@ -32,6 +34,7 @@ FILES = sorted(path.name for path in FORMATS.glob("*")) or ["absent"]
 GRID = np.array([330.0, 402, 520, 636.5, 640, 643, 700, 950, 1050])
 ODD_GRID = np.array([400.0, 390.0, 400.0, 700.0])
 SYSTEMS = ["JKC_Std", "SDSS_Std", "Gaia_DR3_Vega"]
+FILE_SYSTEMS = ["JKC_Std", "JPLUS"]
 MORE = {"chi": "bp_chi_squared", "name": "designation", "solution_id": "solution_id"}
 NO_BP = 3
 
@@ -157,15 +160,14 @@ def test_dispersion(band: str) -> None:
 # --- made sources -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("truncation", [False, True])
-@pytest.mark.parametrize("sampling", [None, GRID, ODD_GRID], ids=["default", "own", "odd"])
-def test_calibrate(sampling: np.ndarray | None, truncation: bool) -> None:
-    same(*pair("calibrate", made(), sampling=sampling, truncation=truncation))
+def test_calibrate() -> None:
+    same(*pair("calibrate", made().iloc[4:]))
+    same(*pair("calibrate", made(), truncation=True))
+    same(*pair("calibrate", made().iloc[2:5], sampling=ODD_GRID, truncation=True))
 
 
-@pytest.mark.parametrize("sampling", [None, GRID], ids=["default", "own"])
-def test_strict_correlations_of_merged_spectra(sampling: np.ndarray | None) -> None:
-    options = {"sampling": sampling, "with_correlation": True}
+def test_strict_correlations_of_merged_spectra() -> None:
+    options = {"with_correlation": True}
     with gaiaxpy.strict():
         found, expected = pair("calibrate", made().iloc[2:4], **options)
     same(found, expected)
@@ -176,16 +178,14 @@ def test_strict_correlations_of_merged_spectra(sampling: np.ndarray | None) -> N
     np.testing.assert_allclose(right.correlation[1], expected.correlation[1], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("truncation", [False, True])
-def test_convert(truncation: bool) -> None:
-    sampling = np.linspace(-10, 70, 41)
-    if not truncation:
-        same(*pair("convert", made().iloc[2:4]))
-    same(*pair("convert", made().iloc[2:5], truncation=truncation, sampling=sampling, with_correlation=True))
+def test_convert() -> None:
+    same(*pair("convert", made().iloc[4:6]))
+    options = {"truncation": True, "with_correlation": True, "sampling": np.linspace(-10, 70, 41)}
+    same(*pair("convert", made().iloc[2:5], **options))
 
 
 def test_plain_frames_are_read_as_others() -> None:
-    found, expected = reading._plain_frame(made(), True), xpjax.read(made(), dtype=np.float64)
+    found, expected = frames.plain_frame(made(), True), xpjax.read(made(), dtype=np.float64)
     assert found is not None
     np.testing.assert_array_equal(found.source_id, expected.source_id)
     np.testing.assert_array_equal(found.status, expected.status)
@@ -194,22 +194,47 @@ def test_plain_frames_are_read_as_others() -> None:
     there = np.arange(len(made())) != NO_BP
     np.testing.assert_array_equal(found.coefficients.n_relevant[there], expected.coefficients.n_relevant[there])
     for name, cell in (
-        ("bp_coefficients", np.full(55, np.nan)),
         ("bp_coefficients", "(1.0, 2.0)"),
-        ("bp_coefficient_errors", -np.ones(55)),
-        ("rp_coefficient_correlations", np.full(1485, 1.5)),
         ("rp_coefficient_correlations", np.eye(55)),
         ("rp_coefficients", np.ones(51)),
+        ("rp_coefficients", np.ones(55, np.float32)),
+        ("rp_coefficient_errors", None),
     ):
         odd = made().astype({name: object})
         odd.at[0, name] = cell
-        assert reading._plain_frame(odd, False) is None, name
+        assert frames.plain_frame(odd, False) is None, name
     for name, kind in (("source_id", "Int64"), ("source_id", str), ("bp_standard_deviation", "Float64")):
-        assert reading._plain_frame(made().astype({name: kind}), False) is None, name
-    same(
-        quiet(gaiaxpy.calibrate, made().astype({"source_id": str}), sampling=GRID, save_file=False)[0],
-        quiet(gaiaxpy.calibrate, made(), sampling=GRID, save_file=False)[0],
-    )
+        assert frames.plain_frame(made().astype({name: kind}), False) is None, name
+
+
+def test_odd_numbers_in_plain_frames_are_read_as_others() -> None:
+    odd = made().copy()
+    for row, (name, numbers) in enumerate(
+        (
+            ("bp_coefficients", np.full(55, np.nan)),
+            ("bp_coefficients", np.where(np.arange(55) == 3, np.inf, 1.0)),
+            ("bp_coefficient_errors", -np.ones(55)),
+            ("rp_coefficient_errors", np.where(np.arange(55) == 54, np.nan, 1.0)),
+            ("rp_coefficient_correlations", np.full(1485, 1.5)),
+        ),
+        start=NO_BP + 1,
+    ):
+        odd = odd if row < len(odd) else pd.concat([odd, made().iloc[:1]], ignore_index=True)
+        odd.at[row, name] = numbers
+    assert frames.plain_frame(odd, False) is not None
+    assert frames.plain_frame(odd.astype({"source_id": str}), False) is None
+    for name, options in (("calibrate", {}), ("generate", {"photometric_system": systems(gaiaxpy, FILE_SYSTEMS)})):
+        results = [
+            quiet(getattr(gaiaxpy, name), frame, save_file=False, **options)
+            for frame in (odd, odd.astype({"source_id": str}))
+        ]
+        found, expected = results if name == "generate" else [result[0] for result in results]
+        same(found, expected)
+        cells = np.stack(list(found.iloc[:, -1]))
+        assert np.isnan(cells).any()
+        assert np.isfinite(cells).any()
+    inner = [quiet(gaiaxpy.find_fast, frame, save_file=False) for frame in (odd, odd.astype({"source_id": str}))]
+    same(*inner)
 
 
 def test_repeated_samples_have_correlation_one() -> None:
@@ -227,7 +252,7 @@ def test_generate_strict(csv: Path, options: dict[str, Any]) -> None:
 
 
 def test_generate_gives_what_one_band_can() -> None:
-    found, expected = photometry(made(), ["JPLUS", "JKC_Std"], error_correction=True)
+    found, expected = photometry(made(), FILE_SYSTEMS, error_correction=True)
     both = [k for k in range(len(found)) if k != NO_BP]
     same(found.iloc[both], expected.iloc[both])
     assert expected.iloc[NO_BP, 1:].isna().all()
@@ -236,12 +261,21 @@ def test_generate_gives_what_one_band_can() -> None:
 
 
 def test_all_systems_but_the_broken_band() -> None:
-    names = [member.name for member in peer.PhotometricSystem]
     sample = made().iloc[:2]
-    found, expected = photometry(sample, names)
+    found, expected = photometry(sample, [member.name for member in peer.PhotometricSystem])
     broken = [name for name in expected.columns if name.endswith("_Halpha01nm")]
     assert found[broken].isna().all().all()
     same(found.drop(columns=broken), expected.drop(columns=broken))
+    with gaiaxpy.strict():
+        found, expected = photometry(sample, ["Halpha_Custom_AB", "JKC"], error_correction=True)
+    same(found, expected)
+    assert (found[broken[0]].dropna() < -100).all()
+
+
+def test_members_of_gaiaxpy_itself_are_known() -> None:
+    frame = made().iloc[:2]
+    found, expected = (quiet(gaiaxpy.generate, frame, systems(m, ["JKC"]), save_file=False) for m in (peer, gaiaxpy))
+    same(found, expected)
 
 
 def test_float32_within_its_bound() -> None:
@@ -338,15 +372,96 @@ def test_every_format_of_the_archive(name: str) -> None:
         pytest.skip("real data xp/formats not present beside this checkout")
     # GaiaXPy multiplies the errors of FITS, which are float32, in float32.
     rtol = 3e-7 if path.suffix == ".fits" else 1e-10
+    calls: dict[str, Callable[[Any], pd.DataFrame]] = {
+        "calibrate": lambda m: m.calibrate(path, GRID, truncation=True, with_correlation=True, save_file=False)[0],
+        "convert": lambda m: m.convert(str(path), np.linspace(0, 60, 21), with_correlation=True, save_file=False)[0],
+        "generate": lambda m: m.generate(
+            path, systems(m, FILE_SYSTEMS), save_file=False, error_correction=path.suffix == ".ecsv"
+        ),
+        "inverse": lambda m: m.get_inverse_covariance_matrix(path),
+    }
+    if path.suffix == ".avro":  # GaiaXPy misses the errors, which AVRO has in the covariances
+        del calls["inverse"]
+    for kind, call in calls.items():
+        expected, found = quiet(call, peer), quiet(call, gaiaxpy)
+        loose = max(rtol, 1e-9) if kind == "inverse" else rtol
+        with gaiaxpy.strict():
+            same(quiet(call, gaiaxpy), expected, loose)
+        same(*DOCUMENTED.get(kind, lambda a, b, _: (a, b))(found, expected, path), loose)
+
+
+def _merged_correlations(found: pd.DataFrame, expected: pd.DataFrame, _: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlations differ where two bands are merged."""
+    for k, (own, other) in enumerate(zip(found.correlation, expected.correlation, strict=True)):
+        if np.isfinite(own).all():
+            assert 1e-3 < np.abs(own - other).max() < 0.5
+            expected.at[k, "correlation"] = own
+    return found, expected
+
+
+def _one_band_photometry(found: pd.DataFrame, expected: pd.DataFrame, _: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sources with one band have the photometry that it gives."""
+    for k in np.flatnonzero(expected.iloc[:, 1:].isna().all(axis=1)):
+        known = found.iloc[k].notna()
+        assert 3 < known.sum() < 20
+        assert known["Jplus_flux_zJPLUS"]
+        assert not known["Jplus_flux_uJAVA"]
+        found.iloc[[k], 1:] = np.nan
+    return found, expected
+
+
+def _errors_as_published(found: pd.DataFrame, expected: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Inverse covariances are divided by the squared standard deviation of the fit."""
+    table = xpjax.read(path)
+    for k in range(len(expected)):
+        for xp in ("bp", "rp"):
+            name = f"{xp}_inverse_covariance"
+            if expected[name][k] is not None:
+                expected.at[k, name] = expected[name][k] / float(table.columns[f"{xp}_standard_deviation"][k]) ** 2
+    return found, expected
+
+
+DOCUMENTED = {
+    "calibrate": _merged_correlations,
+    "generate": _one_band_photometry,
+    "inverse": _errors_as_published,
+}
+"""What docs/moving-from-gaiaxpy.md says of the default mode: both frames without it, once it is seen to be so."""
+
+
+@pytest.mark.parametrize("more", [MORE, ["bp_standard_deviation", "rp_coefficients", "bp_n_relevant_bases"]])
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".fits", ".xml", "_plain.xml", ".avro", "frame"])
+def test_types_of_additional_columns(suffix: str, more: Any) -> None:
+    name = "MeanSpectrumSolutionWithCov.avro" if suffix == ".avro" else f"XP_CONTINUOUS_RAW_with_missing_BP{suffix}"
+    path = FORMATS / (name if suffix != "frame" else "XP_CONTINUOUS_RAW_with_missing_BP.csv")
+    if not path.exists():
+        pytest.skip("real data xp/formats not present beside this checkout")
+    if suffix == ".avro":
+        more = {"nu": ["specShape", "nuEff"], "solution": "solutionId"}
+    elif isinstance(more, dict):
+        more = {"chi": "bp_chi_squared", "dof": "bp_degrees_of_freedom", "solution": "solution_id"}
+    given = pd.read_csv(path) if suffix == "frame" else path
     with gaiaxpy.strict():
-        found, expected = pair("calibrate", path, sampling=GRID, truncation=True, with_correlation=True)
-        same(found, expected, rtol)
-        found, expected = pair("convert", str(path), sampling=np.linspace(0, 60, 21), with_correlation=True)
-        same(found, expected, rtol)
-        same(*photometry(path, ["JKC_Std", "JPLUS"], error_correction=path.suffix == ".ecsv"), rtol)
-        if path.suffix != ".avro":  # GaiaXPy misses the errors, which AVRO has in the covariances
-            found, expected = (quiet(m.get_inverse_covariance_matrix, path) for m in (gaiaxpy, peer))
-            same(found, expected, max(rtol, 1e-9))
+        same(*photometry(given, ["JKC"], additional_columns=more), 3e-7 if suffix == ".fits" else 1e-10)
+
+
+def test_plain_text_is_read_as_others(csv: Path, tmp_path: Path) -> None:
+    columns = ["source_id", "bp_n_parameters"]
+    for dtype in (np.float32, np.float64):
+        found, expected = read_plain(csv, columns, dtype), xpjax.read(csv, dtype=dtype)
+        assert found is not None
+        np.testing.assert_array_equal(found.source_id, expected.source_id)
+        np.testing.assert_array_equal(found.status, expected.status)
+        for name in ("value", "error", "correlation"):
+            own = getattr(found.coefficients, name)
+            assert own.dtype == dtype
+            np.testing.assert_array_equal(own, getattr(expected.coefficients, name))
+    assert found is not None
+    np.testing.assert_array_equal(found.columns["bp_standard_deviation"], expected.columns["bp_standard_deviation"])
+    assert read_plain(csv, [*columns, "nothing_here"]) is None
+    less = tmp_path / "less.csv"
+    pd.read_csv(csv).drop(columns="rp_coefficient_correlations").to_csv(less, index=False)
+    assert read_plain(less, columns) is None
 
 
 def test_nested_columns_of_avro() -> None:
@@ -361,7 +476,7 @@ def test_nested_columns_of_avro() -> None:
 
 
 def read_back(path: Path) -> dict[str, list[Any]]:
-    """A saved file as columns of plain values."""
+    """A saved file as columns of plain values, and the types of what FITS and VOTable store."""
     if path.suffix == ".avro":
         import fastavro
 
@@ -374,7 +489,7 @@ def read_back(path: Path) -> dict[str, list[Any]]:
     from astropy.table import Table
 
     table = Table.read(path)
-    columns = {name.lstrip("_"): np.ma.asanyarray(table[name]) for name in table.colnames}
+    columns = {name: np.ma.asanyarray(table[name]) for name in table.colnames}
     return {name: list(np.ma.filled(c, np.nan) if c.dtype.kind == "f" else c) for name, c in columns.items()}
 
 
@@ -394,7 +509,7 @@ def test_saved_files(form: str, tmp_path: Path) -> None:
             if name == "generate":
                 quiet(module.generate, frame, systems(module, ["JPLUS"]), output_format=form, **options)
             else:
-                options |= {"sampling": GRID if name == "calibrate" else np.linspace(0, 60, 7)}
+                options |= {"sampling": np.arange(350, 1050, 200) if name == "calibrate" else np.linspace(0, 60, 7)}
                 options |= {"with_correlation": name == "convert", "output_format": form}
                 quiet(getattr(module, name), frame, **options)
         ours, theirs = (sorted((tmp_path / m.__name__).glob(f"{name}*")) for m in (gaiaxpy, peer))
@@ -405,6 +520,7 @@ def test_saved_files(form: str, tmp_path: Path) -> None:
             assert list(found) == list(expected)
             for column, values in expected.items():
                 for a, b in zip(found[column], values, strict=True):
+                    assert getattr(a, "dtype", None) == getattr(b, "dtype", None) or form_of_file == "avro"
                     if isinstance(b, str):
                         assert str(a) == b
                     elif column == "source_id":
@@ -563,6 +679,32 @@ def test_additional_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "USER" not in gaiaxpy.PhotometricSystem.get_available_systems()
 
 
+def test_systems_for_other_numbers_of_bases(tmp_path: Path) -> None:
+    sizes = (51, 55)
+    system = xpjax.system("SDSS")
+    keep = np.r_[0 : sizes[0], 55:110]
+    release = xpjax.Release("DR4", sizes)
+    short = dataclasses.replace(system, projection=np.asarray(system.projection)[keep], release=release)
+    write_gaiaxpy(tmp_path, short, name="Short")
+    frame = made().iloc[:2].reset_index(drop=True)
+    frame["bp_coefficients"] = [cell[: sizes[0]] for cell in frame["bp_coefficients"]]
+    frame["bp_coefficient_errors"] = [cell[: sizes[0]] for cell in frame["bp_coefficient_errors"]]
+    pairs = sizes[0] * (sizes[0] - 1) // 2
+    frame["bp_coefficient_correlations"] = [cell[:pairs] for cell in frame["bp_coefficient_correlations"]]
+    frame["bp_n_parameters"] = sizes[0]
+    frame["bp_n_relevant_bases"] = 20
+    try:
+        loaded = [quiet(module.load_additional_systems, str(tmp_path)) for module in (gaiaxpy, peer)]
+        results = [
+            quiet(module.generate, frame, members["USER_Short"], truncation=True, save_file=False)
+            for module, members in zip((gaiaxpy, peer), loaded, strict=True)
+        ]
+        same(*results)
+    finally:
+        for module in (gaiaxpy, peer):
+            quiet(module.remove_additional_systems)
+
+
 @pytest.mark.parametrize("change", ["empty", "versions", "twice", "damaged"])
 def test_bad_folders_of_systems(change: str, tmp_path: Path) -> None:
     for folder, version in (("a", "v1"), ("b", "v2" if change == "versions" else "v1")):
@@ -619,7 +761,7 @@ def test_the_archive(archive: type[FakeArchive], wanted: str) -> None:
     results = []
     for module in (gaiaxpy, peer):
         archive.said = []
-        results.append(quiet(module.calibrate, given, sampling=GRID, save_file=False, username="me", password="x")[0])
+        results.append(quiet(module.calibrate, given, save_file=False, username="me", password="x")[0])
         assert archive.said[1] == {"user": "me", "password": "x"}
         assert archive.said[-1][0] == ids
         assert archive.said[-1][1]["retrieval_type"] == "XP_CONTINUOUS"
@@ -675,7 +817,7 @@ def test_progress_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_extrema_are_where_sampled_spectra_turn() -> None:
     frame = made().iloc[:3]
-    grid = np.linspace(0, 60, 6001)
+    grid = np.linspace(0, 60, 2001)
     found = quiet(gaiaxpy.find_fast, frame, save_file=False)
     spectra = quiet(gaiaxpy.convert, frame, sampling=grid, save_file=False)[0]
     for row in spectra.to_dict("records"):
@@ -684,7 +826,7 @@ def test_extrema_are_where_sampled_spectra_turn() -> None:
         turns = grid[1:-1][slope[:-1] * slope[1:] < 0]
         own = found.extrema[(found.source_id == row["source_id"]) & (found.xp == row["xp"])].to_numpy()
         turns = turns[(turns > low) & (turns < high)]
-        np.testing.assert_allclose(own, turns, atol=1.1e-2)
+        np.testing.assert_allclose(own, turns, atol=3.1e-2)
 
 
 def test_lines_of_made_sources(tmp_path: Path) -> None:
@@ -720,7 +862,7 @@ def test_lines_of_made_sources(tmp_path: Path) -> None:
 
 
 def test_lines_of_real_sources_as_published_with_the_branch() -> None:
-    path = FORMATS / "XP_CONTINUOUS_RAW.csv"
+    path, with_missing = (FORMATS / f"XP_CONTINUOUS_RAW{name}.csv" for name in ("", "_with_missing_BP"))
     if not path.exists():
         pytest.skip("real data xp/formats not present beside this checkout")
     found = quiet(gaiaxpy.find_lines, path, truncation=True, save_file=False)
@@ -728,3 +870,27 @@ def test_lines_of_real_sources_as_published_with_the_branch() -> None:
     expected = (655.94434191, 8.14907938e-17, -2.15285721e-17, 14.22357562, 19.59230213, 34.20873561)
     np.testing.assert_allclose(row.to_numpy(float)[1:], expected, rtol=1e-8)
     assert len(found) == 6
+    fast = quiet(gaiaxpy.find_fast, path, truncation=True, save_file=False)
+    assert fast.groupby(["source_id", "xp"], sort=False).size().tolist() == [18, 9, 7, 5]
+    np.testing.assert_allclose(fast.extrema.iloc[[0, 17, 18, -1]], [14.87471948, 51.09522583, 15.66133668, 22.41186069])
+    # Without BP: no BP lines, and no depth where the continuum would need BP.
+    missing = quiet(gaiaxpy.find_extrema, with_missing, save_file=False)
+    assert missing.groupby("source_id", sort=False).size().tolist() == [27, 20, 12]
+    rows = missing[missing.source_id == 5405570973190252288].set_index("line_name")
+    expected = (637.43405118, 5.53563646e-19, np.nan, 6.55806708, np.nan, 0.62373083)
+    np.testing.assert_allclose(rows.loc["rp_637"].to_numpy(float)[1:], expected, rtol=1e-7)
+    expected = (1014.41130379, -1.68611561e-19, -1.83929351e-17, 20.92077835, 8.05828348, 3.26714333)
+    np.testing.assert_allclose(rows.loc["rp_1014"].to_numpy(float)[1:], expected, rtol=1e-7)
+
+
+def test_types_of_frames_of_lines(tmp_path: Path) -> None:
+    alone = made().iloc[[NO_BP]].reset_index(drop=True)
+    text = pd.Series(["x"]).dtype  # what pandas calls text by itself
+    assert quiet(gaiaxpy.find_extrema, alone, save_file=False).line_name.dtype == text
+    assert quiet(gaiaxpy.find_fast, alone, save_file=False).xp.dtype == text
+    for form in ("csv", "ecsv", "fits", "xml"):
+        nothing = quiet(
+            gaiaxpy.find_lines, alone, user_lines=[[2000.0], ["none"]], output_path=tmp_path, output_format=form
+        )
+        assert len(nothing) == 0
+        assert (tmp_path / f"output_lines.{form}").stat().st_size > 0

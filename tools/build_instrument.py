@@ -26,7 +26,7 @@ CONFIG = Path(gaiaxpy.__file__).parent / "config"
 OUTPUT = Path(__file__).parents[1] / "xpjax" / "data"
 XP = ("bp", "rp")
 MODELS = {"v375wi/v142r": ("v375wi", "v142r"), "v211w/v142r": ("v211w", "v142r")}
-# A magnitude of 2e61 in the source tables: the band is named and refused, never shipped.
+# Values of 2e61 in the source tables: the band is named and refused. It is shipped apart, for what GaiaXPy makes of it.
 REFUSED = {("HalphaCustomAb", "Halpha01nm"): "its projection vector is broken in GaiaXPy 2.1.5 (values up to 2e61)"}
 
 _used: dict[str, str] = {}
@@ -129,19 +129,21 @@ def build_instrument(path: Path) -> None:
         describe(file, "Gaia DR3 XP instrument models")
 
 
-def build_systems(path: Path) -> None:
-    """Projection vectors, zero points, flux biases, color equations and error-correction tables."""
+def build_systems(path: Path, broken: bool = False) -> None:
+    """Projection vectors, zero points, flux biases, color equations, error-correction tables; or the broken bands."""
     names = source("available_systems.txt").read_text().split()
     with h5py.File(path, "w") as file:
         for name in names:
             label = "".join(word.capitalize() for word in name.split("_"))
             root = ElementTree.parse(source(f"filters/XpFilter_{label}_v375wiv142r.xml")).getroot()
             bands = texts(root.find("bands"))
-            keep = np.array([(label, band) not in REFUSED for band in bands])
+            keep = np.array([((label, band) in REFUSED) == broken for band in bands])
+            if not keep.any():
+                continue
             group = file.create_group(label)
             group.attrs["name"] = name
-            group.attrs["refused"] = json.dumps({b: REFUSED[label, b] for b in bands if (label, b) in REFUSED})
             kept = [band for band, k in zip(bands, keep, strict=True) if k]
+            group.attrs["refused"] = json.dumps({b: REFUSED[label, b] for b in bands if b not in kept and not broken})
             group["band"] = np.array(kept, dtype=h5py.string_dtype())
             group["projection"] = np.concatenate([sampled(root, xp) for xp in XP])[:, keep]
             zero_point = values(root.find("zeropoints"))[keep]
@@ -185,4 +187,5 @@ if __name__ == "__main__":
     OUTPUT.mkdir(exist_ok=True)
     build_instrument(OUTPUT / "instrument_dr3.h5")
     build_systems(OUTPUT / "systems_dr3.h5")
+    build_systems(OUTPUT / "broken_dr3.h5", broken=True)
     print(*sorted(OUTPUT.glob("*.h5")), sep="\n")

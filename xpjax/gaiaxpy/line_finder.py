@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,16 +137,14 @@ def find_fast(
     password: str | None = None,
 ) -> pd.DataFrame:
     """Pseudo-wavelengths of all extrema within `pwl_range`: columns source_id, xp, extrema; no spectra are sampled."""
-    import pandas as pd
-
     _check_flags(truncation, False, False)
     given = read_input(input_object, truncation=truncation, username=username, password=password)
     finder = _Finder(given, truncation)
     tables = []
     for xp in given.sources.release.xp:
         rows, places = finder.within(xp)
-        tables.append(pd.DataFrame({"row": rows, "xp": xp.upper(), "extrema": finder.extrema[xp][rows, places]}))
-    frame = pd.concat(tables).sort_values("row", kind="stable", ignore_index=True)
+        tables.append({"row": rows, "xp": [xp.upper()] * len(rows), "extrema": finder.extrema[xp][rows, places]})
+    frame = _frame(tables).sort_values("row", kind="stable", ignore_index=True)
     frame.insert(0, "source_id", given.sources.source_id[frame.pop("row").to_numpy()])
     frame.attrs["data_type"] = Lines
     save(frame, save_file, output_path, output_file, output_format or given.extension)
@@ -245,12 +244,19 @@ def _between(grid: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray
     return low + (high - low) * (at - grid[i]) / (grid[i + 1] - grid[i])
 
 
-def _sorted(given: Input, tables: list[dict[str, Any]]) -> pd.DataFrame:
-    """The lines of all XP, source by source, by wavelength."""
+def _frame(tables: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of tables with the same columns: arrays, and lists of texts."""
     import pandas as pd
 
-    frame = pd.concat([pd.DataFrame(table) for table in tables])
-    frame = frame.sort_values(["row", "wavelength_nm"], kind="stable", ignore_index=True)
+    def joined(parts: list[Any]) -> Any:
+        return [*itertools.chain(*parts)] if isinstance(parts[0], list) else np.concatenate(parts)
+
+    return pd.DataFrame({name: joined([table[name] for table in tables]) for name in tables[0]})
+
+
+def _sorted(given: Input, tables: list[dict[str, Any]]) -> pd.DataFrame:
+    """The lines of all XP, source by source, by wavelength."""
+    frame = _frame(tables).sort_values(["row", "wavelength_nm"], kind="stable", ignore_index=True)
     frame.insert(0, "source_id", given.sources.source_id[frame["row"].to_numpy(int)])
     return frame
 

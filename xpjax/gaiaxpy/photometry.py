@@ -12,7 +12,7 @@ from xpjax.gaiaxpy.errors import NoBandsAvailableError
 from xpjax.gaiaxpy.reading import cast, named_columns, progress_bar, read_input
 from xpjax.gaiaxpy.settings import is_float64, is_strict
 from xpjax.gaiaxpy.spectra import BOTH_MISSING, check_saving, warn
-from xpjax.gaiaxpy.systems import RegularPhotometricSystem, built_in, members
+from xpjax.gaiaxpy.systems import RegularPhotometricSystem, built_in, chosen
 from xpjax.gaiaxpy.writing import save
 from xpjax.records import Status
 from xpjax.synthetic.magnitude import Photometry, color_corrected
@@ -46,7 +46,7 @@ def generate(
     additional_columns: names, or new name -> name (in AVRO, the keys down to it). error_correction multiplies the
     errors by the published factors of G. Raises ValueError, and as `read_input` does.
     """
-    chosen = members(photometric_system)
+    systems = chosen(photometric_system)
     check_saving(save_file, output_file, "output_synthetic_photometry", output_format)
     given = read_input(
         input_object,
@@ -58,31 +58,25 @@ def generate(
     with progress_bar("generate", len(given.sources)) as advance:
         found = synthesize(
             given.sources,
-            [member.value.engine for member in chosen],
+            [engine for one in systems for engine in one.engines],
             truncate=truncation,
             float64=is_float64(),
             progress=advance,
         )
     if is_strict() and np.any((found.status & BOTH_MISSING) == BOTH_MISSING):
         raise NoBandsAvailableError("a source has neither BP nor RP")
-    columns = _columns(found, [member.value for member in chosen])
+    columns = _columns(found, systems)
     if is_strict():
         one = (found.status & ONE_MISSING) != 0
         columns = {name: np.where(one, np.nan, column) for name, column in columns.items()}
     frame = _frame({"source_id": found.source_id, **columns})
     if error_correction:
-        frame = _error_corrected(frame, [member.value.label for member in chosen], _g_magnitude(given, truncation))
+        frame = _error_corrected(frame, [one.label for one in systems], _g_magnitude(given, truncation))
     more = given.additional
     for name in more.columns:
         if name not in frame.columns:
             frame[name] = more[name]
-    save(
-        cast(frame).astype({"source_id": "int64"}),
-        save_file,
-        output_path,
-        output_file,
-        output_format or given.extension,
-    )
+    save(frame, save_file, output_path, output_file, output_format or given.extension)
     return cast(frame)
 
 
@@ -132,7 +126,7 @@ def apply_error_correction(
     if G_COLUMN not in frame.columns:
         raise ValueError(f"the photometry has no {G_COLUMN}, on which the factors depend; generate Gaia_DR3_Vega too")
     if photometric_system:
-        labels = [member.value.label for member in members(photometric_system)]
+        labels = [one.label for one in chosen(photometric_system)]
     else:
         labels = list(dict.fromkeys(str(name).split("_")[0] for name in frame.columns if name != "source_id"))
     frame = _error_corrected(frame, labels, frame[G_COLUMN].to_numpy(float))
@@ -192,12 +186,12 @@ def apply_colour_equation(
     if photometric_system is None and is_strict():
         raise TypeError("photometric_system must be a member of PhotometricSystem, or a list of them")
     by_label = built_in()
-    labels = list(by_label) if photometric_system is None else [m.value.label for m in members(photometric_system)]
+    labels = list(by_label) if photometric_system is None else [one.label for one in chosen(photometric_system)]
     if photometric_system is None:
         labels = [label for label in labels if any(str(name).startswith(f"{label}_") for name in frame.columns)]
-    chosen = [label for label in labels if label in by_label and by_label[label].engine.color_equations]
-    with progress_bar("color", len(chosen)) as advance:
-        for done, label in enumerate(chosen, 1):
+    labels = [label for label in labels if label in by_label and by_label[label].engine.color_equations]
+    with progress_bar("color", len(labels)) as advance:
+        for done, label in enumerate(labels, 1):
             system = by_label[label].engine
             for equation in system.color_equations:
                 frame = _color_corrected(frame, label, system.names, np.asarray(system.zero_point), equation)

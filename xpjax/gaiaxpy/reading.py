@@ -7,18 +7,19 @@ import dataclasses
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.engine import aligned
 from xpjax.gaiaxpy.errors import InvalidBandError, InvalidExtensionError, MissingColumnError
-from xpjax.io._cells import is_missing
+from xpjax.gaiaxpy.frames import ARRAYS, SCALARS, plain_frame
 from xpjax.io.archive import read
+from xpjax.io.bulk import BULK_SUFFIXES, read_plain
 from xpjax.io.gaia_query import fetch
-from xpjax.records import DR3, SourceTable, Status, XPCoefficients
+from xpjax.records import DR3, SourceTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +28,6 @@ VERSION = "2.1.5"
 FORMATS = ("avro", "csv", "ecsv", "fits", "xml")
 FURTHER = ("gz", "fit", "vot", "votable", "parquet", "h5", "hdf5")
 """Suffixes that GaiaXPy does not read and `xpjax.read` does; they are saved as csv."""
-
-SCALARS = ("n_parameters", "standard_deviation")
-ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +70,10 @@ def read_input(
     else:
         raise ValueError(f"{content!r} is no DataFrame, no file that exists, no list of source ids and no ADQL query")
     _check_frame(given, truncation)
-    sources = _plain_frame(given, truncation) or read(given, dtype=np.float64)
-    _check_columns(sources, truncation)
+    sources = plain_frame(given, truncation) or (None if additional else _plain_text(given, truncation))
+    if sources is None:
+        sources = read(given, dtype=np.float64)
+        _check_columns(sources, truncation)
     deviation = np.stack([np.asarray(sources.columns[f"{xp}_standard_deviation"], float) for xp in sources.release.xp])
     return Input(sources, deviation.T, extension, _additional(given, extension, sources, additional))
 
@@ -102,51 +102,10 @@ def _check_columns(sources: SourceTable, truncation: bool) -> None:
         raise MissingColumnError(f"{sources.origin} has no columns {missing}")
 
 
-_PLAIN = tuple(np.dtype(kind) for kind in ("f8", "f4", "i8", "i4", "i2", "u1"))
-
-
-def _plain_frame(given: Any, truncation: bool) -> SourceTable | None:
-    """The sources of a frame whose cells are sound arrays of float64, or missing; None where anything is odd.
-
-    What `read` would give, in one pass: with a frame at hand, reading is what takes the time.
-    """
-    columns = getattr(given, "columns", ())
-    numbers = [f"{xp}_{name}" for xp in DR3.xp for name in (*SCALARS, "n_relevant_bases") if f"{xp}_{name}" in columns]
-    if not len(columns) or any(given[name].dtype not in _PLAIN for name in numbers):
-        return None
-    if given["source_id"].dtype not in (np.int64, np.int32) or (given["source_id"] <= 0).any():
-        return None
-    status, n = np.zeros(len(given), np.uint32), len(given)
-    sizes = dict(zip(ARRAYS, (DR3.n_basis, DR3.n_basis, DR3.n_pair), strict=True))
-    arrays = {field: aligned((n, sum(size)), np.float64) for field, size in sizes.items()}
-    for k, xp in enumerate(DR3.xp):
-        there = ~np.array([is_missing(cell) for cell in given[f"{xp}_coefficients"]], bool)
-        status[~there] |= np.uint32(Status[f"{xp.upper()}_MISSING"])
-        for field, size in sizes.items():
-            part = arrays[field][:, sum(size[:k]) : sum(size[: k + 1])]
-            for row, cell, expected in zip(part, given[f"{xp}_{field}"], there, strict=True):
-                if not expected:
-                    row[:] = np.nan
-                elif type(cell) is np.ndarray and cell.shape == row.shape and cell.dtype == np.float64:
-                    row[:] = cell
-                else:
-                    return None
-            sound = part if there.all() else part[there]
-            low, high = sound.min(initial=0), sound.max(initial=0)
-            limits = {"coefficients": (-np.inf, np.inf), "coefficient_errors": (-1e-300, np.inf)}
-            below, above = limits.get(field, (-1.001, 1.001))
-            if not (below < low and high < above):
-                return None
-    found = {name: given[name].to_numpy(float) for name in numbers}
-    relevant = None
-    if truncation:
-        stacked = np.stack([found[f"{xp}_n_relevant_bases"] for xp in DR3.xp], axis=1)
-        known = (stacked >= 1) & (stacked <= DR3.n_basis) & (stacked == np.round(stacked))
-        relevant = np.where(known, stacked, DR3.n_basis).astype(np.int32)
-    value, error, correlation = arrays.values()
-    coefficients: Any = (value, error, correlation, relevant, DR3)
-    ids = given["source_id"].to_numpy(np.int64)
-    return SourceTable(ids, XPCoefficients(*coefficients), status, found, "the DataFrame")
+def _plain_text(given: Any, truncation: bool) -> SourceTable | None:
+    """The sources of a text file in the archive's own layout; None for anything else."""
+    plain = isinstance(given, Path) and given.name.lower().endswith(BULK_SUFFIXES)
+    return read_plain(given, _needed(truncation), np.float64) if plain else None
 
 
 # --- additional columns -----------------------------------------------------------------------------------------------
@@ -186,19 +145,53 @@ def _additional(given: Any, extension: str, sources: SourceTable, additional: Ma
         if len(old) != 1 or not old[0]:
             raise ValueError(f"additional column {new!r}: only AVRO records have nested names, found {old}")
     names = [old[0] for old in additional.values()]
+    columns: Any = _array_cells(sources, names)
+    names = [name for name in names if name not in columns]
     if isinstance(given, pd.DataFrame):
-        columns: Any = given
+        present = [name for name in names if name in given.columns]
+        columns |= dict(cast(given[present].reset_index(drop=True)))
     else:
-        columns = {"source_id": sources.source_id, **sources.columns}
-        absent = [name for name in names if name not in columns]
-        if absent:
-            with _as_missing():
-                columns |= read(given, keep=absent).columns
+        columns |= _file_columns(given, extension, sources, names)
     missing = [name for name in names if name not in columns]
     if missing:
         raise MissingColumnError(f"{sources.origin} has no columns {missing}, asked for as additional columns")
-    found = pd.DataFrame({new: _plain(columns[old[0]]) for new, old in additional.items()})
-    return cast(found.reset_index(drop=True))
+    return cast(pd.DataFrame({new: _plain(columns[old[0]]) for new, old in additional.items()}))
+
+
+def _array_cells(sources: SourceTable, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the names that are coefficients, errors or correlations (as matrices): one array a row, or NaN."""
+    c, release = sources.coefficients, sources.release
+    found = {}
+    for xp, n, rows, pairs in zip(release.xp, release.n_basis, release.slices, release.pair_slices, strict=True):
+        for field, array, part in zip(ARRAYS, (c.value, c.error, c.correlation), (rows, rows, pairs), strict=True):
+            if f"{xp}_{field}" in names and array is not None:
+                cells = np.asarray(array[:, part])
+                there = np.isfinite(cells).all(axis=1)
+                if part is pairs:
+                    square = np.tile(np.eye(n, dtype=cells.dtype), (len(cells), 1, 1))
+                    i, j = np.tril_indices(n, -1)
+                    square[:, i, j] = square[:, j, i] = cells
+                    cells = square
+                found[f"{xp}_{field}"] = objects([x if ok else np.nan for x, ok in zip(cells, there, strict=True)])
+    return found
+
+
+def _file_columns(path: Path, extension: str, sources: SourceTable, names: Sequence[str]) -> dict[str, Any]:
+    """Columns of scalars of a file, in the types that pandas gives them. Raises MissingColumnError."""
+    if extension in ("fits", "xml") and names:  # integers that may be missing keep their width
+        from astropy.table import Table
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = Table.read(path)
+        present = [name for name in names if name in table.colnames]
+        return dict(table[present].to_pandas()) if present else {}
+    columns: dict[str, Any] = {"source_id": sources.source_id, **sources.columns}
+    absent = [name for name in names if name not in columns]
+    if absent:
+        with _as_missing():
+            columns |= read(path, keep=absent).columns
+    return columns
 
 
 @contextlib.contextmanager
@@ -232,20 +225,20 @@ def _avro_values(path: Path, additional: Mapping[str, list[str]]) -> dict[str, l
 
 
 _TYPES = (
-    (r"(source|solution)_id", "Int64"),
-    (r"(bp|rp)_n_parameters", "Int16"),
-    (r"(bp|rp)_(standard_deviation|chi_squared|relative_shrinking)", "Float64"),
-    (r"(bp|rp)_(n_\w+|num_of_\w+|degrees_of_freedom|basis_function_id)", "Int64"),
+    (re.compile(r"(source|solution)_id"), "Int64"),
+    (re.compile(r"(bp|rp)_n_parameters"), "Int16"),
+    (re.compile(r"(bp|rp)_(standard_deviation|chi_squared|relative_shrinking)"), "Float64"),
+    (re.compile(r"(bp|rp)_(n_\w+|num_of_\w+|degrees_of_freedom|basis_function_id)"), "Int64"),
 )
 
 
 def cast(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the columns of the archive in pandas' nullable types, as GaiaXPy returns them."""
-    types = {
-        name: next((kind for pattern, kind in _TYPES if re.fullmatch(pattern, str(name))), None)
-        for name in frame.columns
-    }
-    return frame.astype({name: kind for name, kind in types.items() if kind})
+    """The frame itself, its columns of the archive now in pandas' nullable types, as GaiaXPy returns them."""
+    for name in frame.columns:
+        kind = next((kind for pattern, kind in _TYPES if pattern.fullmatch(str(name))), None)
+        if kind is not None:
+            frame[name] = frame[name].astype(kind)
+    return frame
 
 
 # --- small things that all functions share ----------------------------------------------------------------------------

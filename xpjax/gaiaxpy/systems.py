@@ -11,9 +11,14 @@ import numpy as np
 
 from xpjax.constants import AB_ZERO_POINT
 from xpjax.gaiaxpy.reading import VERSION
+from xpjax.gaiaxpy.settings import is_strict
 from xpjax.io.gaiaxpy_files import find_gaiaxpy, read_gaiaxpy
-from xpjax.records import DR3
+from xpjax.records import DR3, Release
 from xpjax.synthetic import system as published
+from xpjax.xp.instrument import DATA
+
+BROKEN = DATA / "broken_dr3.h5"
+"""Bands that xpjax refuses because their tables are broken, as GaiaXPy has them: for `strict` mode alone."""
 
 
 class RegularPhotometricSystem:
@@ -30,16 +35,23 @@ class RegularPhotometricSystem:
         if self.path is None:
             return published.system(self.name)
         file = read_gaiaxpy(self.path)
+        other = Release("+".join(map(str, file.n_basis)), file.n_basis)
         return published.from_projection(
             file.projection,
             file.zero_point,
             file.names,
             self.name,
-            DR3,
+            DR3 if file.n_basis == DR3.n_basis else other,
             flux_bias=file.flux_bias if self.standardised else None,
             mean_wavelength=file.mean_wavelength,
             standardised=self.standardised,
         )
+
+    @property
+    def engines(self) -> list[published.PhotometricSystem]:
+        """What to compute: in `strict` mode the broken bands too, of which GaiaXPy gives numbers."""
+        broken = [published.system(self.name, path=BROKEN)] if is_strict() and self._refused else []
+        return [*broken, self.engine]
 
     @property
     def label(self) -> str:
@@ -150,8 +162,10 @@ def remove_additional_systems() -> Any:
     return enumeration()
 
 
-def members(photometric_system: Any) -> list[Any]:
-    """One member or a list of them, as a list. Raises ValueError for none."""
+def chosen(photometric_system: Any) -> list[RegularPhotometricSystem]:
+    """The systems of one member or of a list of them; GaiaXPy's own members do too. Raises ValueError for none."""
     if photometric_system is None or photometric_system in ([], ""):
         raise ValueError("name at least one photometric system, such as PhotometricSystem.JPLUS")
-    return list(photometric_system) if isinstance(photometric_system, list) else [photometric_system]
+    members = photometric_system if isinstance(photometric_system, list) else [photometric_system]
+    known = {**_published(), **_loaded}
+    return [m.value if isinstance(m.value, RegularPhotometricSystem) else known[m.name] for m in members]

@@ -25,6 +25,8 @@ _ABOUT = {
     "standard_deviation": ("float64", "Standard deviation of the fit", "stat.stdev"),
 }
 """Type, description and UCD of the columns of spectra."""
+SINGLE = ("flux_error", "standard_deviation")
+"""Columns of spectra that are in single precision in FITS and VOTable, as GaiaXPy's are."""
 
 
 def save(
@@ -48,7 +50,7 @@ def save(
         raise InvalidExtensionError(f"no output format {output_format!r}; choose one of {', '.join(_WRITERS)}")
     folder = expanded(output_path)
     folder.mkdir(parents=True, exist_ok=True)
-    sampling = None if positions is None else [float(x) for x in positions]
+    sampling = None if positions is None else np.asarray(positions).tolist()
     if sampling is not None and form in ("csv", "avro"):
         import pandas as pd
 
@@ -116,7 +118,7 @@ def _table(frame: pd.DataFrame, sampling: list[float] | None) -> Any:
             cells = np.stack([np.full(length, np.nan) if cell is None else cell for cell in cells])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pwl and electron/s are no units of the standards
-            values = np.asarray(cells, np.str_ if name == "xp" else None)
+            values = np.asarray(cells, np.str_ if name == "xp" else np.float32 if name in SINGLE else None)
             table[name] = Column(values, description=about, unit=unit or None)
     return table
 
@@ -148,8 +150,10 @@ def _xml(frame: pd.DataFrame, sampling: list[float] | None) -> bytes:
             unit = frame.attrs["data_type"].get_units()["pos"]
             values = {"datatype": "double", "arraysize": "*", "value": sampling}
             node.params.append(Param(file, name="sampling", ID="_sampling", ucd="em.wl", unit=unit, **values))
-            for field, (_, _, _, ucd, _) in zip(node.fields, _columns(frame).values(), strict=True):
+            for field, (kind, length, _, ucd, _) in zip(node.fields, _columns(frame).values(), strict=True):
                 field.ucd = ucd or None
+                if length or kind == "string":
+                    field.ID = f"_{field.name}"
         return _bytes(file.to_xml)
 
 

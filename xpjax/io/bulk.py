@@ -20,11 +20,12 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from xpjax.io import _loaders, archive
 from xpjax.io._cells import Vectors
@@ -328,7 +329,21 @@ class _NotPlainError(Exception):
     """The fast path cannot be sure of a file: the archive reader decides."""
 
 
-def _plain_blocks(path: Path, correlations: bool) -> Iterator[SourceTable]:
+def read_plain(path: Path, columns: Collection[str], dtype: DTypeLike = np.float32) -> SourceTable | None:
+    """The sources of a file in the archive's own layout, twice as fast as `xpjax.read`, with the columns of `KEPT`.
+
+    None where the file has not all of these columns, or is not plain enough. Raises ValueError for damaged files.
+    """
+    try:
+        parts = list(_plain_blocks(path, True, dtype, columns))
+    except _NotPlainError:
+        return None
+    return parts[0] if len(parts) == 1 else archive._concatenate(parts)
+
+
+def _plain_blocks(
+    path: Path, correlations: bool, dtype: DTypeLike = np.float32, columns: Collection[str] = ()
+) -> Iterator[SourceTable]:
     """The sources of a bulk file, some dozens at a time. Raises _NotPlainError, and ValueError for damaged files."""
     if path.stat().st_size == 0:
         raise _NotPlainError
@@ -338,7 +353,9 @@ def _plain_blocks(path: Path, correlations: bool) -> Iterator[SourceTable]:
         except ValueError as exc:
             raise _KeepError from exc
         layout = _Layout.of(names, delimiter, path, correlations)
-        reader = _Reader(layout)
+        if not {*columns} <= {*layout.names}:
+            raise _KeepError
+        reader = _Reader(layout, dtype)
         # One buffer for all: fresh memory costs more than what is done with it.
         text, kept, n, odd = bytearray(2 * CHUNK), 0, 0, 0
         while True:
@@ -427,8 +444,9 @@ _COMMA, _QUOTE = ord(","), ord('"')
 class _Reader:
     """Blocks of rows to sources; the release is that of the first block."""
 
-    def __init__(self, layout: _Layout) -> None:
-        self.layout, self.odd = layout, 0
+    def __init__(self, layout: _Layout, dtype: DTypeLike) -> None:
+        self.layout, self.dtype, self.odd = layout, np.dtype(dtype), 0
+        self.kept = {name: np.result_type(kind, self.dtype) for name, kind in KEPT.items()}
         self.parse = _number_parser()
         self.company = b""
 
@@ -502,7 +520,7 @@ class _Reader:
         arrays: dict[str, np.ndarray] = {}
         bad = np.zeros(len(good), bool)
         joined = {
-            field: np.empty((len(good), slices[-1].stop), np.float32)
+            field: np.empty((len(good), slices[-1].stop), self.dtype)
             for field, slices in zip(
                 _loaders.ARRAYS, (release.slices, release.slices, release.pair_slices), strict=False
             )
@@ -544,7 +562,7 @@ class _Reader:
                     numbers = np.array([*map(float, texts)], np.float64)
                     if b"_" in together or not np.isfinite(numbers).all():
                         return None
-                    out[name] = numbers.astype(KEPT[name])
+                    out[name] = numbers.astype(self.kept[name])
                 else:
                     integers = [*map(int, texts)]
                     if rows and (not together.isdigit() or min(integers) < 1 or max(integers) > most[name]):
@@ -588,7 +606,7 @@ class _Reader:
             for name, a in arrays.items()
         }
         table = _loaders.Table({**scalars, **vectors}, n, str(layout.path))
-        return dataclasses.replace(archive._assemble(table, release, np.float32, []), columns=columns)
+        return dataclasses.replace(archive._assemble(table, release, self.dtype, []), columns=columns)
 
     def _odd(self, lines: Sequence[bytes]) -> SourceTable:
         """Sources of odd rows, by the archive reader. Raises _NotPlainError where they are no rows."""
@@ -600,7 +618,7 @@ class _Reader:
             table = _loaders._table(zip(layout.names, found or (), strict=True), release.xp, str(layout.path))
             if not layout.correlations:
                 table = _without_correlations(table)
-            read = archive._assemble(table, release, np.float32, [])
+            read = archive._assemble(table, release, self.dtype, [])
         except ValueError as exc:
             raise _KeepError from exc
         if len(read) != len(lines) + 1:
@@ -613,7 +631,7 @@ class _Reader:
         for name in layout.scalars:
             if name in KEPT:
                 numbers, repaired = archive._numbers(table, name)
-                columns[name] = numbers.astype(KEPT[name])
+                columns[name] = numbers.astype(self.kept[name])
                 read.status[repaired] |= np.uint32(Status.CELL_REPAIRED)
         return dataclasses.replace(read, columns=columns)[: len(lines)]
 
@@ -621,7 +639,7 @@ class _Reader:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 Parser = Callable[[Sequence[memoryview], np.ndarray], bool]
-"""parse(cells `a,b`, out (n, k) float32) -> whether all cells are k numbers; out is then filled."""
+"""parse(cells `a,b`, out (n, k) of floats) -> whether all cells are k numbers; out is then filled."""
 
 
 _MARK_VALUE = 1.2345678901234567e300

@@ -128,7 +128,10 @@ def _array(parent: ElementTree.Element, tag: str, values: np.ndarray, **attribut
 
 @dataclasses.dataclass(frozen=True)
 class SystemFile:
-    """One of GaiaXPy's files: names (n_band,), projection (n_basis_total, n_band), zero point [mag] and flux bias."""
+    """One of GaiaXPy's files: names (n_band,), projection (n_basis_total, n_band), zero point [mag], flux bias.
+
+    n_basis (n_xp,): how many rows of the projection each XP has.
+    """
 
     path: Path
     names: tuple[str, ...]
@@ -136,6 +139,7 @@ class SystemFile:
     zero_point: np.ndarray
     flux_bias: np.ndarray
     mean_wavelength: np.ndarray
+    n_basis: tuple[int, ...]
 
 
 def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
@@ -144,7 +148,7 @@ def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
     try:
         root = ElementTree.parse(path).getroot()
         names = tuple(str(item.text) for item in root.findall("bands/item"))
-        blocks = []
+        blocks: list[np.ndarray] = []
         for xp in ("bp", "rp"):
             node = root.find(f"XpSampling/{xp}SampledBases")
             assert node is not None
@@ -157,7 +161,8 @@ def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
         raise ValueError(f"{path}: no system file of GaiaXPy, or a damaged one ({error!r})") from error
     if not names or {len(zero_point), len(flux_bias), len(mean_wavelength)} != {len(names)}:
         raise ValueError(f"{path}: expected a zero point, a bias and a wavelength for each of its bands {names}")
-    return SystemFile(path, names, np.concatenate(blocks), zero_point, flux_bias, mean_wavelength)
+    n_basis = tuple(len(block) for block in blocks)
+    return SystemFile(path, names, np.concatenate(blocks), zero_point, flux_bias, mean_wavelength, n_basis)
 
 
 def find_gaiaxpy(folder: str | os.PathLike[str]) -> tuple[dict[str, Path], str]:
