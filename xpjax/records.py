@@ -28,6 +28,11 @@ class Bits(enum.IntFlag):
         """The names of the bits that are set, joined by `|`; `OK` for none."""
         return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
 
+    @classmethod
+    def legend(cls) -> str:
+        """What the numbers stand for, as the description of a column."""
+        return "Bits: " + ", ".join(f"{int(bit)} {bit.name}" for bit in cls if bit)
+
 
 class Status(Bits):
     """What is to be known of one source; `Status(5).meaning` says it in words."""

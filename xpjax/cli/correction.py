@@ -272,7 +272,7 @@ def correct(
         columns["flux_error"] = found.flux_error
     columns.pop("xp_status", None)
     columns["xp_status"] = found.status
-    bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+    bits = Status.legend()
     meta = {**table.meta, "corrected": True, **record_call(click.get_current_context())}
     descriptions = {**table.descriptions, "xp_status": bits}
     catalogue.write(

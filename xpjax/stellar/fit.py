@@ -108,7 +108,7 @@ class StellarFit:
             "chi2": "Sum of squared residuals over errors, without priors",
             "dof": "Samples used minus parameters fitted",
             "dflux_per": f"Percent of samples where normalised data and model differ by more than {DEVIANT}",
-            "fit_status": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in FitStatus if b),
+            "fit_status": FitStatus.legend(),
         }
         units = {"teff": "K", "teff_error": "K", "logg": "dex", "logg_error": "dex", "mh": "dex", "mh_error": "dex"}
         units |= {"ebv": "mag", "ebv_error": "mag", "dflux_per": "%"}

@@ -42,7 +42,7 @@ class LabelFits:
             more = {f"{name}_before": self.before.labels[:, k] for k, name in enumerate(self.before.names)}
             more |= {"dflux_per_before": self.before.dflux_per, "fit_status_before": self.before.status}
         table = self.fit.catalogue(self.source_id, {**more, **(keep or {})})
-        bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+        bits = Status.legend()
         return dataclasses.replace(
             table,
             columns={**table.columns, "xp_status": self.status},

@@ -250,7 +250,7 @@ class Photometry:
                     name = f"{label}_{kind}_{s.names[k]}"
                     columns[name] = array[:, k]
                     units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
-        bits = "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b)
+        bits = Status.legend()
         table = Catalogue(columns, units=units, descriptions={"xp_status": bits}, meta=dict(self.meta))
         return table.with_columns(keep or {}, {"xp_status": self.status})
 

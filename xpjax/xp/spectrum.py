@@ -197,7 +197,7 @@ class Spectra:
                 "flux": "Flux at each wavelength" if not self.internal else "Flux at each pseudo-wavelength",
                 "flux_error": "Standard error of the flux",
                 "correlation": "Correlations between samples: strict lower triangle, row by row",
-                "xp_status": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in Status if b),
+                "xp_status": Status.legend(),
             },
             shared={"wavelength": self.wavelength},
             meta=dict(self.meta),
