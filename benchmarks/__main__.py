@@ -7,7 +7,19 @@ import importlib
 
 from benchmarks import harness
 
-STAGES = ("photometry", "spectra", "passbands", "ingest", "catalogue", "faults", "correction", "survey", "stellar")
+STAGES = (
+    "photometry",
+    "spectra",
+    "passbands",
+    "ingest",
+    "catalogue",
+    "faults",
+    "correction",
+    "survey",
+    "stellar",
+    "gaiaxpy",
+    "joint",
+)
 
 
 def main() -> None:

@@ -8,10 +8,15 @@ import pytest
 
 from tests.cli.helpers import files, xp
 from tests.survey.test_zeropoint import made
+from xpjax import simulate
 from xpjax.io.catalogue import read_catalogue, write
+from xpjax.io.folders import filters_folder
 from xpjax.io.survey_files import write_observation_table
 from xpjax.records import Catalogue
 from xpjax.survey.observations import FrameFlag, RowFlag
+from xpjax.synthetic.chain import read_chain
+from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic.passband import passband_system
 
 TOML = """
 [columns]
@@ -144,6 +149,60 @@ def test_standards_from_another_table(folder: Path) -> None:
     assert np.count_nonzero(rows_out["star"] < 0) == 50
     assert np.isfinite(rows_out["magnitude"]).all()
     assert read_catalogue(folder / "solution" / "zeropoints.ecsv").columns["airmass"][0] == 1.3
+
+
+def test_several_columns_name_a_detector(folder: Path) -> None:
+    half = np.where(table().columns["X"] < 2000, "1", "2")
+    write(folder / "mosaic.fits", table(TEL=np.full(300, "east"), CCD=half))
+    (folder / "mosaic.toml").write_text(TOML.replace("[model]", 'detector = ["TEL", "CCD"]\n[model]'))
+    calibrated(folder, "mosaic.fits", config="mosaic.toml")
+    zero = read_catalogue(folder / "solution" / "zeropoints.ecsv").columns
+    assert sorted(zero["detector"].tolist()) == ["east-1", "east-2"]
+
+
+def test_the_passband_at_each_exposures_airmass(tmp_path: Path) -> None:
+    """Models and shifts from spectra; applied later from the files that the solution remembers."""
+    stars = simulate.sources(60, seed=5)
+    write(tmp_path / "xp.parquet", stars)
+    chain = read_chain(filters_folder() / "minisitian" / "system.toml")
+    parts = []
+    for air in (1.0, 2.0):
+        system = passband_system(chain.with_parameters(airmass=air).passbands())
+        seen = np.asarray(photometry(stars, system, errors=False, float64=True).magnitude)[:, 0]
+        parts.append((stars.source_id, seen - 22 + 0.2 * air, np.full(60, air), np.full(60, f"air{air:g}")))
+    names = ("source_id", "MAG", "AIRMASS", "EXPOSURE")
+    columns = {name: np.concatenate(c) for name, c in zip(names, zip(*parts, strict=True), strict=True)}
+    write(tmp_path / "seen.parquet", Catalogue({**columns, "ERR": np.full(120, 0.002)}))
+    (tmp_path / "survey.toml").write_text(
+        '[columns]\nstar = "source_id"\nmagnitude = "MAG"\nmagnitude_error = "ERR"\nairmass = "AIRMASS"\n'
+        'exposure = "EXPOSURE"\nbands = ["g"]\n[model]\nposition_order = 0\ncolor_order = 0\nmagnitude_order = 0\n'
+        f'[passband]\nchain = "{filters_folder() / "minisitian" / "system.toml"}"\nsources = "xp.parquet"\n'
+    )
+    said = calibrated(tmp_path, "seen.parquet")
+    assert "magnitudes at airmass 1.2: 120 by their spectra" in said
+    rows = read_catalogue(tmp_path / "solution" / "calibrated.parquet").columns
+    one, two = (rows["magnitude"][rows["exposure"] == f"air{k}"] for k in (1, 2))
+    assert np.abs(one - two - np.median(one - two)).max() < 1e-4
+    raw = columns["MAG"][:60] - columns["MAG"][60:]
+    assert np.ptp(raw) > 5e-3
+    done = xp(
+        "survey",
+        "apply",
+        tmp_path / "seen.parquet",
+        "--solution",
+        tmp_path / "solution",
+        "-o",
+        tmp_path / "again.parquet",
+    )
+    assert done.exit_code == 0, done.stderr
+    np.testing.assert_allclose(read_catalogue(tmp_path / "again.parquet").columns["magnitude"], rows["magnitude"])
+    text = (tmp_path / "survey.toml").read_text().replace('airmass = "AIRMASS"\n', "")
+    (tmp_path / "airless.toml").write_text(text)
+    done = xp(
+        "survey", "calibrate", tmp_path / "seen.parquet", "--config", tmp_path / "airless.toml", "-o", tmp_path / "no"
+    )
+    assert done.exit_code == 2
+    assert "[passband] needs columns.airmass" in done.stderr
 
 
 def test_cuts_are_told(folder: Path) -> None:

@@ -80,3 +80,21 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "table.doc").write_text("x")
     with pytest.raises(ValueError, match="suffix"):
         read_observation_table(tmp_path / "table.doc")
+
+
+def test_sextractors_text(tmp_path: Path) -> None:
+    path = tmp_path / "field.cat"
+    path.write_text(
+        "#   1 NUMBER     Running object number\n"
+        "#   2 X_IMAGE    Object position along x          [pixel]\n"
+        "#   3 MAG_APER   Fixed aperture magnitude vector  [mag]\n"
+        "#   6 FLAGS      Extraction flags\n"
+        "1 10.5 -12.1 -12.2 -12.3 0\n"
+        "2 11.5 -11.1 -11.2 99.0 3\n"
+    )
+    columns = read_observation_table(path).columns
+    assert list(columns) == ["NUMBER", "X_IMAGE", "MAG_APER", "FLAGS"]
+    np.testing.assert_array_equal(columns["MAG_APER"], [[-12.1, -12.2, -12.3], [-11.1, -11.2, 99.0]])
+    path.write_text("# nothing of the kind\n1 2 3\n")
+    with pytest.raises(ValueError, match="cannot be read as SExtractor's text"):
+        read_observation_table(path)

@@ -86,6 +86,7 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
     from xpjax.io.survey_files import read_observation_table
     from xpjax.survey.color_regression import coefficient_table
     from xpjax.survey.homogenise import homogenise, zero_point_table
+    from xpjax.survey.solution import provenance
 
     started = time.perf_counter()
     chosen = read_scr_config(config)
@@ -93,7 +94,7 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
         if (output / name).exists() and not overwrite:
             raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
     stars = Stars(read_observation_table(table), chosen, table.name, config.parent)
-    record = {**record_call(click.get_current_context()), "account": stars.lines}
+    record = {**record_call(click.get_current_context()), **provenance(), "account": stars.lines}
     laws, zero_points, failed = [], {}, []
     columns: dict[str, np.ndarray] = {"star": stars.star, "tile": stars.tile_name}
     lines = list(stars.lines)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, record_call
+from xpjax.cli.homogenise import homogenise
+from xpjax.cli.report import HELD, report
 from xpjax.cli.scr import scr
+from xpjax.cli.solve import solve
 
 if TYPE_CHECKING:
     from xpjax.survey.config import Account, Config
@@ -32,6 +35,7 @@ def survey() -> None:
       xpjax survey simulate --output mock
       xpjax survey calibrate mock/observations.parquet --config mock/survey.toml --output solution
       xpjax survey apply more.fits --solution solution --output more.parquet
+      xpjax survey report solution --compare mock/exposures.ecsv --camera cmos
     """
 
 
@@ -48,7 +52,8 @@ def calibrate(
     """Zero-points, color terms and flats of exposures from their standards, and calibrated magnitudes.
 
     CATALOGUES are FITS, FITS_LDAC, Parquet, ECSV or CSV tables; a file without a column for the exposure is one. OUTPUT
-    gets zeropoints.ecsv, solution.h5 and calibrated.parquet. Exit status 1 where exposures were refused.
+    gets zeropoints.ecsv, solution.h5 and calibrated.parquet, with --folds held_out.parquet too. Exit status 1 where
+    exposures were refused.
 
     \b
     survey.toml:
@@ -71,33 +76,41 @@ def calibrate(
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey import solution as survey_solution
-    from xpjax.survey.config import read_config
+    from xpjax.survey.config import files_relative_to, read_config
+    from xpjax.survey.held_out import cross_validate
     from xpjax.survey.observations import FrameFlag
+    from xpjax.survey.solution import calibrate as solve_survey
+    from xpjax.survey.solution_file import write_solution
 
     started = time.perf_counter()
     chosen = read_config(config)
-    _check_folder(output, (TABLE, SOLUTION, CALIBRATED), overwrite)
-    rows, account = _read(catalogues, chosen)
+    _check_folder(output, (TABLE, SOLUTION, CALIBRATED, HELD), overwrite)
+    rows, account = read_rows(catalogues, chosen)
+    said = tomllib.loads(config.read_text(encoding="utf-8"))
     record = {
         **record_call(click.get_current_context()),
         "inputs": [path.name for path in catalogues],
-        "config": json.dumps(tomllib.loads(config.read_text(encoding="utf-8"))),
+        "config": json.dumps(files_relative_to(said, config.parent, output)),
         "account": json.dumps(account.lines()),
     }
-    solved, calibrated = survey_solution.calibrate(rows, chosen.settings, devices=device, record=record)
+    solved, calibrated = solve_survey(rows, chosen.settings, devices=device, record=record)
     table = solved.zero_points()
-    told = None
+    told = kept_back = None
     if folds is not None:
-        told = survey_solution.cross_validate(rows, chosen.settings, folds=folds, devices=device)
+        told = cross_validate(rows, chosen.settings, folds=folds, devices=device)
         import dataclasses
 
         held = {"held_out_scatter": told.scatter, "held_out_rms": told.rms, "n_held_out": told.number}
         units = {**table.units, "held_out_scatter": "mag", "held_out_rms": "mag"}
         table = dataclasses.replace(table.with_columns(held, {}), units=units)
+        kept_back = told.catalogue(calibrated)
     output.mkdir(parents=True, exist_ok=True)
     catalogue.write(output / CALIBRATED, calibrated, overwrite=overwrite)
-    survey_solution.write_solution(output / SOLUTION, solved, overwrite=overwrite)
+    write_solution(output / SOLUTION, solved, overwrite=overwrite)
+    if kept_back is not None:
+        catalogue.write(output / HELD, kept_back, overwrite=overwrite)
+    else:  # that of an earlier solution
+        (output / HELD).unlink(missing_ok=True)
     catalogue.write(output / TABLE, table, overwrite=overwrite)
     lines = [*account.lines(), *_frame_lines(rows, solved.fits)]
     if told is not None:
@@ -121,7 +134,7 @@ def _check_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
             raise FileExistsError(f"the output {folder / name} exists; name another directory, or add --overwrite")
 
 
-def _read(catalogues: Sequence[Path], config: Config, exposure: str | None = None) -> tuple[Observations, Account]:
+def read_rows(catalogues: Sequence[Path], config: Config, exposure: str | None = None) -> tuple[Observations, Account]:
     """The observations in these files, joined to what the configuration names."""
     from xpjax.io.survey_files import read_observation_table
     from xpjax.survey.config import observations
@@ -137,7 +150,31 @@ def _read(catalogues: Sequence[Path], config: Config, exposure: str | None = Non
     def beside(section: Any, key: str) -> Any:
         return read_observation_table(config.folder / section[key]) if key in section else None
 
-    return observations(tables, config, beside(config.standards, "file"), beside(config.gaia, "corrections"))
+    rows, account = observations(tables, config, beside(config.standards, "file"), beside(config.gaia, "corrections"))
+    if config.passband:
+        rows = _at_reference(rows, config, account)
+    return rows, account
+
+
+def _at_reference(rows: Observations, config: Config, account: Account) -> Observations:
+    """The observations in the passband at one airmass, as [passband] says."""
+    import numpy as np
+
+    import xpjax
+    from xpjax.survey.airmass import airmass_shifts, at_reference
+    from xpjax.synthetic.chain import read_chain
+
+    said = config.passband
+    table = xpjax.read(config.folder / said["sources"], dtype=np.float64)
+    chain = read_chain(config.folder / said["chain"])
+    shifts = airmass_shifts(chain, table, rows.frames.airmass, reference=said.get("airmass"))
+    found = at_reference(rows, shifts, models=bool(said["models"]))
+    largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
+    account.notes.append(
+        f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
+        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag"
+    )
+    return found.observations
 
 
 def _frame_lines(rows: Observations, fits: ExposureFits) -> list[str]:
@@ -212,7 +249,8 @@ def apply(
 
     from xpjax.io import catalogue
     from xpjax.survey.config import config_from, read_config
-    from xpjax.survey.solution import apply_with_fits, read_solution
+    from xpjax.survey.solution import apply_with_fits, provenance
+    from xpjax.survey.solution_file import read_solution
 
     started = time.perf_counter()
     solved = read_solution(solution)
@@ -232,15 +270,16 @@ def apply(
     only = np.unique(solved.frames.exposure)
     if unnamed and exposure is None and not new and len(only) == 1:
         exposure = str(only[0])
-    rows, account = _read(catalogues, chosen, exposure)
+    rows, account = read_rows(catalogues, chosen, exposure)
     if new and len(np.intersect1d(rows.frames.exposure, only)):
         clash = np.intersect1d(rows.frames.exposure, only)[0]
         raise ValueError(f"the solution has an exposure {clash!r} already: rename the file, or leave out --new")
     result, fits = apply_with_fits(solved, rows, devices=device)
     import dataclasses
 
-    record = {**record_call(click.get_current_context()), "inputs": [path.name for path in catalogues]}
-    result = dataclasses.replace(result, record={**result.record, **record})
+    record = {**record_call(click.get_current_context()), **provenance(), "inputs": [path.name for path in catalogues]}
+    made = {f"solution_{name}": solved.record[name] for name in ("version", "date", "inputs") if name in solved.record}
+    result = dataclasses.replace(result, record={**result.record, **made, **record})
     if whole:
         output.mkdir(parents=True, exist_ok=True)
     catalogue.write(target, result, overwrite=overwrite)
@@ -280,7 +319,8 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
     from xpjax.io import catalogue
     from xpjax.records import Catalogue
     from xpjax.survey.flat import epochs, stack
-    from xpjax.survey.solution import read_solution
+    from xpjax.survey.solution import provenance
+    from xpjax.survey.solution_file import read_solution
 
     catalogue.check_output(output, overwrite=overwrite)
     span: str | float = epoch
@@ -310,7 +350,7 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
         "flat": made.value.ravel(), "flat_error": made.error.ravel(), "count": made.count.ravel(),
     }  # fmt: skip
     units = {"x": "pixel", "y": "pixel", "flat": "mag", "flat_error": "mag"}
-    meta = {**solved.record, **record_call(click.get_current_context())}
+    meta = {**solved.record, **record_call(click.get_current_context()), **provenance()}
     catalogue.write(output, Catalogue(columns, units, meta=meta), overwrite=overwrite)
     click.echo(
         f"{n_group} flats of {bins} x {bins} cells from {len(s):,} measurements, rms "
@@ -362,6 +402,7 @@ def simulate(
     from xpjax.records import Catalogue
     from xpjax.survey.noise import CCD, Camera
     from xpjax.survey.simulate import COLOR_ZERO, Setup, Survey, as_table
+    from xpjax.survey.solution import provenance
 
     started = time.perf_counter()
     try:
@@ -377,11 +418,11 @@ def simulate(
         )
     )  # fmt: skip
     rows, truth = made.observe()
-    record = record_call(click.get_current_context())
+    record = {**record_call(click.get_current_context()), **provenance()}
     table = Catalogue(as_table(rows, truth), meta=record)
     frames = {
         "exposure": rows.frames.exposure, "night": rows.frames.night, "time": made.time, "airmass": made.airmass,
-        "true_zero_point": made.zero_point, "cloud": made.cloud,
+        "true_zero_point": made.true_zero_points(), "cloud": made.cloud,
     }  # fmt: skip
     width, height = made.setup.size
     text = "[columns]\n" + "".join(
@@ -402,3 +443,6 @@ def simulate(
 
 
 survey.add_command(scr)
+survey.add_command(report)
+survey.add_command(homogenise)
+survey.add_command(solve)

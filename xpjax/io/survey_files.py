@@ -1,4 +1,4 @@
-"""Tables of observations on disk: FITS, FITS_LDAC (SExtractor), Parquet, ECSV, CSV, VOTable and HDF5.
+"""Tables of observations on disk: FITS, SExtractor's FITS_LDAC and text, Parquet, ECSV, CSV, VOTable and HDF5.
 
 All come as a `Catalogue`: columns, and in `meta` what the file's header says. In FITS_LDAC the image's header lies in
 a table of its own, one string of cards; it is read as a header.
@@ -29,13 +29,38 @@ def read_observation_table(path: str | os.PathLike[str]) -> Catalogue:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     if path.name.lower().endswith(FITS_SUFFIXES):
-        return _read_fits(path)
+        return _read_sextractor(path) if _is_text(path) else _read_fits(path)
     try:
         return catalogue.read_catalogue(path)
     except ValueError:
         raise
     except Exception as error:  # libraries raise what they like for a damaged file
         raise ValueError(f"{path} cannot be read as {path.suffix}: {error}") from error
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a catalogue is SExtractor's text, which begins with `#`, and no FITS."""
+    with path.open("rb") as handle:
+        return handle.read(1) == b"#"
+
+
+def _read_sextractor(path: Path) -> Catalogue:
+    """SExtractor's ASCII_HEAD; parameters of several numbers (MAG_APER) are NAME, NAME_1, ..., and one array here."""
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.sextractor")
+    except Exception as error:  # libraries raise what they like for a damaged file
+        raise ValueError(f"{path} cannot be read as SExtractor's text: {error}") from error
+    columns = {name: _native(table[name]) for name in table.colnames}
+    out: dict[str, np.ndarray] = {}
+    for name, column in columns.items():
+        stem, _, number = name.rpartition("_")
+        if number.isdigit() and stem in columns and f"{stem}_1" in columns:
+            out[stem] = np.column_stack([out[stem], column])
+        else:
+            out[name] = column
+    return Catalogue(out)
 
 
 def _read_fits(path: Path) -> Catalogue:

@@ -10,6 +10,7 @@ model = "SPLUS_{band}_mod"
 color = ["SPLUS_G_mod", "SPLUS_I_mod"]      # a difference, or one column
 bands = ["R", "I"]                           # fills in {band}; or [[band]] tables; or neither, for one band
 airmass = { header = "AIRMASS" }             # or a column, or a number
+detector = ["TELESCOPE", "CCD"]              # one column, or several that name it together; likewise exposure, night
 [model]
 position_order = 2
 color_order = 2
@@ -20,12 +21,18 @@ limits = { ruwe = 1.3 }
 [standards]
 file = "standards.parquet"                   # models and colors from another table, joined by id or position
 match = "position"
+[passband]
+chain = "telescope.toml"                     # passbands at each exposure's own airmass: see `xpjax.survey.airmass`
+sources = "XpContinuousMeanSpectrum.csv.gz"  # XP spectra, by source_id
+airmass = 1.2                                # of the reference; by default the chain's own
+models = true                                # model magnitudes from these spectra too; by default where no column is
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,12 +65,15 @@ CUT_COLUMNS = tuple(
     sorted({need for cut in CUTS.values() for need in cut.needs} - {"magnitude", "magnitude_error", "color"})
 )
 STANDARDS = ("file", "match", "radius", "id", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
-SECTIONS = ("columns", "model", "selection", "standards", "band", "gaia")
+PASSBAND = ("chain", "sources", "airmass", "models")
+SECTIONS = ("columns", "model", "selection", "standards", "band", "gaia", "passband")
+FILES = {"standards": ("file",), "gaia": ("corrections",), "passband": ("chain", "sources")}
+"""Entries that name files, relative to the configuration's own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a `survey.toml` says: columns of each band, settings, cuts with limits, standards, Gaia table."""
+    """What a `survey.toml` says: columns of each band, settings, cuts with limits, standards, Gaia table, passband."""
 
     bands: Mapping[str, Mapping[str, Any]]
     settings: Settings = dataclasses.field(default_factory=Settings)
@@ -71,6 +81,7 @@ class Config:
     limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     standards: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gaia: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    passband: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folder: Path = Path()
 
 
@@ -122,11 +133,21 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
         raise ValueError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
     gaia = dict(table.get("gaia", {}))
     check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
+    passband = dict(table.get("passband", {}))
+    check_names(passband, PASSBAND, "entry of [passband]")
+    if passband:
+        for name in ("chain", "sources"):
+            if not isinstance(passband.get(name), str):
+                raise ValueError(f'[passband] needs {name} = "FILE"')
+        without = [name for name, mapping in bands.items() if "airmass" not in mapping]
+        if without:
+            raise ValueError("[passband] needs columns.airmass: a column, a number or a header keyword")
+        passband.setdefault("models", all("model" not in mapping for mapping in bands.values()))
     cuts = selection.get("cuts", [])
     expand(cuts)
-    return Config(
-        bands, _settings(table.get("model", {})), tuple(cuts), selection.get("limits", {}), standards, gaia, folder
-    )
+    limits = selection.get("limits", {})
+    settings = _settings(table.get("model", {}))
+    return Config(bands, settings, tuple(cuts), limits, standards, gaia, passband, folder)
 
 
 def _settings(table: Mapping[str, Any]) -> Settings:
@@ -173,6 +194,7 @@ class Account:
     removed: dict[str, int] = dataclasses.field(default_factory=dict)
     not_run: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     matched: bool = False
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, selected: Selected) -> None:
         """Sum up another selection."""
@@ -190,7 +212,17 @@ class Account:
         out += [f"band {name} is absent" for name in self.bands_absent]
         out += [f"cut {name}: {n:,} removed" for name, n in self.removed.items()]
         out += [f"cut {name} did not run: no column {', '.join(need)}" for name, need in self.not_run.items()]
-        return out
+        return out + self.notes
+
+
+def files_relative_to(table: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """The names and values of a configuration in folder `old`, with its files as they are called from folder `new`."""
+    out = {name: dict(part) if isinstance(part, Mapping) else part for name, part in table.items()}
+    for section, names in FILES.items():
+        for name in names:
+            if isinstance(out.get(section, {}).get(name), str):
+                out[section][name] = os.path.relpath(old / out[section][name], new)
+    return out
 
 
 def observations(
@@ -282,6 +314,14 @@ def _one_band(
     def get(key: str, default: Any = None) -> Any:
         return _value(name, columns, header, mapping[key], key) if key in mapping else default
 
+    def text(key: str, default: str) -> Any:
+        """A column, or several joined: a detector is known by its telescope and its number."""
+        wanted = mapping.get(key)
+        if not isinstance(wanted, list):
+            return get(key, default)
+        parts = [find_column(name, columns, w, key).astype(str) for w in wanted]
+        return np.array(["-".join(row) for row in zip(*(part.tolist() for part in parts), strict=True)])
+
     def numbers(key: str) -> Any:
         value = get(key)
         return as_numbers(name, value, str(mapping[key])) if isinstance(value, np.ndarray) else value
@@ -292,8 +332,8 @@ def _one_band(
         star = np.arange(1, n + 1)
     magnitude, error = numbers("magnitude"), numbers("magnitude_error")
     fields: dict[str, Any] = {
-        "exposure": get("exposure", name), "band": get("band", band), "detector": get("detector", ""),
-        "night": get("night", ""), "amplifier": get("amplifier"),
+        "exposure": text("exposure", name), "band": text("band", band), "detector": text("detector", ""),
+        "night": text("night", ""), "amplifier": get("amplifier"),
         "time": numbers("time") if "time" in mapping else np.nan,
         "airmass": numbers("airmass") if "airmass" in mapping else np.nan,
         "color": numbers("color"), "model_error": numbers("model_error"),

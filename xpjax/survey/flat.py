@@ -58,7 +58,8 @@ def _plane_kernel(constants: Any, place: _Place) -> tuple[Array, Array]:
 class Standards:
     """Standards of all frames that took part, frame by frame: what a numerical flat is made from. Arrays (n,).
 
-    residual, variance [mag, mag^2]: model less color term less calibrated magnitude; of each with its floor.
+    residual, variance [mag, mag^2]: model less color term less calibrated magnitude; of each with its floor. color,
+    model_error [mag]: for reports; may be empty.
     """
 
     frame: np.ndarray
@@ -67,6 +68,8 @@ class Standards:
     y: np.ndarray
     residual: np.ndarray
     variance: np.ndarray
+    color: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    model_error: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -244,7 +247,7 @@ def stack(
     one = np.unique(star, return_inverse=True)[1] * (band.max(initial=0) + 1) + band
     one = np.unique(one, return_inverse=True)[1]
     seen = np.bincount(one)
-    often = star_offsets and np.median(seen[one]) >= 5
+    often = star_offsets and len(one) > 0 and np.median(seen[one]) >= 5
     weight_of_star = np.bincount(one, weight)
     for _ in range(ROUNDS if often else 2):
         left = residual - _interpolate(flat, group, u, v, order)

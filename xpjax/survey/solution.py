@@ -1,4 +1,4 @@
-"""From observations to calibrated magnitudes: fits, flats, nights, and the solution on disk.
+"""From observations to calibrated magnitudes: fits, flats and nights, and their application.
 
     magnitude = instrumental + stacked flat(x, y) + [constant + position + magnitude + amplifier terms] + numerical flat
 
@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import io
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpjax.io.catalogue import write_bytes
 from xpjax.records import Catalogue
 from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
+from xpjax.survey.levels import levels, with_zero_points
+from xpjax.survey.nights import fall_back, frozen_terms, judge, night_line, night_prior
 from xpjax.survey.observations import (
     REFUSED,
     SUSPECT,
@@ -31,23 +30,16 @@ from xpjax.survey.observations import (
     group_median,
 )
 from xpjax.survey.zeropoint import (
-    GRID,
-    MAD,
     ExposureFits,
     Model,
-    Prior,
     Scaling,
-    Terms,
     Terms4Rows,
-    chebyshev_places,
     evaluate,
     fit_exposures,
     needs_magnitude,
     scaling,
     standards,
 )
-
-FORMAT, VERSION = "xpjax survey solution", 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,14 +133,14 @@ class Calibration:
         units = {name: "mag" for name in magnitudes} | {"time": "d"}
         descriptions = {
             "zero_point": "median over 20 x 20 places of constant and position terms, at color_zero",
-            "zero_point_error": "of independent noise",
-            "zero_point_systematic": "what all frames of these stars have alike: errors of the standards",
+            "zero_point_error": "beside the other frames: noise, and what dithers change of the errors of models",
+            "zero_point_systematic": "what all frames have alike: errors of the models of these stars, and of the flat",
             "constant": "coefficient of T_0(u) T_0(v)",
             "position_10": "coefficient of T_1(u) T_0(v), u and v scaled to -1..1; position_ij likewise",
             "error_floor": "added in quadrature to the errors so that the standards scatter as they say",
             "scatter": "1.48 MAD of all standards, outliers included",
             "rms": "root mean square of all standards, outliers included",
-            "flags": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in FrameFlag if b),
+            "flags": FrameFlag.legend(),
         }
         scale = fits.scaling
         meta = {
@@ -195,7 +187,7 @@ class Calibrated:
             "magnitude_error": "statistical",
             "systematic_error": "error floor of the exposure and common error of the standards",
             "residual": "model - color term - magnitude; a standard's flat does not contain itself",
-            "flags": "Bits: " + ", ".join(f"{int(b)} {b.name}" for b in RowFlag if b),
+            "flags": RowFlag.legend(),
         }
         return Catalogue(columns, units, descriptions, meta=dict(self.record))
 
@@ -213,11 +205,14 @@ def calibrate(
 ) -> tuple[Calibration, Calibrated]:
     """Fit every frame, stack and apply flats, help weak frames by their night, and calibrate every row.
 
-    tell is called with the name of each stage. record goes into the products. See `Settings`, `fit_exposures`.
+    tell is called with the name of each stage. record goes into the products. See `Settings`, `fit_exposures`. Raises
+    ValueError where there are no frames at all; a frame that cannot be calibrated is NaN, and its status says why.
     """
     o = observations
     settings = settings or Settings()
     model = settings.model
+    if not len(o.frames):
+        raise ValueError("there are no measurements to calibrate: the tables have no rows")
     say = tell or (lambda text: None)
     scale = scaling(o, model, settings.size)
     u, v = scale.places(o.frame, o.x, o.y)
@@ -239,18 +234,17 @@ def calibrate(
     if prior is not None:
         leaning = (prior.precision > 0).any(axis=1) & (fits.n_standard > 0)
         fits.status[leaning] |= np.uint32(FrameFlag.NIGHT_PRIOR)
-    fits = _fallback(o.frames, fits)
-    if flats is not None:
-        fits = dataclasses.replace(fits, zero_point=_whole_zero_points(o.frames, fits, flats, settings))
-    fits = _judge(o.frames, fits, settings)
+    fits = fall_back(o.frames, fits)
+    fits = with_zero_points(o, fits, flats, settings.epoch, common, devices)
+    fits = judge(o.frames, fits, settings)
     used = np.flatnonzero(fits.used)
     used = used[np.argsort(o.frame[used], kind="stable")]
     kept = Standards(
         o.frame[used].astype(np.int32), o.star[used], o.x[used], o.y[used], fits.residual[used],
-        _variance(o, fits)[used],
+        _variance(o, fits)[used], o.color[used], o.model_error[used],
     )  # fmt: skip
     about = {
-        **_provenance(), **(record or {}),
+        **provenance(), **(record or {}),
         "model": json.dumps(dataclasses.asdict(model)),
         "settings": json.dumps({k: v for k, v in dataclasses.asdict(settings).items() if k != "model"}),
     }  # fmt: skip
@@ -261,16 +255,6 @@ def calibrate(
     if settings.numerical_flat:
         solution = dataclasses.replace(solution, local_floor=rows[1])
     return solution, rows[0]
-
-
-def _whole_zero_points(frames: Frames, fits: ExposureFits, flats: StackedFlats, settings: Settings) -> np.ndarray:
-    """Medians (n_frame,) over the grid of everything that is added to a star: terms and stacked flat."""
-    axis = (np.arange(GRID) + 0.5) / GRID * 2 - 1
-    u, v = (a.ravel() for a in np.meshgrid(axis, axis))
-    places = chebyshev_places(fits.terms, u, v)
-    group = flats.groups(frames, epochs(frames, settings.epoch))
-    maps = np.stack([flats.at(np.full(len(u), g), u, v) for g in range(len(flats.labels))])
-    return np.median(fits.value @ places + np.where(group[:, None] >= 0, maps[group], 0.0), axis=1)
 
 
 def stack_flats(
@@ -321,106 +305,6 @@ def _variance(o: Observations, fits: ExposureFits) -> np.ndarray:
     """Variance (n,) of a row's residual: its own, the model's and the frame's floor."""
     error = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
     return np.maximum(error**2 + o.model_error**2 + fits.floor[o.frame] ** 2, 1e-12)
-
-
-def _mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
-    """The mean terms (n_frame, n_term) of well-measured frames alike in `fields`, and their variance between frames.
-
-    NaN where fewer than three frames are. A term's variance is what one more frame would differ by.
-    """
-    group, first = frames.group(*fields)
-    mean, variance = np.full_like(fits.value, np.nan), np.full_like(fits.value, np.nan)
-    good = (fits.n_used >= few) & ((fits.status & np.uint32(FrameFlag.LOWERED)) == 0)
-    for k in range(len(first)):
-        mine = group == k
-        chosen = np.flatnonzero(mine & good)
-        if len(chosen) < 3:
-            continue
-        value = fits.value[chosen]
-        own = np.diagonal(fits.covariance[chosen] + fits.common_covariance[chosen], axis1=1, axis2=2)
-        middle = np.median(value, axis=0)
-        spread = (MAD * np.median(np.abs(value - middle), axis=0)) ** 2
-        mean[mine], variance[mine] = middle, np.maximum(spread, np.median(own, axis=0) / len(chosen)) + 1e-12
-    return mean, variance
-
-
-def night_prior(observations: Observations, fits: ExposureFits, settings: Settings) -> Prior | None:
-    """For frames with few standards, what the night's other frames (else the band's) say of all but the constant."""
-    frames, terms = observations.frames, fits.terms
-    few = settings.few if settings.few is not None else 3 * len(terms)
-    weak = (fits.n_standard < few) & (fits.n_standard > 0)
-    if not weak.any() or len(terms) == 1:
-        return None
-    mean, variance = _mean_terms(frames, fits, few, "night", "band", "detector")
-    wider = _mean_terms(frames, fits, few, "band", "detector")
-    missing = ~np.isfinite(mean)
-    mean, variance = np.where(missing, wider[0], mean), np.where(missing, wider[1], variance)
-    known = np.isfinite(mean) & weak[:, None]
-    known[:, 0] = False
-    if not known.any():
-        return None
-    return Prior(np.where(known, mean, 0.0), np.where(known, 1 / np.where(known, variance, 1.0), 0.0))
-
-
-def _night_line(frames: Frames, zero_point: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, float]:
-    """Zero-point against airmass of one night's frames (indices), robustly: (constant, slope) and scatter."""
-    z, air = zero_point[chosen], frames.airmass[chosen]
-    slope = 0.0
-    if np.isfinite(air).all() and len(air) >= 5 and np.ptp(air) > 0.2:
-        pairs = np.triu_indices(len(air), 1)
-        run = air[pairs[0]] - air[pairs[1]]
-        far = np.abs(run) > 0.05
-        if far.any():  # Theil's slope bears a third of cloudy frames
-            slope = float(np.median((z[pairs[0]] - z[pairs[1]])[far] / run[far]))
-    level = z - slope * (np.nan_to_num(air, nan=1.0) - 1)
-    middle = float(np.median(level))
-    return np.array([middle, slope]), float(MAD * np.median(np.abs(level - middle)))
-
-
-def _fallback(frames: Frames, fits: ExposureFits) -> ExposureFits:
-    """Frames without standards take zero-point and terms from their night, with its scatter as error; flagged."""
-    refused = (fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0
-    if not refused.any():
-        return fits
-    mean, variance = _mean_terms(frames, fits, 1, "night", "band", "detector")
-    group, _ = frames.group("night", "band", "detector")
-    known_night = frames.night != ""
-    for k in np.flatnonzero(refused & known_night & np.isfinite(mean).all(axis=1)):
-        others = np.flatnonzero((group == group[k]) & np.isfinite(fits.zero_point) & ~refused)
-        line, scatter = _night_line(frames, fits.zero_point, others)
-        air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
-        shift = line[0] + line[1] * air - np.median(fits.zero_point[others])
-        fits.value[k] = mean[k]
-        fits.value[k, 0] += shift
-        spread = np.where(np.arange(len(mean[k])) == 0, max(scatter, 1e-4) ** 2, variance[k])
-        fits.covariance[k], fits.common_covariance[k] = (
-            np.diag(spread),
-            np.median(fits.common_covariance[others], axis=0),
-        )
-        fits.zero_point[k] = line[0] + line[1] * air
-        fits.zero_point_error[k] = max(scatter, 1e-4)
-        fits.zero_point_common[k] = np.median(fits.zero_point_common[others])
-        fits.floor[k] = np.median(fits.floor[others])
-        fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
-    return fits
-
-
-def _judge(frames: Frames, fits: ExposureFits, settings: Settings) -> ExposureFits:
-    """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
-    group, first = frames.group("night", "band", "detector")
-    for k in range(len(first)):
-        mine = np.flatnonzero((group == k) & np.isfinite(fits.zero_point))
-        if len(mine) < 5:
-            continue
-        line, _ = _night_line(frames, fits.zero_point, mine)
-        air = np.nan_to_num(frames.airmass[mine], nan=1.0) - 1
-        off = fits.zero_point[mine] - line[0] - line[1] * air
-        noise = 5 * fits.zero_point_error[mine]
-        fits.status[mine[off < -np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.CLOUD)
-        fits.status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
-        typical = np.median(fits.floor[mine])
-        fits.status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
-    return fits
 
 
 def _calibrated(
@@ -485,8 +369,7 @@ def _after_flat(
 
     The formal errors hold the floor before, of which the flat took a part.
     """
-    known = np.isfinite(solution.local_floor)
-    if known.any():  # found when the solution was made
+    if not len(fits.used):  # of an earlier solution, which found it
         floor = np.where(place >= 0, solution.local_floor[place], np.nan)
         before = np.where(place >= 0, solution.fits.floor[place], np.nan)
         middle = np.where(place >= 0, _middle_variance(solution)[place], np.nan)
@@ -515,8 +398,8 @@ def _flag_outside(solution: Calibration, o: Observations, place: np.ndarray, fla
     outside = np.zeros(len(o), bool)
     for values, mine in ((o.x, s.x), (o.y, s.y)):
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
-        np.minimum.at(low, s.frame, mine)
-        np.maximum.at(high, s.frame, mine)
+        np.fmin.at(low, s.frame, mine)
+        np.fmax.at(high, s.frame, mine)
         known = (home >= 0) & np.isfinite(low[home])
         outside |= known & ((values < low[home]) | (values > high[home]))
     flags[outside] |= np.uint32(RowFlag.EXTRAPOLATED)
@@ -598,7 +481,7 @@ def _new_frames(
 ) -> None:
     """Fill in, in place, the fits of frames that the solution has not: zero-point fitted, the rest frozen."""
     frames, old = solution.frames, solution.fits
-    mean, variance = _frozen_terms(solution)
+    mean, variance = frozen_terms(frames, old)
     fits.value[new] = mean[alike[new]]
     fits.covariance[new] = [np.diag(variance[k]) for k in alike[new]]
     fits.common_covariance[new] = old.common_covariance[alike[new]]
@@ -620,8 +503,9 @@ def _new_frames(
     fits.value[done, 0] = one.value[done, 0]
     fits.covariance[done, 0, :] = fits.covariance[done, :, 0] = 0.0
     fits.covariance[done, 0, 0] = one.covariance[done, 0, 0]
-    grid = np.median(old.zero_point - old.value[:, 0]) if len(old) else 0.0
-    fits.zero_point[done] = one.value[done, 0] + grid
+    # The median over the detector of all that is frozen; the zero-point is that and the constant.
+    grid = np.median(levels(o.frames, part, solution.flats, solution.settings.epoch)[0], axis=1)
+    fits.zero_point[done] = one.value[done, 0] + grid[done]
     for name in ("zero_point_error", "zero_point_common", "floor", "scatter", "rms", "n_standard", "n_used"):
         getattr(fits, name)[done] = getattr(one, name)[done]
     fits.status[done] = one.status[done] | np.uint32(FrameFlag.FROZEN)
@@ -635,10 +519,10 @@ def _new_frames(
         if not night or len(others) < 3:
             fits.value[k] = np.nan
             continue
-        line, scatter = _night_line(frames, old.zero_point, others)
+        line, scatter = night_line(frames, old.zero_point, others)
         air = o.frames.airmass[k] - 1 if np.isfinite(o.frames.airmass[k]) else 0.0
         zero_point = line[0] + line[1] * air
-        fits.value[k, 0] = zero_point - grid
+        fits.value[k, 0] = zero_point - grid[k]
         fits.covariance[k, 0, 0] = max(scatter, 1e-4) ** 2
         fits.zero_point[k], fits.zero_point_error[k] = zero_point, max(scatter, 1e-4)
         fits.zero_point_common[k] = np.median(old.zero_point_common[others])
@@ -646,182 +530,9 @@ def _new_frames(
         fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK | FrameFlag.FROZEN)
 
 
-def _frozen_terms(solution: Calibration) -> tuple[np.ndarray, np.ndarray]:
-    """Mean terms of each frame's band and detector; those of the best frame where there are fewer than three."""
-    frames, fits = solution.frames, solution.fits
-    mean, variance = _mean_terms(frames, fits, 1, "band", "detector")
-    group, first = frames.group("band", "detector")
-    for k in range(len(first)):
-        mine = np.flatnonzero(group == k)
-        if np.isfinite(mean[mine[0]]).all():
-            continue
-        best = mine[np.argmax(np.where(np.isfinite(fits.zero_point[mine]), fits.n_used[mine], -1))]
-        mean[mine] = np.nan_to_num(fits.value[best])
-        variance[mine] = np.nan_to_num(np.diagonal(fits.covariance[best] + fits.common_covariance[best]))
-    return mean, variance
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Residuals (n,) [mag] of standards when they were kept back (NaN for others), and their formal errors.
-
-    scatter (1.48 MAD), rms (standard deviation) and number for each frame, outliers included.
-    """
-
-    residual: np.ndarray
-    error: np.ndarray
-    scatter: np.ndarray
-    rms: np.ndarray
-    number: np.ndarray
-
-
-def cross_validate(
-    observations: Observations,
-    settings: Settings | None = None,
-    *,
-    folds: int = 10,
-    seed: int = 0,
-    devices: str | int | None = None,
-) -> HeldOut:
-    """Keep back one star in `folds` at a time, calibrate without them, and look at what they are off by.
-
-    All standards are kept back once, outliers too; a star is kept back from all frames at once.
-    """
-    o = observations
-    settings = settings or Settings()
-    if not folds >= 2:
-        raise ValueError(f"cross-validation needs two folds or more, not {folds}")
-    ok, _ = standards(o, settings.model)
-    _, one = np.unique(o.star, return_inverse=True)
-    fold = np.random.default_rng(seed).permutation(np.arange(one.max(initial=0) + 1) % folds)[one]
-    settings = dataclasses.replace(settings, size=settings.size, model=_pinned(o, settings.model))
-    residual, error = np.full(len(o), np.nan), np.full(len(o), np.nan)
-    for k in range(folds):
-        held = (fold == k) & ok
-        if not held.any():
-            continue
-        excluded = np.where(held, o.excluded | np.uint32(RowFlag.HELD_OUT), o.excluded).astype(np.uint32)
-        _, rows = calibrate(dataclasses.replace(o, excluded=excluded), settings, devices=devices)
-        residual[held] = rows.residual[held]
-        error[held] = np.hypot(rows.magnitude_error[held], rows.systematic_error[held])
-    n = len(o.frames)
-    good = np.flatnonzero(np.isfinite(residual))
-    frame, value = o.frame[good], residual[good]
-    middle = group_median(value, frame, n)
-    count = np.bincount(frame, minlength=n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(frame, value, n) / count
-        rms = np.sqrt(np.bincount(frame, (value - mean[frame]) ** 2, n) / count)
-    return HeldOut(residual, error, MAD * group_median(np.abs(value - middle[frame]), frame, n), rms, count)
-
-
-def _pinned(o: Observations, model: Model) -> Model:
-    """The model with the zeros that all folds share."""
-    scale = scaling(o, model)
-    return dataclasses.replace(model, color_zero=scale.color_zero, magnitude_zero=scale.magnitude_zero)
-
-
-def _provenance() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
+    """Version and date, for whatever is written."""
     import xpjax
 
     now = datetime.datetime.now(datetime.UTC)
     return {"version": xpjax.__version__, "date": now.isoformat(timespec="seconds")}
-
-
-# --- on disk ----------------------------------------------------------------------------------------------------------
-
-_FRAME_ARRAYS = (
-    "value", "covariance", "common_covariance", "zero_point", "zero_point_error", "zero_point_common", "floor",
-    "scatter", "rms", "n_standard", "n_used", "status", "active",
-)  # fmt: skip
-
-
-def write_solution(path: str | Path, solution: Calibration, *, overwrite: bool = False) -> None:
-    """A solution as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
-    import h5py
-
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
-    buffer = io.BytesIO()
-    fits, terms = solution.fits, solution.fits.terms
-    with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION})
-        file.attrs["settings"] = json.dumps(dataclasses.asdict(solution.settings))
-        file.attrs["record"] = json.dumps(dict(solution.record))
-        file.attrs["terms"] = [terms.position_order, terms.color_order, terms.magnitude_order, terms.n_amplifier]
-        file.attrs["term_names"] = terms.names
-        file.attrs["zeros"] = [fits.scaling.color_zero, fits.scaling.magnitude_zero]
-        for field in dataclasses.fields(Frames):
-            _put(file, f"frames/{field.name}", getattr(solution.frames, field.name))
-        for name in _FRAME_ARRAYS:
-            file[f"fits/{name}"] = getattr(fits, name)
-        file["fits/box"] = fits.scaling.box
-        for name in ("local_floor", "common_floor"):
-            file[f"fits/{name}"] = getattr(solution, name)
-        for field in dataclasses.fields(Standards):
-            _put(file, f"standards/{field.name}", getattr(solution.standards, field.name))
-        if solution.flats is not None:
-            for name in ("labels", "value", "error", "count"):
-                _put(file, f"flats/{name}", getattr(solution.flats, name))
-            file["flats"].attrs["order"] = solution.flats.order
-    write_bytes(path, buffer.getvalue())
-
-
-def _put(file: Any, name: str, array: np.ndarray) -> None:
-    import h5py
-
-    text = array.dtype.kind == "U"
-    file.create_dataset(name, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None)
-
-
-def _get(file: Any, name: str) -> np.ndarray:
-    import h5py
-
-    item = file[name]
-    return np.asarray(item.asstr()[()], str) if h5py.check_string_dtype(item.dtype) else item[()]
-
-
-def read_solution(path: str | Path) -> Calibration:
-    """A solution from a file of `write_solution`, or from the folder with it. Raises ValueError for another file."""
-    import h5py
-
-    path = Path(path)
-    if path.is_dir():
-        path = path / "solution.h5"
-    if not path.exists():
-        raise FileNotFoundError(f"no solution {path}: make it with `xpjax survey calibrate`")
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise KeyError("no attribute format")
-            if int(file.attrs["format_version"]) > VERSION:
-                raise ValueError(f"{path} has format version {int(file.attrs['format_version'])}: update xpjax")
-            settings = settings_from(json.loads(file.attrs["settings"]))
-            frames = Frames(*(_get(file, f"frames/{field.name}") for field in dataclasses.fields(Frames)))
-            zeros = [float(z) for z in file.attrs["zeros"]]
-            scale = Scaling(file["fits/box"][()], *zeros)
-            arrays = {name: file[f"fits/{name}"][()] for name in _FRAME_ARRAYS}
-            empty = np.zeros(0)
-            fits = ExposureFits(
-                terms=Terms(*(int(k) for k in file.attrs["terms"])), scaling=scale, **arrays, residual=empty,
-                used=empty.astype(bool), clipped=empty.astype(bool),
-            )  # fmt: skip
-            kept = Standards(*(_get(file, f"standards/{field.name}") for field in dataclasses.fields(Standards)))
-            flats = None
-            if "flats" in file:
-                parts = {name: _get(file, f"flats/{name}") for name in ("labels", "value", "error", "count")}
-                flats = StackedFlats(**parts, order=int(file["flats"].attrs["order"]))
-            local, common = (file[f"fits/{name}"][()] for name in ("local_floor", "common_floor"))
-            record = json.loads(file.attrs["record"])
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path} is no solution of a survey ({error})") from error
-    return Calibration(settings, frames, fits, flats, kept, local, common, record)
-
-
-def settings_from(table: Mapping[str, Any]) -> Settings:
-    """Settings from nested names and values, as `dataclasses.asdict` gives them."""
-    values = dict(table)
-    model = Model(**values.pop("model", {}))
-    if values.get("size") is not None:
-        values["size"] = tuple(values["size"])
-    return Settings(model=model, **values)

@@ -436,8 +436,9 @@ def needs_magnitude(
     """Which terms (n_frame, n_term) to fit where magnitude_order is "auto": all, or all but the magnitude's.
 
     A band and detector needs it where the mean slope of its frames differs from zero by more than `significance`
-    errors and the error floors are smaller with it. Others keep the smaller model: a term that is not there only adds
-    noise, and ties the survey to what the standards are wrong by at the bright end.
+    errors and the error floors are smaller with it; what stars are wrong by on all frames alike does not average out.
+    Others keep the smaller model: a term that is not there only adds noise, and ties the survey to what the standards
+    are wrong by at the bright end.
     """
     terms = terms_of(model, observations)
     allowed = np.ones((len(observations.frames), len(terms)), bool)
@@ -446,14 +447,17 @@ def needs_magnitude(
     with_it = fit_exposures(observations, model, **options)
     without = fit_exposures(observations, model, allowed=allowed & (terms.kinds != "magnitude"), **options)
     k = terms.names.index("magnitude_1")
-    slope, variance = with_it.value[:, k], with_it.covariance[:, k, k] + with_it.common_covariance[:, k, k]
+    slope, variance, alike = with_it.value[:, k], with_it.covariance[:, k, k], with_it.common_covariance[:, k, k]
     group, first = observations.frames.group("band", "detector")
     for g in range(len(first)):
         mine = np.flatnonzero((group == g) & with_it.active[:, k] & (variance > 0))
         if len(mine):
             weight = 1 / variance[mine]
-            sigma = abs((weight * slope[mine]).sum()) / np.sqrt(weight.sum())
-            if sigma > significance and np.median(with_it.floor[mine] - without.floor[mine]) < 0:
+            mean = (weight * slope[mine]).sum() / weight.sum()
+            if (
+                abs(mean) > significance * np.sqrt(1 / weight.sum() + np.median(alike[mine]))
+                and np.median(with_it.floor[mine] - without.floor[mine]) < 0
+            ):
                 continue
         allowed[group == g, k] = False
     return allowed
@@ -626,9 +630,11 @@ def _groups(count: np.ndarray, todo: np.ndarray, tau: np.ndarray) -> list[np.nda
 
 
 def _round_size(n: int) -> int:
-    """Padded number of stars: k 2^m with k = 4..7, at least 32, so that few sizes are ever compiled."""
-    step = 1 << max((max(n, 32) - 1).bit_length() - 3, 0)
-    return -(-max(n, 32) // step) * step
+    """Padded number of stars: 32, 128 or 512, beyond that k 2^m with k = 4..7, so that few sizes are ever compiled."""
+    if n <= 512:
+        return next(size for size in (32, 128, 512) if n <= size)
+    step = 1 << ((n - 1).bit_length() - 3)
+    return -(-n // step) * step
 
 
 def _batch_rows(size: int, n_term: int, n: int, devices: Any) -> int | None:
@@ -636,7 +642,7 @@ def _batch_rows(size: int, n_term: int, n: int, devices: Any) -> int | None:
     if engine.find_devices(devices)[0].platform != "cpu":
         return None
     rows = max(1, CACHE // (8 * size * (2 * n_term + 8)))
-    return min(1 << (rows.bit_length() - 1), 1 << (n - 1).bit_length())
+    return min(1 << (rows.bit_length() - 1), max(4, 1 << (n - 1).bit_length()))
 
 
 CACHE = 4 << 20

@@ -1,0 +1,142 @@
+"""`xpjax survey solve`: star magnitudes, zero-points, flats, color terms and transmission of a survey at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xpjax.cli.common import EXISTING_FILE, OVERWRITE, record_call
+
+if TYPE_CHECKING:
+    from xpjax.survey.joint_solution import JointSolution
+    from xpjax.survey.observations import Observations
+
+PARAMETERS, STARS, CALIBRATED, SOLUTION = "parameters.ecsv", "stars.parquet", "calibrated.parquet", "joint.h5"
+LARGEST = 4000
+"""Columns whose whole covariance is written."""
+
+
+@click.command("solve")
+@click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=EXISTING_FILE)
+@click.option(
+    "--config", required=True, type=EXISTING_FILE, help="TOML file that names columns, terms and constraints."
+)
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the products; it is made.",
+)
+@click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2, on JAX; by default NumPy and SciPy on a CPU.")
+@OVERWRITE
+def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | None, overwrite: bool) -> None:
+    """All terms of a survey and all star magnitudes in one solution, with one covariance.
+
+    CATALOGUES are FITS, FITS_LDAC, Parquet, ECSV or CSV tables, as for `survey calibrate`. OUTPUT gets parameters.ecsv
+    (value and error of every column of every term), stars.parquet (magnitudes of stars), calibrated.parquet
+    (measurements with residuals and flags) and joint.h5 (all columns with their covariance). Where the data do not
+    determine the terms, the fit is refused and says which; exit status 1 where it did not converge.
+
+    \b
+    survey.toml:
+      [columns]
+      star = "source_id"
+      x = "X"
+      y = "Y"
+      magnitude = "mag"
+      magnitude_error = "mag_err"
+      color = "bp_rp"
+      exposure = "exposure"
+      [joint]
+      clip = 5.0
+      [[term]]
+      kind = "zero_point"
+      [[term]]
+      kind = "color"
+      [[term]]
+      kind = "flat"
+      bins = 20
+      [[constraint]]
+      term = "zero_point"
+      [[constraint]]
+      term = "color"
+      [[constraint]]
+      term = "flat"
+    """
+    import json
+    import tomllib
+
+    from xpjax.io import catalogue
+    from xpjax.io.survey_files import read_observation_table
+    from xpjax.survey.joint import solve_joint
+    from xpjax.survey.joint_config import build, read_joint
+    from xpjax.survey.joint_solution import write_joint
+
+    started = time.perf_counter()
+    chosen = read_joint(config)
+    for name in (PARAMETERS, STARS, CALIBRATED, SOLUTION):
+        if (output / name).exists() and not overwrite:
+            raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
+    tables: dict[str, Any] = {}
+    for path in catalogues:
+        name, k = path.name.partition(".")[0], 2
+        while name in tables:
+            name, k = f"{path.name.partition('.')[0]}_{k}", k + 1
+        tables[name] = read_observation_table(path)
+
+    def beside(section: Any, key: str) -> Any:
+        return read_observation_table(chosen.survey.folder / section[key]) if key in section else None
+
+    rows, model, account = build(
+        chosen, tables, beside(chosen.survey.standards, "file"), beside(chosen.survey.gaia, "corrections")
+    )
+    found = solve_joint(rows, model, devices=device, **chosen.hold_out(rows))
+    record = {
+        **record_call(click.get_current_context()),
+        "inputs": [path.name for path in catalogues],
+        "config": json.dumps(tomllib.loads(config.read_text(encoding="utf-8"))),
+        "account": json.dumps(account.lines()),
+        "converged": found.converged,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    for name, table in ((CALIBRATED, found.calibrated(rows)), (STARS, found.stars()), (PARAMETERS, found.parameters())):
+        import dataclasses
+
+        catalogue.write(output / name, dataclasses.replace(table, meta=record), overwrite=overwrite)
+    write_joint(output / SOLUTION, found, record, covariance=len(found.value) <= LARGEST, overwrite=overwrite)
+    lines = [*account.lines(), *_lines(found, rows)]
+    lines.append(f"{len(rows):,} measurements, {len(found.value):,} columns, to {output} in "
+                 f"{time.perf_counter() - started:.1f} s")  # fmt: skip
+    click.echo("\n".join(lines), err=True)
+    if not found.converged:
+        raise SystemExit(1)
+
+
+def _lines(found: JointSolution, rows: Observations) -> list[str]:
+    """What is worth telling of a solution."""
+    import numpy as np
+
+    out = [f"decided by a constraint: {words}" for words in found.gauge]
+    empty = int(np.isnan(found.value).sum())
+    if empty:
+        out.append(f"{empty:,} columns have no data: NaN")
+    out.append(
+        f"{int(found.used.sum()):,} measurements used, {int(found.clipped.sum()):,} clipped; "
+        f"{int(found.left_out.sum()):,} stars have too few; chi2 {found.chi2:.0f} for {found.degrees_of_freedom:,}"
+    )
+    out += [f"error floor {band}: {1e3 * f:.2f} mmag" for band, f in zip(found.bands, found.floor, strict=True)]
+    if found.held_out is not None:
+        off = np.abs(found.held_out.residual)
+        pull = off / np.where(found.held_out.error > 0, found.held_out.error, np.nan)
+        out.append(
+            f"kept back: {int(np.isfinite(off).sum()):,} measurements, 1.48 MAD {1482.6 * np.nanmedian(off):.1f} mmag, "
+            f"{1.4826 * np.nanmedian(pull):.2f} of what is expected"
+        )
+    if not found.converged:
+        out.append("NOT CONVERGED: look at the terms that hardly differ, and give priors")
+    return out

@@ -1,0 +1,160 @@
+"""The passband at each exposure's own airmass: magnitudes brought to one airmass by the stars' spectra.
+
+Air changes the shape of a passband, and the magnitude m_X of a star with it. With XP spectra through the chain of the
+telescope at a few airmasses,
+
+    shift(star, X) = M_X - M_0,        m_X - shift = m_inst of the same star in the passband at the reference airmass
+
+M are AB or ST magnitudes in the passband at airmass X and at the reference: what is gray in the change is left to the
+zero-point. Between the airmasses a cubic spline; for stars without a spectrum a polynomial in color through those with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from xpjax.records import PassbandSet
+from xpjax.survey.observations import Observations, match_ids
+from xpjax.synthetic.chain import TransmissionChain
+from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic.passband import passband_system
+from xpjax.xp.coefficients import as_sources
+from xpjax.xp.instrument import instrument
+
+NODES = 5
+"""Airmasses at which spectra are projected."""
+ORDER = 3
+"""Of the polynomial in color for stars without a spectrum."""
+FEWEST = 20
+"""Stars with spectra that such a polynomial needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AirmassShifts:
+    """Shifts (n_star, n_band, n_node) [mag] at airmass (n_node,) of stars by their id (n_star,); see the module.
+
+    model, model_error (n_star, n_band): magnitudes at the reference airmass, NaN where a spectrum gives none.
+    """
+
+    star: np.ndarray
+    bands: tuple[str, ...]
+    airmass: np.ndarray
+    reference: float
+    shift: np.ndarray
+    model: np.ndarray
+    model_error: np.ndarray
+
+    def between(self, airmass: np.ndarray) -> np.ndarray:
+        """Weights (n, n_node) of the nodes at airmasses (n,); NaN gives zero, the ends hold beyond them."""
+        from scipy.interpolate import CubicSpline
+
+        inside = np.clip(np.nan_to_num(airmass, nan=self.reference), self.airmass[0], self.airmass[-1])
+        weights = CubicSpline(self.airmass, np.eye(len(self.airmass)))(inside)
+        return np.where(np.isfinite(airmass)[:, None], weights, 0.0)
+
+
+def airmass_shifts(
+    chain: TransmissionChain,
+    sources: Any,
+    airmass: np.ndarray,
+    *,
+    reference: float | None = None,
+    devices: Any = None,
+) -> AirmassShifts:
+    """Shifts of XP sources between the smallest and the largest of these airmasses.
+
+    sources: SourceTable, a file or a table with source_id. reference: the chain's own airmass by default. Raises
+    ValueError for a chain without an atmosphere, for airmasses that are none, and for sources without ids.
+    """
+    if chain.atmosphere is None:
+        raise ValueError(f"chain {chain.name} has no [atmosphere]: its passbands have no airmass")
+    reference = float(chain.atmosphere.airmass) if reference is None else float(reference)
+    known = airmass[np.isfinite(airmass)]
+    span = np.array([*known, reference])
+    if span.min() < 1 or span.max() > 20:
+        raise ValueError(f"airmasses from {span.min():g} to {span.max():g}: expected 1 to 20")
+    low, high = span.min(), max(span.max(), span.min() + 0.01)
+    nodes = np.linspace(low, high, NODES)
+    table = as_sources(sources, instrument().release)
+    ids = getattr(table, "source_id", None)
+    if ids is None:
+        raise ValueError("the XP sources have no source_id: they cannot be told from each other")
+
+    # All airmasses as bands of one system, so that each spectrum is projected once.
+    several = [
+        dataclasses.replace(band, name=f"{band.name}_{k}")
+        for k, x in enumerate((reference, *nodes))
+        for band in chain.with_parameters(airmass=float(x)).passbands()
+    ]
+    found = photometry(table, passband_system(PassbandSet("airmass", tuple(several))), float64=True, devices=devices)
+    value = np.asarray(found.magnitude, float).reshape(len(ids), NODES + 1, -1)
+    error = np.full_like(value[:, 0], np.nan)
+    if found.magnitude_error is not None:
+        error = np.asarray(found.magnitude_error, float)[:, : len(chain.bands)]
+    shift = np.moveaxis(value[:, 1:] - value[:, :1], 1, 2)
+    return AirmassShifts(np.asarray(ids), tuple(chain.bands), nodes, reference, shift, value[:, 0], error)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtReference:
+    """Observations at the reference airmass, what was taken off (n,) [mag], and how many rows by spectrum, by color,
+    and not at all (no airmass, or no color)."""
+
+    observations: Observations
+    shift: np.ndarray
+    by_spectrum: int
+    by_color: int
+    not_shifted: int
+
+
+def at_reference(observations: Observations, shifts: AirmassShifts, *, models: bool = False) -> AtReference:
+    """Instrumental magnitudes less their shifts; models: model magnitudes and errors are those of the spectra too.
+
+    Bands of the observations and of the chain have the same names; a chain of one band serves one without a name.
+    Raises ValueError for a band that the chain has not.
+    """
+    o = observations
+    place = {band: k for k, band in enumerate(shifts.bands)}
+    if len(shifts.bands) == 1:
+        place.setdefault("", 0)
+    unknown = sorted({band for band in o.frames.band.tolist() if band not in place})
+    if unknown:
+        raise ValueError(f"the transmission chain has no band {unknown[0]!r}; it has {list(shifts.bands)}")
+    band = np.array([place[name] for name in o.frames.band.tolist()], int)[o.frame]
+    star = o.star if o.star.dtype.kind in "iu" else np.zeros(len(o), np.int64)
+    at = match_ids(star, shifts.star).index
+    weights = shifts.between(o.frames.airmass)
+    timed = np.isfinite(o.frames.airmass)[o.frame]
+    shift = np.full(len(o), np.nan)
+    has = np.flatnonzero(at >= 0)
+    shift[has] = np.einsum("nk,nk->n", shifts.shift[at[has], band[has]], weights[o.frame[has]])
+    exact = np.isfinite(shift)
+    for k in np.unique(band):
+        rows = np.flatnonzero((band == k) & ~exact & np.isfinite(o.color))
+        mine = np.flatnonzero((band == k) & exact & np.isfinite(o.color))
+        one = mine[np.unique(at[mine], return_index=True)[1]]  # each star once
+        if not len(rows) or len(one) < FEWEST:
+            continue
+        color, zero = o.color[one], np.median(o.color[one])
+        used = np.ones(len(one), bool)
+        for _ in range(5):  # peculiar spectra are not to lead
+            design = np.vander(color - zero, ORDER + 1)
+            law, *_ = np.linalg.lstsq(design[used], shifts.shift[at[one], k][used], rcond=None)
+            off = np.abs(shifts.shift[at[one], k] - design @ law).max(axis=1)
+            used = off <= 5 * max(np.median(off), 1e-6)
+        there = np.clip(o.color[rows], *np.percentile(color, [0.5, 99.5])) - zero
+        shift[rows] = np.einsum("nk,nk->n", np.vander(there, ORDER + 1) @ law, weights[o.frame[rows]])
+    found = np.isfinite(shift) & timed
+    shift = np.where(found, shift, 0.0)
+    columns: dict[str, Any] = {"magnitude": o.magnitude - shift}
+    if models:
+        own = at >= 0
+        columns["model"] = np.where(own, shifts.model[at, band], np.nan)
+        columns["model_error"] = np.where(own, np.nan_to_num(shifts.model_error[at, band]), 0.0)
+    return AtReference(
+        dataclasses.replace(o, **columns), shift, int((found & exact).sum()), int((found & ~exact).sum()),
+        int((~found).sum()),
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""A joint solution from a TOML file: columns as in `xpjax.survey.config`, then the model, its terms and constraints.
+
+[joint]
+star_prior = true                      # columns.model with model_error are priors of the stars' magnitudes
+robust = "huber"                       # then clip = 5.0, with restore; error_floor: fitted unless given
+min_observations = 10
+size = [9216, 9232]                    # or [x_from, x_to, y_from, y_to]
+hold_out_exposures = 10                # one exposure in ten is kept back and looked at; also hold_out_stars
+[[term]]
+kind = "zero_point"                    # or color, flat, extinction, covariate, transmission
+per = "frame"                          # frames that share a value: fields of frames joined by +, ":30" for 30 days
+[[term]]
+kind = "flat"
+bins = 20
+[[term]]
+kind = "covariate"
+name = "seeing"
+column = "fwhm"
+per = "band"
+prior = 0.01
+[[term]]
+kind = "transmission"
+chain = "telescope.toml"               # beside this file, as the spectra are
+sources = "standards.h5"
+parameters = { water = { per = "night", prior = 3.0 }, filter_shift = { per = "band", prior = 2.0 } }
+[[constraint]]
+term = "flat"                          # the mean is zero; also part, place and value
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.records import Catalogue
+from xpjax.survey.config import Account, Config, check_names, config_from, observations
+from xpjax.survey.joint import JointModel
+from xpjax.survey.observations import Observations
+from xpjax.survey.terms import TERMS, Constraint, Covariate, Term
+from xpjax.survey.transmission import Parameter, Transmission
+from xpjax.synthetic.chain import read_chain
+
+OWN = ("joint", "term", "constraint")
+KINDS = (*TERMS, "transmission")
+HOLD_OUT = ("hold_out_exposures", "hold_out_stars")
+
+
+@dataclasses.dataclass(frozen=True)
+class JointConfig:
+    """What the file says: survey (columns, cuts, standards), and the tables of the model as they are."""
+
+    survey: Config
+    joint: Mapping[str, Any]
+    terms: tuple[Mapping[str, Any], ...]
+    constraints: tuple[Constraint, ...]
+
+    def hold_out(self, o: Observations) -> dict[str, Any]:
+        """Masks of exposures and of rows that are kept back: one in so many, spread evenly."""
+        out: dict[str, Any] = {}
+        if every := self.joint.get("hold_out_exposures"):
+            out["held_out_frames"] = np.arange(len(o.frames)) % every == every - 1
+        if every := self.joint.get("hold_out_stars"):
+            _, number = np.unique(o.star, return_inverse=True)
+            out["held_out_stars"] = number % every == every - 1
+        return out
+
+
+def read_joint(path: str | Path) -> JointConfig:
+    """A joint solution's TOML file. Raises ValueError naming what it has that is unknown, wrong or missing."""
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from error
+    try:
+        return joint_from(table, path.parent)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
+    """The same from nested names and values."""
+    rest = {name: value for name, value in table.items() if name not in OWN}
+    for name in ("model", "passband"):
+        if name in rest:
+            raise ValueError(f"[{name}] is of `survey calibrate`; a joint solution has [joint] and [[term]]")
+    survey = config_from(rest, folder)
+    joint = dict(table.get("joint", {}))
+    fields = [f.name for f in dataclasses.fields(JointModel) if f.name not in ("terms", "constraints")]
+    check_names(joint, (*fields, *HOLD_OUT), "entry of [joint]")
+    for name in HOLD_OUT:
+        every = joint.get(name, 2)
+        if isinstance(every, bool) or not (isinstance(every, int) and every >= 2):
+            raise ValueError(f"{name} = {every!r}: one in so many is kept back; give a whole number from 2 on")
+    if "size" in joint:
+        size = joint["size"]
+        if not isinstance(size, list) or len(size) not in (2, 4):
+            raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
+        joint["size"] = tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
+    terms = table.get("term", [])
+    if not isinstance(terms, list) or not terms:
+        raise ValueError('there is no term: add [[term]] with kind = "zero_point", and others')
+    for term in terms:
+        _check_term(term)
+    constraints = []
+    for one in table.get("constraint", []):
+        check_names(one, [f.name for f in dataclasses.fields(Constraint)], "entry of [[constraint]]")
+        if "term" not in one:
+            raise ValueError('a [[constraint]] has no term: add term = "..."')
+        constraints.append(Constraint(**one))
+    return JointConfig(survey, joint, tuple(terms), tuple(constraints))
+
+
+def _check_term(term: Mapping[str, Any]) -> None:
+    kind = term.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"kind of a [[term]] is one of {', '.join(KINDS)}, not {kind!r}")
+    known: list[str]
+    needed: tuple[str, ...] = ()
+    if kind == "transmission":
+        known = ["name", "chain", "sources", "parameters", "star_prior", "floor"]
+        needed = ("chain", "sources", "parameters")
+    elif kind == "covariate":
+        known, needed = ["name", "column", "per", "prior"], ("name", "column")
+    else:
+        known = [f.name for f in dataclasses.fields(TERMS[kind])]
+    check_names(term, (*known, "kind"), f"entry of a {kind} term")
+    if missing := [name for name in needed if name not in term]:
+        raise ValueError(f"a {kind} term has no {missing[0]}")
+    if kind == "transmission":
+        for name, parameter in term["parameters"].items():
+            check_names(parameter, ("per", "prior"), f"entry of the parameter {name}")
+    elif kind != "covariate":
+        TERMS[kind](**{name: value for name, value in term.items() if name != "kind"})
+
+
+def build(
+    config: JointConfig,
+    tables: Mapping[str, Catalogue],
+    standards: Catalogue | None = None,
+    gaia_table: Catalogue | None = None,
+) -> tuple[Observations, JointModel, Account]:
+    """Observations in these tables, and the model with what its terms need of them.
+
+    Raises ValueError for columns, chains and spectra that are not there.
+    """
+    o, account = observations(tables, config.survey, standards, gaia_table)
+    terms: list[Term] = []
+    for one in config.terms:
+        options = {name: value for name, value in one.items() if name != "kind"}
+        if one["kind"] == "transmission":
+            folder = config.survey.folder
+            options["chain"], options["sources"] = read_chain(folder / one["chain"]), _spectra(folder / one["sources"])
+            options["parameters"] = {name: Parameter(**p) for name, p in one["parameters"].items()}
+            terms.append(Transmission(**options))
+        elif one["kind"] == "covariate":
+            # Read as a place, which is any number: rows come in the same order again.
+            bands = {band: {**mapping, "x": options["column"]} for band, mapping in config.survey.bands.items()}
+            again = dataclasses.replace(config.survey, bands=bands)
+            values = observations(tables, again, standards, gaia_table)[0].x
+            terms.append(Covariate(values=values, **{k: v for k, v in options.items() if k != "column"}))
+        else:
+            terms.append(TERMS[one["kind"]](**options))
+    options = {name: value for name, value in config.joint.items() if name not in HOLD_OUT}
+    return o, JointModel(tuple(terms), config.constraints, **options), account
+
+
+def _spectra(path: Path) -> Any:
+    """XP sources in a file. Raises ValueError where there is none."""
+    from xpjax.xp.coefficients import as_sources
+
+    if not path.exists():
+        raise ValueError(f"no file {path} with the spectra of a transmission term")
+    return as_sources(path)
