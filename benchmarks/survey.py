@@ -221,7 +221,7 @@ def speed(quick: bool) -> list[Row]:
 
 
 def peers(rows: Observations, survey: Survey, scale: Any, ours: Row) -> list[Row]:
-    """statsmodels' robust (Tukey after Huber's start) and weighted fits, exposure by exposure, same stars and terms."""
+    """statsmodels' robust (Tukey after Huber's start) and weighted fits, and stdpipe's, exposure by exposure."""
     try:
         import statsmodels.api as sm
     except ImportError:
@@ -253,15 +253,41 @@ def peers(rows: Observations, survey: Survey, scale: Any, ours: Row) -> list[Row
             keep = now
         return fit.params
 
-    out = []
-    for name, function in (("RLM", robust), ("WLS with clipping", weighted)):
-        values: list[np.ndarray] = []
+    peers = {
+        "statsmodels RLM": lambda a, b: np.median(places @ robust(a, b)),
+        "statsmodels WLS with clipping": lambda a, b: np.median(places @ weighted(a, b)),
+    }
+    try:
+        from stdpipe.photometry_model import match
+    except ImportError:
+        match = None
+    size = survey.setup.size
+    gx, gy = (gu + 1) / 2 * size[0], (gv + 1) / 2 * size[1]
 
-        def loop(function: Any = function, values: list[np.ndarray] = values) -> None:
+    def stdpipe(a: int, b: int, robust: bool) -> float:
+        """Its whole function, which matches stars by position first: here each with itself, far from all others."""
+        own, sky = slice(a, b), np.arange(b - a) * 0.01
+        found = match(
+            sky, 0 * sky, rows.magnitude[own], rows.magnitude_error[own], np.zeros(b - a, int), sky, 0 * sky,
+            rows.model[own], rows.model_error[own], rows.color[own] - scale.color_zero, sr=1 / 3600, obj_x=rows.x[own],
+            obj_y=rows.y[own], spatial_order=2, robust=robust,
+        )  # fmt: skip
+        return float(np.median(found["zero_fn"](gx, gy)))
+
+    if match is not None:
+        peers |= {
+            "stdpipe, weighted": lambda a, b: stdpipe(a, b, False),
+            "stdpipe, robust": lambda a, b: stdpipe(a, b, True),
+        }
+    out = []
+    for name, function in peers.items():
+        values: list[float] = []
+
+        def loop(function: Any = function, values: list[float] = values) -> None:
             values[:] = [function(a, b) for a, b in itertools.pairwise(edges)]
 
-        row = Row("survey", f"statsmodels {name}, the same exposures", len(rows.frames), best(loop, 3))
-        zero = np.array([np.median(places @ value) for value in values]) - survey.true_zero_points()
+        row = Row("survey", f"{name}, the same exposures", len(rows.frames), best(loop, 3))
+        zero = np.array(values) - survey.true_zero_points()
         row.error, row.error_of = float(np.std(zero - np.median(zero))), ours.error_of
         row.ratios["time over xpjax"] = row.seconds / ours.seconds
         out.append(row)

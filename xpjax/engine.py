@@ -227,7 +227,8 @@ def cast(tree: Any, dtype: np.dtype) -> Any:
 
 
 def _type(x: Any, dtype: np.dtype) -> np.dtype:
-    return dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(x.dtype)
+    """What an array is computed as: floats in dtype; integers in 32 bits outside the scope of float64, as in JAX."""
+    return dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(jax.dtypes.canonicalize_dtype(x.dtype))
 
 
 def _as(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -342,7 +342,7 @@ def fit_kernel(options: _Options) -> engine.Kernel:
         few = len(model.columns) if options.n_continuum > 1 else FIRST_COMPONENTS + 1
         climb_first = functools.partial(climb, steps=STEPS)
         found = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
-        reached = jax.vmap(lambda x, amplitude: vector(x, amplitude)[0])(found.labels, found.amplitude)
+        reached = jnp.pad(found.t, ((0, 0), (0, near.shape[1] - found.t.shape[1])))
         depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(prior(x)[0] ** 2))(reached, found.labels)
         deepest, t = jax.tree.map(lambda a: a[jnp.argmin(depth)], (found, reached))
 
