@@ -2,6 +2,8 @@
 
 A stage module defines `run(quick) -> list[Row]`. Times are the best of several runs; a ratio always compares two
 figures of the same run. Peak memory is the largest resident set of the process, inputs included, while a case runs.
+Rows are also set against two limits of the machine, measured in the same run: bytes against a copy, operations against
+a matrix product.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = ("gaiaxpy", "stdpipe", "numpy", "scipy", "pandas", "astropy", "pyarrow", "pytorch", "statsmodels", "igzip")
+"""Whose cases begin with one of these is not xpjax."""
 
 
 @dataclasses.dataclass
@@ -37,6 +41,8 @@ class Row:
     peak_bytes: int = 0
     bytes_per_source: int = 0
     """Bytes read and written per source, by the arrays that go in and out."""
+    flops_per_source: float = 0.0
+    """Additions and multiplications per source that its matrix products need."""
     error: float = float("nan")
     error_of: str = ""
     ratios: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -51,6 +57,21 @@ class Row:
     def bandwidth(self) -> float:
         """Bytes read and written per second."""
         return self.rate * self.bytes_per_source
+
+    @property
+    def flops(self) -> float:
+        """Operations per second."""
+        return self.rate * self.flops_per_source
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the first call took beyond a later one."""
+        return max(self.first_seconds - self.seconds, 0.0) if self.first_seconds == self.first_seconds else np.nan
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether another package did it."""
+        return self.case.lower().startswith(PEERS)
 
 
 class PeakMemory:
@@ -126,6 +147,19 @@ def product_limit(n_in: int, n_out: int, n_rows: int = 16384, repeats: int = 30)
     return n_rows * repeats / best(call)
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What this machine can do: bytes read and written per second by a copy, operations per second by a product."""
+
+    bytes_per_second: float
+    flops: float
+
+
+def limits(n: int = 2048, repeats: int = 5) -> Limits:
+    """The copy of `copy_limit`, and a float32 product of two (n, n) matrices, operands in the device's memory."""
+    return Limits(copy_limit(repeats=repeats), 2.0 * n * n * product_limit(n, n, n, repeats))
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     import jax
@@ -153,35 +187,106 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as a text table."""
-    lines = [f"{'stage':12s} {'case':44s} {'sources/s':>12s} {'first s':>8s} {'peak MB':>8s} {'error':>9s}  ratios"]
-    for row in rows:
-        ratios = ", ".join(f"{name} {value:.3g}" for name, value in row.ratios.items())
-        lines.append(
-            f"{row.stage:12s} {row.case:44s} {row.rate:12.4g} {row.first_seconds:8.2f} "
-            f"{row.peak_bytes / 1e6:8.0f} {row.error:9.1e}  {ratios}"
-        )
+def table(rows: list[Row], limit: Limits) -> str:
+    """The rows as a text table, stage by stage, peers beneath what they are set against."""
+    lines = [
+        f"{'stage':11s} {'case':52s} {'n':>10s} {'n/s':>9s} {'compile s':>9s} {'peak MB':>8s} {'GB/s':>6s} "
+        f"{'copy':>5s} {'GFLOP/s':>8s} {'product':>7s} {'error':>8s}  ratios"
+    ]
+    for stage in dict.fromkeys(row.stage for row in rows):
+        lines += [_line(row, limit) for row in rows if row.stage == stage]
     return "\n".join(lines)
 
 
-def save(rows: list[Row], name: str) -> Path:
-    """The rows and the machine as results/NAME.json."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    body = {
-        "machine": machine(),
-        "rows": [
-            {
-                key: None if value != value else value  # NaN is not JSON
-                for key, value in {
-                    **dataclasses.asdict(row),
-                    "sources_per_second": row.rate,
-                    "bytes_per_second": row.bandwidth,
-                }.items()
-            }
-            for row in rows
-        ],
-    }
+def _line(row: Row, limit: Limits) -> str:
+    def figure(value: float, form: str, known: bool) -> str:
+        return format(value, form) if known else format("", form.split(".")[0])
+
+    moved, worked = row.bytes_per_source > 0, row.flops_per_source > 0
+    return " ".join(
+        [
+            f"{row.stage:11s} {row.case:52s} {row.n:10,d}",
+            figure(row.rate, "9.3g", row.n > 0 and row.seconds == row.seconds),
+            figure(row.compile_seconds, "9.2f", row.first_seconds == row.first_seconds),
+            figure(row.peak_bytes / 1e6, "8.0f", row.peak_bytes > 0),
+            figure(row.bandwidth / 1e9, "6.2f", moved),
+            figure(row.bandwidth / limit.bytes_per_second, "5.2f", moved),
+            figure(row.flops / 1e9, "8.3g", worked),
+            figure(row.flops / limit.flops, "7.2f", worked),
+            figure(row.error, "8.1e", row.error == row.error),
+            " " + ", ".join(f"{name} {value:.3g}" for name, value in row.ratios.items()),
+        ]
+    ).rstrip()
+
+
+def stored(pattern: str, but: Path) -> list[Row]:
+    """Rows of the result files of earlier full runs, latest last; not of quick ones, nor of one file."""
+    rows = []
+    for path in sorted(RESULTS.glob(pattern), key=lambda p: p.stat().st_mtime):
+        if path == but or "quick" in path.stem:
+            continue
+        names = {field.name for field in dataclasses.fields(Row)}
+        for body in json.loads(path.read_text()).get("rows", []):
+            known = {key: value for key, value in body.items() if key in names and value is not None}
+            known["ratios"] = {key: value for key, value in known["ratios"].items() if value is not None}
+            rows.append(Row(**{"seconds": float("nan"), **known}))
+    return rows
+
+
+def save(rows: list[Row], path: Path, *, limits: Limits, **more: Any) -> Path:
+    """The rows, the machine, its limits and more as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = {"machine": machine(), "limits": dataclasses.asdict(limits), **more, "rows": [_record(row) for row in rows]}
     path.write_text(json.dumps(body, indent=1) + "\n")
+    return path
+
+
+def _record(row: Row) -> dict[str, Any]:
+    body = {**dataclasses.asdict(row), "sources_per_second": row.rate, "bytes_per_second": row.bandwidth}
+    body |= {"flops": row.flops, "compile_seconds": row.compile_seconds}
+    body["ratios"] = {name: _number(value) for name, value in row.ratios.items()}
+    return {key: _number(value) for key, value in body.items()}
+
+
+def _number(value: Any) -> Any:
+    """None for what JSON has no word for."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def figure(rows: list[Row], limit: Limits, path: Path) -> Path:
+    """Rates of every stage beside its peers, shares of the machine's limits, and how rates scale, as PNG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["text.usetex"] = False  # GaiaXPy, once imported, wants LaTeX
+    timed = [row for row in rows if row.n > 0 and row.seconds > 0 and row.rate > 1 and row.stage != "scaling"]
+    shown = [r for r in timed if r.first_seconds == r.first_seconds or r.bytes_per_source or r.is_peer]
+    scaled = [row for row in rows if row.stage == "scaling" and not row.is_peer]
+    sheet = Figure(figsize=(15, max(0.17 * len(shown), 9)), layout="constrained")
+    left, right = sheet.subplots(1, 2, width_ratios=[1.2, 1])
+    colors = {stage: f"C{k % 10}" for k, stage in enumerate(dict.fromkeys(row.stage for row in shown))}
+    place = np.arange(len(shown))[::-1]
+    left.barh(place, [row.rate for row in shown], color=["0.7" if row.is_peer else colors[row.stage] for row in shown])
+    left.set_yticks(place, [f"{row.stage}: {row.case}" for row in shown], fontsize=6)
+    left.set(xscale="log", xlabel="per second (sources, stars, exposures, observations); gray: other packages")
+    left.margins(y=0.005)
+    right.axis("off")
+    upper, lower = right.inset_axes([0.1, 0.55, 0.88, 0.42]), right.inset_axes([0.1, 0.03, 0.88, 0.42])
+    cases = dict.fromkeys(row.case for row in scaled)
+    for case in cases:
+        mine = [row for row in scaled if row.case == case]
+        upper.plot([row.n for row in mine], [row.rate for row in mine], "o-", label=case)
+        lower.plot([row.n for row in mine], [row.bandwidth / limit.bytes_per_second for row in mine], "o-", label=case)
+    upper.set(
+        xscale="log", yscale="log", xlabel="sources", ylabel="sources per second", title="from host to host memory"
+    )
+    title = f"of a copy's bytes ({limit.bytes_per_second / 1e9:.1f} GB/s), dashed: of a product's operations"
+    lower.set(xscale="log", yscale="log", xlabel="sources", ylabel="share", title=title)
+    for k, case in enumerate(cases):
+        mine = [row for row in scaled if row.case == case]
+        lower.plot([row.n for row in mine], [row.flops / limit.flops for row in mine], "--", color=f"C{k}")
+    if cases:
+        upper.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.savefig(path, dpi=110)
     return path

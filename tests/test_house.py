@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,20 @@ def test_import_is_quick_quiet_and_starts_no_backend() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert float(done.stdout) < 0.5
+
+
+def test_the_glossary_has_what_messages_send_one_to() -> None:
+    glossary = (PACKAGE.parent / "docs" / "glossary.md").read_text()
+    known = {line.removeprefix("## ").lower() for line in glossary.splitlines() if line.startswith("## ")}
+    named = {
+        (name(path), term)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for term in re.findall(r"\(glossary: ([^)]*)\)", node.value)
+    }
+    assert named, "no message names an entry of the glossary"
+    assert not {(where, term) for where, term in named if term.lower() not in known}
 
 
 def test_public_names_exist_and_hide_no_room() -> None:

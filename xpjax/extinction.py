@@ -45,22 +45,22 @@ LAWS = (*_OPTICAL, *(name.lower() for name in _FURTHER))
 
 def ccm89(wavelength: AnyArray, r_v: Any = R_V) -> Array:
     """A(lambda)/A_V of Cardelli, Clayton & Mathis (1989) at wavelengths (...,) [nm]; NaN beyond 303..3333 nm."""
-    return _parametric(wavelength, r_v, "ccm89")
+    return _parametric(jnp, wavelength, r_v, "ccm89")
 
 
 def odonnell94(wavelength: AnyArray, r_v: Any = R_V) -> Array:
     """A(lambda)/A_V with O'Donnell's (1994) optical coefficients at wavelengths (...,) [nm]; NaN beyond 303..3333."""
-    return _parametric(wavelength, r_v, "odonnell94")
+    return _parametric(jnp, wavelength, r_v, "odonnell94")
 
 
-def _parametric(wavelength: AnyArray, r_v: Any, name: str) -> Array:
-    """a(x) + b(x)/R_V, a power law in the infrared and polynomials in the optical."""
-    x = 1e3 / jnp.asarray(wavelength)
+def _parametric(xp: Any, wavelength: AnyArray, r_v: Any, name: str) -> Any:
+    """a(x) + b(x)/R_V, a power law in the infrared and polynomials in the optical; xp: NumPy, or JAX's."""
+    x = 1e3 / xp.asarray(wavelength)
     y = x - 1.82
-    a, b = (jnp.polyval(jnp.asarray(c[::-1], x.dtype), y) for c in _OPTICAL[name])
+    a, b = (xp.polyval(xp.asarray(c[::-1], x.dtype), y) for c in _OPTICAL[name])
     optical = a + b / r_v
     infrared = (0.574 - 0.527 / r_v) * x**1.61
-    return jnp.where((x >= 0.3) & (x <= 3.3), jnp.where(x < 1.1, infrared, optical), jnp.nan)
+    return xp.where((x >= 0.3) & (x <= 3.3), xp.where(x < 1.1, infrared, optical), xp.nan)
 
 
 def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> np.ndarray:
@@ -71,15 +71,12 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
     wavelength = np.asarray(wavelength, float)
     name = law.lower()
     if name in _OPTICAL:
-        import jax
-
         if wavelength.min() < LIMITS[0] or wavelength.max() > LIMITS[1]:
             raise ValueError(
                 f"{law} is given for {LIMITS[0]:g}..{LIMITS[1]:g} nm, asked for at "
                 f"{wavelength.min():g}..{wavelength.max():g} nm"
             )
-        with jax.enable_x64(True):
-            return np.asarray(_parametric(wavelength, r_v, name))
+        return np.asarray(_parametric(np, wavelength, r_v, name))
     if name not in LAWS:
         raise ValueError(f"unknown extinction law {law!r}; choose from {LAWS}")
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpjax.constants import MERGE_RANGE, XP_RANGE
 from xpjax.records import Catalogue, Passband, PassbandSet
-from xpjax.synthetic.passband import mean_wavelength
+from xpjax.synthetic.passband import curves_of, mean_wavelength
 from xpjax.synthetic.recover import recover_passbands
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ FAMILIAR = (
 def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: PhotometricSystem | None = None) -> Figure:
     """Flux against wavelength with 1-sigma bands, a panel for each source; of a Catalogue or of Spectra.
 
-    sources: source_ids (None: the first six); system: a PhotometricSystem whose passbands, recovered from its
-    projection vectors, are drawn underneath. Raises ValueError for an unknown source, for a catalogue without spectra
-    or rows, for too many panels, and for a system with internal spectra.
+    sources: source_ids (None: the first six); system: a PhotometricSystem whose passbands are drawn underneath, those
+    recovered of published systems, or recovered now from its projections. Raises ValueError for an unknown source, for
+    a catalogue without spectra or rows, for too many panels, and for a system with internal spectra.
     """
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
@@ -92,8 +92,9 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Pho
         if not strip:
             panels[n_column * (n_row - 1) - 1].tick_params(labelbottom=True)
     if strip and system is not None:
+        bands = _curves_of(system)
         for axes in grid[-1]:
-            _bands(axes, system)
+            _bands(axes, bands)
     x_unit = catalogue.units.get("wavelength", "" if internal else "nm")
     figure.supxlabel(f"{'Pseudo-wavelength' if internal else 'Wavelength'}{_bracket(x_unit)}", fontsize=11)
     y_unit = catalogue.units.get("flux", "electron s-1" if internal else "W m-2 nm-1")
@@ -328,17 +329,25 @@ def _spectrum(axes: Axes, catalogue: Catalogue, row: int, xp: str) -> None:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="0.4")
 
 
-def _bands(axes: Axes, system: PhotometricSystem) -> None:
-    """A strip with the recovered passbands of a system, colored blue to red, and their names where they are few."""
-    for band in recover_passbands(system):
+def _curves_of(system: PhotometricSystem) -> Sequence[Passband]:
+    """Its bands' curves; recovered now, which takes seconds, where nothing is known but projections."""
+    try:
+        return curves_of(system)
+    except ValueError:
+        return recover_passbands(system)
+
+
+def _bands(axes: Axes, bands: Sequence[Passband]) -> None:
+    """A strip with passbands, colored blue to red, and their names where they are few."""
+    for band in bands:
         wavelength, curve = band.wavelength, band.transmission
         center = np.trapezoid(wavelength * curve, wavelength) / np.trapezoid(curve, wavelength)
         color = _spectral(float(center))
         axes.fill_between(wavelength, curve, color=color, alpha=0.35, lw=0)
         axes.plot(wavelength, curve, color=color, lw=0.8)
-        if system.n_band <= 12:
+        if len(bands) <= 12:
             axes.text(center, 1.1, band.name, rotation=90, fontsize=6, ha="center", va="bottom")
-    axes.set(ylim=(0, 2.2 if system.n_band <= 12 else 1.1), yticks=[])
+    axes.set(ylim=(0, 2.2 if len(bands) <= 12 else 1.1), yticks=[])
     axes.spines[["left", "right", "top"]].set_visible(False)
 
 

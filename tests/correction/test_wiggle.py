@@ -22,7 +22,6 @@ from xpjax.correction.magnitude import (
     Correcting,
     absolute_scale,
     corrected_photometry,
-    curves_of,
 )
 from xpjax.correction.wiggle import (
     Limits,
@@ -38,7 +37,7 @@ from xpjax.correction.wiggle import (
 from xpjax.extinction import extinction_curve
 from xpjax.records import Status
 from xpjax.synthetic.magnitude import Photometer
-from xpjax.synthetic.passband import band_flux, zero_point
+from xpjax.synthetic.passband import band_flux, curves_of, zero_point
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 ANY = Limits(None, None, None)

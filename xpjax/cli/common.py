@@ -182,8 +182,9 @@ def correcting(
             raise click.UsageError("--features, --ebv, --gaia, --teff and --mh are for --correction; name a model.")
         return None
     from xpjax.correction.inputs import read_features
-    from xpjax.correction.magnitude import Correcting, curves_of
+    from xpjax.correction.magnitude import Correcting
     from xpjax.correction.wiggle import read_correction
+    from xpjax.synthetic.passband import curves_of
 
     if features and (ebv or gaia != "synthetic"):
         raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")

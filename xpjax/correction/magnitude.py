@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -38,8 +38,15 @@ from xpjax.correction.wiggle import (
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.magnitude import POGSON, Photometer, Photometry, photometry_kernel
-from xpjax.synthetic.passband import band_weights, interpolation, passband_system, passbands
-from xpjax.synthetic.system import PhotometricSystem, available_systems, select_bands
+from xpjax.synthetic.passband import (
+    band_weights,
+    curves_of,
+    interpolation,
+    passband_system,
+    passbands,
+    published_name,
+)
+from xpjax.synthetic.system import PhotometricSystem, select_bands
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import as_sources, masked, run_guarded, usable
 from xpjax.xp.instrument import Instrument
@@ -327,7 +334,10 @@ class Correcting:
     def __post_init__(self) -> None:
         needs = EBV in self.model.names or self.model.dereddens
         if self.stars is None and self.ebv is None and needs:
-            raise ValueError("this correction needs E(B-V): name a column of the sources (--ebv), or give features")
+            raise ValueError(
+                "this correction needs E(B-V): name a column of the sources (--ebv), or give features "
+                "(glossary: feature)"
+            )
         if self.stars is not None:
             self.stars.select(self.model.names)
 
@@ -399,7 +409,7 @@ class CorrectedPhotometer:
         if base.color_equations or any(base.standardised):
             raise ValueError(
                 f"{base.labels[0]} is standardised, with color equations or flux biases that do not hold for corrected "
-                "spectra; use its plain system"
+                "spectra; use its plain system (glossary: color equation)"
             )
         if plain.error_correction:
             raise ValueError("the published factors on errors hold for uncorrected magnitudes: leave them out")
@@ -507,35 +517,12 @@ def corrected_photometry(
     return photometer.measure(table, stars, teff, mh, devices=devices, progress=progress)
 
 
-def curves_of(system: PhotometricSystem, given: Iterable[PassbandSet] = ()) -> tuple[Passband, ...]:
-    """The curve of every band of a system: from given passbands, else the recovered ones of published systems.
-
-    Raises ValueError where there is none.
-    """
-    known = {chosen.label: chosen for chosen in given}
-    curves = []
-    for label, name in zip(system.labels, system.names, strict=True):
-        try:
-            if label not in known:
-                known[label] = passbands(_published(label) or label)
-            curves.append(known[label][name])
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{label} {name} has no transmission curve, which a correction needs: {error}") from None
-    return tuple(curves)
-
-
-def _published(label: str) -> str | None:
-    """The published system that a name or label means, in any case, with or without underscores."""
-    names = {name.replace("_", "").lower(): name for name in available_systems()}
-    return names.get(label.replace("_", "").lower())
-
-
 def _system_of(
     bands: Any, curves: PassbandSet, extrapolate: str | None, instrument: Instrument | None
 ) -> PhotometricSystem:
     """The published projections where bands name a plain published system, else those of the curves."""
     if isinstance(bands, str) and instrument is None and extrapolate is None:
-        name = _published(bands.partition(":")[0])
+        name = published_name(bands.partition(":")[0])
         if name is not None:
             return select_bands(load_system(name), list(curves.names))
     return passband_system(curves, extrapolate=extrapolate, instrument=instrument)

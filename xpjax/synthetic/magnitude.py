@@ -326,7 +326,10 @@ class Photometer:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
         c = table.coefficients
         if self.truncate and c.n_relevant is None:
-            raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+            raise ValueError(
+                f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated "
+                "(glossary: n_relevant_bases)"
+            )
         errors = self.errors and c.error is not None and c.correlation is not None
         error, correlation = (c.error, c.correlation) if errors else (None, None)
         return XPCoefficients(

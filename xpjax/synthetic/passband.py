@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -34,7 +34,7 @@ from xpjax.io.passband_files import find_passbands, read_passbands
 from xpjax.linalg import COMPARABLE, dot
 from xpjax.records import AnyArray, Passband, PassbandSet
 from xpjax.synthetic.chain import TransmissionChain, read_chain
-from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
+from xpjax.synthetic.system import PhotometricSystem, available_systems, from_projection, select_bands, stack
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
@@ -293,7 +293,8 @@ def zero_point(band: Passband) -> float:
     if band.magnitude == "Vega":
         raise ValueError(
             f"passband {band.name} has Vega magnitudes but no zero point: give `zero_point` in its header, derive one "
-            "with xpjax.synthetic.passband.vega_zero_point from a spectrum of alpha Lyr, or use AB magnitudes"
+            "with xpjax.synthetic.passband.vega_zero_point from a spectrum of alpha Lyr, or use AB magnitudes "
+            "(glossary: magnitude system)"
         )
     return AB_ZERO_POINT if band.magnitude == "AB" else ST_ZERO_POINT
 
@@ -392,3 +393,26 @@ def with_zero_points(passbands: PassbandSet, zero_points: Sequence[float]) -> Pa
     """The passbands with these zero points [mag], in order."""
     bands = tuple(dataclasses.replace(b, zero_point=float(z)) for b, z in zip(passbands, zero_points, strict=True))
     return dataclasses.replace(passbands, passbands=bands)
+
+
+def curves_of(system: PhotometricSystem, given: Iterable[PassbandSet] = ()) -> tuple[Passband, ...]:
+    """The curve of every band of a system: from given passbands, else the recovered ones of published systems.
+
+    Raises ValueError where there is none.
+    """
+    known = {chosen.label: chosen for chosen in given}
+    curves = []
+    for label, name in zip(system.labels, system.names, strict=True):
+        try:
+            if label not in known:
+                known[label] = passbands(published_name(label) or label)
+            curves.append(known[label][name])
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{label} {name} has no transmission curve: {error}") from None
+    return tuple(curves)
+
+
+def published_name(label: str) -> str | None:
+    """The published system that a name or label means, in any case, with or without underscores."""
+    names = {name.replace("_", "").lower(): name for name in available_systems()}
+    return names.get(label.replace("_", "").lower())

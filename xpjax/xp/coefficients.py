@@ -128,7 +128,9 @@ def covariance_matrix(
     if xp.lower() not in table.release.xp:
         raise ValueError(f"no XP {xp!r}; {table.release.name} has {table.release.xp}")
     if table.coefficients.error is None or table.coefficients.correlation is None:
-        raise ValueError(f"{table.origin} has no errors or no correlations, so the covariance is not known")
+        raise ValueError(
+            f"{table.origin} has no errors or no correlations, so the covariance is not known (glossary: correlations)"
+        )
     kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
     n = table.release.n_basis[table.release.xp.index(xp.lower())]
     return engine.run(kernel, (), table.coefficients, float64=float64, devices=devices, work_bytes=16 * n * n)

@@ -1,0 +1,565 @@
+"""Everything on one accelerator in ten minutes, without a network: python -m benchmarks.accelerator [--scale 1].
+
+Run it in the root of a clone. It needs JAX, NumPy, SciPy, h5py, equinox, jaxtyping and optax alone; xpjax need not be
+installed. It prints a short table last and leaves JSON, rewritten after each part, in results/PLATFORM_accelerator.json
+or --output. A part that fails is named in both, and the exit status is 1 then. --scale 1e-5 runs on a CPU in seconds.
+It has been run on CPUs only: on a GPU not yet.
+
+What is timed: "on the device" is the compiled kernel of the engine, again and again on one batch of mock sources that
+lies in the device's memory, results left there; "made on the device" draws other noise for each source of each batch,
+and the random numbers count; "from and to host memory" is the public function, from and to NumPy arrays, transfers and
+all, the same arrays again. Loops end when their time is up: n is what was done, and "s for all" is scaled to the size
+that is named. Bytes and operations are those of inputs, outputs and matrix products, set against a copy (read and
+written) and a product of large matrices on the same device in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import sys
+import textwrap
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+import xpjax
+from benchmarks import harness, promises
+from benchmarks.harness import Limits, Row, best
+from xpjax import engine, linalg, simulate
+from xpjax.correction.inputs import features
+from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel
+from xpjax.correction.training import WIDTHS, Settings, _Data, _epoch, _State, first_network
+from xpjax.correction.wiggle import Limits as CorrectionLimits
+from xpjax.correction.wiggle import WiggleCorrection, applicable, star_inputs
+from xpjax.extinction import AV_PER_SFD, R_V
+from xpjax.records import SourceTable, XPCoefficients
+from xpjax.stellar.fit import _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_stars
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.interpolation import interpolator, model_spectra
+from xpjax.synthetic.magnitude import Photometer, photometry_kernel
+from xpjax.xp.wavelengths import constant_grid
+
+SYSTEM = "JPLUS"
+SOURCES, FITS = 220_000_000, 10_000_000
+STARS, EPOCHS, BATCH = 157_478, 234, 512
+EXPOSURES, STARS_SEEN, SEEN = 3100, 15_000, 0.45
+STARTS = 2
+BANDS = 12
+BASE = 2**20
+"""Mock sources made on the host, most; those with correlations are an eighth of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How much is done: scale of all sizes, network by name, seconds of each loop, and when all must end."""
+
+    scale: float
+    network: str
+    seconds: float
+    end: float
+
+    def size(self, whole: int, least: int = 1) -> int:
+        return max(int(self.scale * whole), least)
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds that a loop may take: share of the usual, or what is left."""
+        return max(min(share * self.seconds, self.end - time.perf_counter()), 0.0)
+
+
+def repeat(step: Callable[[int], Any], n: int, seconds: float) -> tuple[int, float]:
+    """How many of step(0), step(1), ... step(n - 1) were done before time was up, at least one, and in what time.
+
+    Two are under way at a time, so that the device does not wait for Python and memory is not filled with results.
+    """
+    start = time.perf_counter()
+    before = None
+    for k in range(n):
+        out = step(k)
+        jax.block_until_ready(before)
+        before = out
+        if time.perf_counter() - start > seconds:
+            break
+    jax.block_until_ready(before)
+    return k + 1, time.perf_counter() - start
+
+
+def measured(case: str, n_each: int, n_all: int, step: Callable[[int], Any], seconds: float, **fields: Any) -> Row:
+    """A row of calls that do n_each of n_all sources; the first call apart, for it compiles."""
+    start = time.perf_counter()
+    jax.block_until_ready(step(0))
+    first = time.perf_counter() - start
+    done, took = repeat(step, -(-n_all // n_each), seconds)
+    row = Row(stage(), case, done * n_each, took, first, peak_memory(), **fields)
+    row.ratios["s for all"] = n_all / row.rate
+    row.ratios["part done"] = min(row.n / n_all, 1.0)
+    # The call that compiles ends with one that does not.
+    row.first_seconds = first - took / done + took
+    return row
+
+
+def stage() -> str:
+    """What rows are called: promises of an accelerator are none of a CPU."""
+    return "trial" if jax.devices()[0].platform == "cpu" else "accelerator"
+
+
+def peak_memory() -> int:
+    """The most bytes of the device that have been in use, where it tells."""
+    return int((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
+
+
+def on_device(tree: Any) -> Any:
+    """Constants where the engine has them."""
+    return jax.device_put(engine.cast(tree, np.dtype(np.float32)), jax.devices()[0])
+
+
+def a_batch(tree: Any) -> Any:
+    """Sources in the device's memory, not bound to it, as those that the engine hands over: they share its programs."""
+    return jax.device_put(engine.cast(tree, np.dtype(np.float32)))
+
+
+def compiled(kernel: engine.Kernel) -> Callable[[Any, Any], Any]:
+    """The engine's own batch function of a kernel."""
+    function = engine._compiled(kernel, Mesh(np.array(jax.devices()[:1]), (engine.AXIS,)))
+
+    def call(constants: Any, batch: Any) -> Any:
+        with engine.precision(False):
+            return function(constants, batch)
+
+    return call
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def device_limits(scale: float) -> tuple[Limits, dict[str, float]]:
+    """A copy and a float32 product on the device; and products in float64 and as the backend likes, and transfers."""
+    n_bytes = int(min(max(2**31 * scale, 2**22), 2**31))
+    n = int(min(max(8192 * scale**0.25, 256), 8192))
+    x = jnp.ones(n_bytes // 4, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    copy(x).block_until_ready()
+    bytes_per_second = 2 * n_bytes / best(functools.partial(lambda a: copy(a).block_until_ready(), x), 10)
+    del x
+    found = {}
+    for name, dtype, precision in (("float32", "f4", "highest"), ("default", "f4", "default"), ("float64", "f8", None)):
+        with jax.enable_x64(dtype == "f8"):
+            a = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)).astype(dtype))
+            product = jax.jit(functools.partial(jnp.matmul, precision=precision))
+            product(a, a).block_until_ready()
+            found[name] = 2.0 * n**3 / best(lambda p=product, a=a: p(a, a).block_until_ready(), 5)
+    host = np.ones(n_bytes // 8, np.float32)
+    there = jax.device_put(host)
+    more = {
+        "float32 product, default precision [TFLOP/s]": found["default"] / 1e12,
+        "float64 product [TFLOP/s]": found["float64"] / 1e12,
+        "to the device [GB/s]": host.nbytes / best(lambda: jax.device_put(host).block_until_ready(), 5) / 1e9,
+        "to the host [GB/s]": host.nbytes / best(lambda: np.asarray(there + 1), 5) / 1e9,
+    }
+    return Limits(bytes_per_second, found["float32"]), more
+
+
+def precision(plan: Plan) -> list[Row]:
+    """TF32 shown to be off: errors of products relative to sum |a_i b_i|, which TF32's 11 bits cannot bring to 1e-6."""
+    rng, n = np.random.default_rng(1), plan.size(2**18, 512)
+    k = xpjax.instrument().release.n_basis_total
+    a, b = rng.normal(size=(n, k)).astype("f4"), rng.normal(size=(k, 64)).astype("f4")
+    exact, sums = a.astype(float) @ b, np.abs(a).astype(float) @ np.abs(b)
+
+    def error(found: Any) -> float:
+        return float(np.max(np.abs(np.asarray(found, float) - exact) / sums))
+
+    started = time.perf_counter()
+    row = Row(stage(), "products: TF32 is off", n, 1.0)
+    row.error, row.error_of = error(jax.jit(linalg.dot)(a, b)), "linalg.dot, relative to sum |a_i b_i|"
+    row.ratios["a bare @ within the engine"] = error(engine.run(_bare, b, a))
+    row.ratios["a bare @ outside, the device's default"] = error(jax.jit(jnp.matmul)(a, b))
+    row.seconds = time.perf_counter() - started
+    return [row]
+
+
+def _bare(b: Any, a: Any) -> Any:
+    return a @ b
+
+
+# --- magnitudes -------------------------------------------------------------------------------------------------------
+
+
+def base_sources(plan: Plan, correlations: bool) -> SourceTable:
+    most = BASE // 8 if correlations else BASE
+    return simulate.sources(min(plan.size(SOURCES, 256), most), seed=1, correlations=correlations)
+
+
+def plain(table: SourceTable) -> SourceTable:
+    """The sources with values alone."""
+    return dataclasses.replace(table, coefficients=XPCoefficients(table.coefficients.value, release=table.release))
+
+
+def magnitudes(plan: Plan) -> list[Row]:
+    """12 magnitudes of 220 million sources."""
+    table, system, n_all = base_sources(plan, False), xpjax.system(SYSTEM), plan.size(SOURCES, 256)
+    photometer, n, release = Photometer(system, errors=False), len(table), table.release
+    kernel = photometry_kernel(guard=False)
+    moved = 4 * (release.n_basis_total + 2 * system.n_band + 1)
+    work = {"bytes_per_source": moved, "flops_per_source": 2 * release.n_basis_total * system.n_band}
+    bands, batch = on_device(photometer.bands(False)), a_batch(plain(table).coefficients)
+    error = a_batch(table.coefficients.error)
+    function, key = compiled(kernel), jax.random.key(0)
+
+    @jax.jit
+    def other(key: Any, value: Any, error: Any) -> XPCoefficients:
+        return XPCoefficients(value + error * jax.random.normal(key, value.shape, value.dtype), release=release)
+
+    rows = [
+        measured("12 magnitudes, on the device", n, n_all, lambda _: function(bands, batch), plan.left(), **work),
+        measured(
+            "12 magnitudes, made on the device", n, n_all,
+            lambda k: function(bands, other(jax.random.fold_in(key, k), batch.value, error)), plan.left(), **work,
+        ),
+    ]  # fmt: skip
+    tile = tiled(table.coefficients.value, min(n_all, 8 * BASE))
+    sources = XPCoefficients(tile, release=release)
+    case = "12 magnitudes, from and to host memory"
+    call = functools.partial(xpjax.photometry, sources, system, errors=False)
+    return [*rows, measured(case, len(tile), n_all, lambda _: call().status, plan.left(), **work)]
+
+
+def tiled(value: np.ndarray, n: int) -> np.ndarray:
+    out = engine.aligned((n, value.shape[1]))
+    for start in range(0, n, len(value)):
+        out[start : start + len(value)] = value[: n - start]
+    return out
+
+
+def errors(plan: Plan) -> list[Row]:
+    """The same with errors from all correlations, 12 kB a source."""
+    table, system, n_all = base_sources(plan, True), xpjax.system(SYSTEM), plan.size(SOURCES, 256)
+    photometer, n, release = Photometer(system), len(table), table.release
+    moved = 4 * (2 * release.n_basis_total + release.n_pair_total + 4 * system.n_band + 1)
+    flops = 2 * (2 * release.n_basis_total + release.n_pair_total) * system.n_band
+    work = {"bytes_per_source": moved, "flops_per_source": flops}
+    coefficients, _ = photometer.prepared(table)
+    bands, batch = on_device(photometer.bands(True)), a_batch(coefficients)
+    function = compiled(photometry_kernel(errors=True, guard=False))
+    rows = [
+        measured("12 magnitudes and errors, on the device", n, n_all, lambda _: function(bands, batch), plan.left(),
+                 **work),
+        measured("12 magnitudes and errors, from and to host memory", n, n_all,
+                 lambda _: photometer(table).status, plan.left(), **work),
+    ]  # fmt: skip
+    return rows
+
+
+def a_correction(table: SourceTable, network: str) -> tuple[CorrectedPhotometer, Any]:
+    """A photometer with a network of random weights, which cost what others do, and the features of the sources."""
+    stars = features(plain(table), "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(table)))
+    grid, k = constant_grid(), len(stars.names)
+    weights = first_network((k, *WIDTHS[network], len(grid)), (0, 0))
+    good = stars.value[np.isfinite(stars.value).all(axis=1)]
+    model = WiggleCorrection(
+        (weights,), good.mean(axis=0), good.std(axis=0), np.full(k, -np.inf), np.full(k, np.inf), grid,
+        np.asarray(10.0), np.asarray(R_V), np.asarray(AV_PER_SFD), None, stars.names,
+    )  # fmt: skip
+    bands = curves()
+    how = Correcting(model, bands.passbands, stars, limits=CorrectionLimits(None, None, None))
+    plain_photometer = Photometer(xpjax.passband_system(bands), errors=False)
+    return CorrectedPhotometer.prepare(plain_photometer, how, ebv_range=(0.0, 1.0)), stars
+
+
+@functools.cache
+def curves() -> xpjax.PassbandSet:
+    """Gaussian bands: reading files of curves needs astropy."""
+    x = np.arange(330.0, 1050.5, 0.5)
+    middle = np.linspace(400, 900, BANDS)
+    return xpjax.PassbandSet(
+        "Gaussian", tuple(xpjax.Passband(f"g{m:.0f}", x, np.exp(-0.5 * ((x - m) / 20) ** 2)) for m in middle)
+    )
+
+
+def corrected(plan: Plan) -> list[Row]:
+    """The same magnitudes corrected by the default network and by the paper's."""
+    n_all, rows = plan.size(SOURCES, 256), []
+    table = plain(base_sources(plan, False))
+    for network in dict.fromkeys(("small", plan.network)):
+        table = table[: min(len(table), BASE if network == "small" else BASE // 8)]
+        photometer, stars = a_correction(table, network)
+        release, n_band, folded = table.release, photometer.plain.system.n_band, photometer.folded
+        apply, _ = applicable(photometer.how.model, stars, limits=photometer.how.limits)
+        inputs = star_inputs(photometer.how.model, stars, apply, False)
+        batch = a_batch(_Observed(photometer.plain.prepared(table)[0], inputs, None))
+        constants = on_device((photometer.plain.bands(False), folded))
+        function = compiled(corrected_kernel(guard=False))
+        hidden = sum(np.size(w) for w in folded.networks[0].weight) + np.size(folded.last)
+        flops = 2 * (hidden + release.n_basis_total * (n_band + np.shape(folded.mean)[1]))
+        moved = 4 * (release.n_basis_total + len(stars.names) + 2 * n_band + 2)
+        work = {"bytes_per_source": moved, "flops_per_source": flops}
+        case, n = f"12 corrected magnitudes, {network} network", len(table)
+        rows += [
+            measured(f"{case}, on the device", n, n_all, lambda _, f=function, c=constants, b=batch: f(c, b),
+                     plan.left(), **work),
+            measured(f"{case}, from and to host memory", n, n_all,
+                     lambda _, p=photometer, t=table, s=stars: p.measure(t, s).status, plan.left(0.5), **work),
+        ]  # fmt: skip
+    return rows
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def training(plan: Plan) -> list[Row]:
+    """Epochs of a network that learn from all stars; and with the paper's split, 60 % to learn and 20 % to validate."""
+    rng, n_all = np.random.default_rng(0), plan.size(STARS, 1024)
+    grid = constant_grid()
+    x, y = (rng.normal(size=(n_all, k)).astype(np.float32) for k in (14, len(grid)))
+    one = np.ones((n_all, 1), np.float32)
+    rows = []
+    for said, n, n_judge in (("", n_all, BATCH), (", split 60/20/20", int(0.6 * n_all), int(0.2 * n_all))):
+        data, judge = (_Data(*(on_device(a[s]) for a in (x, y, one))) for s in (slice(n), slice(n_all - n_judge, None)))
+        rows.append(_epochs(f"{plan.network} network, {EPOCHS} epochs of {n_all:,} stars{said}", data, judge, plan))
+        rows[-1].note = f"{n:,} stars learned from and {n_judge:,} validated in an epoch, batches of at most {BATCH}"
+    return rows
+
+
+def _epochs(case: str, data: _Data, judge: _Data, plan: Plan) -> Row:
+    import optax
+
+    n, widths = len(data.x), WIDTHS[plan.network]
+    start = first_network((data.x.shape[1], *widths, data.target.shape[1]), (0, 0))
+    network = on_device(start)
+    with engine.precision(False):
+        moments, copy = optax.scale_by_adam().init(network), jax.tree.map(jnp.copy, network)
+        # Bound to the device as what an epoch gives back: else the second epoch would compile too.
+        state = jax.device_put(_State(network, moments, copy, jnp.float32(jnp.inf)), jax.devices()[0])
+    run, rate, key = _epoch(Settings(widths=widths, batch=BATCH, epochs=1), False), jnp.float32(1e-3), jax.random.key(0)
+
+    def step(k: int) -> Any:
+        nonlocal state
+        with engine.precision(False):
+            state, *losses = run(state, data, judge, jax.random.fold_in(key, k), rate)
+        return losses
+
+    # Forward, and twice that backward, two operations a weight; a third of it for stars that validate.
+    weights = sum(w.size for w in start.weight)
+    flops = weights * (6 + 2 * len(judge.x) / n)
+    row = measured(case, n, n * EPOCHS, step, plan.left(2), flops_per_source=flops)
+    row.error, row.error_of = float(step(0)[0]), "loss at the end, of noise of variance one: it must be near one"
+    row.ratios["ms an epoch"] = 1e3 * n / row.rate
+    return row
+
+
+# --- stellar labels ---------------------------------------------------------------------------------------------------
+
+
+def atmosphere(labels: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
+    """Mean-normalised spectra (..., n) of Teff, log g and [M/H] (..., 3) by a formula: no grid comes with xpjax."""
+    x = wavelength
+    teff, logg, mh = (np.asarray(labels, float)[..., k, None] for k in range(3))
+    flux = x**-5.0 / np.expm1(1.4388e7 / (x * teff))
+    metals = 0.3 * np.exp(0.8 * mh) * (5500 / teff) ** 2
+    flux *= np.exp(-metals * np.exp(-(((x - 430) / 30) ** 2)) * (1 + 0.3 * (logg - 4)))
+    flux *= np.exp(-0.25 * (5000 / teff) ** 4 * np.exp(-(((x - 517) / 15) ** 2)) * (0.6 + 0.5 * (logg - 4)))
+    flux *= 1 + 0.1 * np.exp(0.5 * mh) * np.tanh((x - 400) / 8)
+    flux *= 1 - 0.08 * (teff / 6000) ** 3 * np.exp(-(((x - 656) / 9) ** 2)) * (1 - 0.2 * (logg - 4))
+    return flux / flux.mean(axis=-1, keepdims=True)
+
+
+def labels(plan: Plan) -> list[Row]:
+    """Ten million fits of three labels at S/N 100 from two starts."""
+    wavelength, n_all = constant_grid(), plan.size(FITS, 128)
+    nodes = np.arange(4000.0, 7001, 200), np.arange(3.5, 5.1, 0.5), np.arange(-1.5, 0.1, 0.5)
+    flux = atmosphere(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1), wavelength)
+    model = interpolator(StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh")))
+    rng, n = np.random.default_rng(2), min(n_all, 2**17)
+    truth = rng.uniform([x[0] for x in nodes], [x[-1] for x in nodes], (n, 3))
+    clean = model_spectra(model, truth)
+    error = (clean / 100).astype(np.float32)
+    seen = (clean + error * rng.normal(size=clean.shape)).astype(np.float32)
+    shared = _prepare(model, 1, np.zeros(len(wavelength)), 0.0)
+    part = engine.rows_of_batch(n, _work_bytes(shared, STARTS, False), jax.devices()[:1])
+    part = min(part, n)
+    constants, batch = on_device(shared), a_batch(_Star(seen[:part], error[:part], *[None] * 5))
+    function = compiled(fit_kernel(_Options(False, 0, STARTS, False, False)))
+    moved = 4 * (2 * len(wavelength) + 16)
+    first = measured("fits of three labels, on the device", part, n_all, lambda _: function(constants, batch),
+                     plan.left(), bytes_per_source=moved)  # fmt: skip
+    first.note = "without the further steps that few stars get"
+    whole = measured("fits of three labels, from and to host memory", n, n_all,
+                     lambda _: fit_stars(seen, error, model, starts=STARTS).status, plan.left(),
+                     bytes_per_source=moved)  # fmt: skip
+    found = fit_stars(seen, error, model, starts=STARTS)
+    good = found.status == 0
+    off = found.labels - truth
+    whole.error, whole.error_of = float(1.4826 * np.nanmedian(np.abs(off[:, 0]))), "1.48 MAD of Teff [K]"
+    whole.ratios["pull of Teff"] = float(1.4826 * np.nanmedian(np.abs(off / found.error)[good, 0]))
+    whole.ratios["converged inside"] = float(good.mean())
+    return [first, whole]
+
+
+# --- one solution -----------------------------------------------------------------------------------------------------
+
+
+def joint(plan: Plan) -> list[Row]:
+    """3,100 exposures of 15,000 stars: zero-points, color terms and a flat, with stars' magnitudes eliminated."""
+    from benchmarks.joint import compare, dithered, plain_model
+    from xpjax.survey.joint import solve_joint
+
+    side = plan.scale**0.5
+    n_exposure, n_star = max(int(side * EXPOSURES), 12), max(int(side * STARS_SEEN / SEEN), 300)
+    rows, truth = dithered(n_exposure, n_star, seen=SEEN)
+    model = plain_model()
+    device = jax.devices()[0].platform
+    start = time.perf_counter()
+    found = solve_joint(rows, model, devices=device)
+    first = seconds = time.perf_counter() - start
+    if 1.2 * first < plan.left(10):
+        start = time.perf_counter()
+        found = solve_joint(rows, model, devices=device)
+        seconds = time.perf_counter() - start
+    case = f"joint solution, {n_exposure:,} exposures, {len(found.value):,} columns"
+    row = Row(stage(), case, len(rows), seconds, first if seconds < first else np.nan, peak_memory())
+    row.ratios = {"s for all": seconds, "passes": float(found.passes), "steps": float(found.steps)}
+    figures = compare(found, truth)
+    row.ratios |= {name: figures[name] for name in ("zero_point rms [mmag]", "flat rms [mmag]")}
+    row.error, row.error_of = 1e-3 * figures["zero_point rms [mmag]"], "zero-points about the truth [mag]"
+    row.note = "from rows in host memory; sorting, weights and the factor of the normal equations are the host's"
+    return [row]
+
+
+# --- here and on the CPU ----------------------------------------------------------------------------------------------
+
+
+def agreement(plan: Plan) -> list[Row]:
+    """Magnitudes of the same sources here and on the CPU backend of this process."""
+    try:
+        cpu = jax.devices("cpu")[:1]
+    except RuntimeError as error:
+        raise RuntimeError("JAX has no CPU backend in this process: unset JAX_PLATFORMS") from error
+    table = simulate.sources(plan.size(2_000_000, 256) if plan.scale < 0.01 else 20_000, seed=3)
+    photometer, stars = a_correction(table, "small")
+
+    def magnitude(devices: Any, float64: bool = False) -> np.ndarray:
+        return xpjax.photometry(table, SYSTEM, errors=False, devices=devices, float64=float64).magnitude
+
+    def error(devices: Any) -> np.ndarray:
+        found = xpjax.photometry(table, SYSTEM, devices=devices).magnitude_error
+        assert found is not None
+        return found
+
+    def corrected_magnitude(devices: Any) -> np.ndarray:
+        return photometer.measure(table, stars, devices=devices).magnitude
+
+    started = time.perf_counter()
+    row = Row(stage(), "here against the CPU, same sources", len(table), 1.0)
+    pairs = {
+        "magnitudes": (magnitude(None), magnitude(cpu)),
+        "magnitude errors": (error(None), error(cpu)),
+        "corrected magnitudes": (corrected_magnitude(None), corrected_magnitude(cpu)),
+        "magnitudes here and float64 on the CPU": (magnitude(None), magnitude(cpu, True)),
+    }
+    for kind, (here, there) in pairs.items():
+        both = np.isfinite(here) & np.isfinite(there)
+        off = 1e3 * np.abs(here.astype(float) - there)[both]
+        row.ratios[f"{kind}, median [mmag]"] = float(np.median(off))
+        row.ratios[f"{kind}, 99.9 % [mmag]"] = float(np.quantile(off, 0.999))
+        row.ratios[f"{kind}, worst [mmag]"] = float(off.max())
+        row.ratios[f"{kind}, NaN in one only"] = float(np.sum(np.isfinite(here) != np.isfinite(there)))
+    row.error, row.error_of = 1e-3 * row.ratios["magnitudes, 99.9 % [mmag]"], "99.9 % of magnitudes [mag]"
+    row.seconds = time.perf_counter() - started
+    return [row]
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+PARTS: tuple[Callable[[Plan], list[Row]], ...] = (
+    precision, agreement, magnitudes, errors, corrected, training, labels, joint,
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__.partition("\n")[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes; 1e-5 for a try on a CPU")
+    parser.add_argument("--network", choices=tuple(WIDTHS), default="paper", help="the large one")
+    parser.add_argument("--seconds", type=float, default=40.0, help="longest of each loop")
+    parser.add_argument("--minutes", type=float, default=9.0, help="after which no part is begun")
+    parser.add_argument("--parts", nargs="+", choices=[part.__name__ for part in PARTS], help="by default all")
+    parser.add_argument("--output", type=Path, help="JSON; by default results/PLATFORM_accelerator.json")
+    options = parser.parse_args(arguments)
+    if not options.scale > 0:
+        parser.error("--scale must be above zero")
+    started = time.perf_counter()
+    plan = Plan(options.scale, options.network, options.seconds, started + 60 * options.minutes)
+    limit, more = device_limits(options.scale)
+    device = jax.devices()[0]
+    path = options.output or harness.RESULTS / f"{device.platform}_accelerator.json"
+    rows: list[Row] = []
+    gaps: dict[str, str] = {}
+    for part in PARTS:
+        name = part.__name__
+        if options.parts and name not in options.parts:
+            continue
+        if time.perf_counter() > plan.end:
+            gaps[name] = "not begun: no time was left"
+        else:
+            print(f"{time.perf_counter() - started:5.0f} s  {name} ...", file=sys.stderr, flush=True)
+            try:
+                new = part(plan)
+                rows += new
+                print("\n".join(line for row in new for line in lines_of(row, limit)), file=sys.stderr, flush=True)
+            except Exception as error:  # the others are worth having, and this one is told
+                traceback.print_exc()
+                gaps[name] = f"failed: {type(error).__name__}: {error}".partition("\n")[0]
+        finite = {key: value for key, value in vars(options).items() if key != "output"}
+        harness.save(rows, path, options=finite, limits=limit, measured=more, gaps=gaps,
+                     seconds=time.perf_counter() - started)  # fmt: skip
+    print(report(rows, limit, more, gaps))
+    print(f"\n{time.perf_counter() - started:.0f} s in all; {path}")
+    return 1 if gaps else 0
+
+
+def report(rows: list[Row], limit: Limits, more: dict[str, float], gaps: dict[str, str]) -> str:
+    """A short table: the device, a line a row, what is missing, and what was promised."""
+    found = harness.machine()
+    return "\n".join(
+        [
+            "",
+            f"{found['device']} ({found['platform']}), jax {found['jax']}: copy {limit.bytes_per_second / 1e9:,.0f} "
+            f"GB/s, float32 product {limit.flops / 1e12:.2f} TFLOP/s",
+            ", ".join(f"{name} {value:.3g}" for name, value in more.items()),
+            f"{'':62s} {'a second':>9s} {'s for all':>9s} {'done':>5s} {'copy':>5s} {'product':>7s} {'compile s':>9s}",
+            *[line for row in rows for line in lines_of(row, limit)],
+            *[f"{name}: {why}" for name, why in gaps.items()],
+            "",
+            promises.table(rows, {"accelerator"}),
+        ]
+    )
+
+
+def lines_of(row: Row, limit: Limits) -> list[str]:
+    """A row of the table, and lines of what else it found."""
+    ratios = dict(row.ratios)
+    whole, part = ratios.pop("s for all", np.nan), ratios.pop("part done", np.nan)
+    figures = (
+        f"{row.rate:9.3g}", f"{whole:9.3g}", f"{part:5.0%}",
+        f"{row.bandwidth / limit.bytes_per_second if row.bytes_per_source else np.nan:5.2f}",
+        f"{row.flops / limit.flops if row.flops_per_source else np.nan:7.2f}", f"{row.compile_seconds:9.1f}",
+    )  # fmt: skip
+    out = [f"{row.case:62s} " + " ".join(" " * len(f) if "nan" in f else f for f in figures)]
+    if row.error == row.error:
+        out.append(f"    {row.error:.2e}  {row.error_of}")
+    others = ", ".join(f"{name} {value:.3g}" for name, value in ratios.items())
+    out += textwrap.wrap(
+        "; ".join(filter(None, (others, row.note))), 112, initial_indent="    ", subsequent_indent="    "
+    )
+    return [line.rstrip() for line in out]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""What was promised of speed and accuracy, beside what was found: a table of data, and the few lines that print it.
+
+A promise names a stage, a pattern of cases (as of file names), and a figure of its rows: one of `Row.ratios`, a field
+or a property of `Row`. Where several rows fit, that of the largest n counts, and among these the worst. A quick run
+measures smaller sizes than those that a promise is for, on fewer stars: its figures are a first look.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from benchmarks.harness import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """A figure and its bounds; where: what was said, and how it is measured if not by a stage of this run."""
+
+    stage: str
+    case: str
+    key: str
+    low: float = -np.inf
+    high: float = np.inf
+    where: str = ""
+
+    @property
+    def text(self) -> str:
+        """The bounds."""
+        if np.isfinite(self.low) and np.isfinite(self.high):
+            return f"{self.low:g}..{self.high:g}"
+        return f">= {self.low:g}" if np.isfinite(self.low) else f"<= {self.high:g}"
+
+    def found(self, rows: list[Row]) -> tuple[int, float] | None:
+        """The row's n and the figure, None where it was not measured."""
+        figures = [(row.n, _figure(row, self.key)) for row in rows if self._fits(row)]
+        known = [(n, value) for n, value in figures if value is not None and value == value]
+        if not known:
+            return None
+        most = max(n for n, _ in known)
+        return most, max((value for n, value in known if n == most), key=self._excess)
+
+    def met(self, value: float) -> bool:
+        """Whether a figure is within the bounds."""
+        return self.low <= value <= self.high
+
+    def _fits(self, row: Row) -> bool:
+        return row.stage == self.stage and fnmatchcase(row.case, self.case)
+
+    def _excess(self, value: float) -> float:
+        return max(self.low - value, value - self.high)
+
+
+def _figure(row: Row, key: str) -> float | None:
+    if key in row.ratios:
+        return float(row.ratios[key])
+    return float(getattr(row, key)) if key in ("rate", "error", "seconds", "peak_bytes", "compile_seconds") else None
+
+
+def _labels(case: str, limits: tuple[float, ...], where: str) -> tuple[Promise, ...]:
+    names = ("teff", "logg", "mh")
+    return tuple(
+        Promise("stellar", case, f"1.48 MAD {name}", high=x, where=where) for name, x in zip(names, limits, strict=True)
+    )
+
+
+MIDDLE = "[Jgri]*: bias of magnitudes"
+"""J-PLUS without its first and last band, which reach beyond the correction."""
+
+FOUNDATION = (
+    Promise("photometry", "* magnitudes, no errors", "gaiaxpy generate", 5000, where="12 magnitudes over generate"),
+    Promise("photometry", "* magnitudes, no errors", "copy limit", 0.30, where="share of a threaded copy"),
+    Promise("photometry", "*full-correlation errors", "gaiaxpy generate", 200, where="with errors"),
+    Promise("photometry", "* magnitudes, no errors", "error", high=1e-6, where="float32 flux over sum |c r|"),
+    Promise("photometry", "*full-correlation errors", "error", high=1e-5, where="float32 flux error, relative"),
+    Promise("spectra", "* fluxes, no errors", "gaiaxpy calibrate", 500, where="343 fluxes over calibrate"),
+    Promise("spectra", "* fluxes, full-correlation errors", "gaiaxpy calibrate", 15, where="with errors"),
+    Promise("spectra", "* fluxes, no errors", "error", high=1e-6, where="float32 flux over sum |c d|"),
+)
+PASSBANDS = (
+    Promise("passbands", "* fluxes and magnitudes", "fluxes alone, time of one product", high=1.5,
+            where="projecting all bands"),
+    Promise("passbands", "* fluxes and magnitudes", "time of one product", high=1.5,
+            where="the same with magnitudes, status"),
+    Promise("passbands", "*wiggles of 40 nm*", "error", high=0.5, where="recovered curves [mmag]"),
+    Promise("passbands", "*wiggles of 80 nm*", "error", high=0.25, where="recovered curves [mmag]"),
+    Promise("passbands", "fit of*", "error", high=0.1, where="effective wavelength [nm]"),
+    Promise("passbands", "fit of*", "seconds", high=10, where="one fit [s]"),
+    *(Promise("passbands", "fit of*", f"pull of {name}", 0.85, 1.15, "over 100 seeds")
+      for name in ("zero_point", "shift", "width", "tilt")),
+)  # fmt: skip
+SCALE = (
+    *(Promise("ingest", f"csv.gz, correlations {kind}, {parser}", "gaiaxpy's reader", low, where="a process")
+      for parser in ("simdjson", "arrow") for kind, low in (("float32", 5.0), ("none", 8.0))),
+    *(Promise("ingest", f"csv.gz, correlations none, {parser}", "igzip's time", high=1.5, where="of decompression")
+      for parser in ("simdjson", "arrow")),
+    Promise("ingest", "two processes*", "one process", 1.4, where="two shared cores"),
+    Promise("catalogue", "* sources, 12 magnitudes, no errors", "rate", 1e6, where="store to Parquet, 10 million"),
+    Promise("catalogue", "* sources, 12 magnitudes, no errors", "peak_bytes", high=3e9, where="resident memory"),
+    Promise("catalogue", "errors from float32*from the disk", "of plain reading", 0.6, where="errors, float32"),
+)  # fmt: skip
+CORRECTION = (
+    Promise("correction", "recovery*", "error", high=0.006, where="pattern, RMS on test stars"),
+    Promise("correction", "recovery*", "remaining over noise RMS, median star", high=1.1, where="corrected spectra"),
+    Promise("correction", MIDDLE, "bias before over after", 5, where="worst of ten bands, 360..990 nm"),
+    Promise("correction", MIDDLE, "slope with color [mmag/mag]", -1, 1, "worst of ten bands"),
+    Promise("correction", MIDDLE, "slope with G [mmag/mag]", -1, 1, "worst of ten bands"),
+    Promise("correction", "12 corrected magnitudes, small", "time over network alone", high=1.2, where="small network"),
+    Promise("correction", "12 corrected magnitudes, paper", "time over network alone", high=1.2, where="full network"),
+    Promise("correction", "epoch of the paper's network", "PyTorch's time over ours", 1, where="no slower"),
+    Promise("correction", "width 64-64", "test loss over that of the largest", high=1.02, where="default network"),
+    Promise("calspec", "networks, left out", "error", high=2.1, where="[%] python -m benchmarks.calspec"),
+    Promise(
+        "accelerator",
+        "paper network, 234 epochs of 157,478 stars",
+        "s for all",
+        high=30,
+        where="157,478 stars, GPU [s]",
+    ),
+)
+STELLAR = (
+    *_labels("own mocks, S/N 100, local", (4.1, 0.018, 0.012), "own interpolator, S/N 100"),
+    *(Promise("stellar", "own mocks, S/N 100, local", f"pull {name}", 0.95, 1.05, "own interpolator")
+      for name in ("teff", "logg", "mh")),
+    Promise("stellar", "own mocks, S/N 100, local", "error", high=1e-3, where="missed minima"),
+    *_labels("mocks by scipy's PCHIP, local", (6.6, 0.033, 0.025), "another interpolator"),
+    Promise("stellar", "fit, diagonal errors, two starts", "rate", 25_000, where="spectra a second"),
+    Promise("stellar", "fit, diagonal errors, two starts", "compile_seconds", high=3, where="one compile [s]"),
+    Promise("accelerator", "fits of three labels, from*", "rate", 1e6, where="spectra a second, GPU"),
+)  # fmt: skip
+SURVEY = (
+    *(Promise("survey", f"held out, {band}: quadratics in X, Y, color", "error", high=1e-3 * x, where="1.48 MAD [mag]")
+      for band, x in (("R", 11.9), ("I", 11.1), ("G", 16.0), ("Z", 11.7))),
+    Promise("survey", "simulated mini-SiTian*", "zero-point scatter over formal", high=1.2, where="3,100 exposures"),
+    Promise("survey", "simulated mini-SiTian*", "pull", 0.9, 1.1, "zero-points"),
+    Promise("survey", "simulated mini-SiTian*", "structure after [mmag]", high=0.3, where="held-out exposures"),
+    Promise("survey", "simulated mini-SiTian*", "numerical flat at corners, rms [mmag]", high=2.6,
+            where="single exposures"),
+    Promise("survey", "simulated mini-SiTian*", "repeatability beyond theory [mmag]", high=1, where="stacked"),
+    Promise("survey", "60 exposures x 2200 stars, robust", "seconds", high=0.1, where="after compile [s]"),
+    Promise("survey", "statsmodels WLS with clipping*", "time over xpjax", 15, where="weighted fit"),
+    Promise("survey", "statsmodels RLM*", "time over xpjax", 15, where="robust fit"),
+    Promise("scr", "J-PLUS, 20 seeds", "pull", 0.85, 1.15, "python -m benchmarks.scr"),
+    Promise("scr", "LAMOST, held out", "trend [mmag]", high=3, where="python -m benchmarks.scr"),
+)  # fmt: skip
+JOINT = (
+    *(Promise("joint", f"{case} observations*", key, high=x, where=where)
+      for case, figures in (("443,000", (0.4, 0.142, 0.241)), ("2.2 million", (2.0, 0.070, 0.089)))
+      for key, x, where in zip(("seconds", "zero_point rms [mmag]", "flat rms [mmag]"), figures,
+                               ("two cores [s]", "about the truth", "about the truth"), strict=True)),
+    *(Promise("joint", "transmission*", f"{group}: ratio", 3, where="bias of color terms over ours")
+      for group in ("reddened", "M dwarfs")),
+    *(Promise("joint", "pulls, * dithered fields*", f"{name} pull", 0.95, 1.05, "1000 simulations")
+      for name in ("zero_point", "flat")),
+    *(Promise("joint", "pulls, * drifting transmissions*", f"{name} pull", 0.95, 1.05, "1000 simulations")
+      for name in ("zero_point", "water", "filter_shift", "detector_slope")),
+    Promise("joint", "*46.5 million*", "seconds", high=60, where="3,100 x 15,000, two cores [s]"),
+    Promise("joint", "*46.5 million*", "peak_bytes", high=8e9, where="the same, memory"),
+    Promise("accelerator", "joint solution, 3,100 exp*", "s for all", high=5, where="3,100 x 15,000, GPU [s]"),
+)  # fmt: skip
+GAIAXPY = (
+    Promise("gaiaxpy", "generate JPLUS, CSV", "gaiaxpy", 5, where="second call, from a file"),
+    Promise("gaiaxpy", "generate JPLUS, DataFrame", "gaiaxpy", 20, where="second call"),
+    Promise("gaiaxpy", "calibrate, DataFrame", "gaiaxpy", 10, where="second call"),
+)  # fmt: skip
+EVIDENCE = (Promise("all", "this quick run", "seconds", high=180, where="two idle cores [s]"),)
+
+ISSUES = {
+    1: FOUNDATION,
+    2: PASSBANDS,
+    3: SCALE,
+    4: CORRECTION,
+    5: STELLAR,
+    6: SURVEY,
+    7: JOINT,
+    8: GAIAXPY,
+    9: EVIDENCE,
+}
+"""Promises by the number of the issue that made them."""
+
+
+def table(rows: list[Row], stages: Collection[str] = (), stored: Sequence[Row] = ()) -> str:
+    """Every promise, or those of some stages, with what was found; else with what stored results of full runs say."""
+    chosen = [(k, p) for k, promises in ISSUES.items() for p in promises if not stages or p.stage in stages]
+    head = f"{'':2s} {'stage':11s} {'case':45s} {'figure':39s} {'promised':>10s} {'found':>9s} {'n':>10s}"
+    lines = [f"{head}  {'':19s} said of"]
+    counts: Counter[str] = Counter()
+    for issue, promise in chosen:
+        found, where = promise.found(rows), ""
+        if found is None and (found := promise.found(list(stored))) is not None:
+            where = ", earlier run"
+        n, value = ("", "") if found is None else (f"{found[0]:,}", f"{found[1]:.4g}")
+        verdict = "not measured here" if found is None else ("met" if promise.met(found[1]) else "NOT MET") + where
+        counts[verdict] += 1
+        lines.append(
+            f"{issue:2d} {promise.stage:11s} {promise.case:45s} {promise.key:39s} {promise.text:>10s} {value:>9s} "
+            f"{n:>10s}  {verdict:20s} {promise.where}".rstrip()
+        )
+    return "\n".join([*lines, ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))])
