@@ -102,7 +102,7 @@ def figure(
 def real(path: Path, grid: StellarGrid, output: Path) -> dict[str, Any]:
     table = with_errors(xpjax.read(path))
     wavelength = np.asarray(grid.wavelength)
-    made = xpjax.spectra(table, wavelength)
+    made = xpjax.spectra(table, wavelength, truncate=True)
     model = interpolator(redden(grid, np.linspace(0, 1, 11)))
     fit = fit_stars(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
     magnitudes = xpjax.photometry(table, "GAIA_DR3_VEGA").magnitude
