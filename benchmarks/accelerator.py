@@ -34,6 +34,7 @@ from jax.sharding import Mesh
 import xpjax
 from benchmarks import harness, promises
 from benchmarks.harness import Limits, Row, best
+from tests.stellar.helpers import spectrum
 from xpjax import engine, linalg, simulate
 from xpjax.correction.inputs import features
 from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel
@@ -358,24 +359,11 @@ def _epochs(case: str, data: _Data, judge: _Data, plan: Plan) -> Row:
 # --- stellar labels ---------------------------------------------------------------------------------------------------
 
 
-def atmosphere(labels: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Mean-normalised spectra (..., n) of Teff, log g and [M/H] (..., 3) by a formula: no grid comes with xpjax."""
-    x = wavelength
-    teff, logg, mh = (np.asarray(labels, float)[..., k, None] for k in range(3))
-    flux = x**-5.0 / np.expm1(1.4388e7 / (x * teff))
-    metals = 0.3 * np.exp(0.8 * mh) * (5500 / teff) ** 2
-    flux *= np.exp(-metals * np.exp(-(((x - 430) / 30) ** 2)) * (1 + 0.3 * (logg - 4)))
-    flux *= np.exp(-0.25 * (5000 / teff) ** 4 * np.exp(-(((x - 517) / 15) ** 2)) * (0.6 + 0.5 * (logg - 4)))
-    flux *= 1 + 0.1 * np.exp(0.5 * mh) * np.tanh((x - 400) / 8)
-    flux *= 1 - 0.08 * (teff / 6000) ** 3 * np.exp(-(((x - 656) / 9) ** 2)) * (1 - 0.2 * (logg - 4))
-    return flux / flux.mean(axis=-1, keepdims=True)
-
-
 def labels(plan: Plan) -> list[Row]:
     """Ten million fits of three labels at S/N 100 from two starts."""
     wavelength, n_all = constant_grid(), plan.size(FITS, 128)
     nodes = np.arange(4000.0, 7001, 200), np.arange(3.5, 5.1, 0.5), np.arange(-1.5, 0.1, 0.5)
-    flux = atmosphere(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1), wavelength)
+    flux = spectrum(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1), wavelength)
     model = interpolator(StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh")))
     rng, n = np.random.default_rng(2), min(n_all, 2**17)
     truth = rng.uniform([x[0] for x in nodes], [x[-1] for x in nodes], (n, 3))

@@ -6,14 +6,13 @@ Needs ../shared/data/grids/nextgen beside the project; without it the tests' mad
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from benchmarks.harness import Row, measure
-from tests.stellar.helpers import made_grid
+from tests.stellar.helpers import made_grid, tensor
 from xpjax.linalg import pack
 from xpjax.stellar.fit import StellarFit, fit_stars, interpolation_error
 from xpjax.stellar.grid import StellarGrid, build_grid
@@ -84,17 +83,6 @@ def accuracy(grid: StellarGrid, note: str, quick: bool) -> list[Row]:
             row = Row("stellar", f"mocks by scipy's {name}, {kind}", len(some), time.perf_counter() - start, note=note)
             rows.append(describe(row, fit, some))
     return rows
-
-
-def tensor(grid: StellarGrid, labels: np.ndarray, one: Callable[..., Callable[[float], np.ndarray]]) -> np.ndarray:
-    """Spectra by a one-dimensional interpolator of scipy, label after label."""
-    out = []
-    for point in labels:
-        values = np.asarray(grid.flux)
-        for nodes, x in zip(grid.nodes, point, strict=True):
-            values = one(nodes, values, axis=0)(x)
-        out.append(values)
-    return np.array(out)
 
 
 def systematic(grid: StellarGrid, note: str) -> list[Row]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from xpjax.stellar.grid import StellarGrid
@@ -33,6 +35,17 @@ def made_grid(nodes: tuple[np.ndarray, ...] = NODES, holes: tuple[tuple[int, ...
     for hole in holes:
         flux[hole] = np.nan
     return StellarGrid(nodes, flux, WAVELENGTH, NAMES)
+
+
+def tensor(grid: StellarGrid, labels: np.ndarray, one: Callable[..., Callable[[float], np.ndarray]]) -> np.ndarray:
+    """Spectra by a one-dimensional interpolator of scipy, label after label."""
+    out = []
+    for point in labels:
+        values = np.asarray(grid.flux)
+        for nodes, x in zip(grid.nodes, point, strict=True):
+            values = one(nodes, values, axis=0)(x)
+        out.append(values)
+    return np.array(out)
 
 
 def made_labels(n: int, seed: int = 0) -> np.ndarray:

@@ -11,12 +11,12 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
-from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_grid, made_labels, spectrum
+from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_grid, made_labels, spectrum, tensor
 from xpjax.extinction import extinction_curve, transmission
 from xpjax.linalg import pack
 from xpjax.records import FitStatus
 from xpjax.stellar.fit import fit_stars, interpolation_error
-from xpjax.stellar.grid import StellarGrid, build_grid
+from xpjax.stellar.grid import build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra, redden
 
 SNR = 100.0
@@ -311,19 +311,8 @@ def test_nextgen_reaches_the_noise_limit(shared: Callable[[str], Path]) -> None:
     assert not np.any(fit.status & FitStatus.NO_CONVERGENCE)
     # Spectra that another interpolator made: FERRE's own figures on such a set.
     some = labels[:400]
-    flux, error = noisy(pchip(grid, some))
+    flux, error = noisy(tensor(grid, some, PchipInterpolator))
     found = fit_stars(flux, error, model).labels
     assert np.all(mad(found - some) < [6.6, 0.033, 0.025])
     wrong = fit_stars(flux, error, interpolator(grid, kind="linear")).labels
     assert np.any(mad(wrong - some) > [6.6, 0.033, 0.025])
-
-
-def pchip(grid: StellarGrid, labels: np.ndarray) -> np.ndarray:
-    """Spectra by scipy's monotonic cubics, label after label."""
-    spectra = []
-    for point in labels:
-        values = np.asarray(grid.flux)
-        for nodes, x in zip(grid.nodes, point, strict=True):
-            values = PchipInterpolator(nodes, values, axis=0)(x)
-        spectra.append(values)
-    return np.array(spectra)

@@ -7,23 +7,21 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from scipy.interpolate import RegularGridInterpolator, make_interp_spline
+from scipy.interpolate import BSpline, RegularGridInterpolator, make_interp_spline
 
-from tests.stellar.helpers import NODES, made_grid, made_labels
+from tests.stellar.helpers import NODES, made_grid, made_labels, tensor
 from xpjax.extinction import extinction_curve, transmission
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import KINDS, interpolator, model_spectra, redden
 
 
+def not_a_knot(nodes: np.ndarray, values: np.ndarray, axis: int) -> BSpline:
+    return make_interp_spline(nodes, values, k=min(3, len(nodes) - 1), axis=axis)
+
+
 def nested_spline(grid: StellarGrid, labels: np.ndarray) -> np.ndarray:
     """Not-a-knot splines of scipy, one label after the other."""
-    out = []
-    for point in labels:
-        values = grid.flux
-        for nodes, x in zip(grid.nodes, point, strict=True):
-            values = make_interp_spline(nodes, values, k=min(3, len(nodes) - 1), axis=0)(x)
-        out.append(values)
-    return np.array(out)
+    return tensor(grid, labels, not_a_knot)
 
 
 def quadratic(labels: np.ndarray) -> np.ndarray:

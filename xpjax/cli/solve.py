@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -68,11 +68,13 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
       [[constraint]]
       term = "flat"
     """
+    import dataclasses
     import json
     import tomllib
 
     from xpjax.io import catalogue
-    from xpjax.io.survey_files import read_observation_table
+    from xpjax.io.survey_files import read_catalogues
+    from xpjax.survey.config import read_named
     from xpjax.survey.joint import solve_joint
     from xpjax.survey.joint_config import build, read_joint
     from xpjax.survey.joint_solution import write_joint
@@ -82,19 +84,7 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     for name in (PARAMETERS, STARS, CALIBRATED, SOLUTION):
         if (output / name).exists() and not overwrite:
             raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
-    tables: dict[str, Any] = {}
-    for path in catalogues:
-        name, k = path.name.partition(".")[0], 2
-        while name in tables:
-            name, k = f"{path.name.partition('.')[0]}_{k}", k + 1
-        tables[name] = read_observation_table(path)
-
-    def beside(section: Any, key: str) -> Any:
-        return read_observation_table(chosen.survey.folder / section[key]) if key in section else None
-
-    rows, model, account = build(
-        chosen, tables, beside(chosen.survey.standards, "file"), beside(chosen.survey.gaia, "corrections")
-    )
+    rows, model, account = build(chosen, read_catalogues(catalogues), *read_named(chosen.survey))
     found = solve_joint(rows, model, devices=device, **chosen.hold_out(rows))
     record = {
         **record_call(click.get_current_context()),
@@ -105,8 +95,6 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     }
     output.mkdir(parents=True, exist_ok=True)
     for name, table in ((CALIBRATED, found.calibrated(rows)), (STARS, found.stars()), (PARAMETERS, found.parameters())):
-        import dataclasses
-
         catalogue.write(output / name, dataclasses.replace(table, meta=record), overwrite=overwrite)
     write_joint(output / SOLUTION, found, record, covariance=len(found.value) <= LARGEST, overwrite=overwrite)
     lines = [*account.lines(), *_lines(found, rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -136,21 +136,10 @@ def _check_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 
 def read_rows(catalogues: Sequence[Path], config: Config, exposure: str | None = None) -> tuple[Observations, Account]:
     """The observations in these files, joined to what the configuration names."""
-    from xpjax.io.survey_files import read_observation_table
-    from xpjax.survey.config import observations
+    from xpjax.io.survey_files import read_catalogues
+    from xpjax.survey.config import observations, read_named
 
-    tables = {}
-    for path in catalogues:
-        stem = exposure or path.name.partition(".")[0]
-        name, k = stem, 2
-        while name in tables:
-            name, k = f"{stem}_{k}", k + 1
-        tables[name] = read_observation_table(path)
-
-    def beside(section: Any, key: str) -> Any:
-        return read_observation_table(config.folder / section[key]) if key in section else None
-
-    rows, account = observations(tables, config, beside(config.standards, "file"), beside(config.gaia, "corrections"))
+    rows, account = observations(read_catalogues(catalogues, exposure), config, *read_named(config))
     if config.passband:
         rows = _at_reference(rows, config, account)
     return rows, account

@@ -7,6 +7,7 @@ a table of its own, one string of cards; it is read as a header.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def read_observation_table(path: str | os.PathLike[str]) -> Catalogue:
         raise
     except Exception as error:  # libraries raise what they like for a damaged file
         raise ValueError(f"{path} cannot be read as {path.suffix}: {error}") from error
+
+
+def read_catalogues(paths: Sequence[Path], exposure: str | None = None) -> dict[str, Catalogue]:
+    """Catalogues by exposure: of this name, or named as their files, with numbers where names repeat."""
+    tables: dict[str, Catalogue] = {}
+    for path in paths:
+        stem = exposure or path.name.partition(".")[0]
+        name, k = stem, 2
+        while name in tables:
+            name, k = f"{stem}_{k}", k + 1
+        tables[name] = read_observation_table(path)
+    return tables
 
 
 def _is_text(path: Path) -> bool:

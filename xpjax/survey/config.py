@@ -34,12 +34,13 @@ import dataclasses
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from xpjax.io.survey_files import read_observation_table
 from xpjax.records import Catalogue
 from xpjax.survey.aperture import aperture_correction
 from xpjax.survey.observations import (
@@ -55,6 +56,8 @@ from xpjax.survey.observations import (
 from xpjax.survey.selection import CUTS, Selected, expand, select
 from xpjax.survey.solution import Settings
 from xpjax.survey.zeropoint import Model
+
+T = TypeVar("T")
 
 REQUIRED = ("magnitude",)
 OPTIONAL = (
@@ -87,15 +90,27 @@ class Config:
 
 def read_config(path: str | Path) -> Config:
     """A survey's TOML file. Raises ValueError naming what it has that is unknown, wrong or missing."""
+    return read_toml(path, config_from)
+
+
+def read_toml(path: str | Path, make: Callable[[Mapping[str, Any], Path], T]) -> T:
+    """What `make` makes of a TOML file's names and values and of its folder. Raises ValueError naming the file."""
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from error
     try:
-        return config_from(table, path.parent)
+        return make(table, path.parent)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def read_named(config: Config) -> tuple[Catalogue | None, Catalogue | None]:
+    """The tables that a configuration names: standards, and corrections of Gaia's magnitudes; None for none."""
+    named = config.standards.get("file"), config.gaia.get("corrections")
+    standards, gaia = (None if name is None else read_observation_table(config.folder / name) for name in named)
+    return standards, gaia
 
 
 def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
@@ -156,11 +171,15 @@ def _settings(table: Mapping[str, Any]) -> Settings:
     check_names(table, (*inner, *outer), "entry of [model]")
     values = {name: value for name, value in table.items() if name in outer}
     if "size" in values:
-        size = values["size"]
-        if not isinstance(size, list) or len(size) not in (2, 4):
-            raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
-        values["size"] = tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
+        values["size"] = detector_size(values["size"])
     return Settings(model=Model(**{name: value for name, value in table.items() if name in inner}), **values)
+
+
+def detector_size(size: Any) -> tuple[float, ...]:
+    """x from and to, y from and to [pixels], of what a file says. Raises ValueError for other than 2 or 4 numbers."""
+    if not isinstance(size, list) or len(size) not in (2, 4):
+        raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
+    return tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
 
 
 def check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:

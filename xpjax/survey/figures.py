@@ -11,7 +11,7 @@ import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,8 @@ from xpjax.survey.report import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 BLUE, RED, DARK, GREEN = "#0072B2", "#D55E00", "#1f3a5f", "#009E73"
 """Okabe & Ito's (2008) colors, told apart with any color vision, and a dark neutral one."""
@@ -387,16 +389,22 @@ def draw_reddening(evidence: Evidence) -> Figure:
     return figure
 
 
-def draw_xpsp(evidence: Evidence) -> Figure:
-    """XPSP - SCR of stars against color and G."""
+def _by_band(evidence: Evidence, make: Callable[[Evidence, str], T]) -> dict[str, T]:
+    """What is made of each band that has what it needs. Raises Missing where none has."""
     found, why = {}, Missing("no band")
     for band in _bands(evidence):
         try:
-            found[band] = xpsp_less_scr(evidence, band)
+            found[band] = make(evidence, band)
         except Missing as missing:
             why = missing
     if not found:
         raise why
+    return found
+
+
+def draw_xpsp(evidence: Evidence) -> Figure:
+    """XPSP - SCR of stars against color and G."""
+    found = _by_band(evidence, xpsp_less_scr)
     figure, grid = _figure(2, len(found), 4.0, 2.4)
     for (band, one), line_of_axes in zip(found.items(), grid, strict=True):
         for axes, place, label in zip(line_of_axes, (0, 1), ("BP - RP [mag]", "G [mag]"), strict=True):
@@ -412,14 +420,7 @@ def draw_xpsp(evidence: Evidence) -> Figure:
 
 def draw_repeatability(evidence: Evidence) -> Figure:
     """Scatter of stars against magnitude, over the errors stated and the camera's noise."""
-    found, why = {}, Missing("no band")
-    for band in _bands(evidence):
-        try:
-            found[band] = repeatability(evidence, band)
-        except Missing as missing:
-            why = missing
-    if not found:
-        raise why
+    found = _by_band(evidence, repeatability)
     figure, panels = _panels(len(found), 4.6, 3.4, 2)
     airmass = evidence.solution.frames.airmass
     for (band, stars), axes in zip(found.items(), panels, strict=True):

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg, sparse, special
 
-from xpjax.survey.joint_solution import HeldOut, JointSolution, Uncertainty, describe_null, refusal
+from xpjax.survey.joint_solution import HeldOut, JointSolution, Uncertainty, column_name, describe_null, refusal
 from xpjax.survey.observations import MISSING, Observations, RowFlag
 from xpjax.survey.reduced import (
     DeviceRows,
@@ -168,9 +168,10 @@ class Fit:
         self.mean = np.concatenate([b.mean for b in self.blocks])
         self.precision = np.concatenate([b.sigma for b in self.blocks]) ** -2.0
         self.place_groups = [_place_group(b, o) for b in self.blocks]
-        for b in self.blocks:  # rows are in self.rows now
-            object.__setattr__(b, "index", np.empty(0, np.int32))
-            object.__setattr__(b, "values", ())
+        # Rows are in self.rows now: what terms made of them would be held a second time.
+        self.blocks = [dataclasses.replace(b, index=np.empty(0, np.int32), values=()) for b in self.blocks]
+        for _, prepared in self.nonlinear:
+            prepared.blocks = ()
         self.p = self.mean.copy()
         self.floor = np.full(len(self.bands), model.error_floor or 0.0) ** 2
         self.kept = np.isfinite(self.sigma)
@@ -505,8 +506,6 @@ class Fit:
         return out
 
     def _name(self, column: int) -> str:
-        from xpjax.survey.joint_solution import column_name
-
         for block in self.blocks:
             if column < block.n_column:
                 return column_name(block, column)
@@ -538,7 +537,8 @@ class Fit:
                     clipping = True
                     if model.clip:
                         self.robust = None
-                        changed = self._judge(clipping) or True
+                        self._judge(clipping)
+                        changed = True
             elif clipping and self.final and not changed and moved < 1e-3 and self.settled:
                 self.converged = True
                 break
@@ -575,10 +575,7 @@ class Fit:
             if self.model.error_floor is None:
                 floor = self._floor_sums(square, total, within & kept if clipping and clip else within, band, target)
             changed = 0
-            if not clipping and self.robust is not None:
-                self.robust[rows] = _robust_weight(self.model.robust, np.sqrt(square))
-            elif clipping and self.model.robust != "none" and not clip:
-                assert self.robust is not None
+            if self.robust is not None:
                 self.robust[rows] = _robust_weight(self.model.robust, np.sqrt(square))
             if clipping and clip:
                 out = square > clip**2

@@ -30,7 +30,6 @@ term = "flat"                          # the mean is zero; also part, place and 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.records import Catalogue
-from xpjax.survey.config import Account, Config, check_names, config_from, observations
+from xpjax.survey.config import Account, Config, check_names, config_from, detector_size, observations, read_toml
 from xpjax.survey.joint import JointModel
 from xpjax.survey.observations import Observations
 from xpjax.survey.terms import TERMS, Constraint, Covariate, Term
@@ -72,15 +71,7 @@ class JointConfig:
 
 def read_joint(path: str | Path) -> JointConfig:
     """A joint solution's TOML file. Raises ValueError naming what it has that is unknown, wrong or missing."""
-    path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
-    try:
-        return joint_from(table, path.parent)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+    return read_toml(path, joint_from)
 
 
 def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
@@ -98,10 +89,7 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
         if isinstance(every, bool) or not (isinstance(every, int) and every >= 2):
             raise ValueError(f"{name} = {every!r}: one in so many is kept back; give a whole number from 2 on")
     if "size" in joint:
-        size = joint["size"]
-        if not isinstance(size, list) or len(size) not in (2, 4):
-            raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
-        joint["size"] = tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
+        joint["size"] = detector_size(joint["size"])
     terms = table.get("term", [])
     if not isinstance(terms, list) or not terms:
         raise ValueError('there is no term: add [[term]] with kind = "zero_point", and others')
