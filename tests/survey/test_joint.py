@@ -1,6 +1,10 @@
 """Joint solutions: against SciPy's sparse solver of the full system, with truth, with gauges and hostile data."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -9,6 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from benchmarks.joint import Truth, dithered, plain_model
+from xpjax.survey import gauge, reduced
 from xpjax.survey.joint import JointModel, solve_joint
 from xpjax.survey.joint_solution import JointSolution
 from xpjax.survey.observations import Observations, RowFlag, concatenate
@@ -118,17 +123,24 @@ def test_truth_is_within_errors(field: tuple[Observations, Truth], solved: Joint
 # --- gauges -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_undetermined_fit_is_refused_by_name(field: tuple[Observations, Truth]) -> None:
+DENSE = pytest.mark.parametrize("dense", [20_000, 10])
+"""Gauges are found in the factor, or by products alone."""
+
+
+@DENSE
+def test_an_undetermined_fit_is_refused_by_name(field: tuple[Observations, Truth], dense: int) -> None:
+    model = dataclasses.replace(MODEL, dense=dense)
     with pytest.raises(ValueError, match=r"\(1\) zero_point.*\(2\) color.*\(3\) flat.*Constraint") as told:
-        solve_joint(field[0], dataclasses.replace(MODEL, constraints=()))
+        solve_joint(field[0], dataclasses.replace(model, constraints=()))
     assert "(4)" not in str(told.value)
     with pytest.raises(ValueError, match=r"\(1\) flat"):
-        solve_joint(field[0], dataclasses.replace(MODEL, constraints=MODEL.constraints[:2]))
+        solve_joint(field[0], dataclasses.replace(model, constraints=model.constraints[:2]))
 
 
-def test_eight_null_vectors_of_a_quadratic_color_term(field: tuple[Observations, Truth]) -> None:
+@DENSE
+def test_eight_null_vectors_of_a_quadratic_color_term(field: tuple[Observations, Truth], dense: int) -> None:
     """Pure shifts: what a color term of second order in the place has of polynomials, stars can take up."""
-    model = plain_model(BINS, position_order=2, min_observations=5)
+    model = plain_model(BINS, position_order=2, min_observations=5, dense=dense)
     with pytest.raises(ValueError, match=r"color \(color_1, .*6 combinations"):
         solve_joint(field[0], dataclasses.replace(model, constraints=()))
     found = solve_joint(field[0], model)
@@ -140,11 +152,45 @@ def test_eight_null_vectors_of_a_quadratic_color_term(field: tuple[Observations,
     assert found.covariance(means)[0, 0] < 1e-20
 
 
-def test_an_exposure_apart_is_named(field: tuple[Observations, Truth]) -> None:
+def test_what_few_stars_leave_open_is_asked_of_all(
+    field: tuple[Observations, Truth], solved: JointSolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dozen stars leave more open than all stars do; the three combinations that all rows leave open are found."""
+    seen = []
+    monkeypatch.setattr(gauge, "PROBE_ROWS", 2)
+    monkeypatch.setattr(gauge, "probe_null_space", lambda *a: seen.append(reduced.probe_null_space(*a)) or seen[-1])
+    found = solve_joint(field[0], dataclasses.replace(MODEL, dense=10))
+    assert seen[0].shape[1] > 3
+    assert len(found.gauge) == 3
+    np.testing.assert_allclose(found.value, solved.value, rtol=0, atol=1e-9)
+
+
+def test_two_devices_give_what_one_gives() -> None:
+    script = textwrap.dedent("""
+        import dataclasses, jax, numpy as np
+        from tests.survey.test_joint import BINS, MODEL, N_EXPOSURE, N_STAR, dithered, solve_joint
+        assert len(jax.devices()) == 2
+        o, _ = dithered(N_EXPOSURE, N_STAR, bins=BINS, outlier=0.02)
+        for dense in (20_000, 10):
+            model = dataclasses.replace(MODEL, dense=dense)
+            one, two = (solve_joint(o, model, devices=n) for n in (1, 2))
+            np.testing.assert_allclose(two.value, one.value, rtol=0, atol=1e-10)
+            np.testing.assert_array_equal(two.used, one.used)
+            np.testing.assert_allclose(two.error(np.arange(4)), one.error(np.arange(4)), rtol=1e-8)
+        print("agree")
+    """)
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "agree" in done.stdout
+
+
+@DENSE
+def test_an_exposure_apart_is_named(field: tuple[Observations, Truth], dense: int) -> None:
     o = field[0]
     alone = dataclasses.replace(o, star=np.where(o.frame == 3, o.star + 1000, o.star))
     with pytest.raises(ValueError, match=r"zero_point of e00003 g.*color of e00003 g"):
-        solve_joint(alone, dataclasses.replace(MODEL, min_observations=1))
+        solve_joint(alone, dataclasses.replace(MODEL, min_observations=1, dense=dense))
 
 
 def test_priors_and_values_instead_of_constraints(field: tuple[Observations, Truth], solved: JointSolution) -> None:
@@ -337,7 +383,7 @@ def test_exposures_and_stars_kept_back(field: tuple[Observations, Truth]) -> Non
     assert not found.used[stars].any()
     assert np.isnan(found.term("zero_point")[0][frames]).all()
     for mine in (frames[o.frame] & ~stars, stars & ~frames[o.frame]):
-        pull = (found.held_out.residual / found.held_out.error)[mine]
+        pull = found.held_out.residual[mine] / found.held_out.error[mine]
         assert np.isfinite(pull).mean() > 0.85  # others are of stars that are seen too seldom
         assert 1.4826 * np.nanmedian(np.abs(pull)) == pytest.approx(1, abs=0.12)
     # A flat that is wrong shows on exposures kept back.

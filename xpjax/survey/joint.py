@@ -20,30 +20,31 @@ what it is to be.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import linalg, sparse, special
+from scipy import sparse
 
-from xpjax.survey.joint_solution import HeldOut, JointSolution, Uncertainty, column_name, describe_null, refusal
-from xpjax.survey.observations import MISSING, Observations, RowFlag
+from xpjax.survey.gauge import decided, describe_null, open_combinations, refusal, unfixed
+from xpjax.survey.joint_errors import noise_of_spectra
+from xpjax.survey.joint_rows import SortedRows, fill_rows, row_flags, sort_rows
+from xpjax.survey.joint_solution import HeldOut, JointSolution, Uncertainty
+from xpjax.survey.observations import Observations, RowFlag
 from xpjax.survey.reduced import (
-    DeviceRows,
+    SINGULAR,
     Factor,
-    HostRows,
-    Layout,
     NotDetermined,
-    Rows,
-    Slots,
+    Preconditioner,
     conjugate_gradients,
     diagonal_blocks,
     factorise,
 )
-from xpjax.survey.star_prior import StarPrior
-from xpjax.survey.terms import Block, Constraint, Term
+from xpjax.survey.reweighting import Weights, robust_weight
+from xpjax.survey.star_prior import StarPrior, coupled_precision, model_precision
+from xpjax.survey.terms import Block, Constraint, Term, column_name
 from xpjax.survey.transmission import Prepared, Transmission
-from xpjax.survey.zeropoint import HUBER, LEAST_VARIANCE, SCALE, TUKEY, Model, scaling
+from xpjax.survey.zeropoint import Model, scaling
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
@@ -51,8 +52,6 @@ LOOSE, TIGHT = 0.03, 1e-8
 """Where conjugate gradients end: by how many standard deviations all columns together are off, on the way and last."""
 STALE = 40
 """Steps of conjugate gradients beyond which the preconditioner is made anew."""
-FLOOR_SETTLED = 1e-4
-"""Relative change of an error variance below which the floor has settled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,27 +143,16 @@ class Fit:
                 self.blocks += prepared.blocks
             else:
                 self.blocks += term.blocks(o, self.scale)
-        self.held_frames = np.zeros(len(o.frames), bool)
-        if held_out_frames is not None:
-            self.held_frames |= np.asarray(held_out_frames, bool)
-        self.flags = _row_flags(o, self.blocks)
-        usable = np.flatnonzero(self.flags == 0)
-        if not len(usable):
-            raise ValueError(f"none of {len(o)} rows can be used: {_reasons(self.flags)}")
-        everything = len(usable) == len(o)
-        held_rows = self.held_frames[o.frame] if self.held_frames.any() else None
-        self._sort(usable, everything, prior)
-        self.rows = self._rows(devices)
-        rows = self.order
-        if held_rows is not None:
-            self.sigma[held_rows[rows]] = np.inf
-            self.flags[held_rows] |= np.uint32(RowFlag.HELD_OUT)
-        self.held_slot = np.zeros(self.slots.n_slot, bool)
-        if held_out_stars is not None:
-            chosen = np.asarray(held_out_stars, bool)
-            self.held_slot[np.repeat(self.slots.slot, np.diff(self.slots.bounds))[chosen[rows]]] = True
-            self.flags[chosen] |= np.uint32(RowFlag.HELD_OUT)
-        n_column = self.rows.layout.n_column
+        self.flags = row_flags(o, self.blocks)
+        found = sort_rows(o, self.flags)
+        self.star, self.bands, self.order = found.star, found.bands, found.order
+        self.star_precision, self.star_right, coupled = self._star_prior(prior, found)
+        self.slots = found.slots(coupled)
+        self.rows, self.y, sigma = fill_rows(o, self.blocks, self.order, self.slots, devices)
+        self._keep_back(held_out_frames, held_out_stars, sigma)
+        self.weights = Weights(
+            self.slots, sigma, found.band, len(self.bands), model.robust, model.clip, model.error_floor
+        )
         self.mean = np.concatenate([b.mean for b in self.blocks])
         self.precision = np.concatenate([b.sigma for b in self.blocks]) ** -2.0
         self.place_groups = [_place_group(b, o) for b in self.blocks]
@@ -173,138 +161,47 @@ class Fit:
         for _, prepared in self.nonlinear:
             prepared.blocks = ()
         self.p = self.mean.copy()
-        self.floor = np.full(len(self.bands), model.error_floor or 0.0) ** 2
-        self.kept = np.isfinite(self.sigma)
-        self.flips = np.zeros(len(rows), np.uint8)
-        self.robust = np.ones(len(rows)) if model.robust != "none" else None
         self.passes = self.steps = 0
-        self.final = False
-        self.null = np.empty((0, 0))
-        self.converged = False
+        self.final = self.converged = False
+        self.null = np.empty((len(self.p), 0))
         self.gauge: tuple[str, ...] = ()
-        self.weight = np.zeros(len(rows))
+        self.weight = np.zeros(len(self.order))
         self.active = np.ones(self.slots.n_slot, bool)
-        self._constraints(n_column)
+        self._constraints(len(self.p))
 
-    # --- rows ---------------------------------------------------------------------------------------------------------
-
-    def _sort(self, usable: np.ndarray, everything: bool, prior: StarPrior | None) -> None:
-        """Number stars and slots, sort rows by them, and place the stars' priors."""
-        o, frames = self.o, self.o.frames
-        names, band = np.unique(frames.band, return_inverse=True)
-        self.bands = tuple(str(name) for name in names)
-        n_band = len(self.bands)
-        star = o.star if everything else o.star[usable]
-        self.star, code = _codes(star)
-        n_star = len(self.star)
-        if n_band > 1:
-            frame = o.frame if everything else o.frame[usable]
-            code = code * np.int32(n_band) + band.astype(np.int32)[frame]
-        precision, right, coupled = self._star_prior(prior, usable, code, n_star)
-        table = sparse.coo_array(
-            (np.ones(len(code), np.int8), (code, np.arange(len(code), dtype=np.int32))),
-            shape=(n_star * n_band, len(code)),
-        ).tocsr()
-        self.order = table.indices if everything else usable[table.indices]
-        filled = np.flatnonzero(np.diff(table.indptr))
-        bounds = np.append(table.indptr[filled], len(code)).astype(np.int64)
-        self.slot_band = np.tile(np.arange(n_band), n_star)
-        self.slots = Slots(bounds, filled, n_star if coupled else n_star * n_band, n_band if coupled else 1)
-        self.star_precision, self.star_right = precision, right
-        self.row_band = np.repeat(self.slot_band[filled], np.diff(bounds)).astype(np.int8) if n_band > 1 else None
-
-    def _star_prior(
-        self, prior: StarPrior | None, usable: np.ndarray, code: np.ndarray, n_star: int
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _star_prior(self, prior: StarPrior | None, found: SortedRows) -> tuple[np.ndarray, np.ndarray, bool]:
         """Precision (n_slot,) or (n_star, n_band, n_band) of stars, precision times mean, bands coupled or not."""
-        n_band = len(self.bands)
-        n = n_star * n_band
+        n_slot = len(found.star) * len(found.bands)
         spectra = [one for _, one in self.nonlinear if one.term.star_prior]
         if len(spectra) + (prior is not None) + self.model.star_prior > 1:
             raise ValueError("stars have one prior: of the terms' spectra, or given, or of the models; take one")
         if spectra:
-            prior = StarPrior(self.star, self.bands, *spectra[0].star_prior(self.star, self.bands))
+            prior = StarPrior(found.star, found.bands, *spectra[0].star_prior(found.star, found.bands))
         if prior is not None:
-            return self._given_prior(prior)
+            return coupled_precision(prior, found.star, found.bands)
         if not self.model.star_prior:
-            return np.zeros(n), np.zeros(n), False
-        o = self.o
-        magnitude, error = o.model[usable], o.model_error[usable]
-        good = np.isfinite(magnitude) & (error >= 0)
-        # A star has one model; should rows differ, their mean counts.
-        count = np.maximum(np.bincount(code[good], minlength=n), 1)
-        mean = np.bincount(code[good], magnitude[good], n) / count
-        variance = np.bincount(code[good], error[good] ** 2, n) / count
-        known = np.bincount(code[good], minlength=n) > 0
-        precision = np.where(known, 1 / np.maximum(variance, LEAST_VARIANCE), 0.0)
-        return precision, precision * mean, False
+            return np.zeros(n_slot), np.zeros(n_slot), False
+        o, usable = self.o, found.usable
+        return *model_precision(o.model[usable], o.model_error[usable], found.code, n_slot), False
 
-    def _given_prior(self, prior: StarPrior) -> tuple[np.ndarray, np.ndarray, bool]:
-        n_band = len(self.bands)
-        column = {name: k for k, name in enumerate(prior.bands)}
-        if unknown := [name for name in self.bands if name not in column]:
-            raise ValueError(f"the stars' prior has no band {unknown[0]!r}, but {list(prior.bands)}")
-        mine = np.array([column[name] for name in self.bands])
-        order = np.argsort(prior.star, kind="stable")
-        if not len(order):
-            raise ValueError("the stars' prior has no star")
-        place = np.minimum(np.searchsorted(prior.star[order], self.star), len(order) - 1)
-        found = prior.star[order][place] == self.star
-        place = order[place]
-        magnitude = np.where(found[:, None], prior.magnitude[place][:, mine], np.nan)
-        covariance = prior.covariance[place][:, mine][:, :, mine]
-        known = np.isfinite(magnitude) & (np.diagonal(covariance, axis1=1, axis2=2) >= 0)
-        both = known[:, :, None] & known[:, None, :]
-        unit = np.eye(n_band)
-        safe = np.where(both, covariance, unit) + LEAST_VARIANCE * unit
-        precision = np.where(both, np.linalg.inv(safe), 0.0)
-        if not np.isfinite(precision).all():
-            bad = self.star[np.flatnonzero(~np.isfinite(precision).all(axis=(1, 2)))[0]]
-            raise ValueError(f"the prior covariance of star {bad} is not finite; leave the star out of the prior")
-        right = np.einsum("sij,sj->si", precision, np.where(known, magnitude, 0.0)).ravel()
-        if n_band > 1 and np.any(np.where(both, covariance, 0.0)[:, ~np.eye(n_band, dtype=bool)]):
-            return precision, right, True
-        return np.diagonal(precision, axis1=1, axis2=2).ravel().copy(), right, False
-
-    def _rows(self, devices: Any) -> Rows:
-        """Columns and values of all blocks, in the order of the stars."""
-        starts, widths, sizes = [], [], []
-        at = 0
-        for block in self.blocks:
-            starts.append(at)
-            widths.append(len(block.parts))
-            sizes.append(len(block.labels))
-            at += block.n_column
-        layout = Layout(tuple(starts), tuple(widths), tuple(sizes))
-        order, k = self.order, sum(widths)
-        column, value = np.empty((len(order), k), np.int32), np.empty((len(order), k))
-        self.y, self.sigma = np.empty(len(order)), np.empty(len(order), self.o.magnitude_error.dtype)
-
-        def one(_: int, __: slice, rows: slice) -> None:
-            mine = order[rows]
-            self.y[rows] = self.o.magnitude[mine]
-            self.sigma[rows] = self.o.magnitude_error[mine]
-            for block, start, first in zip(self.blocks, starts, layout.first, strict=True):
-                width = len(block.parts)
-                place = np.asarray(block.index, np.int32)[mine] * np.int32(width)
-                for j, made in enumerate(block.values):
-                    np.add(place, np.int32(start + j), out=column[rows, first + j])
-                    value[rows, first + j] = 1.0 if made is None else made[mine]
-
-        self.slots.each(one)
-        if devices is None:
-            import jax
-
-            devices = None if jax.default_backend() == "cpu" else jax.default_backend()
-        if devices is None:
-            return HostRows(layout, self.slots, column, value)
-        return DeviceRows(layout, self.slots, column, value, devices)
+    def _keep_back(self, frames: np.ndarray | None, stars: np.ndarray | None, sigma: np.ndarray) -> None:
+        """Mark frames (n_frame,) and stars (n,) that are kept back; the frames' rows count for nothing."""
+        self.held_frames = np.zeros(len(self.o.frames), bool) if frames is None else np.asarray(frames, bool)
+        if self.held_frames.any():
+            rows = self.held_frames[self.o.frame]
+            sigma[rows[self.order]] = np.inf
+            self.flags[rows] |= np.uint32(RowFlag.HELD_OUT)
+        self.held_slot = np.zeros(self.slots.n_slot, bool)
+        if stars is not None:
+            chosen = np.asarray(stars, bool)
+            self.held_slot[np.repeat(self.slots.slot, np.diff(self.slots.bounds))[chosen[self.order]]] = True
+            self.flags[chosen] |= np.uint32(RowFlag.HELD_OUT)
 
     def _constraints(self, n_column: int) -> None:
         """The coefficients and values of all constraints."""
-        seen = np.zeros(n_column, bool)
+        seen, kept = np.zeros(n_column, bool), self.weights.kept
         for k in range(self.rows.column.shape[1]):
-            mine = self.rows.column[:, k] if self.kept.all() else self.rows.column[self.kept, k]
+            mine = self.rows.column[:, k] if kept.all() else self.rows.column[kept, k]
             seen |= np.bincount(mine, minlength=n_column) > 0
         self.seen = seen | (self.precision > 0)
         equations, values = [], []
@@ -327,29 +224,10 @@ class Fit:
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
-    def _total(self, rows: slice) -> np.ndarray:
-        """Error variances of some rows, floor included."""
-        floor = self.floor[0] if self.row_band is None else self.floor[self.row_band[rows]]
-        return np.maximum(np.square(self.sigma[rows], dtype=float) + floor, LEAST_VARIANCE)
-
-    def error_variance(self) -> np.ndarray:
-        """Error variances (n,) of the sorted rows, floor included."""
-        return self._total(slice(None))
-
     def _reweigh(self) -> None:
         """Weights from errors, floors, clips and stages; and which stars take part."""
         slots = self.slots
-        count = np.zeros(slots.n_slot)
-
-        def one(_: int, chunk: slice, rows: slice) -> None:
-            w = 1 / self._total(rows)
-            w *= self.kept[rows]
-            if self.robust is not None:
-                w *= self.robust[rows]
-            self.weight[rows] = w
-            count[slots.slot[chunk]] = np.add.reduceat(self.kept[rows], slots.starts(chunk), dtype=float)
-
-        slots.each(one)
+        count = self.weights.write(self.weight)
         self.count = count
         enough = (count >= self.model.min_observations) | (self._prior_diagonal() > 0)
         self.active = enough & ~self.held_slot
@@ -390,7 +268,8 @@ class Fit:
             if prepared.term.star_prior and self.passes:
                 known = np.where(self._own() > 0, self.magnitude, np.nan).reshape(len(self.star), -1)
                 again = prepared.star_prior(self.star, self.bands, known)
-                self.star_precision, self.star_right, _ = self._given_prior(StarPrior(self.star, self.bands, *again))
+                moved = StarPrior(self.star, self.bands, *again)
+                self.star_precision, self.star_right, _ = coupled_precision(moved, self.star, self.bands)
                 self.inverse = self._inverse(self.rows.sums(self.weight))
             values = prepared.limited([self.p[columns] for columns in mine])
             for columns, value in zip(mine, values, strict=True):
@@ -430,7 +309,7 @@ class Fit:
         self.diagonal = diagonal
         if not np.isfinite(diagonal).all():
             bad = int(np.flatnonzero(~np.isfinite(diagonal))[0])
-            raise ValueError(f"numbers that are not finite reached {self._name(bad)}; look at its rows")
+            raise ValueError(f"numbers that are not finite reached {column_name(self.blocks, bad)}; look at its rows")
         if not dense:
             self.factor: Factor | None = None
             self.precondition = self._block_preconditioner()
@@ -445,18 +324,33 @@ class Fit:
             raise ValueError(refusal(describe_null(lost.null, self.blocks, scale))) from None
         self.precondition = self.factor.solve
 
-    def _block_preconditioner(self) -> Callable[[np.ndarray], np.ndarray]:
+    def _explain(self) -> None:
+        """Find and name what constraints decide and data do not; refuse what neither does."""
+        scale = np.where(self.diagonal > 0, self.diagonal, 1.0)
+        if self.factor is not None:
+            self.null = decided(self.factor, self.stiff)
+        else:
+            root = np.where(self.diagonal > 0, 1 / np.sqrt(scale), 0.0)
+            self.null = open_combinations(
+                self.rows, self.fit_weight, self.fit_inverse, self.precision, self.precondition, root
+            )
+            if (free := unfixed(self.null, self.stiff)).shape[1]:
+                raise ValueError(refusal(describe_null(free, self.blocks, scale)))
+        self.gauge = tuple(describe_null(self.null, self.blocks, scale))
+
+    def _block_preconditioner(self) -> Preconditioner:
         blocks = diagonal_blocks(self.rows, self.fit_weight, self.fit_inverse)
         layout, inverses = self.rows.layout, []
         for b, made in enumerate(blocks):
             width = layout.width[b]
             shaped = self.precision[layout.columns(b)].reshape(-1, width)
             whole = made + shaped[:, :, None] * np.eye(width)
-            size = np.sqrt(np.maximum(np.diagonal(whole, axis1=1, axis2=2), np.finfo(float).tiny))
-            whole = whole / size[:, :, None] / size[:, None, :]
-            # Empty places, and combinations that a place does not have, stay as they are.
-            inverse = np.linalg.pinv(whole + 1e-8 * np.eye(width), hermitian=True)
-            inverses.append(inverse / size[:, :, None] / size[:, None, :])
+            seen = self.diagonal[layout.columns(b)].reshape(-1, width)
+            size = np.sqrt(np.where(seen > 0, seen, 1.0))
+            value, vector = np.linalg.eigh(whole / size[:, :, None] / size[:, None, :])
+            # Empty places, and combinations of which stars leave rounding alone, stay as they are.
+            root = vector / np.sqrt(np.where(value > SINGULAR, value, 1.0))[:, None, :] / size[:, :, None]
+            inverses.append(root @ np.swapaxes(root, 1, 2))
 
         def apply(right: np.ndarray) -> np.ndarray:
             out = np.empty_like(right)
@@ -474,7 +368,7 @@ class Fit:
     def _step(self, tolerance: float) -> float:
         """Move the columns to where the present weights have them; the move in standard deviations, all together."""
         right = -self._gradient()
-        moved = float(np.sqrt(max(right @ self.precondition(right), 0.0)))
+        moved = float(np.sqrt(max(float(right @ self.precondition(right)), 0.0)))
         tolerance = max(min(tolerance, 0.1 * moved), TIGHT, 1e-13 * moved)
         change, steps, done = conjugate_gradients(self._operator(), right, self.precondition, tolerance=tolerance)
         self.steps += steps
@@ -505,13 +399,6 @@ class Fit:
             out[:, k] = conjugate_gradients(operator, right[:, k], self.precondition, tolerance=1e-10)[0]
         return out
 
-    def _name(self, column: int) -> str:
-        for block in self.blocks:
-            if column < block.n_column:
-                return column_name(block, column)
-            column -= block.n_column
-        raise IndexError(column)
-
     # --- passes -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -521,10 +408,10 @@ class Fit:
             self._linearise()
         self._reweigh()
         self._prepare()
+        self._explain()
         self._evaluate()
         moved = self._step(LOOSE)
-        self._explain()
-        clipping = self.robust is None
+        clipping = self.weights.robust is None
         while self.passes < PASSES:
             self.passes += 1
             if self.nonlinear:
@@ -536,7 +423,7 @@ class Fit:
                 if model.clip or moved < 1e-3:
                     clipping = True
                     if model.clip:
-                        self.robust = None
+                        self.weights.robust = None
                         self._judge(clipping)
                         changed = True
             elif clipping and self.final and not changed and moved < 1e-3 and self.settled:
@@ -552,82 +439,36 @@ class Fit:
         self._evaluate()
 
     def _judge(self, clipping: bool) -> bool:
-        """Robust weights, clips and floors from the residuals as they are; whether anything changed."""
-        slots, own, clip = self.slots, self._own(), self.model.clip
-        limit = np.maximum(self.count // 10, 1)
-        # The mean of rho, 1/2 for normal residuals, of those within the clip: beyond it rho is one.
-        tail = special.erfc(clip / np.sqrt(2)) if clipping and clip else 0.0
-        target = (0.5 - tail) / (1 - tail)
-
-        def one(_: int, chunk: slice, rows: slice) -> tuple[int, np.ndarray | None]:
-            slot, counts = slots.slot[chunk], slots.counts(chunk)
-            residual = self.fitted[rows] - np.repeat(self.magnitude[slot], counts)
-            residual *= residual
-            total, spare = self._total(rows), np.repeat(own[slot], counts)
-            kept = self.kept[rows]
-            # What the star's other measurements leave uncertain; a weight below one gives a row less of its star.
-            share = spare if self.robust is None else spare * self.robust[rows]
-            expected = np.where(kept, np.maximum(total - share, 1e-9 * total), total + spare)
-            square = residual / expected
-            within = np.repeat(self.active[slot], counts) & np.isfinite(total)
-            band = None if self.row_band is None else self.row_band[rows]
-            floor = None
-            if self.model.error_floor is None:
-                floor = self._floor_sums(square, total, within & kept if clipping and clip else within, band, target)
-            changed = 0
-            if self.robust is not None:
-                self.robust[rows] = _robust_weight(self.model.robust, np.sqrt(square))
-            if clipping and clip:
-                out = square > clip**2
-                worse = np.flatnonzero(out & kept & np.isfinite(total))
-                worse = worse[_worst(np.repeat(np.arange(len(slot)), counts)[worse], square[worse], limit[slot])]
-                back = np.flatnonzero(~out & ~kept & np.isfinite(total) & (self.flips[rows] < 2))
-                changed = len(worse) + len(back)
-                if changed:
-                    self.kept[rows][worse] = False
-                    self.kept[rows][back] = True
-                    self.flips[rows][back] += 1
-            return changed, floor
-
-        found = slots.each(one)
-        changed = sum(f[0] for f in found)
-        if self.model.error_floor is None:
-            changed += self._move_floor(*np.sum([f[1] for f in found], axis=0))
-        return changed > 0
-
-    def _floor_sums(
-        self, square: np.ndarray, total: np.ndarray, within: np.ndarray, band: np.ndarray | None, target: float
-    ) -> np.ndarray:
-        """Of each band (4, n_band): sums of rho - target, of its slope in the floor, of variances and of ones."""
-        square, total = square[within], total[within]
-        q = np.minimum(square / SCALE**2, 1.0)
-        inside = (1 - q) ** 2
-        parts = 1 - target - inside * (1 - q), 3 * inside * q / total, total, np.ones_like(total)
-        which = np.zeros(len(total), np.int8) if band is None else band[within]
-        return np.array([np.bincount(which, part, len(self.bands)) for part in parts])
-
-    def _move_floor(self, excess: np.ndarray, slope: np.ndarray, total: np.ndarray, number: np.ndarray) -> int:
-        """A Newton step of each band's floor to where rho has its mean; how many moved by more than is settled."""
-        mean = total / np.maximum(number, 1)
-        step = np.clip(excess / np.maximum(slope, np.finfo(float).tiny), -0.7 * mean, 3 * mean)
-        new = np.where(number > 0, np.maximum(self.floor + step, 0.0), self.floor)
-        moved = np.abs(new - self.floor) > FLOOR_SETTLED * mean
-        self.floor = new
-        return int(moved.sum())
-
-    def _explain(self) -> None:
-        """What the constraints decide that the data do not: null vectors of R lie in the span of R^-1 H."""
-        if not len(self.stiff) or self.factor is None:
-            return
-        across = self.factor.solve(self.stiff.T)
-        share, turn = linalg.eigh(self.stiff @ across)
-        lost = across @ turn[:, share > 1 - 1e-7]
-        if lost.shape[1]:
-            scale = np.where(self.diagonal > 0, self.diagonal, 1.0)
-            self.gauge = tuple(describe_null(lost, self.blocks, scale))
-            self.null = lost
+        """Let the weights follow the residuals; whether anything changed."""
+        return self.weights.judge(self.fitted, self.magnitude, self._own(), self.active, self.count, clipping)
 
     # --- results ------------------------------------------------------------------------------------------------------
+
+    def columns_covariance(self, right: np.ndarray) -> np.ndarray:
+        """cov(p) right (n_column, k) at the final weights, within what constraints leave free."""
+        out = self.inverse_of_normal(right)
+        if self.noise is None:
+            self.noise = [self._noise(*one) for one in self.nonlinear if one[1].term.star_prior]
+        for across, middle in self.noise:
+            out += across @ (middle @ (across.T @ right))
+        return out
+
+    noise: list[tuple[np.ndarray, np.ndarray]] | None = None
+
+    def _noise(self, first: int, prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+        """What noisy spectra add to R^-1: U and what is between U and U', see `xpjax.survey.joint_errors`."""
+        m = len(self.bands)
+        slot = np.repeat(self.slots.slot, np.diff(self.slots.bounds))
+        solved = self.inverse if self.inverse.ndim == 3 else self.inverse.reshape(-1, m)[:, :, None] * np.eye(m)
+        parts = [self.rows.layout.columns(first + k) for k in range(len(prepared.groups))]
+        found = noise_of_spectra(
+            prepared, parts, prepared.slope_noise(self.star, self.bands, solved), solved, slot // m, slot % m,
+            self.o.frame[self.order], self.fit_weight,
+        )  # fmt: skip
+        unit = np.zeros((len(self.p), len(found.columns)))
+        unit[found.columns, np.arange(len(found.columns))] = 1.0
+        across = self.inverse_of_normal(unit)
+        return across, found.correction(across[found.columns])
 
     def inverse_of_normal(self, right: np.ndarray) -> np.ndarray:
         """R^-1 right (n_column, k) at the final weights, less what constraints hold fixed."""
@@ -683,8 +524,8 @@ class Fit:
             slot, counts, place = slots.slot[chunk], slots.counts(chunk), self.order[rows]
             left = np.repeat(self.magnitude[slot], counts) - self.fitted[rows]
             residual[place] = left
-            used[place] = self.kept[rows] & np.repeat(self.active[slot], counts)
-            clipped[place] = ~self.kept[rows] & np.isfinite(self.sigma[rows])
+            used[place] = self.weights.kept[rows] & np.repeat(self.active[slot], counts)
+            clipped[place] = ~self.weights.kept[rows] & np.isfinite(self.weights.sigma[rows])
             left *= left
             return float(left @ self.fit_weight[rows])
 
@@ -703,8 +544,8 @@ class Fit:
             self.model.terms, o.frames, self.scale, tuple(self.blocks), value, self.star, self.bands,
             np.where(known, self.magnitude.reshape(shape), np.nan), self.count.reshape(shape).astype(int),
             (~self.active & (self.count > 0) & ~self.held_slot).reshape(shape), residual, used, clipped, self.flags,
-            np.sqrt(self.floor), self.gauge, chi2, n_free, self.converged, self.passes, self.steps,
-            self._held_out(), Uncertainty(self.inverse_of_normal, self.star_rows),
+            np.sqrt(self.weights.floor), self.gauge, chi2, n_free, self.converged, self.passes, self.steps,
+            self._held_out(), Uncertainty(self.columns_covariance, self.star_rows),
         )  # fmt: skip
 
     def _prior_diagonal(self) -> np.ndarray:
@@ -735,17 +576,19 @@ class Fit:
         counts = np.diff(self.slots.bounds)
         of_row = np.repeat(self.slots.slot, counts)
         spread, own = self.magnitude[of_row], self._own()[of_row]
-        mine = self.held_slot[of_row] & np.isfinite(self.sigma)
-        total = self.error_variance()
+        mine = self.held_slot[of_row] & np.isfinite(self.weights.sigma)
+        total = self.weights.variance()
         rows = self.order[mine]
-        residual[rows] = (spread - self.fitted)[mine]
-        # Of a star's own mean: an error smaller by its share. A clipped row has none.
-        weight = self.weight[mine]
-        error[rows] = np.sqrt(np.maximum(np.where(weight > 0, total[mine] - own[mine], total[mine] + own[mine]), 0.0))
-        back = ~np.isfinite(self.sigma) & self.active[of_row] & (own > 0)
+        # Of a star's own mean: an error smaller by its share. A clipped row has none; a star's only one says nothing.
+        variance = np.where(self.weight > 0, total - own, total + own)[mine]
+        variance[variance < SINGULAR * total[mine]] = np.nan
+        residual[rows] = np.where(np.isnan(variance), np.nan, (spread - self.fitted)[mine])
+        error[rows] = np.sqrt(variance)
+        back = ~np.isfinite(self.weights.sigma) & self.active[of_row] & (own > 0)
         if back.any():
             variance = self.o.magnitude_error[self.order[back]] ** 2 + own[back]
-            variance += self.floor[0] if self.row_band is None else self.floor[self.row_band[back]]
+            band = self.weights.band
+            variance += self.weights.floor[0 if band is None else band[back]]
             off = self._own_columns(back, (spread - self.fitted)[back], variance)
             residual[self.order[back]], error[self.order[back]] = off, np.sqrt(variance)
         return HeldOut(residual, error)
@@ -760,7 +603,7 @@ class Fit:
         design = sparse.csr_array((value[good], (at, place[column[good]])), shape=(len(off), int(new.sum())))
         left = np.zeros(len(off))  # so that all count at first
         for kind in ("huber", "huber", "huber", "huber", "tukey", "tukey", "tukey"):
-            weight = _robust_weight(kind, np.abs(left) / np.sqrt(variance)) / variance
+            weight = robust_weight(kind, np.abs(left) / np.sqrt(variance)) / variance
             matrix = (design.T @ sparse.diags_array(weight) @ design).tocsc()
             diagonal = matrix.diagonal()
             matrix = matrix + sparse.diags_array(np.where(diagonal > 0, 1e-12 * diagonal, 1.0))
@@ -782,51 +625,3 @@ def _place_group(block: Block, o: Observations) -> np.ndarray:
     np.minimum.at(low, block.index[rows], band[o.frame[rows]])
     np.maximum.at(high, block.index[rows], band[o.frame[rows]])
     return np.where(low == high, low, -1)
-
-
-def _robust_weight(kind: str, z: np.ndarray) -> np.ndarray:
-    """Weights (n,) of residuals z [sigma]."""
-    if kind == "huber":
-        return HUBER / np.maximum(z, HUBER)
-    return np.maximum(1 - (z / TUKEY) ** 2, 0.0) ** 2
-
-
-def _worst(slot: np.ndarray, square: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Of outliers (n,) sorted by slot the worst `limit[slot]` of each slot: their indices."""
-    order = np.lexsort((-square, slot))
-    first = np.searchsorted(slot[order], slot[order])
-    return order[np.arange(len(order)) - first < limit[slot[order]]]
-
-
-def _codes(star: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct stars, and the number (n,) of each row's among them."""
-    if star.dtype.kind in "iu" and len(star) and star.min() >= 0 and star.max() < 4 * len(star) + 1000:
-        present = np.zeros(int(star.max()) + 1, bool)
-        present[star] = True
-        number = np.cumsum(present, dtype=np.int32) - np.int32(1)
-        return np.flatnonzero(present), number[star]
-    distinct, code = np.unique(star, return_inverse=True)
-    return distinct, code.astype(np.int32)
-
-
-def _row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:
-    """RowFlag bits (n,) of what keeps rows out of the solution."""
-    flags = np.array(o.excluded, np.uint32)
-
-    def mark(bad: np.ndarray, flag: RowFlag) -> None:
-        if bad.any():
-            flags[bad] |= np.uint32(flag)
-
-    mark(~(np.abs(o.magnitude) < MISSING), RowFlag.NO_MAGNITUDE)
-    mark(~(o.magnitude_error > 0) | ~np.isfinite(o.magnitude_error), RowFlag.NO_ERROR)
-    for block in blocks:
-        mark(block.index < 0, RowFlag.NO_POSITION)
-        for value in block.values:
-            if value is not None:
-                mark(~np.isfinite(value), RowFlag.NO_MODEL if "color" in block.name else RowFlag.NO_POSITION)
-    return flags
-
-
-def _reasons(flags: np.ndarray) -> str:
-    kinds, number = np.unique(flags, return_counts=True)
-    return "; ".join(f"{n} {RowFlag.describe(int(k))}" for k, n in zip(kinds, number, strict=True))

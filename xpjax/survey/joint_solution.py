@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from scipy import sparse
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Catalogue
 from xpjax.survey.observations import Frames, Observations, RowFlag
-from xpjax.survey.terms import Block, Term
+from xpjax.survey.terms import Block, Term, column_name
 from xpjax.survey.transmission import Transmission
 from xpjax.survey.zeropoint import Scaling
 
@@ -159,11 +158,7 @@ class JointSolution:
 
     def column_name(self, column: int) -> str:
         """What a column is, in words."""
-        for block in self.blocks:
-            if column < block.n_column:
-                return column_name(block, column)
-            column -= block.n_column
-        raise IndexError(column)
+        return column_name(self.blocks, column)
 
     def design(self, observations: Observations) -> tuple[Any, np.ndarray]:
         """Sparse rows (n, n_column) and offsets (n,): design @ value + offset is what the terms add to other rows.
@@ -296,67 +291,3 @@ def _described(flags: np.ndarray) -> np.ndarray:
     """Names of the bits of each row."""
     kinds, inverse = np.unique(flags, return_inverse=True)
     return np.array([RowFlag.describe(int(bits)) for bits in kinds])[inverse]
-
-
-def column_name(block: Block, column: int) -> str:
-    """What a column of a block is, in words."""
-    k = len(block.parts)
-    part = "" if k == 1 else f" {block.parts[column % k]}"
-    return f"{block.name}{part} of {block.labels[column // k]}"
-
-
-def describe_null(null: np.ndarray, blocks: Sequence[Block], weight: np.ndarray) -> list[str]:
-    """Words for every combination of columns that is not determined, each of as few terms as can be.
-
-    null (n_column, k) spans them; weight (n_column,): how much the rows see of each column, squared.
-    """
-    edges = np.cumsum([0, *(b.n_column for b in blocks)])
-    scaled = null * np.sqrt(weight)[:, None]
-    left = np.linalg.qr(scaled)[0]
-    out: list[str] = []
-    for number in range(1, len(blocks) + 1):
-        for chosen in itertools.combinations(range(len(blocks)), number):
-            if not left.shape[1]:
-                return out
-            outside = np.ones(len(scaled), bool)
-            for b in chosen:
-                outside[edges[b] : edges[b + 1]] = False
-            square, turn = np.linalg.eigh(left[outside].T @ left[outside])
-            size, turn = np.sqrt(np.maximum(square, 0.0)), turn.T
-            alone = left @ turn[size < 1e-5].T
-            if alone.shape[1]:
-                columns = [slice(edges[b], edges[b + 1]) for b in chosen]
-                out += _words(alone, [blocks[b] for b in chosen], columns)
-                left = left @ turn[size >= 1e-5].T
-    return out
-
-
-def _words(null: np.ndarray, blocks: Sequence[Block], columns: Sequence[slice]) -> list[str]:
-    """Words for combinations (n_column, k) of columns in these blocks."""
-    said = []
-    for block, mine in zip(blocks, columns, strict=True):
-        share = (null[mine] ** 2).sum(axis=1)
-        # A constraint of the mean makes all others move a little where one is free.
-        most = np.sort(share)[::-1][:3].sum() > 0.9 * share.sum()
-        busy = np.flatnonzero(share > (0.01 if most else 1e-6) * share.max())
-        if most and len(busy) <= 3:
-            said.append(" and ".join(column_name(block, int(c)) for c in busy))
-        else:
-            parts = sorted({block.parts[c % len(block.parts)] for c in busy.tolist()}, key=block.parts.index)
-            named = block.name if len(block.parts) == 1 else f"{block.name} ({', '.join(parts)})"
-            said.append(named)
-    number = null.shape[1]
-    times = "" if number == 1 else f" ({number} combinations)"
-    if len(blocks) == 1:
-        return [f"{said[0]}: star magnitudes can take it up{times}"]
-    return [f"{' against '.join(said)}: one can be traded for the other{times}"]
-
-
-def refusal(words: Sequence[str]) -> str:
-    """Why a fit is refused, and what to do."""
-    listed = "; ".join(f"({k + 1}) {one}" for k, one in enumerate(words))
-    return (
-        f"the data do not determine every combination of the terms: {listed}. Say what they are to be: a constraint "
-        'for each, such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point"; '
-        "or a prior of one of the terms; or star_prior, for magnitudes from spectra"
-    )

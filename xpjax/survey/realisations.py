@@ -143,7 +143,7 @@ def solve_realisations(
     design = np.zeros((n, n_linear))
     np.add.at(design, (np.arange(n)[:, None], fit.rows.column[:, :width]), fit.rows.value[:, :width])
     slot = np.repeat(fit.slots.slot, np.diff(fit.slots.bounds))
-    weight = 1 / fit.error_variance()
+    weight = 1 / fit.weights.variance()
     precision = fit.star_precision
     mean = np.divide(fit.star_right, precision, out=np.zeros_like(precision), where=precision > 0)
     star = np.broadcast_to(mean, (len(magnitude), len(mean))) if star_magnitude is None else np.asarray(star_magnitude)

@@ -44,6 +44,8 @@ DENSE_FLOPS, SPARSE_PAIRS = 6e10, 1e8
 """A second of a rank-k update, and of a sparse product: which of both is quicker."""
 SINGULAR = 1e-9
 """Scaled eigenvalues below this are zero."""
+PROBE_ZERO = 1e-3
+"""What is left of a random vector of length sqrt(p) where nothing is undetermined, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,10 @@ class Slots:
         if inverse.ndim == 1:
             return inverse * values
         return np.einsum("sij,sj->si", inverse, values.reshape(self.n_star, self.n_band)).ravel()
+
+
+Preconditioner = Callable[[np.ndarray], np.ndarray]
+"""An approximate R^-1 (p,) -> (p,), symmetric and positive."""
 
 
 class Rows(Protocol):
@@ -615,10 +621,37 @@ def null_space(matrix: np.ndarray) -> np.ndarray:
         n *= 4
 
 
+def probe_null_space(
+    apply: Callable[[np.ndarray], np.ndarray],
+    precondition: Preconditioner,
+    scale: np.ndarray,
+    *,
+    tolerance: float = 1e-9,
+) -> np.ndarray:
+    """Vectors (p, k) that span the null space of R, which is known by its products alone.
+
+    What conjugate gradients cannot find again of a random x, given R x, lies there: x less the solution. As many x as
+    it takes until some combination of them has nothing left. scale (p,): 1 / sqrt(diagonal), zero for empty columns.
+    """
+    rng, n = np.random.default_rng(0), 8
+    found = np.empty((len(scale), 0))
+    while True:
+        for _ in range(n - found.shape[1]):
+            x = scale * rng.normal(size=len(scale))
+            z = conjugate_gradients(apply, apply(x), precondition, tolerance=tolerance)[0]
+            found = np.column_stack([found, x - z])
+        weight = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)[:, None]
+        vectors, size, _ = np.linalg.svd(found * weight, full_matrices=False)
+        rank = int((size > PROBE_ZERO * max(size[0], 1.0)).sum())
+        if rank < n or n >= len(scale):
+            return vectors[:, :rank] * scale[:, None]
+        n *= 2
+
+
 def conjugate_gradients(
     apply: Callable[[np.ndarray], np.ndarray],
     right: np.ndarray,
-    precondition: Callable[[np.ndarray], np.ndarray],
+    precondition: Preconditioner,
     *,
     tolerance: float,
     max_steps: int = 2000,

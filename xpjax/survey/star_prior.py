@@ -1,4 +1,4 @@
-"""Prior magnitudes of stars from XP spectra, with the covariance that the spectra give them between bands."""
+"""Prior magnitudes of stars: from XP spectra with the covariance that these give them between bands, or of models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from xpjax import engine
 from xpjax.linalg import dot
 from xpjax.records import XPCoefficients
 from xpjax.survey.noise import POGSON
+from xpjax.survey.zeropoint import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp.coefficients import as_sources, covariance, masked
@@ -71,3 +72,52 @@ def xp_prior(sources: Any, system: Any, *, bands: tuple[str, ...] = (), floor: f
     matrix += floor**2 * np.eye(len(names))
     good = np.isfinite(found.magnitude) & np.isfinite(np.diagonal(matrix, axis1=1, axis2=2))
     return StarPrior(table.source_id, names, np.where(good, found.magnitude, np.nan), matrix)
+
+
+def coupled_precision(
+    prior: StarPrior, star: np.ndarray, bands: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Precision of stars (n_star,) in bands, precision times mean (n_star n_band,), and whether bands are coupled.
+
+    Precision is (n_star, n_band, n_band) where they are and (n_star n_band,) where not; zero without prior. Raises
+    ValueError for a prior without star or without one of the bands, and for covariances that are not finite.
+    """
+    n_band = len(bands)
+    column = {name: k for k, name in enumerate(prior.bands)}
+    if unknown := [name for name in bands if name not in column]:
+        raise ValueError(f"the stars' prior has no band {unknown[0]!r}, but {list(prior.bands)}")
+    mine = np.array([column[name] for name in bands])
+    order = np.argsort(prior.star, kind="stable")
+    if not len(order):
+        raise ValueError("the stars' prior has no star")
+    place = np.minimum(np.searchsorted(prior.star[order], star), len(order) - 1)
+    found = prior.star[order][place] == star
+    place = order[place]
+    magnitude = np.where(found[:, None], prior.magnitude[place][:, mine], np.nan)
+    covariance = prior.covariance[place][:, mine][:, :, mine]
+    known = np.isfinite(magnitude) & (np.diagonal(covariance, axis1=1, axis2=2) >= 0)
+    both = known[:, :, None] & known[:, None, :]
+    unit = np.eye(n_band)
+    safe = np.where(both, covariance, unit) + LEAST_VARIANCE * unit
+    precision = np.where(both, np.linalg.inv(safe), 0.0)
+    if not np.isfinite(precision).all():
+        bad = star[np.flatnonzero(~np.isfinite(precision).all(axis=(1, 2)))[0]]
+        raise ValueError(f"the prior covariance of star {bad} is not finite; leave the star out of the prior")
+    right = np.einsum("sij,sj->si", precision, np.where(known, magnitude, 0.0)).ravel()
+    if n_band > 1 and np.any(np.where(both, covariance, 0.0)[:, ~np.eye(n_band, dtype=bool)]):
+        return precision, right, True
+    return np.diagonal(precision, axis1=1, axis2=2).ravel().copy(), right, False
+
+
+def model_precision(
+    magnitude: np.ndarray, error: np.ndarray, code: np.ndarray, n_slot: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same (n_slot,) of model magnitudes and errors (n,) that rows have, each of the slot `code` (n,)."""
+    good = np.isfinite(magnitude) & (error >= 0)
+    # A star has one model; should rows differ, their mean counts.
+    number = np.bincount(code[good], minlength=n_slot)
+    count = np.maximum(number, 1)
+    mean = np.bincount(code[good], magnitude[good], n_slot) / count
+    variance = np.bincount(code[good], error[good] ** 2, n_slot) / count
+    precision = np.where(number > 0, 1 / np.maximum(variance, LEAST_VARIANCE), 0.0)
+    return precision, precision * mean

@@ -83,6 +83,12 @@ class Block:
         """Columns of the term."""
         return len(self.labels) * len(self.parts)
 
+    def column_name(self, column: int) -> str:
+        """What a column is, in words."""
+        k = len(self.parts)
+        part = "" if k == 1 else f" {self.parts[column % k]}"
+        return f"{self.name}{part} of {self.labels[column // k]}"
+
     def column(self, label: str, part: str | None = None) -> int:
         """The column of a place and part. Raises ValueError, with what there is, for one that is none."""
         part = self.parts[0] if part is None else part
@@ -90,6 +96,15 @@ class Block:
             if name not in known:
                 raise ValueError(f"{self.name} has no {what} {name!r}; it has {', '.join(known[:8])}, ...")
         return self.labels.index(label) * len(self.parts) + self.parts.index(part)
+
+
+def column_name(blocks: Sequence[Block], column: int) -> str:
+    """What a column of all blocks, one after the other, is in words."""
+    for block in blocks:
+        if column < block.n_column:
+            return block.column_name(column)
+        column -= block.n_column
+    raise IndexError(column)
 
 
 def make_blocks(

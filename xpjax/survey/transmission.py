@@ -18,6 +18,13 @@ of the solution,
     c = c_0 + K a' V^-1 (M - x),   x = M(c) + a (c_0 - c),   V = a K a',   a = dM/dc in the mean passband of the frames
 
 and x, V are the prior of M. Derivatives hold c fixed: the solution is that of all spectra and parameters at once.
+
+The derivatives d of a star's rows then have errors of their own, S = cov(d) = (dd/dc) K_c (dd/dc)' with K_c = K -
+K a' V^-1 (V - D^-1) V^-1 a K what is left uncertain of c, D^-1 the covariance of the solution's M. The score of such
+errors-in-variables has the variance R that noisy derivatives give the normal equations, but its mean changes by R - N
+only, N the part of R that is noise (`Prepared.slope_noise`, summed by `xpjax.survey.joint_errors`):
+
+    cov(p) = (R - N)^-1 R (R - N)^-1        (Fuller 1987, Measurement Error Models, 2.2, for many parameters)
 """
 
 from __future__ import annotations
@@ -101,6 +108,40 @@ def _gain_kernel(projection: Array, source: XPCoefficients) -> tuple[Array, Arra
     parts = [dot(covariance(source, k), slope[rows]) for k, rows in enumerate(source.release.slices)]
     whole = jnp.concatenate(parts)
     return whole, dot(slope.T, whole)
+
+
+class _Star(eqx.Module):
+    source: XPCoefficients
+    solved: Array | np.ndarray
+    """Covariance (n_band, n_band) of its magnitudes in the solution."""
+
+
+class _Middle(eqx.Module):
+    """Mean passbands (n_basis_total, n_band) and their derivatives (n_basis_total, n_band, n_parameter)."""
+
+    projection: Array | np.ndarray
+    slope: Array | np.ndarray
+    prior: Array | np.ndarray
+    """What priors of magnitudes have beyond spectra, squared."""
+
+
+def _slope_kernel(middle: _Middle, star: _Star) -> Array:
+    """Covariance (n_band n_parameter, n_band n_parameter) of the derivatives of one star."""
+    projection, slope = jnp.asarray(middle.projection), jnp.asarray(middle.slope)
+    n_basis, n_band, n_parameter = slope.shape
+    flux = dot(star.source.value, projection)
+    share = dot(star.source.value, slope.reshape(n_basis, -1)).reshape(n_band, n_parameter) / flux[:, None]
+    change = POGSON * (slope - share * projection[:, :, None]) / flux[:, None]
+    change = change.reshape(n_basis, -1)
+    magnitude = -POGSON * projection / flux
+    both = jnp.concatenate([magnitude, change], axis=1)
+    whole = jnp.concatenate(
+        [dot(covariance(star.source, k), both[rows]) for k, rows in enumerate(star.source.release.slices)]
+    )
+    square = dot(both.T, whole)
+    prior = square[:n_band, :n_band] + middle.prior * jnp.eye(n_band)
+    gain = jnp.linalg.solve(prior, square[:n_band, n_band:])
+    return square[n_band:, n_band:] - dot(gain.T, dot(prior - star.solved, gain))
 
 
 def _kernel(curves: BandCurves, frame: _State) -> tuple[Array, Array]:
@@ -212,11 +253,7 @@ class Prepared:
 
         magnitude (n, n_band): what the solution has for them; spectra are moved there first, see the module.
         """
-        ids = np.asarray(self.table.source_id)
-        order = np.argsort(ids, kind="stable")
-        place = order[np.minimum(np.searchsorted(ids[order], star), len(ids) - 1)]
-        known = np.flatnonzero(ids[place] == star)
-        place = place[known]
+        known, place = self._places(star)
         first = np.asarray(self.table.coefficients.value, float)[place]
         if magnitude is not None and self._gain is not None:
             off = np.nan_to_num(magnitude[known] - self._prior)
@@ -243,6 +280,36 @@ class Prepared:
         whole = np.full((len(star), len(bands), len(bands)), np.nan)
         whole[known] = matrix
         return out, whole
+
+    def slope_noise(self, star: np.ndarray, bands: tuple[str, ...], solved: np.ndarray) -> np.ndarray:
+        """Covariance of the derivatives of stars (n,) in the middle of each band, where the last evaluation was.
+
+        solved (n, n_band, n_band): covariance of their magnitudes in the solution. Returns (n, n_band, n_parameter,
+        n_band, n_parameter), zero for stars without a spectrum; see the module.
+        """
+        mean = np.stack([self._mean[band] for band in bands], axis=1)
+        slope = np.stack([self._slope[band] for band in bands], axis=1)
+        scale = np.abs(mean).max(axis=0)
+        middle = _Middle(mean / scale, slope / scale[:, None], np.array(self.term.floor**2 + NEGLIGIBLE**2))
+        known, place = self._places(star)
+        source = dataclasses.replace(self.table[place].coefficients, value=self.coefficients[place])
+        n, k = max(self.table.release.n_basis), slope.shape[1] * slope.shape[2]
+        found = engine.run(
+            _slope_kernel, middle, _Star(source, solved[known]), float64=True, work_bytes=32 * n * (n + k)
+        )
+        out = np.zeros((len(star), k, k))
+        good = np.isfinite(found).all(axis=(1, 2))
+        out[known[good]] = found[good]
+        shape = slope.shape[1:]
+        return out.reshape(len(star), *shape, *shape)
+
+    def _places(self, star: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the stars (n,) have spectra, and where these are in the table."""
+        ids = np.asarray(self.table.source_id)
+        order = np.argsort(ids, kind="stable")
+        place = order[np.minimum(np.searchsorted(ids[order], star), len(ids) - 1)]
+        known = np.flatnonzero(ids[place] == star)
+        return known, place[known]
 
     def limited(self, values: list[np.ndarray]) -> list[np.ndarray]:
         """Changes of each parameter with those that leave its range put at its end."""
@@ -286,6 +353,11 @@ class Prepared:
         """
         projection, slope = self.projections(values)
         self._mean = {band: projection[self.frames.band == band].mean(axis=0) for band in self.curves}
+        self._slope = {band: slope[self.frames.band == band].mean(axis=0) for band in self.curves}
+        # What a frame's derivative is of that in the middle of its band: water counts by the airmass.
+        middle = np.stack([self._slope[str(band)] for band in self.frames.band])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.amplitude = np.nan_to_num((slope * middle).sum(axis=1) / (middle**2).sum(axis=1))
         reference = np.stack([self.reference[str(band)] for band in self.frames.band])
         columns = np.concatenate([projection[:, None], reference[:, None], np.swapaxes(slope, 1, 2)], axis=1)
         added = np.full(len(self.frame), np.nan)
