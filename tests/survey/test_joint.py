@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 
-from benchmarks.joint import Truth, dithered, plain_model
+from benchmarks.joint import Truth, direct, dithered, plain_model
 from xpjax.survey import gauge, reduced
 from xpjax.survey.joint import JointModel, solve_joint
 from xpjax.survey.joint_solution import JointSolution
@@ -38,33 +36,12 @@ def solved(field: tuple[Observations, Truth]) -> JointSolution:
 MODEL = plain_model(BINS, min_observations=5)
 
 
-def direct(o: Observations, used: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The full system with all stars by SciPy's sparse LU: columns, star ids, magnitudes, covariance of everything."""
-    rows = np.flatnonzero(used)
-    ids, star = np.unique(o.star[rows], return_inverse=True)
-    n, n_frame = len(rows), len(o.frames)
-    i, j = (np.minimum((a[rows].astype(float) * BINS).astype(int), BINS - 1) for a in (o.y, o.x))
-    first = 2 * n_frame + BINS**2
-    columns = np.stack([o.frame[rows], n_frame + o.frame[rows], 2 * n_frame + i * BINS + j, first + star], axis=1)
-    values = np.stack([np.ones(n), o.color[rows].astype(float), np.ones(n), -np.ones(n)], axis=1)
-    total = first + len(ids)
-    a = sparse.csr_array((values.ravel(), (np.repeat(np.arange(n), 4), columns.ravel())), shape=(n, total))
-    weight = 1 / variance[rows]
-    normal = a.T @ sparse.diags_array(weight) @ a
-    hold = np.zeros((3, total))
-    hold[0, :n_frame], hold[1, n_frame : 2 * n_frame], hold[2, 2 * n_frame : first] = 1 / n_frame, 1 / n_frame, BINS**-2
-    h = 1e6 * sparse.csr_array(hold)
-    whole = sparse.block_array([[normal, h.T], [h, None]]).tocsc()
-    x = spsolve(whole, np.append(-(a.T @ (weight * o.magnitude[rows])), np.zeros(3)))
-    free = np.linalg.qr(hold.T, mode="complete")[0][:, 3:]
-    covariance = free @ np.linalg.inv(free.T @ normal.toarray() @ free) @ free.T
-    return x[:first], ids, x[first:total], covariance
-
-
 def test_full_system_by_a_sparse_solver(field: tuple[Observations, Truth], solved: JointSolution) -> None:
     o = field[0]
     variance = o.magnitude_error.astype(float) ** 2
-    value, ids, magnitude, covariance = direct(o, solved.used, variance)
+    value, ids, magnitude, normal, hold = direct(o, BINS, solved.used, variance)
+    free = np.linalg.qr(hold.T, mode="complete")[0][:, len(hold) :]
+    covariance = free @ np.linalg.inv(free.T @ normal.toarray() @ free) @ free.T
     assert solved.converged
     assert len(solved.value) == 2 * N_EXPOSURE + BINS**2
     np.testing.assert_allclose(solved.value, value, rtol=0, atol=1e-9)
@@ -96,7 +73,7 @@ def test_full_system_by_a_sparse_solver(field: tuple[Observations, Truth], solve
 def test_the_comparison_sees_a_wrong_weight(field: tuple[Observations, Truth], solved: JointSolution) -> None:
     o = field[0]
     variance = o.magnitude_error.astype(float) ** 2 * np.where(o.star % 2, 1.1, 1.0)
-    assert np.abs(direct(o, solved.used, variance)[0] - solved.value).max() > 1e-6
+    assert np.abs(direct(o, BINS, solved.used, variance)[0] - solved.value).max() > 1e-6
 
 
 @pytest.mark.parametrize("options", [{"devices": "cpu"}, {"dense": 10}])
@@ -191,6 +168,24 @@ def test_an_exposure_apart_is_named(field: tuple[Observations, Truth], dense: in
     alone = dataclasses.replace(o, star=np.where(o.frame == 3, o.star + 1000, o.star))
     with pytest.raises(ValueError, match=r"zero_point of e00003 g.*color of e00003 g"):
         solve_joint(alone, dataclasses.replace(MODEL, min_observations=1, dense=dense))
+
+
+def test_what_all_spectra_share_is_a_term_with_a_prior(field: tuple[Observations, Truth]) -> None:
+    """Errors common to all stars' models: an offset of the band with a prior adds to each zero-point's error."""
+    o, truth = field
+    models = truth.magnitude + np.random.default_rng(0).normal(0, 0.01, N_STAR)
+    o = dataclasses.replace(o, model=models[o.star], model_error=np.full(len(o), 0.01))
+    model = dataclasses.replace(MODEL, star_prior=True, constraints=MODEL.constraints[2:])
+    plain = solve_joint(o, model)
+    shared = ZeroPoint("of spectra", per="band", prior=0.002), Color("color of spectra", per="band", prior=0.003)
+    found = solve_joint(o, dataclasses.replace(model, terms=(*model.terms, *shared)))
+    for name, size in (("zero_point", 0.002), ("color", 0.003)):
+        np.testing.assert_allclose(found.term(name)[0], plain.term(name)[0], atol=1e-9)
+        np.testing.assert_allclose(found.term(name)[1], np.hypot(plain.term(name)[1], size), rtol=1e-6)
+    # Exposures share it: their differences are as well known as before.
+    difference = np.zeros((1, len(found.value)))
+    difference[0, found.places("zero_point")[:2]] = 1, -1
+    assert np.sqrt(found.covariance(difference)[0, 0]) < 0.0007
 
 
 def test_priors_and_values_instead_of_constraints(field: tuple[Observations, Truth], solved: JointSolution) -> None:

@@ -258,6 +258,10 @@ class Fit:
         """Calibrated magnitudes y + A p of all rows and the stars' magnitudes, at the columns as they are."""
         self.fitted = self.rows.predict(self.p)
         self.fitted += self.y
+        self._average()
+
+    def _average(self) -> None:
+        """The stars' magnitudes at the weights as they are."""
         self.magnitude = self.slots.times(self.inverse, self.rows.sums(self.weight * self.fitted) + self.star_right)
 
     def _linearise(self) -> None:
@@ -431,7 +435,7 @@ class Fit:
                 break
             self.final = clipping and not changed
             self._reweigh()
-            self._evaluate()
+            self._average()
             moved = self._step(TIGHT if self.final else LOOSE)
         if self.nonlinear:
             self._evaluate()

@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -118,8 +118,7 @@ class Slots:
         jobs = [(i, chunk, self.rows(chunk)) for i, chunk in enumerate(self.chunks(n_row))]
         if len(jobs) == 1:
             return [function(*jobs[0])]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(lambda job: function(*job), jobs))
+        return _threads(lambda job: function(*job), jobs)
 
     def times(self, inverse: np.ndarray, values: np.ndarray) -> np.ndarray:
         """inverse, (n_slot,) or (n_star, n_band, n_band), times values (n_slot,)."""
@@ -243,8 +242,11 @@ class HostRows:
     def _add_histograms(self, matrix: np.ndarray, rows: slice, weight: np.ndarray) -> None:
         """Add A'WA of some rows to the upper triangle."""
         layout, w = self.layout, weight[rows]
-        places = [_place(self, b, rows) for b in range(len(layout.size))]
-        for a, b in itertools.combinations_with_replacement(range(len(layout.size)), 2):
+        n_block = len(layout.size)
+        places = _threads(lambda b: _place(self, b, rows), range(n_block))
+
+        def one(pair: tuple[int, int]) -> None:
+            a, b = pair
             same = a == b
             index = places[a] if same else places[a] * layout.size[b] + places[b]
             for j in range(layout.width[a]):
@@ -260,6 +262,8 @@ class HostRows:
                         left, right = matrix[layout.columns(a)][j :: layout.width[a]], layout.columns(b)
                         left[:, right][:, k :: layout.width[b]] += sums.reshape(layout.size[a], layout.size[b])
 
+        _threads(one, itertools.combinations_with_replacement(range(n_block), 2))
+
     def _subtract_dense(self, matrix: np.ndarray, weight: np.ndarray, root: np.ndarray) -> None:
         """Subtract B' D^-1 B as (L'B)'(L'B), L L' = D^-1, some stars at a time."""
         layout, slots, m = self.layout, self.slots, self.slots.n_band
@@ -270,18 +274,22 @@ class HostRows:
             local, n = slots.slot[chunk] - first * m, (last - first) * m
             of_row = np.repeat(local, self.slots.counts(chunk))
             dense = np.empty((n, layout.n_column))
-            w = weight[rows]
-            for b in range(len(layout.size)):
-                index = of_row * layout.size[b] + _place(self, b, rows)
-                for k in range(layout.width[b]):
-                    sums = np.bincount(index, w * self.value[rows, layout.first[b] + k], n * layout.size[b])
-                    dense[:, layout.columns(b)][:, k :: layout.width[b]] = sums.reshape(n, -1)
+            fill = functools.partial(self._fill, dense, rows, of_row, weight[rows])
+            _threads(fill, range(len(layout.size)))
             if m == 1:
                 dense *= root[first:last, None]
             else:
                 shaped = dense.reshape(-1, m, layout.n_column)
                 dense = np.matmul(np.swapaxes(root[first:last], 1, 2), shaped).reshape(n, -1)
             linalg.blas.dsyrk(-1.0, dense.T, 1.0, matrix, overwrite_c=1)
+
+    def _fill(self, dense: np.ndarray, rows: slice, slot: np.ndarray, weight: np.ndarray, b: int) -> None:
+        """Put the columns of block b of B into dense (n, n_column), for rows of these slots (counted from zero)."""
+        layout, n = self.layout, len(dense)
+        index = slot * layout.size[b] + _place(self, b, rows)
+        for k in range(layout.width[b]):
+            sums = np.bincount(index, weight * self.value[rows, layout.first[b] + k], n * layout.size[b])
+            dense[:, layout.columns(b)][:, k :: layout.width[b]] = sums.reshape(n, -1)
 
     def _subtract_sparse(self, matrix: np.ndarray, weight: np.ndarray, root: np.ndarray) -> None:
         """The same by sparse products, for stars that are seen a few times each."""
@@ -315,6 +323,12 @@ class HostRows:
         """Give block b other values (n, width)."""
         first = self.layout.first[b]
         self.value[:, first : first + self.layout.width[b]] = values
+
+
+def _threads(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+    """function of each job, in as many threads as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, jobs))
 
 
 def _place(rows: Rows, b: int, some: slice) -> np.ndarray:
