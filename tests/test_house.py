@@ -21,6 +21,7 @@ FLOORS = (
     ("synthetic",),
     ("correction", "stellar"),
     ("survey", "correction.training", "stellar.sources"),
+    ("contents",),
     ("pipeline",),
     ("cli", "gaiaxpy", "plot"),
 )

@@ -33,19 +33,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import jax
 import numpy as np
 
 from xpjax import engine
 from xpjax.conditions import parse_where
-from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, prepared
+from xpjax.contents import Content, Labels, Magnitudes
+from xpjax.correction.magnitude import Correcting
 from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
-from xpjax.records import Catalogue, SourceTable, Status
+from xpjax.records import Catalogue, Status
 from xpjax.stellar.sources import LabelFitter
-from xpjax.synthetic.magnitude import AnySystem, Photometer, Photometry, as_system
-from xpjax.synthetic.system import PhotometricSystem
+from xpjax.synthetic.magnitude import AnySystem, Photometer, as_system
 
 if TYPE_CHECKING:
     import pyarrow
@@ -62,8 +61,6 @@ CHUNK_BYTES = 2**27
 """Bytes of sources read at a time; one chunk is read, one waits, one is computed."""
 BLOCK_ROWS = 4096
 """Chunks are whole blocks of the store's checksums, so that none is read twice."""
-GUARD_ROWS = 256
-"""Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
 HATS_ROWS = 1_000_000
 SEALING = 4
 """Parts that may wait to be synced and named while others are written."""
@@ -114,63 +111,24 @@ def units_of(store: Store, rows: int = UNIT_ROWS) -> list[Unit]:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that a process needs to do units of a catalogue; plain data, which can be sent to other machines.
-
-    It is of magnitudes in a system, or of labels that a fitter gives.
-    """
+    """All that a process needs to do units of a catalogue; plain data, which can be sent to other machines."""
 
     output: Path
-    system: PhotometricSystem | None
+    content: Content
     format: str = "parquet"
-    errors: bool = True
-    truncate: bool = False
-    error_correction: bool = False
-    float64: bool = False
     where: str | None = None
     keep: tuple[str, ...] = ()
     hats_rows: int = HATS_ROWS
-    correction: Correcting | None = None
-    fitter: LabelFitter | None = None
     chunk: int = 0
     """Rows of a usual chunk: batches divide it evenly, in every process and however often the run is taken up."""
 
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """What the rows depend on, as JSON: a run is only resumed with the same."""
-        common = {
-            "format": self.format,
-            "where": self.where,
-            "keep": list(self.keep),
-            **({"hats_rows": self.hats_rows} if self.format == "hats" else {}),
-        }
-        if self.fitter is not None:
-            fit = self.fitter
-            plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
-            return {
-                **common,
-                "labels": list(fit.model.names),
-                "grid": _digest(fit.model),
-                "fitted with": json.loads(json.dumps(plain)),
-                "correction": _digest(fit.correction.model) if fit.correction is not None else None,
-            }
-        assert self.system is not None
-        how = self.correction
-        corrected: dict[str, Any] = {}
-        if how is not None:
-            plain = [how.ebv, how.gaia, how.teff, how.mh, *dataclasses.astuple(how.limits), how.feature_errors]
-            stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
-            corrected = {"correction": _digest(how.model), "corrected with": plain, "features": _digest(stars)}
-        return {
-            **common,
-            "systems": list(self.system.columns),
-            "passband curves": _digest(self.system),
-            "errors": self.errors,
-            "truncate": self.truncate,
-            "error_correction": self.error_correction,
-            "float64": self.float64,
-            "release": self.system.release.name,
-            **corrected,
-        }
+        own: dict[str, Any] = {"format": self.format, "where": self.where, "keep": list(self.keep)}
+        if self.format == "hats":
+            own["hats_rows"] = self.hats_rows
+        return {**own, **self.content.options}
 
     @property
     def digest(self) -> str:
@@ -183,9 +141,7 @@ class Job:
         names = [*self.keep]
         if self.where:
             names += [name for name in parse_where(self.where).names if name not in ("source_id", "xp_status")]
-        for part in (self.correction, self.fitter):
-            names += () if part is None else part.columns
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys((*names, *self.content.columns)))
 
     def part(self, name: str) -> Path:
         """Where the part of a unit lies."""
@@ -199,14 +155,6 @@ class Job:
     def failure(self, name: str) -> Path:
         """Where it is written why a unit failed."""
         return self.output / STATE / "failed" / f"{name}.json"
-
-
-def _digest(tree: Any) -> str:
-    """A checksum of the arrays in a tree."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 # --- the three stages -------------------------------------------------------------------------------------------------
@@ -223,19 +171,20 @@ class _Piece:
 
 
 def _chunk_rows(job: Job, file: StoreFile) -> int:
-    row = file.row_bytes(job.errors, job.errors)
+    row = file.row_bytes(job.content.errors, job.content.errors)
     return max(CHUNK_BYTES // (row * BLOCK_ROWS), 1) * BLOCK_ROWS
 
 
 def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
     """The sources of each unit, chunk by chunk, those that are wanted; a unit without any gives one empty chunk."""
     condition = parse_where(job.where) if job.where else None
+    errors = job.content.errors
     for unit in units:
         try:
             step = _chunk_rows(job, unit.file)
             for start in range(unit.start, unit.stop, step) or [unit.start]:
                 stop = min(start + step, unit.stop)
-                options: dict[str, Any] = {"errors": job.errors, "correlations": job.errors, "columns": job.columns}
+                options: dict[str, Any] = {"errors": errors, "correlations": errors, "columns": job.columns}
                 table = unit.file.read(start, stop, **options)
                 if condition is not None:
                     mask = condition({**table.columns, "source_id": table.source_id, "xp_status": table.status})
@@ -246,58 +195,19 @@ def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
             yield _Piece(unit, error=exc)
 
 
-def _batch_rows(job: Job, with_errors: bool, devices: Any) -> int:
-    """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
-    assert job.system is not None
-    chosen = engine.find_devices(devices)
-    release, size = job.system.release, 8 if job.float64 else 4
-    numbers = release.n_basis_total + 2 * job.system.n_band
-    if with_errors:
-        # In, and as products of errors; the results double too.
-        numbers += numbers + 2 * release.n_pair_total
-    if job.correction is not None:
-        numbers += 2 * sum(sum(network.widths) for network in job.correction.model.networks)
-    limit = engine.CPU_BATCH_BYTES if chosen[0].platform == "cpu" else engine.ACCELERATOR_BATCH_BYTES
-    most = max(limit * len(chosen) // (size * numbers), 1)
-    multiple = engine.ROW_MULTIPLE * len(chosen)
-    share = -(-job.chunk // -(-job.chunk // most))
-    return -(-share // multiple) * multiple
-
-
-def _measure(job: Job, photometer: Photometer | CorrectedPhotometer, table: SourceTable, *, devices: Any) -> Photometry:
-    """Photometry of a chunk, with errors NaN where they are asked for and the input has none; bands in one piece."""
+def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
     import xpjax
 
-    with_errors = job.errors and table.coefficients.error is not None and table.coefficients.correlation is not None
-    rows = _batch_rows(job, with_errors, devices)
-    result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
-    arrays: dict[str, Any] = {}
-    for name in ("flux", "flux_error", "magnitude", "magnitude_error", "systematic"):
-        array = getattr(result, name, None)
-        if name == "systematic" and array is None:
-            continue
-        if array is None and job.errors:
-            array = np.full_like(result.flux, np.nan)
-        arrays[name] = None if array is None else np.ascontiguousarray(array.T).T
-    meta = {**result.meta, "where": job.where or "", "version": xpjax.__version__}
-    return dataclasses.replace(result, **arrays, meta=meta)
-
-
-def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
-    measure: Callable[[SourceTable], Any]
-    if job.fitter is not None:
-        measure = functools.partial(job.fitter, devices=devices)
-    else:
-        assert job.system is not None
-        plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
-        measure = functools.partial(_measure, job, prepared(plain, job.correction), devices=devices)
+    make = job.content.maker(job.chunk, devices)
+    made = {"where": job.where or "", "version": xpjax.__version__}
     for piece in pieces:
         if piece.error is None:
             try:
                 table = piece.body
                 kept = {name: table.columns[name] for name in job.keep}
-                result = measure(table).catalogue(kept)
-                result = dataclasses.replace(result, units=_known_units(piece.unit, job) | dict(result.units))
+                result = make(table).catalogue(kept)
+                units = _known_units(piece.unit, job) | dict(result.units)
+                result = dataclasses.replace(result, units=units, meta={**result.meta, **made})
                 piece = dataclasses.replace(piece, body=result)
                 del table, kept, result
             except Exception as exc:
@@ -547,23 +457,15 @@ def run_catalogue(
     store = store if isinstance(store, Store) else open_store(store)
     if (systems is None) == (fitter is None):
         raise ValueError("give systems for magnitudes, or a fitter for stellar labels")
-    job = _checked(
-        store,
-        Job(
-            catalogue.expanded(output).absolute(),
-            None if systems is None else as_system(systems),
-            format,
-            errors,
-            truncate,
-            error_correction,
-            float64,
-            where,
-            tuple(keep),
-            hats_rows,
-            correction,
-            fitter,
-        ),
-    )
+    content: Content
+    if systems is not None:
+        plain = Photometer(as_system(systems), errors, truncate, error_correction, float64)
+        content = Magnitudes(plain, correction)
+    else:
+        assert fitter is not None
+        content = Labels(fitter)
+    output = catalogue.expanded(output).absolute()
+    job = _checked(store, Job(output, content, format, where, tuple(keep), hats_rows))
     number, of = shard
     if not (of >= 1 and 1 <= number <= of):
         raise ValueError(f"shard {number}/{of}: expected i/n with i within 1..n, as in 1/16")
@@ -604,15 +506,7 @@ def _checked(store: Store, job: Job) -> Job:
         raise ValueError(f"no format {job.format!r}; choose from {', '.join(FORMATS)}")
     if job.hats_rows < 1:
         raise ValueError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
-    if job.system is not None and job.system.release.n_basis != store.release.n_basis:
-        raise ValueError(
-            f"{store.path} has {store.release.n_basis} coefficients for {store.release.xp}, but the systems are for "
-            f"{job.system.release.name} with {job.system.release.n_basis}"
-        )
-    if job.system is not None:
-        plain = Photometer(job.system, job.errors, job.truncate, job.error_correction, job.float64)
-        if job.correction is not None:
-            CorrectedPhotometer.check(plain, job.correction)
+    job.content.check(store.release, store.path)
     if job.format == "hats":
         positions = tuple(name for name in ("ra", "dec") if name in store.columns)
         if len(positions) == 2:
@@ -632,12 +526,9 @@ def _checked(store: Store, job: Job) -> Job:
         return job
     if job.where:
         parse_where(job.where)({**table.columns, "source_id": table.source_id, "xp_status": table.status})
-    if job.system is None:
+    part = job.content.empty(table, {name: table.columns[name] for name in job.keep})
+    if part is None:
         return job
-    flux = np.zeros((0, job.system.n_band), np.float32)
-    error = flux if job.errors else None
-    result = Photometry(table.source_id, job.system, flux, error, flux, error, table.status)
-    part = result.catalogue({name: table.columns[name] for name in job.keep})
     if job.format == "hats":
         taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]
         if taken:
