@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.joint import Truth, direct, dithered, plain_model
-from xpjax.survey import gauge, reduced
+from xpjax.survey import gauge, joint, reduced
 from xpjax.survey.joint import JointModel, solve_joint
 from xpjax.survey.joint_solution import JointSolution
 from xpjax.survey.observations import Observations, RowFlag, concatenate
@@ -76,16 +76,18 @@ def test_the_comparison_sees_a_wrong_weight(field: tuple[Observations, Truth], s
     assert np.abs(direct(o, BINS, solved.used, variance)[0] - solved.value).max() > 1e-6
 
 
-@pytest.mark.parametrize("options", [{"devices": "cpu"}, {"dense": 10}])
+@pytest.mark.parametrize("options", [{"devices": "cpu"}, {"dense": 10}, {"single": 10}])
 def test_every_way_to_solve_agrees(
-    field: tuple[Observations, Truth], solved: JointSolution, options: dict[str, Any]
+    field: tuple[Observations, Truth], solved: JointSolution, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = dataclasses.replace(MODEL, dense=options.pop("dense", MODEL.dense))
-    other = solve_joint(field[0], model, **options)
+    monkeypatch.setattr(joint, "SINGLE", options.get("single", joint.SINGLE))
+    model = dataclasses.replace(MODEL, dense=options.get("dense", MODEL.dense))
+    other = solve_joint(field[0], model, devices=options.get("devices"))
     np.testing.assert_allclose(other.value, solved.value, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(other.used, solved.used)
     some = np.arange(4)
     np.testing.assert_allclose(other.error(some), solved.error(some), rtol=1e-6)
+    assert other.steps < (200 if "dense" in options else 40)
 
 
 def test_truth_is_within_errors(field: tuple[Observations, Truth], solved: JointSolution) -> None:
@@ -100,11 +102,14 @@ def test_truth_is_within_errors(field: tuple[Observations, Truth], solved: Joint
 # --- gauges -----------------------------------------------------------------------------------------------------------
 
 
-DENSE = pytest.mark.parametrize("dense", [20_000, 10])
-"""Gauges are found in the factor, or by products alone."""
+@pytest.fixture(params=["float64", "float32", "products"])
+def dense(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How gauges are found: in the factor, or by products where that is of float32 or there is none."""
+    if request.param == "float32":
+        monkeypatch.setattr(joint, "SINGLE", 10)
+    return 10 if request.param == "products" else 20_000
 
 
-@DENSE
 def test_an_undetermined_fit_is_refused_by_name(field: tuple[Observations, Truth], dense: int) -> None:
     model = dataclasses.replace(MODEL, dense=dense)
     with pytest.raises(ValueError, match=r"\(1\) zero_point.*\(2\) color.*\(3\) flat.*Constraint") as told:
@@ -114,7 +119,6 @@ def test_an_undetermined_fit_is_refused_by_name(field: tuple[Observations, Truth
         solve_joint(field[0], dataclasses.replace(model, constraints=model.constraints[:2]))
 
 
-@DENSE
 def test_eight_null_vectors_of_a_quadratic_color_term(field: tuple[Observations, Truth], dense: int) -> None:
     """Pure shifts: what a color term of second order in the place has of polynomials, stars can take up."""
     model = plain_model(BINS, position_order=2, min_observations=5, dense=dense)
@@ -162,7 +166,6 @@ def test_two_devices_give_what_one_gives() -> None:
     assert "agree" in done.stdout
 
 
-@DENSE
 def test_an_exposure_apart_is_named(field: tuple[Observations, Truth], dense: int) -> None:
     o = field[0]
     alone = dataclasses.replace(o, star=np.where(o.frame == 3, o.star + 1000, o.star))

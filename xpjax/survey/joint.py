@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 
 from xpjax.survey.gauge import decided, describe_null, open_combinations, refusal, unfixed
 from xpjax.survey.joint_errors import noise_of_spectra
@@ -50,6 +50,8 @@ ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
 LOOSE, TIGHT = 0.03, 1e-8
 """Where conjugate gradients end: by how many standard deviations all columns together are off, on the way and last."""
+SINGLE = 2000
+"""Columns beyond which the preconditioner is formed in float32."""
 STALE = 40
 """Steps of conjugate gradients beyond which the preconditioner is made anew."""
 
@@ -298,11 +300,14 @@ class Fit:
         out = self.rows.adjoint(spread) + self.precision * (self.p - self.mean)
         return out + self.stiff.T @ (self.stiff @ self.p - self.stiff_targets)
 
-    def _prepare(self) -> None:
-        """The preconditioner at the present weights: the factor of R, or its blocks where it is too large."""
+    def _prepare(self, *, single: bool) -> None:
+        """The preconditioner at the present weights: the factor of R, or its blocks where it is too large.
+
+        single: in float32, half the work; conjugate gradients make up for it.
+        """
         dense = len(self.p) <= self.model.dense
         if dense:
-            matrix, diagonal = self.rows.normal(self.fit_weight, self.fit_inverse)
+            matrix, diagonal = self.rows.normal(self.fit_weight, self.fit_inverse, single=single)
         else:
             diagonal = self.rows.diagonal(self.fit_weight)
         diagonal += self.precision
@@ -326,12 +331,14 @@ class Fit:
             self.factor = factorise(matrix, diagonal)
         except NotDetermined as lost:
             raise ValueError(refusal(describe_null(lost.null, self.blocks, scale))) from None
+        except linalg.LinAlgError:  # float32 does not do
+            return self._prepare(single=False)
         self.precondition = self.factor.solve
 
     def _explain(self) -> None:
         """Find and name what constraints decide and data do not; refuse what neither does."""
         scale = np.where(self.diagonal > 0, self.diagonal, 1.0)
-        if self.factor is not None:
+        if self.factor is not None and not self.factor.single:
             self.null = decided(self.factor, self.stiff)
         else:
             root = np.where(self.diagonal > 0, 1 / np.sqrt(scale), 0.0)
@@ -380,7 +387,7 @@ class Fit:
         self.p = self.p + change
         self._project()
         if steps > STALE and self.factor is not None:
-            self._prepare()
+            self._prepare(single=self.factor.single)
         return moved
 
     def _project(self) -> None:
@@ -411,7 +418,7 @@ class Fit:
         if self.nonlinear:
             self._linearise()
         self._reweigh()
-        self._prepare()
+        self._prepare(single=len(self.p) > SINGLE)
         self._explain()
         self._evaluate()
         moved = self._step(LOOSE)
@@ -477,7 +484,7 @@ class Fit:
     def inverse_of_normal(self, right: np.ndarray) -> np.ndarray:
         """R^-1 right (n_column, k) at the final weights, less what constraints hold fixed."""
         if self.factor is not None and not self.exact:
-            self._prepare()
+            self._prepare(single=False)
             self.exact = True
         out = self.factor.solve(right) if self.factor is not None else self.solve(right)
         if len(self.equations):

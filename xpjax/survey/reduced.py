@@ -151,8 +151,11 @@ class Rows(Protocol):
     def operator(self, weight: np.ndarray, inverse: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """x -> (A'WA - B' D^-1 B) x."""
 
-    def normal(self, weight: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A'WA - B' D^-1 B, dense, its upper triangle in Fortran order; and the diagonal of A'WA."""
+    def normal(self, weight: np.ndarray, inverse: np.ndarray, *, single: bool) -> tuple[np.ndarray, np.ndarray]:
+        """A'WA - B' D^-1 B, dense, its upper triangle in Fortran order; and the diagonal of A'WA.
+
+        single: float32 will do.
+        """
 
     def diagonal(self, weight: np.ndarray) -> np.ndarray:
         """The diagonal of A'WA."""
@@ -223,13 +226,15 @@ class HostRows:
 
         return lambda x: _total(self.slots.each(functools.partial(one, x)))
 
-    def normal(self, weight: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def normal(self, weight: np.ndarray, inverse: np.ndarray, *, single: bool) -> tuple[np.ndarray, np.ndarray]:
         """A'WA - B' D^-1 B and the diagonal of A'WA; see `Rows`."""
         p = self.layout.n_column
         matrix = np.zeros((p, p), order="F")
         for start in range(0, len(weight), HISTOGRAM_ROWS):
             self._add_histograms(matrix, slice(start, start + HISTOGRAM_ROWS), weight)
         diagonal = np.diagonal(matrix).copy()
+        if single:
+            matrix = matrix.astype(np.float32)
         root = _root(inverse)
         n_slot, counts = len(self.slots.slot), np.diff(self.slots.bounds) * float(self.column.shape[1])
         n_filled = np.minimum(counts, p)
@@ -268,20 +273,22 @@ class HostRows:
         """Subtract B' D^-1 B as (L'B)'(L'B), L L' = D^-1, some stars at a time."""
         layout, slots, m = self.layout, self.slots, self.slots.n_band
         per_slot = max(1.0, len(weight) / max(len(slots.slot), 1))
-        for chunk in slots.chunks(int(max(DENSE_BYTES / (8 * layout.n_column), 1) * per_slot)):
+        syrk = linalg.blas.get_blas_funcs("syrk", (matrix,))
+        for chunk in slots.chunks(int(max(DENSE_BYTES / (matrix.itemsize * layout.n_column), 1) * per_slot)):
             rows = self.slots.rows(chunk)
             first, last = slots.slot[chunk.start] // m, slots.slot[chunk.stop - 1] // m + 1
             local, n = slots.slot[chunk] - first * m, (last - first) * m
             of_row = np.repeat(local, self.slots.counts(chunk))
-            dense = np.empty((n, layout.n_column))
+            dense = np.empty((n, layout.n_column), matrix.dtype)
             fill = functools.partial(self._fill, dense, rows, of_row, weight[rows])
             _threads(fill, range(len(layout.size)))
             if m == 1:
-                dense *= root[first:last, None]
+                dense *= root[first:last, None].astype(dense.dtype)
             else:
                 shaped = dense.reshape(-1, m, layout.n_column)
-                dense = np.matmul(np.swapaxes(root[first:last], 1, 2), shaped).reshape(n, -1)
-            linalg.blas.dsyrk(-1.0, dense.T, 1.0, matrix, overwrite_c=1)
+                turned = np.swapaxes(root[first:last], 1, 2).astype(dense.dtype)
+                dense = np.matmul(turned, shaped).reshape(n, -1)
+            syrk(-1.0, dense.T, 1.0, matrix, overwrite_c=1)
 
     def _fill(self, dense: np.ndarray, rows: slice, slot: np.ndarray, weight: np.ndarray, b: int) -> None:
         """Put the columns of block b of B into dense (n, n_column), for rows of these slots (counted from zero)."""
@@ -476,8 +483,8 @@ class DeviceRows:
 
         return apply
 
-    def normal(self, weight: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A'WA - B' D^-1 B and the diagonal of A'WA; see `Rows`."""
+    def normal(self, weight: np.ndarray, inverse: np.ndarray, *, single: bool) -> tuple[np.ndarray, np.ndarray]:
+        """A'WA - B' D^-1 B and the diagonal of A'WA, always in float64; see `Rows`."""
         w, root = self._split(weight), self._split_stars(_root(inverse))
         found = self._call("normal", w, root, self._slot, self._column, self._value)
         return np.asfortranarray(np.asarray(_total(found))), self.diagonal(weight)
@@ -574,9 +581,15 @@ class Factor:
     scale: np.ndarray
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """R^-1 right, for right (p,) or (p, k)."""
+        """R^-1 right, for right (p,) or (p, k), in the precision of the factor."""
         scale = self.scale if right.ndim == 1 else self.scale[:, None]
-        return scale * linalg.cho_solve(self.lower, scale * right, check_finite=False)
+        scaled = (scale * right).astype(self.lower[0].dtype)
+        return scale * linalg.cho_solve(self.lower, scaled, check_finite=False)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is of float32: a preconditioner, no more."""
+        return self.lower[0].dtype == np.float32
 
 
 def factorise(matrix: np.ndarray, diagonal: np.ndarray) -> Factor:
@@ -584,7 +597,7 @@ def factorise(matrix: np.ndarray, diagonal: np.ndarray) -> Factor:
 
     diagonal (p,): that of A'WA + P: what R would be scaled to if star magnitudes were known, so that scaled eigenvalues
     lie in 0..1 and say what part of the information is left. Columns without data have none and get ones.
-    Raises NotDetermined, with the null space, where R is singular.
+    Raises NotDetermined, with the null space, where R is singular; in float32 LinAlgError.
     """
     empty = ~(diagonal > 0)
     scale = 1 / np.sqrt(np.where(empty, 1.0, diagonal))
@@ -592,6 +605,8 @@ def factorise(matrix: np.ndarray, diagonal: np.ndarray) -> Factor:
     matrix *= scale
     matrix[empty, empty] = 1.0
     own = np.diagonal(matrix).copy()
+    if matrix.dtype == np.float32:
+        return Factor(linalg.cho_factor(matrix, lower=False, overwrite_a=True, check_finite=False), scale)
     _mirror(matrix)
     try:
         # LAPACK writes the upper triangle alone: the lower one keeps the matrix, should it be singular.
