@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from xpjax.survey.reduced import SINGULAR, Factor, HostRows, Preconditioner, Rows, Slots, probe_null_space
+from xpjax.survey.reduced import SINGULAR, Factor, HostRows, Rows, Slots, block_preconditioner, probe_null_space
 from xpjax.survey.terms import Block
 
 PROBE_ROWS = 20
@@ -37,7 +37,6 @@ def open_combinations(
     weight: np.ndarray,
     inverse: np.ndarray,
     precision: np.ndarray,
-    precondition: Preconditioner,
     scale: np.ndarray,
 ) -> np.ndarray:
     """Null vectors (n_column, k) of R with the priors of columns, from products alone; see `HostRows.operator`.
@@ -45,7 +44,9 @@ def open_combinations(
     scale (n_column,): 1 / sqrt(diagonal of R), zero for empty columns.
     """
     some, mine = _some_stars(rows, PROBE_ROWS * len(scale))
-    few = some.operator(weight[mine], inverse)
+    w = weight[mine]
+    few = some.operator(w, inverse)
+    precondition = block_preconditioner(some, w, inverse, precision, some.diagonal(w) + precision)
     null = probe_null_space(lambda x: few(x) + precision * x, precondition, scale)
     if not null.shape[1]:
         return null

@@ -35,9 +35,8 @@ from xpjax.survey.reduced import (
     SINGULAR,
     Factor,
     NotDetermined,
-    Preconditioner,
+    block_preconditioner,
     conjugate_gradients,
-    diagonal_blocks,
     factorise,
 )
 from xpjax.survey.reweighting import Weights, robust_weight
@@ -321,7 +320,9 @@ class Fit:
             raise ValueError(f"numbers that are not finite reached {column_name(self.blocks, bad)}; look at its rows")
         if not dense:
             self.factor: Factor | None = None
-            self.precondition = self._block_preconditioner()
+            self.precondition = block_preconditioner(
+                self.rows, self.fit_weight, self.fit_inverse, self.precision, diagonal
+            )
             return
         matrix[np.diag_indices(len(matrix))] += self.precision
         for row in self.stiff:
@@ -342,35 +343,10 @@ class Fit:
             self.null = decided(self.factor, self.stiff)
         else:
             root = np.where(self.diagonal > 0, 1 / np.sqrt(scale), 0.0)
-            self.null = open_combinations(
-                self.rows, self.fit_weight, self.fit_inverse, self.precision, self.precondition, root
-            )
+            self.null = open_combinations(self.rows, self.fit_weight, self.fit_inverse, self.precision, root)
             if (free := unfixed(self.null, self.stiff)).shape[1]:
                 raise ValueError(refusal(describe_null(free, self.blocks, scale)))
         self.gauge = tuple(describe_null(self.null, self.blocks, scale))
-
-    def _block_preconditioner(self) -> Preconditioner:
-        blocks = diagonal_blocks(self.rows, self.fit_weight, self.fit_inverse)
-        layout, inverses = self.rows.layout, []
-        for b, made in enumerate(blocks):
-            width = layout.width[b]
-            shaped = self.precision[layout.columns(b)].reshape(-1, width)
-            whole = made + shaped[:, :, None] * np.eye(width)
-            seen = self.diagonal[layout.columns(b)].reshape(-1, width)
-            size = np.sqrt(np.where(seen > 0, seen, 1.0))
-            value, vector = np.linalg.eigh(whole / size[:, :, None] / size[:, None, :])
-            # Empty places, and combinations of which stars leave rounding alone, stay as they are.
-            root = vector / np.sqrt(np.where(value > SINGULAR, value, 1.0))[:, None, :] / size[:, :, None]
-            inverses.append(root @ np.swapaxes(root, 1, 2))
-
-        def apply(right: np.ndarray) -> np.ndarray:
-            out = np.empty_like(right)
-            for b, inverse in enumerate(inverses):
-                part = right[layout.columns(b)].reshape(-1, layout.width[b])
-                out[layout.columns(b)] = np.einsum("pij,pj->pi", inverse, part).ravel()
-            return np.where(self.diagonal > 0, out, 0.0)
-
-        return apply
 
     def _operator(self) -> Callable[[np.ndarray], np.ndarray]:
         plain = self.rows.operator(self.fit_weight, self.fit_inverse)

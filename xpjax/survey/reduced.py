@@ -345,7 +345,7 @@ def _place(rows: Rows, b: int, some: slice) -> np.ndarray:
     return place // rows.layout.width[b] if rows.layout.width[b] > 1 else place
 
 
-def diagonal_blocks(rows: Rows, weight: np.ndarray, inverse: np.ndarray) -> list[np.ndarray]:
+def _diagonal_blocks(rows: Rows, weight: np.ndarray, inverse: np.ndarray) -> list[np.ndarray]:
     """Diagonal blocks (size, width, width) of R of each block of terms, as if stars were in each place once."""
     slots, layout = rows.slots, rows.layout
     own = inverse if inverse.ndim == 1 else np.diagonal(inverse, axis1=1, axis2=2).ravel()
@@ -364,6 +364,31 @@ def diagonal_blocks(rows: Rows, weight: np.ndarray, inverse: np.ndarray) -> list
                     total[:, k, j] = total[:, j, k]
         out.append(total)
     return out
+
+
+def block_preconditioner(
+    rows: Rows, weight: np.ndarray, inverse: np.ndarray, precision: np.ndarray, diagonal: np.ndarray
+) -> Preconditioner:
+    """The inverses of the diagonal blocks of R, a block for each place of a term; diagonal (n_column,) of A'WA + P."""
+    layout, inverses = rows.layout, []
+    for b, made in enumerate(_diagonal_blocks(rows, weight, inverse)):
+        width = layout.width[b]
+        own, seen = (part[layout.columns(b)].reshape(-1, width) for part in (precision, diagonal))
+        size = np.sqrt(np.where(seen > 0, seen, 1.0))
+        scaled = (made + own[:, :, None] * np.eye(width)) / size[:, :, None] / size[:, None, :]
+        value, vector = np.linalg.eigh(scaled)
+        # Empty places, and combinations of which stars leave rounding alone, stay as they are.
+        root = vector / np.sqrt(np.where(value > SINGULAR, value, 1.0))[:, None, :] / size[:, :, None]
+        inverses.append(root @ np.swapaxes(root, 1, 2))
+
+    def apply(right: np.ndarray) -> np.ndarray:
+        out = np.empty_like(right)
+        for b, one in enumerate(inverses):
+            part = right[layout.columns(b)].reshape(-1, layout.width[b])
+            out[layout.columns(b)] = np.einsum("pij,pj->pi", one, part).ravel()
+        return np.where(diagonal > 0, out, 0.0)
+
+    return apply
 
 
 def _shared(matrix: Any, data: np.ndarray, indices: np.ndarray, ends: np.ndarray) -> Any:
