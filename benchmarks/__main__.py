@@ -1,7 +1,9 @@
 """Run the benchmarks: python -m benchmarks [--quick] [--name NAME] [STAGE ...].
 
 Every stage in turn, peers in the same run; then a table of all that was measured, a figure, and what was promised
-beside what was found. Results are left in results/NAME.json and NAME.png. The machine should be idle.
+beside what was found. Results are left in results/NAME.json and NAME.png. The machine should be idle. Real data are
+looked for in ../shared/data; a row says what was not measured for want of them. What a quick run does of a stage, its
+`run(quick)` says; some stages it leaves out, and tells of what earlier full runs found.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import importlib
 import sys
 import time
 
-from benchmarks import harness, promises, quick
+from benchmarks import harness, promises
+from benchmarks.harness import Row
 
 STAGES = (
     "read",
@@ -26,40 +29,38 @@ STAGES = (
     "catalogue",
     "passbands",
     "gaiaxpy",
-    "faults",
 )
+LONG = ("faults", "exactness", "curves", "calspec", "labels", "scr")
+"""Not of a quick run: they measure no speed, and take minutes."""
+
+
+def measured(stage: str, quick: bool) -> list[Row]:
+    """The rows of a stage; its time is told on stderr."""
+    wall, busy = time.perf_counter(), time.process_time()
+    rows = importlib.import_module(f"benchmarks.{stage}").run(quick)
+    wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    print(f"{stage}: {wall:.0f} s, {busy:.0f} s of processor time", file=sys.stderr, flush=True)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {STAGES}; by default all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, under three minutes")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {STAGES + LONG}; by default all")
+    parser.add_argument("--quick", action="store_true", help=f"small sizes, under three minutes; not {LONG}")
     parser.add_argument("--name", help="results/NAME.json; by default platform and stages")
     options = parser.parse_args()
-    unknown = set(options.stages) - set(STAGES)
-    if unknown:
-        parser.error(f"unknown stages {sorted(unknown)}; choose from {STAGES}")
-    chosen = options.stages or [s for s in STAGES if not (options.quick and s in quick.LEFT_OUT)]
+    if unknown := set(options.stages) - {*STAGES, *LONG}:
+        parser.error(f"unknown stages {sorted(unknown)}; choose from {STAGES + LONG}")
     started = time.perf_counter()
     rows = []
-    for stage in chosen:
-        before, busy = time.perf_counter(), time.process_time()
-        short = quick.STAGES.get(stage) if options.quick else None
-        rows += short() if short else importlib.import_module(f"benchmarks.{stage}").run(options.quick)
-        spent = f"{time.perf_counter() - before:.0f} s, {time.process_time() - busy:.0f} s of processor time"
-        print(f"{stage}: {spent}", file=sys.stderr, flush=True)
-    limit = harness.limits()
-    found = harness.machine()
-    if options.quick and not options.stages:
-        rows.append(harness.Row("all", "this quick run", 1, time.perf_counter() - started))
-    name = options.name or "_".join([found["platform"], *options.stages, *["quick"] * options.quick])
-    path = harness.save(rows, harness.RESULTS / f"{name}.json", limits=limit)
-    figure = harness.figure(rows, limit, path.with_suffix(".png"))
-    print(harness.table(rows, limit))
-    print(f"\nlimits: copy {limit.bytes_per_second / 1e9:.1f} GB/s, product {limit.flops / 1e9:.0f} GFLOP/s")
-    print(f"{path}, {figure}\n")
-    stored = harness.stored(f"{found['platform']}*.json", but=path)
-    print(promises.table(rows, [] if not options.stages else {*options.stages}, stored=stored))
+    for stage in options.stages or STAGES + LONG * (not options.quick):
+        rows += measured(stage, options.quick)
+    if not options.stages:
+        rows.append(Row("all", f"this {'quick' if options.quick else 'full'} run", 1, time.perf_counter() - started))
+    platform = harness.machine()["platform"]
+    name = options.name or "_".join([platform, *options.stages, *["quick"] * options.quick])
+    print(harness.report(rows, name) + "\n")
+    print(promises.table(rows, options.stages, stored=harness.stored(platform, but=name)))
 
 
 if __name__ == "__main__":

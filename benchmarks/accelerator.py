@@ -33,17 +33,16 @@ from jax.sharding import Mesh
 
 import xpjax
 from benchmarks import harness, promises
+from benchmarks.correction import kernel_arguments, magnitude_flops, random_photometer
 from benchmarks.harness import Limits, Row, best
+from benchmarks.stellar import work as fit_work
 from tests.stellar.helpers import spectrum
 from xpjax import engine, linalg, simulate
-from xpjax.correction.inputs import features
-from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel
+from xpjax.correction.inputs import Features, features
+from xpjax.correction.magnitude import CorrectedPhotometer, corrected_kernel
 from xpjax.correction.training import WIDTHS, Settings, _Data, _epoch, _State, first_network
-from xpjax.correction.wiggle import Limits as CorrectionLimits
-from xpjax.correction.wiggle import WiggleCorrection, applicable, star_inputs
-from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.records import SourceTable, XPCoefficients
-from xpjax.stellar.fit import _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_stars
+from xpjax.records import FitStatus, SourceTable, XPCoefficients
+from xpjax.stellar.fit import MORE_ROUNDS, _Model, _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.synthetic.magnitude import Photometer, photometry_kernel
@@ -53,7 +52,9 @@ SYSTEM = "JPLUS"
 SOURCES, FITS = 220_000_000, 10_000_000
 STARS, EPOCHS, BATCH = 157_478, 234, 512
 EXPOSURES, STARS_SEEN, SEEN = 3100, 15_000, 0.45
-STARTS = 2
+STARTS, STUCK = 2, np.uint32(FitStatus.NO_CONVERGENCE)
+MOST_TOGETHER = 32
+"""Batches of fits whose stars that have not converged go on together, at most."""
 BANDS = 12
 BASE = 2**20
 """Mock sources made on the host, most; those with correlations are an eighth of them."""
@@ -259,20 +260,11 @@ def errors(plan: Plan) -> list[Row]:
     return rows
 
 
-def a_correction(table: SourceTable, network: str) -> tuple[CorrectedPhotometer, Any]:
-    """A photometer with a network of random weights, which cost what others do, and the features of the sources."""
+def a_correction(table: SourceTable, network: str) -> tuple[CorrectedPhotometer, Features]:
+    """A photometer with a network of random weights, and the features of the sources."""
     stars = features(plain(table), "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(table)))
-    grid, k = constant_grid(), len(stars.names)
-    weights = first_network((k, *WIDTHS[network], len(grid)), (0, 0))
-    good = stars.value[np.isfinite(stars.value).all(axis=1)]
-    model = WiggleCorrection(
-        (weights,), good.mean(axis=0), good.std(axis=0), np.full(k, -np.inf), np.full(k, np.inf), grid,
-        np.asarray(10.0), np.asarray(R_V), np.asarray(AV_PER_SFD), None, stars.names,
-    )  # fmt: skip
-    bands = curves()
-    how = Correcting(model, bands.passbands, stars, limits=CorrectionLimits(None, None, None))
-    plain_photometer = Photometer(xpjax.passband_system(bands), errors=False)
-    return CorrectedPhotometer.prepare(plain_photometer, how, ebv_range=(0.0, 1.0)), stars
+    photometer = Photometer(xpjax.passband_system(curves()), errors=False)
+    return random_photometer(network, stars, photometer, curves().passbands), stars
 
 
 @functools.cache
@@ -292,23 +284,20 @@ def corrected(plan: Plan) -> list[Row]:
     for network in dict.fromkeys(("small", plan.network)):
         table = table[: min(len(table), BASE if network == "small" else BASE // 8)]
         photometer, stars = a_correction(table, network)
-        release, n_band, folded = table.release, photometer.plain.system.n_band, photometer.folded
-        apply, _ = applicable(photometer.how.model, stars, limits=photometer.how.limits)
-        inputs = star_inputs(photometer.how.model, stars, apply, False)
-        batch = a_batch(_Observed(photometer.plain.prepared(table)[0], inputs, None))
-        constants = on_device((photometer.plain.bands(False), folded))
-        function = compiled(corrected_kernel(guard=False))
-        hidden = sum(np.size(w) for w in folded.networks[0].weight) + np.size(folded.last)
-        flops = 2 * (hidden + release.n_basis_total * (n_band + np.shape(folded.mean)[1]))
+        release, n_band, kernel = table.release, photometer.plain.system.n_band, corrected_kernel(guard=False)
+        constants, sources = kernel_arguments(photometer, table, stars)
+        constants, batch, function = on_device(constants), a_batch(sources), compiled(kernel)
         moved = 4 * (release.n_basis_total + len(stars.names) + 2 * n_band + 2)
-        work = {"bytes_per_source": moved, "flops_per_source": flops}
         case, n = f"12 corrected magnitudes, {network} network", len(table)
-        rows += [
+        new = [
             measured(f"{case}, on the device", n, n_all, lambda _, f=function, c=constants, b=batch: f(c, b),
-                     plan.left(), **work),
+                     plan.left(), bytes_per_source=moved),
             measured(f"{case}, from and to host memory", n, n_all,
-                     lambda _, p=photometer, t=table, s=stars: p.measure(t, s).status, plan.left(0.5), **work),
+                     lambda _, p=photometer, t=table, s=stars: p.measure(t, s).status, plan.left(0.5),
+                     bytes_per_source=moved),
         ]  # fmt: skip
+        flops = magnitude_flops(photometer, table, stars)  # after: tracing is part of compiling
+        rows += [dataclasses.replace(row, flops_per_source=flops) for row in new]
     return rows
 
 
@@ -370,25 +359,46 @@ def labels(plan: Plan) -> list[Row]:
     clean = model_spectra(model, truth)
     error = (clean / 100).astype(np.float32)
     seen = (clean + error * rng.normal(size=clean.shape)).astype(np.float32)
-    shared = _prepare(model, 1, np.zeros(len(wavelength)), 0.0)
-    part = engine.rows_of_batch(n, _work_bytes(shared, STARTS, False), jax.devices()[:1])
-    part = min(part, n)
-    constants, batch = on_device(shared), a_batch(_Star(seen[:part], error[:part], *[None] * 5))
-    function = compiled(fit_kernel(_Options(False, 0, STARTS, False, False)))
-    moved = 4 * (2 * len(wavelength) + 16)
-    first = measured("fits of three labels, on the device", part, n_all, lambda _: function(constants, batch),
-                     plan.left(), bytes_per_source=moved)  # fmt: skip
-    first.note = "without the further steps that few stars get"
+    # From host memory first: that call compiles the program that both run.
     whole = measured("fits of three labels, from and to host memory", n, n_all,
-                     lambda _: fit_stars(seen, error, model, starts=STARTS).status, plan.left(),
-                     bytes_per_source=moved)  # fmt: skip
+                     lambda _: fit_stars(seen, error, model, starts=STARTS).status, plan.left())  # fmt: skip
     found = fit_stars(seen, error, model, starts=STARTS)
-    good = found.status == 0
-    off = found.labels - truth
+    good, off = found.status == 0, found.labels - truth
     whole.error, whole.error_of = float(1.4826 * np.nanmedian(np.abs(off[:, 0]))), "1.48 MAD of Teff [K]"
     whole.ratios["pull of Teff"] = float(1.4826 * np.nanmedian(np.abs(off / found.error)[good, 0]))
     whole.ratios["converged inside"] = float(good.mean())
-    return [first, whole]
+    whole.ratios["converged"] = float(np.mean(found.status & STUCK == 0))
+    shared = _prepare(model, 1, np.zeros(len(wavelength)), 0.0)
+    part = min(engine.rows_of_batch(n, _work_bytes(shared, STARTS, False), jax.devices()[:1]), n)
+    batch, most = a_batch(_Star(seen[:part], error[:part], *[None] * 5)), min(MOST_TOGETHER, -(-n_all // part))
+    step, each, stuck = rounds(shared, batch, most)
+    kept = measured("fits of three labels, on the device", each * part, n_all, step, plan.left())
+    kept.ratios["converged in the first round"] = 1 - stuck / part
+    kept.note = f"further rounds for the others of {each} batches together, in one batch"
+    work = fit_work(model, STARTS)
+    return [dataclasses.replace(row, **work) for row in (whole, kept)]
+
+
+def rounds(shared: _Model, batch: _Star, most: int) -> tuple[Callable[[int], Any], int, int]:
+    """A step of fits that stay on the device, how many batches it does, and how many stars of each get further rounds.
+
+    As `fit_stars` does: the same program goes on with the stars that have not converged, batches of them.
+    """
+    constants, more = (on_device(dataclasses.replace(shared, rounds=np.asarray(k, np.int32))) for k in (1, MORE_ROUNDS))
+    function, part = compiled(fit_kernel(_Options(False, 0, STARTS, False, False))), len(batch.flux)
+    stuck = int(np.sum(np.asarray(function(constants, batch)["status"]) & STUCK > 0))
+    each = max(min(part // max(stuck, 1), most), 1)
+
+    @jax.jit
+    def rest(batch: _Star, statuses: list[Any]) -> _Star:
+        rows = jnp.concatenate([jnp.flatnonzero(status & STUCK, size=stuck, fill_value=0) for status in statuses])
+        return jax.tree.map(lambda x: x[jnp.resize(rows, part)], batch)
+
+    def step(_: int) -> Any:
+        statuses = [function(constants, batch)["status"] for _ in range(each)]
+        return function(more, rest(batch, statuses))["status"] if stuck else statuses
+
+    return step, each, stuck
 
 
 # --- one solution -----------------------------------------------------------------------------------------------------
@@ -489,6 +499,11 @@ def main(arguments: list[str] | None = None) -> int:
     path = options.output or harness.RESULTS / f"{device.platform}_accelerator.json"
     rows: list[Row] = []
     gaps: dict[str, str] = {}
+
+    def keep() -> None:
+        finite = {key: value for key, value in vars(options).items() if key != "output"}
+        harness.save(rows, path, options=finite, limits=limit, measured=more, gaps=gaps)
+
     for part in PARTS:
         name = part.__name__
         if options.parts and name not in options.parts:
@@ -504,9 +519,10 @@ def main(arguments: list[str] | None = None) -> int:
             except Exception as error:  # the others are worth having, and this one is told
                 traceback.print_exc()
                 gaps[name] = f"failed: {type(error).__name__}: {error}".partition("\n")[0]
-        finite = {key: value for key, value in vars(options).items() if key != "output"}
-        harness.save(rows, path, options=finite, limits=limit, measured=more, gaps=gaps,
-                     seconds=time.perf_counter() - started)  # fmt: skip
+        keep()
+    if not gaps and not options.parts:
+        rows.append(Row(stage(), "this whole run", 1, time.perf_counter() - started))
+        keep()
     print(report(rows, limit, more, gaps))
     print(f"\n{time.perf_counter() - started:.0f} s in all; {path}")
     return 1 if gaps else 0

@@ -1,4 +1,4 @@
-"""XP spectra against CALSPEC, corrected star by star by what the others teach: python -m benchmarks.calspec PAIRS LSF.
+"""XP spectra against CALSPEC, corrected star by star by what the others teach.
 
 PAIRS: Parquet with star_name, star_type, wavelength [nm], gaia_spectrum, calspec_spectrum. LSF: two columns,
 wavelength [nm] and R. RMS of flux over its mean on 400..990 nm, median of the stars, as the pairs stand, with CALSPEC
@@ -10,21 +10,19 @@ all others: u-v tells them from A stars.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 
 import xpjax
-from benchmarks.harness import RESULTS, machine
+from benchmarks.harness import DATA, Row, absent
 from xpjax.correction.inputs import Features, features
 from xpjax.correction.residuals import make_residuals
 from xpjax.correction.training import Settings, predict, train
 from xpjax.linalg import local_cubic
 
+PAIRS, LSF = DATA / "calspec" / "xp_calspec_pairs.parquet", DATA / "xp_lsf" / "xp_resolution.csv"
 GRID = np.arange(336.0, 1021.0, 2.0)
 JUDGED, BLUE = (GRID >= 400) & (GRID <= 990), GRID < 400
 NAMES = ("g-i", "v-g-0.9(g-i)", "u-v-0.9(g-i)")
@@ -103,28 +101,27 @@ def groups(types: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("lsf", type=Path)
-    parser.add_argument("--networks", type=int, default=NETWORKS)
-    arguments = parser.parse_args()
+def pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """XP and CALSPEC spectra (n, m), these convolved to the resolution of XP too, and types (n,)."""
     import pandas as pd
 
-    table = pd.read_parquet(arguments.pairs)
+    table = pd.read_parquet(PAIRS)
+    columns = table["wavelength"], table["gaia_spectrum"], table["calspec_spectrum"]
+    both = [np.stack([np.interp(GRID, w, f) for w, f in zip(columns[0], c, strict=True)]) for c in columns[1:]]
+    resolution = np.loadtxt(LSF, delimiter=",", skiprows=1, usecols=(0, 1))
+    return *both, convolved(both[1], np.interp(GRID, *resolution.T)), table["star_type"].to_numpy().astype(str)
 
-    def column(name: str) -> np.ndarray:
-        return np.stack([np.interp(GRID, w, f) for w, f in zip(table["wavelength"], table[name], strict=True)])
 
-    seen, calspec = column("gaia_spectrum"), column("calspec_spectrum")
-    lines = [line.split(",") for line in arguments.lsf.read_text().splitlines()[1:] if line]
-    lsf = np.array([[float(word) for word in line[:2]] for line in lines])
-    true = convolved(calspec, np.interp(GRID, *lsf.T))
+def run(quick: bool) -> list[Row]:
+    """A quick run: one network a star, not four."""
+    if not (PAIRS.exists() and LSF.exists()):
+        return [absent("calspec", "CALSPEC", f"no {PAIRS} or {LSF}")]
+    seen, calspec, true, types = pairs()
     stars = colors(seen)
     ratio = normalised(true) / normalised(seen) - 1
     started = time.perf_counter()
-    networks = by_networks(stars, seen, true, arguments.networks)
-    print(f"{len(seen)} stars, {arguments.networks} networks each, {time.perf_counter() - started:.0f} s")
+    networks = by_networks(stars, seen, true, 1 if quick else NETWORKS)
+    seconds = time.perf_counter() - started
     cases: dict[str, tuple[np.ndarray, np.ndarray]] = {
         "as the pairs stand": (seen, calspec),
         "CALSPEC at R = 104": (seen, convolved(calspec, 104.0)),
@@ -134,18 +131,15 @@ def main() -> None:
         # Must fail: what is learned of other stars than those at hand.
         "networks, stars shuffled": (seen * (1 + np.roll(networks, 17, axis=0)), true),
     }
-    chosen = groups(table["star_type"].to_numpy().astype(str))
-    print(f"{'median RMS [%]':26}" + "".join(f"{name:>22}" for name in (*chosen, "all, 336..400 nm")))
-    print(f"{'stars':26}" + "".join(f"{rows.sum():>22}" for rows in chosen.values()))
-    found: dict[str, dict[str, float]] = {}
+    rows = []
     for name, (flux, reference) in cases.items():
+        trained = name.startswith("networks")
+        row = Row("calspec", name, len(seen), seconds if trained else float("nan"))
         value = rms(flux, reference)
-        figures = {group: 100 * float(np.median(value[rows])) for group, rows in chosen.items()}
-        figures["all, 336..400 nm"] = 100 * float(np.median(rms(flux, reference, BLUE)))
-        found[name] = figures
-        print(f"{name:26}" + "".join(f"{figure:>22.2f}" for figure in figures.values()))
-    (RESULTS / "calspec.json").write_text(json.dumps({"machine": machine(), "median RMS [%]": found}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        row.error, row.error_of = 100 * float(np.median(value)), "median RMS, 400..990 nm [%]"
+        row.ratios = {
+            f"{kind}, {where.sum()}": 100 * float(np.median(value[where])) for kind, where in groups(types).items()
+        }
+        row.ratios["all, 336..400 nm"] = 100 * float(np.median(rms(flux, reference, BLUE)))
+        rows.append(row)
+    return rows

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +14,22 @@ import numpy as np
 import optax
 
 import xpjax
-from benchmarks.harness import Row, measure
+from benchmarks.harness import Row, absent, measure, product_flops
 from xpjax import engine, simulate
 from xpjax.constants import FLUX_UNIT
 from xpjax.correction.inputs import Features, features
-from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, corrected_photometry
+from xpjax.correction.magnitude import (
+    CorrectedPhotometer,
+    Correcting,
+    _Observed,
+    corrected_kernel,
+    corrected_photometry,
+)
 from xpjax.correction.residuals import Residuals
 from xpjax.correction.training import WIDTHS, Settings, _Data, _epoch, _State, first_network, predict, train
-from xpjax.correction.wiggle import Limits, Network, WiggleCorrection
+from xpjax.correction.wiggle import Limits, Network, WiggleCorrection, applicable, star_inputs
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.records import Passband, SourceTable, XPCoefficients
 from xpjax.synthetic.magnitude import Photometer
 from xpjax.xp.wavelengths import constant_grid
 
@@ -106,13 +114,25 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.polyfit([np.median(x[k]) for k in order], [np.nanmedian(y[k]) for k in order], 1)[0])
 
 
-def recovery(quick: bool) -> list[Row]:
-    """Train on mocks and look at others: patterns, spectra, and J-PLUS magnitudes against the truth."""
-    learn, test = make(3000 if quick else 16000, 1), make(1500 if quick else 4000, 2)
+@functools.cache
+def learned(widths: tuple[int, ...]) -> tuple[WiggleCorrection, dict[str, Any], float]:
+    """A network taught by mocks, its record, and the seconds that it took."""
+    data = mocks()[0]
     started = time.perf_counter()
-    model = train(residuals(learn), Settings(widths=WIDTHS["small"], epochs=120 if quick else 400, batch=256))
-    seconds = time.perf_counter() - started
-    record = json.loads(model.record)
+    model = train(data, Settings(widths=widths, epochs=400, batch=256))
+    return model, json.loads(model.record), time.perf_counter() - started
+
+
+@functools.cache
+def mocks() -> tuple[Residuals, Mock]:
+    """Residuals of stars to learn from, and other stars to look at."""
+    return residuals(make(16_000, 1)), make(4000, 2)
+
+
+def recovery() -> list[Row]:
+    """What the default network, taught by mocks, makes of others: patterns, spectra, and J-PLUS magnitudes."""
+    data, test = mocks()
+    model, record, seconds = learned(WIDTHS["small"])
     inside = np.all((test.stars.value >= model.low) & (test.stars.value <= model.high), axis=1)
     test = Mock(
         test.observed[np.flatnonzero(inside)],
@@ -130,7 +150,8 @@ def recovery(quick: bool) -> list[Row]:
     left = seen + found - truth
     rms = lambda a: float(np.sqrt(np.mean(a**2)))  # noqa: E731
     median_rms = lambda a: float(np.median(np.sqrt(np.mean(a**2, axis=1))))  # noqa: E731
-    row = Row("correction", f"recovery, {record['n_split'][0]} stars to train", n, seconds)
+    row = Row("correction", f"recovery, {record['n_split'][0]} stars to train", len(data), seconds)
+    row.flops_per_source = _training_flops(model, record) / len(data)
     row.error, row.error_of = rms(found - injected), "RMS of predicted minus injected pattern, test stars"
     row.ratios = {
         "injected RMS": rms(injected),
@@ -161,51 +182,89 @@ def recovery(quick: bool) -> list[Row]:
     return rows
 
 
-def speed(quick: bool) -> list[Row]:
+def random_correction(network: str, stars: Features) -> WiggleCorrection:
+    """A correction with random weights, which cost what others do: "small" or "paper"."""
+    grid, k = constant_grid(), len(stars.names)
+    good = stars.value[np.isfinite(stars.value).all(axis=1)]
+    return WiggleCorrection(
+        (first_network((k, *WIDTHS[network], len(grid)), (0, 0)),), good.mean(axis=0), good.std(axis=0),
+        np.full(k, -np.inf), np.full(k, np.inf), grid, np.asarray(10.0), np.asarray(R_V), np.asarray(AV_PER_SFD), None,
+        stars.names,
+    )  # fmt: skip
+
+
+def random_photometer(network: str, stars: Features, plain: Photometer, curves: tuple[Passband, ...]) -> Any:
+    """A photometer of these curves with such a correction, for E(B-V) of up to 1."""
+    how = Correcting(random_correction(network, stars), curves, stars, limits=Limits(None, None, None))
+    return CorrectedPhotometer.prepare(plain, how, ebv_range=(0.0, 1.0))
+
+
+def kernel_arguments(photometer: CorrectedPhotometer, table: SourceTable, stars: Features) -> tuple[Any, _Observed]:
+    """What the kernel of corrected magnitudes takes: constants and sources, without errors."""
+    model = photometer.how.model
+    apply, _ = applicable(model, stars, limits=photometer.how.limits)
+    sources = _Observed(photometer.plain.prepared(table)[0], star_inputs(model, stars, apply, False), None)
+    return (photometer.plain.bands(False), photometer.folded), sources
+
+
+def magnitude_flops(photometer: CorrectedPhotometer, table: SourceTable, stars: Features) -> float:
+    """Operations in the products of one corrected source."""
+    constants, sources = kernel_arguments(photometer, table, stars)
+    return product_flops(corrected_kernel(guard=False), constants, jax.tree.map(lambda x: x[0], sources))
+
+
+def speed(n_small: int, n_paper: int, repeats: int) -> list[Row]:
     """Corrected magnitudes against the network alone, both from and to host memory."""
     rows = []
-    for name, n in (("small", 60_000 if quick else 400_000), ("paper", 6_000 if quick else 20_000)):
+    for name, n in (("small", n_small), ("paper", n_paper)):
         base = simulate.sources(n, seed=3, correlations=False)
         stars = features(base, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, n))
-        grid = constant_grid()
-        network = first_network((14, *WIDTHS[name], len(grid)), (0, 0))
-        good = stars.value[np.isfinite(stars.value).all(axis=1)]
-        model = WiggleCorrection(
-            (network,), good.mean(axis=0), good.std(axis=0), np.full(14, -np.inf), np.full(14, np.inf), grid,
-            np.asarray(10.0), np.asarray(R_V), np.asarray(AV_PER_SFD), None, stars.names,
-        )  # fmt: skip
+        plain = Photometer(xpjax.system(SYSTEM), errors=False)
+        photometer = random_photometer(name, stars, plain, xpjax.passbands(SYSTEM).passbands)
+        model = photometer.how.model
+        (network,) = model.networks
         x = ((stars.value - model.feature_mean) / model.feature_scale).astype(np.float32)
         alone = measure(
             "correction", f"network alone, {name}, {network.n_weight:,} weights", n,
-            lambda network=network, x=x: engine.run(_alone, network, x, work_bytes=4 * sum(network.widths)),
-            3 if quick else 5,
+            lambda network=network, x=x: engine.run(_alone, network, x, work_bytes=4 * sum(network.widths)), repeats,
+            bytes_per_source=4 * (network.widths[0] + network.widths[-1]),
         )  # fmt: skip
-        curves, system = xpjax.passbands(SYSTEM), xpjax.system(SYSTEM)
-        how = Correcting(model, curves.passbands, stars, limits=Limits(None, None, None))
-        photometer = CorrectedPhotometer.prepare(Photometer(system, errors=False), how, ebv_range=(0.0, 1.0))
         whole = measure(
             "correction", f"12 corrected magnitudes, {name}", n,
-            lambda photometer=photometer, a=(base, stars): photometer.measure(*a),
-            3 if quick else 5,
+            lambda photometer=photometer, a=(base, stars): photometer.measure(*a), repeats,
+            bytes_per_source=4 * (base.release.n_basis_total + len(stars.names) + 2 * plain.system.n_band + 2),
         )  # fmt: skip
+        # Counted after: tracing is part of compiling.
+        alone.flops_per_source = product_flops(_alone, network, x[0])
+        whole.flops_per_source = magnitude_flops(photometer, base, stars)
+        part = np.flatnonzero(np.isfinite(stars.value).all(axis=1))[:500]
+        exact = dataclasses.replace(photometer, plain=dataclasses.replace(plain, float64=True))
+        off = [p.measure(base[part], stars[part]).magnitude for p in (photometer, exact)]
+        whole.error = float(np.nanquantile(np.abs(off[0] - off[1]), 0.999))
+        whole.error_of = "99.9 % of magnitudes [mag], against float64"
         whole.note = "passbands read and folded beforehand, features made beforehand"
         whole.ratios["time over network alone"] = whole.seconds / alone.seconds
         rows += [alone, whole]
     return rows
 
 
-def widths(quick: bool) -> list[Row]:
+def _training_flops(model: WiggleCorrection, record: dict[str, Any]) -> float:
+    """Operations of a training: forward and twice that backward, two a weight, and forward for stars that validate."""
+    weights = sum(np.size(w) for w in model.networks[0].weight)
+    learned, validated = record["n_split"][:2]
+    return float(weights * (6 * learned + 2 * validated) * len(record["history"][0]))
+
+
+def widths() -> list[Row]:
     """What networks of 1e4 to 5e6 weights leave on stars that they have not seen, after the same training."""
-    data, judge = residuals(make(2000 if quick else 16000, 1)), make(1000 if quick else 4000, 2)
+    data, judge = mocks()
     injected = normalised(judge.true, judge.ebv) - normalised(judge.noiseless, judge.ebv)
-    sizes: tuple[tuple[int, ...], ...] = ((24,), (64, 64), (128, 128), (128, 256), (256, 512), (512, 1024, 512))
-    sizes = (*sizes[1:3],) if quick else (*sizes, WIDTHS["paper"])
+    sizes = ((24,), (64, 64), (128, 128), (128, 256), (256, 512), (512, 1024, 512), WIDTHS["paper"])
     rows = []
     for size in sizes:
-        started = time.perf_counter()
-        model = train(data, Settings(widths=size, epochs=10 if quick else 400, batch=256))
-        record = json.loads(model.record)
-        row = Row("correction", f"width {'-'.join(map(str, size))}", len(data), time.perf_counter() - started)
+        model, record, seconds = learned(size)
+        row = Row("correction", f"width {'-'.join(map(str, size))}", len(data), seconds)
+        row.flops_per_source = _training_flops(model, record) / len(data)
         row.error, row.error_of = record["test_loss"][0], "test loss, weighted mean square"
         # The noise of the spectra is in the loss, not in what the network has to learn.
         inside = np.all((judge.stars.value >= model.low) & (judge.stars.value <= model.high), axis=1)
@@ -221,17 +280,19 @@ def widths(quick: bool) -> list[Row]:
     return rows
 
 
-def epoch(quick: bool) -> list[Row]:
-    """An epoch of the paper's network, a tenth of the paper's stars for time's sake, beside the same in PyTorch."""
-    n, batch, sizes = (4096 if quick else 15_872), 512, (14, *WIDTHS["paper"], 330)
+def epoch(n: int, beside_torch: bool) -> list[Row]:
+    """An epoch of the paper's network on some stars, beside the same in PyTorch."""
+    batch, sizes = 512, (14, *WIDTHS["paper"], 330)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(n, 14)).astype(np.float32), rng.normal(size=(n, 330)).astype(np.float32)
     start = first_network(sizes, (0, 0))
     rows = [_epoch_here(x, y, start, batch)]
+    if not beside_torch:
+        return rows
     try:
         import torch
     except ImportError:
-        return rows
+        return [*rows, absent("correction", "PyTorch, epoch of the paper's network", "not installed")]
     layers: list[torch.nn.Module] = []
     for weight, bias in zip(start.weight, start.bias, strict=True):
         layer = torch.nn.Linear(*weight.shape)
@@ -248,7 +309,8 @@ def epoch(quick: bool) -> list[Row]:
             torch.nn.functional.mse_loss(network(xs[part]), ys[part]).backward()
             optimiser.step()
 
-    peer = measure("correction", f"epoch of the paper's network, PyTorch {torch.__version__}", n, once, 2)
+    peer = measure("correction", f"PyTorch {torch.__version__}, epoch of the paper's network", n, once, 2)
+    peer.flops_per_source = rows[0].flops_per_source
     rows[0].ratios["PyTorch's time over ours"] = peer.seconds / rows[0].seconds
     return [*rows, peer]
 
@@ -267,10 +329,10 @@ def _epoch_here(x: np.ndarray, y: np.ndarray, start: Network, batch: int) -> Row
         state, *losses = compiled(state, data, judge, jax.random.key(0), jnp.asarray(1e-3, jnp.float32))
         jax.block_until_ready(losses)
 
-    row = measure("correction", "epoch of the paper's network", len(x), once, 2)
+    row = measure("correction", "epoch of the paper's network", len(x), once, 1)
     # Forward, and twice that backward, two operations a weight.
-    work = f"{6e-9 * row.rate * sum(w.size for w in start.weight):.0f} GFLOP/s"
-    row.note = f"{work}; an epoch of 157,478 stars: {157_478 / row.rate:.0f} s"
+    row.flops_per_source = 6.0 * sum(w.size for w in start.weight)
+    row.ratios["s an epoch of 157,478 stars"] = 157_478 / row.rate
     return row
 
 
@@ -279,4 +341,7 @@ def _alone(network: object, x: object) -> object:
 
 
 def run(quick: bool) -> list[Row]:
-    return recovery(quick) + speed(quick) + epoch(quick) + widths(quick)
+    """A quick run: what corrected magnitudes and a short epoch cost, without learning anything and without PyTorch."""
+    if quick:
+        return [*speed(60_000, 6000, 1), *epoch(1024, False)]
+    return [*recovery(), *speed(400_000, 20_000, 5), *epoch(15_872, True), *widths()]

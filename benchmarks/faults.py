@@ -116,6 +116,7 @@ class Case:
             f"kill -9 at {kills} moments, {format}",
             self.n,
             seconds,
+            ratios={"kills": float(done), "with a half-written file": float(half), "catalogues": whole + 1.0},
             note=f"{whole + 1} catalogues equal to the undisturbed one; {half} kills left a half-written file",
         )
 

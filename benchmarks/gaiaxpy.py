@@ -72,7 +72,7 @@ def run(quick: bool) -> list[Row]:
     """Rows of xpjax with ratios, and of GaiaXPy where it is installed."""
     from xpjax import gaiaxpy as ours
 
-    n, repeats, peer_repeats = (500, 3, 1) if quick else (5000, 7, 1)
+    n, repeats, peer_repeats = (300, 3, 1) if quick else (5000, 7, 1)
     table = simulate.sources(n, seed=8, dtype=np.float64)
     frame = peers.frame(table)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,8 @@ a matrix product.
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import functools
 import gc
 import itertools
 import json
@@ -24,6 +26,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Real data, beside the project; what needs them is skipped where they are absent, and a row says so."""
 PEERS = ("gaiaxpy", "stdpipe", "numpy", "scipy", "pandas", "astropy", "pyarrow", "pytorch", "statsmodels", "igzip")
 """Whose cases begin with one of these is not xpjax."""
 
@@ -42,7 +46,7 @@ class Row:
     bytes_per_source: int = 0
     """Bytes read and written per source, by the arrays that go in and out."""
     flops_per_source: float = 0.0
-    """Additions and multiplications per source that its matrix products need."""
+    """Additions and multiplications per source of its matrix products; see `product_flops`."""
     error: float = float("nan")
     error_of: str = ""
     ratios: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -99,8 +103,8 @@ class PeakMemory:
 
 
 def best(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Seconds of the fastest of several calls."""
-    times = []
+    """Seconds of the fastest of several calls; of none, infinity."""
+    times = [float("inf")]
     for _ in range(repeats):
         start = time.perf_counter()
         function()
@@ -109,15 +113,47 @@ def best(function: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def measure(stage: str, case: str, n: int, function: Callable[[], Any], repeats: int = 5, **fields: Any) -> Row:
-    """Time a case: the first call apart, memory once, then the best of several."""
-    start = time.perf_counter()
-    function()
-    first = time.perf_counter() - start
+    """Time a case: the first call apart, memory in the second, and the best of that one and of `repeats` more."""
+    first = best(function, 1)
     with PeakMemory() as memory:
-        function()
-    return Row(stage, case, n, best(function, repeats), first, memory.bytes, **fields)
+        watched = best(function, 1)
+    return Row(stage, case, n, min(watched, best(function, repeats)), first, memory.bytes, **fields)
 
 
+def absent(stage: str, what: str, reason: str) -> Row:
+    """A row that says what was not measured, and why."""
+    return Row(stage, f"{what}: not measured", 0, float("nan"), note=reason)
+
+
+def product_flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """Additions and multiplications in the matrix products that JAX traces of function(*arguments), in float32.
+
+    Loops count as often as they run, loops that end by a condition once.
+    """
+    import jax
+
+    from xpjax import engine
+
+    with engine.precision(False):
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), engine._type(x, np.dtype("f4"))), arguments)
+        return _product_flops(jax.make_jaxpr(function)(*shapes).jaxpr)
+
+
+def _product_flops(jaxpr: Any) -> float:
+    from jax.extend.core import jaxprs_in_params
+
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (over, _), _ = equation.params["dimension_numbers"]
+            summed = np.prod([equation.invars[0].aval.shape[k] for k in over], dtype=float)
+            total += 2 * summed * equation.outvars[0].aval.size
+        inner = sum(_product_flops(part) for part in jaxprs_in_params(equation.params))
+        total += inner * equation.params.get("length", 1)
+    return total
+
+
+@functools.cache
 def copy_limit(n_bytes: int = 2**29, threads: int | None = None, repeats: int = 7) -> float:
     """Bytes read and written per second by `numpy.copyto` of float32 between two touched arrays, one slice a thread."""
     threads = threads or os.cpu_count() or 1
@@ -128,7 +164,7 @@ def copy_limit(n_bytes: int = 2**29, threads: int | None = None, repeats: int = 
         return 2 * n_bytes / best(lambda: list(pool.map(lambda s: np.copyto(target[s], source[s]), parts)), repeats)
 
 
-def product_limit(n_in: int, n_out: int, n_rows: int = 16384, repeats: int = 30) -> float:
+def product_limit(n_in: int, n_out: int, n_rows: int = 16384, repeats: int = 10) -> float:
     """Rows per second of a bare float32 matrix product (n_rows, n_in) @ (n_in, n_out), operands on the device."""
     import jax
     import jax.numpy as jnp
@@ -188,24 +224,34 @@ def machine() -> dict[str, Any]:
 
 
 def table(rows: list[Row], limit: Limits) -> str:
-    """The rows as a text table, stage by stage, peers beneath what they are set against."""
+    """The rows as a text table, stage by stage; copy and product: shares of the limits."""
+    width = max(len(row.case) for row in rows)
     lines = [
-        f"{'stage':11s} {'case':52s} {'n':>10s} {'n/s':>9s} {'compile s':>9s} {'peak MB':>8s} {'GB/s':>6s} "
-        f"{'copy':>5s} {'GFLOP/s':>8s} {'product':>7s} {'error':>8s}  ratios"
+        f"{'stage':11s} {'case':{width}s} {'n':>10s} {'n/s':>9s} {'compile s':>9s} {'peak MB':>8s} {'GB/s':>6s} "
+        f"{'copy':>5s} {'GFLOP/s':>8s} {'product':>7s} {'error':>8s}  of what, ratios"
     ]
     for stage in dict.fromkeys(row.stage for row in rows):
-        lines += [_line(row, limit) for row in rows if row.stage == stage]
+        lines += [_line(row, limit, width) for row in rows if row.stage == stage]
     return "\n".join(lines)
 
 
-def _line(row: Row, limit: Limits) -> str:
+def report(rows: list[Row], name: str) -> str:
+    """Leave results/NAME.json and NAME.png; the table, the limits of the machine and where the results are."""
+    limit = limits()
+    path = save(rows, RESULTS / f"{name}.json", limits=limit)
+    drawn = figure(rows, limit, path.with_suffix(".png"))
+    found = f"limits: copy {limit.bytes_per_second / 1e9:.1f} GB/s, product {limit.flops / 1e9:.0f} GFLOP/s"
+    return f"{table(rows, limit)}\n\n{found}\n{path}, {drawn}"
+
+
+def _line(row: Row, limit: Limits, width: int) -> str:
     def figure(value: float, form: str, known: bool) -> str:
         return format(value, form) if known else format("", form.split(".")[0])
 
     moved, worked = row.bytes_per_source > 0, row.flops_per_source > 0
     return " ".join(
         [
-            f"{row.stage:11s} {row.case:52s} {row.n:10,d}",
+            f"{row.stage:11s} {row.case:{width}s} {row.n:10,d}",
             figure(row.rate, "9.3g", row.n > 0 and row.seconds == row.seconds),
             figure(row.compile_seconds, "9.2f", row.first_seconds == row.first_seconds),
             figure(row.peak_bytes / 1e6, "8.0f", row.peak_bytes > 0),
@@ -214,29 +260,42 @@ def _line(row: Row, limit: Limits) -> str:
             figure(row.flops / 1e9, "8.3g", worked),
             figure(row.flops / limit.flops, "7.2f", worked),
             figure(row.error, "8.1e", row.error == row.error),
-            " " + ", ".join(f"{name} {value:.3g}" for name, value in row.ratios.items()),
+            " " + "; ".join(filter(None, (row.error_of, _listed(row.ratios), row.note if not row.n else ""))),
         ]
     ).rstrip()
 
 
-def stored(pattern: str, but: Path) -> list[Row]:
-    """Rows of the result files of earlier full runs, latest last; not of quick ones, nor of one file."""
-    rows = []
-    for path in sorted(RESULTS.glob(pattern), key=lambda p: p.stat().st_mtime):
-        if path == but or "quick" in path.stem:
-            continue
-        names = {field.name for field in dataclasses.fields(Row)}
-        for body in json.loads(path.read_text()).get("rows", []):
-            known = {key: value for key, value in body.items() if key in names and value is not None}
-            known["ratios"] = {key: value for key, value in known["ratios"].items() if value is not None}
-            rows.append(Row(**{"seconds": float("nan"), **known}))
-    return rows
+def _listed(ratios: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in ratios.items())
+
+
+def stored(platform: str, but: str) -> list[Row]:
+    """Rows of earlier full runs on this platform or with the accelerator script: of each case those of the latest file.
+
+    Quick runs, and the results named `but`, do not count.
+    """
+    files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem != but and "quick" not in path.stem]
+    mine = [path for path in files if path.stem.split("_")[0] == platform or path.stem.endswith("_accelerator")]
+    latest = {}
+    for body in sorted((json.loads(path.read_text()) for path in mine), key=lambda body: body.get("date", "")):
+        for row in map(_row, body.get("rows", [])):
+            latest[row.stage, row.case] = row
+    return list(latest.values())
+
+
+def _row(record: dict[str, Any]) -> Row:
+    names = {field.name for field in dataclasses.fields(Row)}
+    known = {key: value for key, value in record.items() if key in names and value is not None}
+    known["ratios"] = {key: value for key, value in known["ratios"].items() if value is not None}
+    return Row(**{"seconds": float("nan"), **known})
 
 
 def save(rows: list[Row], path: Path, *, limits: Limits, **more: Any) -> Path:
-    """The rows, the machine, its limits and more as JSON."""
+    """The rows, the machine, its limits, the time and more as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = {"machine": machine(), "limits": dataclasses.asdict(limits), **more, "rows": [_record(row) for row in rows]}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    head = {"date": now, "machine": machine(), "limits": dataclasses.asdict(limits)}
+    body = {**head, **more, "rows": [_record(row) for row in rows]}
     path.write_text(json.dumps(body, indent=1) + "\n")
     return path
 
@@ -264,7 +323,7 @@ def figure(rows: list[Row], limit: Limits, path: Path) -> Path:
     scaled = [row for row in rows if row.stage == "scaling" and not row.is_peer]
     sheet = Figure(figsize=(15, max(0.17 * len(shown), 9)), layout="constrained")
     left, right = sheet.subplots(1, 2, width_ratios=[1.2, 1])
-    colors = {stage: f"C{k % 10}" for k, stage in enumerate(dict.fromkeys(row.stage for row in shown))}
+    colors = {stage: f"C{k % 7}" for k, stage in enumerate(dict.fromkeys(row.stage for row in shown))}  # C7 is gray
     place = np.arange(len(shown))[::-1]
     left.barh(place, [row.rate for row in shown], color=["0.7" if row.is_peer else colors[row.stage] for row in shown])
     left.set_yticks(place, [f"{row.stage}: {row.case}" for row in shown], fontsize=6)
@@ -280,7 +339,7 @@ def figure(rows: list[Row], limit: Limits, path: Path) -> Path:
     upper.set(
         xscale="log", yscale="log", xlabel="sources", ylabel="sources per second", title="from host to host memory"
     )
-    title = f"of a copy's bytes ({limit.bytes_per_second / 1e9:.1f} GB/s), dashed: of a product's operations"
+    title = f"share of a copy ({limit.bytes_per_second / 1e9:.1f} GB/s), dashed: of a product"
     lower.set(xscale="log", yscale="log", xlabel="sources", ylabel="share", title=title)
     for k, case in enumerate(cases):
         mine = [row for row in scaled if row.case == case]

@@ -5,11 +5,12 @@ Rates with both parsers where pysimdjson is installed. Times are of the wall; th
 
 from __future__ import annotations
 
-import functools
 import os
-import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -24,52 +25,52 @@ N_TEXT = 1000
 
 
 def run(quick: bool) -> list[Row]:
-    copies, n_peer, n_store = (3, 200, 50_000) if quick else (20, 1000, 300_000)
-    folder = Path(tempfile.mkdtemp(prefix="xpjax-ingest-"))
-    try:
-        return [*_ingest(folder, copies, n_peer, 2 if quick else 3), *_read(folder, n_store, 3 if quick else 5)]
-    finally:
-        shutil.rmtree(folder)
+    """A quick run: one process with the parser that is installed, with all correlations and with none."""
+    copies, n_peer, repeats = (2, 100, 1) if quick else (20, 1000, 3)
+    parsers = [bulk._number_parser()] if quick else [bulk._parse_with_arrow, bulk._number_parser()]
+    with tempfile.TemporaryDirectory(prefix="xpjax-ingest-") as name:
+        folder = Path(name)
+        text = bulkfile.text(simulate.sources(N_TEXT, seed=5))
+        data, n_file = bulkfile.copies(text, copies), 1 if quick else 2
+        zipped = [bulkfile.write(folder / f"{k}.csv.gz", data) for k in range(n_file)]
+        n, size = N_TEXT * copies, len(text) // N_TEXT
+        unzip = measure("ingest", "igzip alone", n, lambda: _unzip(zipped[0]), repeats, bytes_per_source=size)
+        peer = _gaiaxpy(folder, text, n_peer)
+        rows = [unzip, *([] if peer is None else [peer])]
+        for parser in dict.fromkeys(parsers):
+            for kind in ("none", "float32") if quick else store.CORRELATIONS:
+                rows.append(_one_file(zipped[0], folder, n, parser, kind, repeats))
+                rows[-1].bytes_per_source = size
+                rows[-1].ratios["igzip's time"] = rows[-1].seconds / unzip.seconds
+                if peer is not None:
+                    rows[-1].ratios["gaiaxpy's reader"] = rows[-1].rate / peer.rate
+        return rows if quick else [*rows, _two_processes(zipped, folder, 6 * n), *_read(folder, 300_000, 5)]
 
 
-def _ingest(folder: Path, copies: int, n_peer: int, repeats: int) -> list[Row]:
-    text = bulkfile.text(simulate.sources(N_TEXT, seed=5))
-    zipped = [bulkfile.write(folder / f"{k}.csv.gz", bulkfile.copies(text, copies)) for k in range(2)]
-    n, size = N_TEXT * copies, N_TEXT * copies * (len(text) - len(bulkfile.header())) // N_TEXT
-    unzip = measure("ingest", "igzip alone", n, lambda: _unzip(zipped[0]), repeats, bytes_per_source=size // n)
-    rows = [unzip]
-    peer = _gaiaxpy(folder, text, n_peer)
-    parsers = {"arrow": bulk._parse_with_arrow, bulk._number_parser(): bulk._number_parser()}
-    for parser in {id(p): p for p in parsers.values()}.values():
-        name = "arrow" if parser is bulk._parse_with_arrow else "simdjson"
-        bulk._number_parser = functools.cache(lambda parser=parser: parser)
-        for kind in store.CORRELATIONS:
+def _ingest(files: list[Path], folder: Path, correlations: str, processes: int = 1) -> None:
+    report = bulk.ingest(files, folder / "store", correlations=correlations, overwrite=True, processes=processes)
+    assert not report.failures, report.failures
 
-            def one(kind: str = kind) -> None:
-                report = bulk.ingest(zipped[:1], folder / "store", correlations=kind, overwrite=True)
-                assert not report.failures, report.failures
 
-            row = measure("ingest", f"csv.gz, correlations {kind}, {name}", n, one, repeats, bytes_per_source=size // n)
-            row.ratios["igzip's time"] = row.seconds / unzip.seconds
-            if peer is not None:
-                row.ratios["gaiaxpy's reader"] = row.rate / peer.rate
-            rows.append(row)
+def _one_file(path: Path, folder: Path, n: int, parser: Callable[..., Any], kind: str, repeats: int) -> Row:
+    name = "arrow" if parser is bulk._parse_with_arrow else "simdjson"
+    with mock.patch.object(bulk, "_number_parser", return_value=parser):
+        return measure(
+            "ingest", f"csv.gz, correlations {kind}, {name}", n, lambda: _ingest([path], folder, kind), repeats
+        )
 
-    # Several files a process, as in a survey of thousands: a process takes a second to start.
+
+def _two_processes(zipped: list[Path], folder: Path, n: int) -> Row:
+    """Several files a process, as in a survey of thousands: a process takes a second to start."""
     several = [folder / f"{k}.{path.name}" for k in range(3) for path in zipped]
     for k, link in enumerate(several):
         link.hardlink_to(zipped[k % 2])
-
-    def both(processes: int) -> None:
-        report = bulk.ingest(several, folder / "store", correlations="float32", overwrite=True, processes=processes)
-        assert not report.failures, report.failures
-
     # In new processes, the parser is whatever is installed.
-    alone = best(lambda: both(1), 2)
-    two = measure("ingest", "two processes, six files", 6 * n, lambda: both(2), 2)
+    alone = best(lambda: _ingest(several, folder, "float32"), 2)
+    two = measure("ingest", "two processes, six files", n, lambda: _ingest(several, folder, "float32", 2), 1)
     two.ratios["one process"] = alone / two.seconds
     two.note = f"with the start of the processes; {os.cpu_count()} cores"
-    return [*rows, two] if peer is None else [*rows, two, peer]
+    return two
 
 
 def _unzip(path: Path) -> None:
@@ -95,7 +96,7 @@ def _gaiaxpy(folder: Path, text: bytes, n: int) -> Row | None:
         with quiet():
             InputReader(str(plain), calibrate, False, disable_info=True).read()
 
-    return measure("ingest", "gaiaxpy's reader, plain csv", n, call, repeats=2)
+    return measure("ingest", "gaiaxpy's reader, plain csv", n, call, repeats=1)
 
 
 def _read(folder: Path, n: int, repeats: int) -> list[Row]:

@@ -1,27 +1,25 @@
-"""Stellar labels of real stars, and the loop of fit, learn, correct, fit on mocks, with figures:
-python -m benchmarks.labels OUTPUT [--ck04 DIR] [--nextgen FILE] [--xp FILE]... [--calspec FILE].
+"""Stellar labels of real stars, and the loop of fit, learn, correct, fit on mocks.
 
-OUTPUT: a folder, of a PNG figure per sample and labels.json. Real stars: XP files are fitted on Castelli-Kurucz 2004
-with E(B-V) free; coefficients without correlations are given errors as if uncorrelated. CALSPEC: XP spectra of stars of
-known type, in the order of their types. The loop is closed on stars interpolated in NextGen, whose true labels are
-known: wiggles as large as in Ye et al. (2024) are put into their coefficients.
+Real stars are fitted on Castelli-Kurucz 2004 with E(B-V) free; coefficients without correlations are given errors as if
+uncorrelated. CALSPEC: XP spectra of stars of known type, in the order of their types. The loop is closed on stars
+interpolated in NextGen, whose true labels are known: wiggles as large as in Ye et al. (2024) are put into their
+coefficients. Figures of real stars are left in results/labels_FILE.png.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import re
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import xpjax
+from benchmarks import harness
 from benchmarks.correction import pattern
-from benchmarks.harness import machine
-from benchmarks.stellar import BLOCK, mad
+from benchmarks.harness import DATA, Row, absent
+from benchmarks.stellar import BLOCK, NEXTGEN, mad
 from xpjax.correction.inputs import features
 from xpjax.correction.magnitude import Correcting
 from xpjax.correction.residuals import Trust, make_residuals
@@ -35,6 +33,9 @@ from xpjax.stellar.interpolation import interpolator, model_spectra, redden
 from xpjax.stellar.sources import LabelFitter
 from xpjax.xp.wavelengths import constant_grid
 
+CK04, XP = DATA / "grids" / "ck04", DATA / "xp"
+SAMPLES = ("xp_random_1200.fits", "xp_bright_corr_20.parquet")
+CALSPEC = DATA / "calspec" / "xp_calspec_pairs.parquet"
 FLOOR = 0.01
 TYPES = "OBAFGKM"
 
@@ -51,15 +52,15 @@ def with_errors(table: SourceTable) -> SourceTable:
     return dataclasses.replace(table, coefficients=dataclasses.replace(c, correlation=none))
 
 
-def summary(fit: StellarFit) -> dict[str, Any]:
-    counts = {bit.name: int(np.sum(fit.status & bit > 0)) for bit in FitStatus if bit}
+def summary(fit: StellarFit) -> dict[str, float]:
+    """How many stars bear each bit, chi2 and dflux_per, and the middle of each label."""
+    out = {f"{bit.name}": float(np.sum(fit.status & bit > 0)) for bit in FitStatus if bit}
     good = fit.status == 0
-    per = fit.chi2 / fit.dof
-    out: dict[str, Any] = {"stars": len(fit), "inside and converged": int(good.sum()), **counts}
-    out["chi2/dof 16, 50, 84 %"] = [round(float(x), 2) for x in np.nanpercentile(per[good], [16, 50, 84])]
-    out["dflux_per median"] = float(np.nanmedian(fit.dflux_per[good]))
-    for k, name in enumerate(fit.names):
-        out[name + " 16, 50, 84 %"] = [round(float(x), 3) for x in np.nanpercentile(fit.labels[good, k], [16, 50, 84])]
+    out |= {"inside and converged": float(good.sum()), "dflux_per": float(np.nanmedian(fit.dflux_per[good]))}
+    values = {"chi2/dof": fit.chi2 / fit.dof, **dict(zip(fit.names, fit.labels.T, strict=True))}
+    for name, column in values.items():
+        low, middle, high = np.nanpercentile(column[good], [16, 50, 84])
+        out |= {name: float(middle), f"{name} 16 %": float(low), f"{name} 84 %": float(high)}
     return out
 
 
@@ -99,16 +100,22 @@ def figure(
     page.savefig(path, dpi=110)
 
 
-def real(path: Path, grid: StellarGrid, output: Path) -> dict[str, Any]:
+def real(path: Path, grid: StellarGrid) -> Row:
+    """One sample of stars, with a figure."""
     table = with_errors(xpjax.read(path))
     wavelength = np.asarray(grid.wavelength)
     made = xpjax.spectra(table, wavelength, truncate=True)
     model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    started = time.perf_counter()
     fit = fit_stars(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
+    row = Row("labels", f"real stars, {path.stem}", len(fit), time.perf_counter() - started)
     magnitudes = xpjax.photometry(table, "GAIA_DR3_VEGA").magnitude
     flux = made.flux / made.flux.mean(axis=1, keepdims=True)
-    figure(fit, wavelength, flux, magnitudes[:, 1] - magnitudes[:, 2], output / f"{path.stem}.png", path.stem)
-    return summary(fit)
+    output = harness.RESULTS / f"labels_{path.stem}.png"
+    figure(fit, wavelength, flux, magnitudes[:, 1] - magnitudes[:, 2], output, path.stem)
+    row.ratios = summary(fit)
+    row.error, row.error_of = row.ratios["NO_CONVERGENCE"] / len(fit), "fraction that has not converged"
+    return row
 
 
 # --- CALSPEC ----------------------------------------------------------------------------------------------------------
@@ -122,7 +129,7 @@ def type_number(text: str) -> float:
     return 10 * TYPES.index(found[1]) + float(found[2] or 5)
 
 
-def calspec(path: Path, grid: StellarGrid) -> dict[str, Any]:
+def calspec(path: Path, grid: StellarGrid) -> Row:
     """Temperatures of the stars whose types the grid covers, against the types."""
     import pyarrow.parquet as parquet
     from scipy.stats import spearmanr
@@ -132,34 +139,27 @@ def calspec(path: Path, grid: StellarGrid) -> dict[str, Any]:
     wavelength = np.asarray(grid.wavelength)
     flux = np.array([np.interp(wavelength, row["wavelength"], row["gaia_spectrum"]) for row in rows])
     model = interpolator(redden(grid, np.linspace(0, 1, 11)))
-    prior = {"ebv": (0.0, 0.1)}
-    fit = fit_stars(flux, np.zeros_like(flux), model, error_floor=0.02, priors=prior)
+    started = time.perf_counter()
+    fit = fit_stars(flux, np.zeros_like(flux), model, error_floor=0.02, priors={"ebv": (0.0, 0.1)})
     teff = fit.labels[:, 0]
-    usable = np.isfinite(number) & (number >= 18) & np.isfinite(teff)  # B8 and later: the grid ends at 13,000 K
-    order = spearmanr(number[usable], teff[usable]).statistic
-    backwards = spearmanr(number[usable], np.random.default_rng(0).permutation(teff[usable])).statistic
-    stars = sorted(
-        (
-            float(number[k]),
-            str(rows[k]["star_type"]),
-            str(rows[k]["star_name"]),
-            round(float(teff[k])),
-            int(fit.status[k]),
-        )
-        for k in np.flatnonzero(usable)
-    )
-    return {
-        "stars": int(usable.sum()),
-        "rank correlation of type and Teff": float(order), "the same, shuffled": float(backwards),
-        "type, name, Teff, fit_status": [list(star[1:]) for star in stars],
-    }  # fmt: skip
+    usable = np.flatnonzero(np.isfinite(number) & (number >= 18) & np.isfinite(teff))  # from B8: the grid ends there
+    row = Row("labels", "CALSPEC, in the order of types", len(usable), time.perf_counter() - started)
+    shuffled = np.random.default_rng(0).permutation(teff[usable])
+    row.ratios = {
+        "rank correlation of type and Teff": float(spearmanr(number[usable], teff[usable]).statistic),
+        "the same, shuffled": float(spearmanr(number[usable], shuffled).statistic),
+    }
+    inorder = usable[np.argsort(number[usable], kind="stable")]
+    row.note = ", ".join(f"{rows[k]['star_type']} {rows[k]['star_name']} {teff[k]:.0f} K" for k in inorder)
+    return row
 
 
 # --- the loop on simulation -------------------------------------------------------------------------------------------
 
 
-def loop(nextgen: Path, n: int, epochs: int) -> dict[str, Any]:
+def loop(nextgen: Path, n: int, epochs: int) -> Row:
     """Wiggles put in; fitted, learned from stars with references, corrected, fitted again: labels of other stars."""
+    started = time.perf_counter()
     wide = np.arange(331.0, 1049.5, 1.0)
     at = constant_grid()
     instrument = xpjax.instrument()
@@ -199,46 +199,38 @@ def loop(nextgen: Path, n: int, epochs: int) -> dict[str, Any]:
     correction = train(data, Settings(epochs=epochs, batch=256), truncate=True)
     how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
     fits = LabelFitter(model, how, "ebv", error_floor=0.02)(table[test])
-    truth = labels[test]
-    cool, out = truth[:, 0] < 5500, {"learned from": len(data), "left out": counts}
     assert fits.before is not None
-    for name, fit in (("before", fits.before), ("after", fits.fit)):
-        off = fit.labels - truth
-        for part, rows in (("cool", cool), ("warm", ~cool)):
-            out[f"bias, {part}, {name}"] = [round(float(x), 3) for x in np.nanmedian(off[rows], axis=0)]
-        out[f"1.48 MAD {name}"] = [round(float(x), 3) for x in mad(off)]
-        out[f"RMS {name}"] = [round(float(x), 3) for x in np.sqrt(np.nanmean(off**2, axis=0))]
-        out[f"dflux_per {name}"] = round(float(np.nanmean(fit.dflux_per)), 2)
-        out[f"within the grid {name}"] = float(np.mean(fit.status == 0))
+    row = Row("labels", "loop of fit, learn, correct, fit", n, time.perf_counter() - started)
+    row.ratios = {"learned from": float(len(data)), "left out": float(learn.sum() - len(data))}
+    row.ratios |= closed(fits.before, fits.fit, labels[test])
+    row.error, row.error_of = row.ratios["bias of cool stars after, teff"], "bias of cool stars in Teff [K]"
+    row.note = f"left out: {counts}"
+    return row
+
+
+def closed(before: StellarFit, after: StellarFit, truth: np.ndarray) -> dict[str, float]:
+    """Biases of cool stars and RMS of each label, before and after, and their ratio."""
+    cool, out = truth[:, 0] < 5500, {}
+    for k, name in enumerate(after.names):
+        off = [(fit.labels - truth)[:, k] for fit in (before, after)]
+        bias = [float(np.nanmedian(x[cool])) for x in off]
+        rms = [float(np.sqrt(np.nanmean(x**2))) for x in off]
+        for when, *figures in zip(("before", "after"), bias, rms, map(mad, off), strict=True):
+            for what, figure in zip(("bias of cool stars", "RMS", "1.48 MAD"), figures, strict=True):
+                out[f"{what} {when}, {name}"] = float(figure)
+        out[f"bias after over before, {name}"] = abs(bias[1] / bias[0])
+        out[f"RMS after over before, {name}"] = rms[1] / rms[0]
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description=__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--ck04", type=Path)
-    parser.add_argument("--nextgen", type=Path)
-    parser.add_argument("--xp", type=Path, action="append", default=[])
-    parser.add_argument("--calspec", type=Path)
-    parser.add_argument("--stars", type=int, default=16_000)
-    parser.add_argument("--epochs", type=int, default=150)
-    given = parser.parse_args()
-    if (given.xp or given.calspec) and given.ck04 is None:
-        parser.error("--xp and --calspec need --ck04")
-    given.output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"machine": machine()}
-    if given.ck04 is not None:
-        grid = build_grid("ck04", given.ck04, limits={"logg": (0.5, 5.0)}, resolution="xp")
-        for path in given.xp:
-            found[path.name] = real(path, grid, given.output)
-        if given.calspec is not None:
-            found["CALSPEC"] = calspec(given.calspec, grid)
-    if given.nextgen is not None:
-        found["loop"] = loop(given.nextgen, given.stars, given.epochs)
-    text = json.dumps(found, indent=1)
-    (given.output / "labels.json").write_text(text + "\n")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+def run(quick: bool) -> list[Row]:
+    """A quick run: a shorter loop on fewer mocks."""
+    rows = []
+    if CK04.exists():
+        grid = build_grid("ck04", CK04, limits={"logg": (0.5, 5.0)}, resolution="xp")
+        rows += [real(XP / name, grid) for name in SAMPLES] + [calspec(CALSPEC, grid)]
+    else:
+        rows.append(absent("labels", "real stars", f"no {CK04}"))
+    if not NEXTGEN.exists():
+        return [*rows, absent("labels", "loop of fit, learn, correct, fit", f"no {NEXTGEN}")]
+    return [*rows, loop(NEXTGEN, *((2000, 30) if quick else (8000, 150)))]

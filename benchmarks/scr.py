@@ -1,5 +1,4 @@
-"""Stellar color regression: a simulated J-PLUS, and real stars: python -m benchmarks.scr [--seeds N] [--lamost FILE]
-[--monster FOLDER].
+"""Stellar color regression: a simulated J-PLUS, and real stars.
 
 Simulated: 200 tiles x 12 bands, SCR against XPSP, with errors of E and [Fe/H] that are correlated on the sky. LAMOST:
 held-out residuals in PS1's bands. Monster: XP synthetic against PS1 magnitudes of one part of the sky.
@@ -7,7 +6,6 @@ held-out residuals in PS1's bands. Monster: XP synthetic against PS1 magnitudes 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import DATA, Row, absent
 from xpjax.survey.color_regression import (
     SCALE,
     ZERO,
@@ -29,6 +28,7 @@ from xpjax.survey.color_regression import (
 from xpjax.survey.homogenise import homogenise, tile_zero_points
 from xpjax.survey.zeropoint import MAD
 
+LAMOST, MONSTER = DATA / "lamost" / "lamost_7000.h5", DATA / "monster"
 BANDS = ("u", "J0378", "J0395", "J0410", "J0430", "g", "J0515", "r", "J0660", "i", "J0861", "z")
 REDDENING = (-1.08, -0.95, -0.89, -0.71, -0.60, -0.24, -0.064, -0.49, -0.32, -0.02, 0.25, 0.32)
 """Of J-PLUS, relative to E(BP-RP), for G_BP - m (u..J0515) and G_RP - m."""
@@ -249,25 +249,23 @@ def trend(x: np.ndarray, residual: np.ndarray, bins: int = 8) -> np.ndarray:
     return np.array([(np.median(x[p]), residual[p].mean(), residual[p].std() / np.sqrt(len(p))) for p in parts])
 
 
-def lamost(path: Path) -> None:
-    stars = Spectroscopic.read(path)
-    print(f"LAMOST and PS1, G > 14: {stars.good.sum()} stars; residual m_SCR - m of stars kept back [mmag]")
-    print("band  1.48 MAD  R per E(B-V)     worst |bin| less 2 errors: Teff  [Fe/H]     E |  the same for G")
+def lamost(path: Path) -> list[Row]:
+    """Stars with G > 14 kept back, band by band: scatter of m_SCR - m, and trends beyond twice the bins' errors."""
+    stars, rows = Spectroscopic.read(path), []
     for band in PS1:
+        started = time.perf_counter()
         residual, whole = stars.held_out(band)
-        middle = np.nanmedian(residual)
-        scatter = MAD * np.nanmedian(np.abs(residual - middle))
-        worst = [
-            1e3 * (np.abs(t[:, 1]) - 2 * t[:, 2]).max()
-            for t in (trend(x, residual) for x in (*stars.labels.T, stars.magnitude[:, 0]))
-        ]
-        law = whole.regression
-        print(
-            f"{band:4} {1e3 * scatter:9.1f} {law.value[-1]:8.3f} +- {law.error[-1]:.3f} {'':25}"
-            f" {worst[0]:5.1f} {worst[1]:7.1f} {worst[2]:5.1f} | {worst[3]:5.1f}"
-        )
-        with_g = trend(stars.magnitude[:, 0], residual)
-        print("      with G: " + "  ".join(f"{g:.1f}: {1e3 * m:+.1f}+-{1e3 * e:.1f}" for g, m, e in with_g))
+        row = Row("scr", f"LAMOST, held out, {band}", int(stars.good.sum()), time.perf_counter() - started)
+        row.error, row.error_of = MAD * float(np.nanmedian(np.abs(residual - np.nanmedian(residual)))), "1.48 MAD [mag]"
+        trends = [trend(x, residual) for x in (*stars.labels.T, stars.magnitude[:, 0])]
+        beyond = [1e3 * float((np.abs(t[:, 1]) - 2 * t[:, 2]).max()) for t in trends]
+        names = ("Teff", "[Fe/H]", "reddening", "G")
+        row.ratios = {f"with {name} [mmag]": worst for name, worst in zip(names, beyond, strict=True)}
+        row.ratios["trend [mmag]"] = max(beyond[:3])
+        row.ratios |= {"R per E(B-V)": whole.regression.value[-1], "its error": whole.regression.error[-1]}
+        row.note = "with G: " + ", ".join(f"{g:.1f}: {1e3 * m:+.1f} +- {1e3 * e:.1f} mmag" for g, m, e in trends[3])
+        rows.append(row)
+    return rows
 
 
 # --- survey against survey --------------------------------------------------------------------------------------------
@@ -366,51 +364,57 @@ def read_monster(folder: Path, system: str = "Panstarrs1_flux", cells: int = 2) 
     return {band: compare(np.where(faint, c[f"d{band}"], np.nan), c[f"e{band}"], c["color"], part) for band in "grizy"}
 
 
-def monster(folder: Path) -> None:
-    n = len(shards(folder))
-    parts = f"{n} shards" if n > 1 else "one shard, its quarters"
-    print(f"PS1 - XP synthetic [mmag], G > 14, {parts}: zero-point at BP-RP = 1 (AB), slope per mag, scatter of parts")
+def monster(folder: Path) -> list[Row]:
+    """PS1 - XP synthetic, G > 14: zero-point at BP-RP = 1 (AB), slope, scatter of parts, each with its error [mmag]."""
+    n, rows = len(shards(folder)), []
     for system in ("Panstarrs1_flux", "Panstarrs1Std_flux"):
+        started = time.perf_counter()
         for band, found in read_monster(folder, system).items():
-            z, s, p = (tuple(1e3 * x for x in pair) for pair in (found.zero_point, found.slope, found.parts))
-            print(
-                f"{system:19} {band}: {z[0]:+7.1f} +- {z[1]:.1f}   {s[0]:+6.1f} +- {s[1]:.1f}   "
-                f"{p[0]:5.1f} +- {p[1]:.1f}   ({found.n} stars, 1.48 MAD {1e3 * found.scatter:.1f})"
-            )
+            row = Row("scr", f"PS1 - XP, {system}, {band}", found.n, time.perf_counter() - started)
+            row.error, row.error_of = found.scatter, "1.48 MAD [mag]"
+            for name in ("zero_point", "slope", "parts"):
+                value, error = getattr(found, name)
+                row.ratios |= {f"{name} [mmag]": 1e3 * value, f"{name} error": 1e3 * error}
+            row.note = f"{n} shards" if n > 1 else "one shard, its quarters are the parts"
+            rows.append(row)
+    return rows
 
 
-def simulated(seeds: int) -> None:
-    started = time.perf_counter()
+# --- simulated --------------------------------------------------------------------------------------------------------
+
+
+def recovered(seeds: int) -> list[Row]:
+    """Coefficients in u, g, r, i beside the truth: pulls with exact labels, by errors in variables, and without."""
+    rows = []
     for title, noisy, errors in (
-        ("noise-free labels", False, False), ("noisy labels, with their errors", True, True),
-        ("noisy labels, plain fit", True, False),
+        ("noise-free labels", False, False), ("errors in variables", True, True), ("a plain fit", True, False),
     ):  # fmt: skip
+        started = time.perf_counter()
         found = pulls(range(seeds), (0, 5, 7, 9), noisy, errors)
-        print(f"pulls of coefficients, u g r i, {seeds} seeds, {title}: {np.sqrt(np.mean(found**2)):.3f}")
-    print("band   SCR-XPSP  predicted  left after known errors / formal  published      R (truth)  [mmag]")
-    for band, true, row in zip(BANDS, REDDENING, zero_points(), strict=True):
-        print(
-            f"{band:6} {row['measured']:8.2f} {row['predicted']:9.2f} {row['left']:12.2f} {row['formal']:8.2f} "
-            f"{row['published']:18.1f}  {row['R']:+7.3f} +- {row['R error']:.3f} ({true})"
-        )
+        row = Row("scr", f"J-PLUS, {seeds} seeds, {title}", len(found), time.perf_counter() - started)
+        row.ratios["pull"] = float(np.sqrt(np.mean(found**2)))
+        rows.append(row)
+    return rows
+
+
+def against_xp() -> list[Row]:
+    """Zero-points of 200 tiles by SCR and by XP: their scatter, as predicted, and as published."""
+    started, rows = time.perf_counter(), []
+    for band, true, found in zip(BANDS, REDDENING, zero_points(), strict=True):
+        row = Row("scr", f"J-PLUS, SCR - XPSP, {band}", 200, time.perf_counter() - started)
+        row.error, row.error_of = 1e-3 * found["measured"], "scatter of tiles [mag]"
+        row.ratios = {"measured over predicted": found["measured"] / found["predicted"], **found, "true R": true}
+        rows.append(row)
+    started = time.perf_counter()
     offset, error, off = homogenised()
-    print(f"homogenised: offset by {1e3 * offset:.2f} +- {1e3 * error:.2f} mmag; pulls of XPSP tiles {off.std():.2f}")
-    print(f"{time.perf_counter() - started:.0f} s")
+    row = Row("scr", "J-PLUS, tiles without spectra", len(off), time.perf_counter() - started)
+    row.error, row.error_of = abs(offset), "offset of XPSP to SCR about the truth [mag]"
+    row.ratios = {"formal error of it [mmag]": 1e3 * error, "pull of tiles": float(off.std())}
+    return [*rows, row]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scr", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=0, help="simulate, with pulls of so many seeds")
-    parser.add_argument("--lamost", type=Path, help="file of LAMOST stars")
-    parser.add_argument("--monster", type=Path, help="folder of shards")
-    options = parser.parse_args()
-    if options.seeds:
-        simulated(options.seeds)
-    if options.lamost:
-        lamost(options.lamost)
-    if options.monster:
-        monster(options.monster)
-
-
-if __name__ == "__main__":
-    main()
+def run(quick: bool) -> list[Row]:
+    """A quick run: two seeds."""
+    rows = [*recovered(2 if quick else 20), *against_xp()]
+    rows += lamost(LAMOST) if LAMOST.exists() else [absent("scr", "LAMOST", f"no {LAMOST}")]
+    return rows + (monster(MONSTER) if MONSTER.exists() else [absent("scr", "PS1 - XP", f"no {MONSTER}")])

@@ -12,8 +12,7 @@ from xpjax.records import XPCoefficients
 
 
 def run(quick: bool) -> list[Row]:
-    n, n_error, n_peer = (50_000, 5_000, 500) if quick else (500_000, 50_000, 10_000)
-    repeats = 3
+    n, n_error, n_peer, repeats = (50_000, 5_000, 300, 2) if quick else (500_000, 50_000, 10_000, 3)
     base = simulate.sources(n_error, seed=2)
     value = xpjax.engine.aligned((n, base.release.n_basis_total))
     value[:] = np.resize(base.coefficients.value, value.shape)

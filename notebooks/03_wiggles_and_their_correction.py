@@ -166,7 +166,7 @@ figure
 # ## Real stars: CALSPEC
 # The same with real spectra: stars that Hubble has measured, as a Parquet file with `wavelength`, `gaia_spectrum` and
 # `calspec_spectrum` (lists). Name it in the environment, `XPJAX_CALSPEC=pairs.parquet`. Tens of stars are few: judge by
-# stars left out, as `python -m benchmarks.calspec` does star by star; here half of them teach and half are judged.
+# stars left out, as `python -m benchmarks calspec` does star by star; here half of them teach and half are judged.
 
 # %%
 pairs = os.environ.get("XPJAX_CALSPEC", "")
