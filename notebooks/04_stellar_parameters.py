@@ -57,17 +57,17 @@ print(f"{float(model.compression_rms):.1e} of the flux")
 
 # %% [markdown]
 # ## Stars with noise
-# Twenty thousand of them at S/N 100, made by the formula and not by the grid: what the interpolation gets wrong counts.
+# Four thousand of them at S/N 100, made by the formula and not by the grid: what the interpolation gets wrong counts.
 
 # %%
 rng = np.random.default_rng(4)
-n = 20_000
+n = 4096
 truth = rng.uniform([4100, 3.6, -1.4], [6900, 4.9, -0.1], (n, 3))
 clean = atmosphere(*truth.T)
 error = clean / 100
 flux = clean + error * rng.normal(size=clean.shape)
 
-fit_stars(flux[:4096], error[:4096], model)  # compiles
+fit_stars(flux, error, model)  # compiles
 start = time.perf_counter()
 fit = fit_stars(flux, error, model)
 print(f"{n / (time.perf_counter() - start):,.0f} spectra a second")
@@ -95,10 +95,10 @@ for name, own in zip(left_out.names, left_out.own, strict=True):
 # Temperature and dust redden alike, and the covariance says so.
 
 # %%
-few = 2000
+few = 1000
 ebv = rng.exponential(0.1, few).clip(0, 0.5)
 with_dust = flux[:few] * np.asarray(transmission(extinction_curve(wavelength), ebv))
-dusty = interpolator(redden(grid, np.linspace(0, 0.6, 7)))
+dusty = interpolator(redden(grid, np.linspace(0, 0.6, 5)))
 free = fit_stars(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, np.inf)})
 prior = fit_stars(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, 0.005)})
 for fits, label in ((free, "E(B-V) free"), (prior, "a map of 0.005")):
@@ -113,12 +113,14 @@ print(f"correlation of Teff and E(B-V): {np.nanmedian(correlation):.2f}")
 # other's answer by a bit.
 
 # %%
-odd = flux[:5].copy()
+odd = flux.copy()
 odd[1] = atmosphere(9000.0, 4.0, 0.0)
 odd[2, 40] = np.nan
-found = fit_stars(odd, error[:5], model)
-for k in range(5):
+found = fit_stars(odd, error, model)
+for k in range(4):
     print(k, found.labels[k].round(2), FitStatus(int(found.status[k])).name)
+others = np.delete(np.arange(n), [1, 2])
+print("all others as before:", np.array_equal(found.labels[others], fit.labels[others], equal_nan=True))
 
 # %%
 figure = Figure(figsize=(9, 6), layout="constrained")

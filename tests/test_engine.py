@@ -124,6 +124,7 @@ def test_aligned_arrays_are_aligned() -> None:
         assert engine.aligned(shape).shape == shape
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives() -> None:
     script = textwrap.dedent("""
         import jax, numpy as np, xpjax

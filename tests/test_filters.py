@@ -61,6 +61,7 @@ def test_recovered_jplus_gives_published_magnitudes(shipped: dict[str, xpjax.Pas
     assert np.nanmax(np.abs(mine["rJPLUS"] - xpjax.photometry(stars, moved, errors=False)["gJPLUS"])) > 0.01
 
 
+@pytest.mark.slow
 def test_all_shipped_bands_make_systems(shipped: dict[str, xpjax.PassbandSet]) -> None:
     beyond = []
     for name, bands in shipped.items():

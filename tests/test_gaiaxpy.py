@@ -166,6 +166,7 @@ def test_calibrate() -> None:
     same(*pair("calibrate", made().iloc[2:5], sampling=ODD_GRID, truncation=True))
 
 
+@pytest.mark.slow
 def test_strict_correlations_of_merged_spectra() -> None:
     options = {"with_correlation": True}
     with gaiaxpy.strict():
@@ -178,6 +179,7 @@ def test_strict_correlations_of_merged_spectra() -> None:
     np.testing.assert_allclose(right.correlation[1], expected.correlation[1], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_convert() -> None:
     same(*pair("convert", made().iloc[4:6]))
     options = {"truncation": True, "with_correlation": True, "sampling": np.linspace(-10, 70, 41)}
@@ -207,6 +209,7 @@ def test_plain_frames_are_read_as_others() -> None:
         assert frames.plain_frame(made().astype({name: kind}), False) is None, name
 
 
+@pytest.mark.slow
 def test_odd_numbers_in_plain_frames_are_read_as_others() -> None:
     odd = made().copy()
     for row, (name, numbers) in enumerate(
@@ -260,6 +263,7 @@ def test_generate_gives_what_one_band_can() -> None:
     assert {"Jplus_mag_J0861", "Jplus_flux_error_zJPLUS"} <= {*known}
 
 
+@pytest.mark.slow
 def test_all_systems_but_the_broken_band() -> None:
     sample = made().iloc[:2]
     found, expected = photometry(sample, [member.name for member in peer.PhotometricSystem])
@@ -679,6 +683,7 @@ def test_additional_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "USER" not in gaiaxpy.PhotometricSystem.get_available_systems()
 
 
+@pytest.mark.slow
 def test_systems_for_other_numbers_of_bases(tmp_path: Path) -> None:
     sizes = (51, 55)
     system = xpjax.system("SDSS")
@@ -781,6 +786,7 @@ def test_the_archive_has_nothing(archive: type[FakeArchive]) -> None:
         gaia_query._ids(__import__("astropy.table").table.Table({"ra": [1.0]}))
 
 
+@pytest.mark.slow
 def test_plots(tmp_path: Path) -> None:
     absolute, grid = quiet(gaiaxpy.calibrate, made().iloc[:4], save_file=False)
     internal, pseudo = quiet(gaiaxpy.convert, made().iloc[2:4], save_file=False)
@@ -861,6 +867,7 @@ def test_lines_of_made_sources(tmp_path: Path) -> None:
             quiet(gaiaxpy.find_lines, frame.iloc[[0]], save_file=False, **options)
 
 
+@pytest.mark.slow
 def test_lines_of_real_sources_as_published_with_the_branch() -> None:
     path, with_missing = (FORMATS / f"XP_CONTINUOUS_RAW{name}.csv" for name in ("", "_with_missing_BP"))
     if not path.exists():

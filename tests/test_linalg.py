@@ -46,8 +46,8 @@ def test_gauss_newton_in_a_batch_and_with_wild_units(rng: np.random.Generator) -
         return decay(value * jnp.array([1e20, 1.0, 1e-12]), x, y, error)
 
     with engine.precision(float64=True):
-        plain = jax.vmap(lambda y: gauss_newton(decay, np.array([1.0, 1.0, 0.0]), X, y, 0.02))(ys)
-        wild = jax.vmap(lambda y: gauss_newton(scaled, np.array([1e-20, 1.0, 0.0]), X, y, 0.02))(ys)
+        plain = jax.jit(jax.vmap(lambda y: gauss_newton(decay, np.array([1.0, 1.0, 0.0]), X, y, 0.02)))(ys)
+        wild = jax.jit(jax.vmap(lambda y: gauss_newton(scaled, np.array([1e-20, 1.0, 0.0]), X, y, 0.02)))(ys)
     assert np.all(plain.converged & wild.converged)
     np.testing.assert_allclose(wild.value * np.array([1e20, 1, 1e-12]), plain.value, rtol=1e-6)
 
@@ -68,11 +68,12 @@ def test_local_cubic_is_scipys_hermite_spline(rng: np.random.Generator) -> None:
     x = np.linspace(knots[1], knots[-2], 333)
     expected = CubicHermiteSpline(knots, y, np.gradient(y, 0.5))(x)
     with engine.precision(float64=True):
-        np.testing.assert_allclose(local_cubic(jnp.asarray(x), knots, y), expected, atol=1e-13)
-        np.testing.assert_array_equal(local_cubic(jnp.array([-9.0, 2.99, 12.51, 99.0]), knots, y), 0)
+        cubic = jax.jit(lambda u: local_cubic(u, knots, y))
+        np.testing.assert_allclose(cubic(x), expected, atol=1e-13)
+        np.testing.assert_array_equal(cubic(np.array([-9.0, 2.99, 12.51, 99.0])), 0)
         # Its slope is continuous at the samples, where a straight line's is not.
-        slope = jax.vmap(jax.grad(lambda u: local_cubic(u, knots, y)))
-        inner = jnp.asarray(knots[2:-2])
+        slope = jax.jit(jax.vmap(jax.grad(cubic)))
+        inner = knots[2:-2]
         np.testing.assert_allclose(slope(inner - 1e-9), slope(inner + 1e-9), atol=1e-6)
         np.testing.assert_allclose(slope(inner), np.gradient(y, 0.5)[2:-2], atol=1e-12)
 
@@ -82,4 +83,4 @@ def test_local_cubic_is_what_passbands_are_integrated_with(rng: np.random.Genera
     y = rng.uniform(0, 1, 40)
     nodes, _, matrix = quadrature(knots)
     with engine.precision(float64=True):
-        np.testing.assert_allclose(local_cubic(jnp.asarray(nodes), knots, y), matrix @ y, atol=1e-11)
+        np.testing.assert_allclose(jax.jit(local_cubic)(nodes, knots, y), matrix @ y, atol=1e-11)

@@ -103,6 +103,7 @@ def test_rows_are_those_of_photometry(format: str, store: Path, sources: SourceT
     assert not leftovers(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -395,6 +396,7 @@ run_catalogue(sys.argv[1], sys.argv[2], "JPLUS", errors=False, resume=True)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_up(store: Path, sources: SourceTable, tmp_path: Path) -> None:
     output = tmp_path / "out"
     # Before job.json is there; before a part, and before its manifest, has its name.
@@ -417,6 +419,7 @@ print(json.dumps({"finished": report.finished, "failed": report.failed}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["parquet", "hdf5"])
 def test_a_full_disk_fails_units_that_do_not_fit(
     format: str, store: Path, sources: SourceTable, tmp_path: Path
@@ -433,6 +436,7 @@ def test_a_full_disk_fails_units_that_do_not_fit(
     check(output, expected(sources, errors=False))
 
 
+@pytest.mark.slow
 def test_a_killed_dask_workers_units_are_done_by_others(store: Path, sources: SourceTable, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     output = tmp_path / "out"
@@ -534,6 +538,7 @@ def check_hats(output: Path, sources: SourceTable) -> None:
     assert validation.is_valid_catalog(output, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_hats_and_lsdb_read_the_catalogue(store: Path, sources: SourceTable, tmp_path: Path) -> None:
     from astropy.coordinates import SkyCoord

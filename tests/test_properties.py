@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 import xpjax
@@ -89,6 +90,7 @@ def test_truncation_is_masking(limits: tuple[int, int]) -> None:
     np.testing.assert_allclose(a.flux_error, b.flux_error, rtol=1e-12)
 
 
+@pytest.mark.slow
 @few
 @given(hnp.arrays(np.float64, 9, elements=st.floats(330, 1050), unique=True))
 def test_samples_do_not_depend_on_the_grid_around_them(grid: np.ndarray) -> None:

@@ -107,6 +107,7 @@ def test_a_release_that_does_not_fit_is_refused(dr4) -> None:
         xpjax.spectra(table)
 
 
+@pytest.mark.slow
 def test_command_line(dr4, tmp_path) -> None:
     from click.testing import CliRunner
 

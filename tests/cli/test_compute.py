@@ -42,6 +42,7 @@ def test_float64(inputs: Path, tmp_path: Path) -> None:
     assert np.array_equal(found["Sdss_flux_error_g"], expected.flux_error[:, 1])
 
 
+@pytest.mark.slow
 def test_metadata(inputs: Path, tmp_path: Path) -> None:
     """The output says how it was made, and no folder of this machine."""
     systems = tmp_path / "systems.h5"
@@ -401,6 +402,7 @@ def test_every_status_bit_has_a_meaning() -> None:
     assert len({bit.meaning for bit in Status if bit}) == len([bit for bit in Status if bit])
 
 
+@pytest.mark.slow
 def test_real_files(shared: Callable[[str], Path], tmp_path: Path) -> None:
     """Every real file runs through both commands, whatever its format."""
     names = [path for path in (shared("xp") / "formats").iterdir() if path.is_file()]

@@ -75,6 +75,7 @@ def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path
     assert "already corrected" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second half of the same command, from the first one's checkpoint."""
     call = ("train-correction", folder / "residuals.h5", "-o", tmp_path / "m.h5", "--widths", "8")

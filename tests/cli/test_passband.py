@@ -417,6 +417,7 @@ def test_fit_says_that_spectra_have_no_errors(stars: Path, tmp_path: Path) -> No
     assert said not in xp("passband", *call, "--no-xp-errors", "--overwrite").stderr
 
 
+@pytest.mark.slow
 def test_fit_as_in_python(stars: Path, tmp_path: Path) -> None:
     call = (
         "--curve",
@@ -451,6 +452,7 @@ def test_fit_as_in_python(stars: Path, tmp_path: Path) -> None:
     assert meta["fit_chi2"] == pytest.approx(expected.chi2, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_fit_of_a_chain_and_freely(stars: Path, tmp_path: Path) -> None:
     for k, (options, names) in enumerate(
         (

@@ -38,6 +38,7 @@ def sections(page: str) -> dict[str, str]:
     return dict(re.findall(r"<h2>([^<]*)</h2>(.*?)(?=<h2>|</body>)", page, re.DOTALL))
 
 
+@pytest.mark.slow
 def test_one_page_with_numbers_and_figures(survey: Path) -> None:
     assert "held_out.parquet" in files(survey / "sol")
     exposures = read_catalogue(survey / "sol" / "zeropoints.ecsv").columns["exposure"]
@@ -96,6 +97,7 @@ def test_what_a_report_refuses(survey: Path, tmp_path: Path, options: tuple[str,
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_camera_of_ones_own(survey: Path, tmp_path: Path) -> None:
     (tmp_path / "camera.toml").write_text("diameter = 1.0\naltitude = 2000\n")
     page = ("-o", tmp_path / "r.html", "--camera")

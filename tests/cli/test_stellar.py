@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None:
     for name, out in (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits")):
         done = xp("fit-stars", folder / name, "--grid", folder / "grid.h5", "--error-floor", 0.01, "-o", tmp_path / out)
@@ -52,6 +53,7 @@ def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None
     assert np.median(np.abs(a["teff"] - LABELS[:, 0])) < 20
 
 
+@pytest.mark.slow
 def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
     base = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
     done = xp(*base, "--ebv", "ebv", "--keep", "ra", "--select", "learn", "-o", tmp_path / "a.csv")
@@ -67,6 +69,7 @@ def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
     assert {"ebv", "ebv_error"} <= {*read_catalogue(tmp_path / "b.csv").columns}
 
 
+@pytest.mark.slow
 def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
     fitted = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
     assert xp(*fitted, "-o", tmp_path / "l.fits").exit_code == 0

@@ -83,6 +83,7 @@ def test_one_exposure_from_one_table(folder: Path) -> None:
     assert {"version", "date", "command"} <= set(zero.meta)
 
 
+@pytest.mark.slow
 def test_stars_that_took_no_part(folder: Path) -> None:
     held = np.arange(300) % 5 == 0
     write(folder / "train.fits", part(table(), ~held))
@@ -160,6 +161,7 @@ def test_several_columns_name_a_detector(folder: Path) -> None:
     assert sorted(zero["detector"].tolist()) == ["east-1", "east-2"]
 
 
+@pytest.mark.slow
 def test_the_passband_at_each_exposures_airmass(tmp_path: Path) -> None:
     """Models and shifts from spectra; applied later from the files that the solution remembers."""
     stars = simulate.sources(60, seed=5)
@@ -216,6 +218,7 @@ def test_cuts_are_told(folder: Path) -> None:
     np.testing.assert_array_equal((flags & np.uint32(RowFlag.CUT)) > 0, table().columns["ERR"] >= 0.015)
 
 
+@pytest.mark.slow
 def test_aperture_magnitudes_are_brought_together(folder: Path) -> None:
     o = made(2)
     lost = 0.2 + 0.05 * ((o.x / 2000 - 1) ** 2 + (o.y / 2000 - 1) ** 2)
@@ -294,6 +297,7 @@ def test_simulate_calibrate_and_stack(tmp_path: Path) -> None:
     assert xp("survey", "flat", tmp_path / "solution", "-o", tmp_path / "f.csv", "--epoch", "weekly").exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_real_field_as_the_help_has_it(shared: Callable[[str], Path], tmp_path: Path) -> None:
     path = shared("splus/stripe82_0001_400.fits")
     names = {

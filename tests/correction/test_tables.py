@@ -84,6 +84,7 @@ def test_flags() -> None:
     np.testing.assert_array_equal(beyond.status, int(outside | not_corrected))
 
 
+@pytest.mark.slow
 def test_errors_follow_the_flux_and_weigh_the_means() -> None:
     node, ones = np.array([-50.0, 50.0]), np.full((2, 343), 1.1)
     table = FactorTable(node, ones)

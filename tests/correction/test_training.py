@@ -86,6 +86,7 @@ def test_same_seed_same_weights_and_another_seed_others(trained: WiggleCorrectio
     assert not same(a, c)
 
 
+@pytest.mark.slow
 def test_resumed_is_the_same_as_not_interrupted(tmp_path: Path) -> None:
     data, settings = made(300), dataclasses.replace(QUICK, epochs=12)
     whole = train(data, settings, n_network=2)
@@ -111,6 +112,7 @@ def test_resumed_is_the_same_as_not_interrupted(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
     data, settings = made(300), dataclasses.replace(QUICK, epochs=400, stop=1000, patience=1000)
     write_residuals(tmp_path / "residuals.h5", data)
@@ -133,6 +135,7 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
     assert same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_missing_samples_and_weights() -> None:
     """Samples that are missing, or weigh nothing, may hold anything."""
     data = made(600)
@@ -159,6 +162,7 @@ def test_an_ensemble_is_better_and_tells_its_scatter(trained: WiggleCorrection) 
     assert np.std(predict(model, new.stars) - pattern) < alone
 
 
+@pytest.mark.slow
 def test_plateaus_halve_the_rate_and_training_stops() -> None:
     rng = np.random.default_rng(0)
     data = made(200)
@@ -247,6 +251,7 @@ def test_wrong_settings(change: dict[str, Any]) -> None:
         Settings(**change)
 
 
+@pytest.mark.slow
 def test_one_feature_and_names() -> None:
     model = train(made(200), dataclasses.replace(QUICK, epochs=2), names=("BP-RP",))
     assert model.names == ("BP-RP",)

@@ -92,7 +92,7 @@ def test_spectra_follow_the_papers_steps(kind: str, space: str) -> None:
     assert np.abs(found.flux / spectra.flux - 1)[:, 1000:5000].max() > 0.02
 
 
-@pytest.mark.parametrize("system", ["JPLUS", "Gaia_DR3_Vega"])
+@pytest.mark.parametrize("system", ["JPLUS", pytest.param("Gaia_DR3_Vega", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fields", "tolerance"),
     [
@@ -127,6 +127,7 @@ def test_photometry_equals_the_long_way(system: str, fields: dict, tolerance: fl
         assert np.nanmax(difference) < tolerance, (band.name, np.nanmax(difference))
 
 
+@pytest.mark.slow
 def test_high_reddening_needs_more_terms_and_gets_them() -> None:
     model = made_model()
     sources = stars()[:40]
@@ -195,6 +196,7 @@ def test_beyond_its_wavelengths_it_ends_smoothly() -> None:
     np.testing.assert_allclose(matrix.sum(axis=1), [0, 0, 0.5, 1, 1, 0.5, 0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_errors_hold_the_features_errors() -> None:
     """Against the scatter of many noisy copies, their features made anew: within 10 % at the median."""
     sources = stars(40, correlations=True)
@@ -260,6 +262,7 @@ def test_what_is_not_corrected_passes_through_flagged() -> None:
     assert not applicable(model, table, limits=limits)[0].any()
 
 
+@pytest.mark.slow
 def test_a_missing_photometer_is_not_corrected_but_the_other_is_given() -> None:
     sources = stars()[:3]
     value = sources.coefficients.value.copy()

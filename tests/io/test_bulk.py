@@ -332,6 +332,7 @@ def test_gaia_source_is_joined(tmp_path: Path, text: bytes, suffix: str) -> None
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=2e-6 if name == "bp_rp" else 0)
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path, text: bytes) -> None:
     files = [bulkfile.write(tmp_path / f"{k}.csv.gz", text) for k in range(3)]
     (tmp_path / "bad.csv.gz").write_bytes(files[0].read_bytes()[:1000])
@@ -343,6 +344,7 @@ def test_two_processes(tmp_path: Path, text: bytes) -> None:
     assert len(found) == 36
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_killed_process_fails_its_file_alone(tmp_path: Path, text: bytes) -> None:
     """Both workers are killed when the first file is done: what they have in hand fails, the rest is done."""

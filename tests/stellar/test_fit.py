@@ -70,6 +70,7 @@ def test_mocks_give_the_truth_within_honest_errors(model: Interpolator) -> None:
     assert np.mean(np.abs(fit.dflux_per - expected) < 1e-3) > 0.999  # float32 may tip a sample
 
 
+@pytest.mark.slow
 def test_the_minimum_is_scipys(model: Interpolator) -> None:
     labels = made_labels(6, seed=3)
     labels = 0.8 * labels + 0.2 * np.array([5000, 4.3, -0.6])
@@ -96,6 +97,7 @@ def test_the_minimum_is_scipys(model: Interpolator) -> None:
         np.testing.assert_allclose(single.chi2[i], 2 * found.cost, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_bad_stars_are_flagged_and_change_no_other_by_a_bit(model: Interpolator) -> None:
     labels = made_labels(10_000)
     flux, error = mocks(model, labels)
@@ -126,6 +128,7 @@ def test_labels_stop_at_the_edge_and_others_go_on(model: Interpolator) -> None:
     assert np.isfinite(fit.error[2]).all()
 
 
+@pytest.mark.slow
 def test_a_fit_that_wants_into_a_hole_says_so() -> None:
     holey = interpolator(made_grid(holes=((4, 1, 2),)), components=16)
     labels = np.array([[4830.0, 4.05, -0.45], [4300, 4.2, -1.2]])
@@ -137,7 +140,13 @@ def test_a_fit_that_wants_into_a_hole_says_so() -> None:
     assert np.isfinite(model_spectra(holey, fit.labels)).all()
 
 
-@pytest.mark.parametrize("case", ["some samples", "scale", "continuum", "fixed E(B-V)", "two labels"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "some samples",
+        *(pytest.param(c, marks=pytest.mark.slow) for c in ("scale", "continuum", "fixed E(B-V)", "two labels")),
+    ],
+)
 def test_every_normalisation_finds_noiseless_labels(model: Interpolator, case: str) -> None:
     labels = 0.9 * made_labels(200, seed=6) + 0.1 * np.array([5000, 4.3, -0.6])
     truth = model_spectra(model, labels, float64=True)
@@ -169,6 +178,7 @@ def test_every_normalisation_finds_noiseless_labels(model: Interpolator, case: s
     assert np.all(fit.chi2[good] < 0.1)
 
 
+@pytest.mark.slow
 def test_extinction_is_a_label_like_others_and_priors_pull() -> None:
     red = interpolator(redden(made_grid(), np.arange(0, 0.61, 0.15)), components=20)
     n = 250
@@ -189,6 +199,7 @@ def test_extinction_is_a_label_like_others_and_priors_pull() -> None:
     assert np.median(fit.error[n:, 0][good] / fit.error[:n, 0][good]) < 0.9
 
 
+@pytest.mark.slow
 def test_correlated_noise_is_whitened(model: Interpolator) -> None:
     labels = 0.8 * made_labels(300, seed=9) + 0.2 * np.array([5000, 4.3, -0.6])
     n = len(WAVELENGTH)
@@ -214,6 +225,7 @@ def test_correlated_noise_is_whitened(model: Interpolator) -> None:
     np.testing.assert_allclose(fit.chi2[0], residual @ np.linalg.solve(scaled, residual), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_error_floor_widens_errors(model: Interpolator) -> None:
     flux, error = mocks(model, made_labels(50))
     thin, wide = (fit_stars(flux, error, model, error_floor=floor) for floor in (0.0, 0.01))
@@ -221,6 +233,7 @@ def test_an_error_floor_widens_errors(model: Interpolator) -> None:
     np.testing.assert_allclose(np.median(wide.error[good] / thin.error[good]), np.sqrt(2), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_interpolation_error_is_that_of_missing_nodes() -> None:
     whole = made_grid()
     grid = dataclasses.replace(whole, nodes=(NODES[0][2:6], NODES[1]), flux=whole.flux[2:6, :, 3], names=NAMES[:2])
@@ -245,6 +258,7 @@ def test_interpolation_error_is_that_of_missing_nodes() -> None:
     np.testing.assert_allclose(found.own, np.sqrt(np.sum((found.rms / 8) ** 2, axis=0)))
 
 
+@pytest.mark.slow
 def test_coefficients_are_fitted_with_an_amplitude() -> None:
     """XP coefficients have any sign and no mean."""
     grid = made_grid()
@@ -296,6 +310,7 @@ def test_calls_that_do_not_fit_are_refused(model: Interpolator) -> None:
         fit_stars(flux, error[:2], model)
 
 
+@pytest.mark.slow
 def test_nextgen_reaches_the_noise_limit(shared: Callable[[str], Path]) -> None:
     path = shared("grids/nextgen/nextgen_1nm_300_1100.npz")
     limits = {"teff": (4000, 7000, 200), "logg": (3.5, 5.0, 0.5), "mh": (-1.5, 0.0, 0.5)}

@@ -91,6 +91,7 @@ def test_nothing_beyond_the_grid_or_in_a_hole() -> None:
     assert np.isfinite(model_spectra(model, corners)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_exact(kind: str) -> None:
     model = interpolator(made_grid(), kind=kind)

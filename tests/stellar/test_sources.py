@@ -115,6 +115,7 @@ def test_one_bad_source_harms_no_other() -> None:
     np.testing.assert_array_equal(found.fit.labels[rest], whole.fit.labels[rest])
 
 
+@pytest.mark.slow
 def test_a_source_without_one_xp_is_fitted_on_the_other() -> None:
     table, _ = made_sources(20)
     model = interpolator(xp_grid())
@@ -137,6 +138,7 @@ def test_a_source_without_one_xp_is_fitted_on_the_other() -> None:
     np.testing.assert_array_equal(found.fit.labels[rest], whole.fit.labels[rest])
 
 
+@pytest.mark.slow
 def test_the_loop_closes() -> None:
     """Wiggles injected, fitted, learned, corrected, fitted again: what they did to the labels is mostly gone."""
     names = ("BP-RP", "G", "E(B-V)")

@@ -57,6 +57,7 @@ def o(chain: TransmissionChain, table: SourceTable) -> Observations:
     return concatenate(parts)
 
 
+@pytest.mark.slow
 def test_shifts_are_those_at_exactly_the_airmass(
     chain: TransmissionChain, table: SourceTable, shifts: AirmassShifts
 ) -> None:
@@ -70,6 +71,7 @@ def test_shifts_are_those_at_exactly_the_airmass(
     assert shifts.between(np.array([np.nan])).tolist() == [[0.0] * NODES]
 
 
+@pytest.mark.slow
 def test_magnitudes_of_all_exposures_are_in_one_passband(o: Observations, shifts: AirmassShifts) -> None:
     model = Settings(Model(position_order=0, color_order=0, magnitude_order=0))
     spread = []

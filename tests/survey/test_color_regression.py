@@ -249,6 +249,7 @@ def test_coefficients_are_recovered() -> None:
         assert 0.6 < np.sqrt(np.mean(found**2)) < 1.4
 
 
+@pytest.mark.slow
 def test_flats_of_tiles_are_found_with_the_law() -> None:
     color, error, labels = stars(n=3000, noise=0.006)
     rng = np.random.default_rng(0)

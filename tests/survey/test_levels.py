@@ -37,6 +37,7 @@ def solved(same_stars: bool) -> ExposureFits:
     return with_zero_points(o, fit(o, MODEL), None)
 
 
+@pytest.mark.slow
 def test_the_same_stars_are_wrong_on_all_frames_alike() -> None:
     found = solved(True)
     pull = (found.zero_point - found.zero_point.mean()) / found.zero_point_error

@@ -25,6 +25,7 @@ def test_each_realisation_is_a_joint_solution() -> None:
         solve_realisations(o, model, magnitude[:, :5])
 
 
+@pytest.mark.slow
 def test_transmission_too() -> None:
     nights = drifting(2, 50, bands=BANDS[2:])
     names = {"water": Parameter("night", 3.0), "filter_shift": Parameter("all", 5.0)}

@@ -114,6 +114,7 @@ def test_the_same_measurements_are_found() -> None:
     assert same_measurements(frame, star.astype(str), np.array([1]), np.array([9])).tolist() == [-1, -1, 0, -1, -1]
 
 
+@pytest.mark.slow
 def test_correlations_and_slopes(evidence: Evidence) -> None:
     bands, first, difference = table_of_differences(evidence, "truth")
     assert bands == list(BANDS)

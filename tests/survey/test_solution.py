@@ -45,6 +45,7 @@ def nights(counts: list[int], airmass: float = 0.0) -> Observations:
     return concatenate(parts)
 
 
+@pytest.mark.slow
 def test_a_simulated_survey_is_recovered() -> None:
     """Small; `python -m benchmarks survey` has the figures of a large one."""
     found = minisitian(50, 700, 5, seed=4, bins=12)
@@ -65,6 +66,7 @@ def test_pulls_of_stars_kept_back() -> None:
     assert np.std(rows.residual) < np.std(held.residual)
 
 
+@pytest.mark.slow
 def test_few_standards_lean_on_their_night() -> None:
     o = nights([300, 300, 300, 300, 6])
     solution, rows = calibrate(o, SETTINGS)
@@ -138,6 +140,7 @@ def test_stars_that_took_no_part_and_new_exposures() -> None:
         apply(solution, strange)
 
 
+@pytest.mark.slow
 def test_held_out_stars_of_the_real_field(shared: Callable[[str], Path]) -> None:
     shared("splus/stripe82_0001_400.fits")
     field = real_field(tuple(PUBLISHED))
@@ -229,6 +232,7 @@ ALONE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("what", ALONE)
 def test_degenerate_frames_alone_are_named_through_all_stages(what: str) -> None:

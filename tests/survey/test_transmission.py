@@ -37,6 +37,7 @@ def solved(many: Nights) -> JointSolution:
     return solve_joint(many.observations, transmission_model(many))
 
 
+@pytest.mark.slow
 def test_derivatives_and_what_is_added(nights: Nights) -> None:
     o = nights.observations
     term = Transmission(nights.chain, nights.exact, PARAMETERS, star_prior=False)
@@ -64,6 +65,7 @@ def test_derivatives_and_what_is_added(nights: Nights) -> None:
         np.testing.assert_allclose(slopes[j], (ends[1] - ends[0]) / (2 * step), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_drifting_transmission_is_recovered(many: Nights, solved: JointSolution) -> None:
     assert solved.converged
     told = recovery(solved, many)
@@ -84,6 +86,7 @@ def test_a_drifting_transmission_is_recovered(many: Nights, solved: JointSolutio
     assert joint.bias(solved, many, others) < 0.6 * joint.bias(plain, many, others)
 
 
+@pytest.mark.slow
 def test_spectra_must_be_parameters(many: Nights, solved: JointSolution) -> None:
     """Noisy spectra at fixed values bias the shift by several errors; as parameters they do not."""
     found = recovery(solved, many)["filter_shift pull"]

@@ -154,6 +154,7 @@ def test_magnitude_term_is_found_where_there_is_one() -> None:
     assert found.value[0, k] == pytest.approx(0.005, abs=4 * np.sqrt(found.covariance[0, k, k]))
 
 
+@pytest.mark.slow
 def test_amplifiers_have_offsets() -> None:
     o = made()
     amplifier = (o.x > 2000).astype(np.int32)
@@ -163,6 +164,7 @@ def test_amplifiers_have_offsets() -> None:
     assert found.value[0, -1] == pytest.approx(0.03, abs=4 * np.sqrt(found.covariance[0, -1, -1]))
 
 
+@pytest.mark.slow
 def test_high_orders_stay_exact() -> None:
     o = made(noise=1e-9)
     u, v = o.x / 2000 - 1, o.y / 2000 - 1

@@ -135,6 +135,7 @@ def test_gradients_are_those_of_finite_differences(with_site: bool) -> None:
             np.testing.assert_allclose(own, (up - down) / (2 * step), rtol=1e-6, atol=bound, err_msg=name)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_without_water() -> None:
     def total(value: float) -> jax.Array:
         return air.Atmosphere(water=value).transmission(GRID).sum()
@@ -143,6 +144,7 @@ def test_gradients_are_finite_without_water() -> None:
     assert float(jax.grad(total)(0.0)) < 0
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_leaf() -> None:
     gradient = eqx.filter_grad(lambda a: a.transmission(GRID).sum())(air.Atmosphere(water=2.0))
     for name in NAMES:

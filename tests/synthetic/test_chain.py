@@ -123,6 +123,7 @@ def test_all_parameters_are_in_one_mapping(chain: TransmissionChain) -> None:
     assert float(changed.parameters["water"]) == 5.0
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(chain: TransmissionChain) -> None:
     with jax.enable_x64(True):
         start = {name: float(np.asarray(value).ravel()[-1]) for name, value in chain.parameters.items()}
@@ -139,6 +140,7 @@ def test_gradients_are_those_of_finite_differences(chain: TransmissionChain) -> 
             assert float(back[name]) == pytest.approx(own.sum(), rel=1e-9), name
 
 
+@pytest.mark.slow
 def test_gradients_reach_parameters_and_curves(chain: TransmissionChain) -> None:
     def magnitude(c: TransmissionChain) -> jax.Array:
         t = c.transmission(X, "g")
@@ -152,6 +154,7 @@ def test_gradients_reach_parameters_and_curves(chain: TransmissionChain) -> None
     assert not np.asarray(gradient.filters[1].transmission).any()
 
 
+@pytest.mark.slow
 def test_shift_of_an_integral_meets_finite_differences_on_the_tables_own_samples(chain: TransmissionChain) -> None:
     x = np.arange(540.0, 760.5, 0.5)
 
@@ -207,6 +210,7 @@ def test_passbands_of_a_chain(chain: TransmissionChain) -> None:
         np.testing.assert_allclose(made["g"].transmission, chain.transmission(None, "g"))
 
 
+@pytest.mark.slow
 def test_minisitian_is_the_product_of_published_parts(shared: Callable[[str], Path], tmp_path: Path) -> None:
     chain = read_chain(filters_folder() / "minisitian" / "system.toml")
     assert chain.bands == ("g", "r", "i")

@@ -68,6 +68,7 @@ def test_derivatives_of_magnitudes(stars: xpjax.SourceTable, name: str) -> None:
 CHAIN = {"airmass": 1.2, "water": 5.0, "filter_shift": 0.1, "filter_scale": 1.01, "detector_slope": 0.02}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CHAIN))
 def test_derivatives_through_a_transmission_chain(stars: xpjax.SourceTable, name: str) -> None:
     chain = minisitian()
@@ -96,6 +97,7 @@ def minisitian() -> TransmissionChain:
 # --- what was put in comes out ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [("shift",), ("zero_point", "shift", "width"), ("zero_point", "shift", "width", "tilt")]
 )
@@ -148,6 +150,7 @@ def _half(band: Passband) -> tuple[np.ndarray, np.ndarray]:
     return band.wavelength, band.transmission
 
 
+@pytest.mark.slow
 def test_free_form_finds_a_dip(stars: xpjax.SourceTable) -> None:
     """A broad absorption that no parameter describes: the free form finds it, within its errors, and its place."""
     band = broad()
@@ -166,6 +169,7 @@ def test_free_form_finds_a_dip(stars: xpjax.SourceTable) -> None:
     assert fit.effective_wavelength == pytest.approx(mean_wavelength(true_band), abs=0.15)
 
 
+@pytest.mark.slow
 def test_a_chain_is_fitted_by_its_own_parameters(stars: xpjax.SourceTable) -> None:
     chain = minisitian()
     true = chain.with_parameters(airmass=1.6, filter_shift=1.0).passbands()["g"]
@@ -185,6 +189,7 @@ def test_a_chain_is_fitted_by_its_own_parameters(stars: xpjax.SourceTable) -> No
 # --- errors, outliers, refusals ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_errors_of_the_spectra_are_added() -> None:
     table = simulate.sources(300, seed=5)
     exact = observed(table, broad(), 0, 0.0)

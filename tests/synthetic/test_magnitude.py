@@ -66,6 +66,7 @@ def test_float64_equals_gaiaxpy(truncate: bool, error_correction: bool) -> None:
     assert max(worst["mag"].values()) < 1e-10
 
 
+@pytest.mark.slow
 def test_real_sources_equal_gaiaxpy(shared) -> None:
     table = xpjax.read(shared("xp/xp_bright_corr_20.parquet"))
     for options in ({}, {"truncate": True, "error_correction": True}):
@@ -124,6 +125,7 @@ def test_float32_bound_holds_for_few_bands_too(shared, name: str) -> None:
     assert np.all(np.abs(found - exact)[:, linear] <= bound[:, linear])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_correction", [False, True])
 def test_guarded_and_unguarded_agree_on_complete_sources(error_correction: bool) -> None:
     from xpjax import engine

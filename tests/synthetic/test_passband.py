@@ -223,6 +223,7 @@ def test_widths_and_wavelengths_are_scipys() -> None:
 # --- gradients ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradient_with_respect_to_transmission_samples(stars: xpjax.SourceTable) -> None:
     band = gaussian(5.0)
     operator = passband_operator(band.wavelength)

@@ -104,6 +104,7 @@ def test_real_sources_equal_gaiaxpy(shared) -> None:
     assert oracles.worst(found.flux_error, np.stack(expected.flux_error)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("float64", [False, True])
 @pytest.mark.parametrize("internal", [False, True])
 def test_correlation_is_a_correlation(float64: bool, internal: bool) -> None:

@@ -401,10 +401,10 @@ class Fit:
         clipping = self.weights.robust is None
         while self.passes < PASSES:
             self.passes += 1
-            if self.nonlinear:
-                self._evaluate()
-                self._linearise()
             self._evaluate()
+            if self.nonlinear:
+                self._linearise()
+                self._evaluate()
             changed = self._judge(clipping)
             if not clipping and (self.passes >= ROBUST_PASSES or moved < 0.1 * np.sqrt(len(self.p)) + 1e-3):
                 if model.clip or moved < 1e-3:
@@ -420,10 +420,11 @@ class Fit:
             self._reweigh()
             self._average()
             moved = self._step(TIGHT if self.final else LOOSE)
-        if self.nonlinear:
+        if not self.converged:
             self._evaluate()
+        if self.nonlinear:
             self._linearise()
-        self._evaluate()
+            self._evaluate()
 
     def _judge(self, clipping: bool) -> bool:
         """Let the weights follow the residuals; whether anything changed."""
