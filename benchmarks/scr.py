@@ -26,7 +26,7 @@ from xpjax.survey.color_regression import (
     terms,
 )
 from xpjax.survey.homogenise import homogenise, tile_zero_points
-from xpjax.survey.zeropoint import MAD
+from xpjax.survey.robust import MAD
 
 LAMOST, MONSTER = DATA / "lamost" / "lamost_7000.h5", DATA / "monster"
 BANDS = ("u", "J0378", "J0395", "J0410", "J0430", "g", "J0515", "r", "J0660", "i", "J0861", "z")

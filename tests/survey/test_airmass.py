@@ -9,9 +9,9 @@ from xpjax import simulate
 from xpjax.io.folders import filters_folder
 from xpjax.records import SourceTable
 from xpjax.survey.airmass import NODES, AirmassShifts, airmass_shifts, at_reference
+from xpjax.survey.model import Model
 from xpjax.survey.observations import Observations, concatenate, make
 from xpjax.survey.solution import Settings, calibrate
-from xpjax.survey.zeropoint import Model
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import passband_system

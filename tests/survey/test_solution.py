@@ -12,6 +12,7 @@ from tests.survey.test_zeropoint import BOX, DEGENERATE, PLAIN, change, made
 from xpjax.survey import figures
 from xpjax.survey.held_out import cross_validate
 from xpjax.survey.levels import grid_places
+from xpjax.survey.model import Model
 from xpjax.survey.noise import CCD, Camera, scintillation_osborn, scintillation_young
 from xpjax.survey.observations import FrameFlag, Observations, RowFlag, concatenate
 from xpjax.survey.report import gather
@@ -23,7 +24,6 @@ from xpjax.survey.solution import (
     calibrate,
 )
 from xpjax.survey.solution_file import VERSION, read_solution, write_solution
-from xpjax.survey.zeropoint import Model
 
 SETTINGS = Settings(PLAIN, size=BOX)
 

@@ -7,19 +7,10 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from xpjax.survey.model import Model, scaling
 from xpjax.survey.observations import FrameFlag, Observations, RowFlag, concatenate, make
-from xpjax.survey.zeropoint import (
-    HUBER,
-    MAD,
-    SCALE,
-    Model,
-    Prior,
-    evaluate,
-    fit_exposures,
-    needs_magnitude,
-    scaling,
-    standards,
-)
+from xpjax.survey.robust import HUBER, MAD, SCALE
+from xpjax.survey.zeropoint import Prior, evaluate, fit_exposures, needs_magnitude, standards
 
 N = 300
 PLAIN = Model(magnitude_order=0, color_zero=1.0)

@@ -11,8 +11,9 @@ import dataclasses
 
 import numpy as np
 
+from xpjax.survey.model import Model
 from xpjax.survey.observations import Observations, group_median
-from xpjax.survey.zeropoint import Model, evaluate, fit_exposures
+from xpjax.survey.zeropoint import evaluate, fit_exposures
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,8 +30,10 @@ import numpy as np
 
 from xpjax.records import Catalogue
 from xpjax.survey.flat import error_floor
+from xpjax.survey.model import Model
 from xpjax.survey.observations import Observations, group_median
-from xpjax.survey.zeropoint import MAD, ExposureFits, Model, evaluate, fit_exposures
+from xpjax.survey.robust import MAD
+from xpjax.survey.zeropoint import ExposureFits, evaluate, fit_exposures
 
 LABELS = ("teff", "feh", "reddening")
 ZERO, SCALE = (6000.0, 0.0, 0.0), (500.0, 0.5, 1.0)

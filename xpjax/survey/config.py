@@ -43,6 +43,7 @@ import numpy as np
 from xpjax.io.survey_files import read_observation_table
 from xpjax.records import Catalogue
 from xpjax.survey.aperture import aperture_correction
+from xpjax.survey.model import Model
 from xpjax.survey.observations import (
     Match,
     Observations,
@@ -55,7 +56,6 @@ from xpjax.survey.observations import (
 )
 from xpjax.survey.selection import CUTS, Selected, expand, select
 from xpjax.survey.solution import Settings
-from xpjax.survey.zeropoint import Model
 
 T = TypeVar("T")
 

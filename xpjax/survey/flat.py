@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from xpjax import engine
 from xpjax.records import AnyArray
 from xpjax.survey.observations import Frames, group_median
-from xpjax.survey.zeropoint import MAD
+from xpjax.survey.robust import MAD
 
 FEWEST = 6
 """Standards that a local plane needs."""

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 
 from xpjax.records import Catalogue
+from xpjax.survey.model import Model, scaling
 from xpjax.survey.observations import Observations, RowFlag, group_median
+from xpjax.survey.robust import MAD
 from xpjax.survey.solution import Calibrated, Settings, calibrate
-from xpjax.survey.zeropoint import MAD, Model, scaling, standards
+from xpjax.survey.zeropoint import standards
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from xpjax.records import Catalogue
 from xpjax.survey.flat import error_floor
 from xpjax.survey.observations import group_median
-from xpjax.survey.zeropoint import MAD
+from xpjax.survey.robust import MAD
 
 FEWEST = 3
 """Stars that a tile needs, and tiles that an offset needs."""

@@ -30,6 +30,7 @@ from xpjax.survey.gauge import decided, describe_null, open_combinations, refusa
 from xpjax.survey.joint_errors import noise_of_spectra
 from xpjax.survey.joint_rows import SortedRows, fill_rows, row_flags, sort_rows
 from xpjax.survey.joint_solution import HeldOut, JointSolution, Uncertainty
+from xpjax.survey.model import Model, scaling
 from xpjax.survey.observations import Observations, RowFlag
 from xpjax.survey.reduced import (
     SINGULAR,
@@ -43,7 +44,6 @@ from xpjax.survey.reweighting import Weights, robust_weight
 from xpjax.survey.star_prior import StarPrior, coupled_precision, model_precision
 from xpjax.survey.terms import Block, Constraint, Term, column_name
 from xpjax.survey.transmission import Prepared, Transmission
-from xpjax.survey.zeropoint import Model, scaling
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""

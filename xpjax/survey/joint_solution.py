@@ -14,10 +14,10 @@ from scipy import sparse
 
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Catalogue
+from xpjax.survey.model import Scaling
 from xpjax.survey.observations import Frames, Observations, RowFlag
 from xpjax.survey.terms import Block, Term, column_name
 from xpjax.survey.transmission import Transmission
-from xpjax.survey.zeropoint import Scaling
 
 FORMAT, VERSION = "xpjax joint solution", 1
 BATCH = 512

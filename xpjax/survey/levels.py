@@ -16,8 +16,10 @@ import dataclasses
 import numpy as np
 
 from xpjax.survey.flat import StackedFlats, epochs
+from xpjax.survey.model import chebyshev_places
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.zeropoint import GRID, LEAST_VARIANCE, ExposureFits, chebyshev_places, evaluate
+from xpjax.survey.robust import LEAST_VARIANCE
+from xpjax.survey.zeropoint import GRID, ExposureFits, evaluate
 
 
 def with_zero_points(

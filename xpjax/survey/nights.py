@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpjax.survey.observations import FrameFlag, Frames, Observations
-from xpjax.survey.zeropoint import MAD, ExposureFits, Prior
+from xpjax.survey.robust import MAD
+from xpjax.survey.zeropoint import ExposureFits, Prior
 
 if TYPE_CHECKING:
     from xpjax.survey.solution import Settings

@@ -17,8 +17,8 @@ from xpjax.survey.flat import epochs
 from xpjax.survey.nights import night_line
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import FrameFlag, Observations, RowFlag, group_median
+from xpjax.survey.robust import MAD
 from xpjax.survey.solution import Calibration
-from xpjax.survey.zeropoint import MAD
 
 ENOUGH = 5
 """Measurements of a star that make a scatter, and tiles that make a slope or a sigma."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from xpjax.survey.reduced import Slots
-from xpjax.survey.zeropoint import HUBER, LEAST_VARIANCE, SCALE, TUKEY
+from xpjax.survey.robust import HUBER, LEAST_VARIANCE, SCALE, TUKEY
 
 FLOOR_SETTLED = 1e-4
 """Relative change of an error variance below which the floor has settled."""

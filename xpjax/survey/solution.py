@@ -19,6 +19,7 @@ import numpy as np
 from xpjax.records import Catalogue
 from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
 from xpjax.survey.levels import levels, with_zero_points
+from xpjax.survey.model import Model, Scaling, scaling
 from xpjax.survey.nights import fall_back, frozen_terms, judge, night_line, night_prior
 from xpjax.survey.observations import (
     REFUSED,
@@ -29,17 +30,7 @@ from xpjax.survey.observations import (
     RowFlag,
     group_median,
 )
-from xpjax.survey.zeropoint import (
-    ExposureFits,
-    Model,
-    Scaling,
-    Terms4Rows,
-    evaluate,
-    fit_exposures,
-    needs_magnitude,
-    scaling,
-    standards,
-)
+from xpjax.survey.zeropoint import ExposureFits, Terms4Rows, evaluate, fit_exposures, needs_magnitude, standards
 
 
 @dataclasses.dataclass(frozen=True)

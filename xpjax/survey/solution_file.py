@@ -13,9 +13,10 @@ import numpy as np
 
 from xpjax.io.catalogue import write_bytes
 from xpjax.survey.flat import StackedFlats, Standards
+from xpjax.survey.model import Model, Scaling, Terms
 from xpjax.survey.observations import Frames
 from xpjax.survey.solution import Calibration, Settings
-from xpjax.survey.zeropoint import ExposureFits, Model, Scaling, Terms
+from xpjax.survey.zeropoint import ExposureFits
 
 FORMAT, VERSION = "xpjax survey solution", 1
 

@@ -13,7 +13,7 @@ from xpjax import engine
 from xpjax.linalg import dot
 from xpjax.records import XPCoefficients
 from xpjax.survey.noise import POGSON
-from xpjax.survey.zeropoint import LEAST_VARIANCE
+from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp.coefficients import as_sources, covariance, masked

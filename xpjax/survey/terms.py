@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpjax.survey.model import Scaling
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.zeropoint import Scaling
 
 FIELDS = ("exposure", "band", "detector", "night")
 

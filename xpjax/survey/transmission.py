@@ -43,10 +43,10 @@ from xpjax import engine
 from xpjax.constants import AB_ZERO_POINT, ST_ZERO_POINT
 from xpjax.linalg import dot
 from xpjax.records import SourceTable, XPCoefficients
+from xpjax.survey.model import Scaling
 from xpjax.survey.noise import POGSON
 from xpjax.survey.observations import Frames, Observations
 from xpjax.survey.terms import Block, frame_groups, make_blocks
-from xpjax.survey.zeropoint import Scaling
 from xpjax.synthetic.atmosphere import RANGES
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.passband import PassbandOperator, passband_operator
