@@ -46,6 +46,8 @@ from xpjax.records import Release, SourceTable, XPCoefficients
 FORMAT = "xpjax store"
 VERSION = 1
 SUFFIX = ".h5"
+LONGEST_TEXT = 10_000
+"""Characters of an attribute that HDF5 can hold in place: 64 kB at most."""
 BLOCK = 4096
 """Rows that share a checksum."""
 CORRELATIONS = ("none", "float32", "int16")
@@ -112,7 +114,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
     try:
         with h5py.File(path) as file:
-            return file.attrs.get("format") == FORMAT
+            return _plain(file.attrs.get("format")) == FORMAT
     except OSError:
         return False
 
@@ -147,7 +149,21 @@ def _is_hdf5(path: Path) -> bool:
 def _plain(value: Any) -> Any:
     """An attribute as JSON holds it."""
     value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _held(value: Any) -> Any:
+    """An attribute as HDF5 is to hold it: text of fixed length.
+
+    Other text lies in a heap, where HDF5 may search for ever if one bit of a size is wrong; long text has to.
+    """
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) and text and len(text) < LONGEST_TEXT for text in texts):
+        return value
+    held = np.array([text.encode() for text in texts])
+    return held if isinstance(value, list) else held[0]
 
 
 def _attributes_checksum(attrs: Mapping[str, Any]) -> int:
@@ -871,11 +887,11 @@ class StoreWriter:
                     )
                     offsets[name] = data.id.get_offset() or 0
                     if name in self._further and name in self._units:
-                        data.attrs["unit"] = self._units[name]
+                        data.attrs["unit"] = _held(self._units[name])
                     if column.dtype == np.int16 and column.width:
                         data.attrs["scale"] = SCALE
                     file[f"checksum/{name}"] = np.array(column.checksums(), np.uint32)
-                file.attrs.update(self._attributes())
+                file.attrs.update({name: _held(value) for name, value in self._attributes().items()})
             if handle.error is not None:
                 raise handle.error
         return offsets
