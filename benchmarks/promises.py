@@ -173,7 +173,7 @@ JOINT = (
       for name in ("zero_point", "flat")),
     *(Promise("joint", "pulls, * drifting transmissions*", f"{name} pull", 0.95, 1.05, "1000 simulations")
       for name in ("zero_point", "water", "filter_shift", "detector_slope")),
-    *(Promise("joint", "pulls, * transmissions with noisy spectra", f"{name} pull", 0.8, 1.2, "50 fields, errors quoted")
+    *(Promise("joint", "pulls, * transmissions with noisy spectra", f"{name} pull", 0.8, 1.2, "50 fields")
       for name in ("filter_shift", "detector_slope")),
     Promise("joint", "46.5 million observations, 6,600*", "seconds", high=60, where="3,100 x 15,000, two cores [s]"),
     Promise("joint", "46.5 million observations, 6,600*", "peak_bytes", high=8e9, where="the same, memory"),
