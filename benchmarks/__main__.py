@@ -1,9 +1,10 @@
 """Run the benchmarks: python -m benchmarks [--quick] [--name NAME] [STAGE ...].
 
 Every stage in turn, peers in the same run; then a table of all that was measured, a figure, and what was promised
-beside what was found. Results are left in results/NAME.json and NAME.png. The machine should be idle. Real data are
-looked for in ../shared/data; a row says what was not measured for want of them. What a quick run does of a stage, its
-`run(quick)` says; some stages it leaves out, and tells of what earlier full runs found.
+beside what was found. Results are left in results/NAME.json, written after every stage, and NAME.png; a stage that
+fails is told of, and the others run. The machine should be idle. Real data are looked for in ../shared/data; a row says
+what was not measured for want of them. What a quick run does of a stage, its `run(quick)` says; some stages it leaves
+out, and tells of what earlier full runs found.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 
 from benchmarks import harness, promises
 from benchmarks.harness import Row
@@ -34,13 +36,21 @@ LONG = ("faults", "exactness", "curves", "calspec", "labels", "scr")
 """Not of a quick run: they measure no speed, and take minutes."""
 
 
-def measured(stage: str, quick: bool) -> list[Row]:
-    """The rows of a stage; its time is told on stderr."""
+def measured(stage: str, quick: bool) -> tuple[list[Row], bool]:
+    """The rows of a stage, or one that says it failed, and whether it did; its time is told on stderr."""
+    import matplotlib as mpl
+
     wall, busy = time.perf_counter(), time.process_time()
-    rows = importlib.import_module(f"benchmarks.{stage}").run(quick)
+    failed = False
+    try:
+        with mpl.rc_context():  # a peer's import may change how all later figures are drawn
+            rows = importlib.import_module(f"benchmarks.{stage}").run(quick)
+    except Exception as exc:
+        traceback.print_exc()
+        rows, failed = [harness.absent(stage, "the whole stage", repr(exc))], True
     wall, busy = time.perf_counter() - wall, time.process_time() - busy
     print(f"{stage}: {wall:.0f} s, {busy:.0f} s of processor time", file=sys.stderr, flush=True)
-    return rows
+    return rows, failed
 
 
 def main() -> None:
@@ -52,15 +62,20 @@ def main() -> None:
     if unknown := set(options.stages) - {*STAGES, *LONG}:
         parser.error(f"unknown stages {sorted(unknown)}; choose from {STAGES + LONG}")
     started = time.perf_counter()
-    rows = []
-    for stage in options.stages or STAGES + LONG * (not options.quick):
-        rows += measured(stage, options.quick)
-    if not options.stages:
-        rows.append(Row("all", f"this {'quick' if options.quick else 'full'} run", 1, time.perf_counter() - started))
     platform = harness.machine()["platform"]
     name = options.name or "_".join([platform, *options.stages, *["quick"] * options.quick])
-    print(harness.report(rows, name) + "\n")
+    path, limit = harness.RESULTS / f"{name}.json", harness.limits()
+    rows: list[Row] = []
+    failures = 0
+    for stage in options.stages or STAGES + LONG * (not options.quick):
+        found, failed = measured(stage, options.quick)
+        rows, failures = rows + found, failures + failed
+        harness.save(rows, path, limits=limit)
+    if not options.stages:
+        rows.append(Row("all", f"this {'quick' if options.quick else 'full'} run", 1, time.perf_counter() - started))
+    print(harness.report(rows, path, limit) + "\n")
     print(promises.table(rows, options.stages, stored=harness.stored(platform, but=name)))
+    sys.exit(failures > 0)
 
 
 if __name__ == "__main__":

@@ -235,10 +235,9 @@ def table(rows: list[Row], limit: Limits) -> str:
     return "\n".join(lines)
 
 
-def report(rows: list[Row], name: str) -> str:
-    """Leave results/NAME.json and NAME.png; the table, the limits of the machine and where the results are."""
-    limit = limits()
-    path = save(rows, RESULTS / f"{name}.json", limits=limit)
+def report(rows: list[Row], path: Path, limit: Limits) -> str:
+    """Leave the rows in a JSON file and a figure beside it; the table, the limits and where the results are."""
+    save(rows, path, limits=limit)
     drawn = figure(rows, limit, path.with_suffix(".png"))
     found = f"limits: copy {limit.bytes_per_second / 1e9:.1f} GB/s, product {limit.flops / 1e9:.0f} GFLOP/s"
     return f"{table(rows, limit)}\n\n{found}\n{path}, {drawn}"

@@ -322,7 +322,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     rows = [simulated(options.exposures, options.stars, options.nights, seed) for seed in options.seed]
-    print(harness.report(rows, f"{harness.machine()['platform']}_minisitian_{options.exposures}"))
+    name = f"{harness.machine()['platform']}_minisitian_{options.exposures}.json"
+    print(harness.report(rows, harness.RESULTS / name, harness.limits()))
 
 
 if __name__ == "__main__":
