@@ -14,16 +14,19 @@ import functools
 import gc
 import itertools
 import json
+import multiprocessing
 import os
 import platform
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -118,6 +121,12 @@ def measure(stage: str, case: str, n: int, function: Callable[[], Any], repeats:
     with PeakMemory() as memory:
         watched = best(function, 1)
     return Row(stage, case, n, min(watched, best(function, repeats)), first, memory.bytes, **fields)
+
+
+def alone(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """function(*arguments) in a fresh process: its memory is its own, whatever was done before it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **options).result()
 
 
 def absent(stage: str, what: str, reason: str) -> Row:
