@@ -369,6 +369,7 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
 # --- real files -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_of_the_archive(name: str) -> None:
     path = FORMATS / name
@@ -835,6 +836,7 @@ def test_extrema_are_where_sampled_spectra_turn() -> None:
         np.testing.assert_allclose(own, turns, atol=3.1e-2)
 
 
+@pytest.mark.slow
 def test_lines_of_made_sources(tmp_path: Path) -> None:
     frame = made().iloc[[0, NO_BP]].reset_index(drop=True)
     plots = {"plot_spectra": True, "save_plots": True, "output_path": tmp_path}

@@ -52,6 +52,7 @@ def test_gauss_newton_in_a_batch_and_with_wild_units(rng: np.random.Generator) -
     np.testing.assert_allclose(wild.value * np.array([1e20, 1, 1e-12]), plain.value, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gauss_newton_says_when_it_fails() -> None:
     with engine.precision(float64=True):
         lost = gauss_newton(lambda v: jnp.log(v - 5.0) * jnp.ones(3), np.array([1.0]))

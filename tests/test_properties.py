@@ -53,6 +53,7 @@ def test_errors_scale_with_the_coefficients_errors(factor: float) -> None:
     np.testing.assert_allclose(xpjax.photometry(scaled, SYSTEM, float64=True).flux_error, factor * one, rtol=1e-11)
 
 
+@pytest.mark.slow
 @few
 @given(st.permutations(range(12)), st.sampled_from([64, 128, None]), st.booleans())
 def test_order_and_batches_do_not_matter(order: list[int], rows: int | None, float64: bool) -> None:

@@ -81,6 +81,7 @@ def test_sizes_are_read_from_the_file(dr4) -> None:
     assert table.coefficients.correlation.shape == (4, 1275 + 1485)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncate", [False, True])
 def test_spectra_and_photometry(dr4, truncate: bool) -> None:
     table = xpjax.read(dr4["csv"])

@@ -67,6 +67,7 @@ def test_one_page_with_numbers_and_figures(survey: Path) -> None:
     assert "exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_plain_report_says_what_it_lacks(survey: Path, tmp_path: Path) -> None:
     done = xp("survey", "report", survey / "sol", "-o", tmp_path / "plain.html")
     assert done.exit_code == 0, done.stderr

@@ -113,6 +113,7 @@ def test_refusals(folder: Path, tmp_path: Path, arguments: tuple[str, ...], told
     assert not files(tmp_path)
 
 
+@pytest.mark.slow
 def test_labels_of_a_store_are_a_catalogue_that_resumes(folder: Path, tmp_path: Path) -> None:
     """The driver's rows are those of fit-stars; other options are refused on the same output."""
     table = made_sources(N)[0]

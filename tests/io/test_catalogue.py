@@ -142,6 +142,7 @@ def test_other_readers(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "out.parquet").flux[0]) == 5
 
 
+@pytest.mark.slow
 def test_blocks_of_rows(tmp_path: Path) -> None:
     """Text is written some rows at a time; a row wider than a block still goes out whole."""
     given = Catalogue({"source_id": np.arange(5), "wide": np.random.default_rng(0).random((5, 1 << 20))})

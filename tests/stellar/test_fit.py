@@ -49,6 +49,7 @@ def chi2(model: Interpolator, labels: np.ndarray, flux: np.ndarray, error: np.nd
     return np.sum(residual**2, axis=1)
 
 
+@pytest.mark.slow
 def test_mocks_give_the_truth_within_honest_errors(model: Interpolator) -> None:
     labels = made_labels(3000)
     flux, error = mocks(model, labels)
@@ -275,6 +276,7 @@ def test_coefficients_are_fitted_with_an_amplitude() -> None:
         fit_stars(value, value, model)
 
 
+@pytest.mark.slow
 def test_a_catalogue_has_labels_errors_and_covariances(model: Interpolator) -> None:
     flux, error = mocks(model, made_labels(5))
     fit = fit_stars(flux, error, model)

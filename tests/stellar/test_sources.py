@@ -70,6 +70,7 @@ def scatter(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return 1.48 * np.median(np.abs(found - labels), axis=0)
 
 
+@pytest.mark.slow
 def test_labels_are_found_with_honest_errors() -> None:
     table, labels = made_sources(60)
     fits = LabelFitter(interpolator(xp_grid()), error_floor=1e-3, float64=True)(table)

@@ -83,6 +83,7 @@ def test_magnitudes_of_all_exposures_are_in_one_passband(o: Observations, shifts
     assert spread[1] < 2e-5
 
 
+@pytest.mark.slow
 def test_stars_without_spectra_go_by_color(o: Observations, shifts: AirmassShifts) -> None:
     without = np.arange(len(o)) % 2 == 0
     blind = dataclasses.replace(o, star=np.where(without, -o.star, o.star))

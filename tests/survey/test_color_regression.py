@@ -240,6 +240,7 @@ def test_predictions_have_errors_that_hold_and_no_trend() -> None:
     assert (told.systematic < told.error).all()
 
 
+@pytest.mark.slow
 def test_coefficients_are_recovered() -> None:
     """A few seeds; benchmarks/scr.py has twenty."""
     from benchmarks.scr import pulls
@@ -340,6 +341,7 @@ def test_bad_input_is_named_and_bad_rows_cost_themselves() -> None:
 # --- real stars -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lamost_stars_in_ps1(shared: Callable[[str], Path]) -> None:
     """Stars kept back: no trend with labels and reddening above 3 mmag plus twice its error."""
     read = Spectroscopic.read(shared("lamost/lamost_7000.h5"))

@@ -146,6 +146,7 @@ def test_what_few_stars_leave_open_is_asked_of_all(
     np.testing.assert_allclose(found.value, solved.value, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives() -> None:
     script = textwrap.dedent("""
         import dataclasses, jax, numpy as np

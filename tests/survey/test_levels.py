@@ -49,6 +49,7 @@ def test_the_same_stars_are_wrong_on_all_frames_alike() -> None:
     np.testing.assert_allclose(found.zero_point_common, kernel.zero_point_common, rtol=0.25)
 
 
+@pytest.mark.slow
 def test_stars_of_one_frame_are_wrong_there_alone() -> None:
     found = solved(False)
     truth = 3 + np.median(0.03 * grid_places()[0] + 0.04 * grid_places()[1] ** 2)
@@ -92,6 +93,7 @@ def test_a_flat_belongs_to_the_zero_point() -> None:
     assert np.isfinite(found.zero_point_error).all()
 
 
+@pytest.mark.slow
 def test_frames_without_standards_keep_what_they_have() -> None:
     o = concatenate([made(1, name="a"), dataclasses.replace(made(2, name="b"), model=np.full(300, np.nan))])
     fits = fit(o)

@@ -168,6 +168,7 @@ def test_variables_and_their_periods(evidence: Evidence) -> None:
         repeatability(evidence, "g", 99)
 
 
+@pytest.mark.slow
 def test_every_figure_is_made_or_says_why_not(evidence: Evidence) -> None:
     made = {section.title: section for section in figures.sections(evidence)}
     without = {name: section.missing for name, section in made.items() if section.figure is None}

@@ -95,6 +95,7 @@ def test_spectra_must_be_parameters(many: Nights, solved: JointSolution) -> None
     assert recovery(fixed, many)["filter_shift pull"] > max(found + 1.5, 2.0)
 
 
+@pytest.mark.slow
 def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
     """Spectra drawn as the solution leaves them, and the spread of finite differences of their magnitudes."""
     stars, bands = nights.seen.source_id[:2], BANDS[1:]

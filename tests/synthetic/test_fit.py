@@ -47,6 +47,7 @@ def observed(stars: xpjax.SourceTable, band: Passband | xpjax.PassbandSet, seed:
 # --- derivatives ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shift", "width", "blue_edge", "red_edge", "tilt", "bend"])
 def test_derivatives_of_magnitudes(stars: xpjax.SourceTable, name: str) -> None:
     curve = warped(broad())

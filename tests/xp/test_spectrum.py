@@ -46,6 +46,7 @@ def test_absolute_equals_gaiaxpy(model: str, truncate: bool, grid: str) -> None:
     assert oracles.worst(fast.flux_error, error) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncate", [False, True])
 def test_internal_equals_gaiaxpy(truncate: bool) -> None:
     expected = oracles.convert(made(), truncation=truncate, with_correlation=True)
@@ -137,6 +138,7 @@ def test_correlation_agrees_with_a_dense_product() -> None:
         np.testing.assert_allclose(found.covariance(row), expected, rtol=1e-10, atol=1e-12 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_one_xp_alone_gives_its_samples() -> None:
     c = made().coefficients
     value = c.value.copy()
@@ -191,6 +193,7 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
     assert oracles.worst(shifted.flux, expected) > 1e-10
 
 
+@pytest.mark.slow
 def test_covariance_says_what_it_needs() -> None:
     grid = np.arange(0, 60, 10.0)
     with pytest.raises(ValueError, match="correlation=True"):
