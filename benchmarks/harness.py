@@ -322,10 +322,8 @@ def _number(value: Any) -> Any:
 
 def figure(rows: list[Row], limit: Limits, path: Path) -> Path:
     """Rates of every stage beside its peers, shares of the machine's limits, and how rates scale, as PNG."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["text.usetex"] = False  # GaiaXPy, once imported, wants LaTeX
     timed = [row for row in rows if row.n > 0 and row.seconds > 0 and row.rate > 1 and row.stage != "scaling"]
     shown = [r for r in timed if r.first_seconds == r.first_seconds or r.bytes_per_source or r.is_peer]
     scaled = [row for row in rows if row.stage == "scaling" and not row.is_peer]

@@ -12,7 +12,7 @@ from scipy import linalg
 from benchmarks import joint
 from benchmarks.joint import BANDS, PARAMETERS, SHIFT, SLOPE, Nights, drifting, recovery, transmission_model
 from xpjax.records import SourceTable
-from xpjax.survey.joint import JointModel, solve_joint
+from xpjax.survey.joint import JointModel, prepare, solve_joint
 from xpjax.survey.joint_errors import SlopeNoise, noise_of_spectra
 from xpjax.survey.joint_solution import JointSolution
 from xpjax.survey.star_prior import StarPrior, xp_prior
@@ -159,6 +159,29 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     scale = np.sqrt(np.outer(np.diagonal(sums), np.diagonal(sums)))
     np.testing.assert_allclose(found.matrix * n / scale, sums / scale, atol=0.05)
     assert found.columns.tolist() == list(range(3, edges[-1]))
+
+
+def test_errors_of_a_solution_are_those_of_noisy_derivatives(nights: Nights) -> None:
+    """With R of the solution (R - N)^-1 R (R - N)^-1, written out, has the errors on its diagonal; R^-1 has less."""
+    fit = prepare(nights.observations, transmission_model(nights))
+    fit.run()
+    found = fit.solution()
+    normal, _ = fit.rows.normal(fit.fit_weight, fit.fit_inverse, single=False)
+    normal = np.triu(normal) + np.triu(normal, 1).T + np.diag(fit.precision)
+    first, prepared = fit.nonlinear[0]
+    columns = [fit.rows.layout.columns(first + k) for k in range(4)]
+    m, slot = len(fit.bands), np.repeat(fit.slots.slot, np.diff(fit.slots.bounds))
+    noise = noise_of_spectra(
+        prepared, columns, prepared.slope_noise(fit.star, fit.bands, fit.inverse), fit.inverse, slot // m, slot % m,
+        fit.o.frame[fit.order], fit.fit_weight,
+    )  # fmt: skip
+    less = normal.copy()
+    less[np.ix_(noise.columns, noise.columns)] -= noise.matrix
+    expected = np.sqrt(np.diagonal(np.linalg.solve(less, np.linalg.solve(less, normal).T)))
+    every = np.arange(len(normal))
+    np.testing.assert_allclose(found.error(every), expected, rtol=1e-6)
+    shift = found.columns("transmission filter_shift").start
+    assert expected[shift] > 1.3 * np.sqrt(np.linalg.inv(normal)[shift, shift])
 
 
 def test_noise_makes_errors_larger_and_too_much_is_refused() -> None:

@@ -344,17 +344,23 @@ class Match:
         return int(np.count_nonzero(self.index >= 0))
 
 
+def places_of(ids: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """For each id (n,) the first row of the reference that has it, -1 for none."""
+    unique, first = np.unique(reference, return_index=True)
+    if not len(unique):
+        return np.full(len(ids), -1)
+    place = np.clip(np.searchsorted(unique, ids), 0, len(unique) - 1)
+    return np.where(unique[place] == ids, first[place], -1)
+
+
 def match_ids(ids: np.ndarray, reference: np.ndarray) -> Match:
     """Rows with the id of a reference row; ids that the reference has twice, or 0, are ambiguous and dropped."""
-    unique, first, count = np.unique(reference, return_index=True, return_counts=True)
-    if not len(unique):
-        return Match(np.full(len(ids), -1), 0)
-    place = np.clip(np.searchsorted(unique, ids), 0, len(unique) - 1)
-    found = unique[place] == ids
-    if unique.dtype.kind in "iu":
-        found &= ids != 0
-    single = found & (count[place] == 1)
-    return Match(np.where(single, first[place], -1), int(np.count_nonzero(found & ~single)))
+    place = places_of(ids, reference)
+    if np.asarray(reference).dtype.kind in "iu":
+        place = np.where(ids == 0, -1, place)
+    unique, count = np.unique(reference, return_counts=True)
+    twice = (place >= 0) & np.isin(ids, unique[count > 1])
+    return Match(np.where(twice, -1, place), int(np.count_nonzero(twice)))
 
 
 def match_positions(

@@ -13,6 +13,7 @@ from xpjax import engine
 from xpjax.linalg import dot
 from xpjax.records import XPCoefficients
 from xpjax.survey.noise import POGSON
+from xpjax.survey.observations import places_of
 from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem
@@ -87,13 +88,10 @@ def coupled_precision(
     if unknown := [name for name in bands if name not in column]:
         raise ValueError(f"the stars' prior has no band {unknown[0]!r}, but {list(prior.bands)}")
     mine = np.array([column[name] for name in bands])
-    order = np.argsort(prior.star, kind="stable")
-    if not len(order):
+    if not len(prior.star):
         raise ValueError("the stars' prior has no star")
-    place = np.minimum(np.searchsorted(prior.star[order], star), len(order) - 1)
-    found = prior.star[order][place] == star
-    place = order[place]
-    magnitude = np.where(found[:, None], prior.magnitude[place][:, mine], np.nan)
+    place = places_of(star, prior.star)
+    magnitude = np.where(place[:, None] >= 0, prior.magnitude[place][:, mine], np.nan)
     covariance = prior.covariance[place][:, mine][:, :, mine]
     known = np.isfinite(magnitude) & (np.diagonal(covariance, axis1=1, axis2=2) >= 0)
     both = known[:, :, None] & known[:, None, :]

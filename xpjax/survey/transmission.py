@@ -45,7 +45,7 @@ from xpjax.linalg import dot
 from xpjax.records import SourceTable, XPCoefficients
 from xpjax.survey.model import Scaling
 from xpjax.survey.noise import POGSON
-from xpjax.survey.observations import Frames, Observations
+from xpjax.survey.observations import Frames, Observations, places_of
 from xpjax.survey.terms import Block, frame_groups, make_blocks
 from xpjax.synthetic.atmosphere import RANGES
 from xpjax.synthetic.chain import TransmissionChain
@@ -193,11 +193,7 @@ class Transmission:
                 raise ValueError(
                     f"{self.name}: chain {self.chain.name} has no band {str(band)!r}, but {self.chain.bands}"
                 )
-        ids = np.asarray(table.source_id)
-        order = np.argsort(ids, kind="stable")
-        place = np.searchsorted(ids[order], o.star) if len(ids) else np.zeros(len(o), int)
-        star = order[np.minimum(place, len(ids) - 1)]
-        star = np.where(ids[star] == o.star, star, -1)
+        star = places_of(o.star, np.asarray(table.source_id))
         names = tuple(self.parameters)
         curves = {}
         for band in np.unique(o.frames.band):
@@ -253,7 +249,7 @@ class Prepared:
 
         magnitude (n, n_band): what the solution has for them; spectra are moved there first, see the module.
         """
-        known, place = self._places(star)
+        known, place = self._spectra(star)
         first = np.asarray(self.table.coefficients.value, float)[place]
         if magnitude is not None and self._gain is not None:
             off = np.nan_to_num(magnitude[known] - self._prior)
@@ -291,7 +287,7 @@ class Prepared:
         slope = np.stack([self._slope[band] for band in bands], axis=1)
         scale = np.abs(mean).max(axis=0)
         middle = _Middle(mean / scale, slope / scale[:, None], np.array(self.term.floor**2 + NEGLIGIBLE**2))
-        known, place = self._places(star)
+        known, place = self._spectra(star)
         source = dataclasses.replace(self.table[place].coefficients, value=self.coefficients[place])
         n, k = max(self.table.release.n_basis), slope.shape[1] * slope.shape[2]
         found = engine.run(
@@ -303,12 +299,10 @@ class Prepared:
         shape = slope.shape[1:]
         return out.reshape(len(star), *shape, *shape)
 
-    def _places(self, star: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _spectra(self, star: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of the stars (n,) have spectra, and where these are in the table."""
-        ids = np.asarray(self.table.source_id)
-        order = np.argsort(ids, kind="stable")
-        place = order[np.minimum(np.searchsorted(ids[order], star), len(ids) - 1)]
-        known = np.flatnonzero(ids[place] == star)
+        place = places_of(star, np.asarray(self.table.source_id))
+        known = np.flatnonzero(place >= 0)
         return known, place[known]
 
     def limited(self, values: list[np.ndarray]) -> list[np.ndarray]:
