@@ -22,7 +22,7 @@ from gaiaxpy.colour_equation.xp_filter_system_colour_equation import apply_colou
 from pandas.testing import assert_frame_equal
 
 import xpjax
-from tests import oracles
+from tests import oracles, slow_after
 from xpjax import gaiaxpy, simulate
 from xpjax.gaiaxpy import frames
 from xpjax.io import gaia_query
@@ -247,13 +247,16 @@ def test_repeated_samples_have_correlation_one() -> None:
     assert found.correlation[0][2] == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"truncation": True, "error_correction": True}], ids=["", "corrected"])
+@pytest.mark.parametrize(
+    "options", slow_after(1, [{"truncation": True, "error_correction": True}, {}]), ids=["corrected", ""]
+)
 def test_generate_strict(csv: Path, options: dict[str, Any]) -> None:
     with gaiaxpy.strict():
         same(*photometry(made(), SYSTEMS, **options))
         same(*photometry(str(csv), SYSTEMS, additional_columns=MORE, **options))
 
 
+@pytest.mark.slow
 def test_generate_gives_what_one_band_can() -> None:
     found, expected = photometry(made(), FILE_SYSTEMS, error_correction=True)
     both = [k for k in range(len(found)) if k != NO_BP]
@@ -504,7 +507,7 @@ def _parsed(cell: Any) -> Any:
     return cell
 
 
-@pytest.mark.parametrize("form", ["csv", "ecsv", "fits", "xml", "avro", ".CSV"])
+@pytest.mark.parametrize("form", slow_after(2, ["csv", "avro", "ecsv", "fits", "xml", ".CSV"]))
 def test_saved_files(form: str, tmp_path: Path) -> None:
     frame = made().iloc[:2]
     form_of_file = form.lower().lstrip(".")
@@ -656,6 +659,7 @@ def test_contexts_end() -> None:
 # --- systems of one's own, the archive, plots -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_additional_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gaiaxpy(tmp_path, xpjax.system("JPLUS"), name="Mine")
     write_gaiaxpy(tmp_path, xpjax.system("HST_HUGS_Std"), name="HugsStd")
@@ -892,6 +896,7 @@ def test_lines_of_real_sources_as_published_with_the_branch() -> None:
     np.testing.assert_allclose(rows.loc["rp_1014"].to_numpy(float)[1:], expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_types_of_frames_of_lines(tmp_path: Path) -> None:
     alone = made().iloc[[NO_BP]].reset_index(drop=True)
     text = pd.Series(["x"]).dtype  # what pandas calls text by itself

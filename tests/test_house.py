@@ -15,7 +15,7 @@ import xpjax
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
     ("constants",),
-    ("linalg", "extinction", "records", "conditions"),
+    ("linalg", "extinction", "records", "conditions", "matching"),
     ("engine",),
     ("xp", "io", "simulate"),
     ("synthetic",),

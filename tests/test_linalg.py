@@ -38,6 +38,7 @@ def test_gauss_newton_finds_scipys_minimum(rng: np.random.Generator, start: tupl
     assert float(found.chi2) == pytest.approx(np.sum(np.asarray(decay(value, X, y, 0.02)) ** 2), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_gauss_newton_in_a_batch_and_with_wild_units(rng: np.random.Generator) -> None:
     """Each fit of a batch stops by itself, and a parameter of order 1e-20 is no harder than one of order one."""
     ys = np.stack([data(rng) for _ in range(4)])

@@ -161,6 +161,7 @@ def test_a_store_without_correlations_has_no_errors(sources: SourceTable, tmp_pa
     assert np.isfinite(found["Jplus_mag_rJPLUS"]).any()
 
 
+@pytest.mark.slow
 def test_passbands_make_a_catalogue_too(store: Path, sources: SourceTable, tmp_path: Path) -> None:
     band = xpjax.Passband("box", np.array([500.0, 501.0, 600.0, 601.0]), np.array([0.0, 1.0, 1.0, 0.0]))
     run_catalogue(store, tmp_path / "out", [xpjax.PassbandSet("mine", (band,)), "SDSS"], errors=False)
@@ -493,6 +494,7 @@ def test_hats_has_every_row_once_by_position(store: Path, sources: SourceTable, 
     assert run_catalogue(store, output, "JPLUS", format="hats", keep=["bp_rp"], hats_rows=40, resume=True).skipped
 
 
+@pytest.mark.slow
 def test_hats_is_taken_up_while_it_is_assembled(
     store: Path, sources: SourceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_plain_report_says_what_it_lacks(survey: Path, tmp_path: Path) -> None
     assert "<img" in found["Stars kept back"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

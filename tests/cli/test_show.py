@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import xpjax
 from tests.cli.helpers import xp
 
@@ -49,6 +51,7 @@ def test_plot_without_sources(inputs: Path, tmp_path: Path) -> None:
         assert f"{name}: the file has no sources" in result.stderr
 
 
+@pytest.mark.slow
 def test_plot_of_internal_spectra_takes_no_system(inputs: Path, tmp_path: Path) -> None:
     xp("spectra", inputs / "sources.fits", "--internal", "-o", tmp_path / "s.h5")
     assert xp("plot", tmp_path / "s.h5").exit_code == 0

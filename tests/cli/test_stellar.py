@@ -34,6 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reference = {"source_id": table.source_id, **dict(zip(NAMES, labels.T, strict=True))}
     reference["teff"] = reference["teff"] + 300 * (np.arange(N) == 2)
     write(home / "reference.fits", Catalogue(reference))
+    write(home / "nobody.fits", Catalogue({name: column[:0] for name, column in reference.items()}))
     return home
 
 
@@ -103,6 +104,10 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
         (("make-residuals", "spectra.h5", "--features", "features.h5"), "Give --fits with --grid, or --true"),
         (("make-residuals", "xp.parquet", "--features", "features.h5", "--true", "spectra.h5"), "no sampled spectra"),
+        (
+            ("make-residuals", "spectra.h5", "--features", "features.h5", "--fits", "nobody.fits", "--grid", "grid.h5"),
+            "nobody.fits has no rows",
+        ),
     ],
 )
 def test_refusals(folder: Path, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:

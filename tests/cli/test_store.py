@@ -117,6 +117,7 @@ def test_select_in_all_ways(made: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == ["0.h5", "1.h5", "2.h5"]
 
 
+@pytest.mark.slow
 def test_photometry_of_a_store_file_is_that_of_its_source(bulk: Path, made: Path, tmp_path: Path) -> None:
     for path, name in ((made / "a.h5", "store"), (bulk / "a.csv.gz", "bulk")):
         done = xp("photometry", path, "--system", "JPLUS", "-o", tmp_path / f"{name}.parquet")

@@ -66,6 +66,7 @@ def calibrated(folder: Path, *inputs: str, output: str = "solution", config: str
     return done.stderr
 
 
+@pytest.mark.slow
 def test_one_exposure_from_one_table(folder: Path) -> None:
     said = calibrated(folder)
     assert "field: zero-point 3.0" in said

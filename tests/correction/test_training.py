@@ -153,6 +153,7 @@ def test_missing_samples_and_weights() -> None:
     assert np.std(predict(missing, data.stars) - clean) < 1.5 * np.std(predict(full, data.stars) - clean)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_better_and_tells_its_scatter(trained: WiggleCorrection) -> None:
     model = train(made(), dataclasses.replace(QUICK, epochs=25), n_network=3)
     new = made(300, seed=8)
@@ -199,6 +200,7 @@ def test_splits() -> None:
     assert [len(p) for p in split_sources(10, (0.98, 0.01, 0.01), 0)] == [8, 1, 1]
 
 
+@pytest.mark.slow
 def test_rows_that_are_left_out() -> None:
     data = made(400)
     source_id, features, residual = data.source_id.copy(), data.features.copy(), data.residual.copy()

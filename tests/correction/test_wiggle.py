@@ -97,8 +97,8 @@ def test_spectra_follow_the_papers_steps(kind: str, space: str) -> None:
     ("fields", "tolerance"),
     [
         ({}, 1e-5),
-        ({"space": "observed"}, 1e-5),
-        ({"n_network": 2}, 1e-5),
+        pytest.param({"space": "observed"}, 1e-5, marks=pytest.mark.slow),
+        pytest.param({"n_network": 2}, 1e-5, marks=pytest.mark.slow),
         ({"kind": "multiplicative", "smooth": 10.0}, 5e-5),
     ],
     ids=["dereddened", "observed", "ensemble", "multiplicative"],
@@ -302,6 +302,7 @@ def test_systematic_errors_are_kept_apart() -> None:
     assert without.systematic is None
 
 
+@pytest.mark.slow
 def test_ensembles_tell_their_scatter() -> None:
     model, table = made_model(n_network=3), star_features()[:30]
     found = corrected_photometry(stars()[:30], "JPLUS", model, table, errors=False, limits=ANY, float64=True)
@@ -317,6 +318,7 @@ def test_ensembles_tell_their_scatter() -> None:
     np.testing.assert_allclose(found.systematic[good], expected[good], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_tied_spectra_have_the_given_magnitude() -> None:
     model, table, sources = made_model(), star_features()[:10], stars()[:10]
     given = sources.columns["phot_g_mean_mag"] + 0.01
@@ -420,6 +422,7 @@ def test_wrong_spectra_and_models() -> None:
         made_model(kind="odd")
 
 
+@pytest.mark.slow
 def test_truncated_photometry_corrects_truncated_spectra() -> None:
     model, table, sources = made_model(truncate=True), star_features()[:20], stars()[:20]
     found = corrected_photometry(sources, "JPLUS:gJPLUS", model, table, errors=False, limits=ANY)

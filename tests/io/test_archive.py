@@ -859,6 +859,7 @@ def test_51_basis_functions_and_a_given_release(tmp_path):
     assert Status.describe(int(found.status[0])) == "BP_BAD"
 
 
+@pytest.mark.slow
 def test_import_is_cheap():
     code = (
         "import sys, xpjax.records; before = set(sys.modules); import xpjax.io.archive; "

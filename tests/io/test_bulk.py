@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bulkfile
+from tests import slow_after
 from tests.conftest import SHARED
 from xpjax import simulate
 from xpjax.io import _loaders, bulk, catalogue, store
@@ -84,7 +85,7 @@ def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> s
     return file
 
 
-@pytest.mark.parametrize("correlations", store.CORRELATIONS)
+@pytest.mark.parametrize("correlations", slow_after(1, store.CORRELATIONS))
 @pytest.mark.parametrize("path", sorted((SHARED / "xp/formats").glob("*")) or [None], ids=lambda p: p and p.name)
 def test_real_files(tmp_path: Path, path: Path | None, correlations: str) -> None:
     if path is None:
@@ -179,7 +180,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("case", slow_after(12, ODD))
 def test_odd_cells(tmp_path: Path, text: bytes, parser: str, case: str) -> None:
     """One odd cell costs its row what the archive reader says, and no other row anything."""
     path = bulkfile.write(tmp_path / "odd.csv", edit(text, 7, *ODD[case]))
@@ -370,6 +371,7 @@ def test_a_killed_process_fails_its_file_alone(tmp_path: Path, text: bytes) -> N
     assert store.open_store(tmp_path).verify() == []
 
 
+@pytest.mark.slow
 def test_workers_start_no_backend(tmp_path: Path, text: bytes) -> None:
     path = bulkfile.write(tmp_path / "a.csv.gz", text)
     code = (

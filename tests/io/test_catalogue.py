@@ -286,6 +286,7 @@ for suffix in catalogue.SUFFIXES:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
 def test_disk_that_takes_no_more(tmp_path: Path) -> None:
     """A real limit of the system, in every format: a message naming file and remedy, and no file."""

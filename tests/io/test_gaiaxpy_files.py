@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import xpjax
+from tests import slow_after
 from tests.oracles import gaiaxpy_frame, worst
 from xpjax import simulate
 from xpjax.io.gaiaxpy_files import write_gaiaxpy
@@ -82,7 +83,7 @@ def compare(table: SourceTable, system: PhotometricSystem, folder: Path) -> dict
     return found
 
 
-@pytest.mark.parametrize("make", [ab_system, vega_system])
+@pytest.mark.parametrize("make", slow_after(1, [ab_system, vega_system]))
 def test_gaiaxpy_gives_the_same_through_the_exported_file(
     make: Callable[[], PhotometricSystem], tmp_path: Path, sources: SourceTable
 ) -> None:
@@ -92,6 +93,7 @@ def test_gaiaxpy_gives_the_same_through_the_exported_file(
     assert found["flux_error"] < 1e-12, found
 
 
+@pytest.mark.slow
 def test_several_systems_and_a_published_standardised_one(tmp_path: Path, sources: SourceTable) -> None:
     """A flux bias is added by GaiaXPy because the name ends in Std; units differ between the files."""
     std = xpjax.system("PanSTARRS1_Std")

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests import slow_after
 from xpjax import simulate
 from xpjax.io import store
 from xpjax.io.archive import read
@@ -57,7 +58,7 @@ def assert_same(found: SourceTable, expected: SourceTable, tolerance: float = 0)
 
 
 @pytest.mark.parametrize("kind", store.CORRELATIONS)
-@pytest.mark.parametrize("blocks", [None, 1, 700, 4096])
+@pytest.mark.parametrize("blocks", slow_after(2, [1, 700, None, 4096]))
 def test_round_trip(tmp_path: Path, table: SourceTable, kind: str, blocks: int | None) -> None:
     table = table if blocks != 1 else table[:10]
     path = tmp_path / "part.h5"
@@ -427,7 +428,7 @@ for write in (lambda: store.write_store_file("part.h5", table), blocks):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits of file sizes as Linux has them")
-@pytest.mark.parametrize("limit", [1000, 50_000, 3_000_000])
+@pytest.mark.parametrize("limit", slow_after(1, [50_000, 1000, 3_000_000]))
 def test_disk_that_takes_no_more(tmp_path: Path, limit: int) -> None:
     """Written whole, and in blocks."""
     command = [sys.executable, "-c", LIMITED, str(limit)]
@@ -453,6 +454,7 @@ with store.StoreWriter("part.h5", table.release) as writer:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_killed_writer_leaves_no_file(tmp_path: Path) -> None:
     pipe = subprocess.PIPE

@@ -117,6 +117,7 @@ def test_bad_stars_are_flagged_and_change_no_other_by_a_bit(model: Interpolator)
             assert np.isnan(getattr(fit, name)[rows]).all(), name
 
 
+@pytest.mark.slow
 def test_labels_stop_at_the_edge_and_others_go_on(model: Interpolator) -> None:
     # Cooler than the grid: Teff is held, the other labels and their errors are still given.
     low, high = 3900.0, 6300.0

@@ -218,6 +218,7 @@ def test_castelli_and_kurucz_continue_kurucz(shared: Callable[[str], Path]) -> N
     assert all(rms[teff, teff - 250] > 1.4 * rms[teff, teff] for teff in (5750, 7000, 9000)), rms
 
 
+@pytest.mark.slow
 def test_extent_of_castelli_and_kurucz(shared: Callable[[str], Path]) -> None:
     """Whole gravities of hot stars are missing; no metallicity is."""
     limits = {"teff": (3500, 13000, 500)}

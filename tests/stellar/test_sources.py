@@ -87,6 +87,7 @@ def test_labels_are_found_with_honest_errors() -> None:
     assert scatter(without.fit.labels, labels)[0] > 100
 
 
+@pytest.mark.slow
 def test_pieces_and_sampled_spectra_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = made_sources(20)
     fitter = LabelFitter(interpolator(xp_grid()), error_floor=1e-3)

@@ -100,6 +100,7 @@ def test_stars_without_spectra_go_by_color(o: Observations, shifts: AirmassShift
     assert (left.shift[without] == 0).all()
 
 
+@pytest.mark.slow
 def test_models_of_the_spectra(o: Observations, shifts: AirmassShifts) -> None:
     found = at_reference(dataclasses.replace(o, model=o.model * np.nan), shifts, models=True).observations
     np.testing.assert_allclose(found.model, o.model, rtol=1e-12)

@@ -201,6 +201,7 @@ def test_posterior_is_bayes_theorem(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(got, square, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_errors_of_labels_attenuate_the_plain_fit_only() -> None:
     """Cut in measured labels, as the papers do: slopes within their errors with the errors known, not without."""
     sky = Sky.make(5, 40, 100, common=False)

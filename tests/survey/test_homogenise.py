@@ -78,6 +78,7 @@ def test_the_table_says_which_method() -> None:
     assert {"tile", "band", "zero_point", "method", "scr_zero_point", "xpsp_count", "offset"} <= set(table.columns)
 
 
+@pytest.mark.slow
 def test_simulated_jplus() -> None:
     """SCR against XPSP with errors of tiles in common: what was put in is what comes out."""
     rows = zero_points(0, n_tile=60, per_tile=40)

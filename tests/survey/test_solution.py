@@ -56,6 +56,7 @@ def test_a_simulated_survey_is_recovered() -> None:
     assert found.repeatability_excess < 1.3
 
 
+@pytest.mark.slow
 def test_pulls_of_stars_kept_back() -> None:
     o = concatenate([made(k, name=f"e{k}", noise=0.006) for k in range(4)])
     held = cross_validate(o, SETTINGS, folds=5)
@@ -79,6 +80,7 @@ def test_few_standards_lean_on_their_night() -> None:
     assert (rows.flags[o.frame == 4] & np.uint32(RowFlag.EXPOSURE_FLAGGED)).all()
 
 
+@pytest.mark.slow
 def test_no_standards_fall_back_on_the_night_at_their_airmass() -> None:
     o = nights([300, 300, 300, 300, 300, 300, 0], airmass=0.1)
     solution, rows = calibrate(o, SETTINGS)
@@ -200,6 +202,7 @@ def detectors(seed: int, name: str) -> Observations:
     return concatenate(parts)
 
 
+@pytest.mark.slow
 def test_several_detectors_and_their_new_exposures() -> None:
     o = concatenate([detectors(k, f"e{k}") for k in range(5)])
     solution, _ = calibrate(o.on_frames(np.arange(8)), dataclasses.replace(SETTINGS, stacked_flat=True, bins=4))

@@ -161,6 +161,7 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     assert found.columns.tolist() == list(range(3, edges[-1]))
 
 
+@pytest.mark.slow
 def test_errors_of_a_solution_are_those_of_noisy_derivatives(nights: Nights) -> None:
     """With R of the solution (R - N)^-1 R (R - N)^-1, written out, has the errors on its diagonal; R^-1 has less."""
     fit = prepare(nights.observations, transmission_model(nights))
@@ -231,6 +232,7 @@ def test_what_cannot_be_is_refused(nights: Nights, change: dict[str, Any], messa
         solve_joint(nights.observations, JointModel((ZeroPoint(), Transmission(**options))))
 
 
+@pytest.mark.slow
 def test_other_refusals(nights: Nights) -> None:
     o = nights.observations
     model = transmission_model(nights)

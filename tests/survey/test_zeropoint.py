@@ -43,6 +43,7 @@ def fit(o: Observations, model: Model = PLAIN, **options: object):
     return fit_exposures(o, model, scale=scaling(o, model, BOX), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_without_robustness_it_is_weighted_least_squares() -> None:
     o = made()
     found = fit(o, dataclasses.replace(PLAIN, robust="none", clip=0, error_floor=0.0))
@@ -133,6 +134,7 @@ def test_common_errors_are_quoted_apart() -> None:
     np.testing.assert_allclose(found.common_covariance[0], (h * 0.02**2) @ h.T, rtol=1e-7, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_magnitude_term_is_found_where_there_is_one() -> None:
     auto = dataclasses.replace(PLAIN, magnitude_order="auto")
     o = made()
@@ -164,6 +166,7 @@ def test_high_orders_stay_exact() -> None:
     assert np.abs(found.residual).max() < 2e-8
 
 
+@pytest.mark.slow
 def test_a_prior_holds_what_stars_do_not_tell() -> None:
     o = made(n=5)
     mean = np.array([[0, 0.03, 0, 0, -0.02, 0.02, 0.05, -0.02]])

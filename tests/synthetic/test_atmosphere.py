@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from tests import slow_after
 from xpjax.io.folders import filters_folder
 from xpjax.synthetic import atmosphere as air
 
@@ -85,21 +86,24 @@ def test_transmission_is_that_of_a_radiative_transfer_code(
 
 @pytest.mark.parametrize(
     ("low", "high", "airmass", "altitude", "water", "width"),
-    [  # equivalent widths [nm] of line-by-line absorption with HITRAN cross sections (pwv_kpno 1.3)
-        (755, 775, 1, 0, 0, 3.78),
-        (755, 775, 2, 0, 0, 4.85),
-        (755, 775, 1, 4200, 0, 2.70),
-        (682, 700, 1, 0, 0, 0.839),
-        (682, 700, 3, 2000, 0, 1.194),
-        (622, 636, 2, 2000, 0, 0.098),
-        (714, 742, 1, 2096, 1, 0.240),
-        (714, 742, 1, 2096, 10, 1.817),
-        (808, 850, 1, 2096, 5, 1.421),
-        (880, 922, 1, 2096, 2, 1.151),
-        (922, 1000, 1, 2096, 1, 4.47),
-        (922, 1000, 1, 2096, 5, 12.66),
-        (922, 1000, 1, 2096, 20, 25.52),
-    ],
+    slow_after(
+        2,
+        [  # equivalent widths [nm] of line-by-line absorption with HITRAN cross sections (pwv_kpno 1.3)
+            (755, 775, 1, 0, 0, 3.78),
+            (922, 1000, 1, 2096, 5, 12.66),
+            (755, 775, 2, 0, 0, 4.85),
+            (755, 775, 1, 4200, 0, 2.70),
+            (682, 700, 1, 0, 0, 0.839),
+            (682, 700, 3, 2000, 0, 1.194),
+            (622, 636, 2, 2000, 0, 0.098),
+            (714, 742, 1, 2096, 1, 0.240),
+            (714, 742, 1, 2096, 10, 1.817),
+            (808, 850, 1, 2096, 5, 1.421),
+            (880, 922, 1, 2096, 2, 1.151),
+            (922, 1000, 1, 2096, 1, 4.47),
+            (922, 1000, 1, 2096, 20, 25.52),
+        ],
+    ),
 )
 def test_bands_have_the_equivalent_widths_of_their_lines(
     low: float, high: float, airmass: float, altitude: float, water: float, width: float
@@ -112,7 +116,7 @@ def test_bands_have_the_equivalent_widths_of_their_lines(
 NAMES = ["airmass", "water", "ozone", "aerosol", "angstrom", "pressure", "oxygen"]
 
 
-@pytest.mark.parametrize("with_site", [False, True])
+@pytest.mark.parametrize("with_site", slow_after(1, [True, False]))
 def test_gradients_are_those_of_finite_differences(with_site: bool) -> None:
     values = {
         **{"airmass": 1.3, "water": 4.0, "ozone": 290.0, "aerosol": 0.05, "angstrom": 1.1, "pressure": 800.0},

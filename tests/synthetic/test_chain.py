@@ -167,12 +167,14 @@ def test_shift_of_an_integral_meets_finite_differences_on_the_tables_own_samples
         assert slope == pytest.approx(float(mean(2.0) - mean(-2.0)) / 4.0, rel=0.01)
 
 
+@pytest.mark.slow
 def test_float32_is_good_to_1e_5(chain: TransmissionChain) -> None:
     with jax.enable_x64(True):
         exact = np.asarray(chain.curves(X))
     np.testing.assert_allclose(chain.curves(X), exact, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_space_and_by_hand() -> None:
     box = Curve(np.array([500.0, 600.0]), np.array([1.0, 1.0]))
     chain = TransmissionChain("Space", ("box",), (box,), np.arange(400.0, 701.0))
@@ -375,6 +377,7 @@ def test_bad_ecsv_is_refused(folder: Path) -> None:
     np.testing.assert_allclose(read_chain(folder / "system.toml").filters[0].wavelength, [400.0, 500.0, 600.0])
 
 
+@pytest.mark.slow
 def test_atmosphere_without_site_and_site_of_ones_own(folder: Path) -> None:
     path = folder / "system.toml"
     path.write_text(TOML.replace('site = "xinglong"', "altitude = 900\nozone = 320\naerosol = 0.05\nangstrom = 0.7"))

@@ -138,6 +138,7 @@ def test_the_fitted_curve_is_the_true_one(stars: xpjax.SourceTable) -> None:
     np.testing.assert_allclose(fit.magnitude, observed(stars, true_band, 0, 0.0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_edges_move_by_themselves(stars: xpjax.SourceTable) -> None:
     true_band = changed(broad(), blue_edge=1.5)
     fit = fit_passband(stars, observed(stars, true_band, 2, 1e-4), 1e-4, broad(), ("blue_edge", "red_edge"))
@@ -199,6 +200,7 @@ def test_errors_of_the_spectra_are_added() -> None:
     assert with_xp["shift"][1] > 1.2 * without["shift"][1]
 
 
+@pytest.mark.slow
 def test_outliers_are_clipped_and_come_back(stars: xpjax.SourceTable) -> None:
     magnitude = observed(stars, changed(broad(), shift=2.0), 6)
     bad = np.arange(0, len(magnitude), 50)
@@ -211,6 +213,7 @@ def test_outliers_are_clipped_and_come_back(stars: xpjax.SourceTable) -> None:
     assert abs(dragged["zero_point"][0]) > 5 * abs(clean["zero_point"][0])
 
 
+@pytest.mark.slow
 def test_missing_magnitudes_and_bad_stars_cost_only_themselves(stars: xpjax.SourceTable) -> None:
     magnitude, error = observed(stars, broad(), 7), np.full(len(stars), ERROR)
     coefficients = stars.coefficients.value.copy()
@@ -223,6 +226,7 @@ def test_missing_magnitudes_and_bad_stars_cost_only_themselves(stars: xpjax.Sour
     assert fit.converged
 
 
+@pytest.mark.slow
 def test_priors_hold_what_the_stars_do_not_tell(stars: xpjax.SourceTable) -> None:
     magnitude = observed(stars, changed(broad(), shift=1.0), 8)
     names = ("zero_point", "shift", "width", "tilt")
@@ -259,6 +263,7 @@ def test_refusals_of_chains(stars: xpjax.SourceTable) -> None:
         fit_passband(stars, np.full(len(stars), 15.0), ERROR, minisitian(), ("shift",), band="g")
 
 
+@pytest.mark.slow
 def test_magnitudes_that_are_none_do_not_converge(stars: xpjax.SourceTable) -> None:
     """The same magnitude for every star drives the curve away: that is said, and the start is given back."""
     lost = fit_passband(stars, np.full(len(stars), 15.0), ERROR, broad(), ("shift",))

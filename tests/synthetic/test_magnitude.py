@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpjax
-from tests import oracles
+from tests import oracles, slow_after
 from xpjax import simulate
 from xpjax.records import SourceTable, Status, XPCoefficients
 from xpjax.synthetic.system import refused_bands
@@ -57,8 +57,9 @@ def test_all_published_systems_are_there() -> None:
     assert list(refused_bands()) == ["HalphaCustomAb_Halpha01nm"]
 
 
-@pytest.mark.parametrize("truncate", [False, True])
-@pytest.mark.parametrize("error_correction", [False, True])
+@pytest.mark.parametrize(
+    ("truncate", "error_correction"), slow_after(1, [(True, True), (False, False), (False, True), (True, False)])
+)
 def test_float64_equals_gaiaxpy(truncate: bool, error_correction: bool) -> None:
     worst = compare(made(), True, truncate=truncate, error_correction=error_correction)
     assert max(worst["flux"].values()) < 1e-10
@@ -77,7 +78,7 @@ def test_real_sources_equal_gaiaxpy(shared) -> None:
         assert max(worst["mag"].values()) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["xp/xp_random_1200.fits", "xp/xp_blue_1800.fits"])
+@pytest.mark.parametrize("name", slow_after(1, ["xp/xp_random_1200.fits", "xp/xp_blue_1800.fits"]))
 def test_float32_error_is_bounded_by_cancellation(shared, name: str) -> None:
     table = xpjax.read(shared(name))[::6]
     expected = oracles.generate(table, list(SYSTEMS))
@@ -111,7 +112,7 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
     assert max(worst["flux_error"].values()) > 1e-10
 
 
-@pytest.mark.parametrize("name", [n for n in SYSTEMS if len(xpjax.system(n).names) <= 16])
+@pytest.mark.parametrize("name", slow_after(6, [n for n in SYSTEMS if len(xpjax.system(n).names) <= 16]))
 def test_float32_bound_holds_for_few_bands_too(shared, name: str) -> None:
     table = xpjax.read(shared("xp/xp_random_1200.fits"))
     system = xpjax.system(name)
@@ -140,6 +141,7 @@ def test_guarded_and_unguarded_agree_on_complete_sources(error_correction: bool)
         np.testing.assert_allclose(a[key], b[key], rtol=1e-12, err_msg=key)
 
 
+@pytest.mark.slow
 def test_impossible_errors_are_no_errors() -> None:
     c = made().coefficients
     correlation = c.correlation.copy()
@@ -153,6 +155,7 @@ def test_impossible_errors_are_no_errors() -> None:
     assert np.all(np.isfinite(result.flux_error[3:]))
 
 
+@pytest.mark.slow
 def test_odd_arrays_are_refused_or_understood() -> None:
     value = made().coefficients.value
     masked = np.ma.array(value, mask=False)
@@ -284,6 +287,7 @@ def test_results_can_be_taken_by_band() -> None:
         result["g"]
 
 
+@pytest.mark.slow
 def test_kernel_can_be_differentiated() -> None:
     import jax
 

@@ -13,6 +13,7 @@ import pytest
 from scipy.integrate import quad
 
 import xpjax
+from tests import slow_after
 from xpjax.records import DR3, Passband, PassbandSet
 from xpjax.synthetic.passband import (
     band_flux,
@@ -141,9 +142,9 @@ def test_vega_zero_points_are_gaias(shared: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("detector", ["photon", "energy"])
-@pytest.mark.parametrize("band", [(345.0, 8.0), (520.0, 30.0), (950.0, 12.0), (640.0, 0.5)])
-def test_3631_jansky_is_magnitude_zero(detector: str, band: tuple[float, float]) -> None:
-    made = gaussian(band[1] / 8, *band, detector=detector)
+@pytest.mark.parametrize(("center", "sigma"), slow_after(1, [(640.0, 0.5), (345.0, 8.0), (520.0, 30.0), (950.0, 12.0)]))
+def test_3631_jansky_is_magnitude_zero(detector: str, center: float, sigma: float) -> None:
+    made = gaussian(sigma / 8, center, sigma, detector=detector)
     grid = np.linspace(250, 1200, 200_001)
     flux = 3630.78e-26 * 2.99792458e17 / grid**2
     assert -2.5 * np.log10(band_flux(made, grid, flux)) - 56.10 == pytest.approx(0, abs=1e-6)

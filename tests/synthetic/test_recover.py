@@ -120,6 +120,7 @@ def test_published_bands_reproduce_their_vectors_and_mean_wavelengths() -> None:
             assert 0.9 < band.meta["inside"] < 1, band.name
 
 
+@pytest.mark.slow
 def test_recovered_bands_give_published_magnitudes() -> None:
     """Also those that are cut at 330 and 1050 nm, whose zero point holds what lies beyond; Vega's zero points too."""
     system = xpjax.system("JPLUS:uJAVA,gJPLUS,zJPLUS", "JKC:V,I")

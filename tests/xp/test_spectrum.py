@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpjax
-from tests import oracles
+from tests import oracles, slow_after
 from xpjax.records import Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import as_sources
 
@@ -28,8 +28,8 @@ def scaled(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.nanmax(np.abs(found - expected) / np.nanmax(np.abs(expected), axis=-1, keepdims=True)))
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("model", slow_after(1, MODELS))
+@pytest.mark.parametrize("truncate", slow_after(1, [True, False]))
 @pytest.mark.parametrize("grid", GRIDS)
 def test_absolute_equals_gaiaxpy(model: str, truncate: bool, grid: str) -> None:
     expected = oracles.calibrate(made(), GRIDS[grid], model.split("/")[0], truncation=truncate)

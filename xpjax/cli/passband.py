@@ -661,6 +661,7 @@ def _observed(
 
     import xpjax
     from xpjax.io import catalogue
+    from xpjax.matching import places_of
 
     try:
         columns = catalogue.read_catalogue(table).columns
@@ -682,15 +683,14 @@ def _observed(
     except ValueError:
         sigma = _numbers(table, columns, error)
 
-    order, seen, parts, rows, n = np.argsort(ids), np.empty(0, np.int64), [], [], 0
+    seen, parts, rows, n = np.empty(0, np.int64), [], [], 0
     for path in inputs:
         part = xpjax.read(path, dtype=np.float64, keep=[])
-        place = np.clip(np.searchsorted(ids, part.source_id, sorter=order), 0, max(len(ids) - 1, 0))
-        row = order[place] if len(ids) else np.zeros(len(part), int)
+        row = places_of(part.source_id, ids)
         first = np.zeros(len(part), bool)
         first[np.unique(part.source_id, return_index=True)[1]] = True
         new = first & ~np.isin(part.source_id, seen) & (part.source_id != 0)
-        matched = new & (ids[row] == part.source_id) if len(ids) else np.zeros(len(part), bool)
+        matched = new & (row >= 0)
         n, seen = n + int(new.sum()), np.concatenate([seen, part.source_id[new]])
         parts.append(part[matched])
         rows.append(row[matched])

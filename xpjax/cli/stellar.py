@@ -219,6 +219,16 @@ def _with(rows: Catalogue, names: list[str], origin: str) -> Mapping[str, np.nda
     return rows.columns
 
 
+def _reference(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
+    """Columns of a table in which sources are looked up. Raises ValueError where there are none, or no rows."""
+    from xpjax.io import catalogue
+
+    table = catalogue.read_catalogue(path)
+    if not len(table):
+        raise ValueError(f"{path.name} has no rows: no source can be found in it")
+    return _with(table, ["source_id", *names], path.name)
+
+
 def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str | None) -> LabelFits:
     import numpy as np
 
@@ -277,6 +287,7 @@ def make_residuals(
     from xpjax.correction import residuals
     from xpjax.correction.inputs import read_features
     from xpjax.io import catalogue
+    from xpjax.matching import places_of
 
     if (fits is None) != (grid is None) or (fits is None) == (true_spectra is None):
         raise click.UsageError("Give --fits with --grid, or --true.")
@@ -293,7 +304,8 @@ def make_residuals(
         rows = as_spectra(catalogue.read_catalogue(true_spectra), true_spectra.name)
         inside = (wavelength >= rows.wavelength[0] - 1e-9) & (wavelength <= rows.wavelength[-1] + 1e-9)
         true = np.full(flux.shape, np.nan)
-        place, known = _places(ids, rows.source_id)
+        place = places_of(ids, rows.source_id)
+        known = place >= 0
         own = np.stack([np.interp(wavelength[inside], rows.wavelength, row) for row in rows.flux])
         true[np.ix_(known, inside)] = own[place[known]]
     else:
@@ -303,12 +315,12 @@ def make_residuals(
     reference = None
     trust = residuals.Trust(snr, assignments("--within", within))
     if labels is not None:
-        table = catalogue.read_catalogue(labels)
-        place, known = _places(ids, np.asarray(_with(table, ["source_id"], labels.name)["source_id"], np.int64))
+        table = _reference(labels, list(trust.differences))
+        place = places_of(ids, np.asarray(table["source_id"], np.int64))
         reference = {}
         for name in trust.differences:
-            column: np.ndarray = np.ma.filled(np.ma.asarray(_with(table, [name], labels.name)[name], float), np.nan)
-            reference[name] = np.where(known, column[place], np.nan)
+            column: np.ndarray = np.ma.filled(np.ma.asarray(table[name], float), np.nan)
+            reference[name] = np.where(place >= 0, column[place], np.nan)
     found, counts = residuals.make_residuals(
         stars, wavelength, flux, true, flux_error=error, fitted=fitted, reference=reference, trust=trust, **options
     )
@@ -318,32 +330,20 @@ def make_residuals(
     click.echo("\n".join(lines if len(lines) > 1 else [lines[0].removesuffix("; left out:")]), err=True)
 
 
-def _places(wanted: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each wanted source_id (n,) is among others, and whether it is."""
-    import numpy as np
-
-    order = np.argsort(there, kind="stable")
-    place = np.clip(np.searchsorted(there[order], wanted), 0, max(len(there) - 1, 0))
-    if not len(there):
-        return np.zeros(len(wanted), int), np.zeros(len(wanted), bool)
-    return order[place], there[order[place]] == wanted
-
-
 def _best_models(made: Any, fits: Path, grid: Path) -> tuple[Any, ...]:
     """Wavelengths of the grid, flux and errors of the spectra there, the models at the fitted labels, the labels."""
     import numpy as np
 
-    from xpjax.io import catalogue
+    from xpjax.matching import places_of
     from xpjax.records import FitStatus
     from xpjax.stellar.grid import read_grid
     from xpjax.stellar.interpolation import interpolator, model_spectra
     from xpjax.stellar.sources import interpolated
 
     model = interpolator(read_grid(grid))
-    table = catalogue.read_catalogue(fits)
-    columns = _with(table, ["source_id", "fit_status", *model.names], fits.name)
-    place, known = _places(made.source_id, np.asarray(columns["source_id"], np.int64))
-    known &= np.asarray(columns["fit_status"])[place] == int(FitStatus.OK)
+    columns = _reference(fits, ["fit_status", *model.names])
+    place = places_of(made.source_id, np.asarray(columns["source_id"], np.int64))
+    known = (place >= 0) & (np.asarray(columns["fit_status"])[place] == int(FitStatus.OK))
     values = np.stack([np.asarray(columns[name], float)[place] for name in model.names], axis=1)
     true = np.full((len(known), len(model.wavelength)), np.nan)
     true[known] = model_spectra(model, values[known])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.io.catalogue import write_bytes
+from xpjax.matching import places_of
 from xpjax.records import SourceTable
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.system import G_SYSTEM, system
@@ -97,13 +98,8 @@ class Features:
 
     def matched(self, source_id: np.ndarray) -> Features:
         """The features of these sources (n,), by source_id; NaN for those that are not there or are 0."""
-        order = np.argsort(self.source_id, kind="stable")
-        place = np.searchsorted(self.source_id[order], source_id)
-        found = np.zeros(len(source_id), bool)
-        inside = place < len(order)
-        rows = order[np.where(inside, place, 0)] if len(order) else np.zeros(len(source_id), int)
-        if len(order):
-            found = inside & (self.source_id[rows] == source_id) & (source_id != 0)
+        rows = places_of(source_id, self.source_id)
+        found = (rows >= 0) & (source_id != 0)
 
         def pick(array: np.ndarray | None) -> np.ndarray | None:
             if array is None:

@@ -31,6 +31,7 @@ from xpjax.io import _loaders, archive
 from xpjax.io._cells import Vectors
 from xpjax.io.catalogue import expanded, remove_abandoned
 from xpjax.io.store import CORRELATIONS, SUFFIX, StoreError, StoreWriter, open_store
+from xpjax.matching import places_of
 from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
 
 JOINED = {
@@ -753,14 +754,12 @@ def _gaia_names(path: Path) -> list[str]:
 
 @functools.lru_cache(maxsize=2)
 def _gaia_table(path: Path) -> dict[str, np.ndarray]:
-    """source_id, ascending, and the columns of `JOINED` that a file of gaia_source has. Raises ValueError."""
+    """source_id and the columns of `JOINED` that a file of gaia_source has. Raises ValueError."""
     wanted = {name: name.lower() for name in _gaia_names(path) if name.lower() in ("source_id", *JOINED)}
     kind = _kind(path)
     with _loaders._as_value_error(path, kind):
         read = {"text": _gaia_text, "fits": _gaia_fits, "parquet": _gaia_parquet}[kind]
         table = {wanted[name]: column for name, column in read(path, list(wanted)).items()}
-    order = np.argsort(table["source_id"], kind="stable")
-    table = {name: column[order] for name, column in table.items()}
     if "bp_rp" not in table and {"phot_bp_mean_mag", "phot_rp_mean_mag"} <= {*table}:
         table["bp_rp"] = table["phot_bp_mean_mag"] - table["phot_rp_mean_mag"]
     return table
@@ -817,10 +816,8 @@ def _join(ids: np.ndarray, files: Sequence[Path], names: Sequence[str]) -> tuple
         if not len(here) or (pixels is not None and (pixels[1] < here.min() or pixels[0] > here.max())):
             continue
         table = _gaia_table(path)
-        place = np.minimum(np.searchsorted(table["source_id"], ids), max(len(table["source_id"]) - 1, 0))
-        matched = (
-            (table["source_id"][place] == ids) & (ids != 0) if len(table["source_id"]) else np.zeros(len(ids), bool)
-        )
+        place = places_of(ids, table["source_id"])
+        matched = (place >= 0) & (ids != 0)
         for name in names:
             if name in table:
                 columns[name][matched] = table[name][place[matched]]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.matching import places_of
 from xpjax.records import Bits
 
 
@@ -342,15 +343,6 @@ class Match:
     def n_matched(self) -> int:
         """Rows with a reference."""
         return int(np.count_nonzero(self.index >= 0))
-
-
-def places_of(ids: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """For each id (n,) the first row of the reference that has it, -1 for none."""
-    unique, first = np.unique(reference, return_index=True)
-    if not len(unique):
-        return np.full(len(ids), -1)
-    place = np.clip(np.searchsorted(unique, ids), 0, len(unique) - 1)
-    return np.where(unique[place] == ids, first[place], -1)
 
 
 def match_ids(ids: np.ndarray, reference: np.ndarray) -> Match:

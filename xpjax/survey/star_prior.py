@@ -11,9 +11,9 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot
+from xpjax.matching import places_of
 from xpjax.records import XPCoefficients
 from xpjax.survey.noise import POGSON
-from xpjax.survey.observations import places_of
 from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem
