@@ -183,8 +183,32 @@ class XPCoefficients(eqx.Module):
                 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceTable:
+class Record:
+    """A dataclass on the host whose repr has the shapes of its arrays, where dataclasses print every number."""
+
+    def __repr__(self) -> str:
+        shown = [f"{f.name}={_shown(getattr(self, f.name))}" for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        line, name = ", ".join(shown), type(self).__name__
+        return f"{name}({line})" if len(line) < 100 else f"{name}(\n    " + ",\n    ".join(shown) + "\n)"
+
+
+def _shown(value: Any, few: int = 12, longest: int = 80) -> str:
+    """Arrays by type and shape, mappings by their first names, records by class, all else as it is if it is short."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+    if isinstance(value, Mapping | tuple):
+        names = list(value) if isinstance(value, Mapping) else [_shown(one) for one in value[:few]]
+        more = [f"and {len(value) - few} more"] * (len(value) > few)
+        begin, end = "{}" if isinstance(value, Mapping) else "()"
+        return begin + ", ".join(map(str, [*names[:few], *more])) + end
+    text = repr(value)
+    if len(text) <= longest and "\n" not in text:
+        return text
+    return f"{type(value).__name__}(...)" if dataclasses.is_dataclass(value) else text[:longest] + "..."
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SourceTable(Record):
     """Sources on the host, as read: ids, coefficients, status bits and every other column of the input.
 
     source_id (n,) int64, 0 where missing; coefficients with a leading axis n (NumPy); status (n,) uint32;
@@ -365,8 +389,8 @@ class PassbandSet:
         return self.passbands[self.names.index(name)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Catalogue:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Catalogue(Record):
     """A table ready to be written: what the command line writes and what results give as `.catalogue()`.
 
     columns name -> (n,) or (n, k) array, in order; units and descriptions by column name (absent: none);

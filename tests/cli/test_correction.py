@@ -1,5 +1,6 @@
 """`xpjax train-correction` and `xpjax correct`: files in, files out, refusals."""
 
+import dataclasses
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import xpjax
 from tests.cli.helpers import files, xp
 from tests.correction.helpers import star_features, stars
 from tests.correction.test_training import made
-from xpjax.correction.inputs import Features, features, write_features
+from xpjax.correction.inputs import Features, features, read_features, write_features
 from xpjax.correction.magnitude import corrected_photometry
 from xpjax.correction.residuals import write_residuals
 from xpjax.correction.training import predict, remove_checkpoints
@@ -51,6 +52,30 @@ def test_training_leaves_a_model_a_figure_and_no_checkpoint(folder: Path) -> Non
     assert model.networks[0].widths == (16, 16)
     assert '"command": "xpjax train-correction"' in model.record
     assert np.isfinite(predict(model, made(5).stars)).all()
+
+
+def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
+    table = stars()[:N]
+    table = dataclasses.replace(table, columns={**table.columns, "ebv": np.linspace(0, 0.3, N)})
+    halves = [tmp_path / "a.parquet", tmp_path / "b.fits"]
+    for path, rows in zip(halves, (slice(0, 7), slice(7, N)), strict=True):
+        write(path, from_sources(table[rows]))
+    done = xp("make-features", *halves, "--ebv", "ebv", "--errors", "-o", tmp_path / "f.h5")
+    assert done.exit_code == 0, done.stderr
+    assert f"14 features of {N} sources written to f.h5" in done.stderr
+    found, expected = read_features(tmp_path / "f.h5"), features(table, ebv="ebv", errors=True, float64=True)
+    assert found.names == expected.names
+    np.testing.assert_array_equal(found.source_id, expected.source_id)
+    for name in ("value", "ebv", "input_error"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-6)
+    again = xp("make-features", *halves, "--names", "gaia", "-o", tmp_path / "g.h5")
+    assert again.exit_code == 2
+    assert "E(B-V) is a feature" in again.stderr
+    assert xp("make-features", *halves, "--ebv", "ebv", "-o", tmp_path / "f.h5").exit_code == 2
+    some = xp("make-features", *halves, "--names", "BP-RP,G", "--gaia", "columns", "-o", tmp_path / "s.h5")
+    assert some.exit_code == 0, some.stderr
+    assert read_features(tmp_path / "s.h5").names == ("BP-RP", "G")
+    assert "choose" in xp("make-features", *halves, "--names", "magic", "-o", tmp_path / "m.h5").stderr
 
 
 def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path) -> None:

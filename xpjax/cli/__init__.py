@@ -33,6 +33,7 @@ for command in (
     compute.spectra,
     catalogue.catalogue,
     passband.passband,
+    correction.make_features,
     correction.train_correction,
     correction.correct,
     grid.grid,

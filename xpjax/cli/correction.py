@@ -29,6 +29,66 @@ if TYPE_CHECKING:
     from xpjax.xp.spectrum import Spectra
 
 
+@click.command("make-features")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=EXISTING_FILE)
+@click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the features.")
+@click.option(
+    "--names",
+    multiple=True,
+    metavar="NAMES",
+    callback=comma_separated,
+    help="Features, separated by commas, or a set: paper (default), no-ebv, gaia, color.",
+)
+@click.option("--ebv", metavar="COLUMN", help="Column of E(B-V).")
+@click.option(
+    "--gaia",
+    type=click.Choice(["synthetic", "columns"]),
+    default="synthetic",
+    show_default=True,
+    help="G, BP and RP: synthetic, or from the columns phot_g_mean_mag, ...",
+)
+@click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases).")
+@click.option("--errors", is_flag=True, help="With errors of the synthetic magnitudes.")
+@OVERWRITE
+def make_features(
+    inputs: tuple[Path, ...],
+    output: Path,
+    names: list[str],
+    ebv: str | None,
+    gaia: str,
+    truncate: bool,
+    errors: bool,
+    overwrite: bool,
+) -> None:
+    """Features of XP sources, by source_id: what a correction is trained on, and what it needs of each star.
+
+    INPUT is a file of XP coefficients. Features are magnitudes and colors: g-i, v-g-0.9(g-i), u-v-0.9(g-i), u, v, g, i
+    (SkyMapper), G, BP, RP, BP-RP, BP-G, RP-G and E(B-V); the set paper is all of them.
+
+    \b
+    Examples:
+      xpjax make-features stars.parquet --ebv ebv -o features.h5
+      xpjax make-features stars.fits --names BP-RP,G --gaia columns -o features.h5
+    """
+    import numpy as np
+
+    import xpjax
+    from xpjax.correction.inputs import COLUMNS, check_names, features, write_features
+
+    chosen = check_names(names[0] if len(names) == 1 else names or "paper")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"the output {output} exists; name another file, or add --overwrite")
+    keep = [*(COLUMNS.values() if gaia == "columns" else ()), *[ebv] * (ebv is not None)]
+    sources = xpjax.read([xpjax.read(path, dtype=np.float64, keep=keep) for path in inputs])
+    made = features(sources, chosen, ebv=ebv, gaia=gaia, truncate=truncate, errors=errors, float64=True)
+    write_features(output, made, overwrite=overwrite)
+    unknown = int(np.isnan(made.value).any(axis=1).sum())
+    told = f", {unknown:,} with one that is unknown" * bool(unknown)
+    click.echo(
+        f"{len(made.names)} features of {len(made.source_id):,} sources written to {output.name}{told}", err=True
+    )
+
+
 @click.command("train-correction")
 @click.argument("residuals", type=EXISTING_FILE)
 @click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the correction.")

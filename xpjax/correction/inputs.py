@@ -16,7 +16,7 @@ import numpy as np
 
 from xpjax.io.catalogue import write_bytes
 from xpjax.matching import places_of
-from xpjax.records import SourceTable
+from xpjax.records import Record, SourceTable
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.system import G_SYSTEM, system
 from xpjax.xp.coefficients import as_sources
@@ -52,8 +52,8 @@ COLUMNS = dict(zip(GAIA, ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_m
 """Columns of gaia_source that hold the Gaia magnitudes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Features:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Features(Record):
     """Features of many stars, on the host.
 
     source_id (n,); value (n, n_feature) [mag], NaN where unknown; input_error (n, n_input) [mag] in the order of

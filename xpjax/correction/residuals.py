@@ -24,13 +24,14 @@ from xpjax.correction.inputs import Features, features_of
 from xpjax.correction.wiggle import KINDS, SPACES
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
+from xpjax.records import Record
 
 FLOOR = 0.005
 """Error of normalised flux that every sample is given at least: few bright stars must not rule, nor faint ones."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Residuals:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Residuals(Record):
     """What a correction is trained on.
 
     source_id (n,); names and features (n, k) [mag]; wavelength (m,) [nm]; residual (n, m), true minus observed flux

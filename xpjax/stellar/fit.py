@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from xpjax import engine
 from xpjax.extinction import AV_PER_SFD, extinction_curve
 from xpjax.linalg import dot, unpack
-from xpjax.records import AnyArray, Catalogue, FitStatus
+from xpjax.records import AnyArray, Catalogue, FitStatus, Record
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import COMPONENTS, Interpolator, interpolator, model_spectra
 
@@ -57,8 +57,8 @@ CONVERGED = 0.01
 Where models fit worse than the errors say, by less times chi2 / dof: as if the errors were what the residuals are."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StellarFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class StellarFit(Record):
     """Labels of many stars, on the host.
 
     labels (n, n_label) in the order of names; covariance (n, n_label, n_label) from the Hessian, NaN for a label held

@@ -13,7 +13,7 @@ from xpjax import engine
 from xpjax.correction.inputs import floats
 from xpjax.correction.magnitude import Correcting
 from xpjax.correction.wiggle import correct_spectra
-from xpjax.records import Catalogue, FitStatus, SourceTable, Status
+from xpjax.records import Catalogue, FitStatus, Record, SourceTable, Status
 from xpjax.stellar.fit import StellarFit, fit_stars
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.xp.spectrum import Spectra, spectra
@@ -22,8 +22,8 @@ ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
 """Sources whose spectra are held at a time."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelFits:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LabelFits(Record):
     """Labels of many sources: the fit, the one before the correction, if any, and the bits of `Status`."""
 
     source_id: np.ndarray

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.records import PassbandSet
+from xpjax.records import PassbandSet, Record
 from xpjax.survey.observations import Observations, match_ids
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.magnitude import photometry
@@ -32,8 +32,8 @@ FEWEST = 20
 """Stars with spectra that such a polynomial needs."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AirmassShifts:
+@dataclasses.dataclass(frozen=True, repr=False)
+class AirmassShifts(Record):
     """Shifts (n_star, n_band, n_node) [mag] at airmass (n_node,) of stars by their id (n_star,); see the module.
 
     model, model_error (n_star, n_band): magnitudes at the reference airmass, NaN where a spectrum gives none.

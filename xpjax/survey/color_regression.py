@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import error_floor
 from xpjax.survey.model import Model
 from xpjax.survey.observations import Observations, group_median
@@ -115,8 +115,8 @@ LEAST_SPREAD = 1e-4
 """Scaled labels: no Gaussian of a population is narrower (0.05 K)."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Population:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Population(Record):
     """How true scaled labels spread: Gaussians with weight (m,), mean (m, 3) and covariance (m, 3, 3).
 
     Dust differs from tile to tile, so reddening is counted from the mean of a star's tile, in units of the true spread
@@ -271,8 +271,8 @@ def _truth(
     return _Truth(share, mean, rest)
 
 
-@dataclasses.dataclass(frozen=True)
-class ColorRegression:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ColorRegression(Record):
     """The law of one band: coefficients of scaled labels, and what is needed to predict with them.
 
     gaia: "BP" or "RP". exponents (k, 3) of (T, F, E); value (k,) and covariance (k, k) [mag]; zero, scale (3,) of the
@@ -327,8 +327,8 @@ def _tuples(exponents: np.ndarray) -> list[Exponents]:
     return [tuple(map(int, e)) for e in exponents]
 
 
-@dataclasses.dataclass(frozen=True)
-class ColorFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ColorFit(Record):
     """A regression with what it found for its stars (n,) and tiles (n_tile,) [mag]; NaN where there is nothing.
 
     residual: color - model - zero-point of the tile, at the measured labels; error: of one star about the model, label
@@ -537,8 +537,8 @@ class _Equations:
 # --- prediction -------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Predicted:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Predicted(Record):
     """Magnitudes by SCR (n,) [mag]; NaN where Gaia's magnitude or a label is missing.
 
     error: of this star (photometry, labels, scatter about the law); systematic: of the coefficients, common to all

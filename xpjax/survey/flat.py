@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from xpjax import engine
-from xpjax.records import AnyArray
+from xpjax.records import AnyArray, Record
 from xpjax.survey.observations import Frames, group_median
 from xpjax.survey.robust import MAD
 
@@ -54,8 +54,8 @@ def _plane_kernel(constants: Any, place: _Place) -> tuple[Array, Array]:
     return mr - slope_x * mx - slope_y * my, variance
 
 
-@dataclasses.dataclass(frozen=True)
-class Standards:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Standards(Record):
     """Standards of all frames that took part, frame by frame: what a numerical flat is made from. Arrays (n,).
 
     residual, variance [mag, mag^2]: model less color term less calibrated magnitude; of each with its floor. color,
@@ -146,8 +146,8 @@ def error_floor(residual: np.ndarray, variance: np.ndarray, group: np.ndarray, n
 # --- stacked ----------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class StackedFlats:
+@dataclasses.dataclass(frozen=True, repr=False)
+class StackedFlats(Record):
     """Flats of groups of frames on one grid of cells over the scaled detector; added to magnitudes [mag].
 
     value, error, count (n_group, bins, bins), rows along y; labels (n_group, 3): band, detector and epoch; order: of

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Record
 from xpjax.survey.model import Model, scaling
 from xpjax.survey.observations import Observations, RowFlag, group_median
 from xpjax.survey.robust import MAD
@@ -14,8 +14,8 @@ from xpjax.survey.solution import Calibrated, Settings, calibrate
 from xpjax.survey.zeropoint import standards
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
+@dataclasses.dataclass(frozen=True, repr=False)
+class HeldOut(Record):
     """Residuals (n,) [mag] of standards that were kept back (NaN for others); errors, with those of the models.
 
     scatter (1.48 MAD), rms (standard deviation) and number for each frame, outliers included.

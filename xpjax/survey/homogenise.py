@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import error_floor
 from xpjax.survey.observations import group_median
 from xpjax.survey.robust import MAD
@@ -23,8 +23,8 @@ FEWEST = 3
 ROUNDS = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class TileZeroPoints:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TileZeroPoints(Record):
     """Zero-points of tiles (n_tile,) with errors [mag], NaN where there is none; count: stars of each."""
 
     value: np.ndarray
@@ -63,8 +63,8 @@ def tile_zero_points(
         return TileZeroPoints(np.where(enough, value, np.nan), np.where(enough, whole**-0.5, np.nan), count)
 
 
-@dataclasses.dataclass(frozen=True)
-class Homogenised:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Homogenised(Record):
     """One zero-point for each tile (n_tile,) on the scale of the first method; NaN where no method gives one.
 
     error: of the tile alone; systematic: of the offset, common to all tiles of the second method. method (n_tile,): a

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from xpjax.io.catalogue import write_bytes
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Record
 from xpjax.survey.model import Scaling
 from xpjax.survey.observations import Frames, Observations, RowFlag
 from xpjax.survey.terms import Block, Term, column_name
@@ -24,8 +24,8 @@ BATCH = 512
 """Right-hand sides that are solved for at once."""
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
+@dataclasses.dataclass(frozen=True, repr=False)
+class HeldOut(Record):
     """What rows that were kept back are off by; arrays (n,) for all rows of the observations, NaN elsewhere.
 
     residual: the star's magnitude less the calibrated one; error: the standard deviation expected of it, of the
@@ -37,16 +37,16 @@ class HeldOut:
     error: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Uncertainty:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Uncertainty(Record):
     """What covariances come from: inverse (right -> R^-1 right), and of slots their rows and own covariance."""
 
     inverse: Callable[[np.ndarray], np.ndarray]
     star_rows: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclasses.dataclass(frozen=True)
-class JointSolution:
+@dataclasses.dataclass(frozen=True, repr=False)
+class JointSolution(Record):
     """A joint solution.
 
     blocks: of all terms, without their rows; value (n_column,): their columns one after the other [mag, or mag per

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from xpjax.records import Record
 from xpjax.survey.observations import Observations
 
 ROBUST = ("tukey", "huber", "none")
@@ -121,8 +122,8 @@ def chebyshev_places(terms: Terms, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Scaling(Record):
     """Where scaled coordinates and terms are zero: box (n_frame, 4) x and y from..to [pixels], color and magnitude."""
 
     box: np.ndarray

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.matching import places_of
-from xpjax.records import Bits
+from xpjax.records import Bits, Record
 
 
 class RowFlag(Bits):
@@ -109,8 +109,8 @@ MISSING = 90.0
 """Catalogues write 99 or -99 where there is no magnitude: values of this size and beyond are missing."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Frames:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Frames(Record):
     """Frames, each with a name and what belongs to all of its stars; arrays (n_frame,).
 
     exposure, band, detector, night: text. time [d] and airmass: NaN where unknown.
@@ -143,8 +143,8 @@ class Frames:
         return inverse, first
 
 
-@dataclasses.dataclass(frozen=True)
-class Observations:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Observations(Record):
     """Measurements of stars on frames; arrays (n,) on the host, NaN where missing.
 
     frame: index into frames. star: an id, the same on every frame (int64 or text). x, y [pixels]. magnitude,

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from xpjax import engine
 from xpjax.linalg import dot
-from xpjax.records import AnyArray
+from xpjax.records import AnyArray, Record
 from xpjax.survey.joint import JointModel, prepare
 from xpjax.survey.observations import Observations
 from xpjax.survey.star_prior import StarPrior
@@ -101,8 +101,8 @@ def _kernel(field: _Field, sky: _Sky) -> tuple[Array, Array]:
     return value, jnp.sqrt(variance)
 
 
-@dataclasses.dataclass(frozen=True)
-class Realisations:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Realisations(Record):
     """Columns value (k, n_column) of each realisation, and their errors (k, n_column)."""
 
     value: np.ndarray

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.records import Catalogue
+from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
 from xpjax.survey.levels import levels, with_zero_points
 from xpjax.survey.model import Model, Scaling, scaling
@@ -73,8 +73,8 @@ class Settings:
             raise ValueError(f'epoch is "all", "night" or a number of days, not {self.epoch!r}')
 
 
-@dataclasses.dataclass(frozen=True)
-class Calibration:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Calibration(Record):
     """A survey's solution; what `solution.h5` holds.
 
     frames, and their fits without rows; flats: stacked, or None; standards: for numerical flats; local_floor (n_frame,)
@@ -141,8 +141,8 @@ class Calibration:
         return Catalogue(columns, units, {k: v for k, v in descriptions.items() if k in columns}, meta=meta)
 
 
-@dataclasses.dataclass(frozen=True)
-class Calibrated:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Calibrated(Record):
     """Calibrated magnitudes of rows (n,) [mag]; NaN where there is none, and flags (n,) say why.
 
     magnitude_error: statistical (photons, zero-point, flat); systematic_error: the frame's error floor and what the

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from xpjax import engine
 from xpjax.linalg import dot
 from xpjax.matching import places_of
-from xpjax.records import XPCoefficients
+from xpjax.records import Record, XPCoefficients
 from xpjax.survey.noise import POGSON
 from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
@@ -20,8 +20,8 @@ from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp.coefficients import as_sources, covariance, masked
 
 
-@dataclasses.dataclass(frozen=True)
-class StarPrior:
+@dataclasses.dataclass(frozen=True, repr=False)
+class StarPrior(Record):
     """Prior magnitudes of stars: star (n,), bands (n_band), magnitude (n, n_band), covariance (n, n_band, n_band).
 
     NaN where there is none. Covariances between bands couple them: a star's bands are then eliminated together.

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpjax.records import Record
 from xpjax.survey.model import Scaling
 from xpjax.survey.observations import Frames, Observations
 
@@ -59,8 +60,8 @@ def _positive(per: str, text: str) -> float:
     return span
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Block(Record):
     """The design of one term: row i has values[j][i] in column index[i] * len(parts) + j of the term.
 
     index (n,), -1 where the term says nothing of a row; values: an array (n,) for each part, None for ones; labels:

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from xpjax import engine
 from xpjax.linalg import dot
-from xpjax.records import AnyArray
+from xpjax.records import AnyArray, Record
 from xpjax.survey.model import Model, Scaling, Terms, scaling, terms_of
 from xpjax.survey.observations import FrameFlag, Observations, RowFlag, group_median
 from xpjax.survey.robust import HUBER, LEAST_VARIANCE, MAD, SCALE, TUKEY
@@ -210,8 +210,8 @@ class Prior:
     precision: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class ExposureFits:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ExposureFits(Record):
     """The solutions of all frames; arrays (n_frame, ...), NaN where a frame is refused.
 
     value, covariance, common_covariance: of `terms`, independent noise and what stars have on all frames alike.

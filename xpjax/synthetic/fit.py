@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from xpjax import engine
 from xpjax.linalg import Solution, dot, gauss_newton, local_cubic
-from xpjax.records import AnyArray, Passband
+from xpjax.records import AnyArray, Passband, Record
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import (
@@ -184,8 +184,8 @@ def _center(value: Array, model: _Model) -> Array:
     return jnp.sum(weight * x) / jnp.sum(weight)
 
 
-@dataclasses.dataclass(frozen=True)
-class PassbandFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PassbandFit(Record):
     """What a fit of a transmission curve found.
 
     names (k,), value, error (k,) and covariance (k, k) of the parameters (nodes of the free form, free_0, ..., last);

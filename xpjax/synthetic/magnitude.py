@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot, dot_last_first
-from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, SourceTable, Status, XPCoefficients
+from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Record, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.passband import passband_system
 from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
 from xpjax.synthetic.system import system as load_system
@@ -204,8 +204,8 @@ def _error_factor(bands: PhotometricSystem, source: XPCoefficients, complete: Ar
     return jnp.where(known, factor, 1), known
 
 
-@dataclasses.dataclass(frozen=True)
-class Photometry:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Photometry(Record):
     """Synthetic photometry of many sources, on the host.
 
     source_id (n,); flux and flux_error (n, n_band) [system.flux_unit]; magnitude and magnitude_error (n, n_band) [mag];

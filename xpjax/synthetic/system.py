@@ -93,6 +93,13 @@ class PhotometricSystem(eqx.Module):
                 f"{self.release.n_basis} basis functions of {self.release.name}, {n} bands"
             )
 
+    def __repr__(self) -> str:
+        bands: dict[str, list[str]] = {}
+        for label, name in zip(self.labels, self.names, strict=True):
+            bands.setdefault(label, []).append(name)
+        listed = [f"{label}: {', '.join(names)}" for label, names in bands.items()]
+        return f"PhotometricSystem({'; '.join(listed)})"
+
     @property
     def n_band(self) -> int:
         """Number of bands."""

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from xpjax.constants import FLUX_UNIT, MERGE_RANGE, PLANCK, PSEUDO_RANGE, PUPIL_AREA, SPEED_OF_LIGHT, XP_RANGE
 from xpjax.linalg import pair_weights
-from xpjax.records import AnyArray, Release
+from xpjax.records import AnyArray, Record, Release
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 
 DEFAULT_MODEL = "v375wi/v142r"
@@ -75,8 +75,8 @@ class AbsoluteModel:
         return self.transformation @ basis(self.pseudo_wavelength(wavelength)) * np.where(good, factor, 0.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Instrument:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Instrument(Record):
     """A release's instrument: its absolute models, default sampling and internal bases, all on the host.
 
     absolute: by XP; internal: by kind of basis, then by XP; default_design (n_basis_total, n_sample), merged, and its

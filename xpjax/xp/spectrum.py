@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.linalg import dot, dot_last_first, pack
-from xpjax.records import Catalogue, Release, SourceTable, Status, XPCoefficients
+from xpjax.records import Catalogue, Record, Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -134,8 +134,8 @@ def _packed_correlation(covariance: Array, known: Array) -> Array:
     return pack(covariance * scale[:, None] * scale[None, :])
 
 
-@dataclasses.dataclass(frozen=True)
-class Spectra:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Spectra(Record):
     """Sampled spectra of many sources, on the host.
 
     source_id (n,); wavelength (n_sample,) [nm], or pseudo-wavelength where internal; flux and flux_error
