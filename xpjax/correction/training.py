@@ -237,7 +237,8 @@ def train(
     mean, scale = used.features[train_rows].mean(axis=0), used.features[train_rows].std(axis=0)
     flat = [name for name, s, m in zip(used.names, scale, mean, strict=True) if s <= 1e-9 * max(abs(m), 1)]
     if flat:
-        raise ValueError(f"features {flat} are the same for all stars and tell nothing: leave them out of names (--features)")
+        remedy = "leave them out of names (--features)"
+        raise ValueError(f"features {flat} are the same for all stars and tell nothing: {remedy}")
     target, weight, middle, size = _targets(used, train_rows)
     centred = kind == "additive"
     fingerprint = _fingerprint(used, settings, centred)
