@@ -21,7 +21,9 @@ from benchmarks.harness import Row
 from benchmarks.promises import Promise
 
 ROOT = Path(__file__).parents[1]
-ABSENT = ("astropy", "click", "fastavro", "gaiaxpy", "isal", "matplotlib", "pandas", "psutil", "pyarrow", "tqdm")
+ABSENT = (
+    "astropy", "click", "fastavro", "gaiaxpy", "isal", "matplotlib", "pandas", "psutil", "pyarrow", "pytest", "tqdm",
+)  # fmt: skip
 BARE = f"""
 import sys
 class Absent:

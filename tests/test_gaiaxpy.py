@@ -22,7 +22,8 @@ from gaiaxpy.colour_equation.xp_filter_system_colour_equation import apply_colou
 from pandas.testing import assert_frame_equal
 
 import xpjax
-from tests import oracles, slow_after
+from tests import oracles
+from tests.marks import slow_after
 from xpjax import gaiaxpy, simulate
 from xpjax.gaiaxpy import frames
 from xpjax.io import gaia_query

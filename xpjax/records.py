@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, Self, TypeAlias, overload
 
 import equinox as eqx
 import numpy as np
@@ -21,12 +21,33 @@ AnyArray: TypeAlias = Array | np.ndarray
 
 
 class Bits(enum.IntFlag):
-    """Flags with names; append-only, so that stored values keep their meaning."""
+    """Flags: a number and a sentence each; append-only, so that stored values keep their meaning."""
+
+    _sentence: str
+
+    def __new__(cls, value: int, sentence: str = "") -> Self:
+        """A flag: its number, and what it means."""
+        bit = int.__new__(cls, value)
+        bit._value_ = value
+        bit._sentence = sentence
+        return bit
+
+    @property
+    def meaning(self) -> str:
+        """What the bits that are set say, a sentence each."""
+        return " ".join(bit._sentence for bit in type(self) if bit & self)
 
     @classmethod
     def describe(cls, status: int) -> str:
         """The names of the bits that are set, joined by `|`; `OK` for none."""
         return "|".join(str(bit.name) for bit in cls if bit and bit & status) or "OK"
+
+    @classmethod
+    def counts(cls, status: np.ndarray) -> dict[Self, int]:
+        """How many of the numbers (n,) have each flag, for those that some have."""
+        status = np.asarray(status).astype(np.uint32)
+        counts = {bit: int(np.count_nonzero(status & np.uint32(bit))) for bit in cls}
+        return {bit: count for bit, count in counts.items() if count}
 
     @classmethod
     def legend(cls) -> str:
@@ -38,64 +59,33 @@ class Status(Bits):
     """What is to be known of one source; `Status(5).meaning` says it in words."""
 
     OK = 0
-    BP_MISSING = 1 << 0
-    RP_MISSING = 1 << 1
-    BP_BAD = 1 << 2
-    RP_BAD = 1 << 3
-    BP_NO_ERROR = 1 << 4
-    RP_NO_ERROR = 1 << 5
-    ID_MISSING = 1 << 6
-    DUPLICATE = 1 << 7
-    NONPOSITIVE_FLUX = 1 << 8
-    BAND_MISSING = 1 << 9
-    COLOR_EXTRAPOLATED = 1 << 10
-    NO_ERROR_CORRECTION = 1 << 11
-    CELL_REPAIRED = 1 << 12
-    NOT_CORRECTED = 1 << 13
-    FEATURE_MISSING = 1 << 14
-    OUTSIDE_TRAINING = 1 << 15
-    OUTSIDE_LIMITS = 1 << 16
-
-    @property
-    def meaning(self) -> str:
-        """What the bits that are set say, a sentence each."""
-        return " ".join(text for bit, text in _MEANING.items() if bit & self)
+    BP_MISSING = 1 << 0, "No BP coefficients: what needs BP is NaN."
+    RP_MISSING = 1 << 1, "No RP coefficients: what needs RP is NaN."
+    BP_BAD = 1 << 2, "A BP coefficient is not finite, or its cell could not be read: BP is not used."
+    RP_BAD = 1 << 3, "An RP coefficient is not finite, or its cell could not be read: RP is not used."
+    BP_NO_ERROR = 1 << 4, "BP has coefficients, but no usable errors or correlations: errors that need BP are NaN."
+    RP_NO_ERROR = 1 << 5, "RP has coefficients, but no usable errors or correlations: errors that need RP are NaN."
+    ID_MISSING = 1 << 6, "The row has no source_id; it is written as 0."
+    DUPLICATE = 1 << 7, "An earlier row of the same input has the same source_id; both are kept."
+    NONPOSITIVE_FLUX = 1 << 8, "The flux of a requested band is zero or negative: its magnitude is NaN."
+    BAND_MISSING = 1 << 9, "A requested band or sample needs an XP that is missing or bad: it is NaN."
+    COLOR_EXTRAPOLATED = 1 << 10, "A color equation was used outside its color range, where it is linear."
+    NO_ERROR_CORRECTION = 1 << 11, "No synthetic G, which error correction needs: the errors are uncorrected."
+    CELL_REPAIRED = 1 << 12, "An odd cell, not of a coefficient, was read as missing."
+    NOT_CORRECTED = 1 << 13, "The wiggle correction was not applied: spectrum and magnitudes are as without it."
+    FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) that the correction needs is missing."
+    OUTSIDE_TRAINING = 1 << 15, "A magnitude, color or E(B-V) is outside the range that the correction was made for."
+    OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
 
 
 class FitStatus(Bits):
-    """How a fit of stellar labels ended; OK: converged inside the grid.
-
-    EDGE: at least one label ended at the edge of the grid and is held there. HOLE: the fit wants to go into a hole of
-    the grid. BAD_INPUT: flux, errors, E(B-V) or covariance of the star cannot be used, and its results are NaN.
-    NO_CONVERGENCE: a further step would still lower chi2.
-    """
+    """How a fit of stellar labels ended; OK: converged inside the grid."""
 
     OK = 0
-    EDGE = 1 << 0
-    HOLE = 1 << 1
-    BAD_INPUT = 1 << 2
-    NO_CONVERGENCE = 1 << 3
-
-
-_MEANING = {
-    Status.BP_MISSING: "No BP coefficients: what needs BP is NaN.",
-    Status.RP_MISSING: "No RP coefficients: what needs RP is NaN.",
-    Status.BP_BAD: "A BP coefficient is not finite, or its cell could not be read: BP is not used.",
-    Status.RP_BAD: "An RP coefficient is not finite, or its cell could not be read: RP is not used.",
-    Status.BP_NO_ERROR: "BP has coefficients, but no usable errors or correlations: errors that need BP are NaN.",
-    Status.RP_NO_ERROR: "RP has coefficients, but no usable errors or correlations: errors that need RP are NaN.",
-    Status.ID_MISSING: "The row has no source_id; it is written as 0.",
-    Status.DUPLICATE: "An earlier row of the same input has the same source_id; both are kept.",
-    Status.NONPOSITIVE_FLUX: "The flux of a requested band is zero or negative: its magnitude is NaN.",
-    Status.BAND_MISSING: "A requested band or sample needs an XP that is missing or bad: it is NaN.",
-    Status.COLOR_EXTRAPOLATED: "A color equation was used outside its color range, where it is linear.",
-    Status.NO_ERROR_CORRECTION: "No synthetic G, which error correction needs: the errors are uncorrected.",
-    Status.CELL_REPAIRED: "An odd cell, not of a coefficient, was read as missing.",
-    Status.NOT_CORRECTED: "The wiggle correction was not applied: spectrum and magnitudes are as without it.",
-    Status.FEATURE_MISSING: "A magnitude, color or E(B-V) that the correction needs is missing.",
-    Status.OUTSIDE_TRAINING: "A magnitude, color or E(B-V) is outside the range that the correction was made for.",
-    Status.OUTSIDE_LIMITS: "Teff, [M/H] or A_V is outside the limits within which the correction is applied.",
-}
+    EDGE = 1 << 0, "At least one label ended at the edge of the grid and is held there."
+    HOLE = 1 << 1, "The fit wants to go into a hole of the grid."
+    BAD_INPUT = 1 << 2, "Flux, errors, E(B-V) or covariance of the star cannot be used: its results are NaN."
+    NO_CONVERGENCE = 1 << 3, "A further step would still lower chi2."
 
 
 @dataclasses.dataclass(frozen=True)

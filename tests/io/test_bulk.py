@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks import bulkfile
-from tests import slow_after
 from tests.conftest import SHARED
+from tests.marks import slow_after
 from xpjax import simulate
 from xpjax.io import _loaders, bulk, catalogue, store
 from xpjax.io.archive import read

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import xpjax
-from tests import slow_after
+from tests.marks import slow_after
 from tests.oracles import gaiaxpy_frame, worst
 from xpjax import simulate
 from xpjax.io.gaiaxpy_files import write_gaiaxpy

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests import slow_after
+from tests.marks import slow_after
 from xpjax import simulate
 from xpjax.io import store
 from xpjax.io.archive import read

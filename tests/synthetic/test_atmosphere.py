@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from tests import slow_after
+from tests.marks import slow_after
 from xpjax.io.folders import filters_folder
 from xpjax.synthetic import atmosphere as air
 

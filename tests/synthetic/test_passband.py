@@ -13,7 +13,7 @@ import pytest
 from scipy.integrate import quad
 
 import xpjax
-from tests import slow_after
+from tests.marks import slow_after
 from xpjax.records import DR3, Passband, PassbandSet
 from xpjax.synthetic.passband import (
     band_flux,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import xpjax
-from tests import oracles, slow_after
+from tests import oracles
+from tests.marks import slow_after
 from xpjax.records import Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import as_sources
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -409,6 +409,11 @@ def record_call(context: click.Context) -> dict[str, Any]:
     return {"command": " ".join(["xpjax", *command]), "version": xpjax.__version__, **options}
 
 
+def counted(counts: Mapping[Any, int]) -> list[str]:
+    """A line for each flag of `Bits.counts`: how many rows have it, its name and number, what it says."""
+    return [f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}" for bit, count in counts.items()]
+
+
 def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
     import numpy as np
 
@@ -420,10 +425,7 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
     flagged = int(np.count_nonzero(status))
     if flagged:
         lines.append(f"{flagged:,} flagged in xp_status:")
-        for bit in Status:
-            count = int(np.count_nonzero(status & np.uint32(bit))) if bit else 0
-            if count:
-                lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}")
+        lines += counted(Status.counts(status))
     else:
         lines.append("none flagged in xp_status")
     without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))

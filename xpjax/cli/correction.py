@@ -14,6 +14,7 @@ from xpjax.cli.common import (
     OVERWRITE,
     check_figure,
     comma_separated,
+    counted,
     record_call,
     write_figure,
 )
@@ -340,10 +341,8 @@ def correct(
     )
     seconds = time.perf_counter() - started
     lines = [f"{len(table):,} spectra read from {spectra.name}, written to {output.name} in {seconds:.1f} s"]
-    for bit in (Status.NOT_CORRECTED, Status.FEATURE_MISSING, Status.OUTSIDE_TRAINING, Status.OUTSIDE_LIMITS):
-        count = int(np.count_nonzero(found.status & np.uint32(bit)))
-        if count:
-            lines.append(f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}")
+    why = Status.NOT_CORRECTED | Status.FEATURE_MISSING | Status.OUTSIDE_TRAINING | Status.OUTSIDE_LIMITS
+    lines += counted(Status.counts(found.status & np.uint32(why)))
     click.echo("\n".join(lines), err=True)
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, Progress, assignments, comma_separated, record_call
+from xpjax.cli.common import (
+    EXISTING_FILE,
+    FILE,
+    OVERWRITE,
+    Progress,
+    assignments,
+    comma_separated,
+    counted,
+    record_call,
+)
 from xpjax.cli.correction import as_spectra
 
 if TYPE_CHECKING:
@@ -112,7 +121,7 @@ def fit_stars(
     seconds = time.perf_counter() - started
     told = [f"{n:,} spectra fitted, {len(whole):,} rows written to {output.name}"]
     told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
-    told += [f"{count:12,}  {bit.name} ({int(bit)})" for bit in FitStatus if bit and (count := _count(status, bit))]
+    told += counted(FitStatus.counts(status))
     click.echo("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]), err=True)
 
 
@@ -156,10 +165,6 @@ def fitter_of(
         raise click.UsageError("--features are for --correction; name a model.")
     chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
     return LabelFitter(interpolator(models), how, ebv, options=chosen, **options)
-
-
-def _count(status: np.ndarray, bit: int) -> int:
-    return int(((status & int(bit)) != 0).sum())
 
 
 def _nodes(text: str) -> np.ndarray:

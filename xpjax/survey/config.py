@@ -34,9 +34,9 @@ import dataclasses
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -256,9 +256,52 @@ def observations(
     nearest names. standards: joined to every table. gaia_table: corrections of G, BP, RP.
     """
     account = Account()
-    parts = []
+    parts = [_one_band(part, config, account) for part in _parts(tables, config, standards, gaia_table, account)]
+    return with_nights(concatenate(parts)), account
+
+
+def further_column(
+    tables: Mapping[str, Catalogue],
+    config: Config,
+    column: Any,
+    standards: Catalogue | None = None,
+    gaia_table: Catalogue | None = None,
+) -> np.ndarray:
+    """A column of numbers (n,), NaN where missing, for the rows of `observations` of the same tables.
+
+    Raises ValueError as it does.
+    """
+    found = []
+    for part in _parts(tables, config, standards, gaia_table, Account()):
+        value = _value(part.name, part.columns, part.header, column, "a covariate")
+        n = len(next(iter(part.columns.values())))
+        found.append(np.broadcast_to(as_numbers(part.name, np.asarray(value), str(column)), n))
+    values = np.concatenate(found)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+class _Part(NamedTuple):
+    """What the rows of one band in one table are made of."""
+
+    name: str
+    band: str
+    columns: Mapping[str, np.ndarray]
+    header: Mapping[str, Any]
+    mapping: Mapping[str, Any]
+    own_star: np.ndarray | None
+
+
+def _parts(
+    tables: Mapping[str, Catalogue],
+    config: Config,
+    standards: Catalogue | None,
+    gaia_table: Catalogue | None,
+    account: Account,
+) -> Iterator[_Part]:
+    """Table by table, band by band, with the columns of matched standards. Raises ValueError where there is none."""
+    none = True
     for name, table in tables.items():
-        columns, header = dict(table.columns), table.meta
+        columns = dict(table.columns)
         account.n_row += len(table)
         own_star = None
         if standards is not None:
@@ -269,10 +312,10 @@ def observations(
             if len(config.bands) > 1 and not _named(mapping, "magnitude", "apertures") & set(columns):
                 account.bands_absent.append(f"{band} of {name}")
                 continue
-            parts.append(_one_band(name, band, columns, header, mapping, config, own_star, account))
-    if not parts:
+            none = False
+            yield _Part(name, band, columns, table.meta, mapping, own_star)
+    if none:
         raise ValueError(f"no table has any of the bands {list(config.bands)}")
-    return with_nights(concatenate(parts)), account
 
 
 def _named(mapping: Mapping[str, Any], *keys: str) -> set[str]:
@@ -320,16 +363,9 @@ def as_numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
         raise ValueError(f"{name}: column {what!r} does not hold numbers, but {column.dtype}") from None
 
 
-def _one_band(
-    name: str,
-    band: str,
-    columns: Mapping[str, np.ndarray],
-    header: Mapping[str, Any],
-    mapping: Mapping[str, Any],
-    config: Config,
-    own_star: np.ndarray | None,
-    account: Account,
-) -> Observations:
+def _one_band(part: _Part, config: Config, account: Account) -> Observations:
+    name, band, columns, header, mapping, own_star = part
+
     def get(key: str, default: Any = None) -> Any:
         return _value(name, columns, header, mapping[key], key) if key in mapping else default
 

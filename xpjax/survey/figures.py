@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from xpjax.survey.observations import FrameFlag, RowFlag
 from xpjax.survey.report import (
     PHASES,
     STRONG,
@@ -25,14 +26,12 @@ from xpjax.survey.report import (
     band_numbers,
     correlation,
     difference_numbers,
-    flag_counts,
     flat_maps,
     frame_scatters,
     gaussian,
     light_curve,
     line,
     repeatability,
-    row_flag_counts,
     spread,
     table_of_differences,
     total_error,
@@ -534,8 +533,8 @@ def page(title: str, evidence: Evidence, made: Sequence[Section], account: Seque
     parts = [f"<h1>{html.escape(title)}</h1>", _about(evidence), _numbers_table(band_numbers(evidence))]
     for name in evidence.differences:
         parts.append(_compared(name, difference_numbers(evidence, name)))
-    parts.append(_flag_table("Flags of exposures", "exposures", flag_counts(evidence.solution)))
-    parts.append(_flag_table("Flags of measurements", "measurements", row_flag_counts(evidence.rows)))
+    parts.append(_flag_table("Flags of exposures", "exposures", FrameFlag.counts(evidence.solution.fits.status)))
+    parts.append(_flag_table("Flags of measurements", "measurements", RowFlag.counts(evidence.rows["flags"])))
     if account:
         parts.append("<h2>Selections</h2>" + _table(("",), [(text,) for text in account]))
     for section in made:
@@ -564,7 +563,8 @@ def _about(evidence: Evidence) -> str:
         more = f" and {len(inputs) - 10} more" * (len(inputs) > 10)
         said.append("inputs: " + ", ".join(map(str, inputs[:10])) + more)
     frames = evidence.solution.frames
-    told = f"{len(evidence.rows['star']):,} measurements on {len(frames):,} frames in {len(evidence.bands)} bands"
+    bands = f"{len(evidence.bands)} band{'s' * (len(evidence.bands) != 1)}"
+    told = f"{len(evidence.rows['star']):,} measurements on {len(frames):,} frames in {bands}"
     return f"<p>{told}.</p><p class='note'>{html.escape('; '.join(said))}</p>"
 
 
@@ -612,10 +612,10 @@ def _compared(name: str, numbers: Sequence[DifferenceNumbers]) -> str:
     return f"<h2>Beside {html.escape(name)}</h2>" + told
 
 
-def _flag_table(title: str, what: str, counts: Sequence[tuple[str, int, str]]) -> str:
+def _flag_table(title: str, what: str, counts: Mapping[Any, int]) -> str:
     if not counts:
         return f"<h2>{title}</h2><p>None.</p>"
-    rows = [(name, f"{n:,}", meaning) for name, n, meaning in counts]
+    rows = [(str(bit.name), f"{n:,}", bit.meaning) for bit, n in counts.items()]
     return f"<h2>{title}</h2>" + _table(("flag", what, "meaning"), rows)
 
 

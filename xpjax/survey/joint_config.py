@@ -37,7 +37,16 @@ from typing import Any
 import numpy as np
 
 from xpjax.records import Catalogue
-from xpjax.survey.config import Account, Config, check_names, config_from, detector_size, observations, read_toml
+from xpjax.survey.config import (
+    Account,
+    Config,
+    check_names,
+    config_from,
+    detector_size,
+    further_column,
+    observations,
+    read_toml,
+)
 from xpjax.survey.joint import JointModel
 from xpjax.survey.observations import Observations
 from xpjax.survey.terms import TERMS, Constraint, Covariate, Term
@@ -147,11 +156,8 @@ def build(
             options["parameters"] = {name: Parameter(**p) for name, p in one["parameters"].items()}
             terms.append(Transmission(**options))
         elif one["kind"] == "covariate":
-            # Read as a place, which is any number: rows come in the same order again.
-            bands = {band: {**mapping, "x": options["column"]} for band, mapping in config.survey.bands.items()}
-            again = dataclasses.replace(config.survey, bands=bands)
-            values = observations(tables, again, standards, gaia_table)[0].x
-            terms.append(Covariate(values=values, **{k: v for k, v in options.items() if k != "column"}))
+            values = further_column(tables, config.survey, options.pop("column"), standards, gaia_table)
+            terms.append(Covariate(values=values, **options))
         else:
             terms.append(TERMS[one["kind"]](**options))
     options = {name: value for name, value in config.joint.items() if name not in HOLD_OUT}

@@ -21,84 +21,40 @@ class RowFlag(Bits):
     """What is to be known of one measurement; append-only, so that stored values keep their meaning."""
 
     OK = 0
-    NO_MAGNITUDE = 1 << 0
-    NO_ERROR = 1 << 1
-    NO_MODEL = 1 << 2
-    CUT = 1 << 3
-    OUTLIER = 1 << 4
-    HELD_OUT = 1 << 5
-    NO_LOCAL_FLAT = 1 << 6
-    EXTRAPOLATED = 1 << 7
-    EXPOSURE_REFUSED = 1 << 8
-    EXPOSURE_FLAGGED = 1 << 9
-    NO_POSITION = 1 << 10
-    STANDARD = 1 << 11
-
-    @property
-    def meaning(self) -> str:
-        """What the bits that are set say, a sentence each."""
-        return " ".join(text for bit, text in _ROW_MEANING.items() if bit & self)
-
-
-_ROW_MEANING = {
-    RowFlag.NO_MAGNITUDE: "The magnitude is missing (not finite, or 90 and fainter): nothing is calibrated.",
-    RowFlag.NO_ERROR: "The magnitude error is missing or not positive: the star is no standard.",
-    RowFlag.NO_MODEL: "No model magnitude, or no color where the model needs one: the star is no standard.",
-    RowFlag.CUT: "A selection keeps the star from being a standard.",
-    RowFlag.OUTLIER: "A standard that the fit clipped: variable, blended, saturated or matched wrongly.",
-    RowFlag.HELD_OUT: "A standard that was kept back from the fit.",
-    RowFlag.NO_LOCAL_FLAT: "Too few standards around for the numerical flat: it is not applied.",
-    RowFlag.EXTRAPOLATED: "Outside the part of the detector where the frame has standards.",
-    RowFlag.EXPOSURE_REFUSED: "The frame has no solution: nothing is calibrated.",
-    RowFlag.EXPOSURE_FLAGGED: "The frame leans on its night's solution, or looks cloudy or drifting.",
-    RowFlag.NO_POSITION: "X or Y is missing where the model needs them: nothing is calibrated.",
-    RowFlag.STANDARD: "The star took part in the fit of its frame.",
-}
+    NO_MAGNITUDE = 1 << 0, "The magnitude is missing (not finite, or 90 and fainter): nothing is calibrated."
+    NO_ERROR = 1 << 1, "The magnitude error is missing or not positive: the star is no standard."
+    NO_MODEL = 1 << 2, "No model magnitude, or no color where the model needs one: the star is no standard."
+    CUT = 1 << 3, "A selection keeps the star from being a standard."
+    OUTLIER = 1 << 4, "A standard that the fit clipped: variable, blended, saturated or matched wrongly."
+    HELD_OUT = 1 << 5, "A standard that was kept back from the fit."
+    NO_LOCAL_FLAT = 1 << 6, "Too few standards around for the numerical flat: it is not applied."
+    EXTRAPOLATED = 1 << 7, "Outside the part of the detector where the frame has standards."
+    EXPOSURE_REFUSED = 1 << 8, "The frame has no solution: nothing is calibrated."
+    EXPOSURE_FLAGGED = 1 << 9, "The frame leans on its night's solution, or looks cloudy or drifting."
+    NO_POSITION = 1 << 10, "X or Y is missing where the model needs them: nothing is calibrated."
+    STANDARD = 1 << 11, "The star took part in the fit of its frame."
 
 
 class FrameFlag(Bits):
     """What is to be known of one frame's solution; append-only."""
 
     OK = 0
-    NO_STANDARDS = 1 << 0
-    LOWERED = 1 << 1
-    ONE_COLOR = 1 << 2
-    ONE_POSITION = 1 << 3
-    ONE_MAGNITUDE = 1 << 4
-    FLOOR_NOT_FITTED = 1 << 5
-    NO_ERRORS = 1 << 6
-    NIGHT_PRIOR = 1 << 7
-    NIGHT_FALLBACK = 1 << 8
-    CLOUD = 1 << 9
-    SCATTER = 1 << 10
-    DRIFT = 1 << 11
-    NOT_CONVERGED = 1 << 12
-    NO_MODEL = 1 << 13
-    FROZEN = 1 << 14
+    NO_STANDARDS = 1 << 0, "No usable standard: the frame is refused unless its night has a solution."
+    LOWERED = 1 << 1, "Orders were lowered: too few standards, or they do not determine every term."
+    ONE_COLOR = 1 << 2, "The standards have one color: no color term."
+    ONE_POSITION = 1 << 3, "The standards lie at one position, or along a line: fewer position terms."
+    ONE_MAGNITUDE = 1 << 4, "The standards have one magnitude: no magnitude term."
+    FLOOR_NOT_FITTED = 1 << 5, "Too few standards to fit the error floor: it is zero."
+    NO_ERRORS = 1 << 6, "No usable magnitude errors: equal weights, and the scatter is all in the error floor."
+    NIGHT_PRIOR = 1 << 7, "Few standards: flat and color terms lean on the night's other frames."
+    NIGHT_FALLBACK = 1 << 8, "No standards: zero-point and all else are those of the night."
+    CLOUD = 1 << 9, "The zero-point lies below its night's by more than the limit."
+    SCATTER = 1 << 10, "The error floor is far above its night's: patchy clouds or bad images."
+    DRIFT = 1 << 11, "The zero-point departs from its night's by more than the limit, not towards clouds."
+    NOT_CONVERGED = 1 << 12, "The robust fit ran out of steps."
+    NO_MODEL = 1 << 13, "No star of the frame has a model magnitude in this band."
+    FROZEN = 1 << 14, "Only the zero-point was fitted; flat and color terms are those of an earlier solution."
 
-    @property
-    def meaning(self) -> str:
-        """What the bits that are set say, a sentence each."""
-        return " ".join(text for bit, text in _FRAME_MEANING.items() if bit & self)
-
-
-_FRAME_MEANING = {
-    FrameFlag.NO_STANDARDS: "No usable standard: the frame is refused unless its night has a solution.",
-    FrameFlag.LOWERED: "Orders were lowered: too few standards, or they do not determine every term.",
-    FrameFlag.ONE_COLOR: "The standards have one color: no color term.",
-    FrameFlag.ONE_POSITION: "The standards lie at one position, or along a line: fewer position terms.",
-    FrameFlag.ONE_MAGNITUDE: "The standards have one magnitude: no magnitude term.",
-    FrameFlag.FLOOR_NOT_FITTED: "Too few standards to fit the error floor: it is zero.",
-    FrameFlag.NO_ERRORS: "No usable magnitude errors: equal weights, and the scatter is all in the error floor.",
-    FrameFlag.NIGHT_PRIOR: "Few standards: flat and color terms lean on the night's other frames.",
-    FrameFlag.NIGHT_FALLBACK: "No standards: zero-point and all else are those of the night.",
-    FrameFlag.CLOUD: "The zero-point lies below its night's by more than the limit.",
-    FrameFlag.SCATTER: "The error floor is far above its night's: patchy clouds or bad images.",
-    FrameFlag.DRIFT: "The zero-point departs from its night's by more than the limit, not towards clouds.",
-    FrameFlag.NOT_CONVERGED: "The robust fit ran out of steps.",
-    FrameFlag.NO_MODEL: "No star of the frame has a model magnitude in this band.",
-    FrameFlag.FROZEN: "Only the zero-point was fitted; flat and color terms are those of an earlier solution.",
-}
 
 REFUSED = FrameFlag.NO_STANDARDS | FrameFlag.NO_MODEL
 """A frame with one of these has no solution of its own."""

@@ -16,7 +16,7 @@ from xpjax.records import Catalogue
 from xpjax.survey.flat import epochs
 from xpjax.survey.nights import night_line
 from xpjax.survey.noise import Camera
-from xpjax.survey.observations import FrameFlag, Observations, RowFlag, group_median
+from xpjax.survey.observations import Observations, RowFlag, group_median
 from xpjax.survey.robust import MAD
 from xpjax.survey.solution import Calibration
 
@@ -297,20 +297,6 @@ def about_nights(solution: Calibration) -> np.ndarray:
             line, _ = night_line(frames, zero_point, mine)
             out[mine] = zero_point[mine] - line[0] - line[1] * (np.nan_to_num(frames.airmass[mine], nan=1.0) - 1)
     return out
-
-
-def flag_counts(solution: Calibration) -> list[tuple[str, int, str]]:
-    """Name, number of frames and meaning of every flag that some frame has."""
-    status = solution.fits.status.astype(np.uint32)
-    counts = [(bit, int(((status & np.uint32(bit)) > 0).sum())) for bit in FrameFlag if bit]
-    return [(bit.name or "", n, bit.meaning) for bit, n in counts if n]
-
-
-def row_flag_counts(rows: Mapping[str, np.ndarray]) -> list[tuple[str, int, str]]:
-    """Name, number of measurements and meaning of every flag that some row has."""
-    flags = rows["flags"].astype(np.uint32)
-    counts = [(bit, int(((flags & np.uint32(bit)) > 0).sum())) for bit in RowFlag if bit]
-    return [(bit.name or "", n, bit.meaning) for bit, n in counts if n]
 
 
 @dataclasses.dataclass(frozen=True)
