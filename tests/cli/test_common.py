@@ -12,7 +12,7 @@ from xpjax.cli import main
 
 COMMANDS = (
     *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "grid", "ingest", "store"),
-    *("fit-stars", "make-residuals", "survey", "simulate", "systems", "info", "plot", "demo"),
+    *("fit-stars", "make-features", "make-residuals", "survey", "simulate", "systems", "info", "plot", "demo"),
 )
 
 
