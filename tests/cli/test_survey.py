@@ -112,6 +112,7 @@ def test_stars_that_took_no_part(folder: Path) -> None:
     assert "exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_bands_by_pattern_and_by_tables(folder: Path) -> None:
     o = made(4)
     write(folder / "two.ecsv", table(r_mag=o.magnitude, r_err=o.magnitude_error, r_mod=o.model + 1, i_mag=o.magnitude))

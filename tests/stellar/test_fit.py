@@ -142,6 +142,7 @@ def test_a_fit_that_wants_into_a_hole_says_so() -> None:
     assert np.isfinite(model_spectra(holey, fit.labels)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

@@ -61,6 +61,7 @@ def test_stars_of_one_frame_are_wrong_there_alone() -> None:
     assert ((kernel.zero_point - truth) / kernel.zero_point_error).std() > 2  # noise alone would be far too little
 
 
+@pytest.mark.slow
 def test_a_wrong_flat_moves_all_frames_together() -> None:
     o = frames(True)
     fits = fit(o, MODEL)

@@ -135,6 +135,7 @@ def test_correlations_and_slopes(evidence: Evidence) -> None:
     assert numbers.pull == pytest.approx(np.std((own - np.median(own)) / formal), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_table_on_top(evidence: Evidence) -> None:
     one = band_numbers(evidence)[0]
     assert (one.band, one.n_frame, one.n_refused) == ("g", N_FRAME, 0)

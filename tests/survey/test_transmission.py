@@ -125,6 +125,7 @@ def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
     assert not prepared.slope_noise(np.array([-5]), bands, solved[:1]).any()
 
 
+@pytest.mark.slow
 def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None:
     """Derivatives drawn again and again: what their normal equations have more than those of the mean."""
     rng = np.random.default_rng(4)
@@ -196,6 +197,7 @@ def test_noise_makes_errors_larger_and_too_much_is_refused() -> None:
         SlopeNoise(np.arange(2), 4 * matrix).correction(variance)
 
 
+@pytest.mark.slow
 def test_priors_from_spectra_have_honest_covariances(nights: Nights) -> None:
     system = nights.chain.passbands()
     prior = xp_prior(nights.seen, system)
@@ -215,6 +217,7 @@ def without_correlations(table: SourceTable) -> SourceTable:
     return dataclasses.replace(table, coefficients=dataclasses.replace(table.coefficients, correlation=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
