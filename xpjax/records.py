@@ -182,8 +182,9 @@ class Record:
         return f"{name}({line})" if len(line) < 100 else f"{name}(\n    " + ",\n    ".join(shown) + "\n)"
 
 
-def _shown(value: Any, few: int = 12, longest: int = 80) -> str:
+def _shown(value: Any) -> str:
     """Arrays by type and shape, mappings by their first names, records by class, all else as it is if it is short."""
+    few, longest = 12, 80
     if isinstance(value, np.ndarray) and value.ndim:
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     if isinstance(value, Mapping | tuple):

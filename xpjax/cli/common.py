@@ -238,8 +238,16 @@ INPUT_OUTPUT = combine(
         help="File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5.",
     ),
 )
+TRUNCATE = click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases).")
+GAIA = click.option(
+    "--gaia",
+    type=click.Choice(["synthetic", "columns"]),
+    default="synthetic",
+    show_default=True,
+    help="G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
+)
 COMPUTING = combine(
-    click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases)."),
+    TRUNCATE,
     click.option("--errors/--no-errors", default=True, help="Propagate errors with their correlations (default: yes)."),
     click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
     click.option(
@@ -277,13 +285,7 @@ CORRECTING = combine(
         "--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id; by default made of the sources."
     ),
     click.option("--ebv", metavar="COLUMN", help="Column of E(B-V), for --correction."),
-    click.option(
-        "--gaia",
-        type=click.Choice(["synthetic", "columns"]),
-        default="synthetic",
-        show_default=True,
-        help="G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
-    ),
+    GAIA,
     click.option("--teff", metavar="COLUMN", help="Column of Teff [K]: stars above 8000 are not corrected."),
     click.option("--mh", metavar="COLUMN", help="Column of [M/H]: stars at or below -2.5 are not corrected."),
 )

@@ -11,7 +11,9 @@ import click
 from xpjax.cli.common import (
     EXISTING_FILE,
     FILE,
+    GAIA,
     OVERWRITE,
+    TRUNCATE,
     check_figure,
     comma_separated,
     counted,
@@ -41,14 +43,8 @@ if TYPE_CHECKING:
     help="Features, separated by commas, or a set: paper (default), no-ebv, gaia, color.",
 )
 @click.option("--ebv", metavar="COLUMN", help="Column of E(B-V).")
-@click.option(
-    "--gaia",
-    type=click.Choice(["synthetic", "columns"]),
-    default="synthetic",
-    show_default=True,
-    help="G, BP and RP: synthetic, or from the columns phot_g_mean_mag, ...",
-)
-@click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases).")
+@GAIA
+@TRUNCATE
 @click.option("--errors", is_flag=True, help="With errors of the synthetic magnitudes.")
 @OVERWRITE
 def make_features(
@@ -74,14 +70,15 @@ def make_features(
     import numpy as np
 
     import xpjax
-    from xpjax.correction.inputs import COLUMNS, check_names, features, write_features
+    from xpjax.correction.inputs import COLUMNS, check_names, concatenate, features, write_features
 
     chosen = check_names(names[0] if len(names) == 1 else names or "paper")
     if output.exists() and not overwrite:
         raise FileExistsError(f"the output {output} exists; name another file, or add --overwrite")
     keep = [*(COLUMNS.values() if gaia == "columns" else ()), *[ebv] * (ebv is not None)]
-    sources = xpjax.read([xpjax.read(path, dtype=np.float64, keep=keep) for path in inputs])
-    made = features(sources, chosen, ebv=ebv, gaia=gaia, truncate=truncate, errors=errors, float64=True)
+    options: dict[str, Any] = {"ebv": ebv, "gaia": gaia, "truncate": truncate, "errors": errors, "float64": True}
+    # File by file: coefficients and correlations take a hundred times the memory of features.
+    made = concatenate([features(xpjax.read(path, dtype=np.float64, keep=keep), chosen, **options) for path in inputs])
     write_features(output, made, overwrite=overwrite)
     unknown = int(np.isnan(made.value).any(axis=1).sum())
     told = f", {unknown:,} with one that is unknown" * bool(unknown)

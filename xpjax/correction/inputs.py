@@ -197,6 +197,17 @@ def features(
     )
 
 
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Features of stars one after the other; all have the same names, and errors and E(B-V) or not."""
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    joint = {name: joined(name) for name in ("source_id", "value", "ebv", "input_error")}
+    return dataclasses.replace(parts[0], **joint)
+
+
 def _combined(inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Features (n, n_feature) of inputs (n, n_input); an unknown input spoils only the features that it is part of."""
     out = np.zeros((len(inputs), len(names)))

@@ -754,12 +754,14 @@ def _gaia_names(path: Path) -> list[str]:
 
 @functools.lru_cache(maxsize=2)
 def _gaia_table(path: Path) -> dict[str, np.ndarray]:
-    """source_id and the columns of `JOINED` that a file of gaia_source has. Raises ValueError."""
+    """source_id, ascending, and the columns of `JOINED` that a file of gaia_source has. Raises ValueError."""
     wanted = {name: name.lower() for name in _gaia_names(path) if name.lower() in ("source_id", *JOINED)}
     kind = _kind(path)
     with _loaders._as_value_error(path, kind):
         read = {"text": _gaia_text, "fits": _gaia_fits, "parquet": _gaia_parquet}[kind]
         table = {wanted[name]: column for name, column in read(path, list(wanted)).items()}
+    order = np.argsort(table["source_id"], kind="stable")  # once, for all blocks that are joined
+    table = {name: column[order] for name, column in table.items()}
     if "bp_rp" not in table and {"phot_bp_mean_mag", "phot_rp_mean_mag"} <= {*table}:
         table["bp_rp"] = table["phot_bp_mean_mag"] - table["phot_rp_mean_mag"]
     return table

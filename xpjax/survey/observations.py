@@ -306,8 +306,8 @@ def match_ids(ids: np.ndarray, reference: np.ndarray) -> Match:
     place = places_of(ids, reference)
     if np.asarray(reference).dtype.kind in "iu":
         place = np.where(ids == 0, -1, place)
-    unique, count = np.unique(reference, return_counts=True)
-    twice = (place >= 0) & np.isin(ids, unique[count > 1])
+    times = np.bincount(places_of(reference, reference), minlength=1)  # how often the id of each first row comes
+    twice = (place >= 0) & (times[place] > 1)
     return Match(np.where(twice, -1, place), int(np.count_nonzero(twice)))
 
 
