@@ -1,5 +1,7 @@
 """Physical constants and photometric references, SI units, each with its source."""
 
+import math
+
 SPEED_OF_LIGHT = 2.99792458e8
 """c [m/s], exact (CGPM 1983)."""
 
@@ -30,3 +32,6 @@ PSEUDO_RANGE = (-10.0, 70.0)
 
 MERGE_RANGE = (635.0, 643.0)
 """Wavelengths [nm] between which BP hands over linearly to RP (Montegriffo et al. 2023)."""
+
+POGSON = 2.5 / math.log(10.0)
+"""Magnitudes per relative flux, 2.5 / ln(10)."""

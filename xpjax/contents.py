@@ -113,9 +113,9 @@ class Magnitudes:
             rows = self._batch_rows(chunk, with_errors, devices)
             result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
             arrays: dict[str, Any] = {}
-            for name in ("flux", "flux_error", "magnitude", "magnitude_error", "systematic"):
+            for name in ("flux", "flux_error", "magnitude", "magnitude_error", "left"):
                 array = getattr(result, name, None)
-                if array is None and name == "systematic":
+                if array is None and name == "left":
                     continue
                 if array is None and self.errors:
                     array = np.full_like(result.flux, np.nan)

@@ -166,3 +166,36 @@ def local_cubic(x: Array, knots: Float[AnyArray, " n"], samples: Float[AnyArray,
     bend = t * (1 - t) * length[k] * ((1 - t) * left[k] - t * right[k])
     value = samples[k] + t * (samples[k + 1] - samples[k]) + bend
     return jnp.where((x >= knots[0]) & (x <= knots[-1]), value, 0)
+
+
+def interpolation(knots: np.ndarray, x: np.ndarray) -> Any:
+    """Sparse matrix (m, n) from samples at ascending knots (n,) to x (m,) within them: `linalg.local_cubic`."""
+    from scipy import sparse
+
+    n, m = len(knots), len(x)
+    length = np.diff(knots)
+    k = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, n - 2)
+    h = length[k]
+    t = (x - knots[k]) / h
+    rows = np.arange(m)
+    matrix = sparse.csr_array((np.append(1 - t, t), (np.append(rows, rows), np.append(k, k + 1))), shape=(m, n))
+    if n == 2:
+        return matrix
+    ratio = length[1:] / length[:-1]
+    smooth = np.concatenate([[False], (ratio < COMPARABLE) & (ratio > 1 / COMPARABLE), [False]])
+    left, right = t * (1 - t) ** 2 * h * smooth[k], -(t**2) * (1 - t) * h * smooth[k + 1]
+    slopes = _slopes(knots)
+    secant = sparse.diags_array([-1 / length, 1 / length], offsets=[0, 1], shape=(n - 1, n)).tocsr()
+    matrix += sparse.diags_array(left) @ (slopes[k] - secant[k])
+    return (matrix + sparse.diags_array(right) @ (slopes[k + 1] - secant[k])).tocsr()
+
+
+def _slopes(x: np.ndarray) -> Any:
+    """Sparse (n, n): slopes at the samples of the parabolas through three neighbours; zero at the ends."""
+    from scipy import sparse
+
+    a, b = np.diff(x)[:-1], np.diff(x)[1:]
+    lower = np.append(-b / (a * (a + b)), 0.0)
+    middle = np.concatenate([[0.0], (b - a) / (a * b), [0.0]])
+    upper = np.append(0.0, a / (b * (a + b)))
+    return sparse.diags_array([lower, middle, upper], offsets=[-1, 0, 1]).tocsr()

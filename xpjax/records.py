@@ -74,7 +74,10 @@ class Status(Bits):
     CELL_REPAIRED = 1 << 12, "An odd cell, not of a coefficient, was read as missing."
     NOT_CORRECTED = 1 << 13, "The wiggle correction was not applied: spectrum and magnitudes are as without it."
     FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) that the correction needs is missing."
-    OUTSIDE_TRAINING = 1 << 15, "A magnitude, color or E(B-V) is outside the range that the correction was made for."
+    OUTSIDE_TRAINING = (
+        1 << 15,
+        "The star, a magnitude, color or E(B-V), is outside the range that the correction was made for.",
+    )
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
 
 

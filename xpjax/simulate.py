@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 from scipy.special import ndtr
 
+from xpjax.constants import POGSON
 from xpjax.engine import aligned
 from xpjax.records import DR3, Release, SourceTable, XPCoefficients
 
@@ -30,7 +31,6 @@ BLOCK = 4096
 """Sources that share a random stream."""
 
 DATA = Path(__file__).parent / "data"
-POGSON = 2.5 / np.log(10.0)
 EXTRAPOLATED = "xp_correlation_extrapolated"
 MAGNITUDES = ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag")
 COLUMNS = {

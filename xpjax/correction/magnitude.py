@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from xpjax import engine
-from xpjax.constants import FLUX_UNIT, MERGE_RANGE, XP_RANGE
+from xpjax.constants import FLUX_UNIT, MERGE_RANGE, POGSON, XP_RANGE
 from xpjax.correction.inputs import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, features, floats
 from xpjax.correction.wiggle import (
     Limits,
@@ -36,8 +36,8 @@ from xpjax.correction.wiggle import (
     table_axes,
 )
 from xpjax.linalg import dot
-from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, SourceTable, Status, XPCoefficients
-from xpjax.synthetic.magnitude import POGSON, Photometer, Photometry, photometry_kernel
+from xpjax.records import AnyArray, Passband, PassbandSet, SourceTable, Status, XPCoefficients
+from xpjax.synthetic.magnitude import Photometer, Photometry, photometry_kernel
 from xpjax.synthetic.passband import (
     band_weights,
     curves_of,
@@ -269,7 +269,7 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
         status |= jnp.where(apply, 0, int(Status.NOT_CORRECTED)).astype(jnp.uint32)
         good = flux > 0
         magnitude = jnp.where(good, -2.5 * jnp.log10(jnp.where(good, flux, 1)) + bands.scaled_zero_point, jnp.nan)
-        result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
+        result = {**out, "flux": flux * bands.scale, "magnitude": magnitude, "status": status}
         if errors:
             variance = (out["flux_error"] / bands.scale) ** 2
             if star.input_error is not None:
@@ -291,24 +291,17 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
 
 @dataclasses.dataclass(frozen=True)
 class CorrectedPhotometry(Photometry):
-    """Photometry with a correction; systematic (n, n_band) [mag]: what the correction leaves, apart from the errors.
+    """Photometry corrected by a network; left (n, n_band) [mag]: what the network leaves, apart from the errors.
 
     NaN where a star was not corrected, None where the model has neither table nor ensemble.
     """
 
-    systematic: np.ndarray | None = None
+    left: np.ndarray | None = None
 
-    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
-        """As that of `Photometry`, with `{label}_mag_systematic_{band}`."""
-        table = super().catalogue()
-        status = {"xp_status": table.columns["xp_status"]}
-        columns = {name: array for name, array in table.columns.items() if name != "xp_status"}
-        units = dict(table.units)
-        if self.systematic is not None:
-            for k, (label, name) in enumerate(zip(self.system.labels, self.system.names, strict=True)):
-                columns[f"{label}_mag_systematic_{name}"] = self.systematic[:, k]
-                units[f"{label}_mag_systematic_{name}"] = "mag"
-        return dataclasses.replace(table, columns=columns, units=units).with_columns(keep or {}, status)
+    @property
+    def systematic(self) -> np.ndarray | None:
+        """What the network leaves; without its word, what the linear correction leaves that it stands on."""
+        return super().systematic if self.left is None else self.left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,7 +459,7 @@ class CorrectedPhotometer:
         base = plain.finished(table, out)
         fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
         fields["meta"] = {**base.meta, "corrected": True}
-        return CorrectedPhotometry(**fields, systematic=out.get("systematic"))
+        return CorrectedPhotometry(**fields, left=out.get("systematic"))
 
 
 def prepared(plain: Photometer, how: Correcting | None) -> Photometer | CorrectedPhotometer:

@@ -28,14 +28,11 @@ import numpy as np
 from xpjax.io.catalogue import expanded
 from xpjax.io.stellar_files import SIGMA_PER_FWHM, ModelSpectra
 from xpjax.synthetic.passband import interpolation, quadrature
-from xpjax.xp.instrument import Instrument, merge_weights
+from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 SAMPLINGS = ("log330", "variable", "coefficients")
-LINE_WIDTH = 1.17
-"""FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
-after Montegriffo et al. (2023), and the dispersion of the instrument model give 1.10..1.29 with this median."""
 REACH = 5.0
 """Where the kernel ends, in standard deviations: 6e-7 of its integral are beyond."""
 COVERED = 4.0
@@ -92,11 +89,7 @@ def resolution(spec: Any, instrument: Instrument | None = None) -> Resolution | 
 
 def _xp_resolution(model: Instrument) -> Resolution:
     x = np.arange(330.0, 1050.1, 1.0)
-    width = np.zeros(len(x))
-    for share, xp in zip(merge_weights(x), model.release.xp, strict=True):
-        dispersion = np.gradient(model.absolute[xp].pseudo_wavelength(x), x)
-        width += share * LINE_WIDTH / np.abs(dispersion)
-    return Resolution("XP R(lambda)", x, x / width)
+    return Resolution("XP R(lambda)", x, model.resolution(x))
 
 
 def _read_resolution(path: Path) -> Resolution:

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-POGSON = 2.5 / np.log(10)
-"""Magnitudes per relative flux: 1.086."""
+from xpjax.constants import POGSON
+
 SCALE_HEIGHT = 8000.0
 """Of the turbulence [m], in both laws of scintillation."""
 

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array
 
 from xpjax import engine
+from xpjax.constants import POGSON
 from xpjax.linalg import dot
 from xpjax.matching import places_of
 from xpjax.records import Record, XPCoefficients
-from xpjax.survey.noise import POGSON
 from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem

@@ -40,12 +40,11 @@ import numpy as np
 from jaxtyping import Array
 
 from xpjax import engine
-from xpjax.constants import AB_ZERO_POINT, ST_ZERO_POINT
+from xpjax.constants import AB_ZERO_POINT, POGSON, ST_ZERO_POINT
 from xpjax.linalg import dot
 from xpjax.matching import places_of
 from xpjax.records import SourceTable, XPCoefficients
 from xpjax.survey.model import Scaling
-from xpjax.survey.noise import POGSON
 from xpjax.survey.observations import Frames, Observations
 from xpjax.survey.terms import Block, frame_groups, make_blocks
 from xpjax.synthetic.atmosphere import RANGES

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Array
 
 from xpjax import engine
+from xpjax.constants import POGSON
 from xpjax.linalg import dot, dot_last_first
 from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Record, SourceTable, Status, XPCoefficients
-from xpjax.synthetic.passband import passband_system
+from xpjax.synthetic.passband import corrected_system, passband_system
 from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import (
@@ -34,10 +35,11 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
+from xpjax.xp.correction import NONE
 
-POGSON = 2.5 / np.log(10.0)
-"""Magnitudes per relative flux."""
 FEW_BANDS = 16
+DISTANCE_MEANING = "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors "
+DISTANCE_MEANING += "grow as sqrt(1 + d^2)"
 
 
 @functools.cache
@@ -47,7 +49,8 @@ def photometry_kernel(
     """The kernel (PhotometricSystem, XPCoefficients) -> flux, magnitude, their errors and status of one source.
 
     Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
-    of the source, and is flagged; truncation needs the guard.
+    of the source, and is flagged; truncation needs the guard. Of corrected systems also the star's distance d^2 from
+    what the correction was learned from; beyond the limit it is flagged, and `faded` is for such stars.
     """
 
     def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
@@ -83,7 +86,12 @@ def photometry_kernel(
         missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
         nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
         status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
-        return _observe(bands, flux, variance, status, factor)
+        result = _observe(bands, flux, variance, status, factor)
+        if bands.domain is not None:
+            distance = bands.domain.distance(source.value, bands.release)
+            result["distance"] = jnp.where(complete, distance, jnp.nan)
+            result["status"] |= _flag(~(result["distance"] <= bands.domain.limit), Status.OUTSIDE_TRAINING)
+        return result
 
     return kernel
 
@@ -210,6 +218,7 @@ class Photometry(Record):
 
     source_id (n,); flux and flux_error (n, n_band) [system.flux_unit]; magnitude and magnitude_error (n, n_band) [mag];
     status (n,). The errors are None where they were not asked for, or the input has no errors or correlations.
+    distance (n,): d^2 from what a linear correction was learned from, NaN where it was not applied, None without one.
     """
 
     source_id: np.ndarray
@@ -220,6 +229,7 @@ class Photometry(Record):
     magnitude_error: np.ndarray | None
     status: np.ndarray
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    distance: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.source_id)
@@ -232,10 +242,25 @@ class Photometry(Record):
             raise KeyError(f"{band!r} is {'ambiguous' if matches else 'not'} among {list(columns)}")
         return self.magnitude[:, matches[0]]
 
+    @property
+    def systematic(self) -> np.ndarray | None:
+        """What a correction leaves, standard errors (n, n_band) [mag]; None without one.
+
+        sqrt(1 + d^2) times the standard error at d^2 = 0, the root of the diagonal of `system.systematic_covariance`:
+        stars alike share it, so that it does not average out, and it is no part of magnitude_error. NaN where the star
+        was not corrected.
+        """
+        covariance = self.system.systematic_covariance
+        if covariance is None or self.distance is None:
+            return None
+        root = np.sqrt(np.diagonal(covariance)).astype(self.magnitude.dtype)
+        return np.sqrt(1 + self.distance)[:, None].astype(self.magnitude.dtype) * root
+
     def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
         """The photometry as a table with GaiaXPy's column names, and `{label}_mag_error_{band}` and `xp_status`.
 
-        keep: further columns (n,), passed on.
+        Where a correction says what it leaves, `{label}_mag_systematic_{band}`, and with a linear correction
+        `xp_correction_distance`, d^2. keep: further columns (n,), passed on.
         """
         s = self.system
         columns: dict[str, np.ndarray] = {"source_id": self.source_id}
@@ -245,6 +270,7 @@ class Photometry(Record):
             "flux": self.flux,
             "flux_error": self.flux_error,
             "mag_error": self.magnitude_error,
+            "mag_systematic": self.systematic,
         }
         for label in dict.fromkeys(s.labels):
             for kind, array in kinds.items():
@@ -254,25 +280,31 @@ class Photometry(Record):
                     name = f"{label}_{kind}_{s.names[k]}"
                     columns[name] = array[:, k]
                     units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
-        bits = Status.legend()
-        table = Catalogue(columns, units=units, descriptions={"xp_status": bits}, meta=dict(self.meta))
+        descriptions = {"xp_status": Status.legend()}
+        if self.distance is not None:
+            columns["xp_correction_distance"] = self.distance
+            descriptions["xp_correction_distance"] = DISTANCE_MEANING
+        table = Catalogue(columns, units=units, descriptions=descriptions, meta=dict(self.meta))
         return table.with_columns(keep or {}, {"xp_status": self.status})
 
 
 AnySystem: TypeAlias = PhotometricSystem | PassbandSet | Passband | str
 
 
-def as_system(system: AnySystem | Sequence[AnySystem]) -> PhotometricSystem:
-    """A system, its name, passbands, or several of these, as one PhotometricSystem. Raises ValueError for others."""
+def as_system(system: AnySystem | Sequence[AnySystem], correction: Any = None) -> PhotometricSystem:
+    """A system, its name, passbands, or several of these, as one PhotometricSystem. Raises ValueError for others.
+
+    correction: a linear one for those that have none yet, see `xpjax.synthetic.corrected`.
+    """
     chosen = system if isinstance(system, list | tuple) else [system]
     systems = []
     for one in chosen:
         if isinstance(one, str):
-            systems.append(load_system(one))
+            systems.append(corrected_system(load_system(one), correction))
         elif isinstance(one, Passband | PassbandSet):
-            systems.append(passband_system(one))
+            systems.append(passband_system(one, correction=correction))
         elif isinstance(one, PhotometricSystem):
-            systems.append(one)
+            systems.append(corrected_system(one, correction))
         else:
             raise ValueError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
     return stack(systems)
@@ -289,16 +321,23 @@ class Photometer:
     float64: bool = False
 
     def __post_init__(self) -> None:
+        if self.error_correction and self.system.domain is not None:
+            raise ValueError("the published factors on errors hold for uncorrected magnitudes: leave them out")
         if self.error_correction and self.system.error_correction is None:
             raise ValueError(f"there are no error-correction tables for {sorted(set(self.system.labels))}")
 
     @functools.cached_property
     def _plain(self) -> PhotometricSystem:
-        return dataclasses.replace(self.system, pair_weight=None, error_correction=None)
+        return dataclasses.replace(self._lean, pair_weight=None, error_correction=None)
+
+    @functools.cached_property
+    def _lean(self) -> PhotometricSystem:
+        """The system without what only the host looks at."""
+        return dataclasses.replace(self.system, uncorrected=None, systematic=None)
 
     @functools.cached_property
     def _with_errors(self) -> PhotometricSystem:
-        bands = self.system.with_pair_weights()
+        bands = self._lean.with_pair_weights()
         return bands if self.error_correction else dataclasses.replace(bands, error_correction=None)
 
     def __call__(
@@ -324,7 +363,51 @@ class Photometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
+        if self.system.domain is not None:
+            self._fade(table, out, devices, guard_rows)
         return self.finished(table, out)
+
+    def _fade(self, table: SourceTable, out: dict[str, np.ndarray], devices: Any, rows: int | None) -> None:
+        """Stars beyond the limit of a linear correction, in place: uncorrected, and a share of the change.
+
+        With share g, flux = (1 - g) raw + g corrected, and its variance follows from those of raw, corrected and their
+        mean. Stars that lack an XP cannot be corrected: the mean level needs both.
+        """
+        system = self.system
+        again = np.flatnonzero(out["status"] & np.uint32(Status.OUTSIDE_TRAINING))
+        if not len(again):
+            return
+        assert system.domain is not None
+        assert system.uncorrected is not None
+        share = system.domain.share(out["distance"][again])[:, None]
+        none = share[:, 0] == 0
+        bare = {"uncorrected": None, "systematic": None, "domain": None, "correction": NONE}
+        projections = {"raw": system.uncorrected, "corrected": system.projection}
+        if "flux_error" in out:
+            projections["middle"] = 0.5 * (np.asarray(system.uncorrected) + np.asarray(system.projection))
+        found = {}
+        for name, projection in projections.items():
+            one = dataclasses.replace(system, projection=np.asarray(projection), **bare)
+            photometer = dataclasses.replace(self, system=one, float64=True)
+            found[name] = photometer(table[again], devices=devices, batch_rows=rows, guard_rows=rows)
+        raw, corrected = found["raw"], found["corrected"]
+        flux = np.where(none[:, None], raw.flux, (1 - share) * raw.flux + share * corrected.flux)
+        magnitude = -2.5 * np.log10(np.where(flux > 0, flux, np.nan)) + np.asarray(system.zero_point)
+        new = {"flux": flux, "magnitude": magnitude}
+        if "flux_error" in out and raw.flux_error is not None:
+            v_raw, v_corrected, v_middle = (np.square(found[k].flux_error) for k in ("raw", "corrected", "middle"))
+            mixed = 2 * v_middle - 0.5 * (v_raw + v_corrected)
+            variance = (1 - share) ** 2 * v_raw + share**2 * v_corrected + 2 * share * (1 - share) * mixed
+            new["flux_error"] = np.where(none[:, None], raw.flux_error, np.sqrt(np.maximum(variance, 0)))
+            new["magnitude_error"] = np.where(flux > 0, POGSON * new["flux_error"] / flux, np.nan)
+        for name, array in new.items():
+            out[name][again] = array
+        kept = np.uint32(Status.OUTSIDE_TRAINING) | (out["status"][again] & np.uint32(sum(BAD)))
+        status = (raw.status & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1])) | kept
+        status |= np.where((flux <= 0).any(axis=1), np.uint32(Status.NONPOSITIVE_FLUX), np.uint32(0))
+        status |= np.where(none, np.uint32(Status.NOT_CORRECTED), np.uint32(0))
+        out["status"][again] = status
+        out["distance"][again[none]] = np.nan
 
     def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
@@ -355,10 +438,19 @@ class Photometer:
             "systems": list(dict.fromkeys(self.system.labels)),
             "truncate": self.truncate,
             "error_correction": self.error_correction,
+            "correction": self.system.correction,
         }
         flux_error, magnitude_error = out.get("flux_error"), out.get("magnitude_error")
         return Photometry(
-            table.source_id, self.system, out["flux"], flux_error, out["magnitude"], magnitude_error, status, meta
+            table.source_id,
+            self.system,
+            out["flux"],
+            flux_error,
+            out["magnitude"],
+            magnitude_error,
+            status,
+            meta,
+            out.get("distance"),
         )
 
 
@@ -369,6 +461,7 @@ def photometry(
     truncate: bool = False,
     errors: bool = True,
     error_correction: bool = False,
+    correction: Any = None,
     float64: bool = False,
     devices: Any = None,
     progress: engine.Progress | None = None,
@@ -378,10 +471,11 @@ def photometry(
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
     a name for `xpjax.system`, passbands (`passband_system` has options for them), or several of these. truncate keeps
     n_relevant bases only. errors are given where the input has correlations. error_correction multiplies them by the
-    published factors of G. devices: see `engine.find_devices`.
+    published factors of G. correction: a linear one, "standard", a file or a `LinearCorrection`; by default none, as in
+    GaiaXPy. devices: see `engine.find_devices`.
 
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.
     """
-    photometer = Photometer(as_system(system), errors, truncate, error_correction, float64)
+    photometer = Photometer(as_system(system, correction), errors, truncate, error_correction, float64)
     return photometer(as_sources(sources, photometer.system.release), devices=devices, progress=progress)

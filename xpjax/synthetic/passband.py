@@ -29,12 +29,13 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.constants import AB_ZERO_POINT, MERGE_RANGE, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
+from xpjax.constants import AB_ZERO_POINT, MERGE_RANGE, POGSON, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
 from xpjax.io.passband_files import find_passbands, read_passbands
-from xpjax.linalg import COMPARABLE, dot
+from xpjax.linalg import dot, interpolation
 from xpjax.records import AnyArray, Passband, PassbandSet
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.system import PhotometricSystem, available_systems, from_projection, select_bands, stack
+from xpjax.xp.correction import FADE, STANDARD, LinearCorrection, linear_correction
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
@@ -146,39 +147,6 @@ def quadrature(wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = ()
     half = 0.5 * np.diff(ends)[:, None]
     nodes = (0.5 * (ends[:-1] + ends[1:])[:, None] + half * node).ravel()
     return nodes, (half * weight).ravel(), interpolation(x, nodes)
-
-
-def interpolation(knots: np.ndarray, x: np.ndarray) -> Any:
-    """Sparse matrix (m, n) from samples at ascending knots (n,) to x (m,) within them: `linalg.local_cubic`."""
-    from scipy import sparse
-
-    n, m = len(knots), len(x)
-    length = np.diff(knots)
-    k = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, n - 2)
-    h = length[k]
-    t = (x - knots[k]) / h
-    rows = np.arange(m)
-    matrix = sparse.csr_array((np.append(1 - t, t), (np.append(rows, rows), np.append(k, k + 1))), shape=(m, n))
-    if n == 2:
-        return matrix
-    ratio = length[1:] / length[:-1]
-    smooth = np.concatenate([[False], (ratio < COMPARABLE) & (ratio > 1 / COMPARABLE), [False]])
-    left, right = t * (1 - t) ** 2 * h * smooth[k], -(t**2) * (1 - t) * h * smooth[k + 1]
-    slopes = _slopes(knots)
-    secant = sparse.diags_array([-1 / length, 1 / length], offsets=[0, 1], shape=(n - 1, n)).tocsr()
-    matrix += sparse.diags_array(left) @ (slopes[k] - secant[k])
-    return (matrix + sparse.diags_array(right) @ (slopes[k + 1] - secant[k])).tocsr()
-
-
-def _slopes(x: np.ndarray) -> Any:
-    """Sparse (n, n): slopes at the samples of the parabolas through three neighbours; zero at the ends."""
-    from scipy import sparse
-
-    a, b = np.diff(x)[:-1], np.diff(x)[1:]
-    lower = np.append(-b / (a * (a + b)), 0.0)
-    middle = np.concatenate([[0.0], (b - a) / (a * b), [0.0]])
-    upper = np.append(0.0, a / (b * (a + b)))
-    return sparse.diags_array([lower, middle, upper], offsets=[-1, 0, 1]).tocsr()
 
 
 def band_weights(band: Passband, breaks: Sequence[float] | np.ndarray = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -305,15 +273,19 @@ def passband_system(
     instrument: Instrument | None = None,
     extrapolate: str | None = None,
     allow_outside: bool = False,
+    correction: Any = None,
 ) -> PhotometricSystem:
     """The photometric system of transmission curves: each becomes one projection on the coefficients.
 
-    extrapolate="linear" extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm
+    correction: a linear one, see `corrected_system`; by default the instrument's, if it has one. extrapolate="linear" extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm
     out. Raises ValueError for a passband with more than half of its integral outside, unless allow_outside, for Vega
     passbands without zero points, and for extrapolating a recovered curve that is cut at 330 nm.
     """
     chosen = PassbandSet(passbands.name, (passbands,)) if isinstance(passbands, Passband) else passbands
     model = instrument or load_instrument()
+    change = linear_correction(correction) or model.correction
+    # The change comes afterwards, with the domain in which it holds.
+    model = dataclasses.replace(model, correction=None)
     for band in chosen:
         if extrapolate == "linear" and cut_off(band) > 0 and band.wavelength[0] < BLUE_RANGE[1]:
             raise ValueError(
@@ -339,7 +311,63 @@ def passband_system(
                 model=model.model,
             )
         )
-    return select_bands(stack(systems), list(chosen.names))
+    return corrected_system(select_bands(stack(systems), list(chosen.names)), change, chosen)
+
+
+def corrected_system(
+    system: PhotometricSystem, correction: Any = STANDARD, curves: Iterable[Passband] | None = None
+) -> PhotometricSystem:
+    """The system of spectra with a linear correction (`xpjax.xp.correction`): the same bands, zero points and names.
+
+    With the change D(l) of the correction a band's projection becomes r + int T l^p D(l) dl / norm. Published systems
+    keep their projections, and their recovered curves carry the change alone. What the correction leaves, with a
+    covariance C of relative errors, is for a star of ordinary colors the error sqrt(w' C w) 2.5 / ln(10) [mag], w the
+    light that the band sees of it at each wavelength.
+
+    correction: "standard", a file, a `LinearCorrection`; None and "none" leave the system as it is. curves: those of
+    the bands, in their order; by default what `curves_of` finds. Raises ValueError for systems with color equations or
+    flux biases, which were made for uncorrected spectra, for bands without a curve, for a system with another
+    correction, and for another release or instrument model.
+
+    >>> sdss = corrected_system(xpjax.system("SDSS"), "standard")
+    """
+    chosen = linear_correction(correction)
+    if chosen is None:
+        return system
+    if system.domain is not None:
+        if system.correction != chosen.name:
+            raise ValueError(f"the system has the correction {system.correction} already; {chosen.name} is another")
+        return system
+    if system.color_equations or any(system.standardised):
+        raise ValueError(
+            f"{system.labels[0]} is standardised, with color equations or flux biases that were made for uncorrected "
+            "spectra; use its plain system, or no correction (glossary: color equation)"
+        )
+    chosen.check(system.release, system.model)
+    bands = curves_of(system) if curves is None else tuple(curves)
+    if tuple(band.name for band in bands) != system.names:
+        raise ValueError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
+    change, left = zip(*(_changed(chosen, band) for band in bands), strict=True)
+    raw = np.asarray(system.projection, float)
+    return dataclasses.replace(
+        system,
+        projection=raw + np.stack(change, axis=1) / np.asarray(system.scale, float),
+        uncorrected=raw,
+        systematic=np.stack(left, axis=1),
+        domain=chosen.domain,
+        correction=chosen.name,
+        pair_weight=None,
+    )
+
+
+def _changed(correction: LinearCorrection, band: Passband) -> tuple[np.ndarray, np.ndarray]:
+    """What a band sees of the change (n_basis_total,) [band.flux_unit], and of the root of what is left (r,) [mag]."""
+    own = correction.wavelength
+    x, weight = band_weights(band, (own[0] - FADE, own[0], own[-1], own[-1] + FADE, *XP_RANGE))
+    inside = (x > XP_RANGE[0]) & (x < XP_RANGE[1])
+    x, weight = x[inside], weight[inside]
+    light = weight * np.maximum(np.interp(x, own, correction.ordinary), 0)
+    return correction.at(x) @ weight, POGSON * (correction.left_at(x) @ (light / light.sum()))
 
 
 def _projection(band: Passband, model: Instrument, extrapolate: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Release
+from xpjax.xp.correction import Domain
 from xpjax.xp.instrument import DATA, open_model, read_release
 
 G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
@@ -66,7 +67,9 @@ class PhotometricSystem(eqx.Module):
     projection (n_basis_total, n_band), each band scaled to order one; scale (n_band,) [flux_unit] turns scaled fluxes
     into fluxes; zero_point (n_band,) [mag] is for fluxes in flux_unit, scaled_zero_point for scaled ones; flux_bias
     (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
-    {label}_mag_{name}. model: the instrument model that the projections were made with.
+    {label}_mag_{name}. model: the instrument model that the projections were made with. With a linear correction
+    (`xpjax.synthetic.corrected`) projection is the corrected one, uncorrected the other, systematic (r, n_band) [mag]
+    the root of the covariance of what the correction leaves, domain says where it holds, and correction is its name.
     """
 
     projection: Float[AnyArray, "n_basis_total n_band"]
@@ -84,6 +87,10 @@ class PhotometricSystem(eqx.Module):
     standardised: tuple[bool, ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
     model: str = eqx.field(static=True, default="")
+    uncorrected: Float[AnyArray, "n_basis_total n_band"] | None = None
+    systematic: Float[AnyArray, "r n_band"] | None = None
+    domain: Domain | None = None
+    correction: str = eqx.field(static=True, default="none")
 
     def __check_init__(self) -> None:
         n = len(self.names)
@@ -115,6 +122,11 @@ class PhotometricSystem(eqx.Module):
         """Which XP each band draws on (n_xp, n_band), on the host."""
         value = np.asarray(self.projection)
         return np.stack([np.any(value[rows] != 0, axis=0) for rows in self.release.slices])
+
+    @property
+    def systematic_covariance(self) -> np.ndarray | None:
+        """Covariance (n_band, n_band) [mag2] of what a linear correction leaves at d^2 = 0, common to stars alike."""
+        return None if self.systematic is None else np.asarray(self.systematic.T @ self.systematic)
 
     def with_pair_weights(self) -> PhotometricSystem:
         """The same with the weights of the packed correlations, which errors need."""
@@ -194,6 +206,12 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
     def chain(name: str) -> tuple[Any, ...]:
         return tuple(x for s in systems for x in getattr(s, name))
 
+    corrections = list(dict.fromkeys(s.correction for s in systems))
+    if len(corrections) > 1:
+        raise ValueError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
+    corrected: dict[str, Any] = {}
+    if first.domain is not None:
+        corrected = {"uncorrected": join("uncorrected"), "systematic": join("systematic")}
     stacked = PhotometricSystem(
         join("projection"),
         join("scale"),
@@ -210,6 +228,9 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         chain("standardised"),
         first.release,
         ", ".join(dict.fromkeys(s.model for s in systems if s.model)),
+        **corrected,
+        domain=first.domain,
+        correction=first.correction,
     )
     repeated = sorted({c for c in stacked.columns if stacked.columns.count(c) > 1})
     if repeated:
@@ -339,6 +360,9 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
     changed |= {
         key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardised")
     }
+    if full.domain is not None:
+        changed["uncorrected"] = np.asarray(full.uncorrected)[:, rows]
+        changed["systematic"] = np.asarray(full.systematic)[:, rows]
     return dataclasses.replace(
         full, **changed, color_equations=tuple(equations), error_correction=correction, pair_weight=None
     )

@@ -2,7 +2,8 @@
 
 design(lambda) = T B psi(u(lambda) s + o) 1e9 h c / (A R(lambda) lambda), 0 where R <= 0, with the dispersion u and the
 response R from interpolating cubic splines (Montegriffo et al. 2023, A&A 674 A3). The weights with which BP hands
-over to RP are folded in once: flux, error and covariance all use the same matrix.
+over to RP are folded in once: flux, error and covariance all use the same matrix. A corrected instrument adds a
+constant matrix (`xpjax.xp.correction`), with which every sample draws on all coefficients.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ from xpjax.constants import FLUX_UNIT, MERGE_RANGE, PLANCK, PSEUDO_RANGE, PUPIL_
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Record, Release
 from xpjax.xp.basis import HermiteBasis, SplineBasis
+from xpjax.xp.correction import LinearCorrection, linear_correction
 
 DEFAULT_MODEL = "v375wi/v142r"
 DATA = Path(__file__).parents[1] / "data"
+LINE_WIDTH = 1.17
+"""FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
+after Montegriffo et al. (2023), and the dispersion of the instrument model give 1.10..1.29 with this median."""
+SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
+SMOOTHING_STEP = 0.5
+"""Step [nm] of the spectra that are smoothed to XP's resolution: a twentieth of its sharpest line spread."""
 
 
 class DesignMatrix(eqx.Module):
@@ -32,7 +40,7 @@ class DesignMatrix(eqx.Module):
 
     value (n_basis_total, n_sample), scaled to order one; share (n_xp, n_sample), the weight with which each XP enters
     (1 where it stands alone); pair_weight for each XP (n_pair, n_support) or None. support: for each XP the samples
-    [start, stop) where its rows are not all zero.
+    [start, stop) where its rows are not all zero. mixed: every sample needs all XP, as in a corrected instrument.
     """
 
     value: Float[AnyArray, "n_basis_total n_sample"]
@@ -41,6 +49,7 @@ class DesignMatrix(eqx.Module):
     pair_weight: tuple[Float[AnyArray, "n_pair n_support"], ...] | None
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
+    mixed: bool = eqx.field(static=True, default=False)
 
     def with_pair_weights(self) -> DesignMatrix:
         """The same with the weights of the packed correlations, which errors need."""
@@ -80,7 +89,7 @@ class Instrument(Record):
     """A release's instrument: its absolute models, default sampling and internal bases, all on the host.
 
     absolute: by XP; internal: by kind of basis, then by XP; default_design (n_basis_total, n_sample), merged, and its
-    wavelength [nm] and merge weights (n_xp, n_sample).
+    wavelength [nm] and merge weights (n_xp, n_sample). correction: what `design` adds, or None.
     """
 
     model: str
@@ -91,6 +100,50 @@ class Instrument(Record):
     default_design: np.ndarray
     default_weight: np.ndarray
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    correction: LinearCorrection | None = None
+
+    def corrected(self, correction: Any = "standard") -> Instrument:
+        """The instrument with a linear correction: "standard", a file, a `LinearCorrection`, or None for without.
+
+        Design matrices, and all that is made of them, are then those of corrected spectra, at full resolution. Raises
+        ValueError for a correction of another release or instrument model.
+
+        >>> design = xpjax.instrument().corrected("standard").design(np.arange(400.0, 900.0))
+        """
+        chosen = linear_correction(correction)
+        if chosen is not None:
+            chosen.check(self.release, self.model)
+        return dataclasses.replace(self, correction=chosen)
+
+    def resolution(self, wavelength: np.ndarray) -> np.ndarray:
+        """XP's resolving power lambda / FWHM (n,) at wavelengths (n,) [nm].
+
+        The line spread has the same width everywhere in pseudo-wavelength, so that R = lambda |du/dlambda| / 1.17 with
+        the dispersion; where BP hands over to RP (635..643 nm), their widths with the merge weights.
+        """
+        x = np.asarray(wavelength, float)
+        width = np.zeros(len(x))
+        for share, xp in zip(merge_weights(x), self.release.xp, strict=True):
+            below, above = (self.absolute[xp].pseudo_wavelength(x + side) for side in (-1.0, 1.0))
+            width += share * LINE_WIDTH / np.abs(0.5 * (above - below))
+        return x / width
+
+    def smoothed_design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
+        """As `design`, of spectra as they are seen at XP's own resolving power: convolved with its Gaussian line spread.
+
+        A model spectrum at XP's R(lambda) compares with these.
+        """
+        at = self.wavelength if wavelength is None else check_grid(wavelength, XP_RANGE, "wavelength", "nm")
+        fine = np.arange(XP_RANGE[0], XP_RANGE[1] + 0.1, SMOOTHING_STEP)
+        sigma = at / self.resolution(at) / SIGMA_TO_FWHM
+        kernel = np.exp(-0.5 * ((at[:, None] - fine) / sigma[:, None]) ** 2)
+        kernel /= kernel.sum(axis=1, keepdims=True)
+        made = self.design(fine)
+        share = np.full((len(self.release.xp), len(at)), 1.0 / len(self.release.xp))
+        support = ((0, len(at)),) * len(self.release.xp)
+        return dataclasses.replace(
+            made, value=np.asarray(made.value) @ kernel.T, share=share, support=support, mixed=True
+        )
 
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
         """The design matrix of absolute spectra on a grid [nm], ascending within 330..1050 nm, or on the default one.
@@ -106,7 +159,11 @@ class Instrument(Record):
             for rows, xp, share in zip(self.release.slices, self.release.xp, weight, strict=True):
                 used = share > 0
                 value[rows, used] = self.absolute[xp].design(wavelength[used]) * share[used]
-        return _design_matrix(value, FLUX_UNIT, weight, self.release)
+        if self.correction is not None:
+            # Both XP see every sample: their shares say only that none may be missing.
+            weight = np.full_like(weight, 1.0 / len(weight))
+            value = value + self.correction.at(wavelength)
+        return _design_matrix(value, FLUX_UNIT, weight, self.release, self.correction is not None)
 
     def internal_design(self, pseudo: np.ndarray, basis: str = "hermite") -> DesignMatrix:
         """The design matrix of internal spectra [e-/s], all XP side by side: n_xp x n_sample columns.
@@ -129,12 +186,14 @@ class Instrument(Record):
         return _design_matrix(value, 1.0, share, release)
 
 
-def _design_matrix(value: np.ndarray, scale: float, share: np.ndarray, release: Release) -> DesignMatrix:
+def _design_matrix(
+    value: np.ndarray, scale: float, share: np.ndarray, release: Release, mixed: bool = False
+) -> DesignMatrix:
     support = []
     for row in share:
         used = np.flatnonzero(row)
         support.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0))
-    return DesignMatrix(value / scale, np.asarray(scale), share, None, tuple(support), release)
+    return DesignMatrix(value / scale, np.asarray(scale), share, None, tuple(support), release, mixed)
 
 
 def merge_weights(wavelength: np.ndarray) -> np.ndarray:

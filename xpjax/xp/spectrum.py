@@ -31,11 +31,14 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
+from xpjax.xp.correction import NONE, LinearCorrection
 from xpjax.xp.instrument import DesignMatrix, Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""
+RESOLUTIONS = ("full", "xp")
+"""Of sampled spectra: as the instrument model has it, or as seen with XP's line spread."""
 BAD_BITS, NO_ERROR_BITS = (np.array([int(bit) for bit in bits], np.uint32) for bits in (BAD, NO_ERROR))
 
 
@@ -65,6 +68,8 @@ def spectrum_kernel(
         available = usable(source)
         source = masked(source, truncate)
         covered = jnp.where(available[:, None], design.share, 0).sum(0)
+        if design.mixed:
+            covered = jnp.where(jnp.all(available), covered, 0)
         # One XP alone carries a sample with weight one; both together already add up to one.
         weight = jnp.where(jnp.all(available), 1.0, covered).astype(design.value.dtype)
         norm = jnp.where(covered > 0, design.scale / jnp.where(weight > 0, weight, 1), jnp.nan)
@@ -216,6 +221,8 @@ def spectra(
     float64: bool = False,
     instrument: Instrument | None = None,
     basis: str = "hermite",
+    correction: Any = None,
+    resolution: str | None = None,
     devices: Any = None,
     progress: engine.Progress | None = None,
 ) -> Spectra:
@@ -226,10 +233,24 @@ def spectra(
     default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation are given where the input has
     correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see `engine.find_devices`.
 
+    correction: a linear one (`xpjax.xp.correction`), "standard", a file or a `LinearCorrection`; by default that of the
+    instrument, none. resolution: "full", or "xp" for spectra as they are seen at XP's own resolving power, to compare
+    with models at R(lambda); by default "xp" for corrected spectra, "full" for others, which are as published. A star
+    beyond the correction's limit has a share of the change and is flagged OUTSIDE_TRAINING; one without BP or RP is as
+    without correction, and is flagged NOT_CORRECTED.
+
     Raises ValueError for a bad grid, or coefficients that are not of the instrument's release; a bad source is NaN
     and flagged in `status`.
     """
     model = instrument or load_instrument()
+    if correction is not None:
+        model = model.corrected(correction)
+    if resolution is None:
+        resolution = "full" if model.correction is None else "xp"
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
+    if internal and (model.correction is not None or resolution != "full"):
+        raise ValueError("internal spectra have no correction and no other resolution: leave these out")
     if basis != "hermite" and not internal:
         raise ValueError(f"basis={basis!r} is for internal spectra: pass internal=True")
     if internal:
@@ -237,7 +258,7 @@ def spectra(
         design = model.internal_design(grid, basis)
     else:
         grid = model.wavelength if wavelength is None else np.asarray(wavelength, float)
-        design = model.design(wavelength)
+        design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
     table = as_sources(sources, design.release)
     c = table.coefficients
     if truncate and c.n_relevant is None:
@@ -265,10 +286,44 @@ def spectra(
         work_bytes=(pairs + squares) * (1 + float64),
         progress=progress,
     )
+    if model.correction is not None:
+        bare = dataclasses.replace(model, correction=None)
+        again = functools.partial(
+            spectra, wavelength=wavelength, truncate=truncate, errors=errors, correlation=correlation, instrument=bare
+        )
+        _fade(table, out, model.correction, functools.partial(again, float64=float64, devices=devices), resolution)
     status = merge_status(table, out["status"], errors or correlation)
     if (errors or correlation) and not known:
         status = mark_no_errors(table, status)
-    return _collect(table, model, grid, out, status, internal, truncate, basis if internal else None)
+    return _collect(table, model, grid, out, status, internal, truncate, basis if internal else None, resolution)
+
+
+def _fade(
+    table: SourceTable, out: dict[str, np.ndarray], correction: LinearCorrection, bare: Any, resolution: str
+) -> None:
+    """Stars beyond the limit of a correction, in place: a share of its change; and those without an XP: none of it.
+
+    Errors and correlations of a star with a share are those of the whole change, which are the larger ones of noisy
+    stars.
+    """
+    value = np.asarray(table.coefficients.value)
+    distance = np.asarray(correction.domain.distance(value, table.release))
+    missing = (out["status"] & np.uint32(sum(BAD))) != 0
+    share = np.where(missing, 0.0, correction.domain.share(distance))
+    far, none = np.flatnonzero(share < 1), np.flatnonzero(share == 0)
+    if not len(far):
+        return
+    raw = bare(table[far], resolution=resolution)
+    part = share[far, None].astype(raw.flux.dtype)
+    out["flux"][far] = np.where(part > 0, (1 - part) * raw.flux + part * out["flux"][far], raw.flux)
+    out["status"][far] |= np.where(part[:, 0] > 0, np.uint32(Status.OUTSIDE_TRAINING), np.uint32(0))
+    if not len(none):
+        return
+    raw = bare(table[none], resolution="full")
+    for name in ("flux", "flux_error", "correlation"):
+        if name in out and getattr(raw, name) is not None:
+            out[name][none] = getattr(raw, name)
+    out["status"][none] = raw.status | np.uint32(Status.NOT_CORRECTED)
 
 
 def _collect(
@@ -280,6 +335,7 @@ def _collect(
     internal: bool,
     truncate: bool,
     basis: str | None,
+    resolution: str,
 ) -> Spectra:
     """The host record from what the kernel gave, in physical units."""
     n_xp, n = len(model.release.xp), len(grid)
@@ -287,7 +343,10 @@ def _collect(
     if internal:
         flux = flux.reshape(-1, n_xp, n)
         error = None if error is None else error.reshape(-1, n_xp, n)
-    meta = {"release": model.release.name, "instrument_model": model.model, "truncate": truncate}
+    meta: dict[str, Any] = {"release": model.release.name, "instrument_model": model.model, "truncate": truncate}
+    if not internal:
+        name = NONE if model.correction is None else model.correction.name
+        meta |= {"correction": name, "resolution": resolution}
     if basis is not None:
         meta["basis"] = basis
     return Spectra(table.source_id, grid, flux, error, correlation, status, model.release, internal, meta)
