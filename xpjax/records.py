@@ -76,7 +76,7 @@ class Status(Bits):
     FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) that the correction needs is missing."
     OUTSIDE_TRAINING = (
         1 << 15,
-        "The star, a magnitude, color or E(B-V), is outside the range that the correction was made for.",
+        "The star, or a feature of it, is outside the range that the correction was made for.",
     )
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
 

@@ -277,9 +277,10 @@ def passband_system(
 ) -> PhotometricSystem:
     """The photometric system of transmission curves: each becomes one projection on the coefficients.
 
-    correction: a linear one, see `corrected_system`; by default the instrument's, if it has one. extrapolate="linear" extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm
-    out. Raises ValueError for a passband with more than half of its integral outside, unless allow_outside, for Vega
-    passbands without zero points, and for extrapolating a recovered curve that is cut at 330 nm.
+    correction: a linear one, see `corrected_system`; by default the instrument's, if it has one. extrapolate="linear"
+    extends spectra from 336 to 322 nm by a straight line; None leaves light outside 330..1050 nm out. Raises ValueError
+    for a passband with more than half of its integral outside, unless allow_outside, for Vega passbands without zero
+    points, and for extrapolating a recovered curve that is cut at 330 nm.
     """
     chosen = PassbandSet(passbands.name, (passbands,)) if isinstance(passbands, Passband) else passbands
     model = instrument or load_instrument()
