@@ -129,9 +129,9 @@ class Instrument(Record):
         return x / width
 
     def smoothed_design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
-        """As `design`, of spectra as they are seen at XP's own resolving power: convolved with its Gaussian line spread.
+        """As `design`, of spectra seen at XP's own resolving power, convolved with its Gaussian line spread.
 
-        A model spectrum at XP's R(lambda) compares with these.
+        Model spectra at XP's R(lambda) compare with these.
         """
         at = self.wavelength if wavelength is None else check_grid(wavelength, XP_RANGE, "wavelength", "nm")
         fine = np.arange(XP_RANGE[0], XP_RANGE[1] + 0.1, SMOOTHING_STEP)
