@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import catalogue, compute, correction, grid, mock, passband, show, stellar, store, survey
+from xpjax.cli import catalogue, compute, correction, grid, mock, passband, show, stellar, store, survey, wiggles
 from xpjax.cli.common import Group
 
 
@@ -36,6 +36,7 @@ for command in (
     correction.make_features,
     correction.train_correction,
     correction.correct,
+    wiggles.wiggles,
     grid.grid,
     stellar.fit_stars,
     stellar.make_residuals,

@@ -1,0 +1,268 @@
+"""What a linear correction leaves, judged on pairs that it did not see: spectra, magnitudes, pulls, and their figures.
+
+Spectra are judged on the 2-nm grid of XP: as they are ("full"), or both seen at XP's own resolving power ("xp"). So are
+magnitudes: sums over that grid of flux, curve and wavelength, of spectra and references alike, for bands of which the
+grid sees nearly all. References at the level of XP: differences have no gray part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpjax.constants import POGSON
+from xpjax.correction.linear import LEVEL_RANGE, Training, rms, scaled_reference
+from xpjax.correction.pairs import Pairs
+from xpjax.records import Record
+from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic.passband import passbands
+from xpjax.xp.correction import LinearCorrection
+from xpjax.xp.instrument import Instrument
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SYSTEMS: Mapping[str, tuple[str, ...]] = {
+    "JPLUS": ("J0378", "J0395", "J0410", "J0430", "gJPLUS", "J0515", "rJPLUS", "J0660", "iJPLUS", "J0861", "zJPLUS"),
+    "PanSTARRS1": ("gp", "rp", "ip", "zp"),
+    "SDSS": ("g", "r", "i", "z"),
+    "Sky_Mapper": ("v", "g", "r", "i"),
+    "DECam": ("g", "r", "i", "z"),
+    "lsst2023": ("u", "g", "r", "i", "z"),
+}
+"""Bands of surveys that lie within XP's samples, on which corrections are judged."""
+ALIASED = ("J0378", "J0395")
+"""Narrow bands in which references that are sampled at points, not averaged, err by their own lines."""
+GATES = (0.0, 9.0, 11.5, 13.0, 14.0, 15.0, 20.0)
+"""G between which what is left is told: below 11.5 XP was taken with shorter exposures, by gates."""
+ROBUST = 1.4826
+"""Standard deviations of a normal law per median absolute value."""
+TYPES = {
+    "hot subdwarfs, O": ("SD", "O"),
+    "white dwarfs": ("D",),
+    "B": ("B",),
+    "A": ("A",),
+    "F, G": ("F", "G"),
+    "K": ("K",),
+    "M and later": ("M", "L", "T"),
+}
+"""Kinds of stars by the first letters of their spectral types."""
+
+
+def smoothing(model: Instrument) -> np.ndarray:
+    """Matrix (m, m): spectra on the instrument's grid @ matrix are seen at XP's own resolving power."""
+    from xpjax.linalg import interpolation
+
+    grid = model.wavelength
+    fine = np.arange(grid[0], grid[-1] + 0.01, 0.25)
+    sigma = grid / model.resolution(grid) / (2 * np.sqrt(2 * np.log(2)))
+    kernel = np.exp(-0.5 * ((grid[:, None] - fine) / sigma[:, None]) ** 2)
+    return np.asarray((kernel / kernel.sum(axis=1, keepdims=True)) @ interpolation(grid, fine)).T
+
+
+def sums(system: str, bands: Sequence[str], grid: np.ndarray) -> np.ndarray:
+    """Weights (m, n_band) with which photon-counting bands see spectra that are sampled on a grid (m,) [nm]."""
+    curves = [passbands(system)[name] for name in bands]
+    weights = [np.interp(grid, c.wavelength, c.transmission, left=0, right=0) * grid for c in curves]
+    return np.stack([w / w.sum() for w in weights], axis=1)
+
+
+def kind_of(text: str) -> str:
+    """The kind of `TYPES` that a spectral type is of; "other" for none."""
+    word = text.strip().upper().replace("ESD", "SD")
+    for kind, starts in TYPES.items():
+        if word.startswith(starts):
+            return kind
+    return "other"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Evidence(Record):
+    """Spectra (n, m) of pairs, before and after a correction, and their references at the same level.
+
+    distance (n,): d^2 of the correction's domain; bp_rp, g (n,) [mag]; gray (n,): level of the reference over XP's.
+    """
+
+    pairs: Pairs
+    before: np.ndarray
+    after: np.ndarray
+    reference: np.ndarray
+    distance: np.ndarray
+    bp_rp: np.ndarray
+    g: np.ndarray
+    gray: np.ndarray
+
+    @staticmethod
+    def of(pairs: Pairs, after: np.ndarray, distance: np.ndarray) -> Evidence:
+        """The evidence of corrected spectra (n, m) of pairs at distances d^2 (n,)."""
+        before = pairs.coefficients @ pairs.instrument.default_design
+        g, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
+        reference = scaled_reference(pairs)
+        gray = np.nanmedian(pairs.reference / reference, axis=1)
+        return Evidence(pairs, before, after, reference, distance, bp - rp, g, gray)
+
+    def __getitem__(self, rows: Any) -> Evidence:
+        """The evidence of some of the pairs."""
+        return Evidence(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def spectra(
+        self, low: float = LEVEL_RANGE[0], high: float = LEVEL_RANGE[1], resolution: str = "xp"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """RMS (n,) of mean-normalised flux between low and high [nm], before and after."""
+        model, true = self.pairs.instrument, self.reference
+        if resolution == "full":
+            return rms(self.before, true, model, low, high), rms(self.after, true, model, low, high)
+        smooth = smoothing(model)
+        # Where the reference ends, its own last samples stand in for what the line spread would bring in.
+        filled = np.where(np.isfinite(true), true, self.after)
+        seen = np.where(np.isfinite(true), filled @ smooth, np.nan)
+        return rms(self.before, seen, model, low, high), rms(self.after @ smooth, seen, model, low, high)
+
+    def ratios(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """RMS (n,) of the ratio of spectrum and reference over its own median, at full resolution."""
+        grid, out = self.pairs.instrument.wavelength, []
+        where = (grid >= low) & (grid <= high)
+        for seen in (self.before, self.after):
+            ratio = (seen / self.reference)[:, where]
+            out.append(np.sqrt(np.nanmean((ratio / np.nanmedian(ratio, axis=1, keepdims=True) - 1) ** 2, axis=1)))
+        return out[0], out[1]
+
+    def magnitudes(self, system: str, bands: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitudes (n, n_band) minus those of the references [mag], before and after."""
+        weights = sums(system, bands or SYSTEMS[system], self.pairs.instrument.wavelength)
+        true = np.where(np.isfinite(self.reference), self.reference, self.after) @ weights
+        with np.errstate(invalid="ignore", divide="ignore"):
+            before, after = (-2.5 * np.log10(seen @ weights / true) for seen in (self.before, self.after))
+        return before, after
+
+    def pulls(self, correction: LinearCorrection, system: str, bands: Sequence[str] | None = None) -> np.ndarray:
+        """Magnitudes minus those of the references (n, n_band), over the systematic errors that are stated."""
+        _, after = self.magnitudes(system, bands)
+        sigma = band_errors(correction, system, bands or SYSTEMS[system], self.pairs.instrument)
+        return np.asarray(after / sigma / np.sqrt(1 + self.distance)[:, None])
+
+    def table(self, correction: LinearCorrection | None = None) -> list[str]:
+        """The evidence in lines: spectra, magnitudes by system and band, pulls, and kinds of stars."""
+        lines = [f"{len(self.before)} pairs; medians of the RMS of mean-normalised flux, before and after"]
+        for low, high in ((400, 990), (400, 900), (360, 990), (336, 400)):
+            shown = [f"{k} {_percent(self.spectra(low, high, k))}" for k in ("xp", "full")]
+            ratio = f"ratio over its median {_percent(self.ratios(low, high))}"
+            lines.append(f"  {low}..{high} nm   resolution {'   '.join(shown)}   {ratio}")
+        lines.append("robust scatter of magnitudes of stars with BP-RP < 2 [mmag], before and after; pulls after")
+        judged = self[self.bp_rp < 2]
+        for system, bands in SYSTEMS.items():
+            before, after = (1e3 * robust(d) for d in judged.magnitudes(system))
+            chosen = [k for k, band in enumerate(bands) if band not in ALIASED]
+            total = [float(np.sqrt((x[chosen] ** 2).mean())) for x in (before, after)]
+            pull = (
+                "" if correction is None else f"   pull {float(robust(judged.pulls(correction, system).ravel())):.2f}"
+            )
+            each = "  ".join(f"{b} {x:.1f} {y:.1f}" for b, x, y in zip(bands, before, after, strict=True))
+            lines.append(f"  {system:11s}{total[0]:6.1f} {total[1]:6.1f}{pull}   {each}")
+        lines.append("by kind: stars, RMS at resolution xp 400..990 nm, J-PLUS of nine bands [mmag], before and after")
+        kinds = np.array([kind_of(text) for text in self.pairs.kind])
+        for kind in dict.fromkeys([*TYPES, "other"]):
+            own = self[kinds == kind]
+            if not len(own.before):
+                continue
+            nine = [b for b in SYSTEMS["JPLUS"] if b not in ALIASED]
+            scatter = [1e3 * float(np.sqrt((robust(d) ** 2).mean())) for d in own.magnitudes("JPLUS", nine)]
+            lines.append(
+                f"  {kind:17s}{len(own.before):3d}   {_percent(own.spectra())}   {scatter[0]:.1f} {scatter[1]:.1f}"
+            )
+        lines.append("by G: stars, level of references over XP's (median over all is one) and its scatter, RMS, J-PLUS")
+        for low, high in itertools.pairwise(GATES):
+            own = (self.g >= low) & (self.g < high)
+            if own.sum() < 2:
+                continue
+            gray = self.gray / np.median(self.gray)
+            part, nine = self[own], [b for b in SYSTEMS["JPLUS"] if b not in ALIASED]
+            scatter = [1e3 * float(np.sqrt((robust(d) ** 2).mean())) for d in part.magnitudes("JPLUS", nine)]
+            level = f"{np.median(gray[own]):.4f} {ROBUST * np.median(np.abs(gray[own] - np.median(gray[own]))):.4f}"
+            shown = f"{_percent(part.spectra())}   {scatter[0]:.1f} {scatter[1]:.1f}"
+            lines.append(f"  {low:4.1f}..{high:4.1f} {own.sum():3d}   {level}   {shown}")
+        return lines
+
+
+def _percent(pair: tuple[np.ndarray, np.ndarray]) -> str:
+    return " ".join(f"{100 * float(np.median(value)):.2f} %" for value in pair)
+
+
+def robust(values: np.ndarray) -> np.ndarray:
+    """Robust root mean square along the first axis: 1.4826 times the median absolute value."""
+    return np.asarray(ROBUST * np.nanmedian(np.abs(values), axis=0))
+
+
+def band_errors(correction: LinearCorrection, system: str, bands: Sequence[str], model: Instrument) -> np.ndarray:
+    """Systematic errors (n_band,) [mag] of bands at d^2 = 0, as `PhotometricSystem.systematic` states them."""
+    weights = sums(system, bands, model.wavelength) * np.maximum(correction.ordinary, 0)[:, None]
+    root = correction.left_at(model.wavelength) @ (weights / weights.sum(axis=0))
+    return np.asarray(POGSON * np.sqrt((root**2).sum(axis=0)))
+
+
+def learning_curve(training: Training, sizes: Sequence[int], n_draw: int = 4, seed: int = 0) -> dict[int, float]:
+    """Median RMS at XP's resolution of pairs that are not trained on, by the number of pairs that are."""
+    rng, n = np.random.default_rng(seed), len(training.pairs)
+    curve: dict[int, float] = {}
+    for size in (s for s in sizes if 5 <= s < n):
+        found = []
+        for _ in range(n_draw):
+            keep = np.zeros(n, bool)
+            keep[rng.permutation(n)[:size]] = True
+            others = training.pairs[~keep]
+            after = others.coefficients @ (others.instrument.default_design + training.fit(keep))
+            found.append(Evidence.of(others, after, np.zeros(len(others))).spectra()[1])
+        curve[size] = float(np.median(np.concatenate(found)))
+    return curve
+
+
+def figure(correction: LinearCorrection, evidence: Evidence, model: Instrument, curve: Mapping[int, float]) -> Figure:
+    """The operator as an instrument (response, line spread), its leading modes, what it leaves, and how it learns."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(11, 10), layout="constrained")
+    axes = drawn.subplots(3, 2)
+    grid = model.wavelength
+    flat = np.linalg.lstsq(model.default_design.T, np.ones(len(grid)), rcond=1e-6)[0] @ correction.change
+    ordinary = correction.change.T @ correction.center
+    axes[0, 0].plot(grid, 100 * ordinary / correction.ordinary, label="ordinary star")
+    axes[0, 0].plot(grid, 100 * flat, label="flat spectrum: the response")
+    axes[0, 0].set(ylabel="change [%]", title="What is added", ylim=(-15, 15))
+    axes[0, 0].legend()
+    scaled = correction.root.T @ correction.change
+    _, size, modes = np.linalg.svd(scaled, full_matrices=False)
+    for k in range(4):
+        axes[0, 1].plot(grid, 100 * size[k] * modes[k], label=f"mode {k + 1}")
+    axes[0, 1].set(ylabel="change [% of mean flux]", title="Leading modes over ordinary stars")
+    axes[0, 1].legend()
+    impulse = [400, 500, 600, 700, 800, 900]
+    for center in impulse:
+        line = np.exp(-0.5 * ((grid - center) / (center / model.resolution(np.array([center]))[0] / 2.3548)) ** 2)
+        seen = np.linalg.lstsq(model.default_design.T, line, rcond=1e-6)[0]
+        axes[1, 0].plot(grid - center, seen @ model.default_design, color="0.7", lw=0.8)
+        axes[1, 0].plot(grid - center, seen @ (model.default_design + correction.change), label=f"{center} nm")
+    axes[1, 0].set(
+        xlim=(-40, 40), xlabel="distance [nm]", ylabel="flux", title="A line at XP's resolution, before (gray), after"
+    )
+    axes[1, 0].legend(fontsize="small")
+    for name, seen, color in (("before", evidence.before, "0.6"), ("left out, after", evidence.after, "C0")):
+        ratio = 100 * (seen / evidence.reference - 1)
+        low, middle, high = np.nanpercentile(ratio, [16, 50, 84], axis=0)
+        axes[1, 1].fill_between(grid, low, high, color=color, alpha=0.3, lw=0)
+        axes[1, 1].plot(grid, middle, color=color, label=name)
+    axes[1, 1].set(ylim=(-12, 12), ylabel="XP / reference - 1 [%]", title="Median and 68 % of stars")
+    axes[1, 1].legend()
+    left = np.sqrt((correction.left_at(grid) ** 2).sum(axis=0))
+    axes[2, 0].semilogy(grid, 100 * left)
+    axes[2, 0].set(xlabel="wavelength [nm]", ylabel="standard error [%]", title="What is left at $d^2$ = 0")
+    if curve:
+        axes[2, 1].plot(list(curve), [100 * value for value in curve.values()], "o-")
+    axes[2, 1].set(xlabel="pairs trained on", ylabel="median RMS, left out [%]", title="Learning curve")
+    for axis in axes[0]:
+        axis.set_xlabel("wavelength [nm]")
+    axes[1, 1].set_xlabel("wavelength [nm]")
+    return drawn
