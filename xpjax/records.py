@@ -72,13 +72,14 @@ class Status(Bits):
     COLOR_EXTRAPOLATED = 1 << 10, "A color equation was used outside its color range, where it is linear."
     NO_ERROR_CORRECTION = 1 << 11, "No synthetic G, which error correction needs: the errors are uncorrected."
     CELL_REPAIRED = 1 << 12, "An odd cell, not of a coefficient, was read as missing."
-    NOT_CORRECTED = 1 << 13, "The wiggle correction was not applied: spectrum and magnitudes are as without it."
+    NOT_CORRECTED = 1 << 13, "A correction was not applied: spectrum and magnitudes are as without it."
     FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) that the correction needs is missing."
     OUTSIDE_TRAINING = (
         1 << 15,
         "The star, or a feature of it, is outside the range that the correction was made for.",
     )
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
+    CORRECTION_CUT = 1 << 17, "A band's linear correction was cut to 0.15 mag: its flux is small or noisy."
 
 
 class FitStatus(Bits):

@@ -38,6 +38,9 @@ from xpjax.xp.coefficients import (
 from xpjax.xp.correction import NONE
 
 FEW_BANDS = 16
+MOST = 1 - 10 ** (-0.4 * 0.15)
+"""Largest change of a band's flux by a linear correction, relative to it: 0.15 mag. Larger ones are of noise, or of
+bands in which a star has hardly any light: among stars with good spectra only u reaches it."""
 DISTANCE_MEANING = "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors "
 DISTANCE_MEANING += "grow as sqrt(1 + d^2)"
 
@@ -50,7 +53,7 @@ def photometry_kernel(
 
     Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
     of the source, and is flagged; truncation needs the guard. Of corrected systems also the star's distance d^2 from
-    what the correction was learned from; beyond the limit it is flagged, and `faded` is for such stars.
+    what the correction was learned from; errors are those of the whole change.
     """
 
     def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
@@ -60,10 +63,11 @@ def photometry_kernel(
             available = usable(source)
             complete = jnp.all(available)
             source = masked(source, truncate)
-        flux = _project(bands, source)
+        own = bands if bands.domain is None else dataclasses.replace(bands, projection=bands.uncorrected)
+        flux = _project(own, source)
         variance = None
         if guard:
-            needs = jnp.stack([jnp.any(bands.projection[rows] != 0, axis=0) for rows in bands.release.slices])
+            needs = jnp.stack([jnp.any(own.projection[rows] != 0, axis=0) for rows in bands.release.slices])
             flux = jnp.where(jnp.any(needs & ~available[:, None], axis=0), jnp.nan, flux)
             bits = jnp.array([int(bit) for bit in BAD[: len(bands.release.xp)]], jnp.uint32)
             status |= jnp.where(available, 0, bits).sum().astype(jnp.uint32)
@@ -81,19 +85,37 @@ def photometry_kernel(
         if error_correction and errors:
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
+        more = {}
+        if bands.domain is not None:
+            flux, more["distance"], bits = _with_change(bands, source, flux, complete)
+            status |= bits
         biased = _biased(bands, flux)
         # A sum is not finite where a term is not, and cheaper than asking each; a minimum may pass over NaN.
         missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
         nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
         status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
-        result = _observe(bands, flux, variance, status, factor)
-        if bands.domain is not None:
-            distance = bands.domain.distance(source.value, bands.release)
-            result["distance"] = jnp.where(complete, distance, jnp.nan)
-            result["status"] |= _flag(~(result["distance"] <= bands.domain.limit), Status.OUTSIDE_TRAINING)
-        return result
+        return {**_observe(bands, flux, variance, status, factor), **more}
 
     return kernel
+
+
+def _with_change(
+    bands: PhotometricSystem, source: XPCoefficients, flux: Array, complete: Array
+) -> tuple[Array, Array, Array]:
+    """Scaled fluxes (n_band,) with a linear correction's change, the star's d^2, and status bits.
+
+    Of the change a star beyond the limit has a share, one without an XP none, and no band more than MOST of its flux.
+    """
+    assert bands.domain is not None
+    change = dot(source.value, bands.projection - bands.uncorrected)
+    distance = jnp.where(complete, bands.domain.distance(source.value, bands.release), jnp.nan)
+    known, limit = distance < jnp.inf, bands.domain.limit
+    share = jnp.where(known, limit / jnp.maximum(distance, limit), 0).astype(flux.dtype)
+    most = MOST * jnp.abs(flux)
+    added = jnp.clip(share * change, -most, most)
+    bits = _flag(distance > limit, Status.OUTSIDE_TRAINING) | _flag(~known, Status.NOT_CORRECTED)
+    bits |= _flag(known & jnp.any(jnp.abs(share * change) > most), Status.CORRECTION_CUT)
+    return jnp.where(known, flux + added, flux), jnp.where(known, distance, jnp.nan), bits
 
 
 def _flag(condition: Array, bit: int) -> Array:
@@ -333,7 +355,7 @@ class Photometer:
     @functools.cached_property
     def _lean(self) -> PhotometricSystem:
         """The system without what only the host looks at."""
-        return dataclasses.replace(self.system, uncorrected=None, systematic=None)
+        return dataclasses.replace(self.system, systematic=None)
 
     @functools.cached_property
     def _with_errors(self) -> PhotometricSystem:
@@ -364,50 +386,41 @@ class Photometer:
             guard_rows=guard_rows,
         )
         if self.system.domain is not None:
-            self._fade(table, out, devices, guard_rows)
+            self._errors_of_a_share(table, out, devices, guard_rows)
         return self.finished(table, out)
 
-    def _fade(self, table: SourceTable, out: dict[str, np.ndarray], devices: Any, rows: int | None) -> None:
-        """Stars beyond the limit of a linear correction, in place: uncorrected, and a share of the change.
+    def _errors_of_a_share(
+        self, table: SourceTable, out: dict[str, np.ndarray], devices: Any, rows: int | None
+    ) -> None:
+        """Errors of stars that have a share of a linear correction's change, in place; the kernels' are of all of it.
 
         With share g, flux = (1 - g) raw + g corrected, and its variance follows from those of raw, corrected and their
-        mean. Stars that lack an XP cannot be corrected: the mean level needs both.
+        mean. Stars that lack an XP have none of it: the level needs both.
         """
         system = self.system
-        again = np.flatnonzero(out["status"] & np.uint32(Status.OUTSIDE_TRAINING))
-        if not len(again):
+        again = np.flatnonzero(out["status"] & np.uint32(Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED))
+        if "flux_error" not in out or not len(again):
             return
         assert system.domain is not None
         assert system.uncorrected is not None
         share = system.domain.share(out["distance"][again])[:, None]
-        none = share[:, 0] == 0
-        bare = {"uncorrected": None, "systematic": None, "domain": None, "correction": NONE}
-        projections = {"raw": system.uncorrected, "corrected": system.projection}
-        if "flux_error" in out:
-            projections["middle"] = 0.5 * (np.asarray(system.uncorrected) + np.asarray(system.projection))
-        found = {}
-        for name, projection in projections.items():
-            one = dataclasses.replace(system, projection=np.asarray(projection), **bare)
-            photometer = dataclasses.replace(self, system=one, float64=True)
-            found[name] = photometer(table[again], devices=devices, batch_rows=rows, guard_rows=rows)
-        raw, corrected = found["raw"], found["corrected"]
-        flux = np.where(none[:, None], raw.flux, (1 - share) * raw.flux + share * corrected.flux)
-        magnitude = -2.5 * np.log10(np.where(flux > 0, flux, np.nan)) + np.asarray(system.zero_point)
-        new = {"flux": flux, "magnitude": magnitude}
-        if "flux_error" in out and raw.flux_error is not None:
-            v_raw, v_corrected, v_middle = (np.square(found[k].flux_error) for k in ("raw", "corrected", "middle"))
-            mixed = 2 * v_middle - 0.5 * (v_raw + v_corrected)
-            variance = (1 - share) ** 2 * v_raw + share**2 * v_corrected + 2 * share * (1 - share) * mixed
-            new["flux_error"] = np.where(none[:, None], raw.flux_error, np.sqrt(np.maximum(variance, 0)))
-            new["magnitude_error"] = np.where(flux > 0, POGSON * new["flux_error"] / flux, np.nan)
-        for name, array in new.items():
-            out[name][again] = array
-        kept = np.uint32(Status.OUTSIDE_TRAINING) | (out["status"][again] & np.uint32(sum(BAD)))
-        status = (raw.status & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1])) | kept
-        status |= np.where((flux <= 0).any(axis=1), np.uint32(Status.NONPOSITIVE_FLUX), np.uint32(0))
-        status |= np.where(none, np.uint32(Status.NOT_CORRECTED), np.uint32(0))
-        out["status"][again] = status
-        out["distance"][again[none]] = np.nan
+        bare: dict[str, Any] = {"uncorrected": None, "systematic": None, "domain": None, "correction": NONE}
+        raw, corrected = np.asarray(system.uncorrected), np.asarray(system.projection)
+        found = []
+        for projection in (raw, corrected, 0.5 * (raw + corrected)):
+            one = dataclasses.replace(system, projection=projection, **bare)
+            made = dataclasses.replace(self, system=one, float64=True)(table[again], devices=devices, batch_rows=rows)
+            assert made.flux_error is not None
+            found.append((np.square(made.flux_error), made.status))
+        (of_raw, status), (of_corrected, _), (of_middle, _) = found
+        mixed = 2 * of_middle - 0.5 * (of_raw + of_corrected)
+        variance = (1 - share) ** 2 * of_raw + share**2 * of_corrected + 2 * share * (1 - share) * mixed
+        error = np.sqrt(np.where(share > 0, np.maximum(variance, 0), of_raw))
+        flux, bits = out["flux"][again], np.uint32(NO_ERROR[0] | NO_ERROR[1])
+        out["flux_error"][again] = error
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out["magnitude_error"][again] = np.where(flux > 0, POGSON * error / flux, np.nan)
+        out["status"][again] = (out["status"][again] & ~bits) | (status & bits)
 
     def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
@@ -440,6 +453,10 @@ class Photometer:
             "error_correction": self.error_correction,
             "correction": self.system.correction,
         }
+        covariance = self.system.systematic_covariance
+        if covariance is not None:
+            # In the order of the bands, at d^2 = 0.
+            meta["mag_systematic"] = [round(float(x), 5) for x in np.sqrt(np.diagonal(covariance))]
         flux_error, magnitude_error = out.get("flux_error"), out.get("magnitude_error")
         return Photometry(
             table.source_id,

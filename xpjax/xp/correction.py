@@ -37,7 +37,7 @@ STANDARD, NONE = "standard", "none"
 DATA = Path(__file__).parents[1] / "data"
 FADE = 10.0
 """Width [nm] within which a change goes to zero beyond its wavelengths."""
-FLOOR_LENGTH = 100.0
+FLOOR_LENGTH = 50.0
 """Distance [nm] over which the error of reference spectra is much the same."""
 
 
@@ -55,7 +55,7 @@ class Domain(eqx.Module):
     limit: Float[AnyArray, ""]
     lead: tuple[int, ...] = eqx.field(static=True)
 
-    def distance(self, value: Array, release: Release) -> Array:
+    def distance(self, value: AnyArray, release: Release) -> Array:
         """d^2 (...,) of coefficients (..., n_basis_total); NaN without them, infinite without light."""
         leading = [value[..., rows.start : rows.start + n] for rows, n in zip(release.slices, self.lead, strict=True)]
         b = jnp.concatenate(leading, axis=-1)
@@ -114,12 +114,16 @@ class LinearCorrection(Record):
         The covariance is root.T @ root. Beyond its own wavelengths the error is that of the nearest one. The last rows
         are the error of the reference spectra, alike within some FLOOR_LENGTH.
         """
+        matrix, _ = self._from_own(np.asarray(wavelength, float))
+        return np.asarray((matrix @ self._left.T).T)
+
+    @functools.cached_property
+    def _left(self) -> np.ndarray:
+        """What is left, and the error of the reference spectra, (r, m)."""
         own = self.wavelength
         size, vector = np.linalg.eigh(np.exp(-0.5 * ((own[:, None] - own) / FLOOR_LENGTH) ** 2))
         used = size > 1e-4 * size[-1]
-        alike = self.floor * (vector[:, used] * np.sqrt(size[used])).T
-        matrix, _ = self._from_own(np.asarray(wavelength, float))
-        return np.asarray((matrix @ np.concatenate([self.left, alike]).T).T)
+        return np.concatenate([self.left, self.floor * (vector[:, used] * np.sqrt(size[used])).T])
 
     def _from_own(self, wavelength: np.ndarray) -> tuple[Any, np.ndarray]:
         """Matrix (k, m) from the correction's samples to wavelengths (k,), and the share (k,) beyond the ends."""
@@ -153,6 +157,20 @@ def linear_correction(spec: Any = STANDARD) -> LinearCorrection | None:
     if text == NONE:
         return None
     return read_linear(DATA / "correction_dr3.h5" if text == STANDARD else text)
+
+
+def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
+    """The linear correction of this name: one given, "standard", or None for "none". Raises ValueError for others."""
+    chosen = linear_correction(given)
+    if chosen is not None:
+        if chosen.name != name:
+            raise ValueError(f"what stands on the linear correction {name} cannot have {chosen.name}: give {name}")
+        return chosen
+    if name not in (STANDARD, NONE):
+        raise ValueError(
+            f"the linear correction {name} is needed, which is not the standard one: give its file (base=, --base)"
+        )
+    return linear_correction(name)
 
 
 def is_linear(path: str | Path) -> bool:
