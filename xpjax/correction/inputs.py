@@ -2,6 +2,10 @@
 
 The 14 of Ye et al. (2024), in their order, are combinations of SkyMapper u, v, g, i (synthetic, not dereddened), Gaia
 G, BP, RP (given or synthetic) and E(B-V). A feature is a sum of inputs, so errors of the inputs pass on exactly.
+
+Beside them the shape of the spectrum itself: with c the coefficients, m the mean flux on 400..990 nm, and U S V' the
+root of the covariance of ordinary stars' c / m about their mean x, shape-k = U_k' (c / m - x) / S_k, largest S first.
+Errors of shapes are not passed on.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from xpjax.records import Record, SourceTable
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.system import G_SYSTEM, system
 from xpjax.xp.coefficients import as_sources
+from xpjax.xp.correction import NONE, linear_correction
+from xpjax.xp.instrument import instrument
 
 FEATURES: Mapping[str, Mapping[str, float]] = {
     "g-i": {"g": 1, "i": -1},
@@ -38,11 +44,14 @@ FEATURES: Mapping[str, Mapping[str, float]] = {
     "E(B-V)": {"E(B-V)": 1},
 }
 """Each feature as a sum of inputs."""
+SHAPES = tuple(f"shape-{k}" for k in range(1, 11))
+"""Leading components of the coefficients over their mean flux."""
 SETS: Mapping[str, tuple[str, ...]] = {
     "paper": tuple(FEATURES),
     "no-ebv": tuple(name for name in FEATURES if name != "E(B-V)"),
     "gaia": ("BP-RP", "G", "E(B-V)"),
     "color": ("BP-RP",),
+    "shape": SHAPES,
 }
 """Sets of features by name."""
 INPUTS = ("u", "v", "g", "i", "G", "BP", "RP", "E(B-V)")
@@ -57,8 +66,8 @@ class Features(Record):
     """Features of many stars, on the host.
 
     source_id (n,); value (n, n_feature) [mag], NaN where unknown; input_error (n, n_input) [mag] in the order of
-    INPUTS, or None; ebv (n,) [mag] or None, which dereddening needs even where it is no feature. Raises ValueError
-    for shapes that do not fit.
+    INPUTS, or None; ebv (n,) [mag] or None, which dereddening needs even where it is no feature. base: name of the
+    linear correction of the spectra that they were made of. Raises ValueError for shapes that do not fit.
     """
 
     source_id: np.ndarray
@@ -66,6 +75,7 @@ class Features(Record):
     value: np.ndarray
     ebv: np.ndarray | None = None
     input_error: np.ndarray | None = None
+    base: str = NONE
 
     def __post_init__(self) -> None:
         n = len(self.source_id)
@@ -86,7 +96,8 @@ class Features(Record):
         def pick(array: Any) -> Any:
             return None if array is None else array[rows]
 
-        return Features(self.source_id[rows], self.names, self.value[rows], pick(self.ebv), pick(self.input_error))
+        own = {name: pick(getattr(self, name)) for name in ("source_id", "value", "ebv", "input_error")}
+        return dataclasses.replace(self, **own)
 
     def select(self, names: Sequence[str]) -> Features:
         """Some of the features, in this order. Raises ValueError for one that is not there."""
@@ -108,9 +119,8 @@ class Features(Record):
             out[found] = array[rows[found]]
             return out
 
-        value = pick(self.value)
-        assert value is not None
-        return Features(np.asarray(source_id), self.names, value, pick(self.ebv), pick(self.input_error))
+        own: dict[str, Any] = {name: pick(getattr(self, name)) for name in ("value", "ebv", "input_error")}
+        return dataclasses.replace(self, source_id=np.asarray(source_id), **own)
 
 
 def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -118,14 +128,15 @@ def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
     chosen = SETS.get(names) if isinstance(names, str) else tuple(names)
     if chosen is None:
         chosen = (str(names),)
-    unknown = [name for name in chosen if name not in FEATURES]
+    unknown = [name for name in chosen if name not in FEATURES and name not in SHAPES]
     if unknown or not chosen:
-        raise ValueError(f"unknown features {unknown}; choose from {list(FEATURES)}, or a set of {list(SETS)}")
+        known = [*FEATURES, *SHAPES]
+        raise ValueError(f"unknown features {unknown}; choose from {known}, or a set of {list(SETS)}")
     return chosen
 
 
 def combination(names: Sequence[str]) -> np.ndarray:
-    """The matrix (n_input, n_feature) that makes features of inputs; zero columns for names of the user's own."""
+    """The matrix (n_input, n_feature) that makes features of inputs; zero columns for shapes and the user's own."""
     matrix = np.zeros((len(INPUTS), len(names)))
     for k, name in enumerate(names):
         for one, factor in FEATURES.get(name, {}).items():
@@ -141,20 +152,25 @@ def features(
     gaia: str | Mapping[str, Any] = "synthetic",
     truncate: bool = False,
     errors: bool = False,
+    correction: Any = None,
     float64: bool = False,
     devices: Any = None,
 ) -> Features:
     """Features of stars from their coefficients; or from a mapping of magnitudes (n,) with the names of INPUTS.
 
-    sources as for `photometry`. names: features, or the name of a set ("paper", "no-ebv", "gaia", "color"). ebv: (n,)
-    [mag], or the name of a column. gaia: "synthetic", "columns" (phot_g_mean_mag, ...) or a mapping of G, BP, RP to
-    (n,). truncate as in `photometry`. errors: with errors of the synthetic magnitudes, zero for what is given. Raises
-    ValueError for unknown names, or an input that is needed and not given.
+    sources as for `photometry`. names: features, or the name of a set ("paper", "no-ebv", "gaia", "color", "shape").
+    ebv: (n,) [mag], or the name of a column. gaia: "synthetic", "columns" (phot_g_mean_mag, ...) or a mapping of G, BP,
+    RP to (n,). truncate as in `photometry`. errors: with errors of the synthetic magnitudes, zero for what is given.
+    correction: the linear one that the spectra have, which a network stands on. Raises ValueError for unknown names, or
+    an input that is needed and not given.
     """
     chosen = check_names(names)
+    linear = linear_correction(correction)
+    base = NONE if linear is None else linear.name
     needed = [name for name in INPUTS if np.any(combination(chosen)[INPUTS.index(name)])]
     if isinstance(sources, Mapping):
-        return _from_magnitudes({**sources, **({} if ebv is None else {EBV: ebv})}, chosen, needed)
+        made = _from_magnitudes({**sources, **({} if ebv is None else {EBV: ebv})}, chosen, needed)
+        return dataclasses.replace(made, base=base)
     table = as_sources(sources)
     n = len(table)
     value = {name: np.full(n, np.nan) for name in INPUTS}
@@ -174,7 +190,7 @@ def features(
                 value[name] = _column(given, name, n, table.origin)
     if wanted:
         options: dict[str, Any] = {"truncate": truncate, "errors": errors, "float64": float64, "devices": devices}
-        found = photometry(table, system(*wanted), **options)
+        found = photometry(table, system(*wanted), correction=linear, **options)
         for k, name in enumerate(found.system.names):
             value[name] = found.magnitude[:, k].astype(float)
             if errors:
@@ -188,13 +204,34 @@ def features(
     elif EBV in needed:
         raise ValueError("E(B-V) is a feature: give ebv=, an array or the name of a column, or leave it out of names")
     inputs = np.stack([np.where(np.isfinite(value[name]), value[name], np.nan) for name in INPUTS], axis=1)
-    return Features(
-        table.source_id,
-        chosen,
-        _combined(inputs, chosen),
-        known_ebv,
-        np.stack([error[name] for name in INPUTS], axis=1) if errors else None,
-    )
+    value_of_all = _combined(inputs, chosen)
+    own = [k for k, name in enumerate(chosen) if name in SHAPES]
+    if own:
+        value_of_all[:, own] = shapes(table, truncate)[:, [SHAPES.index(chosen[k]) for k in own]]
+    input_error = np.stack([error[name] for name in INPUTS], axis=1) if errors else None
+    return Features(table.source_id, chosen, value_of_all, known_ebv, input_error, base)
+
+
+def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
+    """The shapes (n, 10) of spectra, see the module; NaN where one XP is missing or the mean flux is not positive."""
+    correction = linear_correction()
+    assert correction is not None
+    correction.check(table.release, "")
+    low, high = correction.level_range
+    inside = (correction.wavelength >= low) & (correction.wavelength <= high)
+    design = instrument(correction.model).design(correction.wavelength[inside])
+    value = np.asarray(table.coefficients.value, float)
+    if truncate:
+        assert table.coefficients.n_relevant is not None
+        place = np.concatenate([np.arange(n) for n in table.release.n_basis])
+        xp = np.repeat(np.arange(len(table.release.n_basis)), table.release.n_basis)
+        value = np.where(place < np.asarray(table.coefficients.n_relevant)[:, xp], value, 0.0)
+    level = (value @ np.asarray(design.value)).mean(axis=1, keepdims=True) * float(design.scale)
+    vector, size, _ = np.linalg.svd(correction.root, full_matrices=False)
+    vector, size = vector[:, : len(SHAPES)], size[: len(SHAPES)]
+    vector = vector * np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(len(SHAPES))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(level > 0, (value / level - correction.center) @ vector / size, np.nan))
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
@@ -218,6 +255,8 @@ def _combined(inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _from_magnitudes(given: Mapping[str, Any], names: tuple[str, ...], needed: Sequence[str]) -> Features:
+    if any(name in SHAPES for name in names):
+        raise ValueError(f"{[name for name in names if name in SHAPES]} are made of coefficients: give XP sources")
     absent = [name for name in needed if name not in given]
     if absent:
         raise ValueError(f"features {list(names)} need {absent}; the mapping has {list(given)}")
@@ -263,6 +302,7 @@ def write_features(path: str | Path, table: Features, *, overwrite: bool = False
         file["source_id"] = table.source_id
         file["features"] = table.value
         file["features"].attrs["names"] = list(table.names)
+        file.attrs["base"] = table.base
         for name in ("ebv", "input_error"):
             if getattr(table, name) is not None:
                 file[name] = getattr(table, name)
@@ -296,4 +336,5 @@ def features_of(file: Any, origin: str) -> Features:
     if ebv is None and EBV in names:
         ebv = value[:, names.index(EBV)]
     error = np.asarray(file["input_error"][()], float) if "input_error" in file else None
-    return Features(np.asarray(file["source_id"][()], np.int64), names, value, ebv, error)
+    base = str(file.attrs.get("base", NONE))
+    return Features(np.asarray(file["source_id"][()], np.int64), names, value, ebv, error, base)

@@ -31,6 +31,7 @@ from xpjax.correction.wiggle import (
     Star,
     WiggleCorrection,
     applicable,
+    check_base,
     spread,
     star_inputs,
     table_axes,
@@ -40,6 +41,7 @@ from xpjax.records import AnyArray, Passband, PassbandSet, SourceTable, Status, 
 from xpjax.synthetic.magnitude import Photometer, Photometry, photometry_kernel
 from xpjax.synthetic.passband import (
     band_weights,
+    corrected_system,
     curves_of,
     interpolation,
     passband_system,
@@ -49,6 +51,7 @@ from xpjax.synthetic.passband import (
 from xpjax.synthetic.system import PhotometricSystem, select_bands
 from xpjax.synthetic.system import system as load_system
 from xpjax.xp.coefficients import as_sources, masked, run_guarded, usable
+from xpjax.xp.correction import LinearCorrection, linear_correction, named_correction
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
@@ -89,12 +92,14 @@ def fold(
     *,
     ebv_range: tuple[float, float] = (0.0, 1.0),
     instrument: Instrument | None = None,
+    base: Any = None,
 ) -> FoldedCorrection:
     """Fold the last layer, the passbands and the reddening of E(B-V) within a range into one matrix, on the host.
 
-    bands: the curves, in the order of the system's bands, whose scales the result has. It takes a fifth of a second.
+    bands: the curves, in the order of the system's bands, whose scales the result has. base: the linear correction that
+    the model stands on, see `Correcting`. It takes a fifth of a second.
     """
-    chosen = instrument or load_instrument()
+    chosen = (instrument or load_instrument()).corrected(named_correction(model.base, base))
     own = np.asarray(model.wavelength, float)
     design = chosen.design(own)
     sampled = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
@@ -231,6 +236,9 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
         out = plain(bands, source.coefficients)
         value = source.coefficients.value
         apply = star.apply
+        if bands.domain is not None:
+            # Beyond the linear correction's domain a spectrum is not what the network learned from.
+            apply &= out["distance"] <= bands.domain.limit
         if guard:
             # A mean needs the whole spectrum.
             apply &= jnp.all(usable(source.coefficients))
@@ -301,7 +309,10 @@ class CorrectedPhotometry(Photometry):
     @property
     def systematic(self) -> np.ndarray | None:
         """What the network leaves; without its word, what the linear correction leaves that it stands on."""
-        return super().systematic if self.left is None else self.left
+        linear = super().systematic
+        if self.left is None or linear is None:
+            return linear if self.left is None else self.left
+        return np.where(np.isnan(self.left), linear, self.left)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +322,8 @@ class Correcting:
     bands: as many as the system's, in its order; None: those of `curves_of`. stars: features by source_id; None: made
     of the sources themselves, with ebv, the name of a column, and gaia "synthetic" or "columns" (see
     `xpjax.correction.inputs.features`). teff, mh: names of columns for the rules of `applicable`. feature_errors: the
-    magnitudes' errors have the part that comes through the features, at the cost of eight more networks.
+    magnitudes' errors have the part that comes through the features, at the cost of eight more networks. base: the
+    linear correction that the model stands on, needed where that is neither "none" nor "standard".
     """
 
     model: WiggleCorrection
@@ -323,6 +335,7 @@ class Correcting:
     mh: str | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     feature_errors: bool = False
+    base: Any = None
 
     def __post_init__(self) -> None:
         needs = EBV in self.model.names or self.model.dereddens
@@ -333,6 +346,12 @@ class Correcting:
             )
         if self.stars is not None:
             self.stars.select(self.model.names)
+            check_base(self.model, self.stars.base, "the features are of spectra with")
+
+    @functools.cached_property
+    def linear(self) -> LinearCorrection | None:
+        """The linear correction that the model stands on. Raises ValueError where it is not known."""
+        return named_correction(self.model.base, self.base)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -368,8 +387,17 @@ class Correcting:
             gaia=self.gaia,
             truncate=self.model.truncate,
             errors=errors and self.feature_errors,
+            correction=self.linear,
             **options,
         )
+
+
+def linear_and_network(correction: Any) -> tuple[LinearCorrection | None, Correcting | None]:
+    """What `correction` means where a network may be given too: "standard", "none", a file or a `LinearCorrection`; or
+    a `Correcting`, whose network may stand on one. Raises ValueError."""
+    if isinstance(correction, Correcting):
+        return correction.linear, correction
+    return linear_correction(correction), None
 
 
 EBV_LEAST, EBV_MOST = -0.2, 5.5
@@ -392,13 +420,14 @@ class CorrectedPhotometer:
         """Fold the correction for a photometer; options go to `fold`. Raises ValueError."""
         bands = CorrectedPhotometer.check(plain, how)
         plain = dataclasses.replace(plain, truncate=how.model.truncate)
-        folded = fold(how.model, bands, plain.system, **{"ebv_range": how.ebv_range} | options)
+        folded = fold(how.model, bands, plain.system, **{"ebv_range": how.ebv_range, "base": how.linear} | options)
         return CorrectedPhotometer(plain, how, folded)
 
     @staticmethod
     def check(plain: Photometer, how: Correcting) -> tuple[Passband, ...]:
         """The curves of the photometer's bands. Raises ValueError where the correction does not fit it."""
         base = plain.system
+        check_base(how.model, base.correction, "the system has")
         if base.color_equations or any(base.standardised):
             raise ValueError(
                 f"{base.labels[0]} is standardised, with color equations or flux biases that do not hold for corrected "
@@ -455,6 +484,8 @@ class CorrectedPhotometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
+        if plain.system.domain is not None:
+            plain._errors_of_a_share(table, out, devices, guard_rows)
         out["status"] |= bits
         base = plain.finished(table, out)
         fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
@@ -480,6 +511,7 @@ def corrected_photometry(
     errors: bool = True,
     extrapolate: str | None = None,
     instrument: Instrument | None = None,
+    base: Any = None,
     float64: bool = False,
     devices: Any = None,
     progress: engine.Progress | None = None,
@@ -491,21 +523,23 @@ def corrected_photometry(
     stars: features of the same sources in the same order. extrapolate as in `passband_system`; the correction itself
     ends where it ends. Errors are those of the coefficients and, where features have input errors, of the correction
     through them, added in quadrature; `systematic` is apart. Stars that are not corrected have their uncorrected
-    magnitudes and are flagged. Folding takes a fifth of a second: for many tables use a `CorrectedPhotometer`.
+    magnitudes, with the linear correction that the model stands on (base, see `Correcting`), and are flagged, as are
+    stars beyond its domain. Folding takes a fifth of a second: for many tables use a `CorrectedPhotometer`.
 
     Raises ValueError for other sources, systems with color equations or flux biases, or missing columns.
     """
     curves = passbands(bands)
-    base = system or _system_of(bands, curves, extrapolate, instrument)
-    table = as_sources(sources, base.release)
+    how = Correcting(model, curves.passbands, stars, limits=limits or Limits(), base=base)
+    plain = system or _system_of(bands, curves, extrapolate, instrument)
+    plain = corrected_system(plain, how.linear, curves)
+    table = as_sources(sources, plain.release)
     if not np.array_equal(table.source_id, stars.source_id):
         raise ValueError("the features are not of these sources in this order: use features.matched(source_id)")
-    how = Correcting(model, curves.passbands, stars, limits=limits or Limits())
     apply, _ = applicable(model, stars, teff=teff, mh=mh, limits=how.limits)
     used = stars.ebv[apply] if stars.ebv is not None and apply.any() else np.zeros(1)
     span = min(float(used.min()), 0.0), float(used.max())
     photometer = CorrectedPhotometer.prepare(
-        Photometer(base, errors, model.truncate, float64=float64), how, ebv_range=span, instrument=instrument
+        Photometer(plain, errors, model.truncate, float64=float64), how, ebv_range=span, instrument=instrument
     )
     return photometer.measure(table, stars, teff, mh, devices=devices, progress=progress)
 

@@ -25,6 +25,7 @@ from xpjax.correction.wiggle import KINDS, SPACES
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Record
+from xpjax.xp.correction import NONE
 
 FLOOR = 0.005
 """Error of normalised flux that every sample is given at least: few bright stars must not rule, nor faint ones."""
@@ -35,8 +36,9 @@ class Residuals(Record):
     """What a correction is trained on.
 
     source_id (n,); names and features (n, k) [mag]; wavelength (m,) [nm]; residual (n, m), true minus observed flux
-    over its mean, NaN where missing; weight (n, m), (n, 1) or None; ebv (n,) or None. Raises ValueError for shapes
-    that do not fit and wavelengths that do not ascend.
+    over its mean, NaN where missing; weight (n, m), (n, 1) or None; ebv (n,) or None. base: name of the linear
+    correction that the spectra have, and features are made with. Raises ValueError for shapes that do not fit and
+    wavelengths that do not ascend.
     """
 
     source_id: np.ndarray
@@ -46,6 +48,7 @@ class Residuals(Record):
     residual: np.ndarray
     weight: np.ndarray | None = None
     ebv: np.ndarray | None = None
+    base: str = NONE
 
     def __post_init__(self) -> None:
         n, m = len(self.source_id), len(self.wavelength)
@@ -83,7 +86,7 @@ class Residuals(Record):
     @property
     def stars(self) -> Features:
         """The features as a record of their own."""
-        return Features(self.source_id, self.names, self.features, self.ebv)
+        return Features(self.source_id, self.names, self.features, self.ebv, base=self.base)
 
 
 def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = False) -> None:
@@ -98,6 +101,7 @@ def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = Fal
             if getattr(table, name) is not None:
                 file[name] = getattr(table, name)
         file["features"].attrs["names"] = list(table.names)
+        file.attrs["base"] = table.base
     write_bytes(path, buffer.getvalue())
 
 
@@ -116,6 +120,7 @@ def read_residuals(path: str | Path) -> Residuals:
                 file["residual"][()],
                 file["weight"][()] if "weight" in file else None,
                 stars.ebv,
+                stars.base,
             )
     except (OSError, KeyError) as error:
         raise ValueError(
@@ -150,6 +155,7 @@ def make_residuals(
     law: str = "ccm89",
     r_v: float = R_V,
     per_ebv: float = AV_PER_SFD,
+    base: str | None = None,
 ) -> tuple[Residuals, dict[str, int]]:
     """Residuals of spectra against true ones, and how many stars were left out, by reason.
 
@@ -157,11 +163,18 @@ def make_residuals(
     m), as observed, true in any unit and without reddening where the space is "dereddened"; NaN where missing. fitted
     and reference: labels (n,) by name, `trust` says how far apart; NaN is not trusted. Without flux_error there is no
     cut in S/N. Samples are weighted by their errors with a floor of 0.5 % of the mean flux. kind, space, law, r_v,
-    per_ebv as in `train`, which must be told the same. A star is left out for the first reason that holds.
+    per_ebv as in `train`, which must be told the same. base: name of the linear correction that the spectra have, by
+    default that of the features. A star is left out for the first reason that holds.
 
-    Raises ValueError for shapes that do not fit, E(B-V) that is not there, or no star left.
+    Raises ValueError for shapes that do not fit, E(B-V) that is not there, features of spectra with another linear
+    correction, or no star left.
     """
     trust = trust or Trust()
+    if base not in (None, stars.base):
+        raise ValueError(
+            f"the spectra have the linear correction {base}, the features are of spectra with {stars.base}: make both "
+            f"with one (xpjax make-features --correction {base})"
+        )
     for value, known, what in ((kind, KINDS, "kind"), (space, SPACES, "space")):
         if value not in known:
             raise ValueError(f"{what} {value!r} is not one of {known}")
@@ -239,4 +252,5 @@ def make_residuals(
         left,
         np.where(np.isfinite(left), weight[rows], 0),
         ebv,
+        stars.base,
     ), counts

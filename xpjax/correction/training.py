@@ -36,6 +36,7 @@ from xpjax.correction.residuals import Residuals
 from xpjax.correction.wiggle import BLEND, Network, SystematicTable, WiggleCorrection
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import write_bytes
+from xpjax.xp.correction import NONE
 
 WIDTHS = {
     "paper": (128, 512, 1024, 1024, 1024, 1024, 1024),
@@ -261,6 +262,7 @@ def train(
     record = {
         "xpjax": __version__,
         "settings": dataclasses.asdict(settings),
+        "base": used.base,
         "n_star": len(used),
         "n_dropped": dropped,
         "n_split": [len(rows) for rows in parts],
@@ -285,6 +287,7 @@ def train(
         space,
         law,
         truncate,
+        base=used.base,
     )
     # What validates one network of an ensemble trains others.
     held_out = used[np.concatenate([parts[1], parts[2]]) if n_network == 1 else parts[2]]
@@ -421,7 +424,8 @@ def _fingerprint(used: Residuals, settings: Settings, centred: bool) -> str:
     for array in (used.source_id, used.features, used.wavelength, used.residual, used.weight):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(repr((dataclasses.replace(settings, epochs=1), centred, used.names)).encode())
+    asked = (dataclasses.replace(settings, epochs=1), centred, used.names, *[used.base] * (used.base != NONE))
+    digest.update(repr(asked).encode())
     return digest.hexdigest()
 
 

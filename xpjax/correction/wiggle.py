@@ -33,11 +33,13 @@ from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Status
 from xpjax.synthetic.passband import interpolation
+from xpjax.xp.correction import NONE
 from xpjax.xp.instrument import check_grid
 from xpjax.xp.spectrum import Spectra
 from xpjax.xp.wavelengths import constant_grid
 
-FORMAT, VERSION = "xpjax wiggle correction", 1
+FORMAT, VERSION = "xpjax wiggle correction", 2
+"""Version 1 knows no linear correction beneath."""
 KINDS = ("additive", "multiplicative")
 SPACES = ("dereddened", "observed")
 BLEND = 10.0
@@ -112,7 +114,8 @@ class WiggleCorrection(eqx.Module):
     networks: one, or several of an ensemble, whose mean is the correction and whose scatter its uncertainty; they map
     (features - feature_mean) / feature_scale (n_feature,) to w (n_wavelength,). low, high (n_feature,): the range of
     the training set. wavelength (n_wavelength,) [nm]; blend [nm]; law, r_v and per_ebv (A_V per E(B-V)) of the
-    dereddening. truncate: made from truncated spectra. record: how it was trained, as JSON.
+    dereddening. truncate: made from truncated spectra. base: name of the linear correction (`xpjax.xp.correction`) of
+    the spectra that it corrects, "none" for those as published. record: how it was trained, as JSON.
     """
 
     networks: tuple[Network, ...]
@@ -131,6 +134,7 @@ class WiggleCorrection(eqx.Module):
     law: str = eqx.field(static=True, default="ccm89")
     truncate: bool = eqx.field(static=True, default=False)
     record: str = eqx.field(static=True, default="{}")
+    base: str = eqx.field(static=True, default=NONE)
 
     def __check_init__(self) -> None:
         for value, known, what in ((self.kind, KINDS, "kind"), (self.space, SPACES, "space")):
@@ -180,6 +184,15 @@ class WiggleCorrection(eqx.Module):
             return np.zeros(len(wavelength))
         curve = extinction_curve(wavelength, self.law, float(self.r_v))
         return 0.4 * np.log(10.0) * float(self.per_ebv) * curve
+
+
+def check_base(model: WiggleCorrection, base: str, what: str) -> None:
+    """Raise ValueError where a model is not made for a linear correction, by its name."""
+    if base != model.base:
+        raise ValueError(
+            f"the network was trained on spectra with the linear correction {model.base}, but {what} {base}: make them "
+            f"with correction={model.base} (--correction {model.base})"
+        )
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -330,7 +343,8 @@ def correct_spectra(
     correction through them, sqrt(f_error^2 + sum_k (d term/d input_k input_error_k)^2). Neglected are correlations
     between the two and the error of the mean flux, which is far below a sample's; the correlation matrix stays as it
     is. meta["systematic"] is not set: see `systematic_error`. Raises ValueError for internal spectra, other sources,
-    or a grid that does not cover the correction's wavelengths (an additive one needs their mean).
+    spectra or features of another linear correction than the model's base, or a grid that does not cover the
+    correction's wavelengths (an additive one needs their mean).
     """
     if spectra.internal:
         raise ValueError("internal spectra cannot be corrected: make absolute ones (leave out internal=True)")
@@ -339,6 +353,8 @@ def correct_spectra(
     if bool(spectra.meta.get("truncate", model.truncate)) != model.truncate:
         made = "truncated" if model.truncate else "full"
         raise ValueError(f"this correction is for {made} spectra: make them with truncate={model.truncate}")
+    check_base(model, str(spectra.meta.get("correction", model.base)), "the spectra have")
+    check_base(model, stars.base, "the features are of spectra with")
     grid, own = np.asarray(spectra.wavelength, float), np.asarray(model.wavelength, float)
     to_own = None
     if model.kind == "additive":
@@ -349,6 +365,10 @@ def correct_spectra(
             )
         to_own = interpolation(grid, np.clip(own, grid[0], grid[-1])).toarray().T
     apply, bits = applicable(model, stars, teff=teff, mh=mh, limits=limits)
+    if model.base != NONE:
+        # Beyond the linear correction's domain a spectrum is not what the network learned from.
+        apply &= (spectra.status & np.uint32(Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED)) == 0
+        bits[~apply] |= np.uint32(Status.NOT_CORRECTED)
     source = star_inputs(model, stars, apply, spectra.flux_error is not None)
     constants = _SpectrumConstants(
         model.networks,
@@ -414,7 +434,10 @@ def write_correction(path: str | Path, model: WiggleCorrection, *, overwrite: bo
         raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "truncate": model.truncate})
+        version = 1 if model.base == NONE else VERSION
+        file.attrs.update({"format": FORMAT, "format_version": version, "truncate": model.truncate})
+        if model.base != NONE:
+            file.attrs["base"] = model.base
         file.attrs.update({name: getattr(model, name) for name in _TEXTS})
         file.attrs["features"] = list(model.names)
         for name in _ARRAYS:
@@ -447,7 +470,7 @@ def read_correction(path: str | Path) -> WiggleCorrection:
                 layers = [group[key] for key in sorted(group, key=int)]
                 networks.append(Network(tuple(g["weight"][()] for g in layers), tuple(g["bias"][()] for g in layers)))
             arrays = {name: file[name][()] for name in _ARRAYS}
-            texts = {name: str(file.attrs[name]) for name in _TEXTS}
+            texts = {name: str(file.attrs[name]) for name in _TEXTS} | {"base": str(file.attrs.get("base", NONE))}
             names = tuple(str(name) for name in file.attrs["features"])
             truncate = bool(file.attrs["truncate"])
             table = None
