@@ -51,10 +51,15 @@ class Content(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Magnitudes:
-    """Fluxes and magnitudes, with errors if the photometer gives them, of corrected spectra if that is asked for."""
+    """Fluxes and magnitudes, with errors if the photometer gives them, of corrected spectra if that is asked for.
+
+    The photometer's system has a linear correction or none, correction is a network. systematic: with columns of what
+    the linear one leaves, which the metadata tell at d^2 = 0 without them.
+    """
 
     photometer: Photometer
     correction: Correcting | None = None
+    systematic: bool = False
 
     @property
     def errors(self) -> bool:
@@ -64,12 +69,16 @@ class Magnitudes:
     @property
     def options(self) -> dict[str, Any]:
         """What the rows depend on, as JSON."""
-        plain, how, corrected = self.photometer, self.correction, {}
+        plain, how = self.photometer, self.correction
+        corrected: dict[str, Any] = {}
+        if plain.system.domain is not None:
+            corrected = {"linear correction": plain.system.correction, "systematic": self.systematic}
         if how is not None:
             rules = [how.ebv, how.gaia, how.teff, how.mh, *dataclasses.astuple(how.limits), how.feature_errors]
             stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
-            corrected = {"correction": _digest(how.model), "corrected with": rules, "features": _digest(stars)}
+            corrected |= {"correction": _digest(how.model), "corrected with": rules, "features": _digest(stars)}
         return {
+            **corrected,
             "systems": list(plain.system.columns),
             "passband curves": _digest(plain.system),
             "errors": plain.errors,
@@ -77,7 +86,6 @@ class Magnitudes:
             "error_correction": plain.error_correction,
             "float64": plain.float64,
             "release": plain.system.release.name,
-            **corrected,
         }
 
     @property
@@ -101,7 +109,15 @@ class Magnitudes:
         system = self.photometer.system
         flux = np.zeros((0, system.n_band), np.float32)
         error = flux if self.errors else None
-        return Photometry(table.source_id, system, flux, error, flux, error, table.status).catalogue(kept)
+        distance = None if system.domain is None else flux[:, 0]
+        made = Photometry(table.source_id, system, flux, error, flux, error, table.status, distance=distance)
+        return self._told(made).catalogue(kept)
+
+    def _told(self, made: Photometry) -> Photometry:
+        """With or without the columns of what the linear correction leaves: they are a quarter of a catalogue."""
+        if self.systematic:
+            return made
+        return dataclasses.replace(made, system=dataclasses.replace(made.system, systematic=None))
 
     def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry]:
         """What makes the rows of tables of about `chunk` sources; errors NaN where the input has none."""
@@ -120,7 +136,7 @@ class Magnitudes:
                 if array is None and self.errors:
                     array = np.full_like(result.flux, np.nan)
                 arrays[name] = None if array is None else np.ascontiguousarray(array.T).T  # a band in one piece
-            return dataclasses.replace(result, **arrays)
+            return self._told(dataclasses.replace(result, **arrays))
 
         return make
 
@@ -154,11 +170,15 @@ class Labels:
         """What the rows depend on, as JSON."""
         fit = self.fitter
         plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
+        linear = {}
+        if fit.linear is not None:
+            linear = {"linear correction": fit.linear.name, "change": _digest([fit.linear.change, fit.linear.domain])}
         return {
             "labels": list(fit.model.names),
             "grid": _digest(fit.model),
             "fitted with": json.loads(json.dumps(plain)),
-            "correction": _digest(fit.correction.model) if fit.correction is not None else None,
+            "correction": None if fit.network is None else _digest(fit.network.model),
+            **linear,
         }
 
     @property

@@ -38,7 +38,7 @@ import numpy as np
 from xpjax import engine
 from xpjax.conditions import parse_where
 from xpjax.contents import Content, Labels, Magnitudes
-from xpjax.correction.magnitude import Correcting
+from xpjax.correction.magnitude import linear_and_network
 from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
@@ -437,7 +437,8 @@ def run_catalogue(
     dask: str | None = None,
     progress: engine.Progress | None = None,
     hats_rows: int = HATS_ROWS,
-    correction: Correcting | None = None,
+    correction: Any = None,
+    systematic: bool = False,
 ) -> RunReport:
     """Synthetic photometry, or stellar labels, of a store as a catalogue in a directory, a part for each store file.
 
@@ -446,24 +447,24 @@ def run_catalogue(
     `xpjax.photometry`. keep: columns of the store to pass on. format: parquet, fits or hdf5, a file each; or hats, one
     catalogue in pixels of at most hats_rows, made when all units are done. shard (i, n): every n-th unit, the i-th of
     1..n. dask: "local", or the address of a scheduler. progress is called with the number of sources done. correction:
-    magnitudes are those of spectra that it corrects; the store must have the columns that it needs. fitter, instead of
-    systems: the rows are its fits; errors, truncate, correction and float64 are then its own.
+    a linear one as for `photometry`, or a `Correcting` for a network, whose columns the store must have. systematic:
+    columns too of what a linear one leaves; metadata have it at d^2 = 0, and it grows as sqrt(1 + d^2). fitter, instead
+    of systems: the rows are its fits; errors, truncate, correction and float64 are then its own.
 
     resume goes on with what another run left: finished units are not done again. A unit that fails is named in the
     report, and the others are done. Raises ValueError, before anything is written, for wrong options, and on a resumed
     run for other ones; Busy where another run is at work; FileExistsError for an output with content, without resume.
     """
-    started = time.perf_counter()
-    store = store if isinstance(store, Store) else open_store(store)
+    started, store = time.perf_counter(), store if isinstance(store, Store) else open_store(store)
     if (systems is None) == (fitter is None):
         raise ValueError("give systems for magnitudes, or a fitter for stellar labels")
     content: Content
-    if systems is not None:
-        plain = Photometer(as_system(systems), errors, truncate, error_correction, float64)
-        content = Magnitudes(plain, correction)
-    else:
-        assert fitter is not None
+    if fitter is not None:
         content = Labels(fitter)
+    else:
+        linear, network = linear_and_network(correction)
+        bands = as_system(systems, linear)  # type: ignore[arg-type]
+        content = Magnitudes(Photometer(bands, errors, truncate, error_correction, float64), network, systematic)
     output = catalogue.expanded(output).absolute()
     job = _checked(store, Job(output, content, format, where, tuple(keep), hats_rows))
     number, of = shard
@@ -481,10 +482,9 @@ def run_catalogue(
         assembled = _is_assembled(job)
         todo = [unit for unit in own if not _finished(job, unit, assembled)]
         names = {unit.name for unit in todo}
-        records: list[dict[str, Any]] = []
         stream = _process(job, todo, devices, progress) if dask is None else _on_dask(job, todo, dask, progress)
         with contextlib.closing(stream):
-            records += stream
+            records = list(stream)
         complete = _finish(job, units)
     good = [record for record in records if "error" not in record]
     return RunReport(

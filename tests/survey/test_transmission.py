@@ -11,7 +11,7 @@ from scipy import linalg
 
 from benchmarks import joint
 from benchmarks.joint import BANDS, PARAMETERS, SHIFT, SLOPE, Nights, drifting, recovery, transmission_model
-from xpjax.records import SourceTable
+from xpjax.records import SourceTable, Status
 from xpjax.survey.joint import JointModel, prepare, solve_joint
 from xpjax.survey.joint_errors import SlopeNoise, noise_of_spectra
 from xpjax.survey.joint_solution import JointSolution
@@ -19,6 +19,7 @@ from xpjax.survey.star_prior import StarPrior, xp_prior
 from xpjax.survey.terms import Color, ZeroPoint, frame_groups
 from xpjax.survey.transmission import Parameter, Transmission
 from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic.passband import passband_system
 from xpjax.xp.coefficients import covariance_matrix
 
 
@@ -254,3 +255,25 @@ def test_other_refusals(nights: Nights) -> None:
     found = solve_joint(strangers, model)
     assert not found.used[::7].any()
     assert found.used[1::7].mean() > 0.9
+
+
+@pytest.mark.slow
+def test_the_linear_correction_of_the_spectra(nights: Nights) -> None:
+    """The projections are those of the corrected instrument, and stars beyond its domain have no spectrum."""
+    bands = nights.chain.passbands()
+    term = Transmission(nights.chain, nights.seen, PARAMETERS, star_prior=False, correction="standard")
+    prepared = term.prepare(nights.observations)
+    band = str(nights.observations.frames.band[0])
+    system = passband_system(bands[[band]], correction="standard")
+    expected = np.asarray(system.projection)[:, 0] * float(np.asarray(system.scale)[0])
+    np.testing.assert_allclose(prepared.reference[band], expected, atol=1e-3 * np.abs(expected).max())
+    raw = np.asarray(passband_system(bands[[band]]).projection)[:, 0] * float(np.asarray(system.scale)[0])
+    assert np.abs(raw - expected).max() > 3e-3 * np.abs(expected).max()
+    found = photometry(nights.seen, bands, correction="standard", float64=True)
+    far = (found.status & np.uint32(Status.OUTSIDE_TRAINING)) > 0
+    assert far.any()
+    assert set(nights.seen.source_id[far]).isdisjoint(np.asarray(prepared.table.source_id))
+    assert len(prepared.table) == (~far).sum()
+    prior = xp_prior(nights.seen, bands, correction="standard")
+    assert np.isnan(prior.magnitude[far]).all()
+    np.testing.assert_allclose(prior.magnitude[~far], found.magnitude[~far], atol=1e-9)

@@ -11,7 +11,7 @@ import pytest
 
 import xpjax
 from xpjax import engine, simulate
-from xpjax.records import Passband
+from xpjax.records import Passband, Status
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.fit import PassbandFit, fit_passband, warped
 from xpjax.synthetic.passband import mean_wavelength, passband_operator
@@ -271,3 +271,15 @@ def test_magnitudes_that_are_none_do_not_converge(stars: xpjax.SourceTable) -> N
     assert "NOT CONVERGED" in str(lost)
     with pytest.raises(KeyError, match="was not fitted"):
         lost["tilt"]
+
+
+def test_the_linear_correction_of_the_spectra(stars: xpjax.SourceTable) -> None:
+    """Magnitudes of corrected spectra give the curve back with the correction, another one without."""
+    true = xpjax.photometry(stars, broad(), correction="standard", errors=False, float64=True)
+    magnitude = true.magnitude[:, 0]
+    found, raw = (fit_passband(stars, magnitude, 0.002, broad(), ("shift",), correction=c) for c in ("standard", None))
+    assert abs(found["shift"][0]) < 1e-2
+    assert abs(raw["shift"][0]) > 3 * abs(found["shift"][0]) + 0.01
+    assert found.passband.meta["correction"] == "standard"
+    far = (true.status & np.uint32(Status.OUTSIDE_TRAINING)) > 0
+    assert not (found.used & far).any()

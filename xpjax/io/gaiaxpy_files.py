@@ -36,7 +36,8 @@ def write_gaiaxpy(
 ) -> dict[str, Path]:
     """Write a `PhotometricSystem` for GaiaXPy, a file for each label; every digit is kept.
 
-    folder is made where there is none; name replaces the label. Returns the name of GaiaXPy's member (USER_NAME) ->
+    Of a system with a linear correction GaiaXPy applies all, also to stars beyond its domain. folder is made where
+    there is none; name replaces the label. Returns the name of GaiaXPy's member (USER_NAME) ->
     the file. Raises ValueError for what GaiaXPy cannot load or would compute otherwise, OSError where the disk refuses.
     """
     folder = expanded(folder)
@@ -101,7 +102,8 @@ def _check(name: str, system: Any, rows: list[int]) -> None:
 def _xml(system: Any, rows: list[int]) -> bytes:
     scale = np.asarray(system.scale, float)[rows]
     projection = np.asarray(system.projection, float)[:, rows] * scale
-    root = ElementTree.Element("config")
+    # GaiaXPy passes over attributes of the root.
+    root = ElementTree.Element("config", {} if system.correction == "none" else {"correction": system.correction})
     bands = ElementTree.SubElement(root, "bands", n=str(len(rows)))
     for k in rows:
         ElementTree.SubElement(bands, "item").text = system.names[k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,12 @@ from jaxtyping import Bool
 
 from xpjax import engine
 from xpjax.correction.inputs import floats
-from xpjax.correction.magnitude import Correcting
+from xpjax.correction.magnitude import Correcting, linear_and_network
 from xpjax.correction.wiggle import correct_spectra
 from xpjax.records import Catalogue, FitStatus, Record, SourceTable, Status
 from xpjax.stellar.fit import StellarFit, fit_stars
 from xpjax.stellar.interpolation import Interpolator
+from xpjax.xp.correction import LinearCorrection
 from xpjax.xp.spectrum import Spectra, spectra
 
 ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
@@ -55,15 +57,16 @@ class LabelFits(Record):
 class LabelFitter:
     """How labels of XP sources are fitted.
 
-    model: an interpolated grid. correction: the spectra are corrected between two fits, the first of which says which
-    stars are too hot or too poor in metals for it. ebv: name of the column of E(B-V) that spectra are freed from; None:
-    they are taken as they are, or the grid has the label ebv. truncate: n_relevant bases only. covariance: chi2 has the
-    correlations between samples. error_floor, and options, among normalisation, continuum_order, priors, starts and
-    law, as for `fit_stars`.
+    model: an interpolated grid. correction: of the spectra, a linear one, "standard", a file, a `LinearCorrection`;
+    with one they are seen at XP's resolution, as the grid is. Or a `Correcting`: a network corrects the spectra between
+    two fits, the first of which says which stars are too hot or too poor in metals for it. ebv: name of the column of
+    E(B-V) that spectra are freed from; None: they are taken as they are, or the grid has the label ebv.
+    truncate: n_relevant bases only. covariance: chi2 has the correlations between samples. error_floor, and options,
+    among normalisation, continuum_order, priors, starts and law, as for `fit_stars`.
     """
 
     model: Interpolator
-    correction: Correcting | None = None
+    correction: Any = None
     ebv: str | None = None
     truncate: bool = True
     covariance: bool = False
@@ -72,19 +75,29 @@ class LabelFitter:
     float64: bool = False
 
     def __post_init__(self) -> None:
-        if self.correction is not None and self.correction.model.truncate != self.truncate:
-            made = "truncated" if self.correction.model.truncate else "full"
+        if self.network is not None and self.network.model.truncate != self.truncate:
+            made = "truncated" if self.network.model.truncate else "full"
             raise ValueError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
         if self.model.of_coefficients:
             raise ValueError(
                 "this grid holds XP coefficients: fit them with fit_stars, or build one of sampled spectra"
             )
 
+    @functools.cached_property
+    def linear(self) -> LinearCorrection | None:
+        """The linear correction of the spectra."""
+        return linear_and_network(self.correction)[0]
+
+    @property
+    def network(self) -> Correcting | None:
+        """The network that corrects spectra between two fits."""
+        return linear_and_network(self.correction)[1]
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the sources that are needed."""
         own = () if self.ebv is None else (self.ebv,)
-        return tuple(dict.fromkeys((*own, *(() if self.correction is None else self.correction.columns))))
+        return tuple(dict.fromkeys((*own, *(() if self.network is None else self.network.columns))))
 
     def __call__(
         self, table: SourceTable, *, devices: Any = None, progress: engine.Progress | None = None
@@ -108,10 +121,11 @@ class LabelFitter:
             truncate=self.truncate,
             correlation=self.covariance,
             float64=self.float64,
+            correction=self.linear,
             devices=devices,
         )
         ebv = None if self.ebv is None else floats(table, self.ebv)
-        if self.correction is None:
+        if self.network is None:
             return self.fit(made, ebv, devices=devices)
         before = self.fit(made, ebv, devices=devices).fit
         labels: dict[str, Any] = {
@@ -119,9 +133,9 @@ class LabelFitter:
         }
         corrected = correct_spectra(
             made,
-            self.correction.model,
-            self.correction.features(table, False, float64=self.float64, devices=devices),
-            limits=self.correction.limits,
+            self.network.model,
+            self.network.features(table, False, float64=self.float64, devices=devices),
+            limits=self.network.limits,
             float64=self.float64,
             devices=devices,
             **labels,
@@ -162,7 +176,8 @@ class LabelFitter:
         partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
         if len(partial):
             found = found.with_rows(partial, fitted(partial, used=there[partial]))
-        return LabelFits(made.source_id, found, None, made.status)
+        meta = {key: made.meta[key] for key in ("correction", "resolution", "corrected") if key in made.meta}
+        return LabelFits(made.source_id, found, None, made.status, meta)
 
 
 def interpolated(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:

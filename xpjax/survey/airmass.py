@@ -62,11 +62,13 @@ def airmass_shifts(
     airmass: np.ndarray,
     *,
     reference: float | None = None,
+    correction: Any = None,
     devices: Any = None,
 ) -> AirmassShifts:
     """Shifts of XP sources between the smallest and the largest of these airmasses.
 
-    sources: SourceTable, a file or a table with source_id. reference: the chain's own airmass by default. Raises
+    sources: SourceTable, a file or a table with source_id. reference: the chain's own airmass by default. correction: a
+    linear one of the spectra, as for `photometry`; by default none. Raises
     ValueError for a chain without an atmosphere, for airmasses that are none, and for sources without ids.
     """
     if chain.atmosphere is None:
@@ -89,7 +91,8 @@ def airmass_shifts(
         for k, x in enumerate((reference, *nodes))
         for band in chain.with_parameters(airmass=float(x)).passbands()
     ]
-    found = photometry(table, passband_system(PassbandSet("airmass", tuple(several))), float64=True, devices=devices)
+    bands = passband_system(PassbandSet("airmass", tuple(several)), correction=correction)
+    found = photometry(table, bands, float64=True, devices=devices)
     value = np.asarray(found.magnitude, float).reshape(len(ids), NODES + 1, -1)
     error = np.full_like(value[:, 0], np.nan)
     if found.magnitude_error is not None:

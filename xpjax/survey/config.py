@@ -25,6 +25,7 @@ match = "position"
 chain = "telescope.toml"                     # passbands at each exposure's own airmass: see `xpjax.survey.airmass`
 sources = "XpContinuousMeanSpectrum.csv.gz"  # XP spectra, by source_id
 airmass = 1.2                                # of the reference; by default the chain's own
+correction = "standard"                      # linear correction of the spectra: the default; "none", or a file
 models = true                                # model magnitudes from these spectra too; by default where no column is
 """
 
@@ -56,6 +57,7 @@ from xpjax.survey.observations import (
 )
 from xpjax.survey.selection import CUTS, Selected, expand, select
 from xpjax.survey.solution import Settings
+from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
 
 T = TypeVar("T")
 
@@ -68,10 +70,10 @@ CUT_COLUMNS = tuple(
     sorted({need for cut in CUTS.values() for need in cut.needs} - {"magnitude", "magnitude_error", "color"})
 )
 STANDARDS = ("file", "match", "radius", "id", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
-PASSBAND = ("chain", "sources", "airmass", "models")
+PASSBAND = ("chain", "sources", "airmass", "models", "correction")
 SECTIONS = ("columns", "model", "selection", "standards", "band", "gaia", "passband")
-FILES = {"standards": ("file",), "gaia": ("corrections",), "passband": ("chain", "sources")}
-"""Entries that name files, relative to the configuration's own."""
+FILES = {"standards": ("file",), "gaia": ("corrections",), "passband": ("chain", "sources", "correction")}
+"""Entries that name files, relative to the configuration's own; or a correction by its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,12 @@ class Config:
     gaia: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     passband: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folder: Path = Path()
+
+    @property
+    def correction(self) -> str:
+        """The name of the linear correction of the XP spectra that passbands are seen with."""
+        chosen = self.passband.get("correction")
+        return NONE if chosen is None else str(chosen.name)
 
 
 def read_config(path: str | Path) -> Config:
@@ -104,6 +112,14 @@ def read_toml(path: str | Path, make: Callable[[Mapping[str, Any], Path], T]) ->
         return make(table, path.parent)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def named_correction(table: Mapping[str, Any], folder: Path) -> LinearCorrection | None:
+    """What `correction` in a section that names XP spectra means, "standard" by default; files lie in the folder."""
+    name = table.get("correction", STANDARD)
+    if not isinstance(name, str):
+        raise ValueError(f'correction = {name!r}: expected "standard", "none" or a file of a linear correction')
+    return linear_correction(name if name in (STANDARD, NONE) else folder / name)
 
 
 def read_named(config: Config) -> tuple[Catalogue | None, Catalogue | None]:
@@ -158,6 +174,7 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
         if without:
             raise ValueError("[passband] needs columns.airmass: a column, a number or a header keyword")
         passband.setdefault("models", all("model" not in mapping for mapping in bands.values()))
+        passband["correction"] = named_correction(passband, folder)
     cuts = selection.get("cuts", [])
     expand(cuts)
     limits = selection.get("limits", {})
@@ -239,7 +256,8 @@ def files_relative_to(table: Mapping[str, Any], old: Path, new: Path) -> dict[st
     out = {name: dict(part) if isinstance(part, Mapping) else part for name, part in table.items()}
     for section, names in FILES.items():
         for name in names:
-            if isinstance(out.get(section, {}).get(name), str):
+            value = out.get(section, {}).get(name)
+            if isinstance(value, str) and value not in (STANDARD, NONE):
                 out[section][name] = os.path.relpath(old / out[section][name], new)
     return out
 

@@ -22,6 +22,7 @@ prior = 0.01
 kind = "transmission"
 chain = "telescope.toml"               # beside this file, as the spectra are
 sources = "standards.h5"
+correction = "standard"                # linear correction of the spectra: the default; "none", or a file
 parameters = { water = { per = "night", prior = 3.0 }, filter_shift = { per = "band", prior = 2.0 } }
 [[constraint]]
 term = "flat"                          # the mean is zero; also part, place and value
@@ -44,6 +45,7 @@ from xpjax.survey.config import (
     config_from,
     detector_size,
     further_column,
+    named_correction,
     observations,
     read_toml,
 )
@@ -120,7 +122,7 @@ def _check_term(term: Mapping[str, Any]) -> None:
     known: list[str]
     needed: tuple[str, ...] = ()
     if kind == "transmission":
-        known = ["name", "chain", "sources", "parameters", "star_prior", "floor"]
+        known = ["name", "chain", "sources", "parameters", "star_prior", "floor", "correction"]
         needed = ("chain", "sources", "parameters")
     elif kind == "covariate":
         known, needed = ["name", "column", "per", "prior"], ("name", "column")
@@ -153,6 +155,7 @@ def build(
         if one["kind"] == "transmission":
             folder = config.survey.folder
             options["chain"], options["sources"] = read_chain(folder / one["chain"]), _spectra(folder / one["sources"])
+            options["correction"] = named_correction(one, folder)
             options["parameters"] = {name: Parameter(**p) for name, p in one["parameters"].items()}
             terms.append(Transmission(**options))
         elif one["kind"] == "covariate":

@@ -26,7 +26,8 @@ class Setup:
     in n_night nights, dithered by `dither` of the detector. flat [mag]: peak of the large-scale flat, rms of the medium
     (waves of 1/5..1/2 of the detector) and small scales (1/60..1/30). color_term [mag] per color and its square.
     extinction [mag/airmass]; cloudy: part of the nights with clouds; variable, outlier: of stars, of measurements.
-    standard_error [mag]: what models are wrong by beyond their stated errors. magnitude_term [mag/mag].
+    standard_error [mag]: what models are wrong by beyond their stated errors. magnitude_term [mag/mag]. correction: a
+    linear one of the mock spectra, which have no systematic errors of their own.
     """
 
     n_exposure: int = 60
@@ -46,6 +47,7 @@ class Setup:
     standard_error: float = 0.002
     camera: Camera = dataclasses.field(default_factory=Camera)
     seed: int = 0
+    correction: str = "none"
 
 
 COLOR_ZERO, MAGNITUDE_ZERO = 1.0, 13.0
@@ -189,7 +191,7 @@ def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     seed, missing = s.seed, s.n_star
     while missing > 0:
         table = simulate.sources(2 * missing + 200, seed=seed)
-        result = photometry(table, "SDSS")
+        result = photometry(table, "SDSS", correction=s.correction)
         k = result.system.names.index("g")
         magnitude, error = np.asarray(result.magnitude)[:, k], np.asarray(result.magnitude_error)[:, k]
         color = np.asarray(table.columns["bp_rp"], float)

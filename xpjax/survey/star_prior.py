@@ -13,7 +13,7 @@ from xpjax import engine
 from xpjax.constants import POGSON
 from xpjax.linalg import dot
 from xpjax.matching import places_of
-from xpjax.records import Record, XPCoefficients
+from xpjax.records import Record, Status, XPCoefficients
 from xpjax.survey.robust import LEAST_VARIANCE
 from xpjax.synthetic.magnitude import as_system, photometry
 from xpjax.synthetic.system import PhotometricSystem
@@ -53,14 +53,17 @@ def _covariance_kernel(system: PhotometricSystem, source: XPCoefficients) -> Arr
     return POGSON**2 * total / flux[:, None] / flux[None, :]
 
 
-def xp_prior(sources: Any, system: Any, *, bands: tuple[str, ...] = (), floor: float = 0.0) -> StarPrior:
+def xp_prior(
+    sources: Any, system: Any, *, bands: tuple[str, ...] = (), floor: float = 0.0, correction: Any = None
+) -> StarPrior:
     """Prior magnitudes from XP spectra in a photometric system, with their full covariance between bands.
 
     sources and system as for `xpjax.photometry`; sources need errors and correlations. bands: what observations call
     the system's bands, by default their names. floor [mag]: added in quadrature to each band of each star, for what
-    spectra are off by beyond their errors. Stars without light in a band have none there.
+    spectra are off by beyond their errors. correction: a linear one, as for `photometry`. Stars beyond its
+    domain have no prior, those without light in a band none there.
     """
-    chosen = as_system(system)
+    chosen = as_system(system, correction)
     table = as_sources(sources, chosen.release)
     if table.coefficients.error is None or table.coefficients.correlation is None:
         raise ValueError(f"{table.origin} has no errors or no correlations, so that magnitudes have no covariance")
@@ -72,6 +75,7 @@ def xp_prior(sources: Any, system: Any, *, bands: tuple[str, ...] = (), floor: f
     matrix = engine.run(_covariance_kernel, chosen, table.coefficients, float64=True, work_bytes=32 * n * n)
     matrix += floor**2 * np.eye(len(names))
     good = np.isfinite(found.magnitude) & np.isfinite(np.diagonal(matrix, axis1=1, axis2=2))
+    good &= (found.status & np.uint32(Status.OUTSIDE_TRAINING))[:, None] == 0
     return StarPrior(table.source_id, names, np.where(good, found.magnitude, np.nan), matrix)
 
 

@@ -157,7 +157,9 @@ class Transmission:
     chain: has a band for every band of the observations; as it is, it is the reference. sources: XP sources whose ids
     are the stars of the observations; rows of other stars cannot be used. parameters: by their names in the chain.
     star_prior: spectra are priors of the stars' magnitudes; they then need errors and correlations. floor [mag]: what
-    they are off by beyond their errors, each star in each band. Raises ValueError for parameters that are none.
+    they are off by beyond their errors, each star in each band. correction: a linear one of the spectra, as for
+    `photometry`, by default that of the instrument, none; stars beyond its domain are as without a spectrum. Raises
+    ValueError for parameters that are none.
     """
 
     chain: TransmissionChain
@@ -167,6 +169,13 @@ class Transmission:
     star_prior: bool = True
     floor: float = 0.0
     instrument: Instrument | None = None
+    correction: Any = None
+
+    @property
+    def model(self) -> Instrument:
+        """The instrument that the spectra are seen with."""
+        own = self.instrument or load_instrument()
+        return own if self.correction is None else own.corrected(self.correction)
 
     def __post_init__(self) -> None:
         if not self.floor >= 0:
@@ -184,8 +193,12 @@ class Transmission:
 
     def prepare(self, o: Observations) -> Prepared:
         """What evaluations for these observations share. Raises ValueError for bands that the chain does not have."""
-        model = self.instrument or load_instrument()
+        model = self.model
         table = as_sources(self.sources, model.release)
+        if model.correction is not None:
+            domain = model.correction.domain
+            distance = np.asarray(domain.distance(np.asarray(table.coefficients.value), table.release))
+            table = table[np.flatnonzero(distance <= domain.limit)]
         if self.star_prior and (table.coefficients.error is None or table.coefficients.correlation is None):
             raise ValueError(f"{self.name}: {table.origin} has no errors or no correlations, which star_prior needs")
         for band in np.unique(o.frames.band):

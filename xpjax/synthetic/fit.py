@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from xpjax import engine
 from xpjax.linalg import Solution, dot, gauss_newton, local_cubic
-from xpjax.records import AnyArray, Passband, Record
+from xpjax.records import AnyArray, Passband, Record, Status
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import (
@@ -254,6 +254,7 @@ def fit_passband(
     instrument: Instrument | None = None,
     extrapolate: str | None = None,
     allow_outside: bool = False,
+    correction: Any = None,
 ) -> PassbandFit:
     """Fit parameters of a transmission curve to observed magnitudes of stars with XP spectra.
 
@@ -262,17 +263,20 @@ def fit_passband(
     "zero_point" the magnitudes are taken as calibrated. priors: standard deviations of Gaussian priors about the start,
     by name. free [nm]: spacing of the nodes of the free form, with `roughness` the prior standard deviation of their
     second differences. clip: leave out stars beyond so many standard deviations, deciding anew in every round.
-    xp_errors: add those of the spectra, where the input has them.
+    xp_errors: add those of the spectra, where the input has them. correction: a linear one of the spectra, as for
+    `photometry`, by default that of the instrument, none; stars beyond its domain are left out.
 
     Raises ValueError for unknown parameters, arrays that do not fit, and fewer stars than parameters.
     """
     model = instrument or load_instrument()
+    model = model if correction is None else model.corrected(correction)
     table = as_sources(sources, model.release)
     start_band, warp, names, start = _prepare(curve, band, parameters, free)
     system = passband_system(start_band, instrument=model, extrapolate=extrapolate, allow_outside=allow_outside)
     magnitude, sigma = _observed(magnitude, error, len(table))
     xp = photometry(table, system, errors=xp_errors, float64=True)
     good = np.isfinite(magnitude) & np.isfinite(sigma) & (sigma > 0) & np.isfinite(xp.magnitude[:, 0])
+    good &= (xp.status & np.uint32(Status.OUTSIDE_TRAINING)) == 0
     if xp_errors and xp.magnitude_error is not None:
         known = np.isfinite(xp.magnitude_error[:, 0])
         good &= known
@@ -280,8 +284,9 @@ def fit_passband(
     n_node = len(warp.nodes) if isinstance(warp, WarpedCurve) else 0
     k = len(names) + n_node
     if good.sum() <= k:
+        where = "" if model.correction is None else f", and are within the domain of the correction {system.correction}"
         raise ValueError(
-            f"{good.sum()} of {len(table)} stars have a magnitude, a positive error and an XP flux in the band, "
+            f"{good.sum()} of {len(table)} stars have a magnitude, a positive error and an XP flux in the band{where}, "
             f"too few for {k} parameters"
         )
     prior = np.zeros(k)
@@ -312,10 +317,10 @@ def fit_passband(
         tuple(names),
         n_node,
     )
-    return _finish(fit, good, clip, start_band)
+    return _finish(fit, good, clip, start_band, system.correction)
 
 
-def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband) -> PassbandFit:
+def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband, correction: str) -> PassbandFit:
     """Solve, clipping anew until the same stars stay, and put the result into words."""
     inverse, used = fit.weight, good
     with engine.precision(float64=True):
@@ -337,7 +342,8 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband) -
     inside = np.flatnonzero(curve > 0)
     part = slice(max(inside[0] - 1, 0), inside[-1] + 2)
     values = curve[part]
-    meta = {"kind": "fitted", "source": f"fitted to {int(used.sum())} stars, from {band.name}"}
+    source = f"fitted to {int(used.sum())} stars, from {band.name}"
+    meta = {"kind": "fitted", "source": source, "correction": correction}
     return PassbandFit(
         names,
         solution.value,

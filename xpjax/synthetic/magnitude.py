@@ -63,7 +63,7 @@ def photometry_kernel(
             available = usable(source)
             complete = jnp.all(available)
             source = masked(source, truncate)
-        own = bands if bands.domain is None else dataclasses.replace(bands, projection=bands.uncorrected)
+        own = bands if bands.uncorrected is None else dataclasses.replace(bands, projection=bands.uncorrected)
         flux = _project(own, source)
         variance = None
         if guard:
@@ -107,6 +107,7 @@ def _with_change(
     Of the change a star beyond the limit has a share, one without an XP none, and no band more than MOST of its flux.
     """
     assert bands.domain is not None
+    assert bands.uncorrected is not None
     change = dot(source.value, bands.projection - bands.uncorrected)
     distance = jnp.where(complete, bands.domain.distance(source.value, bands.release), jnp.nan)
     known, limit = distance < jnp.inf, bands.domain.limit
@@ -398,12 +399,13 @@ class Photometer:
         mean. Stars that lack an XP have none of it: the level needs both.
         """
         system = self.system
-        again = np.flatnonzero(out["status"] & np.uint32(Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED))
-        if "flux_error" not in out or not len(again):
-            return
         assert system.domain is not None
         assert system.uncorrected is not None
-        share = system.domain.share(out["distance"][again])[:, None]
+        share = system.domain.share(out["distance"])[:, None]
+        again = np.flatnonzero(share < 1)
+        if "flux_error" not in out or not len(again):
+            return
+        share = share[again]
         bare: dict[str, Any] = {"uncorrected": None, "systematic": None, "domain": None, "correction": NONE}
         raw, corrected = np.asarray(system.uncorrected), np.asarray(system.projection)
         found = []

@@ -307,7 +307,8 @@ def _fade(
     stars.
     """
     value = np.asarray(table.coefficients.value)
-    distance = np.asarray(correction.domain.distance(value, table.release))
+    with engine.precision(float64=True):
+        distance = np.asarray(correction.domain.distance(value.astype(float), table.release))
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, correction.domain.share(distance))
     far, none = np.flatnonzero(share < 1), np.flatnonzero(share == 0)

@@ -1,0 +1,128 @@
+"""The absolute scale of XP spectra: tied, on request, to given Gaia photometry.
+
+A star's spectrum and magnitudes are multiplied by
+
+    10^(-0.4 (given - term(G) - synthetic))
+
+with a Gaia magnitude that is given, the synthetic one of the same band, and a term of magnitude, zero or a table of the
+user's: what published magnitudes are too faint by, as a function of G (for DR3 e.g. Riello et al. 2021, A&A 649 A3;
+Yang et al. 2021, ApJL 908 L24; Huang et al. 2024, ApJS 271 13). The shape of a spectrum, and colors, stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from xpjax.synthetic.magnitude import Photometry, photometry
+from xpjax.xp.coefficients import as_sources
+from xpjax.xp.spectrum import Spectra
+
+GAIA = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
+"""Gaia's bands, and the columns of gaia_source with their magnitudes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MagnitudeTerm:
+    """What published magnitudes of a band are too faint by: offset (k,) [mag] at ascending G (k,) [mag].
+
+    Linear between, constant beyond. Raises ValueError for values that do not ascend or are not finite.
+    """
+
+    g: np.ndarray
+    offset: np.ndarray
+
+    def __post_init__(self) -> None:
+        if np.shape(self.g) != np.shape(self.offset) or np.ndim(self.g) != 1 or len(self.g) < 2:
+            raise ValueError(
+                f"magnitude term: {np.shape(self.g)} magnitudes do not fit {np.shape(self.offset)} offsets"
+            )
+        if not (np.all(np.isfinite(self.offset)) and np.all(np.diff(self.g) > 0)):
+            raise ValueError("magnitude term: the magnitudes must ascend, and the offsets be finite")
+
+    def __call__(self, g: np.ndarray) -> np.ndarray:
+        """The offset (n,) at G (n,)."""
+        return np.interp(g, self.g, self.offset)
+
+
+def read_terms(path: str | Path) -> dict[str, MagnitudeTerm]:
+    """Magnitude terms from a text table: columns G_mag and, of the bands it is for, G, BP and RP [mag], comma or blank.
+
+    Raises ValueError for a table without them.
+    """
+    lines = [line.partition("#")[0].replace(",", " ").split() for line in Path(path).read_text().splitlines()]
+    rows = [line for line in lines if line]
+    header = rows[0] if rows else []
+    bands = [name for name in header if name in GAIA]
+    if "G_mag" not in header or not bands:
+        raise ValueError(
+            f"{path}: a table of magnitude terms begins with names, G_mag and of {list(GAIA)}; found {header}"
+        )
+    try:
+        values = np.array([[float(word) for word in row] for row in rows[1:]])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; every row needs {len(header)} numbers") from None
+    if values.ndim != 2 or values.shape[1] != len(header):
+        raise ValueError(f"{path}: every row needs {len(header)} numbers, as the names {header}")
+    g = values[:, header.index("G_mag")]
+    return {name: MagnitudeTerm(g, values[:, header.index(name)]) for name in bands}
+
+
+def gaia_scale(
+    sources: Any,
+    given: Any = None,
+    band: str = "G",
+    *,
+    terms: Mapping[str, MagnitudeTerm] | str | Path | None = None,
+    **options: Any,
+) -> Float[np.ndarray, " n"]:
+    """Factors (n,) on fluxes that make the synthetic Gaia magnitude of a band equal a given one.
+
+    sources as for `photometry`. given (n,) [mag]: by default the sources' column of gaia_source. band: G, BP or RP.
+    terms: by band, see `MagnitudeTerm`, or a file of `read_terms`; G is then the given one, or that of the sources.
+    options, among correction and truncate, as for `photometry`. NaN where either magnitude is unknown. Raises
+    ValueError for a band that is none of Gaia's, and for a column that is not there.
+
+    >>> factor = gaia_scale(sources, band="G", correction="standard")
+    """
+    if band not in GAIA:
+        raise ValueError(f"band {band!r} is not one of Gaia's {list(GAIA)}")
+    table = as_sources(sources)
+
+    def column(name: str) -> np.ndarray:
+        if GAIA[name] not in table.columns:
+            raise ValueError(f"{table.origin} has no column {GAIA[name]}: keep it (--keep), or give the magnitudes")
+        return np.ma.filled(np.ma.asarray(table.columns[GAIA[name]], float), np.nan)
+
+    magnitude = column(band) if given is None else np.asarray(given, float)
+    if magnitude.shape != (len(table),):
+        raise ValueError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
+    if terms is not None:
+        chosen = terms if isinstance(terms, Mapping) else read_terms(terms)
+        if band not in chosen:
+            raise ValueError(f"the magnitude terms are for {list(chosen)}, not for {band}")
+        magnitude = magnitude - chosen[band](magnitude if band == "G" else column("G"))
+    found = photometry(table, f"Gaia_DR3_Vega:{band}", **{"errors": False, "float64": True, **options})
+    return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))
+
+
+def scaled(result: Photometry | Spectra, factor: np.ndarray) -> Any:
+    """Photometry or spectra with fluxes and errors multiplied by factors (n,); colors and relative errors stay.
+
+    What has no factor (NaN) becomes NaN: it cannot be tied.
+    """
+    factor = np.asarray(factor, result.flux.dtype)
+    column = factor.reshape(-1, *[1] * (result.flux.ndim - 1))
+    changed: dict[str, Any] = {"flux": result.flux * column}
+    if result.flux_error is not None:
+        changed["flux_error"] = result.flux_error * column
+    if isinstance(result, Photometry):
+        changed["magnitude"] = result.magnitude - 2.5 * np.log10(column)
+        if result.magnitude_error is not None:
+            changed["magnitude_error"] = np.where(np.isfinite(column), result.magnitude_error, np.nan)
+    return dataclasses.replace(result, **changed, meta={**result.meta, "tied to Gaia photometry": True})
