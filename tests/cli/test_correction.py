@@ -81,7 +81,7 @@ def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
 
 
 def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path) -> None:
-    arguments = ("--model", folder / "model.h5", "--features", folder / "features.h5")
+    arguments = ("--correction", folder / "model.h5", "--features", folder / "features.h5")
     done = xp("correct", folder / "spectra.h5", *arguments, "-o", tmp_path / "out.h5")
     assert done.exit_code == 0, done.stderr
     before, after = read_catalogue(folder / "spectra.h5"), read_catalogue(tmp_path / "out.h5")
@@ -128,14 +128,31 @@ def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: py
         (("train-correction", "residuals.h5", "-o", "new.h5", "--widths", "wide"), "--widths 'wide'"),
         (("train-correction", "residuals.h5", "-o", "new.h5", "--features", "u"), "are needed"),
         (("train-correction", "residuals.h5", "-o", "new.h5", "--figure", "x.txt"), "suffix of a figure"),
-        (("correct", "sources.h5", "--model", "model.h5", "--features", "features.h5", "-o", "n.h5"), "xpjax spectra"),
-        (("correct", "spectra.h5", "--model", "spectra.h5", "--features", "features.h5", "-o", "n.h5"), "correction"),
         (
-            ("correct", "spectra.h5", "--model", "model.h5", "--features", "model.h5", "-o", "n.h5"),
+            ("correct", "sources.h5", "--correction", "model.h5", "--features", "features.h5", "-o", "n.h5"),
+            "xpjax spectra",
+        ),
+        (
+            ("correct", "spectra.h5", "--correction", "spectra.h5", "--features", "features.h5", "-o", "n.h5"),
+            "correction",
+        ),
+        (
+            ("correct", "spectra.h5", "--correction", "model.h5", "--features", "model.h5", "-o", "n.h5"),
             "no file of features",
         ),
         (
-            ("correct", "spectra.h5", "--model", "model.h5", "--features", "features.h5", "-o", "n.h5", "--mh", "mh"),
+            (
+                "correct",
+                "spectra.h5",
+                "--correction",
+                "model.h5",
+                "--features",
+                "features.h5",
+                "-o",
+                "n.h5",
+                "--mh",
+                "mh",
+            ),
             "no column mh",
         ),
     ],
@@ -153,7 +170,7 @@ def test_features_without_ebv_are_refused(folder: Path, tmp_path: Path) -> None:
     model = read_correction(folder / "model.h5")
     write_features(tmp_path / "f.h5", Features(np.arange(3), model.names[:2], np.zeros((3, 2))))
     done = xp(
-        "correct", folder / "spectra.h5", "--model", folder / "model.h5", "--features", tmp_path / "f.h5",
+        "correct", folder / "spectra.h5", "--correction", folder / "model.h5", "--features", tmp_path / "f.h5",
         "-o", tmp_path / "n.h5",
     )  # fmt: skip
     assert done.exit_code == 2
@@ -208,7 +225,7 @@ def test_photometry_is_corrected_by_files_columns_and_in_a_catalogue(folder: Pat
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--ebv", "ebv"), "are for --correction"),
+        (("--ebv", "ebv"), "are for networks"),
         (("--correction", "model.h5"), "needs E(B-V)"),
         (("--correction", "model.h5", "--ebv", "av"), "av"),
         (("--correction", "model.h5", "--features", "features.h5", "--ebv", "ebv"), "leave out --ebv"),

@@ -375,7 +375,9 @@ def stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit_call(stars: Path, table: str = "obs.csv", column: str = "mag", error: str = "err") -> tuple[object, ...]:
     inputs = (stars / "xp1.parquet", stars / "xp2.parquet")
-    return ("fit", *inputs, "--magnitudes", stars / table, "--column", column, "--error", error)
+    # The magnitudes are of uncorrected spectra.
+    made = ("--magnitudes", stars / table, "--column", column, "--error", error, "--correction", "none")
+    return ("fit", *inputs, *made)
 
 
 def numbers(lines: str) -> dict[str, tuple[float, float]]:

@@ -19,6 +19,8 @@ from xpjax.stellar.sources import LabelFitter
 
 N = 24
 LABELS = made_sources(N)[1]
+PLAIN = ("--error-floor", 0.01, "--correction", "none")
+"""Made spectra have no systematic errors."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None:
     for name, out in (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits")):
-        done = xp("fit-stars", folder / name, "--grid", folder / "grid.h5", "--error-floor", 0.01, "-o", tmp_path / out)
+        done = xp("fit-stars", folder / name, "--grid", folder / "grid.h5", *PLAIN, "-o", tmp_path / out)
         assert done.exit_code == 0, done.stderr
         assert f"{N} spectra fitted, {N} rows written to {out}" in done.stderr
     a, b, c = (read_catalogue(tmp_path / name).columns for name in ("a.parquet", "b.h5", "c.fits"))
@@ -56,7 +58,7 @@ def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
-    base = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    base = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN)
     done = xp(*base, "--ebv", "ebv", "--keep", "ra", "--select", "learn", "-o", tmp_path / "a.csv")
     assert done.exit_code == 0, done.stderr
     assert "selected as 'learn'" in done.stderr
@@ -72,7 +74,7 @@ def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
-    fitted = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    fitted = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN)
     assert xp(*fitted, "-o", tmp_path / "l.fits").exit_code == 0
     call = ("make-residuals", folder / "spectra.h5", "--features", folder / "features.h5")
     fits = ("--fits", tmp_path / "l.fits", "--grid", folder / "grid.h5", "--labels", folder / "reference.fits")
@@ -99,7 +101,7 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--fit-ebv", "0:1"), "expected LOW:HIGH:N"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--ebv", "av"), "av"),
         (("fit-stars", "store.h5", "--grid", "grid.h5", "--ebv", "av"), "has no columns av"),
-        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--features", "features.h5"), "are for --correction"),
+        (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--features", "features.h5"), "are for networks"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "'learn', 'good', 'metal-poor'"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
         (("make-residuals", "spectra.h5", "--features", "features.h5"), "Give --fits with --grid, or --true"),
@@ -125,7 +127,7 @@ def test_labels_of_a_store_are_a_catalogue_that_resumes(folder: Path, tmp_path: 
     (tmp_path / "store").mkdir()
     for k, rows in enumerate((slice(0, 10), slice(10, N))):
         write_store_file(tmp_path / "store" / f"XP_{k}.h5", table[rows])
-    base = ("catalogue", "labels", tmp_path / "store", "--grid", folder / "grid.h5", "--error-floor", 0.01)
+    base = ("catalogue", "labels", tmp_path / "store", "--grid", folder / "grid.h5", *PLAIN)
     done = xp(*base, "--keep", "ra", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert f"{N} sources read from 2 units" in done.stderr

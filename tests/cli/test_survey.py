@@ -181,6 +181,7 @@ def test_the_passband_at_each_exposures_airmass(tmp_path: Path) -> None:
         '[columns]\nstar = "source_id"\nmagnitude = "MAG"\nmagnitude_error = "ERR"\nairmass = "AIRMASS"\n'
         'exposure = "EXPOSURE"\nbands = ["g"]\n[model]\nposition_order = 0\ncolor_order = 0\nmagnitude_order = 0\n'
         f'[passband]\nchain = "{filters_folder() / "minisitian" / "system.toml"}"\nsources = "xp.parquet"\n'
+        'correction = "none"\n'
     )
     said = calibrated(tmp_path, "seen.parquet")
     assert "magnitudes at airmass 1.2: 120 by their spectra" in said

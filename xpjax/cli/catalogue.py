@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli import compute, stellar
-from xpjax.cli.common import chosen_system, correcting, print_table
+from xpjax.cli.common import corrected_bands, print_table
 
 if TYPE_CHECKING:
     from xpjax.pipeline import RunReport
@@ -23,6 +23,7 @@ SHARED = (
     "truncate",
     "errors",
     "correction",
+    "base",
     "features",
     "ebv",
     "gaia",
@@ -87,27 +88,15 @@ def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[i
     "--shard", default="1/1", metavar="I/N", callback=shard, help="Every N-th unit, the I-th of 1..N: for batch arrays."
 )
 @click.option("--dask", metavar="ADDRESS", help="Units as Dask tasks: local, or the address of a scheduler.")
-def run(
-    store: Path,
-    systems: tuple[str, ...],
-    passbands: tuple[str, ...],
-    extrapolate: str,
-    allow_outside: bool,
-    output: Path,
-    correction: Path | None,
-    features: Path | None,
-    ebv: str | None,
-    gaia: str,
-    teff: str | None,
-    mh: str | None,
-    **options: Any,
-) -> None:
+@click.option("--systematic", is_flag=True, help="Also LABEL_mag_systematic_BAND, of a linear correction.")
+def run(store: Path, output: Path, **options: Any) -> None:
     """Synthetic magnitudes and fluxes of every source of a store.
 
     STORE is a directory of store files (`xpjax ingest` makes it), or one of them. Each store file is a unit: its part
     appears in the output when it is whole. A run that was stopped, killed or had units that failed is taken up with
-    --resume. Columns are those of `xpjax photometry`. --where knows the columns of the store, source_id and xp_status,
-    comparisons, and, or, not, arithmetic and & for bits.
+    --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
+    (mag_systematic, in the order of the bands), to be multiplied by sqrt(1 + xp_correction_distance). --where knows the
+    columns of the store, source_id and xp_status, comparisons, and, or, not, arithmetic and & for bits.
 
     hats: positions are ra and dec of the store; a source without them is at the center of source_id's HEALPix pixel,
     flagged in position_from_source_id.
@@ -120,13 +109,13 @@ def run(
       xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
       xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
       xpjax catalogue store --system SDSS -o sdss --dask local
-      xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o corrected
+      xpjax catalogue store --system JPLUS --correction standard -o corrected
+      xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o network
     """
     from xpjax.io.store import open_store
 
-    system = chosen_system(systems, passbands, extrapolate, allow_outside)
-    chosen = {"correction": correction, "features": features, "ebv": ebv, "gaia": gaia, "teff": teff, "mh": mh}
-    options["correction"] = correcting(system, passbands, options["truncate"], **chosen)  # type: ignore[arg-type]
+    chosen = {name: options.pop(name) for name in compute.BANDS}
+    system, options["correction"] = corrected_bands(**chosen, truncate=options["truncate"])
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
         click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)
@@ -149,6 +138,7 @@ def labels(store: Path, output: Path, grid: Path, **options: Any) -> None:
     Examples:
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --error-floor 0.01 --output labels
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 -o labels --shard 3/16 --resume
+      xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction none -o uncorrected
     """
     from xpjax.io.store import open_store
 

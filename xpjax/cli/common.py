@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpjax.correction.magnitude import Correcting
+    from xpjax.correction.wiggle import WiggleCorrection
     from xpjax.records import Catalogue, PassbandSet, Release, SourceTable
     from xpjax.synthetic.system import PhotometricSystem
+    from xpjax.xp.correction import LinearCorrection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -138,20 +140,26 @@ def load_passbands(source: str) -> PassbandSet:
 
 
 def chosen_system(
-    systems: Sequence[str], passbands: Sequence[str], extrapolate: str, allow_outside: bool
+    systems: Sequence[str],
+    passbands: Sequence[str],
+    extrapolate: str,
+    allow_outside: bool,
+    correction: LinearCorrection | None = None,
 ) -> PhotometricSystem:
     """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
     import xpjax
+    from xpjax.synthetic.passband import corrected_system
     from xpjax.synthetic.system import stack
 
     if not (systems or passbands):
         raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
     if not passbands and (extrapolate != "none" or allow_outside):
         raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    parts = [xpjax.system(*systems)] if systems else []
+    parts = [corrected_system(xpjax.system(*systems), correction)] if systems else []
+    options: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, "correction": correction}
     sets = [load_passbands(source) for source in passbands]
     for chosen in sets:
-        parts.append(xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside))
+        parts.append(xpjax.passband_system(chosen, **options))
         twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
         if twice:
             raise ValueError(
@@ -164,36 +172,78 @@ def chosen_system(
     return system
 
 
+def chosen_correction(correction: str, base: Path | None = None) -> tuple[LinearCorrection | None, Any]:
+    """What --correction means: a linear correction or None, and a network (`WiggleCorrection`) or None.
+
+    A network may stand on a linear one, base where that is not the standard one. Raises ValueError.
+    """
+    from xpjax.correction.wiggle import read_correction
+    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction, named_correction
+
+    if correction in (STANDARD, NONE) or is_linear(correction):
+        if base is not None:
+            raise click.UsageError("--base is for networks; a linear correction stands on none.")
+        return linear_correction(correction), None
+    model = read_correction(correction)
+    return named_correction(model.base, base), model
+
+
+def linear_only(correction: str, remedy: str) -> LinearCorrection | None:
+    """The linear correction that --correction means. Raises ValueError for a network, with what to do."""
+    linear, network = chosen_correction(correction)
+    if network is not None:
+        raise ValueError(f"{Path(correction).name} is a network, and needs features of each star: {remedy}")
+    return linear
+
+
 def correcting(
-    system: PhotometricSystem,
-    passbands: Sequence[str],
-    truncate: bool,
+    network: WiggleCorrection | None,
+    linear: LinearCorrection | None = None,
     *,
-    correction: Path | None,
-    features: Path | None,
-    ebv: str | None,
-    gaia: str,
-    teff: str | None,
-    mh: str | None,
+    features: Path | None = None,
+    ebv: str | None = None,
+    gaia: str = "synthetic",
+    teff: str | None = None,
+    mh: str | None = None,
+    bands: Callable[[], Any] | None = None,
 ) -> Correcting | None:
-    """What the options of `CORRECTING` say; None without --correction. Raises ValueError and UsageError."""
-    if correction is None:
+    """What the options of `CORRECTING` say of a network; None without one. Raises ValueError and UsageError."""
+    if network is None:
         if features or ebv or teff or mh or gaia != "synthetic":
-            raise click.UsageError("--features, --ebv, --gaia, --teff and --mh are for --correction; name a model.")
+            raise click.UsageError(
+                "--features, --ebv, --gaia, --teff and --mh are for networks of `xpjax train-correction`; name one "
+                "with --correction, or leave them out."
+            )
         return None
     from xpjax.correction.inputs import read_features
     from xpjax.correction.magnitude import Correcting
-    from xpjax.correction.wiggle import read_correction
-    from xpjax.synthetic.passband import curves_of
 
     if features and (ebv or gaia != "synthetic"):
         raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
-    model = read_correction(correction)
-    if truncate and not model.truncate:
-        raise ValueError(f"{correction.name} is for spectra that are not truncated: leave out --truncate")
     stars = None if features is None else read_features(features)
-    curves = curves_of(system, [load_passbands(source) for source in passbands])
-    return Correcting(model, curves, stars, ebv, gaia, teff, mh)
+    return Correcting(network, None if bands is None else bands(), stars, ebv, gaia, teff, mh, base=linear)
+
+
+def corrected_bands(
+    systems: Sequence[str],
+    passbands: Sequence[str],
+    extrapolate: str,
+    allow_outside: bool,
+    correction: str,
+    base: Path | None,
+    truncate: bool,
+    **options: Any,
+) -> tuple[PhotometricSystem, Correcting | None]:
+    """The system of the options, with a linear correction or without, and a network. Raises ValueError, UsageError."""
+    from xpjax.synthetic.passband import curves_of
+
+    linear, network = chosen_correction(correction, base)
+    if network is not None and truncate and not network.truncate:
+        raise ValueError(f"{Path(correction).name} is for spectra that are not truncated: leave out --truncate")
+    system = chosen_system(systems, passbands, extrapolate, allow_outside, linear)
+    return system, correcting(
+        network, linear, bands=lambda: curves_of(system, [load_passbands(source) for source in passbands]), **options
+    )
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
@@ -274,17 +324,41 @@ PROJECTING = combine(
         "--allow-outside", is_flag=True, help="Take passbands too of which XP (330..1050 nm) sees less than half."
     ),
 )
-CORRECTING = combine(
-    click.option(
+
+
+def _correction(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A name, or a file that is there."""
+    if value not in ("standard", "none") and not Path(value).expanduser().is_file():
+        raise click.BadParameter(f"{value!r} is neither standard nor none, and no such file exists.")
+    return value
+
+
+def correction_option(default: str, network: str = "") -> Callable[[F], F]:
+    """--correction of commands that use XP coefficients; network: what is said of networks."""
+    text = "Linear correction of XP's systematic errors: standard, none, or a FILE of one"
+    return click.option(
         "--correction",
-        metavar="MODEL",
-        type=EXISTING_FILE,
-        help="Correct wiggles, with `xpjax train-correction`'s file.",
-    ),
+        metavar="standard|none|FILE",
+        default=default,
+        show_default=True,
+        callback=_correction,
+        help=f"{text}{network}.",
+    )
+
+
+BASE = click.option(
+    "--base",
+    metavar="FILE",
+    type=EXISTING_FILE,
+    help="Linear correction beneath a network, if not the standard one.",
+)
+CORRECTING = combine(
+    correction_option("none", "; or of a network, from `xpjax train-correction`"),
+    BASE,
     click.option(
         "--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id; by default made of the sources."
     ),
-    click.option("--ebv", metavar="COLUMN", help="Column of E(B-V), for --correction."),
+    click.option("--ebv", metavar="COLUMN", help="Column of E(B-V), for a network."),
     GAIA,
     click.option("--teff", metavar="COLUMN", help="Column of Teff [K]: stars above 8000 are not corrected."),
     click.option("--mh", metavar="COLUMN", help="Column of [M/H]: stars at or below -2.5 are not corrected."),

@@ -13,8 +13,9 @@ from xpjax.cli.common import (
     CORRECTING,
     INPUT_OUTPUT,
     PROJECTING,
-    chosen_system,
-    correcting,
+    corrected_bands,
+    correction_option,
+    linear_only,
     run,
     wavelength_grid,
 )
@@ -47,16 +48,6 @@ if TYPE_CHECKING:
 def photometry(
     inputs: tuple[Path, ...],
     output: Path,
-    systems: tuple[str, ...],
-    passbands: tuple[str, ...],
-    extrapolate: str,
-    allow_outside: bool,
-    correction: Path | None,
-    features: Path | None,
-    ebv: str | None,
-    gaia: str,
-    teff: str | None,
-    mh: str | None,
     keep: list[str],
     overwrite: bool,
     devices: str | None,
@@ -72,9 +63,11 @@ def photometry(
     XP sees 330..1050 nm. Light of a passband outside is missed, not guessed: fluxes are too faint by about that share,
     which is told for every band with more than 0.1 %. --extrapolate linear adds 322..330 nm, as a guess.
 
-    With --correction magnitudes are those of spectra without wiggles, and LABEL_mag_systematic_BAND is what the
-    correction leaves, where the model knows. Stars that it is not for have their uncorrected magnitudes and are flagged
-    NOT_CORRECTED and why.
+    XP spectra have systematic errors of some percent. --correction standard takes them off, by a correction that is
+    linear in the spectrum; by default magnitudes are uncorrected, as GaiaXPy's. LABEL_mag_systematic_BAND is what it
+    leaves, common to stars alike; xp_correction_distance is how far a star is from those that it was learned from. Far
+    stars have a share of it and are flagged OUTSIDE_TRAINING; those without BP or RP, and those that a network is not
+    for, are flagged NOT_CORRECTED.
 
     \b
     Examples:
@@ -84,20 +77,27 @@ def photometry(
       xpjax photometry xp.h5 --system JPLUS --no-errors --device gpu -o mags.h5
       xpjax photometry xp.fits --passbands minisitian -o mags.csv
       xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
-      xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o corrected.csv
+      xpjax photometry xp.fits --system JPLUS --correction standard -o corrected.csv
+      xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
     """
     from xpjax.correction.magnitude import prepared
     from xpjax.synthetic.magnitude import Photometer
 
-    system = chosen_system(systems, passbands, extrapolate, allow_outside)
-    chosen = {"correction": correction, "features": features, "ebv": ebv, "gaia": gaia, "teff": teff, "mh": mh}
-    how = correcting(system, passbands, options["truncate"], **chosen)  # type: ignore[arg-type]
+    chosen = {name: options.pop(name) for name in BANDS}
+    system, how = corrected_bands(**chosen, truncate=options["truncate"])
     photometer = prepared(Photometer(system, **options), how)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return photometer(table, devices=devices, progress=progress)
 
     run(compute, inputs, output, keep, overwrite, system.release, needed=() if how is None else how.columns)
+
+
+BANDS = (
+    *("systems", "passbands", "extrapolate", "allow_outside"),
+    *("correction", "base", "features", "ebv", "gaia", "teff", "mh"),
+)
+"""Options that say which bands, of which spectra."""
 
 
 @click.command()
@@ -112,9 +112,21 @@ def photometry(
 )
 @click.option("--correlation", is_flag=True, help="Write correlations too: strict lower triangle, row by row.")
 @click.option("--instrument", "model", metavar="MODEL", help="Instrument model (`xpjax info` lists them), or .h5 file.")
+@correction_option("none")
+@click.option(
+    "--resolution",
+    type=click.Choice(["full", "xp"]),
+    help="full, or xp: as seen at XP's resolving power, to compare with models; by default xp with a correction.",
+)
 @COMPUTING
 def spectra(
-    inputs: tuple[Path, ...], output: Path, model: str | None, keep: list[str], overwrite: bool, **options: Any
+    inputs: tuple[Path, ...],
+    output: Path,
+    model: str | None,
+    correction: str,
+    keep: list[str],
+    overwrite: bool,
+    **options: Any,
 ) -> None:
     """Absolute (or internal) sampled spectra of XP coefficients.
 
@@ -122,17 +134,22 @@ def spectra(
     columns and xp_status. The wavelengths are stored once: an HDF5 dataset, metadata of the other formats, or beside
     a CSV file the file NAME_wavelength.csv.
 
+    --correction standard takes XP's systematic errors off, see `xpjax photometry`; networks come after, by
+    `xpjax correct`.
+
     \b
     Examples:
       xpjax spectra xp.fits --output spectra.h5
       xpjax spectra xp.csv.gz --wavelength 400:900:2.5 --truncate -o spectra.parquet
       xpjax spectra xp.fits --correlation --float64 -o spectra.h5
       xpjax spectra xp.fits --internal --wavelength 0:60:0.1 -o internal.fits
+      xpjax spectra xp.fits --correction standard --resolution xp -o corrected.h5
     """
     import xpjax
 
     is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
     instrument = xpjax.instrument(path=model) if is_file else xpjax.instrument(*filter(None, [model]))
+    instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax correct`"))
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return xpjax.spectra(table, instrument=instrument, progress=progress, **options)

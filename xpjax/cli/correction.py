@@ -16,7 +16,9 @@ from xpjax.cli.common import (
     TRUNCATE,
     check_figure,
     comma_separated,
+    correction_option,
     counted,
+    linear_only,
     record_call,
     write_figure,
 )
@@ -40,12 +42,13 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAMES",
     callback=comma_separated,
-    help="Features, separated by commas, or a set: paper (default), no-ebv, gaia, color.",
+    help="Features, separated by commas, or a set: paper (default), no-ebv, gaia, color, shape.",
 )
 @click.option("--ebv", metavar="COLUMN", help="Column of E(B-V).")
 @GAIA
 @TRUNCATE
 @click.option("--errors", is_flag=True, help="With errors of the synthetic magnitudes.")
+@correction_option("none")
 @OVERWRITE
 def make_features(
     inputs: tuple[Path, ...],
@@ -55,17 +58,22 @@ def make_features(
     gaia: str,
     truncate: bool,
     errors: bool,
+    correction: str,
     overwrite: bool,
 ) -> None:
     """Features of XP sources, by source_id: what a correction is trained on, and what it needs of each star.
 
     INPUT is a file of XP coefficients. Features are magnitudes and colors: g-i, v-g-0.9(g-i), u-v-0.9(g-i), u, v, g, i
-    (SkyMapper), G, BP, RP, BP-RP, BP-G, RP-G and E(B-V); the set paper is all of them.
+    (SkyMapper), G, BP, RP, BP-RP, BP-G, RP-G and E(B-V); the set paper is all of them. shape-1 to shape-10 (the set
+    shape) are the leading components of the coefficients over their mean flux.
+
+    --correction says what a network that is trained on them stands on: the same as in `xpjax spectra`.
 
     \b
     Examples:
       xpjax make-features stars.parquet --ebv ebv -o features.h5
       xpjax make-features stars.fits --names BP-RP,G --gaia columns -o features.h5
+      xpjax make-features stars.fits --names shape --ebv ebv --correction standard -o features.h5
     """
     import numpy as np
 
@@ -77,6 +85,7 @@ def make_features(
         raise FileExistsError(f"the output {output} exists; name another file, or add --overwrite")
     keep = [*(COLUMNS.values() if gaia == "columns" else ()), *[ebv] * (ebv is not None)]
     options: dict[str, Any] = {"ebv": ebv, "gaia": gaia, "truncate": truncate, "errors": errors, "float64": True}
+    options["correction"] = linear_only(correction, "a network stands on a linear correction, not on another network")
     # File by file: coefficients and correlations take a hundred times the memory of features.
     made = concatenate([features(xpjax.read(path, dtype=np.float64, keep=keep), chosen, **options) for path in inputs])
     write_features(output, made, overwrite=overwrite)
@@ -131,7 +140,8 @@ def train_correction(
     """Train a wiggle correction on RESIDUALS, an HDF5 file.
 
     RESIDUALS has datasets source_id (n), features (n, k) with attribute names, wavelength (m) in nm, residual (n, m):
-    true minus observed mean-normalised flux, NaN where missing; optional weight (n, m) and ebv (n).
+    true minus observed mean-normalised flux, NaN where missing; optional weight (n, m) and ebv (n), and an attribute
+    base, the linear correction that the spectra have (`xpjax make-residuals` writes it): the network stands on it.
 
     60 % of the sources are trained on, 20 % tell when to stop and 20 % what is left. While it runs, OUTPUT.checkpoint
     files hold its state: after a kill the same command goes on from there, to the same result.
@@ -176,13 +186,17 @@ def train_correction(
     if figure is not None:
         write_figure(draw_patterns(model, data, predict(model, data.stars)), figure)
     epochs = [len(history) for history in record["history"]]
+    start = "uncorrected spectra" if model.base == "none" else f"the linear correction {model.base}"
+    verdict = ""
+    if not record["test_rms_after"] < record["test_rms_before"]:
+        verdict = f"NO GAIN: on the test stars the network does not beat {start}, which it starts from; do not use it\n"
     click.echo(
         f"{record['n_star']:,} stars ({', '.join(f'{n:,}' for n in record['n_split'])} to train, judge and test), "
         f"{sum(record['n_dropped'].values()):,} left out; {model.networks[0].n_weight:,} weights, "
         f"{' + '.join(map(str, epochs))} epochs\n"
         f"RMS of the test stars' normalised flux: {record['test_rms_before']:.3%} before, "
-        f"{record['test_rms_after']:.3%} after\n"
-        f"written to {output.name} in {time.perf_counter() - started:.1f} s",
+        f"{record['test_rms_after']:.3%} after; it starts from {start}\n"
+        f"{verdict}written to {output.name} in {time.perf_counter() - started:.1f} s",
         err=True,
     )
 
@@ -271,76 +285,148 @@ def draw_patterns(model: WiggleCorrection, data: Residuals, predicted: np.ndarra
 
 @click.command()
 @click.argument("spectra", type=EXISTING_FILE)
-@click.option("--model", required=True, type=EXISTING_FILE, help="Correction, from `xpjax train-correction`.")
+@correction_option("standard", "; or of a network, from `xpjax train-correction`")
 @click.option(
-    "--features", required=True, type=EXISTING_FILE, help="HDF5 file: source_id, features with attribute names, ebv."
+    "--resolution",
+    type=click.Choice(["full", "xp"]),
+    help="Of the output, for linear corrections: xp (default), as seen at XP's resolving power, or full.",
 )
 @click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
-@click.option("--teff", metavar="COLUMN", help="Column of SPECTRA: stars above 8000 K are not corrected.")
-@click.option("--mh", metavar="COLUMN", help="Column of SPECTRA: stars at or below [M/H] = -2.5 are not corrected.")
-@click.option("--float64", is_flag=True, help="Compute in float64; by default in float32.")
-@click.option("--device", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first.")
+@click.option(
+    "--features", type=EXISTING_FILE, help="For a network: HDF5 file of source_id, features with attribute names, ebv."
+)
+@click.option("--teff", metavar="COLUMN", help="For a network: column of SPECTRA, stars above 8000 K are left as is.")
+@click.option("--mh", metavar="COLUMN", help="For a network: column of SPECTRA, stars at or below -2.5 are left as is.")
+@click.option("--float64", is_flag=True, help="For a network: compute in float64; by default in float32.")
+@click.option("--device", metavar="NAME", help="For a network: cpu, gpu, gpu:2 or a number; by default JAX's first.")
 @OVERWRITE
 def correct(
     spectra: Path,
-    model: Path,
-    features: Path,
+    correction: str,
+    resolution: str | None,
     output: Path,
+    features: Path | None,
     teff: str | None,
     mh: str | None,
     float64: bool,
     device: str | None,
     overwrite: bool,
 ) -> None:
-    """Correct the wiggles of SPECTRA, a file that `xpjax spectra` wrote.
+    """Correct SPECTRA, sampled absolute XP spectra that are not corrected, on their own wavelengths.
 
-    The output has the columns of SPECTRA with corrected flux and flux_error, and xp_status. Sources are matched to
-    their features by source_id. Stars whose features are missing or outside the training set's range pass through,
+    SPECTRA is a file of `xpjax spectra`, the archive's XP_SAMPLED, or any HDF5, Parquet, FITS or CSV file with columns
+    source_id, flux (an array in each row, W m-2 nm-1), optional flux_error, and wavelength in nm, once or in each row;
+    without it 343 samples are the archive's 336:1020:2.
+
+    A linear correction (standard, or a file) needs nothing else: the samples give back the XP coefficients, in single
+    precision those of ordinary stars where rounding leaves a choice, and these the corrected spectra. Where there are
+    coefficients, `xpjax spectra --correction` is simpler and exact, with its errors. Here flux_error is scaled by what
+    the correction typically does to it, good to some 15 % (25 % for bright stars). Stars far from those that the
+    correction was learned from (xp_correction_distance) have a share of it and are flagged OUTSIDE_TRAINING; samples
+    that are not of XP pass through, flagged NOT_CORRECTED.
+
+    A network needs --features, matched by source_id; where they are missing or outside its range stars pass through,
     flagged NOT_CORRECTED and why.
 
     \b
     Examples:
-      xpjax correct spectra.h5 --model wiggles.h5 --features features.h5 -o corrected.h5
-      xpjax correct spectra.h5 --model wiggles.h5 --features features.h5 --teff teff --mh mh -o corrected.parquet
+      xpjax correct spectra.h5 -o corrected.h5
+      xpjax correct XP_SAMPLED.csv --resolution full -o corrected.parquet
+      xpjax correct spectra.h5 --correction my_linear.h5 -o corrected.h5
+      xpjax correct spectra.h5 --correction wiggles.h5 --features features.h5 --teff teff --mh mh -o corrected.h5
     """
     import dataclasses
 
     import numpy as np
 
-    from xpjax.correction.inputs import read_features
-    from xpjax.correction.wiggle import correct_spectra, read_correction
+    import xpjax
+    from xpjax.correction.wiggle import read_correction
     from xpjax.io import catalogue
+    from xpjax.io.spectra_files import read_sampled
     from xpjax.records import Status
+    from xpjax.synthetic.magnitude import DISTANCE_MEANING
+    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction
+    from xpjax.xp.inverse import check_uncorrected, corrected
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite, shared=["wavelength"])
-    correction = read_correction(model)
-    table = catalogue.read_catalogue(spectra)
+    # By its name alone: spectra that a network stands on say which linear correction they have.
+    plain = correction in (STANDARD, NONE) or is_linear(correction)
+    linear = linear_correction(correction) if plain else None
+    network = None if plain else read_correction(correction)
+    _check_kind(correction, linear, network, resolution, features, teff or mh or float64 or device)
+    table = read_sampled(spectra, xpjax.instrument().wavelength)
     record = as_spectra(table, spectra.name)
-    stars = read_features(features).matched(record.source_id)
-    labels: dict[str, Any] = {}
-    for name, column in (("teff", teff), ("mh", mh)):
-        if column is not None:
-            if column not in table.columns:
-                raise ValueError(f"{spectra.name} has no column {column}; it has {list(table.columns)}")
-            labels[name] = np.asarray(table.columns[column], float)
-    found = correct_spectra(record, correction, stars, float64=float64, devices=device, **labels)
-    columns = {**table.columns, "flux": found.flux}
+    columns = dict(table.columns)
+    for name in ("correlation", "xp_correction_distance", "xp_status"):
+        columns.pop(name, None)
+    meta: dict[str, Any] = {**table.meta, **record_call(click.get_current_context())}
+    descriptions = {**table.descriptions, "xp_status": Status.legend()}
+    if network is not None:
+        found = _by_network(record, network, features, table, spectra.name, {"teff": teff, "mh": mh}, float64, device)
+        if "correlation" in table.columns:
+            columns["correlation"] = table.columns["correlation"]
+        meta["corrected"] = True
+    else:
+        check_uncorrected(record, spectra.name)
+        result = corrected(record, linear, resolution or "xp")
+        found = result.spectra
+        columns["xp_correction_distance"] = result.distance
+        descriptions["xp_correction_distance"] = DISTANCE_MEANING
+        meta |= {key: found.meta[key] for key in ("correction", "resolution")}
+    columns["flux"] = found.flux
     if found.flux_error is not None:
         columns["flux_error"] = found.flux_error
-    columns.pop("xp_status", None)
     columns["xp_status"] = found.status
-    bits = Status.legend()
-    meta = {**table.meta, "corrected": True, **record_call(click.get_current_context())}
-    descriptions = {**table.descriptions, "xp_status": bits}
-    catalogue.write(
-        output, dataclasses.replace(table, columns=columns, descriptions=descriptions, meta=meta), overwrite=overwrite
-    )
+    written = dataclasses.replace(table, columns=columns, descriptions=descriptions, meta=meta)
+    catalogue.write(output, written, overwrite=overwrite)
     seconds = time.perf_counter() - started
     lines = [f"{len(table):,} spectra read from {spectra.name}, written to {output.name} in {seconds:.1f} s"]
     why = Status.NOT_CORRECTED | Status.FEATURE_MISSING | Status.OUTSIDE_TRAINING | Status.OUTSIDE_LIMITS
     lines += counted(Status.counts(found.status & np.uint32(why)))
     click.echo("\n".join(lines), err=True)
+
+
+def _check_kind(
+    correction: str, linear: Any, network: Any, resolution: str | None, features: Path | None, others: Any
+) -> None:
+    """Refuse options that are for the other kind of correction, and none at all."""
+    if network is None and linear is None:
+        raise click.UsageError("--correction none leaves spectra as they are; name standard or a file.")
+    if network is not None and features is None:
+        raise click.UsageError(
+            f"{Path(correction).name} is a network: give --features (`xpjax make-features`), or --correction standard."
+        )
+    if network is not None and resolution is not None:
+        raise click.UsageError("--resolution is for linear corrections; a network keeps that of the spectra.")
+    if network is None and (features is not None or others):
+        raise click.UsageError("--features, --teff, --mh, --float64 and --device are for networks: leave them out.")
+
+
+def _by_network(
+    record: Spectra,
+    network: WiggleCorrection,
+    features: Path | None,
+    table: Catalogue,
+    name: str,
+    labels: dict[str, str | None],
+    float64: bool,
+    device: str | None,
+) -> Spectra:
+    import numpy as np
+
+    from xpjax.correction.inputs import read_features
+    from xpjax.correction.wiggle import correct_spectra
+
+    assert features is not None
+    stars = read_features(features).matched(record.source_id)
+    known: dict[str, Any] = {}
+    for key, column in labels.items():
+        if column is not None:
+            if column not in table.columns:
+                raise ValueError(f"{name} has no column {column}; it has {list(table.columns)}")
+            known[key] = np.asarray(table.columns[column], float)
+    return correct_spectra(record, network, stars, float64=float64, devices=device, **known)
 
 
 def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
@@ -356,7 +442,8 @@ def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
         raise ValueError(f"{name} holds no sampled spectra (no {', '.join(missing)}): make it with `xpjax spectra`")
     if "xp" in table.columns:
         raise ValueError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
-    meta = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
+    meta: dict[str, Any] = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
+    meta |= {key: str(table.meta[key]) for key in ("correction", "resolution") if key in table.meta}
     if table.meta.get("corrected") and not corrected:
         raise ValueError(f"{name} is already corrected")
     return Spectra(

@@ -20,6 +20,8 @@ from xpjax.cli.common import (
     check_figure,
     combine,
     comma_separated,
+    correction_option,
+    linear_only,
     load_passbands,
     print_table,
     record_call,
@@ -541,21 +543,27 @@ def fetch(ids: tuple[str, ...], output: Path, overwrite: bool, **options: Any) -
 )
 @click.option("--name", help="Name of the system in GaiaXPy, which puts USER_ before; by default the label.")
 @PROJECTING
+@correction_option("none")
 @OVERWRITE
-def export(source: str, output: Path, name: str | None, extrapolate: str, allow_outside: bool, overwrite: bool) -> None:
+def export(source: str, output: Path, name: str | None, correction: str, overwrite: bool, **options: Any) -> None:
     """Write passbands as a system that GaiaXPy loads.
+
+    With --correction GaiaXPy's magnitudes are those of corrected spectra; it knows no domain, so that stars far from
+    those that the correction was learned from have all of it too.
 
     \b
     Examples:
       xpjax passband export minisitian -o for_gaiaxpy
       xpjax passband export my_u.dat --name MyU --extrapolate linear -o for_gaiaxpy
+      xpjax passband export minisitian --name MiniCorrected --correction standard -o for_gaiaxpy
     """
     import xpjax
     from xpjax.io.gaiaxpy_files import write_gaiaxpy
 
     chosen = load_passbands(source)
-    system = xpjax.passband_system(chosen, extrapolate=extrapolate, allow_outside=allow_outside)
-    tell_passbands(chosen, extrapolate)
+    linear = linear_only(correction, "GaiaXPy can have a linear correction only")
+    system = xpjax.passband_system(chosen, correction=linear, **options)
+    tell_passbands(chosen, options["extrapolate"])
     ((member, path),) = write_gaiaxpy(output, system, name=name, overwrite=overwrite).items()
     click.echo(
         f"wrote {path}; in Python:\n\n"
@@ -591,6 +599,7 @@ def export(source: str, output: Path, name: str | None, extrapolate: str, allow_
 @click.option("--prior", "priors", multiple=True, metavar="NAME=SIGMA", help="Gaussian prior; may be repeated.")
 @click.option("--xp-errors/--no-xp-errors", default=True, help="Add the errors of the spectra (default: yes).")
 @PROJECTING
+@correction_option("standard")
 @OUTPUT
 @OVERWRITE
 def fit(
@@ -626,6 +635,7 @@ def fit(
     if not parameters:
         parameters = ["zero_point", "shift" if band is None else "filter_shift"]
     options |= {"band": band, "priors": assignments("--prior", priors), "free": free}
+    options["correction"] = linear_only(options["correction"], "fit with a linear correction")
     sources, magnitude, sigma = _observed(inputs, magnitudes, column, error)
     if options["xp_errors"] and sources.coefficients.correlation is None:
         click.echo("the spectra have no errors or no correlations: the errors are those of the magnitudes", err=True)

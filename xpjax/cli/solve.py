@@ -12,6 +12,7 @@ import click
 from xpjax.cli.common import EXISTING_FILE, OVERWRITE, record_call
 
 if TYPE_CHECKING:
+    from xpjax.survey.joint import JointModel
     from xpjax.survey.joint_solution import JointSolution
     from xpjax.survey.observations import Observations
 
@@ -91,6 +92,7 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
         "inputs": [path.name for path in catalogues],
         "config": json.dumps(tomllib.loads(config.read_text(encoding="utf-8"))),
         "account": json.dumps(account.lines()),
+        **corrections_of(model),
         "converged": found.converged,
     }
     output.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,15 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     click.echo("\n".join(lines), err=True)
     if not found.converged:
         raise SystemExit(1)
+
+
+def corrections_of(model: JointModel) -> dict[str, str]:
+    """The linear correction of the spectra of each transmission term, as metadata; none without such a term."""
+    from xpjax.survey.transmission import Transmission
+
+    terms = [term for term in model.terms if isinstance(term, Transmission)]
+    names = dict.fromkeys(term.model.correction.name if term.model.correction else "none" for term in terms)
+    return {"correction": ", ".join(names)} if names else {}
 
 
 def _lines(found: JointSolution, rows: Observations) -> list[str]:

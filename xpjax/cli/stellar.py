@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from xpjax.cli.common import (
+    BASE,
     EXISTING_FILE,
     FILE,
     OVERWRITE,
     Progress,
     assignments,
+    chosen_correction,
     comma_separated,
+    correcting,
+    correction_option,
     counted,
     record_call,
 )
@@ -32,13 +37,10 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--grid", required=True, type=EXISTING_FILE, help="Grid of models, from `xpjax grid build`.")
 @click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
-@click.option("--correction", metavar="MODEL", type=EXISTING_FILE, help="Correct wiggles between two fits.")
-@click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for --correction.")
-@click.option(
-    "--ebv",
-    metavar="COLUMN",
-    help="Column of E(B-V): spectra are dereddened first. For --correction too.",
-)
+@correction_option("standard", "; or of a network, which corrects between two fits")
+@BASE
+@click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for a network.")
+@click.option("--ebv", metavar="COLUMN", help="Column of E(B-V): spectra are dereddened first. For a network too.")
 @click.option("--fit-ebv", metavar="LOW:HIGH:N", help="Fit E(B-V) too, on N nodes within LOW..HIGH.")
 @click.option("--truncate/--no-truncate", default=True, help="Relevant coefficients only (default: yes).")
 @click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor.")
@@ -62,10 +64,7 @@ def fit_stars(
     inputs: tuple[Path, ...],
     grid: Path,
     output: Path,
-    correction: Path | None,
-    features: Path | None,
     ebv: str | None,
-    fit_ebv: str | None,
     select: str | None,
     keep: list[str],
     devices: str | None,
@@ -76,8 +75,9 @@ def fit_stars(
 
     INPUT is a file of XP coefficients, a store, or a file of sampled spectra from `xpjax spectra`, in any unit. The
     output has for each source the labels, their errors (LABEL_error) and covariances (A_B_covariance), chi2, dof,
-    dflux_per (percent of samples off by more than 0.05), fit_status and xp_status. With --correction spectra are
-    fitted, corrected and fitted again, and LABEL_before is of the first fit.
+    dflux_per (percent of samples off by more than 0.05), fit_status and xp_status. Spectra are freed from XP's
+    systematic errors by the standard linear correction, unless --correction says otherwise; sampled spectra are taken
+    as they are. With a network spectra are fitted, corrected and fitted again, and LABEL_before is of the first fit.
 
     Without correlations in the input spectra have no errors: give an --error-floor.
 
@@ -86,6 +86,7 @@ def fit_stars(
       xpjax fit-stars xp.fits --grid nextgen.h5 --ebv ebv -o labels.fits
       xpjax fit-stars store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
       xpjax fit-stars spectra.h5 --grid ck04.h5 --fit-ebv 0:1:11 -o labels.h5
+      xpjax fit-stars xp.fits --grid nextgen.h5 --ebv ebv --correction none -o uncorrected.fits
       xpjax fit-stars store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 --select good -o good.parquet
     """
     import dataclasses
@@ -99,7 +100,7 @@ def fit_stars(
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
-    fitter = fitter_of(grid, correction=correction, features=features, ebv=ebv, fit_ebv=fit_ebv, **options)
+    fitter = fitter_of(grid, ebv=ebv, **options)
     model = fitter.model
     parts = []
     with Progress([path for path in inputs if path.is_file()]) as progress:
@@ -126,7 +127,7 @@ def fit_stars(
 
 
 FITTING = (
-    *("correction", "features", "ebv", "fit_ebv", "truncate", "covariance", "error_floor"),
+    *("correction", "base", "features", "ebv", "fit_ebv", "truncate", "covariance", "error_floor"),
     *("normalisation", "continuum", "starts", "float64"),
 )
 """Options that say how labels are fitted."""
@@ -135,7 +136,8 @@ FITTING = (
 def fitter_of(
     grid: Path,
     *,
-    correction: Path | None,
+    correction: str,
+    base: Path | None,
     features: Path | None,
     ebv: str | None,
     fit_ebv: str | None,
@@ -145,9 +147,6 @@ def fitter_of(
     **options: Any,
 ) -> LabelFitter:
     """What the options of `FITTING` mean. Raises ValueError and UsageError."""
-    from xpjax.correction.inputs import read_features
-    from xpjax.correction.magnitude import Correcting
-    from xpjax.correction.wiggle import read_correction
     from xpjax.stellar.grid import read_grid
     from xpjax.stellar.interpolation import interpolator, redden
     from xpjax.stellar.sources import LabelFitter
@@ -157,14 +156,10 @@ def fitter_of(
         if ebv is not None:
             raise click.UsageError("--ebv takes the reddening off, --fit-ebv fits it: choose one.")
         models = redden(models, _nodes(fit_ebv))
-    how = None
-    if correction is not None:
-        stars = None if features is None else read_features(features)
-        how = Correcting(read_correction(correction), stars=stars, ebv=ebv)
-    elif features is not None:
-        raise click.UsageError("--features are for --correction; name a model.")
+    linear, network = chosen_correction(correction, base)
+    how = correcting(network, linear, features=features, ebv=ebv if network is not None and features is None else None)
     chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
-    return LabelFitter(interpolator(models), how, ebv, options=chosen, **options)
+    return LabelFitter(interpolator(models), linear if how is None else how, ebv, options=chosen, **options)
 
 
 def _nodes(text: str) -> np.ndarray:
@@ -237,8 +232,12 @@ def _reference(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
 def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str | None) -> LabelFits:
     import numpy as np
 
-    if fitter.correction is not None:
-        raise ValueError(f"{name} holds sampled spectra: correct them with `xpjax correct`, and fit the result")
+    said = click.get_current_context().get_parameter_source("correction")
+    if said is not ParameterSource.DEFAULT and (fitter.linear is not None or fitter.network is not None):
+        raise ValueError(
+            f"{name} holds sampled spectra, which are taken as they are: make them with `xpjax spectra --correction`, "
+            "or correct them with `xpjax correct`, and leave --correction out here"
+        )
     ebv = None if fitter.ebv is None else np.asarray(_with(rows, [fitter.ebv], name)[fitter.ebv], float)
     return fitter.fit(as_spectra(rows, name, corrected=True), ebv, devices=devices)
 
@@ -278,7 +277,9 @@ def make_residuals(
     """Residuals of SPECTRA (from `xpjax spectra`) against best-fit models or true spectra: a training set.
 
     With --fits and --grid the models are those at the fitted labels; fits with any fit_status are left out. With
-    --true they are spectra of the same layout, interpolated to the wavelengths of SPECTRA (convolve them first). Stars
+    --true they are spectra of the same layout, interpolated to the wavelengths of SPECTRA (convolve them first). Where
+    SPECTRA have a linear correction (`xpjax spectra --correction`) a network that is trained on the residuals stands on
+    it; the features must then have it too (`xpjax make-features --correction`). Stars
     are left out, and counted, for a source_id of 0 or that came before, missing features, low S/N, and labels that
     differ from the reference.
 
@@ -327,8 +328,9 @@ def make_residuals(
             column: np.ndarray = np.ma.filled(np.ma.asarray(table[name], float), np.nan)
             reference[name] = np.where(place >= 0, column[place], np.nan)
     found, counts = residuals.make_residuals(
-        stars, wavelength, flux, true, flux_error=error, fitted=fitted, reference=reference, trust=trust, **options
-    )
+        stars, wavelength, flux, true, flux_error=error, fitted=fitted, reference=reference, trust=trust,
+        base=str(made.meta.get("correction", "none")), **options,
+    )  # fmt: skip
     residuals.write_residuals(output, found, overwrite=overwrite)
     lines = [f"{len(found):,} of {len(made):,} stars written to {output.name}; left out:"]
     lines += [f"{count:12,}  {reason}" for reason, count in counts.items() if count]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, record_call
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, correction_option, record_call
 from xpjax.cli.homogenise import homogenise
 from xpjax.cli.report import HELD, report
 from xpjax.cli.scr import scr
@@ -91,6 +91,7 @@ def calibrate(
         **record_call(click.get_current_context()),
         "inputs": [path.name for path in catalogues],
         "config": json.dumps(files_relative_to(said, config.parent, output)),
+        **({"correction": chosen.correction} if chosen.passband else {}),
         "account": json.dumps(account.lines()),
     }
     solved, calibrated = solve_survey(rows, chosen.settings, devices=device, record=record)
@@ -156,12 +157,14 @@ def _at_reference(rows: Observations, config: Config, account: Account) -> Obser
     said = config.passband
     table = xpjax.read(config.folder / said["sources"], dtype=np.float64)
     chain = read_chain(config.folder / said["chain"])
-    shifts = airmass_shifts(chain, table, rows.frames.airmass, reference=said.get("airmass"))
+    options = {"reference": said.get("airmass"), "correction": said["correction"]}
+    shifts = airmass_shifts(chain, table, rows.frames.airmass, **options)
     found = at_reference(rows, shifts, models=bool(said["models"]))
     largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
     account.notes.append(
         f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
-        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag"
+        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: "
+        f"{config.correction}"
     )
     return found.observations
 
@@ -363,6 +366,7 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
 @click.option("--variables", default=0.01, show_default=True, type=click.FloatRange(0, 0.5), help="Part of stars.")
 @click.option("--cloudy", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="Part of nights.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same survey.")
+@correction_option("none")
 @OVERWRITE
 def simulate(
     output: Path,
@@ -375,6 +379,7 @@ def simulate(
     variables: float,
     cloudy: float,
     seed: int,
+    correction: str,
     overwrite: bool,
 ) -> None:
     """A simulated survey with known truth: mock XP standards, dithers, flats, clouds, noise, variables, outliers.
@@ -404,10 +409,11 @@ def simulate(
         Setup(
             n_exposure=exposures, n_star=stars, n_night=nights, flat=(large, medium, small), variable=variables,
             outlier=outliers, cloudy=cloudy, camera=CCD if camera == "ccd" else Camera(), seed=seed,
+            correction=correction,
         )
     )  # fmt: skip
     rows, truth = made.observe()
-    record = {**record_call(click.get_current_context()), **provenance()}
+    record = {**record_call(click.get_current_context()), **provenance(), "correction": Path(correction).name}
     table = Catalogue(as_table(rows, truth), meta=record)
     frames = {
         "exposure": rows.frames.exposure, "night": rows.frames.night, "time": made.time, "airmass": made.airmass,
