@@ -66,8 +66,9 @@ def test_single_precision_loses_next_to_nothing(stars: np.ndarray) -> None:
     # The instrument model's own matrix, without the published one's rounded digits, hides directions altogether.
     flux = samples(stars, np.float32, wavelength=WAVELENGTH)
     found = invert(flux, WAVELENGTH)
-    assert rms(1e3 * (magnitudes(found.value) - expected)) < 6
-    assert not rms(1e3 * (magnitudes(least_squares(flux, WAVELENGTH)) - expected)) < 400
+    hidden = rms(1e3 * (magnitudes(found.value) - expected))
+    assert hidden < 6
+    assert not rms(1e3 * (magnitudes(least_squares(flux, WAVELENGTH)) - expected)) < 4 * hidden
 
 
 def least_squares(flux: np.ndarray, wavelength: np.ndarray | None) -> np.ndarray:
@@ -141,7 +142,7 @@ def test_corrected_samples_are_the_corrected_spectra(stars: np.ndarray, resoluti
     assert np.abs(raw.flux / scale - expected.flux / scale).max() > 1e-3
     bits = np.uint32(Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED)
     np.testing.assert_array_equal(found.spectra.status & bits, expected.status & bits)
-    assert (found.spectra.status & np.uint32(Status.OUTSIDE_TRAINING) != 0).any() == (found.distance > 25).any()
+    assert (found.spectra.status & np.uint32(Status.OUTSIDE_TRAINING) != 0).any() == (found.distance > 1).any()
     assert found.spectra.meta["correction"] == "standard"
     assert found.spectra.meta["resolution"] == resolution
     ratio = found.spectra.flux_error / expected.flux_error

@@ -352,6 +352,39 @@ BASE = click.option(
     type=EXISTING_FILE,
     help="Linear correction beneath a network, if not the standard one.",
 )
+TYING = combine(
+    click.option(
+        "--tie",
+        type=click.Choice(["G", "BP", "RP"]),
+        help="Scale every source so that its synthetic magnitude is the given one, of phot_g_mean_mag (or bp, rp).",
+    ),
+    click.option(
+        "--magnitude-terms",
+        "terms",
+        metavar="FILE",
+        type=EXISTING_FILE,
+        help="With --tie: what given magnitudes are too faint by; a table with the columns G_mag and G, BP or RP.",
+    ),
+)
+
+
+def tying(tie: str | None, terms: Path | None, correction: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """What the options of `TYING` make of a result for a table of sources, and the columns that are needed."""
+    if tie is None:
+        if terms is not None:
+            raise click.UsageError("--magnitude-terms is for --tie: say which of Gaia's magnitudes.")
+        return lambda table, result: result, ()
+    from xpjax.synthetic.absolute import GAIA, gaia_scale, read_terms, scaled
+
+    chosen = linear_only(correction, "leave --tie out")
+    known = None if terms is None else read_terms(terms)
+
+    def tied(table: SourceTable, result: Any) -> Any:
+        return scaled(result, gaia_scale(table, band=tie, terms=known, correction=chosen))
+
+    return tied, tuple(GAIA[name] for name in dict.fromkeys((tie, *["G"] * (terms is not None))))
+
+
 CORRECTING = combine(
     correction_option("none", "; or of a network, from `xpjax train-correction`"),
     BASE,

@@ -13,10 +13,12 @@ from xpjax.cli.common import (
     CORRECTING,
     INPUT_OUTPUT,
     PROJECTING,
+    TYING,
     corrected_bands,
     correction_option,
     linear_only,
     run,
+    tying,
     wavelength_grid,
 )
 
@@ -44,10 +46,13 @@ if TYPE_CHECKING:
 @PROJECTING
 @click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
 @CORRECTING
+@TYING
 @COMPUTING
 def photometry(
     inputs: tuple[Path, ...],
     output: Path,
+    tie: str | None,
+    terms: Path | None,
     keep: list[str],
     overwrite: bool,
     devices: str | None,
@@ -69,6 +74,9 @@ def photometry(
     stars have a share of it and are flagged OUTSIDE_TRAINING; those without BP or RP, and those that a network is not
     for, are flagged NOT_CORRECTED.
 
+    --tie G takes the absolute scale from Gaia's own photometry: fluxes are multiplied so that the synthetic G is
+    phot_g_mean_mag, less the magnitude term of a table that you name. Colors stay.
+
     \b
     Examples:
       xpjax photometry xp.fits --system JPLUS --output jplus.csv
@@ -79,18 +87,21 @@ def photometry(
       xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
       xpjax photometry xp.fits --system JPLUS --correction standard -o corrected.csv
       xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
+      xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
     from xpjax.correction.magnitude import prepared
     from xpjax.synthetic.magnitude import Photometer
 
     chosen = {name: options.pop(name) for name in BANDS}
+    tied, columns = tying(tie, terms, chosen["correction"])
     system, how = corrected_bands(**chosen, truncate=options["truncate"])
     photometer = prepared(Photometer(system, **options), how)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return photometer(table, devices=devices, progress=progress)
+        return tied(table, photometer(table, devices=devices, progress=progress))
 
-    run(compute, inputs, output, keep, overwrite, system.release, needed=() if how is None else how.columns)
+    needed = (*columns, *(() if how is None else how.columns))
+    run(compute, inputs, output, keep, overwrite, system.release, needed=needed)
 
 
 BANDS = (
@@ -118,12 +129,15 @@ BANDS = (
     type=click.Choice(["full", "xp"]),
     help="full, or xp: as seen at XP's resolving power, to compare with models; by default xp with a correction.",
 )
+@TYING
 @COMPUTING
 def spectra(
     inputs: tuple[Path, ...],
     output: Path,
     model: str | None,
     correction: str,
+    tie: str | None,
+    terms: Path | None,
     keep: list[str],
     overwrite: bool,
     **options: Any,
@@ -151,7 +165,11 @@ def spectra(
     instrument = xpjax.instrument(path=model) if is_file else xpjax.instrument(*filter(None, [model]))
     instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax correct`"))
 
-    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return xpjax.spectra(table, instrument=instrument, progress=progress, **options)
+    if tie is not None and options["internal"]:
+        raise click.UsageError("--tie is for absolute spectra: leave it out with --internal.")
+    tied, columns = tying(tie, terms, correction)
 
-    run(compute, inputs, output, keep, overwrite, instrument.release, shared=["wavelength"])
+    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
+        return tied(table, xpjax.spectra(table, instrument=instrument, progress=progress, **options))
+
+    run(compute, inputs, output, keep, overwrite, instrument.release, shared=["wavelength"], needed=columns)

@@ -61,6 +61,8 @@ def train_linear(
       xpjax wiggles train-linear pairs.parquet -o own.h5 --figure own.png --learning-curve
       xpjax photometry stars.parquet --system JPLUS --correction own.h5 -o corrected.parquet
     """
+    import numpy as np
+
     import xpjax
     from xpjax.cli.common import assignments
     from xpjax.correction import evidence as judge
@@ -83,13 +85,14 @@ def train_linear(
         assert standard is not None
         normal = Population.known(standard)
     else:
-        normal = Population.of(xpjax.read(population).coefficients.value, data.instrument)
+        value = np.asarray(xpjax.read(population).coefficients.value, float)
+        normal = Population.of(value, data.instrument)
     sizes = range(10, len(data), 10) if learning_curve else ()
     made = train(data, normal, chosen, name=name, sizes=sizes, meta=record_call(click.get_current_context()))
     write_linear(output, made.correction, overwrite=overwrite)
     click.echo("\n".join(made.evidence.table(made.correction)))
-    for size, value in made.curve.items():
-        click.echo(f"trained on {size} pairs: the others' median RMS is {value:.2%}")
+    for size, left in made.curve.items():
+        click.echo(f"trained on {size} pairs: the others' median RMS is {left:.2%}")
     if figure is not None:
         write_figure(judge.figure(made.correction, made.evidence, data.instrument, made.curve), figure)
     click.echo(

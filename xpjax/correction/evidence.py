@@ -146,7 +146,7 @@ class Evidence(Record):
         return np.asarray(after / sigma / np.sqrt(1 + self.distance)[:, None])
 
     def table(self, correction: LinearCorrection | None = None) -> list[str]:
-        """The evidence in lines: spectra, magnitudes by system and band, pulls, and kinds of stars."""
+        """The evidence in lines: spectra, magnitudes by system and band with pulls, by kinds of stars, and by G."""
         lines = [f"{len(self.before)} pairs; medians of the RMS of mean-normalised flux, before and after"]
         for low, high in ((400, 990), (400, 900), (360, 990), (336, 400)):
             shown = [f"{k} {_percent(self.spectra(low, high, k))}" for k in ("xp", "full")]
@@ -166,26 +166,23 @@ class Evidence(Record):
         lines.append("by kind: stars, RMS at resolution xp 400..990 nm, J-PLUS of nine bands [mmag], before and after")
         kinds = np.array([kind_of(text) for text in self.pairs.kind])
         for kind in dict.fromkeys([*TYPES, "other"]):
-            own = self[kinds == kind]
-            if not len(own.before):
-                continue
-            nine = [b for b in SYSTEMS["JPLUS"] if b not in ALIASED]
-            scatter = [1e3 * float(np.sqrt((robust(d) ** 2).mean())) for d in own.magnitudes("JPLUS", nine)]
-            lines.append(
-                f"  {kind:17s}{len(own.before):3d}   {_percent(own.spectra())}   {scatter[0]:.1f} {scatter[1]:.1f}"
-            )
-        lines.append("by G: stars, level of references over XP's (median over all is one) and its scatter, RMS, J-PLUS")
-        for low, high in itertools.pairwise(GATES):
-            own = (self.g >= low) & (self.g < high)
-            if own.sum() < 2:
-                continue
-            gray = self.gray / np.median(self.gray)
-            part, nine = self[own], [b for b in SYSTEMS["JPLUS"] if b not in ALIASED]
-            scatter = [1e3 * float(np.sqrt((robust(d) ** 2).mean())) for d in part.magnitudes("JPLUS", nine)]
-            level = f"{np.median(gray[own]):.4f} {ROBUST * np.median(np.abs(gray[own] - np.median(gray[own]))):.4f}"
-            shown = f"{_percent(part.spectra())}   {scatter[0]:.1f} {scatter[1]:.1f}"
-            lines.append(f"  {low:4.1f}..{high:4.1f} {own.sum():3d}   {level}   {shown}")
+            if (kinds == kind).any():
+                lines.append(f"  {kind:17s}{(kinds == kind).sum():3d}   {self[kinds == kind]._short()}")
+        lines.append("by G: stars, level of references over XP's, of all one, and its scatter, RMS, J-PLUS")
+        gray = self.gray / np.median(self.gray)
+        for bright, faint in itertools.pairwise(GATES):
+            own = (self.g >= bright) & (self.g < faint)
+            if own.sum() > 1:
+                middle = float(np.median(gray[own]))
+                told = f"{middle:.4f} {float(robust(gray[own] - middle)):.4f}   {self[own]._short()}"
+                lines.append(f"  {bright:4.1f}..{faint:4.1f} {own.sum():3d}   {told}")
         return lines
+
+    def _short(self) -> str:
+        """Median RMS of spectra and scatter of J-PLUS's nine bands, before and after."""
+        nine = [band for band in SYSTEMS["JPLUS"] if band not in ALIASED]
+        scatter = [1e3 * float(np.sqrt((robust(d) ** 2).mean())) for d in self.magnitudes("JPLUS", nine)]
+        return f"{_percent(self.spectra())}   {scatter[0]:.1f} {scatter[1]:.1f}"
 
 
 def _percent(pair: tuple[np.ndarray, np.ndarray]) -> str:
