@@ -187,7 +187,7 @@ def moved() -> Row:
     row = Row("linear", f"magnitudes moved by more than {LARGE} mag", len(table), float("nan"))
     g = xpjax.photometry(table, "GaiaDR3Vega:G", errors=False).magnitude[:, 0]
     flagged_bits = np.uint32(
-        Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED | Status.CORRECTION_CUT | Status.NONPOSITIVE_FLUX
+        Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED | Status.CORRECTION_LARGE | Status.NONPOSITIVE_FLUX
     )
     any_far, any_flag = np.zeros(len(table), bool), np.zeros(len(table), bool)
     for system, bands in SYSTEMS.items():

@@ -79,7 +79,7 @@ class Status(Bits):
         "The star, or a feature of it, is outside the range that the correction was made for.",
     )
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
-    CORRECTION_CUT = 1 << 17, "A band's linear correction was cut to 0.15 mag: its flux is small or noisy."
+    CORRECTION_LARGE = 1 << 17, "The linear correction changes a requested band by more than 0.15 mag; by 0.35 at most."
 
 
 class FitStatus(Bits):

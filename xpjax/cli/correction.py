@@ -344,8 +344,7 @@ def correct(
     from xpjax.io import catalogue
     from xpjax.io.spectra_files import read_sampled
     from xpjax.records import Status
-    from xpjax.synthetic.magnitude import DISTANCE_MEANING
-    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction
+    from xpjax.xp.correction import DISTANCE_MEANING, NONE, STANDARD, is_linear, linear_correction
     from xpjax.xp.inverse import check_uncorrected, corrected
 
     started = time.perf_counter()

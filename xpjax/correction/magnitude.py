@@ -484,8 +484,6 @@ class CorrectedPhotometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
-        if plain.system.domain is not None:
-            plain._errors_of_a_share(table, out, devices, guard_rows)
         out["status"] |= bits
         base = plain.finished(table, out)
         fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}

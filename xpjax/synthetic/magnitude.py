@@ -35,14 +35,13 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
-from xpjax.xp.correction import NONE
+from xpjax.xp.correction import DISTANCE_MEANING
 
 FEW_BANDS = 16
-MOST = 1 - 10 ** (-0.4 * 0.15)
-"""Largest change of a band's flux by a linear correction, relative to it: 0.15 mag. Larger ones are of noise, or of
-bands in which a star has hardly any light: among stars with good spectra only u reaches it."""
-DISTANCE_MEANING = "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors "
-DISTANCE_MEANING += "grow as sqrt(1 + d^2)"
+LARGE = 1 - 10 ** (-0.4 * 0.15)
+"""Relative change of a band's flux by a linear correction, 0.15 mag, from which on stars are flagged."""
+MOST = (1 - 10 ** (-0.4 * 0.35), 10 ** (0.4 * 0.35) - 1)
+"""The largest changes, downward and upward: 0.35 mag. Large ones are of noise, or of bands with little light."""
 
 
 @functools.cache
@@ -53,7 +52,7 @@ def photometry_kernel(
 
     Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
     of the source, and is flagged; truncation needs the guard. Of corrected systems also the star's distance d^2 from
-    what the correction was learned from; errors are those of the whole change.
+    what the correction was learned from.
     """
 
     def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
@@ -63,21 +62,22 @@ def photometry_kernel(
             available = usable(source)
             complete = jnp.all(available)
             source = masked(source, truncate)
-        own = bands if bands.uncorrected is None else dataclasses.replace(bands, projection=bands.uncorrected)
-        flux = _project(own, source)
+        corrected = bands.domain is not None
+        flux, change = _project_with_change(bands, source) if corrected else (_project(bands, source), None)
+        every = bands.both if corrected else bands.projection
         variance = None
         if guard:
-            needs = jnp.stack([jnp.any(own.projection[rows] != 0, axis=0) for rows in bands.release.slices])
-            flux = jnp.where(jnp.any(needs & ~available[:, None], axis=0), jnp.nan, flux)
+            needs = jnp.stack([jnp.any(every[rows] != 0, axis=0) for rows in bands.release.slices])
+            flux = jnp.where(jnp.any(needs[:, : bands.n_band] & ~available[:, None], axis=0), jnp.nan, flux)
             bits = jnp.array([int(bit) for bit in BAD[: len(bands.release.xp)]], jnp.uint32)
             status |= jnp.where(available, 0, bits).sum().astype(jnp.uint32)
             if errors:
-                variance, bits = _variance_of_each(bands, source, needs)
+                variance, bits = _variance_of_each(bands, every, source, needs)
                 status |= jnp.where(available, bits, 0).sum().astype(jnp.uint32)
         elif errors:
             assert bands.pair_weight is not None
             assert source.error is not None
-            variance = dot(source.error**2, bands.projection**2) + dot(pair_products(source), bands.pair_weight)
+            variance = dot(source.error**2, every**2) + dot(pair_products(source), bands.pair_weight)
             # Not by minimum and maximum: XLA's lose NaN on CPUs in batches of more than 383 rows.
             possible = jnp.all((variance >= 0) & (variance < jnp.inf))
             status |= _flag(~possible, NO_ERROR[0] | NO_ERROR[1])
@@ -86,9 +86,10 @@ def photometry_kernel(
             factor, known = _error_factor(bands, source, complete)
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
         more = {}
-        if bands.domain is not None:
-            flux, more["distance"], bits = _with_change(bands, source, flux, complete)
+        if change is not None:
+            flux, share, more["distance"], bits = _changed(bands, flux, *change, complete if guard else None)
             status |= bits
+            variance = None if variance is None else _mixed_variance(variance, share)
         biased = _biased(bands, flux)
         # A sum is not finite where a term is not, and cheaper than asking each; a minimum may pass over NaN.
         missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
@@ -99,24 +100,51 @@ def photometry_kernel(
     return kernel
 
 
-def _with_change(
-    bands: PhotometricSystem, source: XPCoefficients, flux: Array, complete: Array
-) -> tuple[Array, Array, Array]:
-    """Scaled fluxes (n_band,) with a linear correction's change, the star's d^2, and status bits.
+def _project_with_change(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, tuple[Array, Array]]:
+    """Scaled uncorrected fluxes (n_band,), and of a linear correction their changes (n_band,) and d^2.
+
+    One product gives them all: several narrow ones take twice the time. The first coefficients are most of the
+    uncorrected fluxes and are added last.
+    """
+    assert bands.domain is not None
+    assert bands.joined is not None
+    assert bands.uncorrected is not None
+    n = bands.n_band
+    made = dot(source.value, bands.joined)
+    flux = made[:n]
+    for rows in bands.release.slices:
+        flux += source.value[rows.start] * bands.uncorrected[rows.start]
+    return flux, (made[n : 2 * n], bands.domain.squared(made[2 * n : -1], made[-1]))
+
+
+def _changed(
+    bands: PhotometricSystem, flux: Array, change: Array, distance: Array, complete: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Scaled fluxes (n_band,) with a linear correction's change, the share of it, d^2 where known, and status bits.
 
     Of the change a star beyond the limit has a share, one without an XP none, and no band more than MOST of its flux.
     """
     assert bands.domain is not None
-    assert bands.uncorrected is not None
-    change = dot(source.value, bands.projection - bands.uncorrected)
-    distance = jnp.where(complete, bands.domain.distance(source.value, bands.release), jnp.nan)
-    known, limit = distance < jnp.inf, bands.domain.limit
-    share = jnp.where(known, limit / jnp.maximum(distance, limit), 0).astype(flux.dtype)
-    most = MOST * jnp.abs(flux)
-    added = jnp.clip(share * change, -most, most)
-    bits = _flag(distance > limit, Status.OUTSIDE_TRAINING) | _flag(~known, Status.NOT_CORRECTED)
-    bits |= _flag(known & jnp.any(jnp.abs(share * change) > most), Status.CORRECTION_CUT)
-    return jnp.where(known, flux + added, flux), jnp.where(known, distance, jnp.nan), bits
+    limit = jnp.asarray(bands.domain.limit)
+    if complete is not None:
+        distance = jnp.where(complete, distance, jnp.inf)
+    share = (limit / jnp.maximum(distance, limit)).astype(flux.dtype)
+    size = jnp.abs(flux)
+    added = jnp.clip(share * change, -MOST[0] * size, MOST[1] * size)
+    known = distance < jnp.inf
+    bits = _flag(known & (distance > limit), Status.OUTSIDE_TRAINING) | _flag(~known, Status.NOT_CORRECTED)
+    bits |= _flag(jnp.any(jnp.abs(added) > LARGE * size), Status.CORRECTION_LARGE)
+    return flux + added, share, jnp.where(known, distance, jnp.nan), bits
+
+
+def _mixed_variance(variance: Array, share: Array) -> Array:
+    """Variances (n_band,) of fluxes with a share of the change, from those without and with it (2 n_band,).
+
+    Standard errors add up with their shares, as of fully correlated fluxes; exact without and with the whole change.
+    """
+    before, after = jnp.split(variance, 2)
+    mixed = ((1 - share) * jnp.sqrt(before) + share * jnp.sqrt(after)) ** 2
+    return jnp.where(share <= 0, before, jnp.where(share >= 1, after, mixed))
 
 
 def _flag(condition: Array, bit: int) -> Array:
@@ -168,17 +196,21 @@ def _project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
     return flux
 
 
-def _variance_of_each(bands: PhotometricSystem, source: XPCoefficients, needs: Array) -> tuple[Array, Array]:
-    """Variances (n_band,) of scaled fluxes, and a NO_ERROR bit (n_xp,) where an XP's part is not finite.
+def _variance_of_each(
+    bands: PhotometricSystem, every: AnyArray, source: XPCoefficients, needs: Array
+) -> tuple[Array, Array]:
+    """Variances (n,) of scaled fluxes with projections every (n_basis_total, n), whose weights the bands have.
+
+    And a NO_ERROR bit (n_xp,) where an XP's part is not finite.
 
     A band that does not draw on an XP does not inherit its NaN.
     """
     assert bands.pair_weight is not None
     assert source.error is not None
-    total = jnp.zeros(bands.n_band, bands.projection.dtype)
+    total = jnp.zeros(every.shape[-1], bands.projection.dtype)
     bits = []
     for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True)):
-        part = dot(source.error[rows] ** 2, bands.projection[rows] ** 2)
+        part = dot(source.error[rows] ** 2, every[rows] ** 2)
         part = possible_variance(part + dot(pair_products(source, k), bands.pair_weight[pairs]))
         bits.append(_flag(jnp.any(jnp.isnan(part)), NO_ERROR[k]))
         total += jnp.where(needs[k], part, 0)
@@ -356,7 +388,7 @@ class Photometer:
     @functools.cached_property
     def _lean(self) -> PhotometricSystem:
         """The system without what only the host looks at."""
-        return dataclasses.replace(self.system, systematic=None)
+        return dataclasses.replace(self.system.with_change(), systematic=None)
 
     @functools.cached_property
     def _with_errors(self) -> PhotometricSystem:
@@ -386,43 +418,7 @@ class Photometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
-        if self.system.domain is not None:
-            self._errors_of_a_share(table, out, devices, guard_rows)
         return self.finished(table, out)
-
-    def _errors_of_a_share(
-        self, table: SourceTable, out: dict[str, np.ndarray], devices: Any, rows: int | None
-    ) -> None:
-        """Errors of stars that have a share of a linear correction's change, in place; the kernels' are of all of it.
-
-        With share g, flux = (1 - g) raw + g corrected, and its variance follows from those of raw, corrected and their
-        mean. Stars that lack an XP have none of it: the level needs both.
-        """
-        system = self.system
-        assert system.domain is not None
-        assert system.uncorrected is not None
-        share = system.domain.share(out["distance"])[:, None]
-        again = np.flatnonzero(share < 1)
-        if "flux_error" not in out or not len(again):
-            return
-        share = share[again]
-        bare: dict[str, Any] = {"uncorrected": None, "systematic": None, "domain": None, "correction": NONE}
-        raw, corrected = np.asarray(system.uncorrected), np.asarray(system.projection)
-        found = []
-        for projection in (raw, corrected, 0.5 * (raw + corrected)):
-            one = dataclasses.replace(system, projection=projection, **bare)
-            made = dataclasses.replace(self, system=one, float64=True)(table[again], devices=devices, batch_rows=rows)
-            assert made.flux_error is not None
-            found.append((np.square(made.flux_error), made.status))
-        (of_raw, status), (of_corrected, _), (of_middle, _) = found
-        mixed = 2 * of_middle - 0.5 * (of_raw + of_corrected)
-        variance = (1 - share) ** 2 * of_raw + share**2 * of_corrected + 2 * share * (1 - share) * mixed
-        error = np.sqrt(np.where(share > 0, np.maximum(variance, 0), of_raw))
-        flux, bits = out["flux"][again], np.uint32(NO_ERROR[0] | NO_ERROR[1])
-        out["flux_error"][again] = error
-        with np.errstate(invalid="ignore", divide="ignore"):
-            out["magnitude_error"][again] = np.where(flux > 0, POGSON * error / flux, np.nan)
-        out["status"][again] = (out["status"][again] & ~bits) | (status & bits)
 
     def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""

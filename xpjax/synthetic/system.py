@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -91,6 +92,7 @@ class PhotometricSystem(eqx.Module):
     systematic: Float[AnyArray, "r n_band"] | None = None
     domain: Domain | None = None
     correction: str = eqx.field(static=True, default="none")
+    joined: Float[AnyArray, "n_basis_total n_joined"] | None = None
 
     def __check_init__(self) -> None:
         n = len(self.names)
@@ -128,9 +130,29 @@ class PhotometricSystem(eqx.Module):
         """Covariance (n_band, n_band) [mag2] of what a linear correction leaves at d^2 = 0, common to stars alike."""
         return None if self.systematic is None else np.asarray(self.systematic.T @ self.systematic)
 
+    @property
+    def both(self) -> AnyArray:
+        """Of a corrected system the uncorrected projections and the corrected ones (n_basis_total, 2 n_band)."""
+        assert self.uncorrected is not None
+        join = np.concatenate if isinstance(self.projection, np.ndarray) else jnp.concatenate
+        return join([self.uncorrected, self.projection], axis=-1)
+
+    def with_change(self) -> PhotometricSystem:
+        """The same with `joined`, which kernels need of a corrected system; others as they are.
+
+        (n_basis_total, 2 n_band + k + 1): uncorrected projections without the first row of each XP, changes, and what
+        d^2 is made of.
+        """
+        if self.domain is None:
+            return self
+        raw = np.asarray(self.uncorrected, float).copy()
+        change = np.asarray(self.projection, float) - raw
+        raw[[rows.start for rows in self.release.slices]] = 0
+        return dataclasses.replace(self, joined=np.concatenate([raw, change, self.domain.rows(self.release)], axis=1))
+
     def with_pair_weights(self) -> PhotometricSystem:
-        """The same with the weights of the packed correlations, which errors need."""
-        value = np.asarray(self.projection)
+        """The same with the weights of the packed correlations, which errors need; of corrected systems for `both`."""
+        value = np.asarray(self.projection if self.domain is None else self.both)
         weights = [pair_weights(value[rows]) for rows in self.release.slices]
         return dataclasses.replace(self, pair_weight=np.concatenate(weights))
 

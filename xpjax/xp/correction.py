@@ -35,6 +35,10 @@ from xpjax.records import AnyArray, Record, Release
 FORMAT, VERSION = "xpjax linear correction", 1
 STANDARD, NONE = "standard", "none"
 DATA = Path(__file__).parents[1] / "data"
+DISTANCE_MEANING = (
+    "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors grow as "
+    "sqrt(1 + d^2), and beyond d^2 = 1 the correction fades"
+)
 FADE = 10.0
 """Width [nm] within which a change goes to zero beyond its wavelengths."""
 FLOOR_LENGTH = 50.0
@@ -60,8 +64,21 @@ class Domain(eqx.Module):
         leading = [value[..., rows.start : rows.start + n] for rows, n in zip(release.slices, self.lead, strict=True)]
         b = jnp.concatenate(leading, axis=-1)
         level = dot(b, jnp.asarray(self.level))
-        shape = dot(b, jnp.asarray(self.direction)) / level[..., None] - self.center
-        return jnp.where(level <= 0, jnp.inf, jnp.sum(shape**2, axis=-1))
+        return self.squared(dot(b, jnp.asarray(self.direction)), level)
+
+    def squared(self, shape: Array, level: Array) -> Array:
+        """d^2 (...,) of b . direction (..., k) and b . level (...,), both in any one unit."""
+        return jnp.where(level <= 0, jnp.inf, jnp.sum((shape / level[..., None] - self.center) ** 2, axis=-1))
+
+    def rows(self, release: Release) -> np.ndarray:
+        """Matrix (n_basis_total, k + 1): coefficients @ matrix are shape and level of `squared`, of order one."""
+        out = np.zeros((release.n_basis_total, np.shape(self.direction)[1] + 1))
+        own = np.concatenate([np.asarray(self.direction), np.asarray(self.level)[:, None]], axis=1)
+        start = 0
+        for rows, n in zip(release.slices, self.lead, strict=True):
+            out[rows.start : rows.start + n] = own[start : start + n]
+            start += n
+        return out / np.abs(self.level).max()
 
     def share(self, distance: Any) -> np.ndarray:
         """The share (n,) of the change that is applied at distances d^2 (n,): 1, beyond the limit limit / d^2."""

@@ -31,7 +31,7 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
-from xpjax.xp.correction import NONE, LinearCorrection
+from xpjax.xp.correction import DISTANCE_MEANING, NONE, LinearCorrection
 from xpjax.xp.instrument import DesignMatrix, Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 
@@ -146,7 +146,8 @@ class Spectra(Record):
     source_id (n,); wavelength (n_sample,) [nm], or pseudo-wavelength where internal; flux and flux_error
     (n, n_sample) [W m-2 nm-1], internal (n, n_xp, n_sample) [e-/s]; correlation (n, [n_xp,] n_sample(n_sample-1)/2),
     the strict lower triangle row by row; status (n,). flux_error and correlation are None where they were not asked
-    for or the input has no errors or correlations.
+    for or the input has no errors or correlations. distance (n,): d^2 from the stars
+    that a linear correction was learned from, NaN where it was not applied, None without one.
     """
 
     source_id: np.ndarray
@@ -158,6 +159,7 @@ class Spectra(Record):
     release: Release
     internal: bool = False
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    distance: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.source_id)
@@ -192,6 +194,8 @@ class Spectra(Record):
             array = getattr(self, name)
             if array is not None:
                 columns[name] = array.reshape(-1, array.shape[-1])
+        if self.distance is not None:
+            columns["xp_correction_distance"] = self.distance
         kept = {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
         unit = "electron s-1" if self.internal else "W m-2 nm-1"
         table = Catalogue(
@@ -202,6 +206,7 @@ class Spectra(Record):
                 "flux": "Flux at each wavelength" if not self.internal else "Flux at each pseudo-wavelength",
                 "flux_error": "Standard error of the flux",
                 "correlation": "Correlations between samples: strict lower triangle, row by row",
+                "xp_correction_distance": DISTANCE_MEANING,
                 "xp_status": Status.legend(),
             },
             shared={"wavelength": self.wavelength},
@@ -286,25 +291,28 @@ def spectra(
         work_bytes=(pairs + squares) * (1 + float64),
         progress=progress,
     )
+    distance = None
     if model.correction is not None:
         bare = dataclasses.replace(model, correction=None)
         again = functools.partial(
             spectra, wavelength=wavelength, truncate=truncate, errors=errors, correlation=correlation, instrument=bare
         )
-        _fade(table, out, model.correction, functools.partial(again, float64=float64, devices=devices), resolution)
+        without = functools.partial(again, float64=float64, devices=devices)
+        distance = _fade(table, out, model.correction, without, resolution)
     status = merge_status(table, out["status"], errors or correlation)
     if (errors or correlation) and not known:
         status = mark_no_errors(table, status)
-    return _collect(table, model, grid, out, status, internal, truncate, basis if internal else None, resolution)
+    made = _collect(table, model, grid, out, status, internal, truncate, basis if internal else None, resolution)
+    return dataclasses.replace(made, distance=distance)
 
 
 def _fade(
     table: SourceTable, out: dict[str, np.ndarray], correction: LinearCorrection, bare: Any, resolution: str
-) -> None:
+) -> np.ndarray:
     """Stars beyond the limit of a correction, in place: a share of its change; and those without an XP: none of it.
 
-    Errors and correlations of a star with a share are those of the whole change, which are the larger ones of noisy
-    stars.
+    Standard errors of a star with a share add up as those of fully correlated fluxes; its correlations are those of the
+    whole change. Returns d^2 (n,).
     """
     value = np.asarray(table.coefficients.value)
     with engine.precision(float64=True):
@@ -312,19 +320,24 @@ def _fade(
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, correction.domain.share(distance))
     far, none = np.flatnonzero(share < 1), np.flatnonzero(share == 0)
+    distance = np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
     if not len(far):
-        return
+        return distance
     raw = bare(table[far], resolution=resolution)
     part = share[far, None].astype(raw.flux.dtype)
-    out["flux"][far] = np.where(part > 0, (1 - part) * raw.flux + part * out["flux"][far], raw.flux)
+    for name in ("flux", "flux_error"):
+        if name in out:
+            before, after = getattr(raw, name), out[name][far]
+            out[name][far] = np.where(part > 0, (1 - part) * before + part * after, before)
     out["status"][far] |= np.where(part[:, 0] > 0, np.uint32(Status.OUTSIDE_TRAINING), np.uint32(0))
     if not len(none):
-        return
+        return distance
     raw = bare(table[none], resolution="full")
     for name in ("flux", "flux_error", "correlation"):
         if name in out and getattr(raw, name) is not None:
             out[name][none] = getattr(raw, name)
     out["status"][none] = raw.status | np.uint32(Status.NOT_CORRECTED)
+    return distance
 
 
 def _collect(
