@@ -27,7 +27,8 @@ from benchmarks import harness
 from benchmarks.harness import DATA, Row, absent
 from xpjax import simulate
 from xpjax.correction.domain import carbon, make_domain, quasar
-from xpjax.correction.evidence import ALIASED, SYSTEMS, Evidence, figure, robust
+from xpjax.correction.evidence import ALIASED, SYSTEMS, Evidence, robust
+from xpjax.correction.figures import figure
 from xpjax.correction.linear import Population, Training, behind_dust, dimming, multiplied, scaled_reference
 from xpjax.correction.pairs import Pairs, on_grid, read_pairs
 from xpjax.correction.train_linear import STEPS, train_linear

@@ -65,7 +65,7 @@ def train_linear(
 
     import xpjax
     from xpjax.cli.common import assignments
-    from xpjax.correction import evidence as judge
+    from xpjax.correction.figures import figure as draw
     from xpjax.correction.linear import Population, Settings
     from xpjax.correction.pairs import read_pairs
     from xpjax.correction.train_linear import train_linear as train
@@ -94,7 +94,7 @@ def train_linear(
     for size, left in made.curve.items():
         click.echo(f"trained on {size} pairs: the others' median RMS is {left:.2%}")
     if figure is not None:
-        write_figure(judge.figure(made.correction, made.evidence, data.instrument, made.curve), figure)
+        write_figure(draw(made.correction, made.evidence, data.instrument, made.curve), figure)
     click.echo(
         f"{len(data)} pairs, each left out once; written to {output.name} in {time.perf_counter() - started:.0f} s",
         err=True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import passbands
 from xpjax.xp.correction import LinearCorrection
 from xpjax.xp.instrument import Instrument
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "JPLUS": ("J0378", "J0395", "J0410", "J0430", "gJPLUS", "J0515", "rJPLUS", "J0660", "iJPLUS", "J0861", "zJPLUS"),
@@ -97,9 +94,11 @@ class Evidence(Record):
     gray: np.ndarray
 
     @staticmethod
-    def of(pairs: Pairs, after: np.ndarray, distance: np.ndarray) -> Evidence:
-        """The evidence of corrected spectra (n, m) of pairs at distances d^2 (n,)."""
+    def of(pairs: Pairs, after: np.ndarray, distance: np.ndarray, limit: float = np.inf) -> Evidence:
+        """The evidence of corrected spectra (n, m) of pairs at distances d^2 (n,), with a share beyond the limit."""
         before = pairs.coefficients @ pairs.instrument.default_design
+        share = np.where(distance > limit, limit / np.maximum(distance, 1e-9), 1.0)
+        after = before + (after - before) * share[:, None]
         g, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
         reference = scaled_reference(pairs)
         gray = np.nanmedian(pairs.reference / reference, axis=1)
@@ -215,51 +214,3 @@ def learning_curve(training: Training, sizes: Sequence[int], n_draw: int = 4, se
             found.append(Evidence.of(others, after, np.zeros(len(others))).spectra()[1])
         curve[size] = float(np.median(np.concatenate(found)))
     return curve
-
-
-def figure(correction: LinearCorrection, evidence: Evidence, model: Instrument, curve: Mapping[int, float]) -> Figure:
-    """The operator as an instrument (response, line spread), its leading modes, what it leaves, and how it learns."""
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(11, 10), layout="constrained")
-    axes = drawn.subplots(3, 2)
-    grid = model.wavelength
-    flat = np.linalg.lstsq(model.default_design.T, np.ones(len(grid)), rcond=1e-6)[0] @ correction.change
-    ordinary = correction.change.T @ correction.center
-    axes[0, 0].plot(grid, 100 * ordinary / correction.ordinary, label="ordinary star")
-    axes[0, 0].plot(grid, 100 * flat, label="flat spectrum: the response")
-    axes[0, 0].set(ylabel="change [%]", title="What is added", ylim=(-15, 15))
-    axes[0, 0].legend()
-    scaled = correction.root.T @ correction.change
-    _, size, modes = np.linalg.svd(scaled, full_matrices=False)
-    for k in range(4):
-        axes[0, 1].plot(grid, 100 * size[k] * modes[k], label=f"mode {k + 1}")
-    axes[0, 1].set(ylabel="change [% of mean flux]", title="Leading modes over ordinary stars")
-    axes[0, 1].legend()
-    impulse = [400, 500, 600, 700, 800, 900]
-    for center in impulse:
-        line = np.exp(-0.5 * ((grid - center) / (center / model.resolution(np.array([center]))[0] / 2.3548)) ** 2)
-        seen = np.linalg.lstsq(model.default_design.T, line, rcond=1e-6)[0]
-        axes[1, 0].plot(grid - center, seen @ model.default_design, color="0.7", lw=0.8)
-        axes[1, 0].plot(grid - center, seen @ (model.default_design + correction.change), label=f"{center} nm")
-    axes[1, 0].set(
-        xlim=(-40, 40), xlabel="distance [nm]", ylabel="flux", title="A line at XP's resolution, before (gray), after"
-    )
-    axes[1, 0].legend(fontsize="small")
-    for name, seen, color in (("before", evidence.before, "0.6"), ("left out, after", evidence.after, "C0")):
-        ratio = 100 * (seen / evidence.reference - 1)
-        low, middle, high = np.nanpercentile(ratio, [16, 50, 84], axis=0)
-        axes[1, 1].fill_between(grid, low, high, color=color, alpha=0.3, lw=0)
-        axes[1, 1].plot(grid, middle, color=color, label=name)
-    axes[1, 1].set(ylim=(-12, 12), ylabel="XP / reference - 1 [%]", title="Median and 68 % of stars")
-    axes[1, 1].legend()
-    left = np.sqrt((correction.left_at(grid) ** 2).sum(axis=0))
-    axes[2, 0].semilogy(grid, 100 * left)
-    axes[2, 0].set(xlabel="wavelength [nm]", ylabel="standard error [%]", title="What is left at $d^2$ = 0")
-    if curve:
-        axes[2, 1].plot(list(curve), [100 * value for value in curve.values()], "o-")
-    axes[2, 1].set(xlabel="pairs trained on", ylabel="median RMS, left out [%]", title="Learning curve")
-    for axis in axes[0]:
-        axis.set_xlabel("wavelength [nm]")
-    axes[1, 1].set_xlabel("wavelength [nm]")
-    return drawn

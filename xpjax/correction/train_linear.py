@@ -59,7 +59,7 @@ def train_linear(
     distance = np.asarray(domain.distance(pairs.coefficients, model.release))
     for _ in range(STEPS):
         training.weigh(training.left_out(), distance)
-    evidence = Evidence.of(pairs, training.left_out(), distance)
+    evidence = Evidence.of(pairs, training.left_out(), distance, float(domain.limit))
     change = training.fit()
     correction = LinearCorrection(
         name,
