@@ -122,7 +122,7 @@ figure
 # %% [markdown]
 # ## Magnitudes
 # A passband is a product with the coefficients too, so that corrected magnitudes need no spectra. Broad bands move by
-# some millimagnitudes; narrow and blue bands move by some hundredths of a magnitude, K stars most.
+# some millimagnitudes; narrow and blue bands move by some hundredths of a magnitude, and by tenths of K stars.
 
 # %%
 system = "JPLUS"
@@ -148,7 +148,7 @@ for band, hue in zip(("J0378", "J0515", "gJPLUS", "iJPLUS"), (BLUE, GREEN, RED, 
     k = names.index(band)
     axis.plot(color_bright, 1e3 * (after.magnitude[:, k] - before.magnitude[:, k]), ".", ms=2, color=hue, label=band)
 axis.axhline(0, color="0.3", lw=0.5)
-axis.set(xlim=(-0.4, 3.2), ylim=(-160, 160), xlabel="BP-RP [mag]", ylabel="corrected minus published [mmag]")
+axis.set(xlim=(-0.4, 3.2), ylim=(-380, 380), xlabel="BP-RP [mag]", ylabel="corrected minus published [mmag]")
 axis.legend(frameon=False, markerscale=4, ncols=4)
 figure
 
@@ -181,17 +181,21 @@ figure
 # d^2 (`distance`, in files `xp_correction_distance`) says how far the shape of a spectrum is from those that the
 # correction was learned from. Up to d^2 = 1 the correction is applied in full, beyond it fades as 1/d^2, and the star
 # is flagged OUTSIDE_TRAINING: M dwarfs, quasars, carbon stars, and stars behind more than two magnitudes of E(B-V).
-# No band changes by more than 0.15 mag; a star with a band that would is flagged CORRECTION_CUT. These are K stars
-# and later in u, J0378 and J0515, where XP as published is far off, and noisy bands. A star without BP or RP is left
-# as it is, and flagged NOT_CORRECTED.
+# A star with a band that changes by more than 0.15 mag is flagged CORRECTION_LARGE; no band changes by more than 0.35.
+# These are K stars and later in u, J0378 and J0515, where XP as published is far off, and faint stars by noise in the
+# blue. A star without BP or RP is left as it is, and flagged NOT_CORRECTED.
 
 # %%
 far = (after.status & Status.OUTSIDE_TRAINING) != 0
-cut = (after.status & Status.CORRECTION_CUT) != 0
+large = (after.status & Status.CORRECTION_LARGE) != 0
+moved = np.abs(after.magnitude - before.magnitude)
 print(
     f"of {len(bright):,} stars {far.mean():.1%} are outside the domain; "
-    f"{cut.mean():.1%} have a band that was cut, mostly u or J0378"
+    f"{large.mean():.1%} have a band that changes by more than 0.15 mag"
 )
+for band in ("uJAVA", "J0378", "J0395", "J0515"):
+    size = moved[:, names.index(band)]
+    print(f"{band}: {np.mean(size > 0.15):.1%} change by more than 0.15 mag, {np.mean(size > 0.349):.1%} by the limit")
 for label, rows in (("bluer than 1.5", color_bright < 1.5), ("redder than 2.0", color_bright > 2)):
     print(f"BP-RP {label}: {far[rows].mean():.1%} outside the domain")
 

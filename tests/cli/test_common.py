@@ -12,7 +12,18 @@ from xpjax.cli import main
 
 COMMANDS = (
     *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "grid", "ingest", "store"),
-    *("fit-stars", "make-features", "make-residuals", "survey", "simulate", "systems", "info", "plot", "demo"),
+    *(
+        "fit-stars",
+        "make-features",
+        "make-residuals",
+        "survey",
+        "simulate",
+        "systems",
+        "info",
+        "plot",
+        "demo",
+        "wiggles",
+    ),
 )
 
 
@@ -21,7 +32,7 @@ def test_help(command: str) -> None:
     result = xp(command, "--help")
     assert result.exit_code == 0
     assert "--help" in result.stdout
-    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband", "grid", "store")
+    assert f"  xpjax {command}" in result.stdout or command in ("info", "passband", "grid", "store", "wiggles")
 
 
 def test_help_is_quick() -> None:

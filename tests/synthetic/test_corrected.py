@@ -12,7 +12,7 @@ import xpjax
 from tests.xp.test_correction import covariance, distances, standard, without_limit
 from xpjax import simulate
 from xpjax.io.catalogue import from_sources, write
-from xpjax.records import Passband, SourceTable, Status
+from xpjax.records import DR3, Passband, SourceTable, Status
 from xpjax.synthetic.magnitude import as_system
 from xpjax.synthetic.passband import band_flux, corrected_system
 from xpjax.synthetic.system import stack
@@ -146,7 +146,16 @@ def test_missing_far_and_bad_stars(stars: SourceTable) -> None:
     far = good & (distance > limit)
     np.testing.assert_array_equal((found.status[good] & np.uint32(Status.OUTSIDE_TRAINING)) > 0, far[good])
     assert not (found.status[good] & np.uint32(Status.NOT_CORRECTED)).any()
-    share = np.where(far, limit / distance, 1)[good, None]
+    model, domain = xpjax.instrument(), standard().domain
+    grid = (model.wavelength >= 400) & (model.wavelength <= 990)
+    level = np.asarray(table.coefficients.value)[good] @ model.default_design[:, grid].mean(axis=1)
+    lead = np.concatenate([np.arange(r.start, r.start + n) for r, n in zip(DR3.slices, domain.lead, strict=True)])
+    told = np.asarray(table.coefficients.value)[good][:, lead] @ domain.level
+    assert np.median(np.abs(told / level - 1)) < 0.02
+    flat = np.asarray(as_system("JPLUS", near).flat) * np.asarray(as_system("JPLUS", near).scale)
+    t = np.clip(raw.flux[good] / (flat * told[:, None]), 0, 1)
+    assert (t < 1).any(axis=0).sum() >= 3
+    share = np.where(far, limit / distance, 1)[good, None] * t**2 * (3 - 2 * t)
     size = np.abs(raw.flux[good])
     system = as_system("JPLUS", near)
     r = np.asarray(system.projection) - np.asarray(system.uncorrected)
@@ -161,7 +170,7 @@ def test_missing_far_and_bad_stars(stars: SourceTable) -> None:
     assert np.abs(whole.flux[far] / found.flux[far] - 1).max() > 1e-3
     # The error is that of the mixture, as of fluxes that are fully correlated: no less than it is.
     row = int(np.flatnonzero(far)[0])
-    g, k = limit / distance[row], covariance(stars, row)
+    g, k = share[np.flatnonzero(good) == row][0], covariance(stars, row)
 
     def sigma(r: np.ndarray) -> np.ndarray:
         r = r * np.asarray(system.scale)

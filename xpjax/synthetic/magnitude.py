@@ -87,7 +87,7 @@ def photometry_kernel(
             status |= _flag(~known, Status.NO_ERROR_CORRECTION)
         more = {}
         if change is not None:
-            flux, share, more["distance"], bits = _changed(bands, flux, *change, complete if guard else None)
+            flux, share, more["distance"], bits = _changed(bands, flux, change, complete if guard else None)
             status |= bits
             variance = None if variance is None else _mixed_variance(variance, share)
         biased = _biased(bands, flux)
@@ -100,35 +100,40 @@ def photometry_kernel(
     return kernel
 
 
-def _project_with_change(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, tuple[Array, Array]]:
-    """Scaled uncorrected fluxes (n_band,), and of a linear correction their changes (n_band,) and d^2.
+def _project_with_change(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Scaled uncorrected fluxes (n_band,), and of a linear correction changes, shares of them (n_band,) and d^2.
 
     One product gives them all: several narrow ones take twice the time. The first coefficients are most of the
     uncorrected fluxes and are added last.
     """
     assert bands.domain is not None
     assert bands.joined is not None
+    assert bands.flat is not None
     assert bands.uncorrected is not None
     n = bands.n_band
     made = dot(source.value, bands.joined)
     flux = made[:n]
     for rows in bands.release.slices:
         flux += source.value[rows.start] * bands.uncorrected[rows.start]
-    return flux, (made[n : 2 * n], bands.domain.squared(made[2 * n : -1], made[-1]))
+    # In narrow bands with hardly any light of a star the change is not known.
+    t = jnp.clip(flux / (bands.flat * made[-1]), 0, 1)
+    return flux, (made[n : 2 * n], t * t * (3 - 2 * t), bands.domain.squared(made[2 * n : -1], made[-1]))
 
 
 def _changed(
-    bands: PhotometricSystem, flux: Array, change: Array, distance: Array, complete: Array | None
+    bands: PhotometricSystem, flux: Array, wanted: tuple[Array, Array, Array], complete: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    """Scaled fluxes (n_band,) with a linear correction's change, the share of it, d^2 where known, and status bits.
+    """Scaled fluxes (n_band,) with a linear correction's change, shares of it, d^2 where known, and status bits.
 
-    Of the change a star beyond the limit has a share, one without an XP none, and no band more than MOST of its flux.
+    wanted: changes (n_band,), the shares (n_band,) that bands may have by their light, and d^2. Of these a star beyond
+    the limit has a share, one without an XP none, and no band changes by more than MOST of its flux.
     """
+    change, part, distance = wanted
     assert bands.domain is not None
     limit = jnp.asarray(bands.domain.limit)
     if complete is not None:
         distance = jnp.where(complete, distance, jnp.inf)
-    share = (limit / jnp.maximum(distance, limit)).astype(flux.dtype)
+    share = part * (limit / jnp.maximum(distance, limit)).astype(flux.dtype)
     size = jnp.abs(flux)
     added = jnp.clip(share * change, -MOST[0] * size, MOST[1] * size)
     known = distance < jnp.inf

@@ -46,6 +46,10 @@ BLUE_FIT = np.arange(336.0, 382.1, 2.0)
 BLUE_RANGE = (322.0, 336.0)
 """Where that line stands in for the spectrum [nm]."""
 EXTRAPOLATE = ("none", "linear")
+LIT = 0.45
+"""Flux in a band over the star's level below which it has only a share of a linear correction's change, which ends at
+none: below, S-PLUS's F378 of K stars does not show what the correction says; above are all stars that it learned from.
+"""
 MOSTLY = 0.5
 """A passband with more than this share outside XP is refused unless asked for."""
 
@@ -323,7 +327,8 @@ def corrected_system(
     With the change D(l) of the correction a band's projection becomes r + int T l^p D(l) dl / norm. Published systems
     keep their projections, and their recovered curves carry the change alone. What the correction leaves, with a
     covariance C of relative errors, is for a star of ordinary colors the error sqrt(w' C w) 2.5 / ln(10) [mag], w the
-    light that the band sees of it at each wavelength.
+    light that the band sees of it at each wavelength. A band with little of a star's light, below LIT of its level, has
+    a share of the change.
 
     correction: "standard", a file, a `LinearCorrection`; None and "none" leave the system as it is. curves: those of
     the bands, in their order; by default what `curves_of` finds. Raises ValueError for systems with color equations or
@@ -348,27 +353,31 @@ def corrected_system(
     bands = curves_of(system) if curves is None else tuple(curves)
     if tuple(band.name for band in bands) != system.names:
         raise ValueError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
-    change, left = zip(*(_changed(chosen, band) for band in bands), strict=True)
-    raw = np.asarray(system.projection, float)
+    change, left, flat = zip(*(_changed(chosen, band) for band in bands), strict=True)
+    raw, scale = np.asarray(system.projection, float), np.asarray(system.scale, float)
     return dataclasses.replace(
         system,
-        projection=raw + np.stack(change, axis=1) / np.asarray(system.scale, float),
+        projection=raw + np.stack(change, axis=1) / scale,
         uncorrected=raw,
         systematic=np.stack(left, axis=1),
+        flat=LIT * np.array(flat) / scale,
         domain=chosen.domain,
         correction=chosen.name,
         pair_weight=None,
     )
 
 
-def _changed(correction: LinearCorrection, band: Passband) -> tuple[np.ndarray, np.ndarray]:
-    """What a band sees of the change (n_basis_total,) [band.flux_unit], and of the root of what is left (r,) [mag]."""
+def _changed(correction: LinearCorrection, band: Passband) -> tuple[np.ndarray, np.ndarray, float]:
+    """What a band sees of the change (n_basis_total,) [band.flux_unit], of the root of what is left (r,) [mag], and of
+    a flat spectrum of one [W m-2 nm-1].
+    """
     own = correction.wavelength
     x, weight = band_weights(band, (own[0] - FADE, own[0], own[-1], own[-1] + FADE, *XP_RANGE))
     inside = (x > XP_RANGE[0]) & (x < XP_RANGE[1])
     x, weight = x[inside], weight[inside]
     light = weight * np.maximum(np.interp(x, own, correction.ordinary), 0)
-    return correction.at(x) @ weight, POGSON * (correction.left_at(x) @ (light / light.sum()))
+    left = POGSON * (correction.left_at(x) @ (light / light.sum()))
+    return correction.at(x) @ weight, left, float(weight.sum())
 
 
 def _projection(band: Passband, model: Instrument, extrapolate: str) -> np.ndarray:

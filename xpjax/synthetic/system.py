@@ -70,7 +70,8 @@ class PhotometricSystem(eqx.Module):
     (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
     {label}_mag_{name}. model: the instrument model that the projections were made with. With a linear correction
     (`xpjax.synthetic.corrected`) projection is the corrected one, uncorrected the other, systematic (r, n_band) [mag]
-    the root of the covariance of what the correction leaves, domain says where it holds, and correction is its name.
+    the root of the covariance of what the correction leaves, flat (n_band,) the scaled flux per level below which a
+    band has only a share of the change, domain says where it holds, and correction is its name.
     """
 
     projection: Float[AnyArray, "n_basis_total n_band"]
@@ -92,6 +93,7 @@ class PhotometricSystem(eqx.Module):
     systematic: Float[AnyArray, "r n_band"] | None = None
     domain: Domain | None = None
     correction: str = eqx.field(static=True, default="none")
+    flat: Float[AnyArray, " n_band"] | None = None
     joined: Float[AnyArray, "n_basis_total n_joined"] | None = None
 
     def __check_init__(self) -> None:
@@ -141,14 +143,16 @@ class PhotometricSystem(eqx.Module):
         """The same with `joined`, which kernels need of a corrected system; others as they are.
 
         (n_basis_total, 2 n_band + k + 1): uncorrected projections without the first row of each XP, changes, and what
-        d^2 is made of.
+        d^2 is made of. flat then has the unit of that level.
         """
-        if self.domain is None:
+        if self.domain is None or self.joined is not None:
             return self
+        flat = np.asarray(self.flat) * np.abs(self.domain.level).max()
         raw = np.asarray(self.uncorrected, float).copy()
         change = np.asarray(self.projection, float) - raw
         raw[[rows.start for rows in self.release.slices]] = 0
-        return dataclasses.replace(self, joined=np.concatenate([raw, change, self.domain.rows(self.release)], axis=1))
+        joined = np.concatenate([raw, change, self.domain.rows(self.release)], axis=1)
+        return dataclasses.replace(self, joined=joined, flat=flat)
 
     def with_pair_weights(self) -> PhotometricSystem:
         """The same with the weights of the packed correlations, which errors need; of corrected systems for `both`."""
@@ -233,7 +237,7 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         raise ValueError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
     corrected: dict[str, Any] = {}
     if first.domain is not None:
-        corrected = {"uncorrected": join("uncorrected"), "systematic": join("systematic")}
+        corrected = {name: join(name) for name in ("uncorrected", "systematic", "flat")}
     stacked = PhotometricSystem(
         join("projection"),
         join("scale"),
@@ -385,6 +389,7 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
     if full.domain is not None:
         changed["uncorrected"] = np.asarray(full.uncorrected)[:, rows]
         changed["systematic"] = np.asarray(full.systematic)[:, rows]
+        changed["flat"] = np.asarray(full.flat)[rows]
     return dataclasses.replace(
         full, **changed, color_equations=tuple(equations), error_correction=correction, pair_weight=None
     )
