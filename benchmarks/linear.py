@@ -235,7 +235,8 @@ def dust(data: Pairs, normal: Population) -> Row:
 def cool(data: Pairs, normal: Population) -> Row:
     """M dwarfs among the pairs, and spectra like those of carbon stars and quasars: how far they move, and flags."""
     model = data.instrument
-    late = Evidence.of(data, data.coefficients, np.zeros(len(data))).bp_rp > 2
+    _, bp, rp = xpjax.photometry(data.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
+    late = bp - rp > 2
     ordinary = data.coefficients[~late]
     row = Row("linear", "cool and odd stars", int(late.sum()), float("nan"))
     bands = f"JPLUS:{','.join(SYSTEMS['JPLUS'])}"

