@@ -368,7 +368,9 @@ TYING = combine(
 )
 
 
-def tying(tie: str | None, terms: Path | None, correction: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+def tying(
+    tie: str | None, terms: Path | None, correction: str, truncate: bool
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """What the options of `TYING` make of a result for a table of sources, and the columns that are needed."""
     if tie is None:
         if terms is not None:
@@ -380,7 +382,7 @@ def tying(tie: str | None, terms: Path | None, correction: str) -> tuple[Callabl
     known = None if terms is None else read_terms(terms)
 
     def tied(table: SourceTable, result: Any) -> Any:
-        return scaled(result, gaia_scale(table, band=tie, terms=known, correction=chosen))
+        return scaled(result, gaia_scale(table, band=tie, terms=known, correction=chosen, truncate=truncate))
 
     return tied, tuple(GAIA[name] for name in dict.fromkeys((tie, *["G"] * (terms is not None))))
 

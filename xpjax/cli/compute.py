@@ -93,7 +93,7 @@ def photometry(
     from xpjax.synthetic.magnitude import Photometer
 
     chosen = {name: options.pop(name) for name in BANDS}
-    tied, columns = tying(tie, terms, chosen["correction"])
+    tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])
     system, how = corrected_bands(**chosen, truncate=options["truncate"])
     photometer = prepared(Photometer(system, **options), how)
 
@@ -167,7 +167,7 @@ def spectra(
 
     if tie is not None and options["internal"]:
         raise click.UsageError("--tie is for absolute spectra: leave it out with --internal.")
-    tied, columns = tying(tie, terms, correction)
+    tied, columns = tying(tie, terms, correction, options["truncate"])
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return tied(table, xpjax.spectra(table, instrument=instrument, progress=progress, **options))
