@@ -211,6 +211,8 @@ def write_linear(path: str | Path, correction: LinearCorrection, *, overwrite: b
     # A plain file without times: the same correction is the same bytes.
     with h5py.File(buffer, "w", track_order=True) as file:
         file.attrs.update({"format": FORMAT, "format_version": VERSION, "name": c.name, "instrument_model": c.model})
+        learned = f" from {c.meta['n_pair']} pairs" if "n_pair" in c.meta else ""
+        file.attrs["title"] = f"Linear correction {c.name!r} of {c.release.name} XP spectra, learned{learned}"
         file.attrs.update({"release_name": c.release.name, "release_n_basis": c.release.n_basis})
         file.attrs.update({"release_xp": list(c.release.xp), "floor": c.floor, "meta": json.dumps(dict(c.meta))})
         for name in _ARRAYS:
