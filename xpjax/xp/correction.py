@@ -5,9 +5,9 @@ response, dispersion and line spread. The corrected spectrum of a star with coef
 
     f(l) = c (W(l) + D(l))
 
-with the published design matrix W and one constant matrix D, the change. Whatever is made of design matrices (spectra,
-passbands, errors, covariances) follows at no cost. `xpjax.correction.linear` trains D on XP spectra of stars whose true
-spectra are known. What it leaves is known from stars that were left out: a covariance of relative errors, which grows
+with the published design matrix W and one constant matrix D, the change. Whatever is made of design matrices, spectra,
+passbands, errors and covariances, follows. `xpjax.correction.linear` trains D on XP spectra of stars whose true spectra
+are known. What it leaves is known from stars that were left out: a covariance of relative errors, which grows
 with a star's distance d^2 from the stars that D was learned from, as 1 + d^2. Beyond a limit of d^2 the change fades,
 by the factor limit / d^2.
 """
