@@ -47,7 +47,8 @@ def test_magnitudes_and_spectra_start_from_the_corrected_instrument(kind: str) -
     assert applied.sum() > N / 2
     assert not (applied & far).any()
     np.testing.assert_array_equal((found.status & np.uint32(Status.NOT_CORRECTED)) == 0, applied)
-    np.testing.assert_allclose(found.magnitude[:, 0], expected, atol=1e-4)
+    # Far stars are cool: in the band they have little light, and a share of the change.
+    np.testing.assert_allclose(found.magnitude[applied, 0], expected[applied], atol=1e-4)
     linear = xpjax.photometry(table, box(), correction="standard", errors=False, float64=True)
     np.testing.assert_allclose(found.magnitude[far], linear.magnitude[far], atol=1e-9)
     assert np.median(np.abs(found.magnitude - linear.magnitude)[applied]) > 1e-3

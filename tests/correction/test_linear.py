@@ -187,7 +187,7 @@ def test_files_round_trip_to_the_bit(trained: Trained, tmp_path: Path) -> None:
 
 
 def test_learning_curve_falls(training: Training) -> None:
-    curve = learning_curve(training, (8, 24), n_draw=2)
+    curve = learning_curve(training, (8, 24), n_judged=40)
     assert curve[24] < curve[8]
 
 

@@ -200,13 +200,16 @@ def band_errors(correction: LinearCorrection, system: str, bands: Sequence[str],
     return np.asarray(POGSON * np.sqrt((root**2).sum(axis=0)))
 
 
-def learning_curve(training: Training, sizes: Sequence[int], n_draw: int = 4, seed: int = 0) -> dict[int, float]:
-    """Median RMS at XP's resolution of pairs that are not trained on, by the number of pairs that are."""
+def learning_curve(training: Training, sizes: Sequence[int], n_judged: int = 200, seed: int = 0) -> dict[int, float]:
+    """Median RMS at XP's resolution of pairs that are not trained on, by the number of pairs that are.
+
+    sizes: the numbers, drawn at random as often as it takes to judge n_judged pairs, some of them several times.
+    """
     rng, n = np.random.default_rng(seed), len(training.pairs)
     curve: dict[int, float] = {}
     for size in (s for s in sizes if 5 <= s < n):
         found = []
-        for _ in range(n_draw):
+        for _ in range(min(max(-(-n_judged // (n - size)), 2), 24)):
             keep = np.zeros(n, bool)
             keep[rng.permutation(n)[:size]] = True
             others = training.pairs[~keep]
