@@ -65,6 +65,10 @@ def test_settings_that_are_none_are_named(pairs: Path, tmp_path: Path) -> None:
     assert "ridge" in done.stderr
     done = xp("wiggles", "train-linear", pairs, "-o", tmp_path / "own.txt")
     assert "HDF5" in done.stderr
+    for arguments in (("own.h5", "--name", "none"), ("standard.h5",)):
+        done = xp("wiggles", "train-linear", pairs, "-o", tmp_path / arguments[0], *arguments[1:])
+        assert done.exit_code == 2
+        assert "this name is taken" in done.stderr
 
 
 def test_the_scale_is_tied_three_ways_alike(tmp_path: Path) -> None:

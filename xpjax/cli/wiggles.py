@@ -24,7 +24,7 @@ def wiggles() -> None:
 @wiggles.command("train-linear")
 @click.argument("pairs", type=EXISTING_FILE)
 @click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the correction.")
-@click.option("--name", default="own", show_default=True, help="Name of the correction, which outputs are told.")
+@click.option("--name", help="Name of the correction, which outputs are told; by default that of OUTPUT.")
 @click.option(
     "--population",
     type=EXISTING_FILE,
@@ -39,7 +39,7 @@ def wiggles() -> None:
 def train_linear(
     pairs: Path,
     output: Path,
-    name: str,
+    name: str | None,
     population: Path | None,
     figure: Path | None,
     learning_curve: bool,
@@ -69,11 +69,14 @@ def train_linear(
     from xpjax.correction.linear import Population, Settings
     from xpjax.correction.pairs import read_pairs
     from xpjax.correction.train_linear import train_linear as train
-    from xpjax.xp.correction import linear_correction, write_linear
+    from xpjax.xp.correction import NONE, STANDARD, linear_correction, write_linear
 
     started = time.perf_counter()
     if output.suffix.lower() not in (".h5", ".hdf5"):
         raise ValueError(f"{output.name}: a correction is an HDF5 file, .h5")
+    name = output.stem if name is None else name
+    if name in (STANDARD, NONE):
+        raise ValueError(f"--name {name}: this name is taken, and outputs would tell of another correction; choose one")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; name another file with --output, or add --overwrite")
     if figure is not None:
