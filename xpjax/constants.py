@@ -33,5 +33,8 @@ PSEUDO_RANGE = (-10.0, 70.0)
 MERGE_RANGE = (635.0, 643.0)
 """Wavelengths [nm] between which BP hands over linearly to RP (Montegriffo et al. 2023)."""
 
+SIGMA_PER_FWHM = 1 / (8 * math.log(2)) ** 0.5
+"""Standard deviation of a Gaussian over its full width at half maximum."""
+
 POGSON = 2.5 / math.log(10.0)
 """Magnitudes per relative flux, 2.5 / ln(10)."""

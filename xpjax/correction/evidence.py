@@ -17,6 +17,7 @@ import numpy as np
 from xpjax.constants import POGSON
 from xpjax.correction.linear import LEVEL_RANGE, Training, rms, scaled_reference
 from xpjax.correction.pairs import Pairs
+from xpjax.linalg import interpolation
 from xpjax.records import Record
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import passbands
@@ -52,13 +53,9 @@ TYPES = {
 
 def smoothing(model: Instrument) -> np.ndarray:
     """Matrix (m, m): spectra on the instrument's grid @ matrix are seen at XP's own resolving power."""
-    from xpjax.linalg import interpolation
-
     grid = model.wavelength
     fine = np.arange(grid[0], grid[-1] + 0.01, 0.25)
-    sigma = grid / model.resolution(grid) / (2 * np.sqrt(2 * np.log(2)))
-    kernel = np.exp(-0.5 * ((grid[:, None] - fine) / sigma[:, None]) ** 2)
-    return np.asarray((kernel / kernel.sum(axis=1, keepdims=True)) @ interpolation(grid, fine)).T
+    return np.asarray(model.line_spread(grid, fine) @ interpolation(grid, fine)).T
 
 
 def sums(system: str, bands: Sequence[str], grid: np.ndarray) -> np.ndarray:

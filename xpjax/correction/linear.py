@@ -235,7 +235,6 @@ class Training:
         self.x = x = relative @ model.default_design
         self.y = np.where(np.isfinite(dimmed), dimmed - x, 0.0)
         bright = np.asarray(photometry(pairs.coefficients, "GaiaDR3Vega:G", errors=False, float64=True).magnitude)[:, 0]
-        self.g = bright
         photons = 1 + 10 ** (0.4 * (np.tile(bright, len(ebv))[:, None] - own.faint))
         self.noise = photons * np.hypot(x, own.flux_floor)
         self.noise[n:] *= own.dust_noise

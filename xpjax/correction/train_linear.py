@@ -10,7 +10,7 @@ import numpy as np
 
 from xpjax import __version__
 from xpjax.correction.domain import make_domain
-from xpjax.correction.evidence import Evidence, learning_curve
+from xpjax.correction.evidence import Evidence, learning_curve, robust
 from xpjax.correction.linear import LEVEL_RANGE, Population, Settings, Training
 from xpjax.correction.pairs import Pairs
 from xpjax.xp.correction import LinearCorrection
@@ -92,5 +92,5 @@ def what_is_left(evidence: Evidence) -> np.ndarray:
     """
     ratio = evidence.after / evidence.reference - 1
     ratio = np.where(np.isfinite(ratio), ratio, 0) / np.sqrt(1 + evidence.distance)[:, None]
-    most = OUTLIER * 1.4826 * np.median(np.abs(ratio), axis=0)
+    most = OUTLIER * robust(ratio)
     return np.asarray(np.clip(ratio, -most, most) / np.sqrt(len(ratio)))

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from xpjax.constants import SIGMA_PER_FWHM
 from xpjax.io.catalogue import expanded
 from xpjax.io.passband_files import to_nm
 
@@ -36,8 +37,6 @@ NAMES = {"logt": "logteff", "fe/h": "mh", "m/h": "mh", "metals": "mh", "feh": "m
 CHUNK = 256
 """Lines of a FERRE grid that are held at a time."""
 SAY_MEDIUM = 'pass medium="vacuum" or medium="air" (--medium)'
-SIGMA_PER_FWHM = 1 / (8 * np.log(2)) ** 0.5
-"""Standard deviation of a Gaussian with a full width at half maximum of one."""
 
 
 @dataclasses.dataclass(frozen=True)

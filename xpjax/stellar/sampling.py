@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.constants import SIGMA_PER_FWHM
 from xpjax.io.catalogue import expanded
-from xpjax.io.stellar_files import SIGMA_PER_FWHM, ModelSpectra
+from xpjax.io.stellar_files import ModelSpectra
 from xpjax.synthetic.passband import interpolation, quadrature
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument

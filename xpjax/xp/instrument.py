@@ -19,7 +19,16 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from xpjax.constants import FLUX_UNIT, MERGE_RANGE, PLANCK, PSEUDO_RANGE, PUPIL_AREA, SPEED_OF_LIGHT, XP_RANGE
+from xpjax.constants import (
+    FLUX_UNIT,
+    MERGE_RANGE,
+    PLANCK,
+    PSEUDO_RANGE,
+    PUPIL_AREA,
+    SIGMA_PER_FWHM,
+    SPEED_OF_LIGHT,
+    XP_RANGE,
+)
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Record, Release
 from xpjax.xp.basis import HermiteBasis, SplineBasis
@@ -30,7 +39,6 @@ DATA = Path(__file__).parents[1] / "data"
 LINE_WIDTH = 1.17
 """FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
 after Montegriffo et al. (2023), and the dispersion of the instrument model give 1.10..1.29 with this median."""
-SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 SMOOTHING_STEP = 0.5
 """Step [nm] of the spectra that are smoothed to XP's resolution: a twentieth of its sharpest line spread."""
 
@@ -128,6 +136,12 @@ class Instrument(Record):
             width += share * LINE_WIDTH / np.abs(0.5 * (above - below))
         return x / width
 
+    def line_spread(self, wavelength: np.ndarray, fine: np.ndarray) -> np.ndarray:
+        """Weights (n, m) of samples at fine (m,) [nm] in what XP's line spread sees at wavelengths (n,)."""
+        sigma = wavelength / self.resolution(wavelength) * SIGMA_PER_FWHM
+        kernel = np.exp(-0.5 * ((wavelength[:, None] - fine) / sigma[:, None]) ** 2)
+        return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
+
     def smoothed_design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
         """As `design`, of spectra seen at XP's own resolving power, convolved with its Gaussian line spread.
 
@@ -135,14 +149,11 @@ class Instrument(Record):
         """
         at = self.wavelength if wavelength is None else check_grid(wavelength, XP_RANGE, "wavelength", "nm")
         fine = np.arange(XP_RANGE[0], XP_RANGE[1] + 0.1, SMOOTHING_STEP)
-        sigma = at / self.resolution(at) / SIGMA_TO_FWHM
-        kernel = np.exp(-0.5 * ((at[:, None] - fine) / sigma[:, None]) ** 2)
-        kernel /= kernel.sum(axis=1, keepdims=True)
         made = self.design(fine)
         share = np.full((len(self.release.xp), len(at)), 1.0 / len(self.release.xp))
         support = ((0, len(at)),) * len(self.release.xp)
         return dataclasses.replace(
-            made, value=np.asarray(made.value) @ kernel.T, share=share, support=support, mixed=True
+            made, value=np.asarray(made.value) @ self.line_spread(at, fine).T, share=share, support=support, mixed=True
         )
 
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
