@@ -146,8 +146,8 @@ class Spectra(Record):
     source_id (n,); wavelength (n_sample,) [nm], or pseudo-wavelength where internal; flux and flux_error
     (n, n_sample) [W m-2 nm-1], internal (n, n_xp, n_sample) [e-/s]; correlation (n, [n_xp,] n_sample(n_sample-1)/2),
     the strict lower triangle row by row; status (n,). flux_error and correlation are None where they were not asked
-    for or the input has no errors or correlations. distance (n,): d^2 from the stars
-    that a linear correction was learned from, NaN where it was not applied, None without one.
+    for or the input has no errors or correlations. distance (n,): d^2 from the stars that a linear correction was
+    learned from, NaN where it was not applied, None without one.
     """
 
     source_id: np.ndarray
@@ -314,30 +314,25 @@ def _fade(
     Standard errors of a star with a share add up as those of fully correlated fluxes; its correlations are those of the
     whole change. Returns d^2 (n,).
     """
-    value = np.asarray(table.coefficients.value)
     with engine.precision(float64=True):
-        distance = np.asarray(correction.domain.distance(value.astype(float), table.release))
+        distance = np.asarray(correction.domain.distance(np.asarray(table.coefficients.value), table.release))
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, correction.domain.share(distance))
-    far, none = np.flatnonzero(share < 1), np.flatnonzero(share == 0)
-    distance = np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
-    if not len(far):
-        return distance
-    raw = bare(table[far], resolution=resolution)
-    part = share[far, None].astype(raw.flux.dtype)
-    for name in ("flux", "flux_error"):
-        if name in out:
-            before, after = getattr(raw, name), out[name][far]
-            out[name][far] = np.where(part > 0, (1 - part) * before + part * after, before)
-    out["status"][far] |= np.where(part[:, 0] > 0, np.uint32(Status.OUTSIDE_TRAINING), np.uint32(0))
-    if not len(none):
-        return distance
-    raw = bare(table[none], resolution="full")
-    for name in ("flux", "flux_error", "correlation"):
-        if name in out and getattr(raw, name) is not None:
-            out[name][none] = getattr(raw, name)
-    out["status"][none] = raw.status | np.uint32(Status.NOT_CORRECTED)
-    return distance
+    far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
+    if len(far):
+        raw = bare(table[far], resolution=resolution, correlation=False)
+        part = share[far, None].astype(raw.flux.dtype)
+        for name in ("flux", "flux_error"):
+            if name in out:
+                out[name][far] = (1 - part) * getattr(raw, name) + part * out[name][far]
+        out["status"][far] |= np.uint32(Status.OUTSIDE_TRAINING)
+    if len(none):
+        raw = bare(table[none], resolution="full")
+        for name in ("flux", "flux_error", "correlation"):
+            if name in out and getattr(raw, name) is not None:
+                out[name][none] = getattr(raw, name)
+        out["status"][none] = raw.status | np.uint32(Status.NOT_CORRECTED)
+    return np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
 
 
 def _collect(
