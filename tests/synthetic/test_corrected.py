@@ -153,7 +153,7 @@ def test_missing_far_and_bad_stars(stars: SourceTable) -> None:
     lead = np.concatenate([np.arange(r.start, r.start + n) for r, n in zip(DR3.slices, domain.lead, strict=True)])
     told = np.asarray(table.coefficients.value)[good][:, lead] @ domain.level
     assert np.median(np.abs(told / level - 1)) < 0.02
-    flat = np.asarray(as_system("JPLUS", near).flat) * np.asarray(as_system("JPLUS", near).scale)
+    flat = np.asarray(as_system("JPLUS", near).flat) * np.asarray(as_system("JPLUS", near).scale) / domain.unit
     t = np.clip(raw.flux[good] / (flat * told[:, None]), 0, 1)
     assert (t < 1).any(axis=0).sum() >= 3
     share = np.where(far, limit / distance, 1)[good, None] * t**2 * (3 - 2 * t)

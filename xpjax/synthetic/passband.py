@@ -360,7 +360,7 @@ def corrected_system(
         projection=raw + np.stack(change, axis=1) / scale,
         uncorrected=raw,
         systematic=np.stack(left, axis=1),
-        flat=LIT * np.array(flat) / scale,
+        flat=LIT * np.array(flat) / scale * chosen.domain.unit,
         domain=chosen.domain,
         correction=chosen.name,
         pair_weight=None,

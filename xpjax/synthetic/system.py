@@ -68,10 +68,12 @@ class PhotometricSystem(eqx.Module):
     projection (n_basis_total, n_band), each band scaled to order one; scale (n_band,) [flux_unit] turns scaled fluxes
     into fluxes; zero_point (n_band,) [mag] is for fluxes in flux_unit, scaled_zero_point for scaled ones; flux_bias
     (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
-    {label}_mag_{name}. model: the instrument model that the projections were made with. With a linear correction
-    (`xpjax.synthetic.corrected`) projection is the corrected one, uncorrected the other, systematic (r, n_band) [mag]
-    the root of the covariance of what the correction leaves, flat (n_band,) the scaled flux per level below which a
-    band has only a share of the change, domain says where it holds, and correction is its name.
+    {label}_mag_{name}. model: the instrument model that the projections were made with.
+
+    With a linear correction (`xpjax.synthetic.passband.corrected_system`) projection is the corrected one, uncorrected
+    the other; systematic (r, n_band) [mag] is the root of the covariance of what the correction leaves; domain says
+    where it holds; flat (n_band,) is the scaled flux, over the level in `Domain.unit`, below which a band has a share
+    of the change; correction is its name, and joined is for kernels (`with_change`).
     """
 
     projection: Float[AnyArray, "n_basis_total n_band"]
@@ -143,16 +145,15 @@ class PhotometricSystem(eqx.Module):
         """The same with `joined`, which kernels need of a corrected system; others as they are.
 
         (n_basis_total, 2 n_band + k + 1): uncorrected projections without the first row of each XP, changes, and what
-        d^2 is made of. flat then has the unit of that level.
+        d^2 is made of.
         """
-        if self.domain is None or self.joined is not None:
+        if self.domain is None:
             return self
-        flat = np.asarray(self.flat) * np.abs(self.domain.level).max()
         raw = np.asarray(self.uncorrected, float).copy()
         change = np.asarray(self.projection, float) - raw
         raw[[rows.start for rows in self.release.slices]] = 0
         joined = np.concatenate([raw, change, self.domain.rows(self.release)], axis=1)
-        return dataclasses.replace(self, joined=joined, flat=flat)
+        return dataclasses.replace(self, joined=joined)
 
     def with_pair_weights(self) -> PhotometricSystem:
         """The same with the weights of the packed correlations, which errors need; of corrected systems for `both`."""
@@ -237,6 +238,8 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         raise ValueError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
     corrected: dict[str, Any] = {}
     if first.domain is not None:
+        if not all(np.array_equal(s.domain.direction, first.domain.direction) for s in systems if s.domain is not None):
+            raise ValueError(f"the systems have several corrections of the name {first.correction}: give all the same")
         corrected = {name: join(name) for name in ("uncorrected", "systematic", "flat")}
     stacked = PhotometricSystem(
         join("projection"),

@@ -70,15 +70,20 @@ class Domain(eqx.Module):
         """d^2 (...,) of b . direction (..., k) and b . level (...,), both in any one unit."""
         return jnp.where(level <= 0, jnp.inf, jnp.sum((shape / level[..., None] - self.center) ** 2, axis=-1))
 
+    @property
+    def unit(self) -> float:
+        """Flux per wavelength [W m-2 nm-1] of which `rows` tell the level: keeps their numbers at order one."""
+        return float(np.abs(self.level).max())
+
     def rows(self, release: Release) -> np.ndarray:
-        """Matrix (n_basis_total, k + 1): coefficients @ matrix are shape and level of `squared`, of order one."""
+        """Matrix (n_basis_total, k + 1): coefficients @ matrix are shape and level of `squared`, in `unit`."""
         out = np.zeros((release.n_basis_total, np.shape(self.direction)[1] + 1))
         own = np.concatenate([np.asarray(self.direction), np.asarray(self.level)[:, None]], axis=1)
         start = 0
         for rows, n in zip(release.slices, self.lead, strict=True):
             out[rows.start : rows.start + n] = own[start : start + n]
             start += n
-        return out / np.abs(self.level).max()
+        return out / self.unit
 
     def share(self, distance: Any) -> np.ndarray:
         """The share (n,) of the change that is applied at distances d^2 (n,): 1, beyond the limit limit / d^2."""
