@@ -14,7 +14,7 @@ import xpjax
 
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
-    ("constants",),
+    ("constants", "errors"),
     ("linalg", "extinction", "records", "conditions", "matching"),
     ("engine",),
     ("xp", "io", "simulate"),

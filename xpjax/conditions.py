@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
+
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -48,9 +50,9 @@ class Where:
             with np.errstate(all="ignore"):
                 mask = np.asarray(self._value(self.tree, columns))
         except TypeError as exc:
-            raise ValueError(f"where {self.text!r}: {exc}") from None
+            raise XpjaxError(f"where {self.text!r}: {exc}") from None
         if mask.dtype != bool or mask.shape not in ((n,), ()):
-            raise ValueError(f"where {self.text!r}: it gives no yes or no for each source, as in bp_rp > 0.5")
+            raise XpjaxError(f"where {self.text!r}: it gives no yes or no for each source, as in bp_rp > 0.5")
         return np.broadcast_to(mask, (n,))
 
     def _value(self, node: ast.expr, columns: Mapping[str, np.ndarray]) -> Any:
@@ -84,7 +86,7 @@ def parse_where(text: str) -> Where:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(
+        raise XpjaxError(
             f"where {text!r}: not a condition; write one as in phot_g_mean_mag < 16 and bp_rp > 0.5"
         ) from None
     names = []
@@ -92,10 +94,10 @@ def parse_where(text: str) -> Where:
         known = isinstance(node, ast.UnaryOp | ast.BinOp | ast.BoolOp | ast.Compare | ast.Name | ast.Load)
         number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
         if number and isinstance(node.value, int) and abs(node.value) >= 2**63:  # type: ignore[attr-defined]
-            raise ValueError(f"where {text!r}: the number {ast.unparse(node)} has more than 64 bits")
+            raise XpjaxError(f"where {text!r}: the number {ast.unparse(node)} has more than 64 bits")
         if not (known or number or type(node) in _OPERATORS):
             what = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
-            raise ValueError(
+            raise XpjaxError(
                 f"where {text!r}: {what!r} is not understood; a condition has column names, numbers, comparisons, "
                 "and, or, not, arithmetic and &"
             )

@@ -16,6 +16,7 @@ import numpy as np
 
 from xpjax import engine
 from xpjax.correction.magnitude import CorrectedPhotometer, Correcting, prepared
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Release, SourceTable
 from xpjax.stellar.sources import LabelFits, LabelFitter
 from xpjax.synthetic.magnitude import Photometer, Photometry
@@ -97,7 +98,7 @@ class Magnitudes:
         """Raise ValueError for sources of another release than the system's, and for what cannot be corrected."""
         own = self.photometer.system.release
         if own.n_basis != release.n_basis:
-            raise ValueError(
+            raise XpjaxError(
                 f"{path} has {release.n_basis} coefficients for {release.xp}, but the systems are for {own.name} with "
                 f"{own.n_basis}"
             )

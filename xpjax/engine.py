@@ -28,6 +28,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from xpjax.errors import XpjaxError
+
 T = TypeVar("T")
 Kernel = Callable[[Any, Any], Any]
 Progress = Callable[[int], object]
@@ -53,21 +55,21 @@ def find_devices(spec: str | int | jax.Device | Sequence[jax.Device] | None = No
             found = tuple(jax.devices(platform))
         except RuntimeError as error:
             have = sorted({d.platform for d in jax.devices()})
-            raise ValueError(f"no {platform!r} device on this machine; JAX sees {have}") from error
+            raise XpjaxError(f"no {platform!r} device on this machine; JAX sees {have}") from error
         if count and not count.isdigit():
-            raise ValueError(f"devices {spec!r}: expected a number after the colon, as in {platform}:2")
+            raise XpjaxError(f"devices {spec!r}: expected a number after the colon, as in {platform}:2")
         return _take(found, int(count)) if count else found
     if isinstance(spec, (str, int)):
         return _take(tuple(jax.devices()), int(spec))
     chosen = tuple(spec) if isinstance(spec, list | tuple) else (spec,)
     if not chosen or not all(isinstance(device, jax.Device) for device in chosen):
-        raise ValueError(f"devices must be a platform, a number or JAX devices, not {spec!r}")
+        raise XpjaxError(f"devices must be a platform, a number or JAX devices, not {spec!r}")
     return chosen
 
 
 def _take(found: tuple[jax.Device, ...], count: int) -> tuple[jax.Device, ...]:
     if not 1 <= count <= len(found):
-        raise ValueError(f"{count} devices asked for, JAX sees {len(found)} of {found[0].platform!r}")
+        raise XpjaxError(f"{count} devices asked for, JAX sees {len(found)} of {found[0].platform!r}")
     return found[:count]
 
 

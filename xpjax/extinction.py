@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray
 
 R_V = 3.1
@@ -72,17 +73,17 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
     name = law.lower()
     if name in _OPTICAL:
         if wavelength.min() < LIMITS[0] or wavelength.max() > LIMITS[1]:
-            raise ValueError(
+            raise XpjaxError(
                 f"{law} is given for {LIMITS[0]:g}..{LIMITS[1]:g} nm, asked for at "
                 f"{wavelength.min():g}..{wavelength.max():g} nm"
             )
         return np.asarray(_parametric(np, wavelength, r_v, name))
     if name not in LAWS:
-        raise ValueError(f"unknown extinction law {law!r}; choose from {LAWS}")
+        raise XpjaxError(f"unknown extinction law {law!r}; choose from {LAWS}")
     try:
         from dust_extinction import parameter_averages
     except ImportError as error:
-        raise ValueError(f"the law {law} needs dust_extinction: pip install 'xpjax[dust]'") from error
+        raise XpjaxError(f"the law {law} needs dust_extinction: pip install 'xpjax[dust]'") from error
     from astropy import units
 
     return np.asarray(getattr(parameter_averages, name.upper())(Rv=r_v)(wavelength * units.nm), float)
@@ -106,12 +107,12 @@ def sfd_ebv(ra: Any, dec: Any, folder: str | None = None) -> np.ndarray:
         from astropy.coordinates import SkyCoord
         from dustmaps.sfd import SFDQuery
     except ImportError as error:
-        raise ValueError("E(B-V) from a map needs dustmaps: pip install 'xpjax[dust]'") from error
+        raise XpjaxError("E(B-V) from a map needs dustmaps: pip install 'xpjax[dust]'") from error
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     try:
         query = SFDQuery(map_dir=folder)
     except OSError as error:
-        raise ValueError(f"no SFD map: {error}; give the folder with SFD_dust_4096_ngp.fits and _sgp.fits") from error
+        raise XpjaxError(f"no SFD map: {error}; give the folder with SFD_dust_4096_ngp.fits and _sgp.fits") from error
     out = np.full(ra.shape, np.nan)
     there = np.isfinite(ra) & np.isfinite(dec)
     if there.any():

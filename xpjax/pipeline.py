@@ -39,6 +39,7 @@ from xpjax import engine
 from xpjax.conditions import parse_where
 from xpjax.contents import Content, Labels, Magnitudes
 from xpjax.correction.magnitude import linear_and_network
+from xpjax.errors import XpjaxError
 from xpjax.io import catalogue, hats
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
@@ -66,7 +67,7 @@ SEALING = 4
 """Parts that may wait to be synced and named while others are written."""
 
 
-class Busy(ValueError):
+class Busy(XpjaxError):
     """Another run works on the same output."""
 
 
@@ -105,7 +106,7 @@ def units_of(store: Store, rows: int = UNIT_ROWS) -> list[Unit]:
     names = [unit.name for unit in units]
     if len({*names}) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{store.path}: units of the same name: {twice[:5]}; rename these store files")
+        raise XpjaxError(f"{store.path}: units of the same name: {twice[:5]}; rename these store files")
     return units
 
 
@@ -457,7 +458,7 @@ def run_catalogue(
     """
     started, store = time.perf_counter(), store if isinstance(store, Store) else open_store(store)
     if (systems is None) == (fitter is None):
-        raise ValueError("give systems for magnitudes, or a fitter for stellar labels")
+        raise XpjaxError("give systems for magnitudes, or a fitter for stellar labels")
     content: Content
     if fitter is not None:
         content = Labels(fitter)
@@ -469,7 +470,7 @@ def run_catalogue(
     job = _checked(store, Job(output, content, format, where, tuple(keep), hats_rows))
     number, of = shard
     if not (of >= 1 and 1 <= number <= of):
-        raise ValueError(f"shard {number}/{of}: expected i/n with i within 1..n, as in 1/16")
+        raise XpjaxError(f"shard {number}/{of}: expected i/n with i within 1..n, as in 1/16")
     if dask is None:
         engine.find_devices(devices)
     units = units_of(store)
@@ -503,9 +504,9 @@ def run_catalogue(
 def _checked(store: Store, job: Job) -> Job:
     """The job, its questions answerable by the store. Raises ValueError."""
     if job.format not in FORMATS:
-        raise ValueError(f"no format {job.format!r}; choose from {', '.join(FORMATS)}")
+        raise XpjaxError(f"no format {job.format!r}; choose from {', '.join(FORMATS)}")
     if job.hats_rows < 1:
-        raise ValueError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
+        raise XpjaxError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
     job.content.check(store.release, store.path)
     if job.format == "hats":
         positions = tuple(name for name in ("ra", "dec") if name in store.columns)
@@ -513,7 +514,7 @@ def _checked(store: Store, job: Job) -> Job:
             job = dataclasses.replace(job, keep=tuple(dict.fromkeys((*positions, *job.keep))))
     absent = [name for name in job.columns if name not in store.columns]
     if absent:
-        raise ValueError(
+        raise XpjaxError(
             f"{store.path} has no columns {', '.join(absent)}; it has source_id, xp_status, "
             f"{', '.join(store.columns) or 'and no others'}"
         )
@@ -532,9 +533,9 @@ def _checked(store: Store, job: Job) -> Job:
     if job.format == "hats":
         taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]
         if taken:
-            raise ValueError(f"cannot keep columns {taken}: a HATS catalogue has columns of these names")
+            raise XpjaxError(f"cannot keep columns {taken}: a HATS catalogue has columns of these names")
     if job.format == "fits" and len(part.columns) > catalogue.FITS_COLUMNS:
-        raise ValueError(
+        raise XpjaxError(
             f"a FITS table holds {catalogue.FITS_COLUMNS} columns, this catalogue has {len(part.columns)}; choose "
             "parquet, or fewer systems"
         )
@@ -552,7 +553,7 @@ def _begin(job: Job, store: Store, units: Sequence[Unit]) -> None:
         for name in {**job.options, **options}:
             old, new = options.get(name), job.options.get(name)
             if old != new:
-                raise ValueError(
+                raise XpjaxError(
                     f"{job.output} was begun with other options: {name} was {old!r}, now {new!r}; give the same ones, "
                     "or another output"
                 )
@@ -576,7 +577,7 @@ def _finished(job: Job, unit: Unit, assembled: bool) -> bool:
         if not part.exists() or part.stat().st_size != record["output"]["size"]:
             return False
     if not unit.file.damage and record["input"]["rows"] != [unit.start, unit.stop]:
-        raise ValueError(
+        raise XpjaxError(
             f"{unit.file.path} has changed since {unit.name} was done: rows {record['input']['rows']} then, "
             f"{[unit.start, unit.stop]} now; begin another output"
         )
@@ -716,7 +717,7 @@ def catalogue_status(output: str | os.PathLike[str]) -> RunStatus:
     state = output / STATE
     plan = _read_json(state / "job.json")
     if not plan:
-        raise ValueError(f"{output} holds no catalogue run (no {STATE}/job.json)")
+        raise XpjaxError(f"{output} holds no catalogue run (no {STATE}/job.json)")
     done, failed, left = [], {}, []
     n_failed = n_left = 0
     for name, n in plan["units"]:
@@ -772,7 +773,7 @@ def _on_dask(
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise ValueError("Dask is not installed: pip install 'xpjax[dask]'") from None
+        raise XpjaxError("Dask is not installed: pip install 'xpjax[dask]'") from None
 
     if not units:
         return

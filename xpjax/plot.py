@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.constants import MERGE_RANGE, XP_RANGE
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Passband, PassbandSet
 from xpjax.synthetic.passband import curves_of, mean_wavelength
 from xpjax.synthetic.recover import recover_passbands
@@ -53,11 +54,11 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Pho
     catalogue = _catalogue(spectra)
     columns = catalogue.columns
     if "flux" in columns and not len(catalogue):
-        raise ValueError("no sources to plot: the table has no rows")
+        raise XpjaxError("no sources to plot: the table has no rows")
     if np.ndim(columns.get("flux", 0)) != 2 or "wavelength" not in catalogue.shared:
-        raise ValueError("no spectra to plot: expected a column `flux` of arrays, and `wavelength`")
+        raise XpjaxError("no spectra to plot: expected a column `flux` of arrays, and `wavelength`")
     if system is not None and "xp" in columns:
-        raise ValueError(
+        raise XpjaxError(
             "a system's bands have wavelengths in nm, and these are internal spectra on pseudo-wavelengths; plot them "
             "without a system, or make absolute spectra"
         )
@@ -65,9 +66,9 @@ def plot_spectra(spectra: Any, sources: Sequence[int] | None = None, system: Pho
     chosen = list(dict.fromkeys(ids.tolist()))[:6] if sources is None else [int(source) for source in sources]
     unknown = [source for source in chosen if source not in ids]
     if unknown:
-        raise ValueError(f"no source {', '.join(map(str, unknown))} among the {len(ids)} spectra")
+        raise XpjaxError(f"no source {', '.join(map(str, unknown))} among the {len(ids)} spectra")
     if not 0 < len(chosen) <= MAX_SPECTRA:
-        raise ValueError(f"{len(chosen)} spectra to plot; choose 1 to {MAX_SPECTRA}")
+        raise XpjaxError(f"{len(chosen)} spectra to plot; choose 1 to {MAX_SPECTRA}")
 
     internal = "xp" in columns
     strip = not internal and system is not None and bool(system.model)
@@ -110,9 +111,9 @@ def plot_photometry(photometry: Any) -> Figure:
     catalogue = _catalogue(photometry)
     bands = magnitude_bands(catalogue)
     if not bands:
-        raise ValueError("no photometry to plot: expected columns named like `Sdss_mag_g`")
+        raise XpjaxError("no photometry to plot: expected columns named like `Sdss_mag_g`")
     if not len(catalogue):
-        raise ValueError("no sources to plot: the table has no rows")
+        raise XpjaxError("no sources to plot: the table has no rows")
     label = next(iter(bands))
     names = bands[label]
     figure = _figure(6.4, 6.4)
@@ -128,7 +129,7 @@ def plot_photometry(photometry: Any) -> Figure:
     color, mag = magnitude[blue] - magnitude[red], magnitude[middle]
     good = np.isfinite(color) & np.isfinite(mag)
     if not good.any():
-        raise ValueError(f"no source has both {blue} - {red} and {middle} of {label}")
+        raise XpjaxError(f"no source has both {blue} - {red} and {middle} of {label}")
     status = np.asarray(catalogue.columns.get("xp_status", np.zeros(len(color))))
     # The far tails of faint sources would squeeze everything else.
     low, high = np.percentile(color[good], [0.1, 99.9])
@@ -163,7 +164,7 @@ def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | Passb
     if alone:
         panels.insert(0, (alone[0].name if len(alone) == 1 else "passbands", alone, {}))
     if not 0 < len(panels) <= MAX_PASSBANDS:
-        raise ValueError(f"{len(panels)} sets of passbands to plot; choose 1 to {MAX_PASSBANDS}")
+        raise XpjaxError(f"{len(panels)} sets of passbands to plot; choose 1 to {MAX_PASSBANDS}")
     figure = _figure(9.0, 2.7 * len(panels) + 0.5)
     bands = [band for _, several, _ in panels for band in several]
     spans = [_bright(band) for band in bands]

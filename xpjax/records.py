@@ -16,6 +16,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from xpjax.errors import XpjaxError
+
 AnyArray: TypeAlias = Array | np.ndarray
 """NumPy on the host, JAX in a kernel."""
 
@@ -105,7 +107,7 @@ class Release:
 
     def __post_init__(self) -> None:
         if len(self.n_basis) != len(self.xp) or min(self.n_basis) < 1:
-            raise ValueError(f"release {self.name!r} needs one positive n_basis for each of {self.xp}: {self.n_basis}")
+            raise XpjaxError(f"release {self.name!r} needs one positive n_basis for each of {self.xp}: {self.n_basis}")
 
     @property
     def n_basis_total(self) -> int:
@@ -167,11 +169,11 @@ class XPCoefficients(eqx.Module):
         for name, size in expected.items():
             array = getattr(self, name)
             if isinstance(array, list | tuple):
-                raise ValueError(f"{name} must be an array (n, {size}), not a {type(array).__name__}: numpy.asarray it")
+                raise XpjaxError(f"{name} must be an array (n, {size}), not a {type(array).__name__}: numpy.asarray it")
             if not hasattr(array, "shape"):
                 continue
             if array.shape != (*batch, size):
-                raise ValueError(
+                raise XpjaxError(
                     f"{name} has shape {array.shape}, expected {(*batch, size)}: {self.release.name} has "
                     f"{self.release.n_basis} basis functions for {self.release.xp}; pass release= for another one"
                 )
@@ -268,12 +270,12 @@ class Passband:
 
     def __post_init__(self) -> None:
         if not self.name or any(c.isspace() or c in "/\\,:" for c in self.name):
-            raise ValueError(f"passband name {self.name!r}: give a name without spaces, commas, colons and slashes")
+            raise XpjaxError(f"passband name {self.name!r}: give a name without spaces, commas, colons and slashes")
         for value, known, what in ((self.detector, DETECTORS, "detector"), (self.magnitude, MAGNITUDES, "magnitude")):
             if value not in known:
-                raise ValueError(f"passband {self.name}: {what} {value!r} is not one of {known}")
+                raise XpjaxError(f"passband {self.name}: {what} {value!r} is not one of {known}")
         if self.zero_point is not None and not np.isfinite(self.zero_point):
-            raise ValueError(f"passband {self.name}: zero point {self.zero_point} is not finite")
+            raise XpjaxError(f"passband {self.name}: zero point {self.zero_point} is not finite")
         to_nm = getattr(self.wavelength, "to_value", None)
         wavelength = np.array(to_nm("nm") if to_nm else self.wavelength, float)
         plain = getattr(self.transmission, "to_value", None)
@@ -301,37 +303,37 @@ def _check_curve(name: str, wavelength: np.ndarray, transmission: np.ndarray) ->
     """ValueError, with the remedy, for a transmission curve that is no curve."""
     where = f"passband {name}"
     if wavelength.ndim != 1 or wavelength.shape != transmission.shape or len(wavelength) < 2:
-        raise ValueError(
+        raise XpjaxError(
             f"{where}: wavelength and transmission must be two lists of equal length, found shapes "
             f"{wavelength.shape} and {transmission.shape}"
         )
     for what, array in (("wavelength", wavelength), ("transmission", transmission)):
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
-            raise ValueError(f"{where}: {what} of sample {bad[0] + 1} is {array[bad[0]]}; drop the row or mend it")
+            raise XpjaxError(f"{where}: {what} of sample {bad[0] + 1} is {array[bad[0]]}; drop the row or mend it")
     bad = np.flatnonzero(np.diff(wavelength) <= 0)
     if len(bad):
         k = bad[0]
-        raise ValueError(
+        raise XpjaxError(
             f"{where}: the wavelengths are not monotonic: sample {k + 1} is {wavelength[k]:g} nm, sample {k + 2} "
             f"{wavelength[k + 1]:g} nm; sort the rows and drop repeated ones"
         )
     if wavelength[0] <= 0:
-        raise ValueError(f"{where}: wavelength {wavelength[0]:g} nm is not positive")
+        raise XpjaxError(f"{where}: wavelength {wavelength[0]:g} nm is not positive")
     if transmission.min() < 0:
         k = int(transmission.argmin())
-        raise ValueError(
+        raise XpjaxError(
             f"{where}: transmission {transmission[k]:g} at {wavelength[k]:g} nm is negative; read it with clip=True "
             "(--clip) to set negative samples to zero"
         )
     if transmission.max() > 1:
         k = int(transmission.argmax())
-        raise ValueError(
+        raise XpjaxError(
             f"{where}: transmission {transmission[k]:g} at {wavelength[k]:g} nm is above one; divide percent by 100, "
             "or read it with normalize=True (--normalize) to divide by the peak"
         )
     if transmission.max() == 0:
-        raise ValueError(f"{where}: the transmission is zero everywhere")
+        raise XpjaxError(f"{where}: the transmission is zero everywhere")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,12 +351,12 @@ class PassbandSet:
     def __post_init__(self) -> None:
         object.__setattr__(self, "passbands", tuple(self.passbands))
         if not self.label or any(c.isspace() or c in "/\\,:" for c in self.label):
-            raise ValueError(f"label {self.label!r}: give one without spaces, commas, colons and slashes")
+            raise XpjaxError(f"label {self.label!r}: give one without spaces, commas, colons and slashes")
         if not self.passbands:
-            raise ValueError(f"{self.label} has no passbands")
+            raise XpjaxError(f"{self.label} has no passbands")
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
-            raise ValueError(f"{self.label} has passbands of the same name: {twice}; rename or drop one")
+            raise XpjaxError(f"{self.label} has passbands of the same name: {twice}; rename or drop one")
 
     def __repr__(self) -> str:
         return f"PassbandSet({self.label!r}, {', '.join(self.names)})"
@@ -406,5 +408,5 @@ class Catalogue(Record):
         taken = {name.lower() for name in (*self.columns, *last, *self.shared)}
         twice = [name for name in more if name.lower() in taken]
         if twice:
-            raise ValueError(f"cannot keep columns {twice}: the output has columns of these names; rename or drop them")
+            raise XpjaxError(f"cannot keep columns {twice}: the output has columns of these names; rename or drop them")
         return dataclasses.replace(self, columns={**self.columns, **more, **last})

@@ -25,6 +25,7 @@ from scipy.special import ndtr
 
 from xpjax.constants import POGSON
 from xpjax.engine import aligned
+from xpjax.errors import XpjaxError
 from xpjax.records import DR3, Release, SourceTable, XPCoefficients
 
 BLOCK = 4096
@@ -50,7 +51,7 @@ class _Population:
         with h5py.File(path, "r") as file:
             sizes = tuple(int(n) for n in file.attrs["release_n_basis"])
             if release.xp != tuple(file.attrs["release_xp"]) or np.any(np.greater(release.n_basis, sizes)):
-                raise ValueError(
+                raise XpjaxError(
                     f"{release.name} has {release.n_basis} basis functions for {release.xp}, but the population is "
                     f"known for at most {sizes} for {tuple(file.attrs['release_xp'])}"
                 )
@@ -101,7 +102,7 @@ def sources(
     release: the first basis functions of those of DR3. Raises ValueError for n < 0 or a release with more of them.
     """
     if n < 0 or seed < 0:
-        raise ValueError(f"the number of sources and the seed must not be negative: {n}, {seed}")
+        raise XpjaxError(f"the number of sources and the seed must not be negative: {n}, {seed}")
     model = _population(release)
     value, error = (aligned((n, release.n_basis_total), dtype) for _ in range(2))
     correlation = aligned((n, release.n_pair_total), dtype) if correlations else None

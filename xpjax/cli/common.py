@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xpjax.errors import XpjaxError
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
@@ -93,11 +95,11 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
     try:
         start, stop, step = map(float, value.split(":"))
     except ValueError:
-        raise ValueError(f"--wavelength {value!r}: expected START:STOP:STEP, as in 400:900:2.5") from None
+        raise XpjaxError(f"--wavelength {value!r}: expected START:STOP:STEP, as in 400:900:2.5") from None
     if not (np.isfinite([start, stop, step]).all() and step > 0 and start <= stop):
-        raise ValueError(f"--wavelength {value!r}: the grid must ascend, from START up to STOP in steps above zero")
+        raise XpjaxError(f"--wavelength {value!r}: the grid must ascend, from START up to STOP in steps above zero")
     if (stop - start) / step > 1e6:
-        raise ValueError(f"--wavelength {value!r}: more than a million samples; choose a larger STEP")
+        raise XpjaxError(f"--wavelength {value!r}: more than a million samples; choose a larger STEP")
     # The tolerance keeps STOP where (STOP - START) / STEP is whole but for rounding.
     grid = start + step * np.arange(int((stop - start) / step + 1e-6) + 1)
     if ctx.params.get("internal"):
@@ -113,7 +115,7 @@ def assignments(option: str, values: Sequence[str]) -> dict[str, float]:
         try:
             pairs[name] = float(number)
         except ValueError:
-            raise ValueError(f"{option} {text!r}: expected NAME=NUMBER") from None
+            raise XpjaxError(f"{option} {text!r}: expected NAME=NUMBER") from None
     return pairs
 
 
@@ -132,10 +134,10 @@ def load_passbands(source: str) -> PassbandSet:
     try:
         return xpjax.passbands(source)
     except KeyError as exc:  # a band that the set does not have
-        raise ValueError(exc.args[0]) from exc
+        raise XpjaxError(exc.args[0]) from exc
     except ValueError as exc:
         if re.search(r"--(clip|normalize|unit|detector|magnitude)\b", str(exc)):
-            raise ValueError(f"{exc}; `xpjax passband build` has this option, and makes a SOURCE") from exc
+            raise XpjaxError(f"{exc}; `xpjax passband build` has this option, and makes a SOURCE") from exc
         raise
 
 
@@ -162,7 +164,7 @@ def chosen_system(
         parts.append(xpjax.passband_system(chosen, **options))
         twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
         if twice:
-            raise ValueError(
+            raise XpjaxError(
                 f"bands of the same name: {', '.join(twice[:5])}; give these passbands another label with "
                 "`xpjax passband build ... --label`, or leave one out"
             )
@@ -192,7 +194,7 @@ def linear_only(correction: str, remedy: str) -> LinearCorrection | None:
     """The linear correction that --correction means. Raises ValueError for a network, with what to do."""
     linear, network = chosen_correction(correction)
     if network is not None:
-        raise ValueError(f"{Path(correction).name} is a network, and needs features of each star: {remedy}")
+        raise XpjaxError(f"{Path(correction).name} is a network, and needs features of each star: {remedy}")
     return linear
 
 
@@ -239,7 +241,7 @@ def corrected_bands(
 
     linear, network = chosen_correction(correction, base)
     if network is not None and truncate and not network.truncate:
-        raise ValueError(f"{Path(correction).name} is for spectra that are not truncated: leave out --truncate")
+        raise XpjaxError(f"{Path(correction).name} is for spectra that are not truncated: leave out --truncate")
     system = chosen_system(systems, passbands, extrapolate, allow_outside, linear)
     return system, correcting(
         network, linear, bands=lambda: curves_of(system, [load_passbands(source) for source in passbands]), **options
@@ -567,7 +569,7 @@ def write_figure(figure: Figure, output: Path) -> None:
 def check_figure(output: Path, overwrite: bool) -> None:
     """Refuse, before anything is computed, a figure that cannot be written."""
     if output.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"{output.name}: the suffix of a figure is .png, .pdf or .svg")
+        raise XpjaxError(f"{output.name}: the suffix of a figure is .png, .pdf or .svg")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"no directory {output.parent} for the figure {output.name}; make it first")
     if output.exists() and not overwrite:

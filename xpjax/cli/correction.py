@@ -22,6 +22,7 @@ from xpjax.cli.common import (
     record_call,
     write_figure,
 )
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,7 +205,7 @@ def train_correction(
 def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse, before anything is computed, a file that cannot be written."""
     if output.suffix.lower() not in (".h5", ".hdf5"):
-        raise ValueError(f"{output.name}: a correction is an HDF5 file, .h5")
+        raise XpjaxError(f"{output.name}: a correction is an HDF5 file, .h5")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"no directory {output.parent} for {output.name}; make it first")
     if output.exists() and not overwrite:
@@ -219,7 +220,7 @@ def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--widths {text!r}: give {', '.join(WIDTHS)}, or sizes as in 128,512") from None
+        raise XpjaxError(f"--widths {text!r}: give {', '.join(WIDTHS)}, or sizes as in 128,512") from None
 
 
 class _Epochs:
@@ -423,7 +424,7 @@ def _by_network(
     for key, column in labels.items():
         if column is not None:
             if column not in table.columns:
-                raise ValueError(f"{name} has no column {column}; it has {list(table.columns)}")
+                raise XpjaxError(f"{name} has no column {column}; it has {list(table.columns)}")
             known[key] = np.asarray(table.columns[column], float)
     return correct_spectra(record, network, stars, float64=float64, devices=device, **known)
 
@@ -438,13 +439,13 @@ def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
     absent = [key for key in ("source_id", "flux") if key not in table.columns]
     if absent or "wavelength" not in table.shared or table.columns["flux"].ndim != 2:
         missing = absent or ["wavelength"]
-        raise ValueError(f"{name} holds no sampled spectra (no {', '.join(missing)}): make it with `xpjax spectra`")
+        raise XpjaxError(f"{name} holds no sampled spectra (no {', '.join(missing)}): make it with `xpjax spectra`")
     if "xp" in table.columns:
-        raise ValueError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
+        raise XpjaxError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
     meta: dict[str, Any] = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
     meta |= {key: str(table.meta[key]) for key in ("correction", "resolution") if key in table.meta}
     if table.meta.get("corrected") and not corrected:
-        raise ValueError(f"{name} is already corrected")
+        raise XpjaxError(f"{name} is already corrected")
     return Spectra(
         np.asarray(table.columns["source_id"]),
         np.asarray(table.shared["wavelength"], float),

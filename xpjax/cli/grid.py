@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +126,7 @@ def _limits(texts: Sequence[str]) -> dict[str, list[float | None]]:
         except ValueError:
             values = []
         if not 2 <= len(values) <= 3 or not name.strip():
-            raise ValueError(f"--limits {text!r}: expected LABEL=LOW:HIGH or LABEL=LOW:HIGH:STEP, as in teff=4000:7000")
+            raise XpjaxError(f"--limits {text!r}: expected LABEL=LOW:HIGH or LABEL=LOW:HIGH:STEP, as in teff=4000:7000")
         found[name.strip()] = values
     return found
 
@@ -134,7 +135,7 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, as the readers call them."""
     keywords = dict(text.partition("=")[::2] for text in options.pop("keywords"))
     if "" in {*keywords, *keywords.values()}:
-        raise ValueError("--keyword: expected LABEL=KEY, as in teff=PHXTEFF")
+        raise XpjaxError("--keyword: expected LABEL=KEY, as in teff=PHXTEFF")
     return {name: value for name, value in {**options, "keywords": keywords}.items() if value}
 
 

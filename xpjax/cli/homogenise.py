@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpjax.cli.common import FILE, OVERWRITE, record_call
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,7 @@ def read_zero_points(path: Path, method: str = "") -> ZeroPoints:
     value = next((name for name in (f"{low}_zero_point", "zero_point", "true_zero_point") if name in c), None)
     if key is None or value is None:
         missing = "exposure or tile" if key is None else "zero_point"
-        raise ValueError(f"{file.name} has no column {missing}; it has {', '.join(list(c)[:20])}")
+        raise XpjaxError(f"{file.name} has no column {missing}; it has {', '.join(list(c)[:20])}")
     own = value.startswith(f"{low}_") and bool(low)
     error = np.asarray(c.get(f"{low}_error" if own else "zero_point_error", np.full(n, np.nan)), float)
     if not own and "zero_point_systematic" in c:
@@ -115,11 +116,11 @@ def homogenise(first: Path, second: Path, output: Path, names: str, fewest: int,
     catalogue.check_output(output, overwrite=overwrite)
     methods = [name.strip() for name in names.split(",")]
     if len(methods) != 2 or not all(methods) or methods[0].lower() == methods[1].lower():
-        raise ValueError(f"--names {names!r}: give two different names, as in SCR,XPSP")
+        raise XpjaxError(f"--names {names!r}: give two different names, as in SCR,XPSP")
     one, two = (read_zero_points(path, name) for path, name in zip((first, second), methods, strict=True))
     if not set(zip(one.tile, one.detector, strict=True)) & set(zip(two.tile, two.detector, strict=True)):
         have = (sorted(set(one.tile.tolist()))[:3], sorted(set(two.tile.tolist()))[:3])
-        raise ValueError(f"{first.name} and {second.name} have no tile in common: {have[0]} and {have[1]}, ...")
+        raise XpjaxError(f"{first.name} and {second.name} have no tile in common: {have[0]} and {have[1]}, ...")
     pairs = [*zip(one.tile.tolist(), one.detector.tolist(), strict=True)]
     tiles = sorted({*pairs, *zip(two.tile.tolist(), two.detector.tolist(), strict=True)})
     found, lines = {}, []

@@ -29,6 +29,7 @@ from xpjax.cli.common import (
     tell_passbands,
     write_figure,
 )
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,17 +269,17 @@ def build(
 
     _check_output(output, overwrite)
     if vega_spectrum is not None and (zero_points or options["magnitude"] not in (None, "Vega")):
-        raise ValueError("--vega-spectrum derives zero points of Vega magnitudes; leave out --magnitude, --zero-points")
+        raise XpjaxError("--vega-spectrum derives zero points of Vega magnitudes; leave out --magnitude, --zero-points")
     made = _from_inputs(inputs, assignments("--set", changes), names, options)
     if label:
         made = dataclasses.replace(made, label=label)
     if zero_points:
         if len(zero_points) != len(made):
-            raise ValueError(f"--zero-points gives {len(zero_points)} numbers for the {len(made)} bands {made.names}")
+            raise XpjaxError(f"--zero-points gives {len(zero_points)} numbers for the {len(made)} bands {made.names}")
         try:
             made = with_zero_points(made, [float(text) for text in zero_points])
         except ValueError as exc:
-            raise ValueError(f"--zero-points {','.join(zero_points)}: {exc}") from exc
+            raise XpjaxError(f"--zero-points {','.join(zero_points)}: {exc}") from exc
     if vega_spectrum is not None:
         made = _with_vega(made, vega_spectrum)
     made = dataclasses.replace(made, meta={**made.meta, **record_call(click.get_current_context())})
@@ -297,7 +298,7 @@ def _from_inputs(
     chains = [source for source in inputs if _chain_file(source) is not None]
     if not chains:
         if changes:
-            raise ValueError(f"--set changes a transmission chain, and {inputs[0]} is none; give the TOML file of one")
+            raise XpjaxError(f"--set changes a transmission chain, and {inputs[0]} is none; give the TOML file of one")
         chosen: list[str] = []
         if len(inputs) == 1:
             stem, chosen = split_source(inputs[0])
@@ -305,20 +306,20 @@ def _from_inputs(
         else:
             folders = [source for source in inputs if os.path.isdir(os.path.expanduser(source))]
             if folders:
-                raise ValueError(f"{folders[0]} is a folder; give one folder by itself, or files")
+                raise XpjaxError(f"{folders[0]} is a folder; give one folder by itself, or files")
             read = read_passbands(inputs, **options)
         made = _bands(read, chosen)
     else:
         if len(inputs) > 1:
-            raise ValueError(f"{chains[0]} is a transmission chain; build it by itself")
+            raise XpjaxError(f"{chains[0]} is a transmission chain; build it by itself")
         if given:
-            raise ValueError(f"{', '.join(given)}: for curves, and {chains[0]} describes a chain; change it there")
+            raise XpjaxError(f"{', '.join(given)}: for curves, and {chains[0]} describes a chain; change it there")
         chain = _chain(chains[0]).with_parameters(**changes)
         made = _bands(chain.passbands(), split_source(chains[0])[1])
     if not names:
         return made
     if len(names) != len(made):
-        raise ValueError(f"--names gives {len(names)} names for the {len(made)} bands {list(made.names)}")
+        raise XpjaxError(f"--names gives {len(names)} names for the {len(made)} bands {list(made.names)}")
     bands = [dataclasses.replace(band, name=name) for band, name in zip(made, names, strict=True)]
     return dataclasses.replace(made, passbands=tuple(bands))
 
@@ -344,7 +345,7 @@ def _bands(passbands: PassbandSet, names: Sequence[str]) -> PassbandSet:
     """Some of the passbands; all where no names are given. Raises ValueError for a name that is none of them."""
     unknown = [name for name in names if name not in passbands.names]
     if unknown:
-        raise ValueError(f"{passbands.label} has no passband {unknown[0]!r}; it has {list(passbands.names)}")
+        raise XpjaxError(f"{passbands.label} has no passband {unknown[0]!r}; it has {list(passbands.names)}")
     return passbands[list(names)] if names else passbands
 
 
@@ -390,18 +391,18 @@ def _read_spectrum(path: Path) -> tuple[np.ndarray, np.ndarray]:
         flux: np.ndarray = np.ma.filled(np.ma.asarray(table[y], float), np.nan)
     except Exception as exc:  # astropy raises many kinds
         what = f"{type(exc).__name__}: {exc}".partition("\n")[0]
-        raise ValueError(f"{path}: expected a spectrum with wavelength and flux as two columns ({what})") from exc
+        raise XpjaxError(f"{path}: expected a spectrum with wavelength and flux as two columns ({what})") from exc
     finite = np.isfinite(wavelength) & np.isfinite(flux)
     wavelength, flux = wavelength[finite], flux[finite]
     if wavelength.ndim != 1 or len(wavelength) < 2 or not flux.max() > 0:
-        raise ValueError(f"{path}: expected a spectrum with wavelength and flux as two columns of numbers")
+        raise XpjaxError(f"{path}: expected a spectrum with wavelength and flux as two columns of numbers")
     if "hz" in str(table[y].unit).lower() or str(table[y].unit).lower() in ("jy", "fnu", "mjy"):
-        raise ValueError(f"{path}: {y} is in {table[y].unit}, per frequency; give it per wavelength, in any unit")
+        raise XpjaxError(f"{path}: {y} is in {table[y].unit}, per frequency; give it per wavelength, in any unit")
     peak = wavelength[np.argmax(flux)]
     unit = str(table[x].unit or ("um" if peak < 10 else "nm" if peak < 1000 else "Angstrom"))
     wavelength = to_nm(wavelength, unit, path)
     if not wavelength.min() < 550 < wavelength.max():
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: the spectrum covers {wavelength.min():g}..{wavelength.max():g} nm, and is scaled at 550 nm; give "
             "one that covers it, or state the unit of its wavelengths"
         )
@@ -656,7 +657,7 @@ def _start(curve: str, free: bool) -> tuple[Passband | TransmissionChain, str | 
     if len(chosen) != 1:
         stem = split_source(curve)[0]
         remedy = f"name one, as in {stem}:{chosen.names[0]}"
-        raise ValueError(f"--curve {curve} has the passbands {list(chosen.names)}; {remedy}")
+        raise XpjaxError(f"--curve {curve} has the passbands {list(chosen.names)}; {remedy}")
     (name,) = chosen.names
     if free or _chain_file(curve) is None:
         return chosen[name], None, chosen.label
@@ -676,13 +677,13 @@ def _observed(
     try:
         columns = catalogue.read_catalogue(table).columns
     except (KeyError, IndexError, TypeError, AttributeError) as exc:  # of files in other layouts
-        raise ValueError(f"{table.name}: cannot be read as a table ({type(exc).__name__}: {exc})") from exc
+        raise XpjaxError(f"{table.name}: cannot be read as a table ({type(exc).__name__}: {exc})") from exc
     ids = _column(table, columns, "source_id")
     if ids.dtype.kind not in "iu":
-        raise ValueError(f"{table.name}: source_id is {ids.dtype}; expected integers, one in every row")
+        raise XpjaxError(f"{table.name}: source_id is {ids.dtype}; expected integers, one in every row")
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(
+        raise XpjaxError(
             f"{table.name}: {(counts > 1).sum()} sources come twice or more, the first {values[counts > 1][0]}; keep "
             "one row a source"
         )
@@ -709,7 +710,7 @@ def _observed(
     absent = int(np.isnan(magnitude[chosen]).sum())
     click.echo(said + f", {absent:,} of these without a magnitude" * bool(absent), err=True)
     if not len(chosen):
-        raise ValueError(f"no XP source is in {table.name}; are both the same release's source_id?")
+        raise XpjaxError(f"no XP source is in {table.name}; are both the same release's source_id?")
     return xpjax.read(parts), magnitude[chosen], sigma[chosen]
 
 
@@ -720,7 +721,7 @@ def _column(table: Path, columns: Any, name: str) -> np.ndarray:
     for own in (name, *(own for own in columns if own.lower() == name.lower())):
         if own in columns:
             return np.asarray(columns[own])
-    raise ValueError(f"{table.name}: no column {name!r}; it has {', '.join(list(columns)[:20])}")
+    raise XpjaxError(f"{table.name}: no column {name!r}; it has {', '.join(list(columns)[:20])}")
 
 
 def _numbers(table: Path, columns: Any, name: str) -> np.ndarray:
@@ -730,7 +731,7 @@ def _numbers(table: Path, columns: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError) as exc:
-        raise ValueError(
+        raise XpjaxError(
             f"{table.name}: column {name}: {exc}; expected numbers, and empty cells or NaN for none"
         ) from exc
 

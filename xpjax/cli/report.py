@@ -12,6 +12,7 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, assignments
 from xpjax.cli.homogenise import ANY, read_zero_points
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def report(
     started = time.perf_counter()
     target = output or folder / PAGE
     if target.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{target.name}: the suffix of a report is .html")
+        raise XpjaxError(f"{target.name}: the suffix of a report is .html")
     if target.exists() and not overwrite:
         raise FileExistsError(f"the report {target} exists; name another one with --output, or add --overwrite")
     if not target.parent.is_dir():
@@ -142,7 +143,7 @@ def _gathered(folder: Path, solution: Calibration, catalogues: Sequence[Path]) -
     tiles: dict[str, np.ndarray] = {}
     if catalogues:
         if "config" not in solution.record:
-            raise ValueError(f"{folder} does not say what columns mean; leave out --catalogue")
+            raise XpjaxError(f"{folder} does not say what columns mean; leave out --catalogue")
         chosen = config_from(json.loads(solution.record["config"]), folder)
         only = list(dict.fromkeys(solution.frames.exposure.tolist()))
         unnamed = all("exposure" not in mapping for mapping in chosen.bands.values())
@@ -185,7 +186,7 @@ def _by_name(table: Catalogue, name: str) -> str:
     for key in ("exposure", "tile"):
         if key in table.columns:
             return key
-    raise ValueError(f"{name} has no column exposure or tile; it has {', '.join(list(table.columns)[:20])}")
+    raise XpjaxError(f"{name} has no column exposure or tile; it has {', '.join(list(table.columns)[:20])}")
 
 
 def _difference(path: Path, solution: Calibration) -> np.ndarray:
@@ -213,7 +214,7 @@ def _tile_columns(path: Path, solution: Calibration) -> dict[str, np.ndarray]:
     at = np.array([row.get(name, -1) for name in solution.frames.exposure.astype(str).tolist()])
     useful = {k: v for k, v in _numbers(table).items() if k in ("ra", "dec", "ebv", "rv")}
     if not useful:
-        raise ValueError(f"{path.name} has none of the columns ra, dec, ebv, rv; it has {list(table.columns)[:20]}")
+        raise XpjaxError(f"{path.name} has none of the columns ra, dec, ebv, rv; it has {list(table.columns)[:20]}")
     return {name: np.where(at >= 0, values[at], np.nan) for name, values in useful.items()}
 
 
@@ -240,13 +241,13 @@ def read_camera(name: str) -> Camera:
         return known[name.lower()]
     path = Path(name)
     if not path.is_file():
-        raise ValueError(f"--camera {name!r}: give cmos, ccd or the TOML file of a camera")
+        raise XpjaxError(f"--camera {name!r}: give cmos, ccd or the TOML file of a camera")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
+        raise XpjaxError(f"{path}: not TOML: {error}") from error
     check_names(table, [field.name for field in dataclasses.fields(Camera)], f"entry of {path.name}")
     bad = [key for key, value in table.items() if isinstance(value, bool) or not isinstance(value, int | float)]
     if bad:
-        raise ValueError(f"{path.name}: {bad[0]} is a number, not {table[bad[0]]!r}")
+        raise XpjaxError(f"{path.name}: {bad[0]} is a number, not {table[bad[0]]!r}")
     return Camera(**{key: float(value) for key, value in table.items()})

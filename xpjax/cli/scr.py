@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, OVERWRITE, record_call
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,7 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
         columns |= {f"{name}_{key}": value for key, value in more.items()}
         lines.append(_line(law, found.method, found.offset, found.offset_error, found.n_overlap))
     if not laws:
-        raise ValueError("no band could be fitted: " + "; ".join(lines[len(stars.lines) :]))
+        raise XpjaxError("no band could be fitted: " + "; ".join(lines[len(stars.lines) :]))
     output.mkdir(parents=True, exist_ok=True)
     units = {key: "mag" for key, value in columns.items() if value.dtype.kind == "f" and key not in ("star", "tile")}
     from xpjax.records import Catalogue
@@ -157,7 +158,7 @@ def read_scr_config(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
+        raise XpjaxError(f"{path}: not TOML: {error}") from error
     try:
         check_names(table, ("columns", "regression", "selection", "gaia", "band"), "section")
         check_names(table.get("columns", {}), (*REQUIRED, *OPTIONAL), "column")
@@ -167,21 +168,21 @@ def read_scr_config(path: Path) -> dict[str, Any]:
         expand(table.get("selection", {}).get("cuts", []))
         bands = table.get("band", [])
         if not isinstance(bands, list) or not bands:
-            raise ValueError('there is no band: add [[band]] with name = "..." and gaia = "BP" or "RP"')
+            raise XpjaxError('there is no band: add [[band]] with name = "..." and gaia = "BP" or "RP"')
         for band in bands:
             check_names(band, ("name", *OWN, *REQUIRED, *OPTIONAL), "entry of [[band]]")
             if "name" not in band:
-                raise ValueError('a [[band]] has no name: add name = "..."')
+                raise XpjaxError('a [[band]] has no name: add name = "..."')
             if band.get("gaia") not in ("BP", "RP"):
-                raise ValueError(f'band {band["name"]}: gaia must be "BP" or "RP", not {band.get("gaia")!r}')
+                raise XpjaxError(f'band {band["name"]}: gaia must be "BP" or "RP", not {band.get("gaia")!r}')
             missing = [key for key in REQUIRED if key not in {**table.get("columns", {}), **band}]
             if missing:
-                raise ValueError(f"[columns] has no {missing[0]} for band {band['name']}")
+                raise XpjaxError(f"[columns] has no {missing[0]} for band {band['name']}")
         names = [band["name"] for band in bands]
         if len(set(names)) < len(names):
-            raise ValueError(f"bands of the same name: {names}")
+            raise XpjaxError(f"bands of the same name: {names}")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise XpjaxError(f"{path.name}: {error}") from error
     return {**table, "regression": {**REGRESSION, **table.get("regression", {})}}
 
 
@@ -210,7 +211,7 @@ class Stars:
         if "gaia" in config:
             corrections = read_observation_table(folder / config["gaia"]["corrections"])
             if "G" not in gaia:
-                raise ValueError("[columns] has no g, which Gaia's corrections need")
+                raise XpjaxError("[columns] has no g, which Gaia's corrections need")
             gaia = correct_gaia(gaia, corrections.columns)
         self.gaia = gaia
         self.gaia_error = {key: self.numbers(self.columns, f"{key.lower()}_error", 0.0) for key in ("BP", "RP")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     from xpjax.records import Catalogue, SourceTable
@@ -101,9 +102,9 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
     data = _plottable(file, sources)
     if draw.magnitude_bands(data):
         if sources:
-            raise ValueError("--source chooses spectra; photometry is plotted whole")
+            raise XpjaxError("--source chooses spectra; photometry is plotted whole")
         if system_name:
-            raise ValueError("--system marks bands under spectra; photometry has none to mark")
+            raise XpjaxError("--system marks bands under spectra; photometry has none to mark")
         figure = draw.plot_photometry(data)
     else:
         system = xpjax.system(system_name) if system_name else None
@@ -129,10 +130,10 @@ def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
     if table is None:
         table = xpjax.read(file, keep=[])
     if not len(table):
-        raise ValueError(f"{file.name}: the file has no sources, so there is nothing to plot")
+        raise XpjaxError(f"{file.name}: the file has no sources, so there is nothing to plot")
     if not isinstance(table, SourceTable):
         return table
     rows = np.flatnonzero(np.isin(table.source_id, sources)) if sources else np.arange(min(6, len(table)))
     if not len(rows):
-        raise ValueError(f"{file.name}: no source {', '.join(map(str, sources))} among {len(table):,}")
+        raise XpjaxError(f"{file.name}: no source {', '.join(map(str, sources))} among {len(table):,}")
     return xpjax.spectra(table[rows]).catalogue({})

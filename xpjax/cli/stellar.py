@@ -25,6 +25,7 @@ from xpjax.cli.common import (
     record_call,
 )
 from xpjax.cli.correction import as_spectra
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,9 +171,9 @@ def _nodes(text: str) -> np.ndarray:
         low, high, n = text.split(":")
         nodes = np.linspace(float(low), float(high), int(n))
     except ValueError:
-        raise ValueError(f"--fit-ebv {text!r}: expected LOW:HIGH:N, as in 0:1:11") from None
+        raise XpjaxError(f"--fit-ebv {text!r}: expected LOW:HIGH:N, as in 0:1:11") from None
     if len(nodes) < 2 or not nodes[0] < nodes[-1]:
-        raise ValueError(f"--fit-ebv {text!r}: LOW must be below HIGH, and N two or more")
+        raise XpjaxError(f"--fit-ebv {text!r}: LOW must be below HIGH, and N two or more")
     return nodes
 
 
@@ -198,7 +199,7 @@ def _fits(
         for file in store.files:
             absent = [name for name in needed if name not in store.columns]
             if absent:
-                raise ValueError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(store.columns)}")
+                raise XpjaxError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(store.columns)}")
             sources = file.read(errors=True, correlations=True, columns=needed)
             found.append((fitter(sources, devices=devices), kept(sources.columns)))
         return found
@@ -215,7 +216,7 @@ def _fits(
 def _with(rows: Catalogue, names: list[str], origin: str) -> Mapping[str, np.ndarray]:
     absent = [name for name in names if name not in rows.columns]
     if absent:
-        raise ValueError(f"{origin} has no columns {', '.join(absent)}; it has {', '.join(rows.columns)}")
+        raise XpjaxError(f"{origin} has no columns {', '.join(absent)}; it has {', '.join(rows.columns)}")
     return rows.columns
 
 
@@ -225,7 +226,7 @@ def _reference(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
 
     table = catalogue.read_catalogue(path)
     if not len(table):
-        raise ValueError(f"{path.name} has no rows: no source can be found in it")
+        raise XpjaxError(f"{path.name} has no rows: no source can be found in it")
     return _with(table, ["source_id", *names], path.name)
 
 
@@ -234,7 +235,7 @@ def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str |
 
     said = click.get_current_context().get_parameter_source("correction")
     if said is not ParameterSource.DEFAULT and (fitter.linear is not None or fitter.network is not None):
-        raise ValueError(
+        raise XpjaxError(
             f"{name} holds sampled spectra, which are taken as they are: make them with `xpjax spectra --correction`, "
             "or correct them with `xpjax correct`, and leave --correction out here"
         )

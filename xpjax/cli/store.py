@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     from xpjax.io.bulk import Ingested
@@ -250,7 +251,7 @@ def select(
 
 def _integer(text: str, option: str) -> int:
     if not text.strip().isdecimal():
-        raise ValueError(f"{option}: {text.strip()!r} is not a whole number")
+        raise XpjaxError(f"{option}: {text.strip()!r} is not a whole number")
     return int(text)
 
 
@@ -260,7 +261,7 @@ def _numbers(text: str, separator: str, count: int, option: str, expected: str) 
     except ValueError:
         numbers = ()
     if len(numbers) != count:
-        raise ValueError(f"{option} {text!r}: expected {expected}")
+        raise XpjaxError(f"{option} {text!r}: expected {expected}")
     return numbers
 
 
@@ -271,6 +272,6 @@ def _read_ids(path: Path) -> list[int]:
     if lines and not lines[0][0].strip().isdecimal():
         names = [name.strip().strip('"').lower() for name in lines.pop(0)]
         if "source_id" not in names:
-            raise ValueError(f"{path}: no column source_id, and no number in the first line")
+            raise XpjaxError(f"{path}: no column source_id, and no number in the first line")
         column = names.index("source_id")
     return [_integer(line[column].strip('" '), str(path)) for line in lines]

@@ -14,6 +14,7 @@ from xpjax.cli.homogenise import homogenise
 from xpjax.cli.report import HELD, report
 from xpjax.cli.scr import scr
 from xpjax.cli.solve import solve
+from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
     from xpjax.survey.config import Account, Config
@@ -251,7 +252,7 @@ def apply(
     elif "config" in solved.record:
         chosen = config_from(json.loads(solved.record["config"]), _home(solution))
     else:
-        raise ValueError(f"{solution} does not say what columns mean: give --config")
+        raise XpjaxError(f"{solution} does not say what columns mean: give --config")
     whole = not output.suffix
     target = output / CALIBRATED if whole else output
     if whole:
@@ -265,7 +266,7 @@ def apply(
     rows, account = read_rows(catalogues, chosen, exposure)
     if new and len(np.intersect1d(rows.frames.exposure, only)):
         clash = np.intersect1d(rows.frames.exposure, only)[0]
-        raise ValueError(f"the solution has an exposure {clash!r} already: rename the file, or leave out --new")
+        raise XpjaxError(f"the solution has an exposure {clash!r} already: rename the file, or leave out --new")
     result, fits = apply_with_fits(solved, rows, devices=device)
     import dataclasses
 
@@ -320,7 +321,7 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
         try:
             span = float(epoch)
         except ValueError:
-            raise ValueError(f"--epoch {epoch!r}: give all, night or a number of days") from None
+            raise XpjaxError(f"--epoch {epoch!r}: give all, night or a number of days") from None
     solved = read_solution(solution)
     s, scale = solved.standards, solved.fits.scaling
     u, v = scale.places(s.frame, s.x, s.y)
@@ -402,7 +403,7 @@ def simulate(
     try:
         large, medium, small = map(float, flats.split(","))
     except ValueError:
-        raise ValueError(f"--flat {flats!r}: expected three magnitudes, as in 0.05,0.005,0.0005") from None
+        raise XpjaxError(f"--flat {flats!r}: expected three magnitudes, as in 0.05,0.005,0.0005") from None
     names = ("observations.parquet", "exposures.ecsv", "survey.toml")
     _check_folder(output, names, overwrite)
     made = Survey(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, record_call, write_figure
+from xpjax.errors import XpjaxError
 
 
 @click.group()
@@ -73,10 +74,10 @@ def train_linear(
 
     started = time.perf_counter()
     if output.suffix.lower() not in (".h5", ".hdf5"):
-        raise ValueError(f"{output.name}: a correction is an HDF5 file, .h5")
+        raise XpjaxError(f"{output.name}: a correction is an HDF5 file, .h5")
     name = output.stem if name is None else name
     if name in (STANDARD, NONE):
-        raise ValueError(f"--name {name}: this name is taken, and outputs would tell of another correction; choose one")
+        raise XpjaxError(f"--name {name}: this name is taken, and outputs would tell of another correction; choose one")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; name another file with --output, or add --overwrite")
     if figure is not None:
@@ -111,5 +112,5 @@ def _settings(base: Any, given: dict[str, float]) -> Any:
     numbers = {field.name for field in dataclasses.fields(base) if isinstance(getattr(base, field.name), float)}
     unknown = sorted(set(given) - numbers)
     if unknown:
-        raise ValueError(f"--set: no setting {', '.join(unknown)}; there are {', '.join(sorted(numbers))}")
+        raise XpjaxError(f"--set: no setting {', '.join(unknown)}; there are {', '.join(sorted(numbers))}")
     return dataclasses.replace(base, **given)

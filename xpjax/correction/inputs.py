@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
 from xpjax.matching import places_of
 from xpjax.records import Record, SourceTable
@@ -83,9 +84,9 @@ class Features(Record):
         for key, shape in expected.items():
             array = getattr(self, key)
             if array is not None and np.shape(array) != shape:
-                raise ValueError(f"features: {key} has shape {np.shape(array)}, expected {shape}")
+                raise XpjaxError(f"features: {key} has shape {np.shape(array)}, expected {shape}")
         if len(set(self.names)) != len(self.names):
-            raise ValueError(f"features: a name occurs twice in {self.names}")
+            raise XpjaxError(f"features: a name occurs twice in {self.names}")
 
     def __len__(self) -> int:
         return len(self.source_id)
@@ -103,7 +104,7 @@ class Features(Record):
         """Some of the features, in this order. Raises ValueError for one that is not there."""
         absent = [name for name in names if name not in self.names]
         if absent:
-            raise ValueError(f"features {absent} are needed; there are {list(self.names)}")
+            raise XpjaxError(f"features {absent} are needed; there are {list(self.names)}")
         columns = [self.names.index(name) for name in names]
         return dataclasses.replace(self, names=tuple(names), value=self.value[:, columns])
 
@@ -131,7 +132,7 @@ def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in FEATURES and name not in SHAPES]
     if unknown or not chosen:
         known = [*FEATURES, *SHAPES]
-        raise ValueError(f"unknown features {unknown}; choose from {known}, or a set of {list(SETS)}")
+        raise XpjaxError(f"unknown features {unknown}; choose from {known}, or a set of {list(SETS)}")
     return chosen
 
 
@@ -184,7 +185,7 @@ def features(
     else:
         given = _columns(table) if isinstance(gaia, str) else gaia
         if isinstance(gaia, str) and gaia != "columns":
-            raise ValueError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
+            raise XpjaxError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
         for name in GAIA:
             if name in needed:
                 value[name] = _column(given, name, n, table.origin)
@@ -202,7 +203,7 @@ def features(
                             n, table.origin)  # fmt: skip
         value[EBV] = known_ebv
     elif EBV in needed:
-        raise ValueError("E(B-V) is a feature: give ebv=, an array or the name of a column, or leave it out of names")
+        raise XpjaxError("E(B-V) is a feature: give ebv=, an array or the name of a column, or leave it out of names")
     inputs = np.stack([np.where(np.isfinite(value[name]), value[name], np.nan) for name in INPUTS], axis=1)
     value_of_all = _combined(inputs, chosen)
     own = [k for k, name in enumerate(chosen) if name in SHAPES]
@@ -256,10 +257,10 @@ def _combined(inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 def _from_magnitudes(given: Mapping[str, Any], names: tuple[str, ...], needed: Sequence[str]) -> Features:
     if any(name in SHAPES for name in names):
-        raise ValueError(f"{[name for name in names if name in SHAPES]} are made of coefficients: give XP sources")
+        raise XpjaxError(f"{[name for name in names if name in SHAPES]} are made of coefficients: give XP sources")
     absent = [name for name in needed if name not in given]
     if absent:
-        raise ValueError(f"features {list(names)} need {absent}; the mapping has {list(given)}")
+        raise XpjaxError(f"features {list(names)} need {absent}; the mapping has {list(given)}")
     n = len(np.atleast_1d(np.asarray(given[needed[0]])))
     inputs = np.full((n, len(INPUTS)), np.nan)
     for name in (name for name in INPUTS if name in given):
@@ -277,17 +278,17 @@ def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndar
     """One column (n,) as floats, NaN where masked. Raises ValueError where it is absent or of another length."""
     if name not in given:
         column = COLUMNS.get(name, name)
-        raise ValueError(f"{origin} has no {column}, which a feature needs; keep this column or give the values")
+        raise XpjaxError(f"{origin} has no {column}, which a feature needs; keep this column or give the values")
     array: np.ndarray = np.ma.filled(np.ma.asarray(given[name], float), np.nan)
     if array.shape not in ((), (n,)):
-        raise ValueError(f"{name} has shape {array.shape}, expected ({n},): one value for each source")
+        raise XpjaxError(f"{name} has shape {array.shape}, expected ({n},): one value for each source")
     return np.broadcast_to(array, (n,)).astype(float)
 
 
 def floats(table: SourceTable, name: str) -> np.ndarray:
     """A column (n,) as floats, NaN where masked. Raises ValueError where it is absent."""
     if name not in table.columns:
-        raise ValueError(f"{table.origin} has no column {name}; it has {list(table.columns) or 'no others'}")
+        raise XpjaxError(f"{table.origin} has no column {name}; it has {list(table.columns) or 'no others'}")
     return np.ma.filled(np.ma.asarray(table.columns[name], float), np.nan)
 
 
@@ -317,7 +318,7 @@ def read_features(path: str | Path) -> Features:
         with h5py.File(path) as file:
             return features_of(file, str(path))
     except (OSError, KeyError) as error:
-        raise ValueError(
+        raise XpjaxError(
             f"{path} is no file of features ({error}): it needs datasets source_id (n) and features (n, k) with "
             "attribute names"
         ) from error
@@ -331,7 +332,7 @@ def features_of(file: Any, origin: str) -> Features:
     names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(data.attrs["names"]))
     value = np.asarray(data[()], float)
     if value.ndim != 2 or value.shape[1] != len(names):
-        raise ValueError(f"{origin}: features {value.shape} do not fit its {len(names)} names {list(names)}")
+        raise XpjaxError(f"{origin}: features {value.shape} do not fit its {len(names)} names {list(names)}")
     ebv = np.asarray(file["ebv"][()], float) if "ebv" in file else None
     if ebv is None and EBV in names:
         ebv = value[:, names.index(EBV)]

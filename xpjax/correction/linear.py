@@ -32,6 +32,7 @@ from scipy.linalg import block_diag
 
 from xpjax import simulate
 from xpjax.correction.pairs import Pairs
+from xpjax.errors import XpjaxError
 from xpjax.extinction import R_V, extinction_curve
 from xpjax.records import Record
 from xpjax.synthetic.magnitude import photometry
@@ -171,7 +172,7 @@ def photon_noise(model: Instrument, g_range: tuple[float, float], n: int = 300, 
     g = np.asarray(table.columns["phot_g_mean_mag"], float)
     chosen = table[np.flatnonzero((g > g_range[0]) & (g < g_range[1]))[:n]]
     if not len(chosen):
-        raise ValueError(f"no mock star has G in {g_range[0]:g}..{g_range[1]:g}: take another range")
+        raise XpjaxError(f"no mock star has G in {g_range[0]:g}..{g_range[1]:g}: take another range")
     mean, total = (
         level(np.asarray(chosen.coefficients.value, float), model),
         np.zeros((model.release.n_basis_total,) * 2),

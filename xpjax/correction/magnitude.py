@@ -36,6 +36,7 @@ from xpjax.correction.wiggle import (
     star_inputs,
     table_axes,
 )
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Passband, PassbandSet, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.magnitude import Photometer, Photometry, photometry_kernel
@@ -340,7 +341,7 @@ class Correcting:
     def __post_init__(self) -> None:
         needs = EBV in self.model.names or self.model.dereddens
         if self.stars is None and self.ebv is None and needs:
-            raise ValueError(
+            raise XpjaxError(
                 "this correction needs E(B-V): name a column of the sources (--ebv), or give features "
                 "(glossary: feature)"
             )
@@ -429,16 +430,16 @@ class CorrectedPhotometer:
         base = plain.system
         check_base(how.model, base.correction, "the system has")
         if base.color_equations or any(base.standardised):
-            raise ValueError(
+            raise XpjaxError(
                 f"{base.labels[0]} is standardised, with color equations or flux biases that do not hold for corrected "
                 "spectra; use its plain system (glossary: color equation)"
             )
         if plain.error_correction:
-            raise ValueError("the published factors on errors hold for uncorrected magnitudes: leave them out")
+            raise XpjaxError("the published factors on errors hold for uncorrected magnitudes: leave them out")
         bands = curves_of(base) if how.bands is None else how.bands
         names = tuple(band.name for band in bands)
         if base.names != names:
-            raise ValueError(f"the system's bands {base.names} are not those of the passbands, {names}")
+            raise XpjaxError(f"the system's bands {base.names} are not those of the passbands, {names}")
         return bands
 
     def __call__(self, table: SourceTable, *, devices: Any = None, **options: Any) -> CorrectedPhotometry:
@@ -532,7 +533,7 @@ def corrected_photometry(
     plain = corrected_system(plain, how.linear, curves)
     table = as_sources(sources, plain.release)
     if not np.array_equal(table.source_id, stars.source_id):
-        raise ValueError("the features are not of these sources in this order: use features.matched(source_id)")
+        raise XpjaxError("the features are not of these sources in this order: use features.matched(source_id)")
     apply, _ = applicable(model, stars, teff=teff, mh=mh, limits=how.limits)
     used = stars.ebv[apply] if stars.ebv is not None and apply.any() else np.zeros(1)
     span = min(float(used.min()), 0.0), float(used.max())

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Record
 from xpjax.xp.coefficients import as_sources
 from xpjax.xp.correction import STANDARD
@@ -60,7 +61,7 @@ class Pairs(Record):
         n, k, m = len(self.name), self.instrument.release.n_basis_total, len(self.instrument.wavelength)
         for key, shape in {"kind": (n,), "coefficients": (n, k), "reference": (n, m)}.items():
             if np.shape(getattr(self, key)) != shape:
-                raise ValueError(f"pairs: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
+                raise XpjaxError(f"pairs: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
 
     def __len__(self) -> int:
         return len(self.name)
@@ -88,7 +89,7 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
     needed = ["name", "reference_wavelength", "reference_flux", *([] if from_coefficients else ["wavelength", "flux"])]
     absent = [f"{key} ({' or '.join(ALIASES[key])})" for key in needed if found[key] is None]
     if absent:
-        raise ValueError(f"{path}: pairs need the columns {', '.join(absent)}; it has {have}")
+        raise XpjaxError(f"{path}: pairs need the columns {', '.join(absent)}; it has {have}")
 
     def column(key: str) -> list[Any]:
         name = found[key]
@@ -114,7 +115,7 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
 def _arrays(path: str | Path, name: str, wavelength: Any, flux: Any) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(wavelength, float), np.asarray(flux, float)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2 or not (np.diff(x) > 0).all():
-        raise ValueError(f"{path}: {name}: wavelengths must ascend, one for each flux; found {x.shape} and {y.shape}")
+        raise XpjaxError(f"{path}: {name}: wavelengths must ascend, one for each flux; found {x.shape} and {y.shape}")
     return x, y
 
 
@@ -131,7 +132,7 @@ def _from_samples(
         value[rows] = coefficients_of_samples(flux, stars[rows[0]][1], instrument=model, correction=prior)
     lost = [stars[k][0] for k in np.flatnonzero(~np.isfinite(value).all(axis=1))]
     if lost:
-        raise ValueError(f"{path}: no coefficients come back from the samples of {', '.join(lost[:5])}; leave them out")
+        raise XpjaxError(f"{path}: no coefficients come back from the samples of {', '.join(lost[:5])}; leave them out")
     return value
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from xpjax.correction.inputs import Features, features_of
 from xpjax.correction.wiggle import KINDS, SPACES
+from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Record
@@ -53,17 +54,17 @@ class Residuals(Record):
     def __post_init__(self) -> None:
         n, m = len(self.source_id), len(self.wavelength)
         if np.shape(self.residual) != (n, m):
-            raise ValueError(
+            raise XpjaxError(
                 f"residual has shape {np.shape(self.residual)}, expected {(n, m)}: {n} stars at {m} wavelengths"
             )
         if np.shape(self.features) != (n, len(self.names)):
-            raise ValueError(f"features have shape {np.shape(self.features)}, expected {(n, len(self.names))}")
+            raise XpjaxError(f"features have shape {np.shape(self.features)}, expected {(n, len(self.names))}")
         if self.weight is not None and np.shape(self.weight) not in ((n, m), (n, 1)):
-            raise ValueError(f"weight has shape {np.shape(self.weight)}, expected {(n, m)}")
+            raise XpjaxError(f"weight has shape {np.shape(self.weight)}, expected {(n, m)}")
         if self.weight is not None and not np.all(np.nan_to_num(self.weight) >= 0):
-            raise ValueError("weight has negative values")
+            raise XpjaxError("weight has negative values")
         if m < 2 or np.any(np.diff(self.wavelength) <= 0):
-            raise ValueError("the wavelengths of residuals must be two or more and ascend")
+            raise XpjaxError("the wavelengths of residuals must be two or more and ascend")
 
     def __len__(self) -> int:
         return len(self.source_id)
@@ -123,7 +124,7 @@ def read_residuals(path: str | Path) -> Residuals:
                 stars.base,
             )
     except (OSError, KeyError) as error:
-        raise ValueError(
+        raise XpjaxError(
             f"{path} is no file of residuals ({error}): it needs datasets source_id (n), features (n, k) with "
             "attribute names, wavelength (m) [nm] and residual (n, m)"
         ) from error
@@ -171,25 +172,25 @@ def make_residuals(
     """
     trust = trust or Trust()
     if base not in (None, stars.base):
-        raise ValueError(
+        raise XpjaxError(
             f"the spectra have the linear correction {base}, the features are of spectra with {stars.base}: make both "
             f"with one (xpjax make-features --correction {base})"
         )
     for value, known, what in ((kind, KINDS, "kind"), (space, SPACES, "space")):
         if value not in known:
-            raise ValueError(f"{what} {value!r} is not one of {known}")
+            raise XpjaxError(f"{what} {value!r} is not one of {known}")
     n, m = len(stars), len(wavelength)
     for name, array in (("flux", flux), ("true", true), ("flux_error", flux_error)):
         if array is not None and np.shape(array) != (n, m):
-            raise ValueError(f"{name} has shape {np.shape(array)}, expected {(n, m)}: {n} stars at {m} wavelengths")
+            raise XpjaxError(f"{name} has shape {np.shape(array)}, expected {(n, m)}: {n} stars at {m} wavelengths")
     for labels in (fitted, reference):
         for name, array in (labels or {}).items():
             if np.shape(array) != (n,):
-                raise ValueError(f"label {name} has shape {np.shape(array)}, expected {(n,)}")
+                raise XpjaxError(f"label {name} has shape {np.shape(array)}, expected {(n,)}")
     flux, true = np.asarray(flux, float), np.asarray(true, float)
     if space == "dereddened":
         if stars.ebv is None:
-            raise ValueError("dereddened spectra need E(B-V): give features with ebv, or the space 'observed'")
+            raise XpjaxError("dereddened spectra need E(B-V): give features with ebv, or the space 'observed'")
         per_mag = 0.4 * per_ebv * extinction_curve(wavelength, law, r_v)
         up = 10 ** (np.where(np.isfinite(stars.ebv), stars.ebv, 0)[:, None] * per_mag)
     else:
@@ -231,7 +232,7 @@ def make_residuals(
     if reference is not None:
         for name, most in trust.differences.items():
             if name not in reference or fitted is None or name not in fitted:
-                raise ValueError(f"{name} is not among both the fitted and the reference labels; leave its cut out")
+                raise XpjaxError(f"{name} is not among both the fitted and the reference labels; leave its cut out")
             with np.errstate(invalid="ignore"):
                 reasons[f"{name} differs by {most:g} or more"] = ~(np.abs(fitted[name] - reference[name]) < most)
     good, counts = np.ones(n, bool), {}
@@ -240,7 +241,7 @@ def make_residuals(
         good &= ~bad
     if not good.any():
         said = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-        raise ValueError(f"no star is left of {n} ({said})")
+        raise XpjaxError(f"no star is left of {n} ({said})")
     rows = np.flatnonzero(good)
     ebv = None if stars.ebv is None else stars.ebv[rows]
     left = np.where(there & np.isfinite(residual), residual, np.nan)[rows]

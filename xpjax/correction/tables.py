@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from xpjax import engine
 from xpjax.constants import FLUX_UNIT
+from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray, Status
 from xpjax.xp.spectrum import Spectra
 
@@ -44,9 +45,9 @@ class FactorTable(eqx.Module):
 
     def __check_init__(self) -> None:
         if np.ndim(self.factor) != 2 or np.shape(self.node) != np.shape(self.factor)[:1]:
-            raise ValueError(f"table: {np.shape(self.node)} nodes do not fit factors {np.shape(self.factor)}")
+            raise XpjaxError(f"table: {np.shape(self.node)} nodes do not fit factors {np.shape(self.factor)}")
         if isinstance(self.node, np.ndarray) and (len(self.node) < 2 or np.any(np.diff(self.node) <= 0)):
-            raise ValueError("table: the nodes must be two or more and ascend")
+            raise XpjaxError("table: the nodes must be two or more and ascend")
 
     def __call__(self, x: Array) -> Array:
         """The factors (n_sample,) at x, those of the nearest end beyond the nodes."""
@@ -151,19 +152,19 @@ def correct_with_tables(
     ones.
     """
     if spectra.internal or not np.array_equal(np.asarray(spectra.wavelength, float), archive_grid()):
-        raise ValueError("table corrections are for absolute spectra on the archive's grid: leave out wavelength=")
+        raise XpjaxError("table corrections are for absolute spectra on the archive's grid: leave out wavelength=")
     if bool(spectra.meta.get("truncate", model.truncate)) != model.truncate:
         made = "truncated" if model.truncate else "full"
-        raise ValueError(f"these tables are for {made} spectra: make them with truncate={model.truncate}")
+        raise XpjaxError(f"these tables are for {made} spectra: make them with truncate={model.truncate}")
     if use_errors and spectra.flux_error is None:
-        raise ValueError("use_errors=True needs spectra with errors")
+        raise XpjaxError("use_errors=True needs spectra with errors")
     n = len(spectra)
     labels = np.full((n, 3), np.nan)
     for k, value in enumerate((bp_rp, g, ebv)):
         if value is not None:
             array = np.asarray(value, float)
             if array.shape not in ((), (n,)):
-                raise ValueError(f"{list(VALID)[k]} has shape {array.shape}, expected ({n},)")
+                raise XpjaxError(f"{list(VALID)[k]} has shape {array.shape}, expected ({n},)")
             labels[:, k] = array
     error = spectra.flux_error
     source = (spectra.flux, error if use_errors else None, labels[:, 1], labels)
@@ -211,7 +212,7 @@ def read_tables(folder: str | Path, *, truncate: bool = False, absolute: bool = 
             for samples, name in ((slice(None, BP_SAMPLES), "BP"), (slice(BP_SAMPLES, None), "RP")):
                 values = _read(home / f"inter_{name}.csv")[:, 0]
                 if values.shape != nodes.shape:
-                    raise ValueError(f"inter_{name}.csv has {len(values)} rows, inter_phot.csv {len(nodes)}")
+                    raise XpjaxError(f"inter_{name}.csv has {len(values)} rows, inter_phot.csv {len(nodes)}")
                 factor[:, samples] *= np.interp(at, nodes, values)[:, None]
         before = np.asarray(bright.node) < at[0]
         g = FactorTable(
@@ -226,9 +227,9 @@ def _read(path: Path, columns: int | None = None) -> np.ndarray:
     try:
         array = np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise XpjaxError(
             f"{path.name} in {path.parent}: {error}; download the tables of Huang et al. (2024)"
         ) from error
     if columns is not None and array.shape[1] != columns:
-        raise ValueError(f"{path.name} has {array.shape[1]} columns, expected {columns}: one for each sample")
+        raise XpjaxError(f"{path.name} has {array.shape[1]} columns, expected {columns}: one for each sample")
     return array

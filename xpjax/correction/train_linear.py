@@ -13,6 +13,7 @@ from xpjax.correction.domain import make_domain
 from xpjax.correction.evidence import Evidence, learning_curve, robust
 from xpjax.correction.linear import LEVEL_RANGE, Population, Settings, Training
 from xpjax.correction.pairs import Pairs
+from xpjax.errors import XpjaxError
 from xpjax.xp.correction import LinearCorrection
 
 STEPS = 2
@@ -52,7 +53,7 @@ def train_linear(
     >>> made = train_linear(read_pairs("pairs.parquet"), Population.known(linear_correction("standard")))
     """
     if len(pairs) < 10:
-        raise ValueError(f"{len(pairs)} pairs are too few for a correction: give 10 or more, better 40")
+        raise XpjaxError(f"{len(pairs)} pairs are too few for a correction: give 10 or more, better 40")
     model, chosen = pairs.instrument, settings or Settings()
     training = Training(pairs, population, chosen)
     domain = make_domain(pairs, population)

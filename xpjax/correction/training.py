@@ -34,6 +34,7 @@ from xpjax import __version__, engine
 from xpjax.correction.inputs import Features
 from xpjax.correction.residuals import Residuals
 from xpjax.correction.wiggle import BLEND, Network, SystematicTable, WiggleCorrection
+from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import write_bytes
 from xpjax.xp.correction import NONE
@@ -79,13 +80,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths {self.widths}: give one or more positive sizes of hidden layers")
+            raise XpjaxError(f"widths {self.widths}: give one or more positive sizes of hidden layers")
         if min(self.epochs, self.batch, self.patience, self.stop) < 1:
-            raise ValueError("epochs, batch, patience and stop must be positive")
+            raise XpjaxError("epochs, batch, patience and stop must be positive")
         if not self.learning_rate >= self.floor > 0:
-            raise ValueError(f"learning rate {self.learning_rate:g} must be at least the floor, {self.floor:g} > 0")
+            raise XpjaxError(f"learning rate {self.learning_rate:g} must be at least the floor, {self.floor:g} > 0")
         if min(self.split) <= 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise ValueError(f"split {self.split}: three positive shares that add up to one")
+            raise XpjaxError(f"split {self.split}: three positive shares that add up to one")
 
 
 class _Data(eqx.Module):
@@ -239,7 +240,7 @@ def train(
     flat = [name for name, s, m in zip(used.names, scale, mean, strict=True) if s <= 1e-9 * max(abs(m), 1)]
     if flat:
         remedy = "leave them out of names (--features)"
-        raise ValueError(f"features {flat} are the same for all stars and tell nothing: {remedy}")
+        raise XpjaxError(f"features {flat} are the same for all stars and tell nothing: {remedy}")
     target, weight, middle, size = _targets(used, train_rows)
     centred = kind == "additive"
     fingerprint = _fingerprint(used, settings, centred)
@@ -333,7 +334,7 @@ def _usable(residuals: Residuals) -> tuple[Residuals, dict[str, int]]:
     counts = {name: int(rows.sum()) for name, rows in reasons.items()}
     if len(residuals) - bad.sum() < FEWEST:
         said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none left out"
-        raise ValueError(
+        raise XpjaxError(
             f"{len(residuals) - bad.sum()} of {len(residuals)} stars can be trained on ({said}); {FEWEST} are needed"
         )
     return residuals[np.flatnonzero(~bad)], counts
@@ -352,7 +353,7 @@ def _targets(used: Residuals, train_rows: np.ndarray) -> tuple[np.ndarray, np.nd
     middle = (own * value[train_rows]).sum(axis=0) / np.where(total > 0, total, 1)
     size = float(np.sqrt((own * (value[train_rows] - middle) ** 2).sum() / own.sum()))
     if size == 0:
-        raise ValueError("all residuals are the same: there is nothing to learn")
+        raise XpjaxError("all residuals are the same: there is nothing to learn")
     return np.asarray((value - middle) / size, np.float32), weight, middle, size
 
 
@@ -400,7 +401,7 @@ def _train_one(
         run.epoch += 1
         loss, judged, best = (float(value) * size**2 for value in (*losses, run.state.best_loss))
         if not np.isfinite(loss):
-            raise ValueError(
+            raise XpjaxError(
                 f"the loss is {loss} after epoch {run.epoch}: lower the learning rate, or look for outliers in the "
                 "residuals"
             )
@@ -445,9 +446,9 @@ def _load(path: Path, start: _State, fingerprint: str) -> _Run:
             found, plain = str(file["fingerprint"]), json.loads(str(file["run"]))
             leaves = [jnp.asarray(file[f"leaf_{k}"]) for k in range(len(jax.tree.leaves(start)))]
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no checkpoint of a training ({error}); name another file") from error
+        raise XpjaxError(f"{path} is no checkpoint of a training ({error}); name another file") from error
     if found != fingerprint:
-        raise ValueError(f"{path} is a checkpoint of other residuals or settings; remove it, or name another file")
+        raise XpjaxError(f"{path} is a checkpoint of other residuals or settings; remove it, or name another file")
     return _Run(jax.tree.unflatten(jax.tree.structure(start), leaves), **plain)
 
 

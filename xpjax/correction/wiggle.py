@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float
 from xpjax import engine
 from xpjax.constants import FLUX_UNIT, XP_RANGE
 from xpjax.correction.inputs import INPUTS, Features, combination
+from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot
@@ -139,20 +140,20 @@ class WiggleCorrection(eqx.Module):
     def __check_init__(self) -> None:
         for value, known, what in ((self.kind, KINDS, "kind"), (self.space, SPACES, "space")):
             if value not in known:
-                raise ValueError(f"{what} {value!r} is not one of {known}")
+                raise XpjaxError(f"{what} {value!r} is not one of {known}")
         k, m = len(self.names), len(self.wavelength)
         for name in ("feature_mean", "feature_scale", "low", "high"):
             if np.shape(getattr(self, name)) != (k,):
-                raise ValueError(f"{name} has shape {np.shape(getattr(self, name))}, expected ({k},): {self.names}")
+                raise XpjaxError(f"{name} has shape {np.shape(getattr(self, name))}, expected ({k},): {self.names}")
         check_grid(self.wavelength, XP_RANGE, "wavelength", "nm")
         if not self.networks:
-            raise ValueError("a correction needs a network")
+            raise XpjaxError("a correction needs a network")
         for network in self.networks:
             sizes = [k, *(w.shape[1] for w in network.weight)]
             fits = [w.shape == (a, b) for w, a, b in zip(network.weight, sizes, sizes[1:], strict=False)]
             if sizes[-1] != m or not all(fits):
                 shapes = [w.shape for w in network.weight]
-                raise ValueError(f"layers {shapes} do not lead from {k} features to {m} wavelengths")
+                raise XpjaxError(f"layers {shapes} do not lead from {k} features to {m} wavelengths")
 
     @property
     def dereddens(self) -> bool:
@@ -189,7 +190,7 @@ class WiggleCorrection(eqx.Module):
 def check_base(model: WiggleCorrection, base: str, what: str) -> None:
     """Raise ValueError where a model is not made for a linear correction, by its name."""
     if base != model.base:
-        raise ValueError(
+        raise XpjaxError(
             f"the network was trained on spectra with the linear correction {model.base}, but {what} {base}: make them "
             f"with correction={model.base} (--correction {model.base})"
         )
@@ -227,7 +228,7 @@ def applicable(
     missing = ~known.all(axis=1)
     if model.dereddens:
         if stars.ebv is None:
-            raise ValueError("this correction dereddens: the features need E(B-V), by ebv= or a dataset ebv")
+            raise XpjaxError("this correction dereddens: the features need E(B-V), by ebv= or a dataset ebv")
         missing |= ~np.isfinite(stars.ebv)
     # Rounding to float32 must not put the training set's own edge outside.
     margin = 1e-6 * (np.abs(np.asarray(model.low)) + np.abs(np.asarray(model.high)))
@@ -347,19 +348,19 @@ def correct_spectra(
     correction's wavelengths (an additive one needs their mean).
     """
     if spectra.internal:
-        raise ValueError("internal spectra cannot be corrected: make absolute ones (leave out internal=True)")
+        raise XpjaxError("internal spectra cannot be corrected: make absolute ones (leave out internal=True)")
     if not np.array_equal(spectra.source_id, stars.source_id):
-        raise ValueError("the features are not of these sources in this order: use features.matched(spectra.source_id)")
+        raise XpjaxError("the features are not of these sources in this order: use features.matched(spectra.source_id)")
     if bool(spectra.meta.get("truncate", model.truncate)) != model.truncate:
         made = "truncated" if model.truncate else "full"
-        raise ValueError(f"this correction is for {made} spectra: make them with truncate={model.truncate}")
+        raise XpjaxError(f"this correction is for {made} spectra: make them with truncate={model.truncate}")
     check_base(model, str(spectra.meta.get("correction", model.base)), "the spectra have")
     check_base(model, stars.base, "the features are of spectra with")
     grid, own = np.asarray(spectra.wavelength, float), np.asarray(model.wavelength, float)
     to_own = None
     if model.kind == "additive":
         if grid[0] > own[0] + 1e-9 or grid[-1] < own[-1] - 1e-9:
-            raise ValueError(
+            raise XpjaxError(
                 f"the spectra cover {grid[0]:g}..{grid[-1]:g} nm, the correction's mean flux needs "
                 f"{own[0]:g}..{own[-1]:g} nm: sample them there too"
             )
@@ -403,7 +404,7 @@ def systematic_error(model: WiggleCorrection, stars: Features) -> Float[np.ndarr
     """
     table = model.systematic
     if table is None:
-        raise ValueError("this correction has no table of systematic errors")
+        raise XpjaxError("this correction has no table of systematic errors")
     value = np.asarray(table.value)
     return table.weights(*table_axes(stars)) @ value.reshape(-1, value.shape[-1])
 
@@ -462,7 +463,7 @@ def read_correction(path: str | Path) -> WiggleCorrection:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError("no attribute format")
             if int(file.attrs["format_version"]) > VERSION:
-                raise ValueError(
+                raise XpjaxError(
                     f"{path} has format version {int(file.attrs['format_version'])}, this xpjax knows {VERSION}: update"
                 )
             networks = []
@@ -477,7 +478,7 @@ def read_correction(path: str | Path) -> WiggleCorrection:
             if "systematic" in file:
                 table = SystematicTable(*(file[f"systematic/{name}"][()] for name in ("color", "g", "ebv", "value")))
     except (OSError, KeyError) as error:
-        raise ValueError(f"{path} is no file of a wiggle correction ({error})") from error
+        raise XpjaxError(f"{path} is no file of a wiggle correction ({error})") from error
     fields: dict[str, Any] = {**arrays, **texts}
     return WiggleCorrection(tuple(networks), systematic=table, names=names, truncate=truncate, **fields)
 
@@ -506,7 +507,7 @@ def from_torch_state(
     keys = [key.removesuffix(".weight") for key in arrays if key.endswith(".weight")]
     odd = [key for key in arrays if key.rpartition(".")[2] not in ("weight", "bias")]
     if not keys or odd or any(arrays[f"{key}.weight"].ndim != 2 or f"{key}.bias" not in arrays for key in keys):
-        raise ValueError(
+        raise XpjaxError(
             f"the state must hold ANY.weight (n_out, n_in) and ANY.bias of Linear layers, found {list(arrays)[:8]}"
         )
     weight = [np.asarray(arrays[f"{key}.weight"], float).T for key in keys]
@@ -543,12 +544,12 @@ def _mapping(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
         with np.load(source) as file:
             return dict(file)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{source} is no .npz file of arrays ({error}); make it with numpy.savez") from error
+        raise XpjaxError(f"{source} is no .npz file of arrays ({error}); make it with numpy.savez") from error
 
 
 def _scaler(source: Mapping[str, Any] | str | Path) -> tuple[np.ndarray, np.ndarray]:
     arrays = _mapping(source)
     found = [next((arrays[key] for key in (f"{name}_", name) if key in arrays), None) for name in ("mean", "scale")]
     if found[0] is None or found[1] is None:
-        raise ValueError(f"a scaler needs mean_ and scale_, found {list(arrays)}")
+        raise XpjaxError(f"a scaler needs mean_ and scale_, found {list(arrays)}")
     return np.asarray(found[0], float), np.asarray(found[1], float)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
+
 MISSING = frozenset({"", "nan", "null", "none", "--", "n/a", "na", "<na>", "masked", '""', "''"})
 """What tables write, in lower case, where a cell has no value."""
 
@@ -65,7 +67,7 @@ def parse_number(text: str) -> float:
     """The number that a token stands for, exactly rounded; NaN for a missing one. Raises ValueError."""
     token = text.strip()
     if "_" in token:  # float() reads 1_0 as 10
-        raise ValueError(f"not a number: {token!r}")
+        raise XpjaxError(f"not a number: {token!r}")
     return np.nan if token and token.lower() in MISSING else float(token)
 
 
@@ -86,7 +88,7 @@ def parse_cell(text: str) -> np.ndarray:
     while start < len(body):
         row = _ROW.match(body, start)
         if row is None:
-            raise ValueError(f"not a matrix: {abridged(text)}")
+            raise XpjaxError(f"not a matrix: {abridged(text)}")
         numbers = row[1] or row[2] or ""
         rows.append([parse_number(token) for token in numbers.split(",")] if numbers.strip() else [])
         start = row.end()
@@ -98,7 +100,7 @@ def _body(cell: str) -> str:
     if cell[0] in _BRACKETS and len(cell) > 1 and cell[-1] == _BRACKETS[cell[0]]:
         return cell[1:-1].strip()
     if cell[0] in _BRACKETS or cell[-1] in ")]" or "," not in cell:
-        raise ValueError(f"not an array: {abridged(cell)}")
+        raise XpjaxError(f"not an array: {abridged(cell)}")
     return cell
 
 
@@ -194,7 +196,7 @@ def _numbers(cell: Any) -> np.ndarray:
         return np.zeros(0)
     array = np.ma.asanyarray(cell)
     if array.ndim == 0:
-        raise ValueError(f"not an array: {abridged(cell)}")
+        raise XpjaxError(f"not an array: {abridged(cell)}")
     if array.dtype == object:
         array = np.array([np.nan if is_missing(x) else float(x) for x in array.ravel()])
     return from_array(array[None]).flat
@@ -203,7 +205,7 @@ def _numbers(cell: Any) -> np.ndarray:
 def from_array(array: np.ndarray) -> Vectors:
     """An array (n, k) or (n, k, l) of numbers, masked or not: each row is one vector. Raises ValueError."""
     if array.dtype.kind not in "fiu" or array.ndim < 2:
-        raise ValueError(f"not numbers: {array.dtype}, {array.ndim} axes")
+        raise XpjaxError(f"not numbers: {array.dtype}, {array.ndim} axes")
     n, size = array.shape[0], int(np.prod(array.shape[1:]))
     numbers = array.astype(np.float32 if array.dtype.itemsize == 4 and array.dtype.kind == "f" else np.float64)
     return Vectors(np.ma.filled(numbers, np.nan).ravel(), np.full(n, size, np.int64))
@@ -261,7 +263,7 @@ def as_scalars(raw: Any) -> Column:
         return raw
     array = objects(raw) if isinstance(raw, list | tuple) else raw if np.ma.isMaskedArray(raw) else np.asarray(raw)
     if array.ndim == 0:
-        raise ValueError("a single value; expected one value a row, as a list or an array")
+        raise XpjaxError("a single value; expected one value a row, as a list or an array")
     if array.dtype.kind == "S":
         array = np.char.decode(np.ma.filled(array, b""), "utf-8", "replace")
     if array.dtype.kind == "U":

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io import _cells
 from xpjax.io._cells import Column, Text, Vectors
 
@@ -52,7 +53,7 @@ def load(source: Any, xp: Sequence[str]) -> Table:
     elif isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
         pairs = _from_structured(source)
     else:
-        raise ValueError(
+        raise XpjaxError(
             f"can't read from {type(source).__name__}; expected a path, a pandas DataFrame, an astropy or pyarrow "
             f"Table, a structured NumPy array, a dict of columns, a SourceTable, or a list of these"
         )
@@ -63,14 +64,14 @@ def _load_file(path: Path, xp: Sequence[str]) -> Table:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():
-        raise ValueError(f"{path}: is a directory; pass the files in it, as a list")
+        raise XpjaxError(f"{path}: is a directory; pass the files in it, as a list")
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     suffix = "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
     loader = SUFFIXES.get(suffix)
     if loader is None:
-        raise ValueError(f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+        raise XpjaxError(f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty; download it again")
+        raise XpjaxError(f"{path}: the file is empty; download it again")
     if suffix.endswith(".gz"):
         _check_gzip(path)
     return loader(path, xp)
@@ -79,7 +80,7 @@ def _load_file(path: Path, xp: Sequence[str]) -> Table:
 def _check_gzip(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(2) != b"\x1f\x8b":
-            raise ValueError(f"{path}: not a gzip file; download it again, or drop .gz from its name if it is plain")
+            raise XpjaxError(f"{path}: not a gzip file; download it again, or drop .gz from its name if it is plain")
 
 
 def _table(pairs: Iterable[tuple[str, Any]], xp: Sequence[str], origin: str, release: str | None = None) -> Table:
@@ -88,16 +89,16 @@ def _table(pairs: Iterable[tuple[str, Any]], xp: Sequence[str], origin: str, rel
     for raw_name, raw in pairs:
         name = _archive_name(str(raw_name), xp)
         if name in columns:
-            raise ValueError(f"{origin}: the column {name} is there twice; rename one")
+            raise XpjaxError(f"{origin}: the column {name} is there twice; rename one")
         try:
             columns[name] = _cells.as_vectors(raw) if _is_array(name, xp) else _cells.as_scalars(raw)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{origin}: column {name}: {error}") from error
+            raise XpjaxError(f"{origin}: column {name}: {error}") from error
     _check_names(list(columns), xp, origin)
     n = len(columns["source_id"])
     for name, column in columns.items():
         if len(column) != n:
-            raise ValueError(f"{origin}: column {name} has {len(column)} rows, expected {n} as source_id has")
+            raise XpjaxError(f"{origin}: column {name} has {len(column)} rows, expected {n} as source_id has")
     return Table(columns, n, origin, release)
 
 
@@ -200,12 +201,12 @@ def _as_value_error(path: Path, kind: str) -> Iterator[None]:
     except (_InputError, MemoryError):
         raise
     except EOFError as error:
-        raise ValueError(f"{path}: the file is {_damage(path)}; download it again ({error})") from error
+        raise XpjaxError(f"{path}: the file is {_damage(path)}; download it again ({error})") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: the file is corrupt; download it again ({error})") from error
+        raise XpjaxError(f"{path}: the file is corrupt; download it again ({error})") from error
     except Exception as error:
         detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: can't be read as {kind}; download it again, or mend its suffix ({detail})"
         ) from error
 
@@ -235,7 +236,7 @@ def _load_fits(path: Path, xp: Sequence[str]) -> Table:
         pairs = list(_from_astropy(table))
     for warning in caught:
         if issubclass(warning.category, AstropyWarning) and "truncated" in str(warning.message):
-            raise ValueError(f"{path}: the file is truncated; download it again")
+            raise XpjaxError(f"{path}: the file is truncated; download it again")
     return _table(pairs, xp, str(path))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from xpjax.errors import XpjaxError
 from xpjax.io import _cells
 from xpjax.io._cells import Column, Vectors
 from xpjax.io._loaders import ARRAY_FIELDS, ARRAYS, Table, listed, load
@@ -44,14 +45,14 @@ def read(
     Raises FileNotFoundError, and ValueError where the input as a whole can't be used; rows that can't are flagged.
     """
     if release is not None and not isinstance(release, Release):
-        raise ValueError(f"release must be an xpjax Release, such as DR3, not {release!r}")
+        raise XpjaxError(f"release must be an xpjax Release, such as DR3, not {release!r}")
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be None, float32 or float64, not {dtype!r}")
+        raise XpjaxError(f"dtype must be None, float32 or float64, not {dtype!r}")
     keep = [keep] if isinstance(keep, str) else keep
     xp = (release or DR3).xp
     sources = source if isinstance(source, list | tuple) else [source]
     if not sources:
-        raise ValueError("the list of sources is empty; expected at least one file or table")
+        raise XpjaxError("the list of sources is empty; expected at least one file or table")
     items = [item if isinstance(item, SourceTable) else _load(item, xp) for item in sources]
     ready = [item.release for item in items if isinstance(item, SourceTable)]
     release = release or next(iter(ready), None) or _infer_release([t for t in items if isinstance(t, Table)])
@@ -79,7 +80,7 @@ def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, kee
     """The same table, or one with the kept columns and the type that are asked for. Raises ValueError."""
     c = table.coefficients
     if (c.release.n_basis, c.release.xp) != (release.n_basis, release.xp):
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin}: a table of {c.release.name} with {c.release.n_basis} basis functions, expected "
             f"{release.n_basis} ({release.name}); read each release by itself"
         )
@@ -215,7 +216,7 @@ def _uncertainty(
         if vectors is None or not ((vectors.length > 0) & (_blank(error) | _blank(correlation))).any():
             continue  # nothing that the errors and correlations do not give
         if f"{xp}_standard_deviation" not in table.columns:
-            raise ValueError(
+            raise XpjaxError(
                 f"{table.origin}: {name} needs the column {xp}_standard_deviation, because archive covariances are "
                 f"without its square; add it (1 where the covariances are complete)"
             )
@@ -270,12 +271,12 @@ def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors 
     expected = f"expected an array of {' or '.join(map(str, sizes))} numbers ({release.name})"
     where = f"{table.origin}: row {row + 1}: {name}"
     if (vectors.length <= 0).all():
-        raise ValueError(
+        raise XpjaxError(
             f"{where} is {vectors.unreadable}, {expected}, such as (1.5, 2.5) or [1.5,2.5], and so in every row; "
             f"mend the column, or empty its cells where there are no data"
         )
     found = f"has {vectors.length[row]} numbers" if vectors.length[row] > 0 else f"is {vectors.unreadable}"
-    raise ValueError(
+    raise XpjaxError(
         f"{where} {found}, {expected}, and no other row fits; for a release with other numbers of basis functions "
         f"pass {_SAY_RELEASE}; or download the file again"
     )
@@ -304,7 +305,7 @@ def _infer_release(tables: Sequence[Table]) -> Release:
         distinct = {size: table.origin for table, size in zip(tables, found, strict=True) if size is not None}
         if len(distinct) > 1:
             listed = ", ".join(f"{size} in {origin}" for size, origin in distinct.items())
-            raise ValueError(f"{xp}_coefficients has different lengths: {listed}; read each release by itself")
+            raise XpjaxError(f"{xp}_coefficients has different lengths: {listed}; read each release by itself")
         sizes.append(next(iter(distinct), standard))
     if tuple(sizes) == DR3.n_basis:
         return DR3
@@ -325,7 +326,7 @@ def _infer_size(table: Table, xp: str, standard: int) -> int | None:
     if len(lengths) > 1 or size < 2:
         common = lengths[counts.argmax()]
         row = int(np.flatnonzero((vectors.length > 0) & ((vectors.length != common) | (size < 2)))[0])
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin}: row {row + 1}: {xp}_coefficients has {vectors.length[row]} numbers, expected {standard} "
             f"({DR3.name}), or one other number in all rows, not {', '.join(map(str, lengths))}; {advice}"
         )
@@ -338,7 +339,7 @@ def _infer_size(table: Table, xp: str, standard: int) -> int | None:
         witnesses.append((f"{xp}_coefficient_errors has {errors.length[row]}", row))
     if witnesses:
         other, row = witnesses[0]
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin}: row {row + 1}: {xp}_coefficients has {size} numbers, but {other}; expected {standard} "
             f"({DR3.name}), or one other number throughout; {advice}"
         )
@@ -367,7 +368,7 @@ def _source_ids(table: Table) -> tuple[np.ndarray, np.ndarray]:
         elif number > 0:
             ids[i] = number
     if odd and (_is_float(column) or not ids.any()):
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin}: row {odd[0] + 1}: source_id is {_cells.abridged(cells[odd[0]])}, expected an integer of "
             f"up to 19 digits, which floating-point numbers do not hold; give it as int64 or as text (pandas: 'Int64')"
         )
@@ -410,7 +411,7 @@ def _kept(table: Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[
     free = {name: column for name, column in table.columns.items() if name not in known}
     arrays = [name for name in keep or () if name.lower() in known - {"source_id"}]
     if arrays:
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin}: keep: {', '.join(arrays)} cannot be kept: coefficients, their errors, correlations and "
             f"covariances stay in the input; leave it out"
         )
@@ -427,7 +428,7 @@ def _kept(table: Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[
         if stored is None:
             close = difflib.get_close_matches(name.lower(), folded, n=3) if free else []
             hint = f"did you mean {', '.join(folded[match] for match in close)}?" if close else listed(table.columns)
-            raise ValueError(f"{table.origin}: keep: no column {name!r}; {hint}")
+            raise XpjaxError(f"{table.origin}: keep: no column {name!r}; {hint}")
         plain = _cells.plain(free[stored])
         if plain is None and keep is None:
             continue  # vectors are kept only by name

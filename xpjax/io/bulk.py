@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from xpjax.errors import XpjaxError
 from xpjax.io import _loaders, archive
 from xpjax.io._cells import Vectors
 from xpjax.io.catalogue import expanded, remove_abandoned
@@ -97,18 +98,18 @@ def ingest(
     """
     paths, store_dir = [expanded(path) for path in files], expanded(store_dir)
     if correlations not in CORRELATIONS:
-        raise ValueError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
+        raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
     if not paths:
-        raise ValueError("no files to ingest")
+        raise XpjaxError("no files to ingest")
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
     if processes < 1:
-        raise ValueError(f"the number of processes must be positive, not {processes}")
+        raise XpjaxError(f"the number of processes must be positive, not {processes}")
     outputs = {path: store_dir / f"{_stem(path)}{SUFFIX}" for path in paths}
     twice = [name for name, count in Counter(path.name for path in outputs.values()).items() if count > 1]
     if twice:
-        raise ValueError(f"several inputs would become {twice[0]}: rename one, or use two stores")
+        raise XpjaxError(f"several inputs would become {twice[0]}: rename one, or use two stores")
     skipped = _present(outputs, correlations, overwrite, resume)
     catalogues = [expanded(path) for path in gaia_source]
     columns = gaia_columns(catalogues)
@@ -137,7 +138,7 @@ def _stem(path: Path) -> str:
     for suffix in sorted(_loaders.SUFFIXES, key=len, reverse=True):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    raise ValueError(f"{path}: unknown suffix; expected one of {', '.join(_loaders.SUFFIXES)}")
+    raise XpjaxError(f"{path}: unknown suffix; expected one of {', '.join(_loaders.SUFFIXES)}")
 
 
 def _present(outputs: Mapping[Path, Path], correlations: str, overwrite: bool, resume: bool) -> list[str]:
@@ -158,7 +159,7 @@ def _present(outputs: Mapping[Path, Path], correlations: str, overwrite: bool, r
         except StoreError:
             continue  # damaged: made again
         if file.correlations != correlations and len(file):
-            raise ValueError(
+            raise XpjaxError(
                 f"{output}: holds correlations as {file.correlations!r}, not {correlations!r}; use another store, or "
                 "--overwrite"
             )
@@ -295,7 +296,7 @@ def _read_whole(path: Path, correlations: bool) -> SourceTable:
     """All sources of a file, by the archive reader. Raises ValueError."""
     table = _loaders.load(path, DR3.xp)
     if isinstance(table, SourceTable):
-        raise ValueError(f"{path}: is a store file already")
+        raise XpjaxError(f"{path}: is a store file already")
     if not correlations:
         table = _without_correlations(table)
     release = archive._infer_release([table])
@@ -713,11 +714,11 @@ def gaia_columns(files: Iterable[Path]) -> tuple[str, ...]:
     for path in files:
         names = {name.lower() for name in _gaia_names(path)}
         if "source_id" not in names:
-            raise ValueError(f"{path}: no column source_id; {_loaders.listed(names)}")
+            raise XpjaxError(f"{path}: no column source_id; {_loaders.listed(names)}")
         if {"phot_bp_mean_mag", "phot_rp_mean_mag"} <= names:
             names.add("bp_rp")
         if not names & {*JOINED}:
-            raise ValueError(f"{path}: none of the columns {', '.join(JOINED)}; {_loaders.listed(names)}")
+            raise XpjaxError(f"{path}: none of the columns {', '.join(JOINED)}; {_loaders.listed(names)}")
         found |= names & {*JOINED}
     return tuple(name for name in JOINED if name in found)
 
@@ -731,7 +732,7 @@ def _kind(path: Path) -> str:
     }.items():
         if name.endswith(suffixes):
             return kind
-    raise ValueError(f"{path}: files of gaia_source are csv, csv.gz, ecsv, fits or parquet")
+    raise XpjaxError(f"{path}: files of gaia_source are csv, csv.gz, ecsv, fits or parquet")
 
 
 def _gaia_names(path: Path) -> list[str]:

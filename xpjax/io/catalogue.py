@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io import _cells
 from xpjax.records import Catalogue, SourceTable
 
@@ -107,7 +108,7 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
         return first
     for part in parts[1:]:
         if list(part.columns) != list(first.columns):
-            raise ValueError(
+            raise XpjaxError(
                 f"catalogues with different columns cannot be joined: {sorted({*part.columns} ^ {*first.columns})}"
             )
     sizes = [len(part) for part in parts]
@@ -208,7 +209,7 @@ def _plain(catalogue: Catalogue) -> Catalogue:
     columns = {name: _plain_array(name, column) for name, column in catalogue.columns.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len({*lengths.values()}) > 1:
-        raise ValueError(f"the columns of a catalogue have different lengths: {lengths}")
+        raise XpjaxError(f"the columns of a catalogue have different lengths: {lengths}")
     shared = {name: _plain_array(name, array) for name, array in catalogue.shared.items()}
     return Catalogue(columns, catalogue.units, catalogue.descriptions, shared, catalogue.meta)
 
@@ -223,7 +224,7 @@ def _plain_array(name: str, column: Any) -> np.ndarray:
         cells = [cell.decode() if isinstance(cell, bytes) else "" if cell is None else cell for cell in array.ravel()]
         array = np.array(cells).reshape(array.shape) if cells else array.astype(str)
     if array.dtype.kind not in "iufbU" or array.ndim not in (1, 2):
-        raise ValueError(f"column {name!r} of type {array.dtype} and shape {array.shape} cannot be written")
+        raise XpjaxError(f"column {name!r} of type {array.dtype} and shape {array.shape} cannot be written")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
@@ -330,7 +331,7 @@ def _read_csv(path: Path) -> Catalogue:
         lists = pc.split_pattern(pc.utf8_slice_codeunits(column, 1, -1), ",")
         lengths = pc.unique(pc.list_value_length(lists)).to_pylist()
         if len(lengths) != 1:
-            raise ValueError(f"{path}: the arrays of column {name!r} have different lengths: {sorted(lengths)[:9]}")
+            raise XpjaxError(f"{path}: the arrays of column {name!r} have different lengths: {sorted(lengths)[:9]}")
         return pc.cast(pc.list_flatten(lists), pa.float64()).to_numpy().reshape(len(column), -1)
 
     with pa.input_stream(path) as stream:
@@ -383,7 +384,7 @@ def _write_fits(path: Path, catalogue: Catalogue) -> None:
     from astropy.table import Table
 
     if len(catalogue.columns) > FITS_COLUMNS:
-        raise ValueError(
+        raise XpjaxError(
             f"{path.name.split('.')[1]}: a FITS table holds {FITS_COLUMNS} columns and this catalogue has "
             f"{len(catalogue.columns)}; write .parquet, .h5 or .vot, or choose fewer systems"
         )
@@ -601,4 +602,4 @@ def _suffix(path: Path) -> str:
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise ValueError(f"{path.name}: the suffix names the format, and is one of {', '.join(SUFFIXES)}")
+    raise XpjaxError(f"{path.name}: the suffix names the format, and is one of {', '.join(SUFFIXES)}")

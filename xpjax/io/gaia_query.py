@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from xpjax.errors import XpjaxError
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -22,7 +24,7 @@ def fetch(
     archive has no spectra of them, ImportError without astroquery; what astroquery raises passes through.
     """
     if not isinstance(wanted, str) and not len(wanted):
-        raise ValueError("the list of source ids is empty; give at least one")
+        raise XpjaxError("the list of source ids is empty; give at least one")
     try:
         from astroquery.gaia import GaiaClass
     except ImportError as error:
@@ -42,7 +44,7 @@ def fetch(
     )
     tables = [tables for name, tables in reply.items() if "continuous" in name.lower() and len(tables)]
     if not tables:
-        raise ValueError(f"the Gaia archive has no continuous BP/RP spectra of these {len(wanted)} sources")
+        raise XpjaxError(f"the Gaia archive has no continuous BP/RP spectra of these {len(wanted)} sources")
     return tables[0][0]
 
 
@@ -51,7 +53,7 @@ def _ids(found: Table) -> Any:
     for name in found.colnames:
         if re.sub(r"[-_ ]", "", name.lower()) in ("sourceid", "srcid"):
             return found[name]
-    raise ValueError(f"the query found the columns {found.colnames}; add source_id to what it selects")
+    raise XpjaxError(f"the query found the columns {found.colnames}; add source_id to what it selects")
 
 
 def _marked(query: str, note: str) -> str:

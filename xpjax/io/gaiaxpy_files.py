@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import check_output, expanded, write_bytes
 
 VERSION = "xpjax"
@@ -43,18 +44,18 @@ def write_gaiaxpy(
     folder = expanded(folder)
     release = system.release
     if tuple(release.xp) != ("bp", "rp"):
-        raise ValueError(f"GaiaXPy knows BP and RP only, not {tuple(release.xp)} of {release.name}")
+        raise XpjaxError(f"GaiaXPy knows BP and RP only, not {tuple(release.xp)} of {release.name}")
     if not re.fullmatch(r"[A-Za-z0-9-]+", version):
-        raise ValueError(f"version {version!r}: GaiaXPy takes letters, digits and hyphens")
+        raise XpjaxError(f"version {version!r}: GaiaXPy takes letters, digits and hyphens")
     labels = list(dict.fromkeys(system.labels))
     if name is not None and len(labels) > 1:
-        raise ValueError(f"one name for the systems {labels}: write each by itself")
+        raise XpjaxError(f"one name for the systems {labels}: write each by itself")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"the output {folder} is a file; name a folder")
     present = [p for p in folder.rglob("*.xml") if ".gaiaxpy_dr3_" in p.name.lower()] if folder.is_dir() else []
     others = sorted(p.name for p in present if p.stem.rpartition("_")[2] != version)
     if others:
-        raise ValueError(
+        raise XpjaxError(
             f"{folder} has files of another version, {others[:3]}, which GaiaXPy does not load beside {version!r}; "
             "name another folder, or that version"
         )
@@ -66,7 +67,7 @@ def write_gaiaxpy(
         path = folder / f"{stem}.gaiaXPy_dr3_{version}.xml"
         same = [p.name for p in present if p.name.lower() == path.name.lower() and p != path]
         if same:
-            raise ValueError(f"{folder} has {same[0]}, which differs from {path.name} in case only or lies deeper")
+            raise XpjaxError(f"{folder} has {same[0]}, which differs from {path.name} in case only or lies deeper")
         files[f"{PREFIX}{stem}"] = (path, _xml(system, rows))
     folder.mkdir(parents=True, exist_ok=True)
     for path, _ in files.values():
@@ -79,22 +80,22 @@ def write_gaiaxpy(
 def _check(name: str, system: Any, rows: list[int]) -> None:
     """ValueError for names that GaiaXPy does not find again, and for what its files cannot hold."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or PREFIX in name:
-        raise ValueError(
+        raise XpjaxError(
             f"{name!r} cannot be the name of a system of GaiaXPy: take letters, digits and _, without {PREFIX!r}; "
             "give name= (--name)"
         )
     for k in rows:
         if not re.match(r"[A-Za-z0-9]", system.names[k]):
-            raise ValueError(f"band {system.names[k]!r}: GaiaXPy drops bands whose names begin with no letter or digit")
+            raise XpjaxError(f"band {system.names[k]!r}: GaiaXPy drops bands whose names begin with no letter or digit")
     corrected = [system.names[e.band] for e in system.color_equations if e.band in rows]
     if corrected:
-        raise ValueError(
+        raise XpjaxError(
             f"{name}: {corrected} have color equations, which GaiaXPy's files cannot hold; leave these bands out"
         )
     standardised = name.lower().endswith("std")
     biased = [system.names[k] for k in rows if np.asarray(system.flux_bias)[k] != 0]
     if biased and not standardised:
-        raise ValueError(
+        raise XpjaxError(
             f"{name}: {biased} have a flux bias, which GaiaXPy adds only if the name ends in Std: rename it"
         )
 
@@ -160,9 +161,9 @@ def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
             _values(root.find(tag)) for tag in ("zeropoints", "fluxBias", "XpMerge/sampleMeanWavelengths")
         )
     except (ElementTree.ParseError, AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no system file of GaiaXPy, or a damaged one ({error!r})") from error
+        raise XpjaxError(f"{path}: no system file of GaiaXPy, or a damaged one ({error!r})") from error
     if not names or {len(zero_point), len(flux_bias), len(mean_wavelength)} != {len(names)}:
-        raise ValueError(f"{path}: expected a zero point, a bias and a wavelength for each of its bands {names}")
+        raise XpjaxError(f"{path}: expected a zero point, a bias and a wavelength for each of its bands {names}")
     n_basis = tuple(len(block) for block in blocks)
     return SystemFile(path, names, np.concatenate(blocks), zero_point, flux_bias, mean_wavelength, n_basis)
 
@@ -174,18 +175,18 @@ def find_gaiaxpy(folder: str | os.PathLike[str]) -> tuple[dict[str, Path], str]:
     """
     folder = expanded(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; expected one with files NAME.gaiaXPy_dr3_VERSION.xml")
+        raise XpjaxError(f"{folder} is no folder; expected one with files NAME.gaiaXPy_dr3_VERSION.xml")
     paths = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
     found = [path for path in paths if re.match(r"[a-z0-9_-]+\.gaiaxpy_dr3_[a-z0-9-]+\.xml", path.name.lower())]
     if not found:
-        raise ValueError(f"{folder} has no file NAME.gaiaXPy_dr3_VERSION.xml")
+        raise XpjaxError(f"{folder} has no file NAME.gaiaXPy_dr3_VERSION.xml")
     versions = sorted({path.name.split(".")[1].split("_")[-1] for path in found})
     if len(versions) > 1:
-        raise ValueError(f"{folder} has systems of several versions, {versions}: keep one version in a folder")
+        raise XpjaxError(f"{folder} has systems of several versions, {versions}: keep one version in a folder")
     names = [PREFIX + path.name.split(".")[0] for path in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{folder} has more than one system of the names {twice}: rename or remove some")
+        raise XpjaxError(f"{folder} has more than one system of the names {twice}: rename or remove some")
     return dict(zip(names, found, strict=True)), versions[0]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import _whole_files, write_bytes
 from xpjax.io.store import HEALPIX_LEVEL, pixel_centers
 from xpjax.records import Catalogue
@@ -159,7 +160,7 @@ def assemble(
             counts += np.bincount(table[INDEX].to_numpy() >> 2 * (INDEX_ORDER - COUNT_ORDER), minlength=len(counts))
     pixels = choose_pixels(counts, rows)
     if not pixels:
-        raise ValueError(f"{output}: no source to be written: a HATS catalogue needs one")
+        raise XpjaxError(f"{output}: no source to be written: a HATS catalogue needs one")
     edges = np.array([pixel.span for pixel in pixels])
     # Which rows of which partial file belong to a pixel.
     ranges: list[list[tuple[Path, int, int]]] = [[] for _ in pixels]
@@ -182,7 +183,7 @@ def assemble(
                 write_parquet(temporary(final), _merged(parts, schema))
         footer = pq.read_metadata(final)
         if footer.num_rows != pixel.rows:
-            raise ValueError(f"{final}: {footer.num_rows} rows, expected {pixel.rows}; remove the file and resume")
+            raise XpjaxError(f"{final}: {footer.num_rows} rows, expected {pixel.rows}; remove the file and resume")
         footer.set_file_path(pixel.path)
         footers.append(footer)
         if progress is not None:

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpjax.constants import SPEED_OF_LIGHT
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import check_output, expanded, write_bytes
 from xpjax.io.folders import shipped_passbands
 from xpjax.records import Passband, PassbandSet
@@ -75,12 +76,12 @@ def read_passbands(
         curves, bands = [curves[i] for i in rank], [bands[i] for i in rank]
     if names is not None:
         if isinstance(names, str) or len(names) != len(bands):
-            raise ValueError(f"names must be {len(bands)} names, for {[b.name for b in bands]}; found {names!r}")
+            raise XpjaxError(f"names must be {len(bands)} names, for {[b.name for b in bands]}; found {names!r}")
         bands = [dataclasses.replace(band, name=name) for band, name in zip(bands, names, strict=True)]
     holder: dict[str, Path] = {}
     for band, curve in zip(bands, curves, strict=True):
         if band.name in holder:
-            raise ValueError(
+            raise XpjaxError(
                 f"{holder[band.name]} and {curve.path} both have a passband {band.name!r}; give names=, or drop one"
             )
         holder[band.name] = curve.path
@@ -115,7 +116,7 @@ def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwr
     label, system = ("", {}) if isinstance(passbands, Passband) else (passbands.label, passbands.meta)
     if path.suffix.lower() == ".ecsv":
         if len(bands) > 1:
-            raise ValueError(f"{path}: a file holds one passband, not {len(bands)}; name a folder")
+            raise XpjaxError(f"{path}: a file holds one passband, not {len(bands)}; name a folder")
         check_output(path, overwrite=overwrite)
         write_bytes(path, _ecsv_bytes(bands[0], label, None, system))
         return
@@ -133,7 +134,7 @@ def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwr
             raise FileExistsError(f"the folder {path} exists; name another one, or overwrite it with --overwrite")
         others = sorted(f.name for f in _curve_files(path) if f.name not in files)
         if others:
-            raise ValueError(f"{path} holds other curves, {others[:5]}, which would join {label}; remove them first")
+            raise XpjaxError(f"{path} holds other curves, {others[:5]}, which would join {label}; remove them first")
         for name, data in files.items():
             write_bytes(path / name, data)
         return
@@ -162,7 +163,7 @@ def find_passbands(name: PathLike) -> Path:
     close = difflib.get_close_matches(_key(str(name)), shipped, n=4, cutoff=0.4)
     hint = f"did you mean {', '.join(shipped[c].name for c in close)}?" if close else ""
     known = [folder.name for folder in shipped.values()]
-    raise ValueError(f"no file or folder {str(name)!r}, and no shipped passbands of this name; {hint or known}")
+    raise XpjaxError(f"no file or folder {str(name)!r}, and no shipped passbands of this name; {hint or known}")
 
 
 def _key(name: str) -> str:
@@ -195,14 +196,14 @@ def _files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], Path | None
     if not isinstance(path, str | os.PathLike):
         files = [expanded(p) for p in path]
         if not files:
-            raise ValueError("the list of passband files is empty; expected at least one")
+            raise XpjaxError("the list of passband files is empty; expected at least one")
     elif expanded(path).is_dir():
         folder = expanded(path)
         files = _curve_files(folder)
         if not files:
             if (folder / "system.toml").is_file():
-                raise ValueError(f"{folder} holds no curves but a transmission chain, system.toml; build it first")
-            raise ValueError(f"{folder} holds no curves: no file with a suffix {', '.join(SUFFIXES)}; name another one")
+                raise XpjaxError(f"{folder} holds no curves but a transmission chain, system.toml; build it first")
+            raise XpjaxError(f"{folder} holds no curves: no file with a suffix {', '.join(SUFFIXES)}; name another one")
         return files, folder
     else:
         files = [expanded(path)]
@@ -244,18 +245,18 @@ def _check_rows(curve: _Curve) -> None:
     """ValueError, with the row, for a curve whose numbers are not finite or whose wavelengths are not in order."""
     wavelength = curve.wavelength
     if len(wavelength) < 2:
-        raise ValueError(f"{curve.path}: {len(wavelength)} row(s) of numbers, but a curve has two or more")
+        raise XpjaxError(f"{curve.path}: {len(wavelength)} row(s) of numbers, but a curve has two or more")
     for what, array in (("wavelength", wavelength), ("transmission", curve.transmission)):
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
-            raise ValueError(
+            raise XpjaxError(
                 f"{curve.path}: {curve.rows[bad[0]]}: the {what} is {array[bad[0]]}; drop the row or mend it"
             )
     steps = np.diff(wavelength)
     bad = np.flatnonzero(steps * (1 if wavelength[-1] > wavelength[0] else -1) <= 0)
     if len(bad):
         k = int(bad[0])
-        raise ValueError(
+        raise XpjaxError(
             f"{curve.path}: {curve.rows[k + 1]}: the wavelengths are not monotonic: {wavelength[k + 1]:g} nm follows "
             f"{wavelength[k]:g} nm; sort the rows and drop repeated ones"
         )
@@ -273,7 +274,7 @@ def _passband(curve: _Curve, detector: str | None, magnitude: str | None, clip: 
         transmission = transmission / transmission.max()
     chosen = magnitude or curve.magnitude
     if not chosen:
-        raise ValueError(f"{curve.path}: its magnitude system is not AB, ST or Vega; pass magnitude= (--magnitude)")
+        raise XpjaxError(f"{curve.path}: its magnitude system is not AB, ST or Vega; pass magnitude= (--magnitude)")
     try:
         return Passband(
             curve.name,
@@ -285,7 +286,7 @@ def _passband(curve: _Curve, detector: str | None, magnitude: str | None, clip: 
             meta,
         )
     except ValueError as exc:
-        raise ValueError(f"{curve.path}: {exc}") from exc
+        raise XpjaxError(f"{curve.path}: {exc}") from exc
 
 
 def _mean_wavelength(band: Passband) -> float:
@@ -300,7 +301,7 @@ def _read(path: Path, unit: str | None, detector: str | None, values: Sequence[s
     """
     data = path.read_bytes()
     if b"\0" in data or data.startswith((b"SIMPLE", b"\x1f\x8b")):
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: a binary file (FITS, gzip, ...), expected a curve as text, ECSV, VOTable or .par; unpack it, or "
             "save wavelength and transmission as two columns of text"
         )
@@ -348,7 +349,7 @@ def _columns(path: Path, header: Sequence[str], width: int) -> tuple[int, int]:
     if width == 2:
         return 0, 1
     named = f"of the names {list(header)}" if header else "without names"
-    raise ValueError(
+    raise XpjaxError(
         f"{path}: {width} column(s) {named}, expected two, or one called wavelength and one called transmission; "
         "keep these two"
     )
@@ -359,7 +360,7 @@ def _numbers(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None
     cells = [_split(line, delimiter) for _, line in lines]
     for (number, line), row in zip(lines, cells, strict=True):
         if len(row) != width:
-            raise ValueError(f"{path}: line {number}: {len(row)} cell(s) in {line.strip()!r}, expected {width}")
+            raise XpjaxError(f"{path}: line {number}: {len(row)} cell(s) in {line.strip()!r}, expected {width}")
     try:
         return np.array(cells, float).reshape(len(cells), width)
     except ValueError:
@@ -367,7 +368,7 @@ def _numbers(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None
             for cell in row:
                 if not _is_number(cell):
                     comma = "; write decimal points, not commas" if re.fullmatch(r"[-+]?\d*,\d+", cell) else ""
-                    raise ValueError(
+                    raise XpjaxError(
                         f"{path}: line {number}: {cell!r} is no number{comma or '; drop the row or mend it'}"
                     ) from None
         raise
@@ -379,12 +380,12 @@ def _read_text(path: Path, text: str, unit: str | None) -> _Curve:
     comments = [line.lstrip()[1:] for _, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(number, line.partition("#")[0]) for number, line in lines if not line.lstrip().startswith(COMMENTS)]
     if not lines:
-        raise ValueError(f"{path}: no rows, expected wavelength and transmission in two columns")
+        raise XpjaxError(f"{path}: no rows, expected wavelength and transmission in two columns")
     first = _split(lines[0][1], _delimiter(lines[0][1]))
     named = not any(_is_number(cell) for cell in first)
     body = lines[1:] if named else lines
     if not body:
-        raise ValueError(f"{path}: no rows of numbers, expected wavelength and transmission in two columns")
+        raise XpjaxError(f"{path}: no rows of numbers, expected wavelength and transmission in two columns")
     delimiter = _delimiter(body[0][1])
     width = len(_split(body[0][1], delimiter))
     header = first if named else []
@@ -432,7 +433,7 @@ def _text_unit(
     if len(in_comments) == 1 or likely is None:
         says = f"its comments say {in_comments[0]}" if len(in_comments) == 1 else "the header names no unit"
         looks = f" but look like {likely}" if likely else ""
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: {says}, and the wavelengths lie within {np.nanmin(wavelength):g}..{np.nanmax(wavelength):g}"
             f"{looks}; {SAY_UNIT}"
         )
@@ -460,7 +461,7 @@ def to_nm(wavelength: np.ndarray, unit: str, path: Path | str) -> np.ndarray:
     try:
         return np.asarray((wavelength * Unit(unit)).to_value("nm"))
     except (ValueError, TypeError) as exc:
-        raise ValueError(f"{path}: {str(unit)!r} is no unit of wavelengths; {SAY_UNIT}") from exc
+        raise XpjaxError(f"{path}: {str(unit)!r} is no unit of wavelengths; {SAY_UNIT}") from exc
 
 
 def _read_par(path: Path, text: str) -> _Curve:
@@ -474,7 +475,7 @@ def _read_par(path: Path, text: str) -> _Curve:
         if re.match(r"\s*kfilter\s", line, re.IGNORECASE)
     ]
     if "lambda" not in names or "pass" not in names:
-        raise ValueError(f"{path}: the columns are {names}, expected lambda and pass")
+        raise XpjaxError(f"{path}: the columns are {names}, expected lambda and pass")
     table = _numbers(path, lines, None, len(names))
     wavelength, transmission = table[:, names.index("lambda")], table[:, names.index("pass")]
     rows = [f"line {number}" for number, _ in lines]
@@ -494,18 +495,18 @@ def _read_ecsv(path: Path, text: str, values: Sequence[str]) -> _Curve:
         header = get_header_from_yaml([line[2:] for _, line in lines[1:] if line.startswith("#")])
         fields = {str(column["name"]).lower(): column for column in header["datatype"]}
     except (YamlParseError, KeyError, TypeError) as exc:
-        raise ValueError(f"{path}: the ECSV header cannot be read: {exc}; write the file again") from exc
+        raise XpjaxError(f"{path}: the ECSV header cannot be read: {exc}; write the file again") from exc
     lines = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
     x = next((name for name in fields if _WAVELENGTH.search(name)), None)
     y = next((name for name in values if name in fields), None)
     if x is None or y is None or not lines:
-        raise ValueError(f"{path}: the columns are {list(fields)}, expected wavelength and {values[0]}, and rows")
+        raise XpjaxError(f"{path}: the columns are {list(fields)}, expected wavelength and {values[0]}, and rows")
     names = list(fields)
     delimiter = "," if header.get("delimiter") == "," else None
     table = _numbers(path, lines[1:], delimiter, len(names))
     unit = fields[x].get("unit")
     if not unit:
-        raise ValueError(f"{path}: the column {x} has no unit; write `unit: nm` into the header")
+        raise XpjaxError(f"{path}: the column {x} has no unit; write `unit: nm` into the header")
     transmission = table[:, names.index(y)]
     if fields[y].get("unit"):
         from astropy.units import Unit
@@ -515,7 +516,7 @@ def _read_ecsv(path: Path, text: str, values: Sequence[str]) -> _Curve:
             transmission = np.asarray(Unit(fields[y]["unit"]).to(plain, transmission))
         except (ValueError, TypeError) as exc:
             expected = plain or "a plain fraction"
-            raise ValueError(f"{path}: the column {y} is in {fields[y]['unit']}, expected {expected}") from exc
+            raise XpjaxError(f"{path}: the column {y} is in {fields[y]['unit']}, expected {expected}") from exc
     meta = dict(header.get("meta") or {})
     # speclite has its names under other words.
     name, label = meta.get("name", meta.get("band_name")), meta.get("label", meta.get("group_name"))
@@ -542,7 +543,7 @@ def _number_or_none(path: Path, meta: Mapping[str, Any], key: str) -> float | No
     try:
         return float(meta[key])
     except (TypeError, ValueError):
-        raise ValueError(f"{path}: {key} in the header is {meta[key]!r}, expected a number") from None
+        raise XpjaxError(f"{path}: {key} in the header is {meta[key]!r}, expected a number") from None
 
 
 def _ecsv_bytes(band: Passband, label: str, order: int | None, system: Mapping[str, Any]) -> bytes:
@@ -597,10 +598,10 @@ def _read_votable(path: Path, data: bytes, detector: str | None) -> _Curve:
             table = next(votable.iter_tables(), None)
             columns = None if table is None else table.to_table(use_names_over_ids=True)
     except Exception as exc:  # astropy raises whatever its parsers do
-        raise ValueError(f"{path}: {expected}, found XML that cannot be read as one: {exc}") from exc
+        raise XpjaxError(f"{path}: {expected}, found XML that cannot be read as one: {exc}") from exc
     if table is None or columns is None or not {"Wavelength", "Transmission"} <= {*columns.colnames}:
         found = "no table" if columns is None else f"the columns {columns.colnames}"
-        raise ValueError(f"{path}: {expected}, found {found}; download it again, by its filter id")
+        raise XpjaxError(f"{path}: {expected}, found {found}; download it again, by its filter id")
     params: dict[str, Any] = {}
     for param in table.params:
         params.setdefault(str(param.name), param.value)
@@ -650,7 +651,7 @@ def _svo_curve(
     elif otherwise:
         detector = otherwise
     else:
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: neither DetectorType nor WavelengthPivot tells what the detector counts; {SAY_DETECTOR}"
         )
     magnitude = {"vega": "Vega", "ab": "AB", "st": "ST", "": "AB"}.get(_text(params.get("MagSys")).lower(), "")

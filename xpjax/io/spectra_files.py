@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import read_catalogue
 from xpjax.records import Catalogue
 
@@ -31,34 +32,34 @@ def read_sampled(path: str | Path, archive_grid: np.ndarray) -> Catalogue:
         table = _read_archive_csv(path) if _is_archive_csv(path) else read_catalogue(path)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         # What readers of catalogues stumble over: groups, tables without arrays, cells of different lengths.
-        raise ValueError(f"{path.name} holds no table of spectra ({error}); {LAYOUT}") from error
+        raise XpjaxError(f"{path.name} holds no table of spectra ({error}); {LAYOUT}") from error
     absent = [name for name in ("source_id", "flux") if name not in table.columns]
     if absent:
-        raise ValueError(f"{path.name} has no {' and no '.join(absent)}, it has {[*table.columns]}; {LAYOUT}")
+        raise XpjaxError(f"{path.name} has no {' and no '.join(absent)}, it has {[*table.columns]}; {LAYOUT}")
     if "wavelength" in table.columns and np.ndim(table.columns["flux"]) == 1:
         table = _one_row_each(table, path.name)
     columns, shared = dict(table.columns), dict(table.shared)
     flux = np.asarray(columns["flux"])
     if flux.ndim != 2:
-        raise ValueError(f"{path.name}: flux has shape {flux.shape}, one number for each source; {LAYOUT}")
+        raise XpjaxError(f"{path.name}: flux has shape {flux.shape}, one number for each source; {LAYOUT}")
     if "wavelength" in columns:
         shared["wavelength"] = _the_same(np.asarray(columns.pop("wavelength"), float), path.name)
     elif "wavelength" not in shared:
         if flux.shape[1] != len(archive_grid):
-            raise ValueError(
+            raise XpjaxError(
                 f"{path.name} has no wavelength for its {flux.shape[1]} samples (the archive's have {len(archive_grid)}"
                 f"); {LAYOUT}"
             )
         shared["wavelength"] = np.asarray(archive_grid, float)
     if np.shape(shared["wavelength"]) != flux.shape[1:]:
         shape = np.shape(shared["wavelength"])
-        raise ValueError(f"{path.name}: wavelength has shape {shape}, flux {flux.shape}; {LAYOUT}")
+        raise XpjaxError(f"{path.name}: wavelength has shape {shape}, flux {flux.shape}; {LAYOUT}")
     lengths = {name: len(column) for name, column in columns.items() if len(column) != len(flux)}
     if lengths:
-        raise ValueError(f"{path.name}: {len(flux)} rows of flux, but {lengths}; leave the others out")
+        raise XpjaxError(f"{path.name}: {len(flux)} rows of flux, but {lengths}; leave the others out")
     errors = columns.get("flux_error")
     if errors is not None and np.shape(errors) != flux.shape:
-        raise ValueError(f"{path.name}: flux_error has shape {np.shape(errors)}, flux {flux.shape}; they must agree")
+        raise XpjaxError(f"{path.name}: flux_error has shape {np.shape(errors)}, flux {flux.shape}; they must agree")
     return dataclasses.replace(table, columns=columns, shared=shared)
 
 
@@ -67,9 +68,9 @@ def _the_same(wavelength: np.ndarray, name: str) -> np.ndarray:
     if wavelength.ndim == 1:
         return wavelength
     if not len(wavelength):
-        raise ValueError(f"{name} has no rows")
+        raise XpjaxError(f"{name} has no rows")
     if np.abs(wavelength - wavelength[0]).max() > 1e-6:
-        raise ValueError(f"{name}: wavelengths differ from row to row; give one file for each grid")
+        raise XpjaxError(f"{name}: wavelengths differ from row to row; give one file for each grid")
     return wavelength[0]
 
 
@@ -80,7 +81,7 @@ def _one_row_each(table: Catalogue, name: str) -> Catalogue:
     order = np.argsort(first)
     first, m = first[order], int(number[0])
     if np.any(number != m) or np.any(ids.reshape(-1, m) != ids[first][:, None]):
-        raise ValueError(f"{name}: sources have {number.min()} to {number.max()} rows, or not one after the other")
+        raise XpjaxError(f"{name}: sources have {number.min()} to {number.max()} rows, or not one after the other")
     columns = {
         key: np.asarray(column).reshape(-1, m) if key in ("flux", "flux_error", "wavelength") else column[first]
         for key, column in table.columns.items()
@@ -108,7 +109,7 @@ def _read_archive_csv(path: Path) -> Catalogue:
     finally:
         csv.field_size_limit(limit)
     if len(rows) < 2:
-        raise ValueError(f"{path.name} has no rows")
+        raise XpjaxError(f"{path.name} has no rows")
     return Catalogue({name: _cells(cells) for name, cells in zip(rows[0], zip(*rows[1:]), strict=True)})
 
 

@@ -24,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from xpjax.constants import SIGMA_PER_FWHM
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import expanded
 from xpjax.io.passband_files import to_nm
 
@@ -86,7 +87,7 @@ def read_library(format: str, path: str | Path, *, limits: Limits | None = None,
     the format, naming file, place and remedy; also while it is iterated over.
     """
     if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r} of a library; choose one of {', '.join(FORMATS)}")
+        raise XpjaxError(f"unknown format {format!r} of a library; choose one of {', '.join(FORMATS)}")
     path = expanded(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
@@ -95,10 +96,10 @@ def read_library(format: str, path: str | Path, *, limits: Limits | None = None,
     except TypeError as exc:
         if "unexpected keyword" not in str(exc) and "required keyword" not in str(exc):
             raise
-        raise ValueError(f"format {format}: {str(exc).partition(' ')[2]}; see its options") from exc
+        raise XpjaxError(f"format {format}: {str(exc).partition(' ')[2]}; see its options") from exc
     unknown = [name for name in limits or {} if name not in library.names]
     if unknown:
-        raise ValueError(f"{path}: no label {', '.join(unknown)} to limit; the library has {', '.join(library.names)}")
+        raise XpjaxError(f"{path}: no label {', '.join(unknown)} to limit; the library has {', '.join(library.names)}")
     return library
 
 
@@ -115,7 +116,7 @@ def within(names: Sequence[str], labels: np.ndarray, limits: Limits) -> np.ndarr
             kept &= x <= high + margin
         if step is not None:
             if low is None or not step > 0:
-                raise ValueError(f"limits of {name}: a step needs a lower limit to start from, and is above zero")
+                raise XpjaxError(f"limits of {name}: a step needs a lower limit to start from, and is above zero")
             kept &= np.abs((x - low) / step - np.rint((x - low) / step)) * step <= margin
     return kept
 
@@ -142,24 +143,24 @@ def _prepared(
     """Spectra in vacuum, per wavelength, ascending. Raises ValueError for what is no spectrum."""
     for value, known, what in ((medium, MEDIA, "medium"), (per, FLUXES, "per")):
         if value not in known:
-            raise ValueError(f"{what} {value!r} is not one of {known}")
+            raise XpjaxError(f"{what} {value!r} is not one of {known}")
     wavelength, flux = np.asarray(wavelength, float), np.asarray(flux, float)
     variance = np.zeros(len(wavelength)) if variance is None else variance
     if flux.shape[-1] != len(wavelength) or len(wavelength) < 4:
-        raise ValueError(f"{file}: {len(wavelength)} wavelengths and {flux.shape[-1]} fluxes; expected as many, over 3")
+        raise XpjaxError(f"{file}: {len(wavelength)} wavelengths and {flux.shape[-1]} fluxes; expected as many, over 3")
     if wavelength[0] > wavelength[-1]:
         wavelength, flux, variance = wavelength[::-1], flux[..., ::-1], variance[::-1]
     bad = np.flatnonzero(~(np.diff(wavelength) > 0) | ~(wavelength[:-1] > 0))
     if len(bad):
         k = int(bad[0])
-        raise ValueError(
+        raise XpjaxError(
             f"{file}: the wavelengths do not ascend: sample {k + 1} is {wavelength[k]:g}, sample {k + 2} "
             f"{wavelength[k + 1]:g}; sort them and drop repeated ones"
         )
     row, sample = np.nonzero(~np.isfinite(flux))
     if len(row):
         where = ", ".join(f"{x:g}" for x in labels[row[0]])
-        raise ValueError(
+        raise XpjaxError(
             f"{file}: the flux of the model ({where}) is {flux[row[0], sample[0]]} at sample {sample[0] + 1}; mend the "
             "file, or take it out of the folder"
         )
@@ -187,7 +188,7 @@ def read_ck04(path: Path, limits: Limits) -> Library:
     """
     files = sorted(path.rglob("ck[mp][0-9][0-9]_*.fits*")) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"{path} holds no models: no file such as ckp00_5750.fits or ckp00_5750.fits.gz")
+        raise XpjaxError(f"{path} holds no models: no file such as ckp00_5750.fits or ckp00_5750.fits.gz")
     names = ("teff", "logg", "mh")
 
     def read() -> Iterator[ModelSpectra]:
@@ -207,7 +208,7 @@ def _ck04_file(file: Path, limits: Limits) -> Iterator[ModelSpectra]:
     primary, table = _open_fits(file)
     columns = [name for name in (table.dtype.names or ()) if re.fullmatch(r"g\d\d", name)]
     if "TEFF" not in primary or "LOG_Z" not in primary or "WAVELENGTH" not in (table.dtype.names or ()) or not columns:
-        raise ValueError(
+        raise XpjaxError(
             f"{file}: no Castelli & Kurucz table: expected keywords TEFF and LOG_Z, columns WAVELENGTH and g00..g50; "
             "take it out of the folder"
         )
@@ -230,12 +231,12 @@ def _open_fits(file: Path) -> tuple[Any, Any]:
                 header = hdus[0].header.copy()
                 data = next((hdu for hdu in hdus if hdu.data is not None), None)
                 if data is None:
-                    raise ValueError("no data")
+                    raise XpjaxError("no data")
                 header.extend(data.header.cards, strip=False, unique=True)
                 return header, np.asarray(data.data)
     except Exception as exc:  # astropy raises many kinds
         what = f"{type(exc).__name__}: {exc}".partition("\n")[0]
-        raise ValueError(f"{file}: cannot be read as FITS ({what}); fetch it again") from exc
+        raise XpjaxError(f"{file}: cannot be read as FITS ({what}); fetch it again") from exc
 
 
 # --- NextGen ----------------------------------------------------------------------------------------------------------
@@ -251,11 +252,11 @@ def read_nextgen(path: Path, limits: Limits, *, nlte: bool = False) -> Library:
         with np.load(path) as file:
             data = {name: file[name] for name in (*wanted, *(["nlte"] if "nlte" in file else []))}
     except (OSError, ValueError, KeyError) as exc:
-        raise ValueError(f"{path}: expected an .npz file with {', '.join(wanted)} ({exc})") from exc
+        raise XpjaxError(f"{path}: expected an .npz file with {', '.join(wanted)} ({exc})") from exc
     names = ("teff", "logg", "mh")
     labels = np.stack([np.asarray(data[name], float) for name in names], axis=1)
     if data["flux"].shape != (len(labels), len(data["wave_nm"])):
-        raise ValueError(f"{path}: flux has shape {data['flux'].shape}, expected {len(labels), len(data['wave_nm'])}")
+        raise XpjaxError(f"{path}: flux has shape {data['flux'].shape}, expected {len(labels), len(data['wave_nm'])}")
 
     def read() -> Iterator[ModelSpectra]:
         kind = np.asarray(data.get("nlte", np.zeros(len(labels))), bool)
@@ -288,14 +289,14 @@ def read_ferre(path: Path, limits: Limits, *, medium: str | None = None, per: st
     labels = np.round(np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1), 6)
     for header in segments:
         if len(np.atleast_1d(header.get("wave", []))) != 2:
-            raise ValueError(f"{path}: the header has no WAVE = start step; add it")
+            raise XpjaxError(f"{path}: the header has no WAVE = start step; add it")
     wavelength = np.concatenate([_ferre_wavelength(header) for header in segments])
     if len(wavelength) != int(main["npix"]) and len(segments) > 1:
-        raise ValueError(f"{path}: the headers' NPIX add up to {len(wavelength)}, the first says {int(main['npix'])}")
+        raise XpjaxError(f"{path}: the headers' NPIX add up to {len(wavelength)}, the first says {int(main['npix'])}")
     stated = {0: "air", 1: "vacuum"}.get(int(segments[0]["vacuum"])) if "vacuum" in segments[0] else None
     where = medium or stated
     if where is None:
-        raise ValueError(f"{path}: the header does not say (VACUUM) whether wavelengths are in air; {SAY_MEDIUM}")
+        raise XpjaxError(f"{path}: the header does not say (VACUUM) whether wavelengths are in air; {SAY_MEDIUM}")
     own = np.concatenate([np.full(int(h["npix"]), float(h.get("resolution", np.inf))) for h in segments])
     variance = (wavelength * SIGMA_PER_FWHM / np.where(own > 0, own, np.inf)) ** 2
     invalid, constant = main.get("invalid_code"), float(main.get("constant", 0.0))
@@ -316,7 +317,7 @@ def read_ferre(path: Path, limits: Limits, *, medium: str | None = None, per: st
                     yield _prepared(path, wavelength, flux[there] + constant, labels[rows][there], variance, where, per)
             left = next((line for line in handle if line.strip()), None)
             if left is not None:
-                raise ValueError(
+                raise XpjaxError(
                     f"{path}: more lines than the {len(labels)} nodes of N_P = {shape.tolist()}; is the last label the "
                     "one that runs fastest, and N_P right?"
                 )
@@ -342,7 +343,7 @@ def _ferre_headers(path: Path, handle: IO[str]) -> tuple[list[dict[str, Any]], i
         if line.strip().upper() != "&SYNTH":
             if line.strip() == "" and line:
                 continue
-            raise ValueError(
+            raise XpjaxError(
                 f"{path}: line {number}: expected the header &SYNTH of a FERRE text grid, found {line[:30]!r}; binary "
                 "grids (.unf) are to be given as text"
             )
@@ -351,7 +352,7 @@ def _ferre_headers(path: Path, handle: IO[str]) -> tuple[list[dict[str, Any]], i
             number += 1
             line = handle.readline()
             if not line or number - begun > 1000:
-                raise ValueError(f"{path}: line {begun}: the header &SYNTH does not end with a line /; add it")
+                raise XpjaxError(f"{path}: line {begun}: the header &SYNTH does not end with a line /; add it")
             if line.strip() in ("/", "&END", "&end"):
                 break
             text.append(line.rstrip("\n"))
@@ -361,16 +362,16 @@ def _ferre_headers(path: Path, handle: IO[str]) -> tuple[list[dict[str, Any]], i
     main = headers[0]
     absent = [name.upper() for name in _ALWAYS if name not in main]
     if absent:
-        raise ValueError(f"{path}: the header has no {', '.join(absent)}; add it")
+        raise XpjaxError(f"{path}: the header has no {', '.join(absent)}; add it")
     odd = [name for name in ("npca", "transposed") if np.any(np.asarray(main.get(name, 0), float) > 0)]
     if odd:
-        raise ValueError(f"{path}: {odd[0].upper()} grids are not read; give the grid of the spectra themselves")
+        raise XpjaxError(f"{path}: {odd[0].upper()} grids are not read; give the grid of the spectra themselves")
     n = int(main["n_of_dim"])
     main.setdefault("label", [f"label{k + 1}" for k in range(n)])
     for name in ("n_p", "llimits", "steps", "label"):
         main[name] = np.atleast_1d(main[name]) if name != "label" else list(np.atleast_1d(main[name]))
         if len(main[name]) != n:
-            raise ValueError(
+            raise XpjaxError(
                 f"{path}: {name.upper()} has {len(main[name])} values, and N_OF_DIM is {n}; mend the header"
             )
     return headers, number
@@ -389,7 +390,7 @@ def _namelist(path: Path, first: int, text: str) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     found = list(_ENTRY.finditer(bare))
     if not found:
-        raise ValueError(f"{path}: line {first}: the header &SYNTH is empty; expected NAME = value")
+        raise XpjaxError(f"{path}: line {first}: the header &SYNTH is empty; expected NAME = value")
     ends = [*[f.start() for f in found[1:]], len(bare)]
     for entry, end in zip(found, ends, strict=True):
         name, place = entry[1].lower(), entry[2]
@@ -416,7 +417,7 @@ def _namelist(path: Path, first: int, text: str) -> dict[str, Any]:
             entries[name] = np.array(values) if numbers else values
         if name in (*_ALWAYS, "wave", "multi", "logw") and not all(isinstance(value, float) for value in values):
             line = first + 1 + bare[: entry.start()].count("\n")
-            raise ValueError(f"{path}: line {line}: {name.upper()} = {' '.join(words)}: expected numbers")
+            raise XpjaxError(f"{path}: line {line}: {name.upper()} = {' '.join(words)}: expected numbers")
     return entries
 
 
@@ -434,7 +435,7 @@ def _ferre_lines(path: Path, handle: IO[str], rows: slice, first: int, n: int) -
     for k in range(len(flux)):
         line, number = handle.readline(), first + rows.start + k + 1
         if not line:
-            raise ValueError(
+            raise XpjaxError(
                 f"{path}: ends after line {number - 1}, with {rows.start + k} of the nodes; fetch it again"
             )
         try:
@@ -442,7 +443,7 @@ def _ferre_lines(path: Path, handle: IO[str], rows: slice, first: int, n: int) -
         except ValueError:
             found = len(line.split())
             what = f"{found} values, but NPIX is {n}" if found != n else "a value that is no number"
-            raise ValueError(f"{path}: line {number}: {what}; mend the line or the header") from None
+            raise XpjaxError(f"{path}: line {number}: {what}; mend the line or the header") from None
     return flux
 
 
@@ -481,12 +482,12 @@ def read_files(
     (CRVAL1, CDELT1) where there is no file of wavelengths. Raises ValueError.
     """
     if medium is None:
-        raise ValueError(f"{path}: files do not say whether their wavelengths are in air; {SAY_MEDIUM}")
+        raise XpjaxError(f"{path}: files do not say whether their wavelengths are in air; {SAY_MEDIUM}")
     keywords = dict(keywords or {})
     fields = [(name, float(divisor or 1)) for name, divisor in _FIELD.findall(pattern)]
     names = [*(name for name, _ in fields), *keywords]
     if not names or len({*names}) != len(names):
-        raise ValueError(
+        raise XpjaxError(
             f"labels {names}: name each once, in pattern= as in '*t{{teff}}g{{logg/10}}*', or in keywords= by their "
             "FITS keywords (--pattern, --keyword)"
         )
@@ -495,7 +496,7 @@ def read_files(
     shared = None if wavelengths is None else expanded(wavelengths)
     files = sorted(f for f in path.rglob("*") if f.is_file() and matcher.fullmatch(f.name) and f != shared)
     if not files:
-        raise ValueError(f"{path}: no file name is like the pattern {pattern!r}; * stands for anything")
+        raise XpjaxError(f"{path}: no file name is like the pattern {pattern!r}; * stands for anything")
     grid = None if shared is None else _in_nm(shared, *_wavelength_file(shared), unit)
 
     def read() -> Iterator[ModelSpectra]:
@@ -524,13 +525,13 @@ def _keyword(file: Path, header: Mapping[str, Any], keyword: str) -> float:
         return float(header[keyword])
     except (KeyError, ValueError, TypeError):
         found = f"is {header[keyword]!r}" if keyword in header else "is not there"
-        raise ValueError(f"{file}: the keyword {keyword} {found}, expected a number; name another keyword") from None
+        raise XpjaxError(f"{file}: the keyword {keyword} {found}, expected a number; name another keyword") from None
 
 
 def _in_nm(file: Path, wavelength: np.ndarray, stated: str | None, unit: str | None) -> np.ndarray:
     chosen = unit or stated
     if not chosen:
-        raise ValueError(f"{file}: no unit of wavelengths; pass unit= (--unit): nm, Angstrom, um")
+        raise XpjaxError(f"{file}: no unit of wavelengths; pass unit= (--unit): nm, Angstrom, um")
     return to_nm(np.asarray(wavelength, float), chosen, file)
 
 
@@ -559,7 +560,7 @@ def _spectrum(
         if grid is not None:
             return {}, grid, columns[0]
         if len(columns) < 2:
-            raise ValueError(f"{file}: one column, and no wavelengths; pass wavelengths= (--wavelengths FILE)")
+            raise XpjaxError(f"{file}: one column, and no wavelengths; pass wavelengths= (--wavelengths FILE)")
         return {}, _in_nm(file, columns[0], None, unit), columns[1]
     header, data = _open_fits(file)
     if data.dtype.names:
@@ -582,7 +583,7 @@ def _spectrum(
         return header, grid, flux
     step = header.get("CDELT1", header.get("CD1_1"))
     if step is None or "CRVAL1" not in header:
-        raise ValueError(f"{file}: an image without an axis (CRVAL1, CDELT1); pass wavelengths= (--wavelengths FILE)")
+        raise XpjaxError(f"{file}: an image without an axis (CRVAL1, CDELT1); pass wavelengths= (--wavelengths FILE)")
     x = header["CRVAL1"] + step * (np.arange(len(flux)) + 1 - header.get("CRPIX1", 1))
     if "LOG" in str(header.get("CTYPE1", "")).upper():
         x = np.exp(x) if "LN" in str(header["CTYPE1"]).upper() else 10**x
@@ -598,7 +599,7 @@ def _text_columns(file: Path) -> list[np.ndarray]:
         return list(np.loadtxt(file, ndmin=2, delimiter=comma, unpack=True))
     except ValueError as exc:
         what = str(exc).partition(";")[0]
-        raise ValueError(f"{file}: expected columns of numbers ({what}); mend the line, or mark it with #") from exc
+        raise XpjaxError(f"{file}: expected columns of numbers ({what}); mend the line, or mark it with #") from exc
 
 
 FORMATS: dict[str, Callable[..., Library]] = {

@@ -40,6 +40,7 @@ from typing import IO, Any
 import numpy as np
 
 from xpjax.engine import aligned
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import _Deaf, _explain, _whole_files, check_output, expanded
 from xpjax.records import Release, SourceTable, XPCoefficients
 
@@ -67,7 +68,7 @@ UNITS = {
 _PIECE = 1 << 20  # bytes read, checked and copied at a time: they stay in the cache
 
 
-class StoreError(ValueError):
+class StoreError(XpjaxError):
     """A store file is damaged; the message names file, dataset and rows."""
 
 
@@ -91,11 +92,11 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     files = [_open_file(member) for member in sorted(path.glob(f"*{SUFFIX}"))]
     whole = [file for file in files if not file.damage]
     if not whole:
-        raise ValueError(files[0].damage if files else f"{path}: no store file (*{SUFFIX}) in this directory")
+        raise XpjaxError(files[0].damage if files else f"{path}: no store file (*{SUFFIX}) in this directory")
     first = whole[0]
     for file in whole:
         if (file.release.n_basis, file.release.xp) != (first.release.n_basis, first.release.xp):
-            raise ValueError(
+            raise XpjaxError(
                 f"{path}: {file.path.name} is of {file.release.name} {file.release.n_basis}, {first.path.name} of "
                 f"{first.release.name} {first.release.n_basis}; keep each release in a directory of its own"
             )
@@ -131,11 +132,11 @@ def _open_file(path: Path) -> StoreFile:
     except Exception as exc:  # h5py raises nearly anything where the heap of the attributes is damaged
         return StoreFile(path, {}, damage=f"{path}: the attributes are damaged; ingest it again ({exc})")
     if "format_version" not in attrs or "release_n_basis" not in attrs:
-        raise ValueError(f"{path}: no xpjax store file (no attributes format_version, release_n_basis)")
+        raise XpjaxError(f"{path}: no xpjax store file (no attributes format_version, release_n_basis)")
     if attrs.get("checksum") != _attributes_checksum(attrs):
         return StoreFile(path, {}, damage=f"{path}: the attributes are damaged (checksum differs); ingest it again")
     if attrs["format"] != FORMAT or attrs["format_version"] > VERSION:
-        raise ValueError(f"{path}: {attrs['format']} of version {attrs['format_version']}; this xpjax knows {VERSION}")
+        raise XpjaxError(f"{path}: {attrs['format']} of version {attrs['format_version']}; this xpjax knows {VERSION}")
     release = Release(str(attrs["release_name"]), tuple(attrs["release_n_basis"]), tuple(attrs["release_xp"]))
     return StoreFile(path, attrs, release)
 
@@ -312,7 +313,7 @@ class StoreFile:
         if self.damage:
             raise StoreError(self.damage)
         if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"{self.path}: rows {start}..{stop} asked for, the file has {len(self)}")
+            raise XpjaxError(f"{self.path}: rows {start}..{stop} asked for, the file has {len(self)}")
         return self._table([(start, stop)], stop - start, errors, correlations, columns, check, into)
 
     def take(
@@ -332,7 +333,7 @@ class StoreFile:
         if self.damage:
             raise StoreError(self.damage)
         if len(rows) and (rows[0] < 0 or rows[-1] >= len(self) or (np.diff(rows) <= 0).any()):
-            raise ValueError(f"{self.path}: rows must ascend within 0..{len(self) - 1}")
+            raise XpjaxError(f"{self.path}: rows must ascend within 0..{len(self) - 1}")
         edges = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [(int(part[0]), int(part[-1]) + 1) for part in np.split(rows, edges) if len(part)]
         return self._table(runs, len(rows), errors, correlations, columns, check)
@@ -352,7 +353,7 @@ class StoreFile:
         columns = self.columns if columns is None else columns
         absent = [name for name in columns if name not in self.columns]
         if absent:
-            raise ValueError(f"{self.path}: no column {', '.join(absent)}; it has {', '.join(self.columns) or 'none'}")
+            raise XpjaxError(f"{self.path}: no column {', '.join(absent)}; it has {', '.join(self.columns) or 'none'}")
         with open(self.path, "rb", buffering=0) as stream:
 
             def fill(name: str, out: np.ndarray) -> np.ndarray:
@@ -404,7 +405,7 @@ class StoreFile:
     def _scalars(self, name: str, check: bool) -> np.ndarray:
         """A whole column of scalars. Raises ValueError."""
         if name not in self._datasets:
-            raise ValueError(f"{self.path}: no column {name}; ingest with --gaia-source to join it")
+            raise XpjaxError(f"{self.path}: no column {name}; ingest with --gaia-source to join it")
         out = self._empty(name, len(self))
         with open(self.path, "rb", buffering=0) as stream:
             self._fill(stream, name, [(0, len(self))], out, check)
@@ -671,9 +672,9 @@ def _pixel_ranges(level: int, pixels: Any) -> np.ndarray:
     """Ranges [first, last) of source_id (m, 2), ascending and apart, of nested pixels. Raises ValueError."""
     pixels = np.unique(np.atleast_1d(np.asarray(pixels)))
     if not 0 <= level <= HEALPIX_LEVEL or pixels.dtype.kind not in "iu":
-        raise ValueError(f"HEALPix pixels are integers at a level of 0..{HEALPIX_LEVEL}, not {pixels} at level {level}")
+        raise XpjaxError(f"HEALPix pixels are integers at a level of 0..{HEALPIX_LEVEL}, not {pixels} at level {level}")
     if len(pixels) and (pixels[0] < 0 or pixels[-1] >= 12 << 2 * level):
-        raise ValueError(f"HEALPix level {level} has the pixels 0..{(12 << 2 * level) - 1}, not {pixels[[0, -1]]}")
+        raise XpjaxError(f"HEALPix level {level} has the pixels 0..{(12 << 2 * level) - 1}, not {pixels[[0, -1]]}")
     starts = np.flatnonzero(np.diff(pixels, prepend=-2) != 1)
     stops = np.append(starts[1:], len(pixels)) if len(starts) else starts
     shift = HEALPIX_SHIFT + 2 * (HEALPIX_LEVEL - level)
@@ -687,7 +688,7 @@ def _cone_ranges(ra: float, dec: float, radius: float) -> np.ndarray:
     from astropy_healpix.core import healpix_cone_search
 
     if not (np.isfinite([ra, dec, radius]).all() and -90 <= dec <= 90 and 0 <= radius <= 180):
-        raise ValueError(
+        raise XpjaxError(
             f"a cone is ra, dec, radius in degrees, dec in -90..90 and radius in 0..180, not {ra, dec, radius}"
         )
     level = 8 if radius < 10 else 5
@@ -764,9 +765,9 @@ class StoreWriter:
     ) -> None:
         self.path, self.release = expanded(path), release
         if correlations not in CORRELATIONS:
-            raise ValueError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
+            raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
         if self.path.suffix != SUFFIX:
-            raise ValueError(f"{self.path}: the name of a store file ends in {SUFFIX}")
+            raise XpjaxError(f"{self.path}: the name of a store file ends in {SUFFIX}")
         check_output(self.path, overwrite=overwrite)
         self.n = 0
         self._correlations = correlations
@@ -791,13 +792,13 @@ class StoreWriter:
     def append(self, table: SourceTable) -> None:
         """Add sources after those that are there."""
         if (table.release.n_basis, table.release.xp) != (self.release.n_basis, self.release.xp):
-            raise ValueError(f"{table.origin}: of {table.release.name}, the store file is of {self.release.name}")
+            raise XpjaxError(f"{table.origin}: of {table.release.name}, the store file is of {self.release.name}")
         block = self._block(table)
         if not self._ids:
             self._further = tuple(table.columns)
             self._columns = {name: _Column(array, self._directory) for name, array in block.items()}
         if {*block} != {*self._columns}:
-            raise ValueError(
+            raise XpjaxError(
                 f"{table.origin}: a block with other columns than the first one: {sorted({*block} ^ {*self._columns})}"
             )
         # A reader may fill its buffers again; columns of scalars wait in memory.
@@ -844,7 +845,7 @@ class StoreWriter:
                 block[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, k].astype(np.int16)
         twice = [name for name in table.columns if name in block or name in ("xp_status", "checksum")]
         if twice:
-            raise ValueError(f"{table.origin}: columns {twice} have the names of datasets of the store; rename them")
+            raise XpjaxError(f"{table.origin}: columns {twice} have the names of datasets of the store; rename them")
         return block | {name: _storable(name, column) for name, column in table.columns.items()}
 
     def _finish(self) -> None:
@@ -942,7 +943,7 @@ class _Column:
     def append(self, name: str, array: np.ndarray) -> None:
         """Add rows. Raises ValueError where they do not go with the first ones."""
         if (array.shape[1] if array.ndim > 1 else 0) != self.width or not np.can_cast(array.dtype, self.dtype):
-            raise ValueError(f"{name}: a block of {array.dtype} {array.shape[1:]} after blocks of {self.dtype}")
+            raise XpjaxError(f"{name}: a block of {array.dtype} {array.shape[1:]} after blocks of {self.dtype}")
         array = np.array(array, self.dtype, order="C", copy=None)
         start = 0
         while start < len(array):
@@ -1000,7 +1001,7 @@ def _storable(name: str, column: Any) -> np.ndarray:
         array = np.char.encode(array, "utf-8")
         array = array.astype(f"S{max(array.dtype.itemsize, 1)}")
     if array.dtype.kind not in "iufbS" or array.ndim not in (1, 2):
-        raise ValueError(f"column {name}: {array.dtype} with {array.ndim} axes cannot be stored; leave it out")
+        raise XpjaxError(f"column {name}: {array.dtype} with {array.ndim} axes cannot be stored; leave it out")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

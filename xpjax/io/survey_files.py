@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io import catalogue
 from xpjax.records import Catalogue
 
@@ -36,7 +37,7 @@ def read_observation_table(path: str | os.PathLike[str]) -> Catalogue:
     except ValueError:
         raise
     except Exception as error:  # libraries raise what they like for a damaged file
-        raise ValueError(f"{path} cannot be read as {path.suffix}: {error}") from error
+        raise XpjaxError(f"{path} cannot be read as {path.suffix}: {error}") from error
 
 
 def read_catalogues(paths: Sequence[Path], exposure: str | None = None) -> dict[str, Catalogue]:
@@ -64,7 +65,7 @@ def _read_sextractor(path: Path) -> Catalogue:
     try:
         table = Table.read(path, format="ascii.sextractor")
     except Exception as error:  # libraries raise what they like for a damaged file
-        raise ValueError(f"{path} cannot be read as SExtractor's text: {error}") from error
+        raise XpjaxError(f"{path} cannot be read as SExtractor's text: {error}") from error
     columns = {name: _native(table[name]) for name in table.colnames}
     out: dict[str, np.ndarray] = {}
     for name, column in columns.items():
@@ -84,7 +85,7 @@ def _read_fits(path: Path) -> Catalogue:
             tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
             chosen = [hdu for hdu in tables if hdu.name == LDAC_TABLE] or tables
             if not chosen:
-                raise ValueError(f"{path} has no table; give a catalogue, not an image")
+                raise XpjaxError(f"{path} has no table; give a catalogue, not an image")
             meta: dict[str, Any] = {}
             for hdu in (hdus[0], chosen[0]):
                 meta |= _cards(hdu.header)
@@ -93,7 +94,7 @@ def _read_fits(path: Path) -> Catalogue:
                     meta |= _cards(_image_header(hdu.data))
             columns = {name: _native(chosen[0].data[name]) for name in chosen[0].columns.names}
     except OSError as error:
-        raise ValueError(f"{path} cannot be read as FITS: {error}") from error
+        raise XpjaxError(f"{path} cannot be read as FITS: {error}") from error
     return Catalogue(columns, meta=meta)
 
 

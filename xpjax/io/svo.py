@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.passband_files import svo_passband, to_nm
 from xpjax.records import Passband, PassbandSet
 
@@ -37,7 +38,7 @@ def fetch_passbands(
     ConnectionError where the service cannot be reached.
     """
     if not ids:
-        raise ValueError("name at least one filter, such as CTIO/DECam.g, or instrument, such as OAJ/JPLUS")
+        raise XpjaxError("name at least one filter, such as CTIO/DECam.g, or instrument, such as OAJ/JPLUS")
     service = _Service(cache)
     wanted = list(dict.fromkeys(name for text in ids for name in service.filters(text.strip())))
     prefixes = {name.partition(".")[0] for name in wanted}
@@ -61,7 +62,7 @@ class _Service:
         try:
             from astroquery.svo_fps import SvoFps
         except ImportError as exc:
-            raise ValueError("fetching passbands needs astroquery: pip install 'xpjax[archive]'") from exc
+            raise XpjaxError("fetching passbands needs astroquery: pip install 'xpjax[archive]'") from exc
         self.fps: Any = SvoFps
         self.cache = cache
         self.indices: dict[str, dict[str, dict[str, Any]]] = {}
@@ -88,23 +89,23 @@ class _Service:
         """The filter ids that are meant by an id or by an instrument. Raises ValueError."""
         facility, slash, rest = text.partition("/")
         if not (facility and slash and rest):
-            raise ValueError(f"{text!r} is no id of the {SERVICE}; write FACILITY/INSTRUMENT.FILTER, as CTIO/DECam.g")
+            raise XpjaxError(f"{text!r} is no id of the {SERVICE}; write FACILITY/INSTRUMENT.FILTER, as CTIO/DECam.g")
         index = self.index(facility)
         if "." in rest:
             # Generic filters are in no facility's index, but have curves.
             if index and text not in index:
-                raise ValueError(_unknown(text, list(index)))
+                raise XpjaxError(_unknown(text, list(index)))
             return [text]
         found = [name for name in index if name.startswith(f"{text}.")]
         if not found:
-            raise ValueError(_unknown(text, sorted({name.partition(".")[0] for name in index})))
+            raise XpjaxError(_unknown(text, sorted({name.partition(".")[0] for name in index})))
         return sorted(found, key=lambda name: float(index[name].get("WavelengthMean") or np.inf))
 
     def passband(self, name: str, **options: Any) -> Passband:
         """One passband; options of `svo_passband`."""
         table = self.ask(self.fps.get_transmission_data, name)
         if table is None or not len(table):
-            raise ValueError(
+            raise XpjaxError(
                 f"the {SERVICE} has no curve of {name!r}; look its id up at svo2.cab.inta-csic.es/theory/fps"
             )
         columns: list[np.ndarray] = [

@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, extinction_curve
 from xpjax.linalg import dot, unpack
 from xpjax.records import AnyArray, Catalogue, FitStatus, Record
@@ -504,11 +505,11 @@ def fit_stars(
     names, n_wavelength = grid.names, len(grid.wavelength)
     flux = _plain(flux)
     if flux.ndim != 2 or flux.shape[1] != n_wavelength:
-        raise ValueError(f"flux must be (n, {n_wavelength}) at the wavelengths of the grid, found {flux.shape}")
+        raise XpjaxError(f"flux must be (n, {n_wavelength}) at the wavelengths of the grid, found {flux.shape}")
     n = len(flux)
     _check_options(normalisation, continuum_order, starts, error_floor)
     if grid.of_coefficients and (normalisation != "scale" or continuum_order or ebv is not None):
-        raise ValueError("XP coefficients are fitted with normalisation='scale', without a continuum and without ebv")
+        raise XpjaxError("XP coefficients are fitted with normalisation='scale', without a continuum and without ebv")
     star = _Star(
         flux,
         _rows("error", error, flux.shape),
@@ -549,18 +550,18 @@ def _rows(name: str, array: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name} must be {shape}, one row a star, found {array.shape}") from None
+        raise XpjaxError(f"{name} must be {shape}, one row a star, found {array.shape}") from None
 
 
 def _check_options(normalisation: str, continuum_order: int, starts: int, error_floor: float) -> None:
     if normalisation not in NORMALISATIONS:
-        raise ValueError(f"no normalisation {normalisation!r}; choose from {NORMALISATIONS}")
+        raise XpjaxError(f"no normalisation {normalisation!r}; choose from {NORMALISATIONS}")
     if continuum_order < 0 or (continuum_order and normalisation != "scale"):
-        raise ValueError(f"continuum_order={continuum_order}: a continuum is fitted with normalisation='scale' only")
+        raise XpjaxError(f"continuum_order={continuum_order}: a continuum is fitted with normalisation='scale' only")
     if starts < 1:
-        raise ValueError(f"starts={starts}: at least one is needed")
+        raise XpjaxError(f"starts={starts}: at least one is needed")
     if not error_floor >= 0:
-        raise ValueError(f"error_floor={error_floor}: give a fraction of the flux, zero or more")
+        raise XpjaxError(f"error_floor={error_floor}: give a fraction of the flux, zero or more")
 
 
 def _priors(
@@ -571,12 +572,12 @@ def _priors(
         return None, None
     unknown = [name for name in priors if name not in names]
     if unknown:
-        raise ValueError(f"no labels {unknown} in the grid; it has {names}")
+        raise XpjaxError(f"no labels {unknown} in the grid; it has {names}")
     mean, inverse = np.zeros((n, len(names))), np.zeros((n, len(names)))
     for name, (center, sigma) in priors.items():
         center, sigma = _rows(f"prior of {name}", center, (n,)), _rows(f"sigma of {name}", sigma, (n,))
         if np.any(sigma <= 0):
-            raise ValueError(f"the prior of {name} has a sigma that is not positive; hold no label fixed that way")
+            raise XpjaxError(f"the prior of {name} has a sigma that is not positive; hold no label fixed that way")
         known = np.isfinite(center) & np.isfinite(sigma)
         column = names.index(name)
         mean[known, column], inverse[known, column] = center[known], 1 / sigma[known]

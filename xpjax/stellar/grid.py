@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xpjax import __version__
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import check_output, expanded, write_bytes
 from xpjax.io.stellar_files import Library, read_library, within
 from xpjax.records import AnyArray
@@ -64,13 +65,13 @@ class StellarGrid(eqx.Module):
     def __check_init__(self) -> None:
         shape = (*(len(node) for node in self.nodes), len(self.wavelength))
         if len(self.names) != len(self.nodes) or np.shape(self.flux) != shape:
-            raise ValueError(
+            raise XpjaxError(
                 f"flux has shape {np.shape(self.flux)}, expected {shape}: the nodes of {', '.join(self.names)}, then "
                 "the wavelengths"
             )
         for name, node in zip(self.names, self.nodes, strict=True):
             if not (np.diff(node) > 0).all():
-                raise ValueError(f"the nodes of {name} do not ascend: {np.asarray(node)}")
+                raise XpjaxError(f"the nodes of {name} do not ascend: {np.asarray(node)}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,11 +91,11 @@ class StellarGrid(eqx.Module):
         """The nodes within limits, (low, high) or (low, high, step) by label. Raises ValueError where none is left."""
         unknown = [name for name in limits if name not in self.names]
         if unknown:
-            raise ValueError(f"no label {', '.join(unknown)} to limit; the grid has {', '.join(self.names)}")
+            raise XpjaxError(f"no label {', '.join(unknown)} to limit; the grid has {', '.join(self.names)}")
         kept = [within([k], n[:, None], limits) for k, n in zip(self.names, self.nodes, strict=True)]
         empty = [name for name, rows in zip(self.names, kept, strict=True) if not rows.any()]
         if empty:
-            raise ValueError(f"no node of {', '.join(empty)} is within the limits {dict(limits)}")
+            raise XpjaxError(f"no node of {', '.join(empty)} is within the limits {dict(limits)}")
         index = np.ix_(*(np.flatnonzero(rows) for rows in kept))
         return dataclasses.replace(
             self,
@@ -139,7 +140,7 @@ def build_grid(
         if progress is not None:
             progress(done)
     if not labels:
-        raise ValueError(f"{path}: no model is within the limits {dict(limits or {})}; widen them")
+        raise XpjaxError(f"{path}: no model is within the limits {dict(limits or {})}; widen them")
     grid = _assembled(library, np.concatenate(labels), np.concatenate(flux), where)
     record = {
         **json.loads(grid.provenance),
@@ -164,7 +165,7 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
         mean = flux.mean(axis=1)
         if not (mean > 0).all():
             k = int(np.argmin(mean > 0))
-            raise ValueError(
+            raise XpjaxError(
                 f"{library.origin}: the model {_named(library.names, labels[k])} has a mean flux {mean[k]:g}"
             )
         flux, wavelength = flux / mean[:, None], where.wavelength
@@ -179,7 +180,7 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
     fixed = {name: float(value[0]) for name, value in values.items() if len(value) == 1}
     axes = [k for k in order if library.names[k] not in fixed]
     if not axes:
-        raise ValueError(f"{library.origin}: one model, {fixed}, is no grid; widen the limits")
+        raise XpjaxError(f"{library.origin}: one model, {fixed}, is no grid; widen the limits")
     names = tuple(library.names[k] for k in axes)
     nodes = tuple(values[name] for name in names)
     place = tuple(np.searchsorted(node, labels[:, k]) for node, k in zip(nodes, axes, strict=True))
@@ -188,7 +189,7 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
     _, first, count = np.unique(flat, return_index=True, return_counts=True)
     if (count > 1).any():
         twice = [_named(library.names, labels[k]) for k in first[count > 1][:5]]
-        raise ValueError(
+        raise XpjaxError(
             f"{library.origin}: {int((count > 1).sum())} combinations of labels have several models, such as "
             f"{'; '.join(twice)}; take a library with one each, or name the label in which they differ"
         )
@@ -222,7 +223,7 @@ def fill_holes(grid: StellarGrid, along: Sequence[str] | None = None) -> Stellar
     chosen = list(grid.names if along is None else along)
     unknown = [name for name in chosen if name not in grid.names]
     if unknown:
-        raise ValueError(f"no label {', '.join(unknown)} to fill along; the grid has {', '.join(grid.names)}")
+        raise XpjaxError(f"no label {', '.join(unknown)} to fill along; the grid has {', '.join(grid.names)}")
     flux = np.array(grid.flux)
     before = np.isnan(flux[..., 0])
     for name in chosen:
@@ -265,7 +266,7 @@ def write_grid(grid: StellarGrid, path: str | Path, *, overwrite: bool = False) 
 def check_grid_output(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse, before anything is computed, a file that a grid cannot be written to. Raises ValueError and OSError."""
     if expanded(path).suffix.lower() not in (".h5", ".hdf5"):
-        raise ValueError(f"{Path(path).name}: a grid is an HDF5 file, .h5")
+        raise XpjaxError(f"{Path(path).name}: a grid is an HDF5 file, .h5")
     check_output(path, overwrite=overwrite)
 
 
@@ -281,7 +282,7 @@ def read_grid(path: str | Path) -> StellarGrid:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError(f"no attribute format = {FORMAT}")
             if int(file.attrs["format_version"]) > VERSION:
-                raise ValueError(
+                raise XpjaxError(
                     f"{path} has format version {int(file.attrs['format_version'])}, this xpjax knows {VERSION}: update"
                 )
             names = tuple(str(name) for name in file.attrs["names"])
@@ -294,4 +295,4 @@ def read_grid(path: str | Path) -> StellarGrid:
                 **{name: str(file.attrs[name]) for name in TEXTS},
             )
     except (OSError, KeyError) as exc:
-        raise ValueError(f"{path} is no grid of model spectra ({exc}); `xpjax grid build` makes one") from exc
+        raise XpjaxError(f"{path} is no grid of model spectra ({exc}); `xpjax grid build` makes one") from exc

@@ -25,6 +25,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
 from xpjax.linalg import dot
 from xpjax.records import AnyArray
@@ -147,15 +148,15 @@ def interpolator(grid: StellarGrid, *, kind: str = "local", components: int | No
     nodes = tuple(np.asarray(x, float) for x in grid.nodes)
     for name, x in zip(grid.names, nodes, strict=True):
         if len(x) < 2:
-            raise ValueError(f"label {name!r} has {len(x)} node: nothing to interpolate; drop that axis of the grid")
+            raise XpjaxError(f"label {name!r} has {len(x)} node: nothing to interpolate; drop that axis of the grid")
     known = np.isfinite(flux).all(axis=-1)
     if kind not in KINDS:
-        raise ValueError(f"no interpolation {kind!r}; choose from {KINDS}")
+        raise XpjaxError(f"no interpolation {kind!r}; choose from {KINDS}")
     if kind == "spline" and not known.all():
-        raise ValueError(f"{(~known).sum()} of {known.size} nodes are holes: use kind='local', or fill them first")
+        raise XpjaxError(f"{(~known).sum()} of {known.size} nodes are holes: use kind='local', or fill them first")
     whole = _whole(known)
     if not whole.any():
-        raise ValueError("no cell of the grid has spectra at all its corners; take fewer nodes, or fill the holes")
+        raise XpjaxError("no cell of the grid has spectra at all its corners; take fewer nodes, or fill the holes")
     mean = flux[known].mean(axis=0)
     # Coefficients have any sign: each is measured by its size over the nodes.
     scale = np.sqrt(np.mean(flux[known] ** 2, axis=0)) if grid.sampling == COEFFICIENTS else mean
@@ -312,7 +313,7 @@ def model_spectra(
     model = model if isinstance(model, Interpolator) else interpolator(model)
     labels = np.asarray(labels, float)
     if labels.ndim != 2 or labels.shape[1] != len(model.names):
-        raise ValueError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
+        raise XpjaxError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
     return engine.run(_flux_kernel, model, labels, float64=float64, devices=devices, work_bytes=8 * model.block_size)
 
 
@@ -326,9 +327,9 @@ def redden(
     """
     ebv = np.asarray(ebv, float)
     if ebv.ndim != 1 or len(ebv) < 2 or np.any(np.diff(ebv) <= 0):
-        raise ValueError(f"nodes of E(B-V) must be two or more ascending numbers, found {ebv}")
+        raise XpjaxError(f"nodes of E(B-V) must be two or more ascending numbers, found {ebv}")
     if grid.sampling == COEFFICIENTS:
-        raise ValueError("a grid of XP coefficients cannot be reddened; build it with sampling='log330'")
+        raise XpjaxError("a grid of XP coefficients cannot be reddened; build it with sampling='log330'")
     with engine.precision(True):
         dust = np.asarray(transmission(extinction_curve(np.asarray(grid.wavelength), law, r_v), ebv, per_ebv))
     flux = np.asarray(grid.flux, float)[..., None, :] * dust

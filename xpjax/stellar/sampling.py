@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.constants import SIGMA_PER_FWHM
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import expanded
 from xpjax.io.stellar_files import ModelSpectra
 from xpjax.synthetic.passband import interpolation, quadrature
@@ -84,7 +85,7 @@ def resolution(spec: Any, instrument: Instrument | None = None) -> Resolution | 
     except ValueError:
         return _read_resolution(expanded(text))
     if not 0 < number < np.inf:
-        raise ValueError(f"resolution {text}: a resolving power lambda / FWHM is above zero")
+        raise XpjaxError(f"resolution {text}: a resolving power lambda / FWHM is above zero")
     return Resolution(f"R = {number:g}", np.array([1.0]), np.array([number]))
 
 
@@ -105,10 +106,10 @@ def _read_resolution(path: Path) -> Resolution:
             rows.append([float(word) for word in words[:2]] if words else [])
         except ValueError:
             if rows and any(rows):
-                raise ValueError(f"{path}: line {number}: {line!r}: expected wavelength [nm] and R") from None
+                raise XpjaxError(f"{path}: line {number}: {line!r}: expected wavelength [nm] and R") from None
     table = np.array([row for row in rows if len(row) == 2])
     if len(table) < 2 or not (table > 0).all() or not (np.diff(table[:, 0]) > 0).all():
-        raise ValueError(f"{path}: expected two or more lines of wavelength [nm], ascending, and R, both above zero")
+        raise XpjaxError(f"{path}: expected two or more lines of wavelength [nm], ascending, and R, both above zero")
     return Resolution(f"R(lambda) of {path.name}", table[:, 0], table[:, 1])
 
 
@@ -139,10 +140,10 @@ def sampling(spec: Any, shape: Resolution | None, instrument: Instrument | None 
     if not isinstance(spec, str):
         wavelength = np.asarray(spec, float)
         if wavelength.ndim != 1 or len(wavelength) < 2 or not (np.diff(wavelength) > 0).all() or not wavelength[0] > 0:
-            raise ValueError(f"sampling: expected two or more ascending wavelengths [nm], found {spec!r:.60}")
+            raise XpjaxError(f"sampling: expected two or more ascending wavelengths [nm], found {spec!r:.60}")
         return Sampling("own", wavelength, wavelength)
     if spec not in SAMPLINGS:
-        raise ValueError(f"sampling {spec!r} is not one of {', '.join(SAMPLINGS)}, nor wavelengths")
+        raise XpjaxError(f"sampling {spec!r} is not one of {', '.join(SAMPLINGS)}, nor wavelengths")
     if spec == "log330":
         return Sampling(spec, constant_grid(), constant_grid())
     model = instrument or load_instrument()
@@ -174,7 +175,7 @@ class Sampler:
         sigma = np.zeros(len(at)) if shape is None else self._kernel(spectra, at, shape)
         reach = np.exp(COVERED * sigma)
         if library[0] > (at / reach).min() or library[-1] < (at * reach).max():
-            raise ValueError(
+            raise XpjaxError(
                 f"{spectra.file}: the library covers {library[0]:g}..{library[-1]:g} nm, and {(at / reach).min():g}.."
                 f"{(at * reach).max():g} nm are needed for samples on {at[0]:g}..{at[-1]:g} nm; take fewer samples, or "
                 "a library that reaches farther"
@@ -200,7 +201,7 @@ class Sampler:
         step = np.interp(at, library, np.gradient(library)) / at
         k = int(np.argmax(had / wanted))
         if had[k] > (1 + SLIGHT) * wanted[k]:
-            raise ValueError(
+            raise XpjaxError(
                 f"{spectra.file}: at {at[k]:.4g} nm the library has R = {SIGMA_PER_FWHM / had[k] ** 0.5:.4g}, less "
                 f"than {shape(at[k]):.4g}, which is asked for ({shape.name}); take a lower resolution, or own"
             )
@@ -209,7 +210,7 @@ class Sampler:
         coarse = np.where(convolved, step * shape(at), 0)
         k = int(np.argmax(coarse))
         if coarse[k] > COARSEST:
-            raise ValueError(
+            raise XpjaxError(
                 f"{spectra.file}: at {at[k]:.4g} nm the library has a sample each {step[k] * at[k]:.3g} nm, longer "
                 f"than the FWHM {at[k] / shape(at[k]):.3g} nm asked for ({shape.name}); take a lower resolution"
             )

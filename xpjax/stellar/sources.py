@@ -14,6 +14,7 @@ from xpjax import engine
 from xpjax.correction.inputs import floats
 from xpjax.correction.magnitude import Correcting, linear_and_network
 from xpjax.correction.wiggle import correct_spectra
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, FitStatus, Record, SourceTable, Status
 from xpjax.stellar.fit import StellarFit, fit_stars
 from xpjax.stellar.interpolation import Interpolator
@@ -77,9 +78,9 @@ class LabelFitter:
     def __post_init__(self) -> None:
         if self.network is not None and self.network.model.truncate != self.truncate:
             made = "truncated" if self.network.model.truncate else "full"
-            raise ValueError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
+            raise XpjaxError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
         if self.model.of_coefficients:
-            raise ValueError(
+            raise XpjaxError(
                 "this grid holds XP coefficients: fit them with fit_stars, or build one of sampled spectra"
             )
 
@@ -155,14 +156,14 @@ class LabelFitter:
             flux = interpolated(made.wavelength, flux, grid)
             error = None if error is None else interpolated(made.wavelength, error, grid)
             if self.covariance:
-                raise ValueError("spectra at other wavelengths than the grid's have no covariance there: leave it out")
+                raise XpjaxError("spectra at other wavelengths than the grid's have no covariance there: leave it out")
         if error is None and not self.error_floor > 0:
-            raise ValueError(
+            raise XpjaxError(
                 "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
                 "--error-floor 0.02"
             )
         if self.covariance and correlation is None:
-            raise ValueError("these spectra have no correlations, which covariance needs: leave it out")
+            raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
         settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
 
         def fitted(rows: Any, **more: Any) -> StellarFit:
@@ -183,7 +184,7 @@ class LabelFitter:
 def interpolated(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Spectra (n, m) at wavelengths (k,), linear between samples. Raises ValueError where they do not reach."""
     if at[0] < wavelength[0] - 1e-6 or at[-1] > wavelength[-1] + 1e-6:
-        raise ValueError(
+        raise XpjaxError(
             f"the spectra cover {wavelength[0]:g}..{wavelength[-1]:g} nm, the grid needs {at[0]:g}..{at[-1]:g} nm"
         )
     k = np.clip(np.searchsorted(wavelength, at, side="right") - 1, 0, len(wavelength) - 2)
@@ -237,13 +238,13 @@ def selected(
     ValueError for an unknown selection, or a column that it needs and the table has not.
     """
     if name not in SELECTIONS:
-        raise ValueError(f"no selection {name!r}; choose from {', '.join(SELECTIONS)}")
+        raise XpjaxError(f"no selection {name!r}; choose from {', '.join(SELECTIONS)}")
     chosen = np.asarray(table.columns["fit_status"]) == int(FitStatus.OK)
     warnings = []
     for column, (low, high) in SELECTIONS[name].items():
         values = a_v if column == "a_v" else table.columns.get(column)
         if values is None:
-            raise ValueError(f"selection {name!r} needs {column}, which these fits do not have")
+            raise XpjaxError(f"selection {name!r} needs {column}, which these fits do not have")
         with np.errstate(invalid="ignore"):
             chosen &= (np.asarray(values) >= low) & (np.asarray(values) <= high)
         if column in grid.names:

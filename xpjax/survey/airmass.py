@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import PassbandSet, Record
 from xpjax.survey.observations import Observations, match_ids
 from xpjax.synthetic.chain import TransmissionChain
@@ -72,18 +73,18 @@ def airmass_shifts(
     ValueError for a chain without an atmosphere, for airmasses that are none, and for sources without ids.
     """
     if chain.atmosphere is None:
-        raise ValueError(f"chain {chain.name} has no [atmosphere]: its passbands have no airmass")
+        raise XpjaxError(f"chain {chain.name} has no [atmosphere]: its passbands have no airmass")
     reference = float(chain.atmosphere.airmass) if reference is None else float(reference)
     known = airmass[np.isfinite(airmass)]
     span = np.array([*known, reference])
     if span.min() < 1 or span.max() > 20:
-        raise ValueError(f"airmasses from {span.min():g} to {span.max():g}: expected 1 to 20")
+        raise XpjaxError(f"airmasses from {span.min():g} to {span.max():g}: expected 1 to 20")
     low, high = span.min(), max(span.max(), span.min() + 0.01)
     nodes = np.linspace(low, high, NODES)
     table = as_sources(sources, instrument().release)
     ids = getattr(table, "source_id", None)
     if ids is None:
-        raise ValueError("the XP sources have no source_id: they cannot be told from each other")
+        raise XpjaxError("the XP sources have no source_id: they cannot be told from each other")
 
     # All airmasses as bands of one system, so that each spectrum is projected once.
     several = [
@@ -125,7 +126,7 @@ def at_reference(observations: Observations, shifts: AirmassShifts, *, models: b
         place.setdefault("", 0)
     unknown = sorted({band for band in o.frames.band.tolist() if band not in place})
     if unknown:
-        raise ValueError(f"the transmission chain has no band {unknown[0]!r}; it has {list(shifts.bands)}")
+        raise XpjaxError(f"the transmission chain has no band {unknown[0]!r}; it has {list(shifts.bands)}")
     band = np.array([place[name] for name in o.frames.band.tolist()], int)[o.frame]
     star = o.star if o.star.dtype.kind in "iu" else np.zeros(len(o), np.int64)
     at = match_ids(star, shifts.star).index

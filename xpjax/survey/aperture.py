@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.survey.model import Model
 from xpjax.survey.observations import Observations, group_median
 from xpjax.survey.zeropoint import evaluate, fit_exposures
@@ -50,7 +51,7 @@ def aperture_correction(
     m = np.where(np.isfinite(magnitudes) & (np.abs(magnitudes) < 90), magnitudes, np.nan)
     n_aperture = m.shape[1]
     if n_aperture < 2:
-        raise ValueError("an aperture correction needs two apertures or more")
+        raise XpjaxError("an aperture correction needs two apertures or more")
     e = None if errors is None else np.where(np.isfinite(errors) & (errors > 0) & (errors < 90), errors, np.nan)
     tell = np.isfinite(m).all(axis=1) & (True if bright is None else bright)
     order_of = np.lexsort((m[:, -1], ~tell, o.frame))

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import error_floor
 from xpjax.survey.model import Model
@@ -57,13 +58,13 @@ def terms(order: int, reddening: str | float = "constant") -> tuple[Exponents, .
     order 1..3. reddening: "constant", or "quadratic" for E times a quadratic in (T, E); a number is a known constant.
     """
     if order not in (1, 2, 3):
-        raise ValueError(f"order must be 1, 2 or 3, not {order!r}")
+        raise XpjaxError(f"order must be 1, 2 or 3, not {order!r}")
     intrinsic = [(total - j, j, 0) for total in range(order + 1) for j in range(total + 1)]
     if reddening == "quadratic":
         return (*intrinsic, *((total - j, 0, 1 + j) for total in range(3) for j in range(total + 1)))
     if reddening == "constant" or (isinstance(reddening, int | float) and np.isfinite(reddening)):
         return (*intrinsic, (0, 0, 1))
-    raise ValueError(f'reddening must be "constant", "quadratic" or a number, not {reddening!r}')
+    raise XpjaxError(f'reddening must be "constant", "quadratic" or a number, not {reddening!r}')
 
 
 def mean_monomials(z: np.ndarray, covariance: np.ndarray | None, exponents: Sequence[Exponents]) -> np.ndarray:
@@ -189,7 +190,7 @@ def find_population(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(rows, min(SAMPLE, len(rows)), replace=False))
     if len(rows) < 20 * components:
-        raise ValueError(f"{len(rows)} stars with labels and their errors are too few for a population of {components}")
+        raise XpjaxError(f"{len(rows)} stars with labels and their errors are too few for a population of {components}")
     z, covariance = z[rows], covariance[rows]
     least = LEAST_SPREAD**2 * np.eye(z.shape[1])
     spread = np.maximum(z.std(axis=0), LEAST_SPREAD)
@@ -387,7 +388,7 @@ def fit_scr(
         truth = _truth(z, covariance, population, None if tile is None else tiles)[usable]
     y, z, tiles, sigma = color[usable], z[usable], tiles[usable], color_error[usable]
     if len(y) < 2 * len(exponents):
-        raise ValueError(
+        raise XpjaxError(
             f"band {band or 'without name'}: {len(y)} stars with color, error and labels are too few for "
             f"{len(exponents)} terms: lower the order, or widen the selection"
         )
@@ -448,7 +449,7 @@ def _scaled(
     """Scaled labels (n, 3) and their covariance (n, 3, 3)."""
     n = len(color)
     if np.shape(error) != (n,) or np.shape(labels) != (n, 3):
-        raise ValueError(
+        raise XpjaxError(
             f"expected {n} errors and labels ({n}, 3) of {', '.join(LABELS)} for {n} colors, found shapes "
             f"{np.shape(error)} and {np.shape(labels)}"
         )
@@ -456,7 +457,7 @@ def _scaled(
     if covariance is None:
         return z, None
     if np.shape(covariance) not in ((3, 3), (n, 3, 3)):
-        raise ValueError(f"label_covariance must be (3, 3) or ({n}, 3, 3), found {np.shape(covariance)}")
+        raise XpjaxError(f"label_covariance must be (3, 3) or ({n}, 3, 3), found {np.shape(covariance)}")
     scaled = np.asarray(covariance, float) / np.outer(scale, scale)
     return z, np.array(np.broadcast_to(scaled, (n, 3, 3)))
 
@@ -502,7 +503,7 @@ class _Equations:
         scale = np.sqrt(np.abs(np.diagonal(part)))
         scaled = part / np.outer(scale, scale) if (scale > 0).all() else part * 0
         if not np.linalg.svd(scaled, compute_uv=False)[-1] > SINGULAR:
-            raise ValueError(
+            raise XpjaxError(
                 f"band {band or 'without name'}: the stars do not determine all terms; lower the order, give the "
                 "reddening coefficient as a number, or widen the selection"
             )
@@ -734,7 +735,7 @@ def regressions_from(table: Catalogue) -> dict[str, ColorRegression]:
     needed = ("band", "gaia", "power_teff", "value", "covariance", "label_range", "floor")
     missing = [name for name in needed if name not in c]
     if missing or "label_zero" not in table.meta:
-        raise ValueError(f"this is no table of SCR coefficients: {missing[0] if missing else 'label_zero'} is missing")
+        raise XpjaxError(f"this is no table of SCR coefficients: {missing[0] if missing else 'label_zero'} is missing")
     out = {}
     for band in dict.fromkeys(c["band"].tolist()):
         rows = np.flatnonzero(c["band"] == band)

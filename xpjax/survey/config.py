@@ -41,6 +41,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.survey_files import read_observation_table
 from xpjax.records import Catalogue
 from xpjax.survey.aperture import aperture_correction
@@ -107,18 +108,18 @@ def read_toml(path: str | Path, make: Callable[[Mapping[str, Any], Path], T]) ->
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
+        raise XpjaxError(f"{path}: not TOML: {error}") from error
     try:
         return make(table, path.parent)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise XpjaxError(f"{path.name}: {error}") from error
 
 
 def named_correction(table: Mapping[str, Any], folder: Path) -> LinearCorrection | None:
     """What `correction` in a section that names XP spectra means, "standard" by default; files lie in the folder."""
     name = table.get("correction", STANDARD)
     if not isinstance(name, str):
-        raise ValueError(f'correction = {name!r}: expected "standard", "none" or a file of a linear correction')
+        raise XpjaxError(f'correction = {name!r}: expected "standard", "none" or a file of a linear correction')
     return linear_correction(name if name in (STANDARD, NONE) else folder / name)
 
 
@@ -137,15 +138,15 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
     check_names(columns, known, "column")
     parts = table.get("band", [])
     if not isinstance(parts, list):
-        raise ValueError("bands are tables in double brackets, [[band]], each with a name")
+        raise XpjaxError("bands are tables in double brackets, [[band]], each with a name")
     names = columns.pop("bands", None)
     if parts and names is not None:
-        raise ValueError("give [[band]] tables or columns.bands, not both")
+        raise XpjaxError("give [[band]] tables or columns.bands, not both")
     bands: dict[str, dict[str, Any]] = {}
     for part in parts:
         check_names(part, ("name", *known), "column")
         if "name" not in part:
-            raise ValueError('a [[band]] has no name: add name = "..."')
+            raise XpjaxError('a [[band]] has no name: add name = "..."')
         bands[str(part["name"])] = {**columns, **{k: v for k, v in part.items() if k != "name"}}
     for name in names or []:
         bands[str(name)] = columns
@@ -153,15 +154,15 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
     for name, mapping in bands.items():
         missing = [key for key in REQUIRED if key not in mapping and "apertures" not in mapping]
         if missing:
-            raise ValueError(f"[columns] has no {missing[0]}{f' for band {name}' if name else ''}")
+            raise XpjaxError(f"[columns] has no {missing[0]}{f' for band {name}' if name else ''}")
     selection = dict(table.get("selection", {}))
     check_names(selection, ("cuts", "limits"), "entry of [selection]")
     standards = dict(table.get("standards", {}))
     check_names(standards, STANDARDS, "entry of [standards]")
     if standards and "file" not in standards:
-        raise ValueError("[standards] has no file")
+        raise XpjaxError("[standards] has no file")
     if standards.get("match", "source_id") not in ("source_id", "position"):
-        raise ValueError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
+        raise XpjaxError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
     gaia = dict(table.get("gaia", {}))
     check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
     passband = dict(table.get("passband", {}))
@@ -169,10 +170,10 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
     if passband:
         for name in ("chain", "sources"):
             if not isinstance(passband.get(name), str):
-                raise ValueError(f'[passband] needs {name} = "FILE"')
+                raise XpjaxError(f'[passband] needs {name} = "FILE"')
         without = [name for name, mapping in bands.items() if "airmass" not in mapping]
         if without:
-            raise ValueError("[passband] needs columns.airmass: a column, a number or a header keyword")
+            raise XpjaxError("[passband] needs columns.airmass: a column, a number or a header keyword")
         passband.setdefault("models", all("model" not in mapping for mapping in bands.values()))
         passband["correction"] = named_correction(passband, folder)
     cuts = selection.get("cuts", [])
@@ -195,7 +196,7 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 def detector_size(size: Any) -> tuple[float, ...]:
     """x from and to, y from and to [pixels], of what a file says. Raises ValueError for other than 2 or 4 numbers."""
     if not isinstance(size, list) or len(size) not in (2, 4):
-        raise ValueError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
+        raise XpjaxError("size is [nx, ny] or [x_from, x_to, y_from, y_to] in pixels")
     return tuple(map(float, size if len(size) == 4 else (0, size[0], 0, size[1])))
 
 
@@ -205,7 +206,7 @@ def check_names(table: Mapping[str, Any], known: Sequence[str], what: str) -> No
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise ValueError(f"unknown {what} {name!r}; {hint}")
+            raise XpjaxError(f"unknown {what} {name!r}; {hint}")
 
 
 def with_band(mapping: Mapping[str, Any], band: str) -> dict[str, Any]:
@@ -333,7 +334,7 @@ def _parts(
             none = False
             yield _Part(name, band, columns, table.meta, mapping, own_star)
     if none:
-        raise ValueError(f"no table has any of the bands {list(config.bands)}")
+        raise XpjaxError(f"no table has any of the bands {list(config.bands)}")
 
 
 def _named(mapping: Mapping[str, Any], *keys: str) -> set[str]:
@@ -345,7 +346,7 @@ def find_column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meani
     """A column (n,) of the table `name`. Raises ValueError where it is absent."""
     if wanted not in columns:
         near = difflib.get_close_matches(wanted, list(columns), 3, 0.5)
-        raise ValueError(
+        raise XpjaxError(
             f"{name} has no column {wanted!r} for {meaning}; "
             + (f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(columns)[:20])}")
         )
@@ -355,18 +356,18 @@ def find_column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meani
 def _value(name: str, columns: Mapping[str, np.ndarray], header: Mapping[str, Any], wanted: Any, meaning: str) -> Any:
     """What a mapping means: a column, a number, a header keyword, or the difference of two columns."""
     if isinstance(wanted, bool):
-        raise ValueError(f"{meaning}: expected the name of a column, not {wanted}")
+        raise XpjaxError(f"{meaning}: expected the name of a column, not {wanted}")
     if isinstance(wanted, int | float):
         return float(wanted)
     if isinstance(wanted, dict):
         if set(wanted) != {"header"}:
-            raise ValueError(f'{meaning}: expected {{ header = "KEYWORD" }}, not {wanted}')
+            raise XpjaxError(f'{meaning}: expected {{ header = "KEYWORD" }}, not {wanted}')
         if wanted["header"] not in header:
-            raise ValueError(f"{name} has no header keyword {wanted['header']} for {meaning}")
+            raise XpjaxError(f"{name} has no header keyword {wanted['header']} for {meaning}")
         return header[wanted["header"]]
     if isinstance(wanted, list):
         if len(wanted) != 2:
-            raise ValueError(f"{meaning}: two columns, of which the difference is taken, or one; not {wanted}")
+            raise XpjaxError(f"{meaning}: two columns, of which the difference is taken, or one; not {wanted}")
         a, b = (as_numbers(name, find_column(name, columns, w, meaning), w) for w in wanted)
         # A missing magnitude is 99 or -99 in many catalogues, and a color of 80 is none.
         return np.where((np.abs(a) < 90) & (np.abs(b) < 90), a - b, np.nan)
@@ -378,7 +379,7 @@ def as_numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
     try:
         return np.asarray(column, float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: column {what!r} does not hold numbers, but {column.dtype}") from None
+        raise XpjaxError(f"{name}: column {what!r} does not hold numbers, but {column.dtype}") from None
 
 
 def _one_band(part: _Part, config: Config, account: Account) -> Observations:
@@ -454,12 +455,12 @@ def _joined(
     reference = find_column("the table of standards", standards.columns, identity, "id")
     if want.get("match", "source_id") == "source_id":
         if "star" not in mapping:
-            raise ValueError('[standards] match = "source_id" needs columns.star')
+            raise XpjaxError('[standards] match = "source_id" needs columns.star')
         found: Match = match_ids(np.asarray(find_column(name, columns, mapping["star"], "star")), reference)
     else:
         for key in ("ra", "dec"):
             if key not in mapping:
-                raise ValueError(f'[standards] match = "position" needs columns.{key}')
+                raise XpjaxError(f'[standards] match = "position" needs columns.{key}')
         place = [as_numbers(name, find_column(name, columns, mapping[key], key), key) for key in ("ra", "dec")]
         there = [
             np.asarray(find_column("the table of standards", standards.columns, want.get(key, key), key), float)
@@ -479,7 +480,7 @@ def _joined(
     out = dict(columns)
     for key, column in standards.columns.items():
         if key in out and key != identity and key not in (want.get("ra", "ra"), want.get("dec", "dec")):
-            raise ValueError(f"column {key!r} is in {name} and in the table of standards: rename one")
+            raise XpjaxError(f"column {key!r} is in {name} and in the table of standards: rename one")
         if column.dtype.kind == "f":
             out[key] = np.where(has, column[found.index], np.nan) if len(column) else np.full(len(has), np.nan)
         elif key not in out:
@@ -497,6 +498,6 @@ def _gaia(name: str, columns: Mapping[str, np.ndarray], table: Catalogue, names:
     usual = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
     mine = {key: names.get(key, column) for key, column in usual.items() if names.get(key, column) in columns}
     if "G" not in mine:
-        raise ValueError(f"{name} has no column {names.get('G', usual['G'])!r}, which Gaia's corrections need")
+        raise XpjaxError(f"{name} has no column {names.get('G', usual['G'])!r}, which Gaia's corrections need")
     out = correct_gaia({key: np.asarray(columns[c], float) for key, c in mine.items()}, table.columns)
     return {column: out[key] for key, column in mine.items()}

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray, Record
 from xpjax.survey.observations import Frames, group_median
 from xpjax.survey.robust import MAD
@@ -198,7 +199,7 @@ def epochs(frames: Frames, epoch: str | float) -> np.ndarray:
     if epoch == "night":
         return frames.night.astype(str)
     if not isinstance(epoch, int | float) or not epoch > 0:
-        raise ValueError(f'an epoch of flats is "all", "night" or a number of days, not {epoch!r}')
+        raise XpjaxError(f'an epoch of flats is "all", "night" or a number of days, not {epoch!r}')
     blocks = np.floor(np.nan_to_num(frames.time) / epoch)
     return np.array([f"{block * epoch:g}" for block in blocks])
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Record
 from xpjax.survey.model import Model, scaling
 from xpjax.survey.observations import Observations, RowFlag, group_median
@@ -54,7 +55,7 @@ def cross_validate(
     o = observations
     settings = settings or Settings()
     if not folds >= 2:
-        raise ValueError(f"cross-validation needs two folds or more, not {folds}")
+        raise XpjaxError(f"cross-validation needs two folds or more, not {folds}")
     ok, _ = standards(o, settings.model)
     _, one = np.unique(o.star, return_inverse=True)
     fold = np.random.default_rng(seed).permutation(np.arange(one.max(initial=0) + 1) % folds)[one]

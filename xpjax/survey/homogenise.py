@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import error_floor
 from xpjax.survey.observations import group_median
@@ -92,7 +93,7 @@ def homogenise(
     not match.
     """
     if first.value.shape != second.value.shape:
-        raise ValueError(f"zero-points of {len(first.value)} and of {len(second.value)} tiles: give the same tiles")
+        raise XpjaxError(f"zero-points of {len(first.value)} and of {len(second.value)} tiles: give the same tiles")
     one = np.isfinite(first.value) & (first.count >= fewest)
     two = np.isfinite(second.value) & (second.count >= fewest)
     both = one & two

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg, sparse
 
+from xpjax.errors import XpjaxError
 from xpjax.survey.gauge import decided, describe_null, open_combinations, refusal, unfixed
 from xpjax.survey.joint_errors import noise_of_spectra
 from xpjax.survey.joint_rows import SortedRows, fill_rows, row_flags, sort_rows
@@ -79,18 +80,18 @@ class JointModel:
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise ValueError("a joint solution needs at least one term")
+            raise XpjaxError("a joint solution needs at least one term")
         names = [term.name for term in self.terms]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"terms of the same name {twice}: rename one")
+            raise XpjaxError(f"terms of the same name {twice}: rename one")
         if self.robust not in ("huber", "tukey", "none"):
-            raise ValueError(f'robust must be "huber", "tukey" or "none", not {self.robust!r}')
+            raise XpjaxError(f'robust must be "huber", "tukey" or "none", not {self.robust!r}')
         if not self.clip >= 0:
-            raise ValueError(f"clip must not be negative: {self.clip!r}")
+            raise XpjaxError(f"clip must not be negative: {self.clip!r}")
         if self.error_floor is not None and not self.error_floor >= 0:
-            raise ValueError(f"error_floor must be zero or more magnitudes, or left out: {self.error_floor!r}")
+            raise XpjaxError(f"error_floor must be zero or more magnitudes, or left out: {self.error_floor!r}")
         if not self.min_observations >= 1:
-            raise ValueError(f"min_observations must be at least 1, not {self.min_observations!r}")
+            raise XpjaxError(f"min_observations must be at least 1, not {self.min_observations!r}")
 
 
 def solve_joint(
@@ -175,7 +176,7 @@ class Fit:
         n_slot = len(found.star) * len(found.bands)
         spectra = [one for _, one in self.nonlinear if one.term.star_prior]
         if len(spectra) + (prior is not None) + self.model.star_prior > 1:
-            raise ValueError("stars have one prior: of the terms' spectra, or given, or of the models; take one")
+            raise XpjaxError("stars have one prior: of the terms' spectra, or given, or of the models; take one")
         if spectra:
             prior = StarPrior(found.star, found.bands, *spectra[0].star_prior(found.star, found.bands))
         if prior is not None:
@@ -219,7 +220,7 @@ class Fit:
                         values.append(one.value)
                     break
             else:
-                raise ValueError(f"a constraint names {one.term!r}; terms are {[b.name for b in self.blocks]}")
+                raise XpjaxError(f"a constraint names {one.term!r}; terms are {[b.name for b in self.blocks]}")
         self.equations = np.array(equations).reshape(-1, n_column)
         self.targets = np.array(values)
 
@@ -284,7 +285,7 @@ class Fit:
                 added -= slope * value[index][self.o.frame]
             added = added[self.order]
             if not np.isfinite(added).all():
-                raise ValueError(f"{prepared.term.name}: the fit ran where spectra have no light; give priors")
+                raise XpjaxError(f"{prepared.term.name}: the fit ran where spectra have no light; give priors")
             self.y = self.o.magnitude[self.order] + added
             for k, slope in enumerate(slopes):
                 self.rows.replace(first + k, slope[self.order][:, None])
@@ -317,7 +318,7 @@ class Fit:
         self.diagonal = diagonal
         if not np.isfinite(diagonal).all():
             bad = int(np.flatnonzero(~np.isfinite(diagonal))[0])
-            raise ValueError(f"numbers that are not finite reached {column_name(self.blocks, bad)}; look at its rows")
+            raise XpjaxError(f"numbers that are not finite reached {column_name(self.blocks, bad)}; look at its rows")
         if not dense:
             self.factor: Factor | None = None
             self.precondition = block_preconditioner(
@@ -331,7 +332,7 @@ class Fit:
         try:
             self.factor = factorise(matrix, diagonal)
         except NotDetermined as lost:
-            raise ValueError(refusal(describe_null(lost.null, self.blocks, scale))) from None
+            raise XpjaxError(refusal(describe_null(lost.null, self.blocks, scale))) from None
         except linalg.LinAlgError:  # float32 does not do
             return self._prepare(single=False)
         self.precondition = self.factor.solve
@@ -345,7 +346,7 @@ class Fit:
             root = np.where(self.diagonal > 0, 1 / np.sqrt(scale), 0.0)
             self.null = open_combinations(self.rows, self.fit_weight, self.fit_inverse, self.precision, root)
             if (free := unfixed(self.null, self.stiff)).shape[1]:
-                raise ValueError(refusal(describe_null(free, self.blocks, scale)))
+                raise XpjaxError(refusal(describe_null(free, self.blocks, scale)))
         self.gauge = tuple(describe_null(self.null, self.blocks, scale))
 
     def _operator(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue
 from xpjax.survey.config import (
     Account,
@@ -90,7 +91,7 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
     rest = {name: value for name, value in table.items() if name not in OWN}
     for name in ("model", "passband"):
         if name in rest:
-            raise ValueError(f"[{name}] is of `survey calibrate`; a joint solution has [joint] and [[term]]")
+            raise XpjaxError(f"[{name}] is of `survey calibrate`; a joint solution has [joint] and [[term]]")
     survey = config_from(rest, folder)
     joint = dict(table.get("joint", {}))
     fields = [f.name for f in dataclasses.fields(JointModel) if f.name not in ("terms", "constraints")]
@@ -98,19 +99,19 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
     for name in HOLD_OUT:
         every = joint.get(name, 2)
         if isinstance(every, bool) or not (isinstance(every, int) and every >= 2):
-            raise ValueError(f"{name} = {every!r}: one in so many is kept back; give a whole number from 2 on")
+            raise XpjaxError(f"{name} = {every!r}: one in so many is kept back; give a whole number from 2 on")
     if "size" in joint:
         joint["size"] = detector_size(joint["size"])
     terms = table.get("term", [])
     if not isinstance(terms, list) or not terms:
-        raise ValueError('there is no term: add [[term]] with kind = "zero_point", and others')
+        raise XpjaxError('there is no term: add [[term]] with kind = "zero_point", and others')
     for term in terms:
         _check_term(term)
     constraints = []
     for one in table.get("constraint", []):
         check_names(one, [f.name for f in dataclasses.fields(Constraint)], "entry of [[constraint]]")
         if "term" not in one:
-            raise ValueError('a [[constraint]] has no term: add term = "..."')
+            raise XpjaxError('a [[constraint]] has no term: add term = "..."')
         constraints.append(Constraint(**one))
     return JointConfig(survey, joint, tuple(terms), tuple(constraints))
 
@@ -118,7 +119,7 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
 def _check_term(term: Mapping[str, Any]) -> None:
     kind = term.get("kind")
     if kind not in KINDS:
-        raise ValueError(f"kind of a [[term]] is one of {', '.join(KINDS)}, not {kind!r}")
+        raise XpjaxError(f"kind of a [[term]] is one of {', '.join(KINDS)}, not {kind!r}")
     known: list[str]
     needed: tuple[str, ...] = ()
     if kind == "transmission":
@@ -130,7 +131,7 @@ def _check_term(term: Mapping[str, Any]) -> None:
         known = [f.name for f in dataclasses.fields(TERMS[kind])]
     check_names(term, (*known, "kind"), f"entry of a {kind} term")
     if missing := [name for name in needed if name not in term]:
-        raise ValueError(f"a {kind} term has no {missing[0]}")
+        raise XpjaxError(f"a {kind} term has no {missing[0]}")
     if kind == "transmission":
         for name, parameter in term["parameters"].items():
             check_names(parameter, ("per", "prior"), f"entry of the parameter {name}")
@@ -172,5 +173,5 @@ def _spectra(path: Path) -> Any:
     from xpjax.xp.coefficients import as_sources
 
     if not path.exists():
-        raise ValueError(f"no file {path} with the spectra of a transmission term")
+        raise XpjaxError(f"no file {path} with the spectra of a transmission term")
     return as_sources(path)

@@ -16,6 +16,7 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
+from xpjax.errors import XpjaxError
 from xpjax.survey.transmission import Prepared
 
 MOST_NOISE = 0.9
@@ -38,7 +39,7 @@ class SlopeNoise:
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         share = float(np.linalg.eigvalsh(root.T @ variance @ root)[-1])
         if share > MOST_NOISE:
-            raise ValueError(
+            raise XpjaxError(
                 f"of what the stars say of the transmission {share:.0%} is noise of their spectra: take stars with "
                 "better spectra, or give priors of the parameters"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from xpjax.errors import XpjaxError
 from xpjax.survey.observations import MISSING, Observations, RowFlag
 from xpjax.survey.reduced import DeviceRows, HostRows, Layout, Rows, Slots
 from xpjax.survey.terms import Block
@@ -65,7 +66,7 @@ def sort_rows(o: Observations, flags: np.ndarray) -> SortedRows:
     """Sort the rows without flags by star and band, by counting. Raises ValueError where there are none."""
     usable = np.flatnonzero(flags == 0)
     if not len(usable):
-        raise ValueError(f"none of {len(o)} rows can be used: {_reasons(flags)}")
+        raise XpjaxError(f"none of {len(o)} rows can be used: {_reasons(flags)}")
     everything = len(usable) == len(o)
     names, band = np.unique(o.frames.band, return_inverse=True)
     star, code = _codes(o.star if everything else o.star[usable])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Catalogue, Record
 from xpjax.survey.model import Scaling
@@ -87,7 +88,7 @@ class JointSolution(Record):
             if block.name == name:
                 return slice(start, start + block.n_column)
             start += block.n_column
-        raise ValueError(f"no term {name!r}; there are {[block.name for block in self.blocks]}")
+        raise XpjaxError(f"no term {name!r}; there are {[block.name for block in self.blocks]}")
 
     def block(self, name: str) -> Block:
         """A block by its name."""
@@ -128,10 +129,10 @@ class JointSolution(Record):
         else:
             rows = np.atleast_2d(combinations.toarray() if sparse.issparse(combinations) else combinations)
         if rows.shape[1] != n:
-            raise ValueError(f"combinations have {rows.shape[1]} columns, the solution {n}")
+            raise XpjaxError(f"combinations have {rows.shape[1]} columns, the solution {n}")
         missing = np.flatnonzero((rows != 0).any(axis=0) & np.isnan(self.value))
         if len(missing):
-            raise ValueError(f"{self.column_name(int(missing[0]))} has no data, and so no covariance")
+            raise XpjaxError(f"{self.column_name(int(missing[0]))} has no data, and so no covariance")
         slots = np.array([self._slot(*one) for one in stars], int)
         own, alike = self.uncertainty.star_rows(slots)
         whole = np.concatenate([rows, own])
@@ -153,7 +154,7 @@ class JointSolution(Record):
     def _slot(self, star: Any, band: str) -> int:
         place = np.flatnonzero(self.star == star)
         if not len(place) or band not in self.bands or np.isnan(self.magnitude[place[0], self.bands.index(band)]):
-            raise ValueError(f"star {star!r} in band {band!r} has no magnitude in the solution")
+            raise XpjaxError(f"star {star!r} in band {band!r} has no magnitude in the solution")
         return int(place[0]) * len(self.bands) + self.bands.index(band)
 
     def column_name(self, column: int) -> str:

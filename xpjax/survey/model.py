@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Record
 from xpjax.survey.observations import Observations
 
@@ -44,14 +45,14 @@ class Model:
             if name == "magnitude_order" and value == "auto":
                 continue
             if isinstance(value, bool) or not (isinstance(value, int) and 0 <= value <= top):
-                raise ValueError(f"{name} must be a whole number 0..{top}, not {value!r}")
+                raise XpjaxError(f"{name} must be a whole number 0..{top}, not {value!r}")
         if self.robust not in ROBUST:
-            raise ValueError(f"robust must be one of {ROBUST}, not {self.robust!r}")
+            raise XpjaxError(f"robust must be one of {ROBUST}, not {self.robust!r}")
         for name in ("clip", "stars_per_term"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)!r}")
+                raise XpjaxError(f"{name} must not be negative: {getattr(self, name)!r}")
         if self.error_floor is not None and not self.error_floor >= 0:
-            raise ValueError(f"error_floor must be zero or more magnitudes, or left out: {self.error_floor!r}")
+            raise XpjaxError(f"error_floor must be zero or more magnitudes, or left out: {self.error_floor!r}")
 
 
 class Terms(eqx.Module):

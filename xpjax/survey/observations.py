@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.matching import places_of
 from xpjax.records import Bits, Record
 
@@ -125,7 +126,7 @@ class Observations(Record):
     def __post_init__(self) -> None:
         sizes = {f.name: len(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "frames"}
         if len({*sizes.values()}) > 1:
-            raise ValueError(f"the columns of observations have different lengths: {sizes}")
+            raise XpjaxError(f"the columns of observations have different lengths: {sizes}")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -373,14 +374,14 @@ def correct_gaia(
     Raises ValueError where the table has no such column or its nodes do not ascend.
     """
     if against not in table or against not in magnitudes:
-        raise ValueError(f"corrections need {against!r} in the table and among the magnitudes: the nodes are in it")
+        raise XpjaxError(f"corrections need {against!r} in the table and among the magnitudes: the nodes are in it")
     nodes = np.asarray(table[against], float)
     if len(nodes) < 2 or not (np.diff(nodes) > 0).all():
-        raise ValueError(f"the nodes {against!r} of the magnitude corrections must ascend")
+        raise XpjaxError(f"the nodes {against!r} of the magnitude corrections must ascend")
     out = {}
     for name, values in magnitudes.items():
         column = f"d_{name}"
         if column not in table:
-            raise ValueError(f"the table of magnitude corrections has no column {column!r}; it has {list(table)}")
+            raise XpjaxError(f"the table of magnitude corrections has no column {column!r}; it has {list(table)}")
         out[name] = np.asarray(values, float) - np.interp(magnitudes[against], nodes, np.asarray(table[column], float))
     return out

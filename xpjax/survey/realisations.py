@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Record
 from xpjax.survey.joint import JointModel, prepare
@@ -128,15 +129,15 @@ def solve_realisations(
     """
     fit = prepare(observations, model, prior)
     if fit.slots.n_band > 1 or any(one.term.star_prior for _, one in fit.nonlinear) or len(fit.nonlinear) > 1:
-        raise ValueError("realisations are of one transmission term at most, without star_prior, and bands uncoupled")
+        raise XpjaxError("realisations are of one transmission term at most, without star_prior, and bands uncoupled")
     magnitude = np.atleast_2d(magnitude)
     if magnitude.shape[1] != len(observations):
-        raise ValueError(f"{magnitude.shape[1]} magnitudes for {len(observations)} rows")
+        raise XpjaxError(f"{magnitude.shape[1]} magnitudes for {len(observations)} rows")
     layout = fit.rows.layout
     first = fit.nonlinear[0][0] if fit.nonlinear else len(layout.size)
     n_curve = len(fit.nonlinear[0][1].groups) if fit.nonlinear else 0
     if first + n_curve < len(layout.size):
-        raise ValueError("put the transmission term last")
+        raise XpjaxError("put the transmission term last")
     n, n_column = len(fit.order), layout.n_column
     n_linear = layout.start[first] if n_curve else n_column
     width = layout.first[first] if n_curve else fit.rows.column.shape[1]
@@ -155,7 +156,7 @@ def solve_realisations(
                   "spectrum": empty, "frame": np.zeros(0, np.int32)}  # fmt: skip
     seen = fit.seen
     if not seen.all():
-        raise ValueError("some columns have no data: leave out their places")
+        raise XpjaxError("some columns have no data: leave out their places")
     field = _Field(
         design, slot.astype(np.int32), weight, precision, fit.precision, fit.mean, fit.equations, fit.targets, **curves
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue
 from xpjax.survey.flat import epochs
 from xpjax.survey.nights import night_line
@@ -96,7 +97,7 @@ def with_frames(solution: Calibration, calibrated: Catalogue) -> dict[str, np.nd
     rows = {name: np.asarray(column) for name, column in calibrated.columns.items()}
     absent = [name for name in ("exposure", "star", "magnitude", "magnitude_error", "residual") if name not in rows]
     if absent:
-        raise ValueError(f"no column {absent[0]!r} among {list(rows)}: give a table that `xpjax survey` wrote")
+        raise XpjaxError(f"no column {absent[0]!r} among {list(rows)}: give a table that `xpjax survey` wrote")
     none = np.full(len(rows["exposure"]), "")
     rows["frame"] = frames_of(solution, rows["exposure"], rows.get("band", none), rows.get("detector", none))
     return rows

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
+
 Columns = Mapping[str, np.ndarray]
 Limits = Mapping[str, Any]
 
@@ -175,7 +177,7 @@ def expand(cuts: Sequence[str]) -> list[str]:
     out: list[str] = []
     for name in cuts:
         if name not in CUTS and name not in PRESETS:
-            raise ValueError(f"no cut {name!r}; there are {sorted(CUTS)} and the presets {sorted(PRESETS)}")
+            raise XpjaxError(f"no cut {name!r}; there are {sorted(CUTS)} and the presets {sorted(PRESETS)}")
         out += [cut for cut in PRESETS.get(name, (name,)) if cut not in out]
     return out
 
@@ -190,7 +192,7 @@ def select(columns: Columns, cuts: Sequence[str], limits: Limits | None = None, 
     known = {limit for name in names for limit in CUTS[name].limits}
     strange = sorted(set(given) - known)
     if strange:
-        raise ValueError(f"no limit {strange[0]!r} in the cuts {names}; they have {sorted(known)}")
+        raise XpjaxError(f"no limit {strange[0]!r} in the cuts {names}; they have {sorted(known)}")
     for preset in cuts:
         special = BAND_LIMITS.get(preset, {})
         if band in special:

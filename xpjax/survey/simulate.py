@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import Observations, concatenate, make
 
@@ -71,7 +72,7 @@ class Survey:
     def __init__(self, setup: Setup | None = None) -> None:
         self.setup = s = setup or Setup()
         if s.n_exposure < 1 or s.n_star < 1 or s.n_night < 1:
-            raise ValueError(f"a survey needs exposures, stars and nights, not {s}")
+            raise XpjaxError(f"a survey needs exposures, stars and nights, not {s}")
         rng = np.random.default_rng([s.seed, 0])
         self.star, self.magnitude, self.model, self.model_error, self.color = _standards(s, rng)
         n = len(self.star)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
 from xpjax.survey.levels import levels, with_zero_points
@@ -63,14 +64,14 @@ class Settings:
     def __post_init__(self) -> None:
         for name, low, high in (("neighbors", 6, 1000), ("bins", 2, 1000), ("rounds", 1, 20)):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be {low}..{high}, not {getattr(self, name)!r}")
+                raise XpjaxError(f"{name} must be {low}..{high}, not {getattr(self, name)!r}")
         if self.interpolation not in (1, 3):
-            raise ValueError(f"interpolation is a spline of order 1 or 3, not {self.interpolation!r}")
+            raise XpjaxError(f"interpolation is a spline of order 1 or 3, not {self.interpolation!r}")
         for name in ("smooth", "cloud", "scatter", "systematic_error"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)!r}")
+                raise XpjaxError(f"{name} must not be negative: {getattr(self, name)!r}")
         if not (self.epoch in ("all", "night") or (isinstance(self.epoch, int | float) and self.epoch > 0)):
-            raise ValueError(f'epoch is "all", "night" or a number of days, not {self.epoch!r}')
+            raise XpjaxError(f'epoch is "all", "night" or a number of days, not {self.epoch!r}')
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -203,7 +204,7 @@ def calibrate(
     settings = settings or Settings()
     model = settings.model
     if not len(o.frames):
-        raise ValueError("there are no measurements to calibrate: the tables have no rows")
+        raise XpjaxError("there are no measurements to calibrate: the tables have no rows")
     say = tell or (lambda text: None)
     scale = scaling(o, model, settings.size)
     u, v = scale.places(o.frame, o.x, o.y)
@@ -425,7 +426,7 @@ def apply_with_fits(
     if len(keys) and (alike < 0).any():
         k = int(np.argmax(alike < 0))
         have = sorted({" ".join(filter(None, pair)) or "(unnamed)" for pair in same})
-        raise ValueError(
+        raise XpjaxError(
             f"{o.frames.name(k)}: the solution has no frame of band {str(keys[k][1])!r} and detector "
             f"{str(keys[k][2])!r}; it has {have}"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
 from xpjax.survey.flat import StackedFlats, Standards
 from xpjax.survey.model import Model, Scaling, Terms
@@ -85,7 +86,7 @@ def read_solution(path: str | Path) -> Calibration:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError("no attribute format")
             if int(file.attrs["format_version"]) > VERSION:
-                raise ValueError(f"{path} has format version {int(file.attrs['format_version'])}: update xpjax")
+                raise XpjaxError(f"{path} has format version {int(file.attrs['format_version'])}: update xpjax")
             settings = settings_from(json.loads(file.attrs["settings"]))
             frames = Frames(*(_get(file, f"frames/{field.name}") for field in dataclasses.fields(Frames)))
             zeros = [float(z) for z in file.attrs["zeros"]]
@@ -104,7 +105,7 @@ def read_solution(path: str | Path) -> Calibration:
             local, common = (file[f"fits/{name}"][()] for name in ("local_floor", "common_floor"))
             record = json.loads(file.attrs["record"])
     except (OSError, KeyError) as error:
-        raise ValueError(f"{path} is no solution of a survey ({error})") from error
+        raise XpjaxError(f"{path} is no solution of a survey ({error})") from error
     return Calibration(settings, frames, fits, flats, kept, local, common, record)
 
 

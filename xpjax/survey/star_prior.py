@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.constants import POGSON
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot
 from xpjax.matching import places_of
 from xpjax.records import Record, Status, XPCoefficients
@@ -36,7 +37,7 @@ class StarPrior(Record):
     def __post_init__(self) -> None:
         n, m = len(self.star), len(self.bands)
         if np.shape(self.magnitude) != (n, m) or np.shape(self.covariance) != (n, m, m):
-            raise ValueError(
+            raise XpjaxError(
                 f"a prior of {n} stars in {m} bands: magnitude {np.shape(self.magnitude)} must be {(n, m)}, "
                 f"covariance {np.shape(self.covariance)} must be {(n, m, m)}"
             )
@@ -66,10 +67,10 @@ def xp_prior(
     chosen = as_system(system, correction)
     table = as_sources(sources, chosen.release)
     if table.coefficients.error is None or table.coefficients.correlation is None:
-        raise ValueError(f"{table.origin} has no errors or no correlations, so that magnitudes have no covariance")
+        raise XpjaxError(f"{table.origin} has no errors or no correlations, so that magnitudes have no covariance")
     names = bands or tuple(chosen.names)
     if len(names) != chosen.n_band:
-        raise ValueError(f"{len(names)} names {names} for the {chosen.n_band} bands {chosen.names}")
+        raise XpjaxError(f"{len(names)} names {names} for the {chosen.n_band} bands {chosen.names}")
     n = max(table.release.n_basis)
     found = photometry(table, chosen, float64=True)
     matrix = engine.run(_covariance_kernel, chosen, table.coefficients, float64=True, work_bytes=32 * n * n)
@@ -90,10 +91,10 @@ def coupled_precision(
     n_band = len(bands)
     column = {name: k for k, name in enumerate(prior.bands)}
     if unknown := [name for name in bands if name not in column]:
-        raise ValueError(f"the stars' prior has no band {unknown[0]!r}, but {list(prior.bands)}")
+        raise XpjaxError(f"the stars' prior has no band {unknown[0]!r}, but {list(prior.bands)}")
     mine = np.array([column[name] for name in bands])
     if not len(prior.star):
-        raise ValueError("the stars' prior has no star")
+        raise XpjaxError("the stars' prior has no star")
     place = places_of(star, prior.star)
     magnitude = np.where(place[:, None] >= 0, prior.magnitude[place][:, mine], np.nan)
     covariance = prior.covariance[place][:, mine][:, :, mine]
@@ -104,7 +105,7 @@ def coupled_precision(
     precision = np.where(both, np.linalg.inv(safe), 0.0)
     if not np.isfinite(precision).all():
         bad = star[np.flatnonzero(~np.isfinite(precision).all(axis=(1, 2)))[0]]
-        raise ValueError(f"the prior covariance of star {bad} is not finite; leave the star out of the prior")
+        raise XpjaxError(f"the prior covariance of star {bad} is not finite; leave the star out of the prior")
     right = np.einsum("sij,sj->si", precision, np.where(known, magnitude, 0.0)).ravel()
     if n_band > 1 and np.any(np.where(both, covariance, 0.0)[:, ~np.eye(n_band, dtype=bool)]):
         return precision, right, True

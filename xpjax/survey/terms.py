@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpjax.errors import XpjaxError
 from xpjax.records import Record
 from xpjax.survey.model import Scaling
 from xpjax.survey.observations import Frames, Observations
@@ -34,12 +35,12 @@ def frame_groups(frames: Frames, per: str) -> tuple[np.ndarray, tuple[str, ...]]
         return np.arange(len(frames), dtype=np.int32), tuple(frames.name(k) for k in range(len(frames)))
     names = [] if fields == "all" else fields.split("+")
     if unknown := [name for name in names if name not in FIELDS]:
-        raise ValueError(f'per = {per!r}: {unknown[0]!r} is not one of "frame", "all" and {FIELDS} joined by "+"')
+        raise XpjaxError(f'per = {per!r}: {unknown[0]!r} is not one of "frame", "all" and {FIELDS} joined by "+"')
     keys = [getattr(frames, name).astype(str) for name in names]
     if days:
         span = _positive(per, days)
         if not np.isfinite(frames.time).all():
-            raise ValueError(f"per = {per!r} needs the times of all exposures")
+            raise XpjaxError(f"per = {per!r} needs the times of all exposures")
         blocks = np.floor(frames.time / span) * span
         keys.append(np.array([f"{block:g}" for block in blocks]))
     if not keys:
@@ -56,7 +57,7 @@ def _positive(per: str, text: str) -> float:
     except ValueError:
         span = -1.0
     if not span > 0:
-        raise ValueError(f"per = {per!r}: expected a number of days after the colon")
+        raise XpjaxError(f"per = {per!r}: expected a number of days after the colon")
     return span
 
 
@@ -95,7 +96,7 @@ class Block(Record):
         part = self.parts[0] if part is None else part
         for name, known, what in ((label, self.labels, "place"), (part, self.parts, "part")):
             if name not in known:
-                raise ValueError(f"{self.name} has no {what} {name!r}; it has {', '.join(known[:8])}, ...")
+                raise XpjaxError(f"{self.name} has no {what} {name!r}; it has {', '.join(known[:8])}, ...")
         return self.labels.index(label) * len(self.parts) + self.parts.index(part)
 
 
@@ -119,7 +120,7 @@ def make_blocks(
 ) -> tuple[Block, ...]:
     """One block whose columns have one prior standard deviation, None for no prior. Raises ValueError below zero."""
     if prior is not None and not prior > 0:
-        raise ValueError(f"{name}: prior = {prior!r} must be a standard deviation above zero, or left out")
+        raise XpjaxError(f"{name}: prior = {prior!r} must be a standard deviation above zero, or left out")
     n = len(labels) * len(parts)
     sigma = np.full(n, np.inf if prior is None else float(prior))
     return (Block(name, index, tuple(values), tuple(labels), tuple(parts), sigma, np.full(n, mean)),)
@@ -190,7 +191,7 @@ class Flat:
 
     def __post_init__(self) -> None:
         if self.form not in ("superpixel", "chebyshev"):
-            raise ValueError(f'{self.name}: form is "superpixel" or "chebyshev", not {self.form!r}')
+            raise XpjaxError(f'{self.name}: form is "superpixel" or "chebyshev", not {self.form!r}')
         _whole(self.name, "bins", self.bins, 1, 1000)
         _whole(self.name, "order", self.order, 1, 30)
 
@@ -245,7 +246,7 @@ class Extinction:
         index, labels = frame_groups(o.frames, self.per)
         air = 1.0 - o.frames.airmass
         if not np.isfinite(air).any():
-            raise ValueError(f"{self.name} needs the airmass of exposures: give columns.airmass")
+            raise XpjaxError(f"{self.name} needs the airmass of exposures: give columns.airmass")
         values, parts = [air[o.frame]], ["k"]
         if self.second_order:
             values.append(values[0] * (o.color - scale.color_zero))
@@ -253,7 +254,7 @@ class Extinction:
         if self.slope:
             time = o.frames.time
             if not np.isfinite(time).all():
-                raise ValueError(f"{self.name}: slope needs the times of all exposures: give columns.time")
+                raise XpjaxError(f"{self.name}: slope needs the times of all exposures: give columns.time")
             low, high = np.full(len(labels), np.inf), np.full(len(labels), -np.inf)
             np.minimum.at(low, index, time)
             np.maximum.at(high, index, time)
@@ -279,14 +280,14 @@ class Covariate:
     def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
         """Its columns. Raises ValueError for as many values as there are no rows."""
         if np.shape(self.values) != (len(o),):
-            raise ValueError(f"{self.name}: {np.shape(self.values)} values for {len(o)} rows of observations")
+            raise XpjaxError(f"{self.name}: {np.shape(self.values)} values for {len(o)} rows of observations")
         index, labels = frame_groups(o.frames, self.per)
         return make_blocks(self.name, index[o.frame], (np.asarray(self.values, float),), labels, ("slope",), self.prior)
 
 
 def _whole(name: str, field: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not (isinstance(value, int) and low <= value <= high):
-        raise ValueError(f"{name}: {field} must be a whole number {low}..{high}, not {value!r}")
+        raise XpjaxError(f"{name}: {field} must be a whole number {low}..{high}, not {value!r}")
 
 
 def _orders(top: int, first: int) -> list[tuple[int, int]]:

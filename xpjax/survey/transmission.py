@@ -41,6 +41,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.constants import AB_ZERO_POINT, POGSON, ST_ZERO_POINT
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot
 from xpjax.matching import places_of
 from xpjax.records import SourceTable, XPCoefficients
@@ -179,13 +180,13 @@ class Transmission:
 
     def __post_init__(self) -> None:
         if not self.floor >= 0:
-            raise ValueError(f"{self.name}: floor must be zero or more magnitudes, not {self.floor!r}")
+            raise XpjaxError(f"{self.name}: floor must be zero or more magnitudes, not {self.floor!r}")
         self.chain.with_parameters(**{name: self.chain.parameters[name] for name in self.parameters
                                       if name in self.chain.parameters})  # fmt: skip
         if unknown := [name for name in self.parameters if name not in self.chain.parameters]:
             self.chain.with_parameters(**{unknown[0]: 0.0})
         if not self.parameters:
-            raise ValueError(f"{self.name}: no parameters; give some of {sorted(self.chain.parameters)}")
+            raise XpjaxError(f"{self.name}: no parameters; give some of {sorted(self.chain.parameters)}")
 
     def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
         """A block for each parameter, with the derivatives at the chain as it is."""
@@ -200,10 +201,10 @@ class Transmission:
             distance = np.asarray(domain.distance(np.asarray(table.coefficients.value), table.release))
             table = table[np.flatnonzero(distance <= domain.limit)]
         if self.star_prior and (table.coefficients.error is None or table.coefficients.correlation is None):
-            raise ValueError(f"{self.name}: {table.origin} has no errors or no correlations, which star_prior needs")
+            raise XpjaxError(f"{self.name}: {table.origin} has no errors or no correlations, which star_prior needs")
         for band in np.unique(o.frames.band):
             if band not in self.chain.bands:
-                raise ValueError(
+                raise XpjaxError(
                     f"{self.name}: chain {self.chain.name} has no band {str(band)!r}, but {self.chain.bands}"
                 )
         star = places_of(o.star, np.asarray(table.source_id))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from xpjax.errors import XpjaxError
 from xpjax.synthetic.magnitude import Photometry, photometry
 from xpjax.xp.coefficients import as_sources
 from xpjax.xp.spectrum import Spectra
@@ -39,11 +40,11 @@ class MagnitudeTerm:
 
     def __post_init__(self) -> None:
         if np.shape(self.g) != np.shape(self.offset) or np.ndim(self.g) != 1 or len(self.g) < 2:
-            raise ValueError(
+            raise XpjaxError(
                 f"magnitude term: {np.shape(self.g)} magnitudes do not fit {np.shape(self.offset)} offsets"
             )
         if not (np.all(np.isfinite(self.offset)) and np.all(np.diff(self.g) > 0)):
-            raise ValueError("magnitude term: the magnitudes must ascend, and the offsets be finite")
+            raise XpjaxError("magnitude term: the magnitudes must ascend, and the offsets be finite")
 
     def __call__(self, g: np.ndarray) -> np.ndarray:
         """The offset (n,) at G (n,)."""
@@ -60,15 +61,15 @@ def read_terms(path: str | Path) -> dict[str, MagnitudeTerm]:
     header = rows[0] if rows else []
     bands = [name for name in header if name in GAIA]
     if "G_mag" not in header or not bands:
-        raise ValueError(
+        raise XpjaxError(
             f"{path}: a table of magnitude terms begins with names, G_mag and of {list(GAIA)}; found {header}"
         )
     try:
         values = np.array([[float(word) for word in row] for row in rows[1:]])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; every row needs {len(header)} numbers") from None
+        raise XpjaxError(f"{path}: {error}; every row needs {len(header)} numbers") from None
     if values.ndim != 2 or values.shape[1] != len(header):
-        raise ValueError(f"{path}: every row needs {len(header)} numbers, as the names {header}")
+        raise XpjaxError(f"{path}: every row needs {len(header)} numbers, as the names {header}")
     g = values[:, header.index("G_mag")]
     return {name: MagnitudeTerm(g, values[:, header.index(name)]) for name in bands}
 
@@ -91,21 +92,21 @@ def gaia_scale(
     >>> factor = gaia_scale(sources, band="G", correction="standard")
     """
     if band not in GAIA:
-        raise ValueError(f"band {band!r} is not one of Gaia's {list(GAIA)}")
+        raise XpjaxError(f"band {band!r} is not one of Gaia's {list(GAIA)}")
     table = as_sources(sources)
 
     def column(name: str) -> np.ndarray:
         if GAIA[name] not in table.columns:
-            raise ValueError(f"{table.origin} has no column {GAIA[name]}: keep it (--keep), or give the magnitudes")
+            raise XpjaxError(f"{table.origin} has no column {GAIA[name]}: keep it (--keep), or give the magnitudes")
         return np.ma.filled(np.ma.asarray(table.columns[GAIA[name]], float), np.nan)
 
     magnitude = column(band) if given is None else np.asarray(given, float)
     if magnitude.shape != (len(table),):
-        raise ValueError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
+        raise XpjaxError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
     if terms is not None:
         chosen = terms if isinstance(terms, Mapping) else read_terms(terms)
         if band not in chosen:
-            raise ValueError(f"the magnitude terms are for {list(chosen)}, not for {band}")
+            raise XpjaxError(f"the magnitude terms are for {list(chosen)}, not for {band}")
         magnitude = magnitude - chosen[band](magnitude if band == "G" else column("G"))
     found = photometry(table, f"Gaia_DR3_Vega:{band}", **{"errors": False, "float64": True, **options})
     return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))

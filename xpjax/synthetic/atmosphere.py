@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray
 
 Scalar: TypeAlias = Float[AnyArray, ""] | float
@@ -247,7 +248,7 @@ class Atmosphere(eqx.Module):
             if isinstance(value, jax.core.Tracer):
                 continue
             if np.shape(value) != () or not low <= float(value) <= high:
-                raise ValueError(f"{name} = {value}: expected one number from {low:g} to {high:g}")
+                raise XpjaxError(f"{name} = {value}: expected one number from {low:g} to {high:g}")
 
     @classmethod
     def at_site(cls, site: SiteCurve, **parameters: Scalar) -> Atmosphere:

@@ -39,6 +39,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax.engine import precision
+from xpjax.errors import XpjaxError
 from xpjax.io.folders import filters_folder
 from xpjax.io.passband_files import read_curve
 from xpjax.linalg import local_cubic
@@ -66,7 +67,7 @@ class Curve(eqx.Module):
 
     def __check_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind {self.kind!r} of a curve is not one of {KINDS}")
+            raise XpjaxError(f"kind {self.kind!r} of a curve is not one of {KINDS}")
 
     @property
     def centre(self) -> Float[Array, ""]:
@@ -143,25 +144,25 @@ class TransmissionChain(eqx.Module):
     def __check_init__(self) -> None:
         where = f"chain {self.name}"
         if not self.bands or len(self.filters) != len(self.bands):
-            raise ValueError(f"{where}: {len(self.bands)} bands and {len(self.filters)} filters; give one for each")
+            raise XpjaxError(f"{where}: {len(self.bands)} bands and {len(self.filters)} filters; give one for each")
         for names, what in ((self.bands, "bands"), ([e.name for e in self.optics], "optics")):
             twice = sorted({n for n in names if list(names).count(n) > 1})
             if twice:
-                raise ValueError(f"{where}: {what} of the same name {twice}; rename one")
+                raise XpjaxError(f"{where}: {what} of the same name {twice}; rename one")
         taken = [e.name for e in self.optics if e.name in (*RANGES, *_FILTER, *_DETECTOR)]
         if taken:
-            raise ValueError(f"{where}: optics may not be called {taken}: those are names of other parameters")
+            raise XpjaxError(f"{where}: optics may not be called {taken}: those are names of other parameters")
         if self.magnitude not in MAGNITUDES or self.detector_type not in DETECTORS:
-            raise ValueError(
+            raise XpjaxError(
                 f"{where}: magnitude {self.magnitude!r} and detector_type {self.detector_type!r}; expected one of "
                 f"{MAGNITUDES} and one of {DETECTORS}"
             )
         for name in _FILTER:
             value = getattr(self, name)
             if np.shape(value) != (len(self.bands),):
-                raise ValueError(f"{where}: {name} has shape {np.shape(value)}; give a number, or one for each band")
+                raise XpjaxError(f"{where}: {name} has shape {np.shape(value)}; give a number, or one for each band")
         if not isinstance(self.filter_scale, jax.core.Tracer) and not np.all(np.asarray(self.filter_scale) > 0):
-            raise ValueError(f"{where}: filter_scale {self.filter_scale} must be positive; 1 leaves widths as they are")
+            raise XpjaxError(f"{where}: filter_scale {self.filter_scale} must be positive; 1 leaves widths as they are")
 
     @property
     def parameters(self) -> dict[str, AnyArray | float]:
@@ -186,7 +187,7 @@ class TransmissionChain(eqx.Module):
         known = self.parameters
         for name in changes:
             if name not in known:
-                raise ValueError(f"chain {self.name} has no parameter {name!r}{_near(name, known)}")
+                raise XpjaxError(f"chain {self.name} has no parameter {name!r}{_near(name, known)}")
         own = {name: changes[name] for name in (*_FILTER, "detector_slope") if name in changes}
         air = {name: changes[name] for name in RANGES if name in changes}
         if air and self.atmosphere is not None:
@@ -205,7 +206,7 @@ class TransmissionChain(eqx.Module):
         band or parameter.
         """
         if band not in self.bands:
-            raise ValueError(f"chain {self.name} has no band {band!r}{_near(band, self.bands)}")
+            raise XpjaxError(f"chain {self.name} has no band {band!r}{_near(band, self.bands)}")
         x = jnp.asarray(self.wavelength if wavelength is None else wavelength, float)
         return _product(self.with_parameters(**changes), x, (self.bands.index(band),))[0]
 
@@ -264,9 +265,9 @@ def read_chain(path: str | Path) -> TransmissionChain:
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give the TOML file of a transmission chain") from None
+        raise XpjaxError(f"{path}: no such file; give the TOML file of a transmission chain") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+        raise XpjaxError(f"{path} is not TOML: {error}") from None
     top = _Section(path, "", text, _TOP)
     grid = _grid(top)
     atmosphere = None
@@ -274,7 +275,7 @@ def read_chain(path: str | Path) -> TransmissionChain:
         atmosphere = _atmosphere(_Section(path, "atmosphere", text["atmosphere"], _ATMOSPHERE), grid)
     listed = text.get("optics", [])
     if not isinstance(listed, list):
-        raise ValueError(f"{path}: write [[optics]] with two brackets, once for each part")
+        raise XpjaxError(f"{path}: write [[optics]] with two brackets, once for each part")
     optics = [_element(_Section(path, "optics", part, _OPTICS), "optics", grid) for part in listed]
     detector, slope = Element("detector"), 0.0
     if "detector" in text:
@@ -282,7 +283,7 @@ def read_chain(path: str | Path) -> TransmissionChain:
         detector, slope = _element(section, "detectors", grid), section.number("slope", 0.0, -10, 10)
     filters = text.get("filter", {})
     if not isinstance(filters, dict) or not filters:
-        raise ValueError(f"{path}: no filters; add a section [filter.NAME] with curve = FILE for each band")
+        raise XpjaxError(f"{path}: no filters; add a section [filter.NAME] with curve = FILE for each band")
     made, shift, scale = [], [], []
     for band, content in filters.items():
         section = _Section(path, f"filter.{band}", content, _FILTER_KEYS)
@@ -306,7 +307,7 @@ def read_chain(path: str | Path) -> TransmissionChain:
             meta=tuple((key, top.text(key)) for key in _META if key in text),
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise XpjaxError(f"{path}: {error}") from None
 
 
 _META = ("description", "source", "reference", "license")
@@ -324,10 +325,10 @@ class _Section:
         self.path, self.content = path, content
         self.where = f"{path}: [{name}]" if name else f"{path}:"
         if not isinstance(content, dict):
-            raise ValueError(f"{self.where} is {content!r}; expected a section of keys, of {sorted(known)}")
+            raise XpjaxError(f"{self.where} is {content!r}; expected a section of keys, of {sorted(known)}")
         for key in content:
             if key not in known:
-                raise ValueError(f"{self.where} unknown key {key!r}{_near(key, known)}")
+                raise XpjaxError(f"{self.where} unknown key {key!r}{_near(key, known)}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.content
@@ -335,21 +336,21 @@ class _Section:
     def number(self, key: str, default: float, low: float, high: float) -> float:
         value = self.content.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"{self.where} {key} = {value!r}: expected a number from {low:g} to {high:g}")
+            raise XpjaxError(f"{self.where} {key} = {value!r}: expected a number from {low:g} to {high:g}")
         return float(value)
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.content.get(key, default)
         if value is None:
-            raise ValueError(f'{self.where} the key {key!r} is missing; add {key} = "..."')
+            raise XpjaxError(f'{self.where} the key {key!r} is missing; add {key} = "..."')
         if not isinstance(value, str):
-            raise ValueError(f"{self.where} {key} = {value!r}: expected text in quotes")
+            raise XpjaxError(f"{self.where} {key} = {value!r}: expected text in quotes")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.content.get(key, default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self.where} {key} = {value!r}: expected true or false")
+            raise XpjaxError(f"{self.where} {key} = {value!r}: expected true or false")
         return value
 
     def file(self, key: str, folder: str) -> Path:
@@ -358,13 +359,13 @@ class _Section:
         if Path(name).suffix or "/" in name:
             found = self.path.parent / name
             if not found.is_file():
-                raise ValueError(f"{self.where} {key} = {name!r}: no file {found}; paths are relative to the TOML file")
+                raise XpjaxError(f"{self.where} {key} = {name!r}: no file {found}; paths are relative to the TOML file")
             return found
         place = filters_folder() / "components" / folder
         found = place / f"{name}.ecsv"
         if not found.is_file():
             known = sorted(p.stem for p in place.glob("*.ecsv"))
-            raise ValueError(
+            raise XpjaxError(
                 f"{self.where} {key} = {name!r} is no component{_near(name, known)}; "
                 "a file of your own needs its suffix"
             )
@@ -376,13 +377,13 @@ def _grid(top: _Section) -> np.ndarray:
     value = top.content.get("wavelength", [320.0, 1060.0, 1.0])
     numbers = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
     if not numbers or len(value) != 3 or not (0 < value[0] < value[1] <= 1e5 and 0 < value[2] <= value[1] - value[0]):
-        raise ValueError(
+        raise XpjaxError(
             f"{top.where} wavelength = {value!r}: expected [first, last, step] in nm, such as [320, 1060, 1]"
         )
     first, last, step = map(float, value)
     n = math.floor((last - first) / step + 1e-9) + 1
     if n > 1_000_000:
-        raise ValueError(f"{top.where} wavelength = {value!r} makes {n} samples; take a longer step")
+        raise XpjaxError(f"{top.where} wavelength = {value!r} makes {n} samples; take a longer step")
     return first + step * np.arange(n)
 
 
@@ -396,17 +397,17 @@ def _atmosphere(section: _Section, grid: np.ndarray) -> Atmosphere:
     given["oxygen"] = float(section.flag("oxygen", True))
     if "altitude" in section:
         if "pressure" in section:
-            raise ValueError(f"{section.where} altitude and pressure say the same; give one of them")
+            raise XpjaxError(f"{section.where} altitude and pressure say the same; give one of them")
         given["pressure"] = pressure(section.number("altitude", 0.0, -500, 10000))
     if "site" not in section:
         if "pressure" not in given:
-            raise ValueError(f'{section.where} needs site = "NAME", or altitude (or pressure) for the formulas alone')
+            raise XpjaxError(f'{section.where} needs site = "NAME", or altitude (or pressure) for the formulas alone')
         return Atmosphere(**given)
     file = section.file("site", "sites")
     wavelength, extinction, meta = _read_curve(section, file, extinction=True)
     _check_cover(section, file, wavelength, grid)
     if extinction.min() < -0.05 or extinction.max() > 50:
-        raise ValueError(
+        raise XpjaxError(
             f"{section.where} {file} has {extinction.min():g} to {extinction.max():g} mag/airmass; expected "
             "magnitudes, from about 0 to a few"
         )
@@ -424,17 +425,17 @@ def _atmosphere(section: _Section, grid: np.ndarray) -> Atmosphere:
 def _meta_number(file: Path, meta: Mapping[str, Any], name: str, low: float, high: float) -> float:
     value = meta[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{file}: {name} in the header is {value!r}; expected a number from {low:g} to {high:g}")
+        raise XpjaxError(f"{file}: {name} in the header is {value!r}; expected a number from {low:g} to {high:g}")
     return float(value)
 
 
 def _element(section: _Section, folder: str, grid: np.ndarray) -> Element:
     """[[optics]] or [detector]: a curve or a number."""
     if ("curve" in section) == ("value" in section):
-        raise ValueError(f"{section.where} needs either curve or value")
+        raise XpjaxError(f"{section.where} needs either curve or value")
     count = section.number("count", 1, 1, 100) if folder == "optics" else 1.0
     if count != int(count):
-        raise ValueError(f"{section.where} count = {count:g}: expected a whole number")
+        raise XpjaxError(f"{section.where} count = {count:g}: expected a whole number")
     curve = None
     if "curve" in section:
         curve = _transmission(section, folder)
@@ -453,15 +454,15 @@ def _transmission(section: _Section, folder: str) -> Curve:
     bad = np.flatnonzero((values < 0) | (values > 1))
     if len(bad):
         k = bad[0]
-        raise ValueError(
+        raise XpjaxError(
             f"{section.where} {file} has transmission {values[k]:g} at {wavelength[k]:g} nm; expected 0 to 1: divide "
             "percent by 100, set negative samples to zero"
         )
     if values.max() == 0:
-        raise ValueError(f"{section.where} {file} is zero everywhere")
+        raise XpjaxError(f"{section.where} {file} is zero everywhere")
     kind = meta.get("kind", "measured")
     if kind not in KINDS:
-        raise ValueError(f"{section.where} {file}: kind {kind!r} in the header; expected one of {KINDS}")
+        raise XpjaxError(f"{section.where} {file}: kind {kind!r} in the header; expected one of {KINDS}")
     return Curve(wavelength, values, kind)
 
 
@@ -472,7 +473,7 @@ def _filter_curve(section: _Section, grid: np.ndarray) -> Curve:
     middle, part = (x[1:] + x[:-1]) / 2, np.diff(x) * (t[1:] + t[:-1]) / 2
     lost = part[(middle < grid[0]) | (middle > grid[-1])].sum() / part.sum()
     if lost > LOST:
-        raise ValueError(
+        raise XpjaxError(
             f"{section.where} {100 * lost:.2g} % of the filter lies outside the chain's {grid[0]:g} to {grid[-1]:g} "
             "nm: widen wavelength = [first, last, step], or cut the curve"
         )
@@ -482,7 +483,7 @@ def _filter_curve(section: _Section, grid: np.ndarray) -> Curve:
 def _check_cover(section: _Section, file: Path, wavelength: np.ndarray, grid: np.ndarray) -> None:
     """A curve must reach over the grid: only filters may be taken as zero beyond their ends."""
     if wavelength[0] > grid[0] or wavelength[-1] < grid[-1]:
-        raise ValueError(
+        raise XpjaxError(
             f"{section.where} {file} covers {wavelength[0]:g} to {wavelength[-1]:g} nm, the chain {grid[0]:g} to "
             f"{grid[-1]:g}: lengthen the curve or shorten wavelength = [first, last, step]"
         )
@@ -494,14 +495,14 @@ def _read_curve(
     """Wavelength (n,) [nm] ascending, values (n,) and header of a file; text without a unit is in nm."""
     unit = section.text("unit") if "unit" in section else None
     if unit is not None and file.suffix.lower() == ".ecsv":
-        raise ValueError(f"{section.where} unit = {unit!r}: {file} states its own unit; drop the key")
+        raise XpjaxError(f"{section.where} unit = {unit!r}: {file} states its own unit; drop the key")
     try:
         wavelength, values, meta = read_curve(file, extinction=extinction, unit=unit)
     except ValueError as error:
-        raise ValueError(f"{section.where} {error}") from None
+        raise XpjaxError(f"{section.where} {error}") from None
     guessed = meta.get("wavelength_unit_guessed", "nm")
     if guessed != "nm":
-        raise ValueError(
+        raise XpjaxError(
             f'{section.where} {file} looks as if in {guessed}: add unit = "{guessed.lower()}", or "nm" if it is so'
         )
     return wavelength, values, meta

@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.linalg import Solution, dot, gauss_newton, local_cubic
 from xpjax.records import AnyArray, Passband, Record, Status
 from xpjax.synthetic.chain import TransmissionChain
@@ -285,14 +286,14 @@ def fit_passband(
     k = len(names) + n_node
     if good.sum() <= k:
         where = "" if model.correction is None else f", and are within the domain of the correction {system.correction}"
-        raise ValueError(
+        raise XpjaxError(
             f"{good.sum()} of {len(table)} stars have a magnitude, a positive error and an XP flux in the band{where}, "
             f"too few for {k} parameters"
         )
     prior = np.zeros(k)
     for name, width in (priors or {}).items():
         if name not in names or not width > 0:
-            raise ValueError(f"prior {name} = {width}: give a standard deviation above zero for one of {list(names)}")
+            raise XpjaxError(f"prior {name} = {width}: give a standard deviation above zero for one of {list(names)}")
         prior[names.index(name)] = 1 / width
     operator = passband_operator(
         np.asarray(warp.grid),
@@ -370,7 +371,7 @@ def _observed(magnitude: Any, error: Any, n: int) -> tuple[np.ndarray, np.ndarra
     magnitude = np.ma.filled(np.ma.asarray(magnitude, float), np.nan)
     error = np.ma.filled(np.ma.asarray(error, float), np.nan)
     if magnitude.shape != (n,) or error.shape not in ((), (n,)):
-        raise ValueError(f"expected {n} magnitudes and errors, one a source; found {magnitude.shape}, {error.shape}")
+        raise XpjaxError(f"expected {n} magnitudes and errors, one a source; found {magnitude.shape}, {error.shape}")
     return magnitude, np.broadcast_to(error, (n,))
 
 
@@ -382,9 +383,9 @@ def _prepare(
     own = [name for name in names if name != "zero_point"]
     if isinstance(curve, TransmissionChain):
         if free is not None:
-            raise ValueError("the free form is for a passband; give chain.passbands()[band] to fit freely")
+            raise XpjaxError("the free form is for a passband; give chain.passbands()[band] to fit freely")
         if band not in curve.bands:
-            raise ValueError(f"band {band!r} is not in the chain {curve.name}; it has {list(curve.bands)}")
+            raise XpjaxError(f"band {band!r} is not in the chain {curve.name}; it has {list(curve.bands)}")
         known = curve.parameters
         _check_names(own, list(known))
         # Filters have a shift and a scale each, the rest of the chain is common to all bands.
@@ -393,11 +394,11 @@ def _prepare(
         return curve.passbands()[band], ChainCurve(curve, np.asarray(curve.wavelength), band), names, np.array(start)
     _check_names(own, [name for name in PARAMETERS if free is None or name not in ("tilt", "bend")])
     if free is not None and not free > 0:
-        raise ValueError(f"free = {free}: give the spacing of the nodes in nm")
+        raise XpjaxError(f"free = {free}: give the spacing of the nodes in nm")
     return curve, warped(curve, free), names, np.zeros(len(names))
 
 
 def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"no parameter {', '.join(unknown)}; choose from {['zero_point', *known]}")
+        raise XpjaxError(f"no parameter {', '.join(unknown)}; choose from {['zero_point', *known]}")

@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from xpjax import engine
 from xpjax.constants import POGSON
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot, dot_last_first
 from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Record, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.passband import corrected_system, passband_system
@@ -366,7 +367,7 @@ def as_system(system: AnySystem | Sequence[AnySystem], correction: Any = None) -
         elif isinstance(one, PhotometricSystem):
             systems.append(corrected_system(one, correction))
         else:
-            raise ValueError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
+            raise XpjaxError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
     return stack(systems)
 
 
@@ -382,9 +383,9 @@ class Photometer:
 
     def __post_init__(self) -> None:
         if self.error_correction and self.system.domain is not None:
-            raise ValueError("the published factors on errors hold for uncorrected magnitudes: leave them out")
+            raise XpjaxError("the published factors on errors hold for uncorrected magnitudes: leave them out")
         if self.error_correction and self.system.error_correction is None:
-            raise ValueError(f"there are no error-correction tables for {sorted(set(self.system.labels))}")
+            raise XpjaxError(f"there are no error-correction tables for {sorted(set(self.system.labels))}")
 
     @functools.cached_property
     def _plain(self) -> PhotometricSystem:
@@ -429,7 +430,7 @@ class Photometer:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
         c = table.coefficients
         if self.truncate and c.n_relevant is None:
-            raise ValueError(
+            raise XpjaxError(
                 f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated "
                 "(glossary: n_relevant_bases)"
             )

@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax.constants import AB_ZERO_POINT, MERGE_RANGE, POGSON, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
+from xpjax.errors import XpjaxError
 from xpjax.io.passband_files import find_passbands, read_passbands
 from xpjax.linalg import dot, interpolation
 from xpjax.records import AnyArray, Passband, PassbandSet
@@ -96,7 +97,7 @@ def check_extrapolate(extrapolate: str | None) -> str:
     """The name of a way to extrapolate; None is "none". Raises ValueError for another."""
     name = extrapolate or "none"
     if name not in EXTRAPOLATE:
-        raise ValueError(f"extrapolate {extrapolate!r} is not one of {EXTRAPOLATE}")
+        raise XpjaxError(f"extrapolate {extrapolate!r} is not one of {EXTRAPOLATE}")
     return name
 
 
@@ -230,11 +231,11 @@ def band_flux(band: Passband, wavelength: np.ndarray, flux: np.ndarray) -> np.nd
     low = band.wavelength[max(positive[0] - 1, 0)]
     high = band.wavelength[min(positive[-1] + 1, len(band.wavelength) - 1)]
     if wavelength.ndim != 1 or flux.shape[-1:] != wavelength.shape or np.any(np.diff(wavelength) <= 0):
-        raise ValueError(
+        raise XpjaxError(
             f"spectrum: wavelengths must ascend, one for each flux; found {wavelength.shape}, {flux.shape}"
         )
     if wavelength[0] > low or wavelength[-1] < high:
-        raise ValueError(
+        raise XpjaxError(
             f"the spectrum covers {wavelength[0]:g}..{wavelength[-1]:g} nm, "
             f"passband {band.name} needs {low:g}..{high:g}"
         )
@@ -263,7 +264,7 @@ def zero_point(band: Passband) -> float:
     if band.zero_point is not None:
         return band.zero_point
     if band.magnitude == "Vega":
-        raise ValueError(
+        raise XpjaxError(
             f"passband {band.name} has Vega magnitudes but no zero point: give `zero_point` in its header, derive one "
             "with xpjax.synthetic.passband.vega_zero_point from a spectrum of alpha Lyr, or use AB magnitudes "
             "(glossary: magnitude system)"
@@ -293,13 +294,13 @@ def passband_system(
     model = dataclasses.replace(model, correction=None)
     for band in chosen:
         if extrapolate == "linear" and cut_off(band) > 0 and band.wavelength[0] < BLUE_RANGE[1]:
-            raise ValueError(
+            raise XpjaxError(
                 f"passband {band.name} is recovered within 330..1050 nm alone, and its zero point stands for the light "
                 "beyond: it cannot be extrapolated; leave it out, or take a measured curve"
             )
         outside = share_outside(band, extrapolate)
         if outside >= 1 or (outside > MOSTLY and not allow_outside):
-            raise ValueError(_outside_message(band, outside))
+            raise XpjaxError(_outside_message(band, outside))
     systems = []
     for unit in dict.fromkeys(band.flux_unit for band in chosen):
         bands = [band for band in chosen if band.flux_unit == unit]
@@ -342,17 +343,17 @@ def corrected_system(
         return system
     if system.domain is not None:
         if system.correction != chosen.name:
-            raise ValueError(f"the system has the correction {system.correction} already; {chosen.name} is another")
+            raise XpjaxError(f"the system has the correction {system.correction} already; {chosen.name} is another")
         return system
     if system.color_equations or any(system.standardised):
-        raise ValueError(
+        raise XpjaxError(
             f"{system.labels[0]} is standardised, with color equations or flux biases that were made for uncorrected "
             "spectra; use its plain system, or no correction (glossary: color equation)"
         )
     chosen.check(system.release, system.model)
     bands = curves_of(system) if curves is None else tuple(curves)
     if tuple(band.name for band in bands) != system.names:
-        raise ValueError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
+        raise XpjaxError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
     change, left, flat = zip(*(_changed(chosen, band) for band in bands), strict=True)
     raw, scale = np.asarray(system.projection, float), np.asarray(system.scale, float)
     return dataclasses.replace(
@@ -417,12 +418,12 @@ def passbands(source: Any, **options: Any) -> PassbandSet:
         try:
             return passbands(stem, **options)[[name.strip() for name in wanted.split(",")]]
         except KeyError as error:
-            raise ValueError(error.args[0]) from None
+            raise XpjaxError(error.args[0]) from None
     path = find_passbands(source)
     described = path / "system.toml" if path.is_dir() else path
     if described.suffix.lower() == ".toml" and described.is_file():
         if options:
-            raise ValueError(f"{described} describes a chain, which takes no options {sorted(options)}; set them there")
+            raise XpjaxError(f"{described} describes a chain, which takes no options {sorted(options)}; set them there")
         return read_chain(described).passbands()
     return read_passbands(path, **options)
 
@@ -446,7 +447,7 @@ def curves_of(system: PhotometricSystem, given: Iterable[PassbandSet] = ()) -> t
                 known[label] = passbands(published_name(label) or label)
             curves.append(known[label][name])
         except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{label} {name} has no transmission curve: {error}") from None
+            raise XpjaxError(f"{label} {name} has no transmission curve: {error}") from None
     return tuple(curves)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.constants import AB_ZERO_POINT, FLUX_UNIT, XP_RANGE
+from xpjax.errors import XpjaxError
 from xpjax.records import Passband
 from xpjax.synthetic.passband import interpolation, passband_operator, quadrature
 from xpjax.synthetic.system import PhotometricSystem
@@ -59,15 +60,15 @@ def recover_passbands(system: PhotometricSystem, target: float = TARGET) -> tupl
     Raises ValueError for a system that does not name its instrument model, and for a band whose vector is zero.
     """
     if not system.model:
-        raise ValueError(f"{system.labels[0]} does not name its instrument model; its passbands cannot be recovered")
+        raise XpjaxError(f"{system.labels[0]} does not name its instrument model; its passbands cannot be recovered")
     if not target > 0:
-        raise ValueError(f"target must be a residual above zero, found {target}")
+        raise XpjaxError(f"target must be a residual above zero, found {target}")
     made = []
     for k, (name, label, unit) in enumerate(zip(system.names, system.labels, system.flux_unit, strict=True)):
         vector = np.asarray(system.projection, float)[:, k]
         size = float(np.linalg.norm(vector))
         if not size > 0:
-            raise ValueError(f"the projection vector of {name} is zero: it has no passband")
+            raise XpjaxError(f"the projection vector of {name} is zero: it has no passband")
         index, curve, residual, method = _recover(system.model, vector / size, target)
         band = Passband(
             name,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from xpjax.errors import XpjaxError
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Release
 from xpjax.xp.correction import Domain
@@ -101,7 +102,7 @@ class PhotometricSystem(eqx.Module):
     def __check_init__(self) -> None:
         n = len(self.names)
         if self.projection.shape[-2:] != (self.release.n_basis_total, n):
-            raise ValueError(
+            raise XpjaxError(
                 f"projection has shape {self.projection.shape}, expected {(self.release.n_basis_total, n)}: "
                 f"{self.release.n_basis} basis functions of {self.release.name}, {n} bands"
             )
@@ -184,7 +185,7 @@ def from_projection(
     projection = np.asarray(projection, float)
     if not np.all(np.isfinite(projection)):
         bad = [name for name, ok in zip(names, np.all(np.isfinite(projection), axis=0), strict=True) if not ok]
-        raise ValueError(f"the projection vectors of {label} {bad} are not finite")
+        raise XpjaxError(f"the projection vectors of {label} {bad} are not finite")
     peak = np.abs(projection).max(axis=0)
     # Some published vectors have 1e-109 where they mean zero: such a band does not draw on that XP.
     projection = np.where(np.abs(projection) > 1e-30 * peak, projection, 0.0)
@@ -214,12 +215,12 @@ def from_projection(
 def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
     """Several systems of one release side by side, as one. Raises ValueError for mixed releases or repeated bands."""
     if not systems:
-        raise ValueError(f"name at least one photometric system of {list(available_systems())}")
+        raise XpjaxError(f"name at least one photometric system of {list(available_systems())}")
     first = systems[0]
     if len(systems) == 1:
         return first
     if any(s.release.n_basis != first.release.n_basis for s in systems):
-        raise ValueError(f"systems of different releases cannot be stacked: {[s.release.name for s in systems]}")
+        raise XpjaxError(f"systems of different releases cannot be stacked: {[s.release.name for s in systems]}")
     equations: list[ColorEquation] = []
     start = 0
     for s in systems:
@@ -235,11 +236,11 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
 
     corrections = list(dict.fromkeys(s.correction for s in systems))
     if len(corrections) > 1:
-        raise ValueError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
+        raise XpjaxError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
     corrected: dict[str, Any] = {}
     if first.domain is not None:
         if not all(np.array_equal(s.domain.direction, first.domain.direction) for s in systems if s.domain is not None):
-            raise ValueError(f"the systems have several corrections of the name {first.correction}: give all the same")
+            raise XpjaxError(f"the systems have several corrections of the name {first.correction}: give all the same")
         corrected = {name: join(name) for name in ("uncorrected", "systematic", "flat")}
     stacked = PhotometricSystem(
         join("projection"),
@@ -263,7 +264,7 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
     )
     repeated = sorted({c for c in stacked.columns if stacked.columns.count(c) > 1})
     if repeated:
-        raise ValueError(f"bands asked for twice: {repeated[:5]}; name each system once")
+        raise XpjaxError(f"bands asked for twice: {repeated[:5]}; name each system once")
     return stacked
 
 
@@ -296,7 +297,7 @@ def system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
     not known, listing close ones, and for a band whose source table is broken.
     """
     if not names:
-        raise ValueError(f"name at least one photometric system of {list(available_systems(path))}")
+        raise XpjaxError(f"name at least one photometric system of {list(available_systems(path))}")
     chosen: list[PhotometricSystem] = []
     for name in names:
         if name.lower().endswith((".h5", ".hdf5")):
@@ -329,12 +330,12 @@ def _select(name: str, path: str) -> PhotometricSystem:
     """One system by its name, or some of its bands after a colon."""
     stem, colon, wanted = name.partition(":")
     if colon and not wanted.strip():
-        raise ValueError(f"{name!r} names no band after the colon; leave it out for all bands")
+        raise XpjaxError(f"{name!r} names no band after the colon; leave it out for all bands")
     index = _index(path)
     if _key(stem) not in index:
         close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
         hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
-        raise ValueError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
+        raise XpjaxError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
     full = _load(path, index[_key(stem)][1])
     return (
         select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
@@ -364,12 +365,12 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
     """
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
-        raise ValueError(f"bands asked for twice: {sorted(repeated)}")
+        raise XpjaxError(f"bands asked for twice: {sorted(repeated)}")
     for name in names:
         if name in (refused or {}):
-            raise ValueError(f"band {name} of {full.labels[0]} is refused: {(refused or {})[name]}")
+            raise XpjaxError(f"band {name} of {full.labels[0]} is refused: {(refused or {})[name]}")
         if name not in full.names:
-            raise ValueError(f"{full.labels[0]} has no band {name!r}; it has {list(full.names)}")
+            raise XpjaxError(f"{full.labels[0]} has no band {name!r}; it has {list(full.names)}")
     rows = np.array([full.names.index(name) for name in names])
     place = {int(old): new for new, old in enumerate(rows)}
     equations = []
@@ -377,7 +378,7 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
         if e.band in place:
             absent = [full.names[b] for b in (e.blue, e.red) if b not in place]
             if absent:
-                raise ValueError(f"{full.names[e.band]} has a color equation that needs {absent}: ask for these too")
+                raise XpjaxError(f"{full.names[e.band]} has a color equation that needs {absent}: ask for these too")
             equations.append(ColorEquation(e.coefficient, e.color_range, place[e.band], place[e.blue], place[e.red]))
     correction = full.error_correction
     if correction is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot, inverse_sqrt, pair_index, unpack
 from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
 
@@ -124,11 +125,11 @@ def covariance_matrix(
     """
     table = as_sources(sources)
     if kind not in _MATRICES:
-        raise ValueError(f"no kind {kind!r}; choose from {sorted(_MATRICES)}")
+        raise XpjaxError(f"no kind {kind!r}; choose from {sorted(_MATRICES)}")
     if xp.lower() not in table.release.xp:
-        raise ValueError(f"no XP {xp!r}; {table.release.name} has {table.release.xp}")
+        raise XpjaxError(f"no XP {xp!r}; {table.release.name} has {table.release.xp}")
     if table.coefficients.error is None or table.coefficients.correlation is None:
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin} has no errors or no correlations, so the covariance is not known (glossary: correlations)"
         )
     kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
@@ -151,14 +152,14 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
     elif isinstance(sources, (np.ndarray, jax.Array)) and sources.dtype.names is None:
         array = np.ma.asanyarray(sources) if np.ma.isMaskedArray(sources) else np.asarray(sources)
         if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
-            raise ValueError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
+            raise XpjaxError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
         return as_sources(XPCoefficients(array, release=release or DR3), release)
     else:
         from xpjax.io.archive import read
 
         table = read(sources, release=release)
     if release is not None and table.release.n_basis != release.n_basis:
-        raise ValueError(
+        raise XpjaxError(
             f"{table.origin} has {table.release.n_basis} coefficients for {table.release.xp}, but the model is for "
             f"{release.name} with {release.n_basis}; use an instrument and systems of the release of the data"
         )
@@ -178,7 +179,7 @@ def _on_host(source: XPCoefficients) -> XPCoefficients:
             array = np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
         array = np.atleast_2d(np.asarray(array))
         if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
-            raise ValueError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
+            raise XpjaxError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
         arrays[name] = array
     return dataclasses.replace(source, **arrays)
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot, interpolation
 from xpjax.records import AnyArray, Record, Release
@@ -123,7 +124,7 @@ class LinearCorrection(Record):
         expected = {"change": (n, m), "center": (n,)}
         for key, shape in expected.items():
             if np.shape(getattr(self, key)) != shape:
-                raise ValueError(f"linear correction: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
+                raise XpjaxError(f"linear correction: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
 
     def at(self, wavelength: np.ndarray) -> np.ndarray:
         """The change (n_basis_total, k) [W m-2 nm-1] at wavelengths (k,) [nm], to zero beyond its own."""
@@ -157,12 +158,12 @@ class LinearCorrection(Record):
     def check(self, release: Release, model: str) -> None:
         """Raise ValueError where coefficients of a release, or another instrument model, are not what it is for."""
         if release.n_basis != self.release.n_basis:
-            raise ValueError(
+            raise XpjaxError(
                 f"the correction {self.name} is for {self.release.name} with {self.release.n_basis} coefficients, not "
                 f"for {release.name} with {release.n_basis}; leave it out, or train one (xpjax wiggles train-linear)"
             )
         if model and model != self.model:
-            raise ValueError(
+            raise XpjaxError(
                 f"the correction {self.name} was made for the instrument model {self.model}, not for {model}; leave it "
                 "out, or train one on that model"
             )
@@ -186,10 +187,10 @@ def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
     chosen = linear_correction(given)
     if chosen is not None:
         if chosen.name != name:
-            raise ValueError(f"what stands on the linear correction {name} cannot have {chosen.name}: give {name}")
+            raise XpjaxError(f"what stands on the linear correction {name} cannot have {chosen.name}: give {name}")
         return chosen
     if name not in (STANDARD, NONE):
-        raise ValueError(
+        raise XpjaxError(
             f"the linear correction {name} is needed, which is not the standard one: give its file (base=, --base)"
         )
     return linear_correction(name)
@@ -242,7 +243,7 @@ def _read(path: str, changed: int) -> LinearCorrection:
                 raise KeyError("no attribute format")
             version = int(file.attrs["format_version"])
             if version > VERSION:
-                raise ValueError(f"{path} has format version {version}, this xpjax knows {VERSION}: update xpjax")
+                raise XpjaxError(f"{path} has format version {version}, this xpjax knows {VERSION}: update xpjax")
             attrs = file.attrs
             release = Release(
                 str(attrs["release_name"]),
@@ -264,4 +265,4 @@ def _read(path: str, changed: int) -> LinearCorrection:
                 **arrays,
             )
     except (OSError, KeyError) as error:
-        raise ValueError(f"{path} is no file of a linear correction ({error})") from error
+        raise XpjaxError(f"{path} is no file of a linear correction ({error})") from error

@@ -29,6 +29,7 @@ from xpjax.constants import (
     SPEED_OF_LIGHT,
     XP_RANGE,
 )
+from xpjax.errors import XpjaxError
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Record, Release
 from xpjax.xp.basis import HermiteBasis, SplineBasis
@@ -183,7 +184,7 @@ class Instrument(Record):
         """
         pseudo = check_grid(pseudo, PSEUDO_RANGE, "pseudo-wavelength", "")
         if basis not in self.internal:
-            raise ValueError(f"no internal basis {basis!r}; this instrument has {sorted(self.internal)}")
+            raise XpjaxError(f"no internal basis {basis!r}; this instrument has {sorted(self.internal)}")
         bases = [self.internal[basis][xp] for xp in self.release.xp]
         release = self.release
         if tuple(b.n_basis for b in bases) != release.n_basis:
@@ -218,17 +219,17 @@ def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> 
     """The grid as float64 (n,), or ValueError that says what is wrong: shape, values, order or range."""
     array = np.asarray(grid, float)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} grid must be one-dimensional and not empty, found shape {array.shape}")
+        raise XpjaxError(f"{name} grid must be one-dimensional and not empty, found shape {array.shape}")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} grid has {np.sum(~np.isfinite(array))} values that are not finite")
+        raise XpjaxError(f"{name} grid has {np.sum(~np.isfinite(array))} values that are not finite")
     steps = np.diff(array)
     if np.any(steps <= 0):
         k = int(np.argmax(steps <= 0))
-        raise ValueError(f"{name} grid must ascend: {array[k]:g} is followed by {array[k + 1]:g}; sort it first")
+        raise XpjaxError(f"{name} grid must ascend: {array[k]:g} is followed by {array[k + 1]:g}; sort it first")
     inside = np.clip(array, *limits)
     if np.abs(inside - array).max() > 1e-9:  # numpy.arange ends a rounding beyond
         span = f"{limits[0]:g}..{limits[1]:g} {unit}".strip()
-        raise ValueError(f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined")
+        raise XpjaxError(f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined")
     return inside
 
 
@@ -256,7 +257,7 @@ def _instrument(path: str, model: str) -> Instrument:
         release = read_release(file)
         names = [key.replace("_", "/", 1) for key in file["model"]]
         if model not in names:
-            raise ValueError(f"no instrument model {model!r}; {Path(path).name} has {names}")
+            raise XpjaxError(f"no instrument model {model!r}; {Path(path).name} has {names}")
         group = file["model"][model.replace("/", "_", 1)]
         absolute = {}
         for xp, part in zip(release.xp, group.attrs["parts"], strict=True):
@@ -318,7 +319,7 @@ def open_model(path: str, kind: str) -> Iterator[Any]:
                 raise KeyError("no attribute release_n_basis")
             yield file
     except (OSError, KeyError) as error:
-        raise ValueError(
+        raise XpjaxError(
             f"{Path(path).name} is no xpjax {kind} file ({error}); see tools/build_instrument.py"
         ) from error
 

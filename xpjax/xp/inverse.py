@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xpjax.constants import XP_RANGE
+from xpjax.errors import XpjaxError
 from xpjax.records import Record, SourceTable, Status, XPCoefficients
 from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
 from xpjax.xp.instrument import Instrument, check_grid
@@ -121,19 +122,19 @@ def invert(
     model = dataclasses.replace(instrument or load_instrument(), correction=None)
     prior = linear_correction(correction)
     if prior is None:
-        raise ValueError('the way back needs the population of a linear correction: leave correction="standard"')
+        raise XpjaxError('the way back needs the population of a linear correction: leave correction="standard"')
     prior.check(model.release, model.model)
     samples = np.asarray(flux)
     if samples.dtype.kind != "f":
         samples = samples.astype(float)
     grid = check_grid(wavelength, XP_RANGE, "wavelength", "nm")
     if samples.ndim != 2 or samples.shape[1] != len(grid):
-        raise ValueError(f"flux has shape {samples.shape}, expected (n, {len(grid)}) for {len(grid)} wavelengths")
+        raise XpjaxError(f"flux has shape {samples.shape}, expected (n, {len(grid)}) for {len(grid)} wavelengths")
     if flux_error is not None and np.shape(flux_error) != samples.shape:
-        raise ValueError(f"flux_error has shape {np.shape(flux_error)}, expected {samples.shape} as flux")
+        raise XpjaxError(f"flux_error has shape {np.shape(flux_error)}, expected {samples.shape} as flux")
     least = model.release.n_basis_total
     if len(grid) < least:
-        raise ValueError(
+        raise XpjaxError(
             f"{len(grid)} samples of a spectrum cannot tell {least} coefficients: sample it at {least} wavelengths or "
             "more, best the archive's 336, 338, ... 1020 nm"
         )
@@ -177,18 +178,18 @@ def corrected(
     spectra cannot have.
     """
     if resolution not in RESOLUTIONS:
-        raise ValueError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
+        raise XpjaxError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
     check_uncorrected(spectra)
     chosen = linear_correction(correction)
     if chosen is None:
-        raise ValueError('correction="none" leaves spectra as they are: name "standard" or a file')
+        raise XpjaxError('correction="none" leaves spectra as they are: name "standard" or a file')
     model = dataclasses.replace(instrument or load_instrument(), correction=None)
     grid = np.asarray(spectra.wavelength, float)
     found = invert(spectra.flux, grid, instrument=model, correction=chosen)
     usable = np.isfinite(found.misfit)
     foreign = usable & (found.misfit > MISFIT)
     if 2 * foreign.sum() > usable.sum():
-        raise ValueError(
+        raise XpjaxError(
             f"{foreign.sum():,} of {usable.sum():,} spectra cannot be uncorrected XP spectra: XP coefficients leave "
             f"{np.median(found.misfit[foreign]):.1e} of their flux, of XP's own below {MISFIT:g}. Corrected, smoothed, "
             "interpolated or other spectra have no way back: give spectra as the archive, GaiaXPy or `xpjax spectra` "
@@ -224,13 +225,13 @@ def corrected(
 def check_uncorrected(spectra: Spectra, name: str = "the input") -> None:
     """Raise ValueError for spectra that are internal, corrected or smoothed, by what they say of themselves."""
     if spectra.internal:
-        raise ValueError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
+        raise XpjaxError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
     before = str(spectra.meta.get("correction", NONE))
     if spectra.meta.get("corrected") or before != NONE:
         which = "" if before == NONE else f" (correction {before})"
-        raise ValueError(f"{name} is already corrected{which}: give the spectra that it was made of")
+        raise XpjaxError(f"{name} is already corrected{which}: give the spectra that it was made of")
     if str(spectra.meta.get("resolution", "full")) != "full":
-        raise ValueError(
+        raise XpjaxError(
             f"{name} holds spectra smoothed to XP's resolution, which have no way back: make them with "
             "--resolution full"
         )

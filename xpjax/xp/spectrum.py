@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from xpjax import engine
+from xpjax.errors import XpjaxError
 from xpjax.linalg import dot, dot_last_first, pack
 from xpjax.records import Catalogue, Record, Release, SourceTable, Status, XPCoefficients
 from xpjax.xp.coefficients import (
@@ -167,12 +168,12 @@ class Spectra(Record):
     def covariance(self, row: int, xp: int | None = None) -> np.ndarray:
         """The full covariance matrix (n_sample, n_sample) of one source; xp chooses BP or RP of internal spectra."""
         if self.correlation is None:
-            raise ValueError("no correlations here: call spectra(..., correlation=True) on sources that have them")
+            raise XpjaxError("no correlations here: call spectra(..., correlation=True) on sources that have them")
         if self.flux_error is None:
-            raise ValueError("no errors here: leave errors=True")
+            raise XpjaxError("no errors here: leave errors=True")
         if self.internal != (xp is not None):
             which = "give xp=0 for BP or xp=1 for RP" if self.internal else "absolute spectra are merged, leave out xp"
-            raise ValueError(f"{'internal' if self.internal else 'merged'} spectra: {which}")
+            raise XpjaxError(f"{'internal' if self.internal else 'merged'} spectra: {which}")
         pick = (row,) if xp is None else (row, xp)
         sigma = self.flux_error[pick].astype(float)
         matrix = np.eye(len(sigma))
@@ -253,11 +254,11 @@ def spectra(
     if resolution is None:
         resolution = "full" if model.correction is None else "xp"
     if resolution not in RESOLUTIONS:
-        raise ValueError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
+        raise XpjaxError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
     if internal and (model.correction is not None or resolution != "full"):
-        raise ValueError("internal spectra have no correction and no other resolution: leave these out")
+        raise XpjaxError("internal spectra have no correction and no other resolution: leave these out")
     if basis != "hermite" and not internal:
-        raise ValueError(f"basis={basis!r} is for internal spectra: pass internal=True")
+        raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
     if internal:
         grid = INTERNAL_GRID if wavelength is None else np.asarray(wavelength, float)
         design = model.internal_design(grid, basis)
@@ -267,7 +268,7 @@ def spectra(
     table = as_sources(sources, design.release)
     c = table.coefficients
     if truncate and c.n_relevant is None:
-        raise ValueError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
+        raise XpjaxError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
     known = c.error is not None and c.correlation is not None
     with_errors, with_correlation = errors and known, correlation and known
     if with_errors:
