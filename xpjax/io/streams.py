@@ -1,0 +1,119 @@
+"""Bytes of files as they lie on disk, plain or packed by gzip, bzip2, xz or zip; and what damage is called."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from xpjax.errors import XpjaxError
+
+PACKED = (".gz", ".bz2", ".xz", ".zip")
+"""Suffixes of packed files, which come after the suffix of what is in them."""
+_SIGNS = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PK\x03\x04": ".zip"}
+
+
+def packing(path: Path) -> str:
+    """How a file is packed, by its first bytes: one of `PACKED`, or nothing for a plain one."""
+    with path.open("rb") as stream:
+        start = stream.read(6)
+    return next((kind for sign, kind in _SIGNS.items() if start.startswith(sign)), "")
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The unpacked bytes of a file. Raises XpjaxError for a zip file that holds no file or several."""
+    kind = packing(path)
+    if not kind:
+        return path.open("rb")
+    if kind == ".gz":
+        from isal import igzip
+
+        return igzip.open(path, "rb")
+    if kind == ".bz2":
+        import bz2
+
+        return bz2.open(path, "rb")
+    if kind == ".xz":
+        return lzma.open(path, "rb")
+    archive = zipfile.ZipFile(path)
+    names = [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+    if len(names) != 1:
+        archive.close()
+        raise XpjaxError(
+            f"{path}: a zip file with {len(names)} files{f', {names[0]}, ...' if names else ''}; expected one: unzip "
+            "it and give its files"
+        )
+    return archive.open(names[0])
+
+
+def plain_suffix(path: Path) -> str:
+    """The suffix that tells the format, in lower case and without what tells the packing: `.csv` of `A.b.CSV.gz`."""
+    name = path.name.lower()
+    packed = next((suffix for suffix in PACKED if name.endswith(suffix)), "")
+    return Path(name.removesuffix(packed)).suffix
+
+
+def check_file(path: Path) -> None:
+    """Raise FileNotFoundError or XpjaxError for what is no file, is empty, or is not packed as it is called."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise XpjaxError(f"{path}: is a directory; pass the files in it, as a list")
+    if path.stat().st_size == 0:
+        raise XpjaxError(f"{path}: the file is empty; download it again")
+    if path.name.lower().endswith(".gz") and packing(path) != ".gz":
+        raise XpjaxError(f"{path}: not a gzip file; download it again, or drop .gz from its name if it is plain")
+
+
+@contextlib.contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Damaged files raise nearly anything from the libraries that read them: say which file, and what to do."""
+    try:
+        yield
+    except (XpjaxError, MemoryError):
+        raise
+    except EOFError as error:
+        raise XpjaxError(f"{path}: the file is {_damage(path)}; download it again ({error})") from error
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise XpjaxError(f"{path}: the file is corrupt; download it again ({error})") from error
+    except Exception as error:
+        detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise XpjaxError(
+            f"{path}: can't be read as {kind}; download it again, or mend its suffix ({detail})"
+        ) from error
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a file that ends too early: corrupt, where a whole gzip stream has something after it."""
+    stream = zlib.decompressobj(31)
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return "truncated"
+        file.seek(0)
+        try:
+            while not stream.eof and (block := file.read(1 << 16)):
+                stream.decompress(block)
+        except zlib.error:
+            return "corrupt"
+    return "corrupt" if stream.eof else "truncated"
+
+
+def text_of(path: Path) -> str:
+    """All of a text file, unpacked; UTF-8, or Latin-1 where it is not. For small files."""
+    with open_bytes(path) as stream:
+        data = stream.read()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def text_lines(stream: IO[bytes]) -> io.TextIOWrapper:
+    """Lines of unpacked bytes as text; what is not UTF-8 is replaced."""
+    return io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
