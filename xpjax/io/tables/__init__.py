@@ -1,0 +1,102 @@
+"""The one reader of tables: survey catalogues, standards, gaia_source, labels, features, references, lists.
+
+A table is opened once, through astropy and Arrow, and knows its format's nulls, masks, words for missing values, units
+and repeated names. Only the columns that are asked for are converted; identifiers are int64 and never pass through
+floating point; what is missing stays missing. Files are opened without locks.
+
+    FITS, FITS_LDAC, VOTable, Parquet, HDF5 (datasets or records), CSV, ECSV, text with blanks, tabs or semicolons,
+    SExtractor's catalogues; packed by gzip, bzip2, xz or zip; and tables in memory
+
+Formats are told by content, not by suffix. `FILE[NAME]` or `FILE[2]` is one of several tables of a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from xpjax.errors import XpjaxError
+from xpjax.io.streams import check_file, open_bytes, reading
+from xpjax.io.tables.arrow import open_parquet
+from xpjax.io.tables.column import Column, Ids
+from xpjax.io.tables.fits import open_fits
+from xpjax.io.tables.hdf5 import open_hdf5
+from xpjax.io.tables.memory import from_memory
+from xpjax.io.tables.table import Field, Raw, Table, joined, like
+from xpjax.io.tables.text import open_text
+from xpjax.io.tables.votable import open_votable
+
+__all__ = ["Column", "Field", "Ids", "Raw", "Table", "open_table", "open_tables", "split_part"]
+
+_SIGNS = (
+    (b"SIMPLE", "FITS", open_fits),
+    (b"\x89HDF\r\n\x1a\n", "HDF5", open_hdf5),
+    (b"PAR1", "Parquet", open_parquet),
+)
+
+
+def split_part(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """A path, and the table of its file that is meant: `FILE[NAME]`; nothing where the file is called so itself."""
+    path = Path(os.path.expanduser(path))
+    match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", path.name)
+    if match and not path.exists():
+        return path.with_name(match[1]), match[2]
+    return path, ""
+
+
+def open_tables(source: Any) -> list[Table]:
+    """The tables of a file, all of like columns; or the one that `FILE[NAME]` names; or what is in memory, as one.
+
+    Raises FileNotFoundError, and XpjaxError for files that are damaged, no table, or hold tables of different columns.
+    """
+    if isinstance(source, Table):
+        return [source]
+    if not isinstance(source, str | os.PathLike):
+        return [from_memory(source)]
+    path, part = split_part(source)
+    check_file(path)
+    kind, opener = _format(path)
+    with reading(path, kind):
+        tables = opener(path)
+    if part:
+        return [_chosen(path, tables, part)]
+    if not like(tables):
+        listed = ", ".join(f"{table.part} ({len(table):,} rows: {', '.join(table.names[:4])}, ...)" for table in tables)
+        raise XpjaxError(
+            f"{path} holds several tables of different columns: {listed}; name one, as in {path.name}[{tables[0].part}]"
+        )
+    return tables
+
+
+def open_table(source: Any) -> Table:
+    """The one table of a file, those of like columns one after the other; or a table in memory. Raises as above."""
+    tables = open_tables(source)
+    return joined(tables, str(source)) if len(tables) > 1 else tables[0]
+
+
+def _chosen(path: Path, tables: list[Table], part: str) -> Table:
+    for table in tables:
+        if part in (table.part, table.origin.removeprefix(f"{path}[").removesuffix("]")):
+            return table
+    raise XpjaxError(
+        f"{path} has no table {part!r}; it has {[table.origin.removeprefix(str(path)) for table in tables]}"
+    )
+
+
+def _format(path: Path) -> tuple[str, Any]:
+    with reading(path, "a table"), open_bytes(path) as stream:
+        start = stream.read(512)
+    for sign, kind, opener in _SIGNS:
+        if start.startswith(sign):
+            return kind, opener
+    if start.startswith(b"Obj\x01"):
+        raise XpjaxError(f"{path}: AVRO is read for XP coefficients alone; write this table as Parquet, FITS or CSV")
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "VOTable", open_votable
+    if b"\0" in start and start[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        raise XpjaxError(
+            f"{path}: no table that is known: expected FITS, VOTable, Parquet, HDF5, CSV, ECSV or other text"
+        )
+    return "text", open_text

@@ -1,0 +1,157 @@
+"""Columns of Arrow, and Parquet files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables.table import Field, Raw, Table
+
+
+def text(cells: Any, missing: np.ndarray | None = None, *, typed: bool = True) -> Raw:
+    """A column of text from a sequence of str and None, or an Arrow array of strings."""
+    import pyarrow as pa
+
+    array = cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells, pa.string(), from_pandas=True)
+    if array.type not in (pa.string(), pa.large_string()):
+        array = array.cast(pa.large_string())
+    gone = array.is_null().to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.is_null().to_numpy()
+    return Raw(array, gone if missing is None else gone | missing, typed)
+
+
+def arrow_raw(column: Any, where: str) -> Raw:
+    """A column of Arrow as numbers, text, dates or arrays. Raises XpjaxError for structures and ragged lists."""
+    import pyarrow as pa
+
+    kind = pa.types
+    column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if kind.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    missing = column.is_null().to_numpy()
+    if kind.is_null(column.type):
+        return Raw(np.full(len(column), np.nan), np.ones(len(column), bool))
+    if kind.is_string(column.type) or kind.is_large_string(column.type):
+        return text(column)
+    if kind.is_binary(column.type) or kind.is_large_binary(column.type) or kind.is_fixed_size_binary(column.type):
+        return text([None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()])
+    if kind.is_decimal(column.type):
+        whole = column.type.scale == 0 and column.type.precision <= 19
+        try:
+            column = column.cast(pa.int64() if whole else pa.float64())
+        except pa.ArrowInvalid as error:
+            raise XpjaxError(f"{where} holds decimals that do not fit ({error}); write int64 or float64") from None
+    if kind.is_float16(column.type):
+        column = column.cast(pa.float32())
+    if kind.is_integer(column.type):
+        return Raw(column.fill_null(0).to_numpy(), missing)
+    if kind.is_floating(column.type):
+        numbers = column.fill_null(float("nan")).to_numpy()
+        return Raw(numbers, missing | np.isnan(numbers))
+    if kind.is_boolean(column.type):
+        return Raw(column.fill_null(False).to_numpy(), missing)
+    if kind.is_timestamp(column.type) or kind.is_date(column.type):
+        stamps = column.cast(pa.timestamp("us")).to_numpy()
+        return Raw(stamps, missing)
+    if kind.is_list(column.type) or kind.is_large_list(column.type) or kind.is_fixed_size_list(column.type):
+        return _lists(column, missing, where)
+    raise XpjaxError(f"{where} holds {column.type}, expected numbers or text; name another column, or leave it out")
+
+
+def _lists(column: Any, missing: np.ndarray, where: str) -> Raw:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    inner = column.type.value_type
+    if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
+        raise XpjaxError(f"{where} holds lists of {inner}, expected numbers; name another column, or leave it out")
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1).to_numpy())
+    sizes = np.unique(lengths[~missing])
+    if len(sizes) > 1:
+        odd = int(np.flatnonzero(~missing & (lengths != sizes[-1]))[0])
+        raise XpjaxError(
+            f"{where} holds {lengths[odd]} numbers in row {odd + 1} and {sizes[-1]} in others; expected as many in each"
+        )
+    size = int(sizes[0]) if len(sizes) else 0
+    parts = []
+    for chunk in column.chunks:
+        # Null lists of a fixed size have numbers beneath: only valid ones are taken.
+        flat = chunk.drop_null().flatten()
+        parts.append(np.asarray(pc.fill_null(flat.cast(pa.float64()) if flat.null_count else flat, float("nan"))
+                                if flat.null_count else flat))  # fmt: skip
+    numbers = np.concatenate(parts) if parts else np.zeros(0)
+    if not missing.any():
+        values = numbers.reshape(len(column), size)
+    else:
+        values = np.full((len(column), size), np.nan, np.result_type(numbers, np.float32))
+        values[~missing] = numbers.reshape(-1, size) if size else np.zeros((int((~missing).sum()), 0))
+    gone = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    return Raw(values, gone | missing[:, None])
+
+
+def open_parquet(path: Path) -> list[Table]:
+    """The table of a Parquet file; only the columns that are asked for are read."""
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path)
+    schema = file.schema_arrow
+    notes = json.loads((schema.metadata or {}).get(b"xpjax", b"{}"))
+    n = file.metadata.num_rows
+    file.close()
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        with pyarrow.parquet.ParquetFile(path) as opened:
+            read = opened.read(columns=list(names))
+        out = {}
+        for name in names:
+            place = read.schema.get_field_index(name)
+            if place < 0:  # a column that Arrow takes for a path into another one
+                raise XpjaxError(f"{path}: column {name!r} cannot be told from the parts of another one; rename it")
+            out[name] = arrow_raw(read.column(place), f"{path}: column {name!r}")
+        return out
+
+    units = _stated_units(schema)
+    fields = [
+        Field(f.name, units.get(f.name), _decoded(f.metadata, b"description"))
+        for f in schema
+        if not f.name.startswith("__index_level_")
+    ]
+    shared = {name: np.asarray(values) for name, values in notes.get("shared", {}).items()}
+    shared_units = notes.get("shared_units", {})
+    table = Table(str(path), fields, n, pull, header=notes.get("meta"), meta=notes.get("meta"), shared=shared)
+    table.shared_units = shared_units
+    return [table]
+
+
+def _decoded(metadata: Any, key: bytes) -> str | None:
+    found = (metadata or {}).get(key)
+    return None if found is None else found.decode()
+
+
+def _stated_units(schema: Any) -> dict[str, str]:
+    """Units by column: of a field's own metadata, or of the header that astropy writes."""
+    out = {f.name: unit for f in schema if (unit := _decoded(f.metadata, b"unit") or _decoded(f.metadata, b"units"))}
+    header = (schema.metadata or {}).get(b"table_meta_yaml")
+    if header:
+        from xpjax.io.tables.ecsv import yaml_header
+
+        for column in yaml_header(header.decode().splitlines()).get("datatype", []):
+            if column.get("unit"):
+                out.setdefault(column["name"], str(column["unit"]))
+    return out
+
+
+def memory_arrow(table: Any) -> Table:
+    """A pyarrow Table."""
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        return {name: arrow_raw(table.column(name), f"memory: column {name!r}") for name in names}
+
+    units = _stated_units(table.schema)
+    return Table("memory", [Field(f.name, units.get(f.name)) for f in table.schema], table.num_rows, pull)

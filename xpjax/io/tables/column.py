@@ -1,0 +1,406 @@
+"""A column of any table as numbers, identifiers, text, angles or times: what is missing stays missing, units are kept.
+
+A column is converted when somebody asks for it. One odd cell among numbers is missing, and a note says so; a column
+most of whose cells are odd is refused, naming file, column and row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables.quantities import factor, is_unit
+from xpjax.io.words import EXACT, MISSING, abridged, integer, is_missing, parse_number
+
+Note = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ids:
+    """Identifiers: value (n,) int64, 0 where missing, or text, empty where missing; and where they are missing."""
+
+    value: np.ndarray
+    missing: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of n rows as its table has it.
+
+    values (n,) or (n, k): numbers, booleans or datetime64 as NumPy arrays, text as an Arrow array of strings, which is
+    not typed where it is cells of a text file: these may be anything. missing (n,), or (n, k) for arrays.
+    """
+
+    origin: str
+    name: str
+    values: Any
+    missing: np.ndarray
+    unit: str | None = None
+    typed: bool = True
+    note: Note = dataclasses.field(default=lambda text: None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def where(self) -> str:
+        """How messages begin."""
+        return f"{self.origin}: column {self.name!r}"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the cells are text, be it of numbers."""
+        return not isinstance(self.values, np.ndarray)
+
+    def numbers(self, kind: str | None = None) -> np.ndarray:
+        """Numbers (n,) float64, NaN where missing or infinite, in the unit of a kind of `quantities.KINDS`.
+
+        Raises XpjaxError for what holds no numbers, arrays, or a unit of something else.
+        """
+        out = self._numbers()
+        scale = self.factor(kind)
+        if scale != 1:
+            out = out * scale
+        out[~np.isfinite(out)] = np.nan
+        return out
+
+    def factor(self, kind: str | None) -> float:
+        """What numbers are multiplied by to be in the unit of a kind. Raises XpjaxError."""
+        if kind is None:
+            return 1.0
+        try:
+            return factor(self.unit, kind)
+        except XpjaxError as error:
+            raise XpjaxError(f"{self.where} has {error}; mend the unit, or convert the column") from None
+
+    def _numbers(self) -> np.ndarray:
+        if self.is_text:
+            numbers, odd = parse_numbers(self.values)
+            numbers[self.missing] = np.nan
+            self._judge(odd & ~self.missing, int(np.isfinite(numbers).sum()), "a number")
+            return numbers
+        self.check_plain()
+        if self.values.dtype.kind not in "iuf":
+            what = {"b": "true and false", "M": "dates", "c": "complex numbers"}.get(self.values.dtype.kind, "objects")
+            raise XpjaxError(f"{self.where} holds {what}, expected numbers; name another column")
+        out = self.values.astype(np.float64)
+        out[self.missing] = np.nan
+        return out
+
+    def check_plain(self) -> None:
+        """Raise XpjaxError for arrays where one value a row is expected, and for what is neither."""
+        if not self.is_text and self.values.ndim > 1:
+            raise XpjaxError(
+                f"{self.where} has {int(np.prod(self.values.shape[1:]))} numbers a row, expected one: name several "
+                "apertures by columns.apertures, or write the one that is meant as a column of its own"
+            )
+        if not self.is_text and self.values.dtype == object:
+            raise XpjaxError(f"{self.where} holds objects such as {abridged(_first(self.values))}; name another column")
+
+    def _judge(self, odd: np.ndarray, n_good: int, expected: str) -> None:
+        """Note cells that are not what was expected, or refuse the column where they are most of it."""
+        n_odd = int(odd.sum())
+        if not n_odd:
+            return
+        row = int(np.flatnonzero(odd)[0])
+        cell = abridged(self.values[row].as_py() if self.is_text else self.values[row])
+        if n_odd >= max(n_good, 1):
+            raise XpjaxError(
+                f"{self.origin}: row {row + 1}: column {self.name!r} is {cell}, expected {expected}; mend the column, "
+                "leave cells without a value empty, or name another one"
+            )
+        self.note(f"{self.where}: {n_odd:,} cells are not {expected}, such as {cell} in row {row + 1}: missing")
+
+    def ids(self) -> Ids:
+        """Identifiers; numbers as int64, never through float64. Raises XpjaxError for what float64 has rounded."""
+        if self.is_text:
+            return self._text_ids()
+        self.check_plain()
+        kind, data = self.values.dtype.kind, self.values
+        if kind == "f":
+            known = ~self.missing & np.isfinite(data)
+            limit = EXACT if data.dtype.itemsize == 8 else 2**24
+            bad = known & ~((np.abs(data) <= limit) & (data == np.round(data)))
+            if bad.any():
+                row = int(np.flatnonzero(bad)[0])
+                raise XpjaxError(
+                    f"{self.where} holds identifiers as floating-point numbers, which have rounded them (row "
+                    f"{row + 1}: {data[row]!r}); write the column as int64 or text (pandas: 'Int64', before any gap)"
+                )
+            return Ids(np.where(known, data, 0).astype(np.int64), ~known)
+        if kind not in "iu":
+            raise XpjaxError(f"{self.where} holds no identifiers but {data.dtype}; name a column of integers or text")
+        if kind == "u" and (data[~self.missing] > np.iinfo(np.int64).max).any():
+            row = int(np.flatnonzero(~self.missing & (data > np.iinfo(np.int64).max))[0])
+            raise XpjaxError(f"{self.where}: row {row + 1}: {data[row]} is beyond int64; write identifiers as text")
+        return Ids(np.where(self.missing, 0, data).astype(np.int64), self.missing.copy())
+
+    def _text_ids(self) -> Ids:
+        cells = _stripped(self.values)
+        missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
+        filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
+        whole = [integer(cell) for cell in filled]
+        # 0012 and 12 are different names: as numbers they would be one.
+        if filled and None not in whole and not any(re.match(r"-?0\d", cell) for cell in filled):
+            value = np.zeros(len(cells), np.int64)
+            value[~missing] = np.array(whole, np.int64)
+            return Ids(value, missing)
+        rounded = [k for k, cell in enumerate(cells) if not missing[k] and _is_rounded(cell)]
+        if rounded and 2 * len(rounded) > len(filled):
+            raise XpjaxError(
+                f"{self.where}: row {rounded[0] + 1}: the identifier {cells[rounded[0]]!r} is a floating-point number, "
+                "which has rounded it; write identifiers as integers (pandas: astype('Int64'))"
+            )
+        if filled and all(_as_exact(cell) is not None for cell in filled) and any("." in cell for cell in filled):
+            value = np.zeros(len(cells), np.int64)
+            value[~missing] = np.array([_as_exact(cell) for cell in filled], np.int64)
+            return Ids(value, missing)
+        return Ids(np.array(["" if gone else c for c, gone in zip(cells, missing, strict=True)], np.str_), missing)
+
+    def texts(self) -> np.ndarray:
+        """Text (n,), empty where missing; whole numbers without a decimal point."""
+        if self.is_text:
+            cells = ["" if is_missing(cell) else cell for cell in _stripped(self.values)]
+            return np.array(["" if gone else c for c, gone in zip(cells, self.missing, strict=True)], np.str_)
+        self.check_plain()
+        data = self.values
+        if data.dtype.kind == "f":
+            gone = self.missing | np.isnan(data)
+            texts = [repr(float(x)).removesuffix(".0") for x in data]
+        else:
+            gone, texts = self.missing, data.astype(str).tolist()
+        return np.array(["" if g else t for t, g in zip(texts, gone, strict=True)], np.str_)
+
+    def flags(self) -> np.ndarray:
+        """Bits of flags (n,) int64, 0 where missing. Raises XpjaxError for words."""
+        if not self.is_text and self.values.dtype.kind == "b":
+            return np.where(self.missing, 0, self.values).astype(np.int64)
+        numbers = self._numbers()
+        bad = np.isfinite(numbers) & (numbers != np.round(numbers))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise XpjaxError(f"{self.where}: row {row + 1}: flags are whole numbers, not {numbers[row]:g}")
+        return np.nan_to_num(numbers).astype(np.int64)
+
+    def angles(self, hours: bool = False) -> np.ndarray:
+        """Angles (n,) [deg], NaN where missing: numbers, or text as 12:34:56.7, 12h34m56.7s, 12 34 56.7.
+
+        hours: what text without a unit is in, as right ascensions are; `d` or a degree sign in it says degrees.
+        """
+        if not self.is_text:
+            return self.numbers("angle")
+        numbers, odd = parse_numbers(self.values)
+        if not (odd & ~self.missing).any():
+            return self.numbers("angle")
+        angle, found = _sexagesimal(self.values)
+        cells = _stripped(self.values)
+        stated = is_unit(self.unit)
+        per = self.factor("angle")
+        if hours and not stated:
+            degrees = np.array(["d" in cell or "°" in cell for cell in cells])
+            angle = np.where(degrees, angle, 15 * angle)
+        else:
+            angle = angle * per
+        numbers = np.where(found, angle, numbers * (per if stated else 1.0))
+        numbers[self.missing] = np.nan
+        self._judge(odd & ~found & ~self.missing, int(np.isfinite(numbers).sum()), "an angle")
+        return numbers
+
+    def times(self) -> np.ndarray:
+        """Times (n,) [d]: numbers as they are, dates as modified Julian days; NaN where missing."""
+        if self.is_text:
+            numbers, odd = parse_numbers(self.values)
+            if (odd & ~self.missing).any():
+                days = np.array([iso_day(cell) for cell in _stripped(self.values)])
+                odd &= ~np.isfinite(days)
+                numbers = np.where(np.isfinite(days), days, numbers)
+                n_good = int(np.isfinite(numbers).sum())
+                self._judge(odd & ~self.missing, n_good, "a time or a date as 2026-01-31T12:00:00")
+                numbers[self.missing] = np.nan
+                return numbers
+        elif self.values.dtype.kind == "M":
+            days = modified_julian_day(self.values)
+            return np.where(self.missing, np.nan, days)
+        return self.numbers("time")
+
+    def array(self) -> np.ndarray:
+        """Numbers (n, k), NaN where missing, of a column of arrays; (n, 1) of one of numbers."""
+        if self.is_text:
+            from xpjax.io.tables.vectors import matrix
+
+            found = matrix(self.values)
+            return self.numbers()[:, None] if found is None else found
+        if self.values.ndim == 1:
+            return self.numbers()[:, None]
+        if self.values.dtype.kind not in "iuf":
+            raise XpjaxError(f"{self.where} holds arrays of {self.values.dtype}, expected numbers; name another column")
+        out = self.values.astype(np.float64).reshape(len(self.values), -1)
+        out[np.broadcast_to(self.missing.reshape(len(out), -1), out.shape)] = np.nan
+        return out
+
+    def plain(self) -> np.ndarray:
+        """The column in the type that suits it, to be passed on: NaN or an empty text where a value is missing.
+
+        Integers with gaps become float64 with NaN, or keep int64 with 0 where float64 would lose digits; cells of text
+        files are integers, numbers, truth values or text. Raises XpjaxError for what no table holds.
+        """
+        if self.is_text:
+            return self._plain_text()
+        data, missing = self.values, self.missing
+        if data.dtype == object or data.dtype.kind not in "iufbM":
+            raise XpjaxError(
+                f"{self.where} holds {data.dtype} such as {abridged(_first(data))}, which cannot be passed on"
+            )
+        if data.dtype.kind == "M":
+            return np.where(missing, "", np.datetime_as_string(data))
+        if not missing.any():
+            return data
+        if data.dtype.kind == "f":
+            return np.where(missing, data.dtype.type(np.nan), data)
+        if data.dtype.kind == "b":
+            return np.where(missing, np.nan, data.astype(np.float32))
+        return whole_with_gaps(data, missing)
+
+    def _plain_text(self) -> np.ndarray:
+        from xpjax.io.tables.vectors import matrix
+
+        cells = _stripped(self.values)
+        missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
+        filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
+        if self.typed:
+            return np.array(["" if gone else c for c, gone in zip(cells, self.missing, strict=True)], np.str_)
+        if not filled:
+            return np.full(len(cells), np.nan)
+        whole = [integer(cell) for cell in filled]
+        if None not in whole and not any(re.match(r"-?0\d", cell) for cell in filled):
+            data = np.zeros(len(cells), np.int64)
+            data[~missing] = np.array(whole, np.int64)
+            return whole_with_gaps(data, missing) if missing.any() else data
+        numbers, odd = parse_numbers(self.values)
+        if not (odd & ~missing).any():
+            return np.where(missing, np.nan, numbers)
+        if not missing.any() and {cell.lower() for cell in filled} <= {"true", "false"}:
+            return np.array([cell.lower() == "true" for cell in filled])
+        if filled[0][:1] == "[" and (arrays := matrix(self.values)) is not None:
+            return arrays
+        return np.array(["" if gone else cell for cell, gone in zip(cells, missing, strict=True)], np.str_)
+
+
+def whole_with_gaps(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Integers (n,) as float64 with NaN where missing, or as int64 with 0 where float64 would lose digits."""
+    data = np.where(missing, 0, data)
+    if (data > EXACT).any() or (data < -EXACT).any():
+        return data.astype(np.int64)
+    return np.where(missing, np.nan, data.astype(np.float64))
+
+
+def parse_numbers(cells: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of text, an Arrow array, as float64 with NaN where missing or odd; and which are odd."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(cells)
+    gone = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
+    known = pc.if_else(gone, None, trimmed)
+    try:
+        numbers = pc.cast(known, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    except pa.ArrowInvalid:
+        out, odd = np.full(len(cells), np.nan), np.zeros(len(cells), bool)
+        for i, cell in enumerate(known.to_pylist()):
+            if cell is not None:
+                try:
+                    out[i] = parse_number(cell)
+                except ValueError:
+                    odd[i] = True
+        return out, odd
+    return numbers.copy(), np.zeros(len(cells), bool)
+
+
+def _stripped(cells: Any) -> list[str]:
+    return ["" if cell is None else cell.strip() for cell in cells.to_pylist()]
+
+
+def _first(values: np.ndarray) -> Any:
+    return values.ravel()[0] if values.size else None
+
+
+def _is_rounded(cell: str) -> bool:
+    """Whether a text is a floating-point number that may stand for several integers."""
+    try:
+        return integer(cell) is None and abs(float(cell)) > EXACT
+    except ValueError:
+        return False
+
+
+def _as_exact(cell: str) -> int | None:
+    """The integer that a text such as 12 or 12.0 stands for."""
+    found = integer(cell)
+    if found is None and re.fullmatch(r"-?\d+\.0*", cell):
+        found = integer(float(cell))
+    return found
+
+
+_ANGLE = (
+    r"^(?P<sign>[+-]?)\s*(?P<whole>\d{1,3})\s*[:hd°\s]\s*(?P<minute>\d{1,2})\s*[:m'′\s]\s*"
+    r"(?P<second>\d{1,2}(?:\.\d*)?)\s*[s\"″]?$"
+)
+
+
+def _sexagesimal(cells: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Angles (n,) in units of their first part, and which cells are such."""
+    import pyarrow.compute as pc
+
+    found = pc.extract_regex(pc.utf8_trim_whitespace(cells), _ANGLE)
+    good = found.is_valid().to_numpy(zero_copy_only=False).astype(bool) if hasattr(found, "is_valid") else None
+    assert good is not None
+    parts = []
+    for name in ("whole", "minute", "second"):
+        text = pc.struct_field(found, name)
+        parts.append(np.array([float(x) if x else np.nan for x in text.to_pylist()]))
+    negative = np.array([x == "-" for x in pc.struct_field(found, "sign").to_pylist()])
+    whole, minute, second = parts
+    good &= (minute < 60) & (second < 60)
+    angle = whole + minute / 60 + second / 3600
+    return np.where(negative, -angle, angle), good
+
+
+_EPOCH = np.datetime64("1858-11-17T00:00:00", "us")
+
+
+def modified_julian_day(dates: np.ndarray) -> np.ndarray:
+    """Modified Julian days of datetime64."""
+    return (dates.astype("datetime64[us]") - _EPOCH) / np.timedelta64(1, "D")
+
+
+def iso_day(cell: str) -> float:
+    """The modified Julian day of a date as 2026-01-31, with a time or without; NaN for what is none."""
+    text = cell.strip().removesuffix("Z").replace("/", "-").replace(" ", "T")
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d*)?)?)?", text):
+        return np.nan
+    try:
+        return float(modified_julian_day(np.array(text.rstrip("."), "datetime64[us]")))
+    except ValueError:
+        return np.nan
+
+
+def concatenate(columns: Sequence[Column]) -> Column:
+    """One column of several tables, one after the other. Raises XpjaxError where their types or units differ."""
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    if len({(c.unit or "").strip() for c in columns}) > 1:
+        raise XpjaxError(f"{first.where}: the tables state different units, {[c.unit for c in columns]}; convert one")
+    missing = np.concatenate([c.missing for c in columns])
+    if all(c.is_text for c in columns):
+        import pyarrow as pa
+
+        chunks = [chunk for c in columns for chunk in (c.values.chunks if hasattr(c.values, "chunks") else [c.values])]
+        return dataclasses.replace(first, values=pa.chunked_array(chunks), missing=missing)
+    if any(c.is_text for c in columns) or len({c.values.shape[1:] for c in columns}) > 1:
+        raise XpjaxError(f"{first.where}: the tables of the file hold different kinds of values; give them one by one")
+    return dataclasses.replace(first, values=np.concatenate([c.values for c in columns]), missing=missing)

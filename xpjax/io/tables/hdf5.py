@@ -1,0 +1,117 @@
+"""HDF5 files: datasets at the root, one a column, or one dataset of records; groups are left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables.arrow import text
+from xpjax.io.tables.table import Field, Raw, Table
+
+_FILLS = ("_FillValue", "missing_value")
+
+
+def open_hdf5(path: Path) -> list[Table]:
+    """The tables of an HDF5 file, opened without a lock. Raises XpjaxError where its root holds none."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        sets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+        records = [name for name, item in sets.items() if item.dtype.names]
+        plain = {name: item for name, item in sets.items() if not item.dtype.names and not name.endswith("__")}
+        if records:
+            return [_records(path, file, name, len(records) > 1) for name in records]
+        if not plain:
+            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            raise XpjaxError(
+                f"{path} has no datasets at its root{f' but the groups {groups[:5]}' if groups else ''}; expected one "
+                "for each column, of one length"
+            )
+        return [_datasets(path, file, plain)]
+
+
+def _datasets(path: Path, file: Any, plain: dict[str, Any]) -> Table:
+    shared = {name: item for name, item in plain.items() if "shared" in item.attrs}
+    rest = {name: item for name, item in plain.items() if name not in shared}
+    sizes = Counter(item.shape[0] for item in rest.values())
+    n = next((s for s, count in sizes.items() if count == max(sizes.values())), 0)
+    columns = {name for name, item in rest.items() if item.shape[0] == n}
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        import h5py
+
+        with h5py.File(path, "r", locking=False) as again:
+            out = {}
+            for name in names:
+                if name not in columns:
+                    raise XpjaxError(
+                        f"{path}: column {name!r} has {again[name].shape[0]} rows, expected {n} as most columns have"
+                    )
+                out[name] = _raw(again[name], again.get(f"{name}.mask"), f"{path}: column {name!r}")
+            return out
+
+    fields = [Field(name, _attribute(item, "unit", "units", "UNIT"), _attribute(item, "description")) for name, item in
+              rest.items()]  # fmt: skip
+    meta = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
+    table = Table(str(path), fields, n, pull, header=meta, meta=meta,
+                  shared={name: item[()] for name, item in shared.items()})  # fmt: skip
+    table.shared_units = {name: unit for name, item in shared.items() if (unit := _attribute(item, "unit", "units"))}
+    return table
+
+
+def _records(path: Path, file: Any, name: str, several: bool) -> Table:
+    """A dataset of records, as astropy and pandas write tables."""
+    item = file[name]
+    origin = f"{path}[{name}]" if several else str(path)
+    units: dict[str, str] = {}
+    described = file.get(f"{name}.__table_column_meta__")
+    if described is not None:
+        from xpjax.io.tables.ecsv import yaml_header
+
+        lines = [line.decode() if isinstance(line, bytes) else str(line) for line in described[()]]
+        units = {c["name"]: str(c["unit"]) for c in yaml_header(lines).get("datatype", []) if c.get("unit")}
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        import h5py
+
+        with h5py.File(path, "r", locking=False) as again:
+            data = again[name][()]
+        masks = {key: data[f"{key}.mask"] for key in names if f"{key}.mask" in (data.dtype.names or ())}
+        return {key: _raw(data[key], masks.get(key), f"{origin}: column {key!r}") for key in names}
+
+    return Table(origin, [Field(key, units.get(key)) for key in item.dtype.names], item.shape[0], pull, part=name)
+
+
+def _raw(item: Any, mask: Any, where: str) -> Raw:
+    import h5py
+
+    fills = [item.attrs[key] for key in _FILLS if key in item.attrs] if isinstance(item, h5py.Dataset) else []
+    info = h5py.check_string_dtype(item.dtype)
+    data = item[()] if isinstance(item, h5py.Dataset) else np.asarray(item)
+    missing = np.zeros(data.shape, bool) if mask is None else np.asarray(mask[()], bool)
+    if info is not None or data.dtype.kind in "SO":
+        cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in data.tolist()]
+        if data.ndim != 1 or not all(isinstance(cell, str) for cell in cells):
+            raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column")
+        return text(cells, missing)
+    if data.dtype.kind not in "iufbc":
+        raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column")
+    for fill in fills:
+        missing |= data == np.ravel(fill)[0]
+    values = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+    return Raw(values, missing)
+
+
+def _attribute(item: Any, *names: str) -> str | None:
+    found = next((item.attrs[name] for name in names if name in item.attrs), None)
+    if found is None:
+        return None
+    found = np.ravel(found)[0] if np.size(found) else ""
+    return found.decode() if isinstance(found, bytes) else str(found)

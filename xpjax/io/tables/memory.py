@@ -1,0 +1,115 @@
+"""Tables in memory: pandas, astropy, Arrow, structured arrays, records of xpjax, dicts of columns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables.arrow import arrow_raw, memory_arrow, text
+from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.records import Catalogue
+
+KNOWN = "a path, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array or a dict of columns"
+
+
+def from_memory(source: Any) -> Table:
+    """A table of what is in memory. Raises XpjaxError for what is none."""
+    pandas, arrow, astropy = (sys.modules.get(name) for name in ("pandas", "pyarrow", "astropy.table"))
+    if isinstance(source, Catalogue):
+        columns = source.columns
+        fields = [Field(name, source.units.get(name), source.descriptions.get(name)) for name in columns]
+        out = _table(fields, lambda name: columns[name], len(source))
+        out.header, out.meta, out.shared = dict(source.meta), dict(source.meta), dict(source.shared)
+        return out
+    if isinstance(source, Mapping):
+        sizes = {name: len(column) for name, column in source.items()}
+        if len({*sizes.values()}) > 1:
+            raise XpjaxError(f"the columns of a table have different lengths: {sizes}")
+        fields = [Field(str(name), _unit(column)) for name, column in source.items()]
+        return _table(fields, lambda name: source[name], next(iter(sizes.values()), 0))
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        if any(source.index.names) and not {*source.index.names} & {*source.columns}:
+            source = source.reset_index()
+        names = [str(name) for name in source.columns]
+        return _table([Field(name) for name in names], lambda name: source.iloc[:, names.index(name)], len(source))
+    if arrow is not None and isinstance(source, arrow.Table):
+        return memory_arrow(source)
+    if astropy is not None and isinstance(source, astropy.Table):
+        fields = [Field(name, _unit(source[name]), getattr(source[name].info, "description", None)) for name in
+                  source.colnames]  # fmt: skip
+        out = _table(fields, lambda name: source[name], len(source))
+        out.header = {str(key): value for key, value in source.meta.items() if np.ndim(value) == 0}
+        return out
+    if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
+        return _table([Field(name) for name in source.dtype.names], lambda name: source[name], len(source))
+    raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
+
+
+def _unit(column: Any) -> str | None:
+    unit = getattr(column, "unit", None)
+    return None if unit is None else str(unit)
+
+
+def _table(fields: Iterable[Field], get: Callable[[str], Any], n: int) -> Table:
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        return {name: raw(get(name), f"memory: column {name!r}") for name in names}
+
+    return Table("memory", fields, n, pull)
+
+
+def raw(column: Any, where: str) -> Raw:
+    """A column of any kind. Raises XpjaxError for objects that are no numbers, text or dates."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(column, pandas.Series):
+        return (
+            _objects(column, where)
+            if not isinstance(column.dtype, np.dtype) or column.dtype == object
+            else raw(column.to_numpy(), where)
+        )
+    if hasattr(column, "mjd"):
+        column = np.asarray(column.mjd, float)
+    if hasattr(column, "unit") and hasattr(column, "value"):
+        column = np.ma.asarray(column.value) if hasattr(column.value, "mask") else column.value
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(column, arrow.Array | arrow.ChunkedArray):
+        return arrow_raw(column, where)
+    array = np.ma.asanyarray(column)
+    if array.dtype == object:
+        return _objects(column, where)
+    values, missing = np.ma.getdata(array), np.ma.getmaskarray(array).copy()
+    values = np.asarray(values)
+    if values.dtype.kind == "S":
+        return text([cell.decode("utf-8", "replace") for cell in values.tolist()], missing)
+    if values.dtype.kind == "U":
+        return text(values.tolist(), missing)
+    if values.dtype.kind == "M":
+        return Raw(values, missing | np.isnat(values))
+    if values.dtype.kind not in "iufbc":
+        raise XpjaxError(
+            f"{where} holds {values.dtype}, expected numbers or text; name another column, or leave it out"
+        )
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+    return Raw(values, missing)
+
+
+def _objects(column: Any, where: str) -> Raw:
+    """Objects of Python as Arrow understands them: integers with None stay integers."""
+    import pyarrow as pa
+
+    mask = np.ma.getmaskarray(column) if np.ma.isMaskedArray(column) else None
+    cells = np.ma.getdata(column) if mask is not None else column
+    try:
+        found = pa.array(cells, from_pandas=True, mask=mask)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError):
+        items = list(cells)
+        if any(isinstance(cell, list | tuple | dict | np.ndarray) for cell in items):
+            raise XpjaxError(f"{where} holds objects such as {type(items[0]).__name__}; name another column") from None
+        blank = [cell is None or cell != cell or (mask is not None and mask[i]) for i, cell in enumerate(items)]
+        found = pa.array([None if gone else str(cell) for cell, gone in zip(items, blank, strict=True)], pa.string())
+    return arrow_raw(found, where)

@@ -1,0 +1,145 @@
+"""A table of any origin: names, units and headers at once, columns when they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables.column import Column, concatenate
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What a table says of a column before it is read."""
+
+    name: str
+    unit: str | None = None
+    description: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """A column as a format gives it: values (n, ...) and where they are missing; see `Column`."""
+
+    values: Any
+    missing: np.ndarray
+    typed: bool = True
+
+
+Pull = Callable[[Sequence[str]], Mapping[str, Raw]]
+
+
+class Table:
+    """A table of n rows.
+
+    origin: how messages call it; fields: its columns in order; header: keywords of the file and this table; meta,
+    shared: of files that xpjax wrote, else empty; notes: what was odd, for whoever reports. pull gives columns by name.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        fields: Iterable[Field],
+        n: int,
+        pull: Pull,
+        *,
+        header: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        shared: Mapping[str, np.ndarray] | None = None,
+        part: str = "",
+    ) -> None:
+        self.origin, self.n, self.part = origin, n, part
+        self.fields: dict[str, Field] = {}
+        self.repeated: set[str] = set()
+        for field in fields:
+            if field.name in self.fields:
+                self.repeated.add(field.name)
+            self.fields[field.name] = field
+        self.header, self.meta, self.shared = dict(header or {}), dict(meta or {}), dict(shared or {})
+        self.notes: list[str] = []
+        self.shared_units: dict[str, str] = {}
+        self._pull, self._raw = pull, dict[str, Raw]()
+
+    def __repr__(self) -> str:
+        names = ", ".join(list(self.fields)[:8]) + (", ..." if len(self.fields) > 8 else "")
+        return f"Table({self.origin!r}, {self.n} rows, columns {names})"
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.fields
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns, in order."""
+        return list(self.fields)
+
+    def check(self, name: str, meaning: str = "") -> None:
+        """Raise XpjaxError for a column that is not there, with close names, or is there twice."""
+        purpose = f" for {meaning}" if meaning else ""
+        if name in self.repeated:
+            raise XpjaxError(f"{self.origin}: the column {name!r}{purpose} is there twice; rename one of them")
+        if name not in self.fields:
+            near = difflib.get_close_matches(name, self.names, 3, 0.5)
+            folded = [known for known in self.names if known.lower() == name.lower()]
+            close = [*dict.fromkeys([*folded, *near])]
+            listed = ", ".join(self.names[:20]) + (f" and {len(self.names) - 20} more" if len(self.names) > 20 else "")
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {listed or 'no columns'}"
+            raise XpjaxError(f"{self.origin} has no column {name!r}{purpose}; {hint}")
+
+    def load(self, names: Iterable[str]) -> None:
+        """Read columns in one go, those of the names that are there: else each is read when it is asked for."""
+        wanted = [n for n in dict.fromkeys(names) if n in self.fields and n not in self._raw and n not in self.repeated]
+        if wanted:
+            self._raw |= self._pull(wanted)
+
+    def column(self, name: str, meaning: str = "") -> Column:
+        """A column. Raises XpjaxError where it is not there, is there twice, or cannot be read."""
+        self.check(name, meaning)
+        self.load([name])
+        raw = self._raw[name]
+        return Column(self.origin, name, raw.values, raw.missing, self.fields[name].unit, raw.typed, note=self._note)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def drop(self) -> None:
+        """Forget what was read: the memory of many tables is that of one."""
+        self._raw = {}
+
+
+def like(tables: Sequence[Table]) -> bool:
+    """Whether tables have the same columns, in any order."""
+    return len({frozenset(table.fields) for table in tables}) == 1
+
+
+def joined(tables: Sequence[Table], origin: str) -> Table:
+    """Tables of like columns as one, row after row."""
+    if len(tables) == 1:
+        return tables[0]
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        for table in tables:
+            table.load(names)
+        out = {}
+        for name in names:
+            column = concatenate([table.column(name) for table in tables])
+            out[name] = Raw(column.values, column.missing, column.typed)
+        return out
+
+    first = tables[0]
+    for table in tables[1:]:
+        first.repeated |= table.repeated
+    out = Table(
+        origin, first.fields.values(), sum(map(len, tables)), pull,
+        header=first.header, meta=first.meta, shared=first.shared,
+    )  # fmt: skip
+    out.repeated |= first.repeated
+    return out
