@@ -19,13 +19,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy.special import ndtr
 
 from xpjax.constants import POGSON
 from xpjax.engine import aligned
 from xpjax.errors import XpjaxError
+from xpjax.hdf5 import open_hdf5
 from xpjax.records import DR3, Release, SourceTable, XPCoefficients
 
 BLOCK = 4096
@@ -48,7 +48,7 @@ class _Population:
     """The stored model, cut to the basis functions of a release; see tools/build_population.py for its making."""
 
     def __init__(self, release: Release, path: Path) -> None:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             sizes = tuple(int(n) for n in file.attrs["release_n_basis"])
             if release.xp != tuple(file.attrs["release_xp"]) or np.any(np.greater(release.n_basis, sizes)):
                 raise XpjaxError(

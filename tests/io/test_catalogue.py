@@ -198,7 +198,7 @@ def test_concatenate() -> None:
         ("out", ValueError, "suffix names the format"),
         ("nowhere/out.csv", FileNotFoundError, "no directory .*nowhere.*make it first"),
         ("file/out.csv", NotADirectoryError, "is no directory"),
-        ("old.csv", FileExistsError, "old.csv exists.*--overwrite"),
+        ("old.csv", FileExistsError, "old.csv exists.*overwrite=True"),
         ("folder.h5", IsADirectoryError, "is a directory"),
         ("spectra.csv", FileExistsError, "spectra_wavelength.csv exists"),
     ],
@@ -253,6 +253,42 @@ def test_bytes_are_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
         catalogue.write_bytes(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("suffix", [".csv", ".h5"])
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path, suffix: str, there: bool) -> None:
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / f"x{suffix}", tmp_path / f"link{suffix}"
+    link.symlink_to(f"disk/x{suffix}")
+    if there:
+        target.write_text("old")
+        with pytest.raises(FileExistsError, match=f"disk/x{suffix} exists"):
+            catalogue.write(link, made())
+        assert target.read_text() == "old"
+    catalogue.check_output(link, overwrite=there)
+    catalogue.write(link, made(), overwrite=there)
+    assert link.is_symlink()
+    assert len(catalogue.read_catalogue(target)) == 7
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_link_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "x.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("disk/x.csv")
+    (tmp_path / "lost.csv").symlink_to("nowhere/x.csv")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"link\.csv: No space left"):
+        catalogue.write(tmp_path / "link.csv", made(), overwrite=True)
+    with pytest.raises(FileNotFoundError, match=r"no directory .*nowhere for the output"):
+        catalogue.write(tmp_path / "lost.csv", made())
+    assert (tmp_path / "link.csv").read_text() == "old"
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["x.csv"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

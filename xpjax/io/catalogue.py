@@ -6,24 +6,26 @@ table in FITS, a PARAM in VOTable, and beside CSV, which has no metadata, a seco
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import errno
 import io
 import json
 import os
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
-from xpjax.io import _cells
+from xpjax.errors import XpjaxError, say
+from xpjax.io.atomic import DeafFile, behind_link, expanded, explain, whole_files
+from xpjax.io.atomic import remove_abandoned as remove_abandoned
+from xpjax.io.atomic import write_bytes as write_bytes
+from xpjax.io.columns import join_columns
+from xpjax.io.tables import open_table
+from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE
 from xpjax.records import Catalogue, SourceTable
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
     `shared` names the arrays stored once, which need a second file beside CSV. Raises ValueError or OSError.
     """
     path = expanded(path)
-    for target in [path, *_sidecars(path, shared).values()]:
+    for target in map(behind_link, [path, *_sidecars(path, shared).values()]):
         if target.is_dir():
             raise IsADirectoryError(f"the output {target} is a directory; name a file in it")
         if not target.parent.exists():
@@ -48,17 +50,18 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
         if not target.parent.is_dir():
             raise NotADirectoryError(f"{target.parent} is no directory: the output {target.name} cannot lie in it")
         if target.exists() and not overwrite:
-            raise FileExistsError(f"the output {target} exists; name another one, or overwrite it with --overwrite")
+            option = say("overwrite=True", "--overwrite")
+            raise FileExistsError(f"the output {target} exists; name another one, or overwrite it with {option}")
     try:
         # access(2) says yes to root on a read-only file system: only a trial tells.
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=behind_link(path).parent):
             pass
     except OSError as exc:
-        raise _explain(exc, path) from exc
+        raise explain(exc, path) from exc
 
 
 def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) -> None:
-    """Write a table in the format of the suffix: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5 or hdf5.
+    """Write a table in the format of the suffix: csv, csv.gz, ecsv, fits, ldac, cat, vot, xml, parquet, h5 or hdf5.
 
     table: a Catalogue, what has one (Photometry, Spectra), or a SourceTable, which `xpjax.read` reads back. The file
     appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format cannot hold
@@ -69,33 +72,34 @@ def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) 
         catalogue = from_sources(table)
     else:
         catalogue = table if isinstance(table, Catalogue) else table.catalogue()
-    writer = _FORMATS[_suffix(path)][0]
+    writer = _FORMATS[_suffix(path)]
     check_output(path, overwrite=overwrite, shared=catalogue.shared)
     catalogue = _plain(catalogue)
-    with _whole_files() as temporary:
+    with whole_files() as temporary:
         for name, sidecar in _sidecars(path, catalogue.shared).items():
             _write_csv(temporary(sidecar), Catalogue({name: catalogue.shared[name]}))
         writer(temporary(path), catalogue)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all, over an old one; raises OSError, which names file and remedy."""
-    with _whole_files() as temporary:
-        temporary(expanded(path)).write_bytes(data)
+def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
+    """All columns of a table, with units, descriptions, arrays stored once and metadata, as `write` wrote them.
 
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """The path, with `~` as the home directory."""
-    return Path(os.path.expanduser(path))
-
-
-def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
-    """Read back what `write` wrote; CSV has no units, descriptions or metadata, and its floats come as float64."""
-    path = expanded(path)
-    reader = _FORMATS[_suffix(path)][1]
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    return reader(path)
+    source: as for `xpjax.io.tables.open_table`. Missing numbers are NaN, missing text is empty; see `Column.plain`. CSV
+    has no units, descriptions or metadata, and its floats come as float64. Raises XpjaxError for columns that no
+    catalogue holds.
+    """
+    table = open_table(source)
+    table.load(table.names)
+    columns = {name: table.column(name).plain() for name in table.names}
+    units = {name: field.unit for name, field in table.fields.items() if field.unit} | table.shared_units
+    told = {name: field.description for name, field in table.fields.items() if field.description}
+    shared = dict(table.shared)
+    if isinstance(source, str | os.PathLike) and "wavelength" not in columns:
+        path = expanded(source)
+        beside = _sidecars(path, ["wavelength"]).get("wavelength") if path.name.lower().endswith(SUFFIXES) else None
+        if beside is not None and beside.is_file():
+            shared["wavelength"] = open_table(beside).column("wavelength").numbers()
+    return Catalogue(columns, units, told, shared, table.meta)
 
 
 def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
@@ -112,7 +116,7 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
                 f"catalogues with different columns cannot be joined: {sorted({*part.columns} ^ {*first.columns})}"
             )
     sizes = [len(part) for part in parts]
-    columns = {name: _cells.join_columns([part.columns[name] for part in parts], sizes) for name in first.columns}
+    columns = {name: join_columns([part.columns[name] for part in parts], sizes) for name in first.columns}
     return Catalogue(columns, first.units, first.descriptions, first.shared, first.meta)
 
 
@@ -130,75 +134,6 @@ def from_sources(table: SourceTable) -> Catalogue:
         if c.correlation is not None:
             columns[f"{xp}_coefficient_correlations"] = c.correlation[:, release.pair_slices[i]]
     return Catalogue({**columns, **table.columns}, meta={"release": release.name})
-
-
-# --- one file or none -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _whole_files() -> Iterator[Callable[[Path], Path]]:
-    """Give temporary names beside the final ones; on leaving, move them there if all went well, else remove them."""
-    pending: dict[Path, Path] = {}
-
-    def temporary(final: Path) -> Path:
-        pending[final] = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        return pending[final]
-
-    try:
-        try:
-            yield temporary
-            for temp in pending.values():
-                with temp.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            for final, temp in pending.items():
-                os.replace(temp, final)
-        except OSError as exc:
-            raise _explain(exc, [*pending][-1]) from exc
-    finally:
-        for temp in pending.values():
-            temp.unlink(missing_ok=True)
-
-
-ABANDONED = 600.0
-"""Seconds without a write after which a temporary file whose process is gone here is taken to be abandoned."""
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder; on other machines too, they stand still."""
-    for path in folder.glob(".*.tmp"):
-        process = path.name.split(".")[-2]
-        with contextlib.suppress(OSError):  # another run may have been quicker
-            if process.isdigit() and not _lives(int(process)) and time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _explain(exc: OSError, path: Path) -> OSError:
-    """The same error, naming the output and the remedy."""
-    remedies = {
-        errno.ENOSPC: "free some space or choose an output on another disk",
-        errno.EDQUOT: "your quota is used up: free some space or choose an output on another disk",
-        errno.EFBIG: "the file would be larger than this disk or your limits (ulimit -f) allow; write several files",
-        errno.EROFS: "the disk is read-only; choose an output on another one",
-        errno.EACCES: "you may not write there; choose another directory",
-    }
-    number, origin = exc.errno, exc.__context__
-    while number is None and origin is not None:  # libraries raise their own in the place of the system's
-        number, origin = getattr(origin, "errno", None), origin.__context__
-    reason = os.strerror(number) if number else str(exc).partition("\n")[0]
-    remedy = f"; {remedies[number]}" if number in remedies else ""
-    new = type(exc)(f"cannot write {path}: {reason}{remedy}")
-    new.errno = number
-    return new
 
 
 # --- plain arrays -----------------------------------------------------------------------------------------------------
@@ -316,58 +251,6 @@ def _astropy_table(catalogue: Catalogue, rows: slice = slice(0)) -> Table:
     )
 
 
-def _read_csv(path: Path) -> Catalogue:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
-
-    def array(name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
-        if pa.types.is_null(column.type):
-            return np.full(len(column), np.nan)
-        if not pa.types.is_string(column.type) or not len(column):
-            return column.to_numpy()
-        if not pc.all(pc.starts_with(column, "[")).as_py():
-            return np.array(column.to_pylist(), str)
-        lists = pc.split_pattern(pc.utf8_slice_codeunits(column, 1, -1), ",")
-        lengths = pc.unique(pc.list_value_length(lists)).to_pylist()
-        if len(lengths) != 1:
-            raise XpjaxError(f"{path}: the arrays of column {name!r} have different lengths: {sorted(lengths)[:9]}")
-        return pc.cast(pc.list_flatten(lists), pa.float64()).to_numpy().reshape(len(column), -1)
-
-    with pa.input_stream(path) as stream:
-        table = pa.csv.read_csv(
-            stream,
-            # A row of arrays is longer than the default block.
-            pa.csv.ReadOptions(block_size=1 << 26),
-            convert_options=pa.csv.ConvertOptions(null_values=[""], strings_can_be_null=False),
-        )
-    columns = {name: array(name, column) for name, column in zip(table.column_names, table.columns)}
-    sidecar = _sidecars(path, ["wavelength"])["wavelength"]
-    shared = _read_csv(sidecar).columns if sidecar.is_file() and "wavelength" not in columns else {}
-    return Catalogue(columns, shared=shared)
-
-
-def _read_ecsv(path: Path) -> Catalogue:
-    from astropy.table import Table
-
-    # A cell of correlations is longer than what Python's reader of CSV, which astropy uses, takes by default.
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        table = Table.read(path, format="ascii.ecsv")
-    finally:
-        csv.field_size_limit(limit)
-    meta = dict(table.meta)
-    shared = {name: np.asarray(meta.pop(name)) for name in meta.pop("shared", [])}
-    return _from_astropy(table, shared, meta)
-
-
-def _from_astropy(table: Table, shared: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Catalogue:
-    columns = {str(name): _plain_array(name, table[name]) for name in table.colnames}
-    units = {name: str(table[name].unit) for name in columns if table[name].unit}
-    descriptions = {name: str(table[name].description) for name in columns if table[name].description}
-    return Catalogue(columns, units, descriptions, shared, meta)
-
-
 # --- FITS -------------------------------------------------------------------------------------------------------------
 
 
@@ -388,11 +271,7 @@ def _write_fits(path: Path, catalogue: Catalogue) -> None:
             f"{path.name.split('.')[1]}: a FITS table holds {FITS_COLUMNS} columns and this catalogue has "
             f"{len(catalogue.columns)}; write .parquet, .h5 or .vot, or choose fewer systems"
         )
-    encoded = {
-        name: np.char.encode(column, "utf-8") if column.dtype.kind == "U" else column
-        for name, column in catalogue.columns.items()
-    }
-    hdu = fits.table_to_hdu(Table(encoded))
+    hdu = fits.table_to_hdu(Table(_encoded(catalogue)))
     hdu.name = "CATALOGUE"
     for i, name in enumerate(catalogue.columns, 1):
         if catalogue.units.get(name):
@@ -410,18 +289,33 @@ def _write_fits(path: Path, catalogue: Catalogue) -> None:
         fits.HDUList([fits.PrimaryHDU(), hdu, *tables]).writeto(handle)
 
 
-def _read_fits(path: Path) -> Catalogue:
-    from astropy.io import fits
+def _encoded(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    """The columns with text as UTF-8, which FITS takes for ASCII."""
+    return {n: np.char.encode(c, "utf-8") if c.dtype.kind == "U" else c for n, c in catalogue.columns.items()}
 
-    with fits.open(path, memmap=False) as hdus:
-        hdu = hdus[1]
-        columns = {name: _plain_array(name, hdu.data[name]) for name in hdu.columns.names}
-        header = [(name, hdu.header.get(f"TUNIT{i}"), hdu.header.get(f"TCOMM{i}")) for i, name in enumerate(columns, 1)]
-        shared = {name: _plain_array(name, table.data[name]) for table in hdus[2:] for name in table.columns.names}
-        units = {name: unit for name, unit, _ in header if unit}
-        units |= {table.columns.names[0]: table.header["TUNIT1"] for table in hdus[2:] if "TUNIT1" in table.header}
-        meta = json.loads(hdu.header.get("XPJAX", "{}"))
-    return Catalogue(columns, units, {name: text for name, _, text in header if text}, shared, meta)
+
+def _write_ldac(path: Path, catalogue: Catalogue) -> None:
+    """FITS_LDAC: the metadata are the image's header, one string of cards in a table before that of the objects."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    header = fits.Header()
+    for key, value in catalogue.meta.items():
+        if isinstance(value, bool | int | float | str):
+            header[str(key)[:8].upper()] = value
+    text = header.tostring(sep="", endcard=True, padding=False)
+    cards = np.array([[text[k : k + 80] for k in range(0, len(text), 80)]])
+    image = fits.BinTableHDU.from_columns(
+        [fits.Column("Field Header Card", f"{cards.size * 80}A", dim=f"(80, {cards.size})", array=cards)]
+    )
+    image.name = LDAC_HEADER
+    objects = fits.table_to_hdu(Table(_encoded(catalogue)))
+    objects.name = LDAC_TABLE
+    for i, name in enumerate(catalogue.columns, 1):
+        if catalogue.units.get(name):
+            objects.header[f"TUNIT{i}"] = catalogue.units[name]
+    with _Stream(path.open("wb", buffering=0)) as handle:
+        fits.HDUList([fits.PrimaryHDU(), image, objects]).writeto(handle)
 
 
 # --- VOTable ----------------------------------------------------------------------------------------------------------
@@ -447,23 +341,6 @@ def _write_votable(path: Path, catalogue: Catalogue) -> None:
         # The standard knows no electrons; readers take the unit as text.
         warnings.simplefilter("ignore", W50)
         votable.to_xml(handle)
-
-
-def _read_votable(path: Path) -> Catalogue:
-    from astropy.io.votable import parse_single_table
-    from astropy.io.votable.exceptions import W50
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", W50)
-        element = parse_single_table(path)
-    shared = {param.name: _plain_array(param.name, param.value) for param in element.params}
-    meta = {}
-    for info in element.infos:
-        with contextlib.suppress(json.JSONDecodeError):
-            meta[info.name] = json.loads(info.value)
-    catalogue = _from_astropy(element.to_table(use_names_over_ids=True), shared, meta)
-    units = {param.name: str(param.unit) for param in element.params if param.unit}
-    return Catalogue(catalogue.columns, {**catalogue.units, **units}, catalogue.descriptions, shared, meta)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -492,61 +369,13 @@ def _write_parquet(path: Path, catalogue: Catalogue) -> None:
     pa.parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
 
 
-def _read_parquet(path: Path) -> Catalogue:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet
-
-    def array(column: pyarrow.ChunkedArray) -> np.ndarray:
-        if pa.types.is_nested(column.type):
-            return pc.list_flatten(column).to_numpy().reshape(len(column), getattr(column.type, "list_size", -1))
-        return np.array(column.to_pylist(), str) if pa.types.is_string(column.type) else column.to_numpy()
-
-    table = pa.parquet.read_table(path)
-    notes = json.loads((table.schema.metadata or {}).get(b"xpjax", b"{}"))
-    fields = {field.name: field.metadata or {} for field in table.schema}
-    return Catalogue(
-        {name: array(column) for name, column in zip(table.column_names, table.columns, strict=True)},
-        {name: text[b"unit"].decode() for name, text in fields.items() if b"unit" in text}
-        | notes.get("shared_units", {}),
-        {name: text[b"description"].decode() for name, text in fields.items() if b"description" in text},
-        {name: np.asarray(values) for name, values in notes.get("shared", {}).items()},
-        notes.get("meta", {}),
-    )
-
-
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
-
-
-class _Deaf(io.FileIO):
-    """A file that keeps the first error for later: HDF5 crashes the process where a write or a closing fails."""
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """All of the data, unless something has failed."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        try:
-            while left and self.error is None:
-                left = left[super().write(left) :]
-        except OSError as exc:
-            self.error = exc
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size, which may also be too large for the disk."""
-        try:
-            return super().truncate(size)
-        except OSError as exc:
-            self.error = self.error or exc
-            return size or 0
 
 
 def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
     import h5py
 
-    with _Deaf(path, "w+") as handle:
+    with DeafFile(path, "w+") as handle:
         with h5py.File(handle, "w", track_order=True) as file:
             for name, array in {**catalogue.columns, **catalogue.shared}.items():
                 text = array.dtype.kind == "U"
@@ -563,43 +392,25 @@ def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
             raise handle.error
 
 
-def _read_hdf5(path: Path) -> Catalogue:
-    import h5py
-
-    with h5py.File(path) as file:
-        data = {
-            name: np.asarray(item.asstr()[()], str) if h5py.check_string_dtype(item.dtype) else item[()]
-            for name, item in file.items()
-        }
-        notes = {name: dict(item.attrs) for name, item in file.items()}
-        meta = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
-    return Catalogue(
-        {name: array for name, array in data.items() if "shared" not in notes[name]},
-        {name: note["unit"] for name, note in notes.items() if "unit" in note},
-        {name: note["description"] for name, note in notes.items() if "description" in note},
-        {name: array for name, array in data.items() if "shared" in notes[name]},
-        meta,
-    )
-
-
-_FORMATS: dict[str, tuple[Callable[[Path, Catalogue], None], Callable[[Path], Catalogue]]] = {
-    ".csv": (_write_csv, _read_csv),
-    ".csv.gz": (_write_csv_gz, _read_csv),
-    ".ecsv": (_write_ecsv, _read_ecsv),
-    ".fits": (_write_fits, _read_fits),
-    ".vot": (_write_votable, _read_votable),
-    ".xml": (_write_votable, _read_votable),
-    ".parquet": (_write_parquet, _read_parquet),
-    ".h5": (_write_hdf5, _read_hdf5),
-    ".hdf5": (_write_hdf5, _read_hdf5),
+_FORMATS: dict[str, Callable[[Path, Catalogue], None]] = {
+    ".csv": _write_csv,
+    ".csv.gz": _write_csv_gz,
+    ".ecsv": _write_ecsv,
+    ".fits": _write_fits,
+    ".vot": _write_votable,
+    ".xml": _write_votable,
+    ".parquet": _write_parquet,
+    ".h5": _write_hdf5,
+    ".hdf5": _write_hdf5,
 }
 
 SUFFIXES = tuple(_FORMATS)
-"""The suffixes of the formats that can be written."""
+"""The suffixes of the formats that hold every catalogue."""
+_FORMATS |= dict.fromkeys((".ldac", ".cat"), _write_ldac)
 
 
 def _suffix(path: Path) -> str:
-    for suffix in SUFFIXES:
+    for suffix in _FORMATS:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise XpjaxError(f"{path.name}: the suffix names the format, and is one of {', '.join(SUFFIXES)}")
+    raise XpjaxError(f"{path.name}: the suffix names the format, and is one of {', '.join(_FORMATS)}")
