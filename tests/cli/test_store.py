@@ -1,5 +1,6 @@
 """`xpjax ingest` and `xpjax store`: statuses, messages, and what photometry makes of a store."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,45 @@ def test_photometry_of_a_store_file_is_that_of_its_source(bulk: Path, made: Path
     assert list(ours.columns) == list(plain.columns)
     for name, column in plain.columns.items():
         np.testing.assert_array_equal(ours.columns[name], column)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (("--source-id", "abc"), "--source-id: 'abc' is no whole number"),
+        (("--source-id", "99999999999999999999"), "'99999999999999999999' is no whole number from 0 on that fits"),
+        (("--source-id", "1.5"), "'1.5' is no whole number"),
+        (("--source-ids", "{}/binary.txt"), "binary.txt: no text; expected source ids"),
+        (("--source-ids", "{}/words.txt"), "words.txt: line 3: 'abc' is no whole number"),
+        (("--source-ids", "{}/other.csv"), "other.csv: no column source_id"),
+        (("--healpix", "5:"), "--healpix: '' is no whole number"),
+        (("--healpix", "a:1"), "--healpix: 'a' is no whole number"),
+        (("--cone", "1,2"), "expected RA,DEC,RADIUS"),
+        (("--cone", "1,200,3"), "dec in -90..90"),
+        (("--magnitude", "a:b"), "expected MIN:MAX"),
+    ],
+)
+def test_wrong_conditions(made: Path, tmp_path: Path, condition: tuple[str, str], message: str) -> None:
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "words.txt").write_text("12\n\nabc\n")
+    (tmp_path / "other.csv").write_text("id,name\n1,2\n")
+    result = xp("store", "select", made, *(part.format(tmp_path) for part in condition), "-o", tmp_path / "o.h5")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "o.h5").exists()
+
+
+def test_ids_of_text_files(made: Path, tmp_path: Path) -> None:
+    """Packed, with gaps, comments and short lines."""
+    known = store.open_store(made).read().source_id[:2]
+    text = f"name,source_id\n# a comment\na,{known[0]}\nb\nc,\nd,{known[1]}\ne,null\n"
+    (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(text.encode()))
+    assert xp("store", "select", made, "--source-ids", tmp_path / "ids.csv.gz", "-o", tmp_path / "o.h5").exit_code == 0
+    assert sorted(read(tmp_path / "o.h5").source_id) == sorted(known)
+
+
+def test_quiet(bulk: Path, tmp_path: Path) -> None:
+    done = xp("ingest", bulk / "b.csv", "--store", tmp_path / "s", "-q")
+    assert (done.exit_code, done.stderr) == (0, "")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    assert "failed: bad.csv: " in xp("ingest", tmp_path / "bad.csv", "--store", tmp_path / "s", "-q").stderr

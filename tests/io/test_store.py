@@ -11,10 +11,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from astropy import units as u
 
 from tests.marks import slow_after
 from xpjax import simulate
-from xpjax.io import store
+from xpjax.io import store, store_format
 from xpjax.io.archive import read
 from xpjax.records import Release, SourceTable, Status, XPCoefficients
 
@@ -129,12 +130,12 @@ def test_h5py_alone_can_read_it(folder: Path, table: SourceTable) -> None:
 
 def test_without_isal_checksums_are_the_same(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setitem(sys.modules, "isal", None)
-    store._crc32.cache_clear()
+    store_format.crc32.cache_clear()
     try:
-        assert store._crc32() is zlib.crc32
+        assert store_format.crc32() is zlib.crc32
         assert store.open_store(folder).verify() == []
     finally:
-        store._crc32.cache_clear()
+        store_format.crc32.cache_clear()
 
 
 def test_batches_are_sized_in_bytes(folder: Path, tmp_path: Path, table: SourceTable) -> None:
@@ -254,7 +255,7 @@ def test_odd_tables(tmp_path: Path, table: SourceTable) -> None:
         store.write_store_file(tmp_path / "part.fits", odd)
     with pytest.raises(ValueError, match="correlations must be one of"):
         store.write_store_file(tmp_path / "part.h5", odd, correlations="int8")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         store.write_store_file(tmp_path / "odd.h5", odd)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed.h5", "odd.h5"]
 
@@ -278,6 +279,8 @@ def test_select(tmp_path: Path, folder: Path, table: SourceTable, positions: boo
     for cone in ((10, 20, 3), (0, 89.5, 12), (359.95, -0.1, 4), (120, -89, 30), (50, 50, 180), (266.0, -29.0, 0)):
         inside = place.separation(SkyCoord(*cone[:2], unit="deg")).deg <= cone[2]
         np.testing.assert_array_equal(found.select(cone=cone).source_id, table.source_id[inside])
+        quantities = (np.radians(cone[0]) * u.rad, cone[1] * u.deg, 60 * cone[2] * u.arcmin)
+        np.testing.assert_array_equal(found.select(cone=quantities).source_id, table.source_id[inside])
     ids = np.random.default_rng(1).choice(table.source_id, 40, replace=False)
     got = found.select([*ids, 17])
     assert_same(got, table[np.isin(table.source_id, ids)])
@@ -303,9 +306,22 @@ def test_selections_that_cannot_be(tmp_path: Path, folder: Path, table: SourceTa
     for cone in ((0, 91, 1), (np.nan, 0, 1), (0, 0, -1)):
         with pytest.raises(ValueError, match="a cone is ra, dec, radius"):
             found.select(cone=cone)
+    with pytest.raises(ValueError, match="cone: radius has the unit s; expected angles"):
+        found.select(cone=(0, 0, 1 * u.s))
+    with pytest.raises(ValueError, match="source ids are integers of 64 bits, not float64"):
+        found.select(table.source_id[:3].astype(float))
     store.write_store_file(tmp_path / "bare.h5", dataclasses.replace(table[:9], columns={}))
     with pytest.raises(ValueError, match=r"bare\.h5: no column phot_g_mean_mag"):
         store.open_store(tmp_path).select(magnitude=(1, 20))
+
+
+def test_impossible_positions_are_those_of_the_ids(tmp_path: Path, table: SourceTable) -> None:
+    columns = {name: table.columns[name][:20].copy() for name in ("ra", "dec")}
+    place = float(columns["ra"][3]), float(columns["dec"][3])
+    columns["ra"][3] = columns["dec"][3] = -999
+    store.write_store_file(tmp_path / "a.h5", dataclasses.replace(table[:20], columns=columns), correlations="none")
+    found = store.open_store(tmp_path).select(cone=(*place, 60 / 3600))
+    assert table.source_id[3] in found.source_id
 
 
 def places_to_damage(path: Path) -> np.ndarray:

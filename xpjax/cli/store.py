@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
+from xpjax.cli.terminal import bar, tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -61,18 +62,15 @@ def ingest(
       xpjax ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations int16 --resume
       xpjax ingest xp.fits --store xp --gaia-source gaia_source.csv.gz
     """
-    import sys
     import time
-
-    from tqdm import tqdm
 
     from xpjax.io import bulk
 
     started = time.perf_counter()
-    with tqdm(total=len(files), unit=" files", file=sys.stderr, leave=False, delay=1) as bar:
+    with bar(len(files), unit=" files", delay=1) as shown:
 
         def progress(result: Ingested | str) -> None:
-            bar.update()
+            shown.update()
 
         report = bulk.ingest(
             files,
@@ -97,9 +95,9 @@ def ingest(
         lines.append(f"{len(report.skipped)} files were in the store and are left as they are")
     if report.done:
         lines.append(f"{seconds:.1f} s, {report.sources / seconds:,.0f} sources/s")
+    tell("\n".join(lines))
     for name, reason in report.failures.items():
-        lines.append(f"failed: {name}: {reason}")
-    click.echo("\n".join(lines), err=True)
+        click.echo(f"failed: {name}: {reason}", err=True)
     if report.failures:
         raise click.exceptions.Exit(1)
 
@@ -246,13 +244,16 @@ def select(
         write_store_file(output, table, correlations=found.correlations, overwrite=overwrite, units=units)
     else:
         catalogue.write(output, table, overwrite=overwrite)
-    click.echo(f"{len(table):,} of {len(found):,} sources written to {output.name}", err=True)
+    tell(f"{len(table):,} of {len(found):,} sources written to {output.name}")
 
 
-def _integer(text: str, option: str) -> int:
-    if not text.strip().isdecimal():
-        raise XpjaxError(f"{option}: {text.strip()!r} is not a whole number")
-    return int(text)
+def _integer(text: str, where: str) -> int:
+    from xpjax.io.words import integer
+
+    number = integer(text)
+    if number is None or number < 0:
+        raise XpjaxError(f"{where}: {text.strip()!r} is no whole number from 0 on that fits 64 bits")
+    return number
 
 
 def _numbers(text: str, separator: str, count: int, option: str, expected: str) -> tuple[float, ...]:
@@ -267,11 +268,20 @@ def _numbers(text: str, separator: str, count: int, option: str, expected: str) 
 
 def _read_ids(path: Path) -> list[int]:
     """Ids of a text file: its column source_id where the first line names columns, else the first of each line."""
-    lines = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    from xpjax.io.streams import text_of
+    from xpjax.io.words import is_missing
+
+    text = text_of(path)
+    if "\0" in text:
+        raise XpjaxError(f"{path}: no text; expected source ids, one a line, or csv with a column source_id")
+    lines = [(number, line.split(",")) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, cells) for number, cells in lines if cells[0].strip() or len(cells) > 1]
+    lines = [(number, cells) for number, cells in lines if not cells[0].startswith("#")]
     column = 0
-    if lines and not lines[0][0].strip().isdecimal():
-        names = [name.strip().strip('"').lower() for name in lines.pop(0)]
+    if lines and not lines[0][1][0].strip('" ').isdecimal():
+        names = [name.strip().strip('"').lower() for name in lines.pop(0)[1]]
         if "source_id" not in names:
             raise XpjaxError(f"{path}: no column source_id, and no number in the first line")
         column = names.index("source_id")
-    return [_integer(line[column].strip('" '), str(path)) for line in lines]
+    cells = [(number, cells[column].strip('" ') if len(cells) > column else "") for number, cells in lines]
+    return [_integer(cell, f"{path}: line {number}") for number, cell in cells if not is_missing(cell)]
