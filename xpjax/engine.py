@@ -17,6 +17,7 @@ A kernel is a pure function `kernel(constants, source) -> result` of one source;
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import queue
 import threading
@@ -207,7 +208,8 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
             getattr(source, "close", lambda: None)()
             put(None, error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    # Messages made in the thread speak to whoever called here: of options to the command line (`errors.say`).
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
     thread.start()
     try:
         while True:

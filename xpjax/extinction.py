@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray
+from xpjax.units import degrees, nanometers
 
 R_V = 3.1
 """A_V/E(B-V) of the diffuse interstellar medium."""
@@ -56,7 +57,7 @@ def odonnell94(wavelength: AnyArray, r_v: Any = R_V) -> Array:
 
 def _parametric(xp: Any, wavelength: AnyArray, r_v: Any, name: str) -> Any:
     """a(x) + b(x)/R_V, a power law in the infrared and polynomials in the optical; xp: NumPy, or JAX's."""
-    x = 1e3 / xp.asarray(wavelength)
+    x = 1e3 / xp.asarray(nanometers(wavelength))
     y = x - 1.82
     a, b = (xp.polyval(xp.asarray(c[::-1], x.dtype), y) for c in _OPTICAL[name])
     optical = a + b / r_v
@@ -69,7 +70,7 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
 
     Raises ValueError for an unknown law, wavelengths beyond its range, or a law of dust_extinction without it.
     """
-    wavelength = np.asarray(wavelength, float)
+    wavelength = np.asarray(nanometers(wavelength), float)
     name = law.lower()
     if name in _OPTICAL:
         if wavelength.min() < LIMITS[0] or wavelength.max() > LIMITS[1]:
@@ -108,7 +109,7 @@ def sfd_ebv(ra: Any, dec: Any, folder: str | None = None) -> np.ndarray:
         from dustmaps.sfd import SFDQuery
     except ImportError as error:
         raise XpjaxError("E(B-V) from a map needs dustmaps: pip install 'xpjax[dust]'") from error
-    ra, dec = np.asarray(ra, float), np.asarray(dec, float)
+    ra, dec = np.asarray(degrees(ra, "ra"), float), np.asarray(degrees(dec, "dec"), float)
     try:
         query = SFDQuery(map_dir=folder)
     except OSError as error:

@@ -9,6 +9,8 @@ import pytest
 
 import xpjax
 from xpjax import simulate
+from xpjax.io.catalogue import write
+from xpjax.records import Catalogue
 from xpjax.synthetic.absolute import MagnitudeTerm, gaia_scale, read_terms, scaled
 
 
@@ -45,6 +47,9 @@ def test_magnitude_terms_are_what_given_magnitudes_are_too_faint_by(sources: xpj
     expected = 10 ** (0.4 * np.interp(g, [5, 15, 20], [0.0, 0.02, 0.02]))
     found = gaia_scale(sources, band="BP", terms=path) / gaia_scale(sources, band="BP")
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    write(tmp_path / "terms.ecsv", Catalogue({"G_mag": np.array([5.0, 15, 20]), "G": np.array([10.0, 10, 30])},
+                                             {"G_mag": "mag", "G": "mmag"}))  # fmt: skip
+    np.testing.assert_allclose(read_terms(tmp_path / "terms.ecsv")["G"].offset, [0.01, 0.01, 0.03])
     with pytest.raises(ValueError, match="not for RP"):
         gaia_scale(sources, band="RP", terms=terms)
 
@@ -68,7 +73,8 @@ def test_refusals(sources: xpjax.SourceTable, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must ascend"):
         MagnitudeTerm(np.array([2.0, 1.0]), np.zeros(2))
     bad = tmp_path / "terms.txt"
-    for text, match in (("mag G\n1 2\n", "G_mag"), ("G_mag G\n1 x\n2 1\n", "numbers"), ("G_mag G\n1\n2\n", "numbers")):
+    one_number = "G_mag G\n1\n2\n"
+    for text, match in (("mag G\n1 2\n", "G_mag"), ("G_mag G\n1 x\n2 1\n", "expected a number"), (one_number, "terms")):
         bad.write_text(text)
         with pytest.raises(ValueError, match=match):
             read_terms(bad)

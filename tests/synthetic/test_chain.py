@@ -333,11 +333,11 @@ BAD_CURVES = {
         "400 0\n500 0.5\n500 0.6\n600 0\n",
         "line 3: the wavelengths are not monotonic: 500 nm follows 500 nm",
     ),
-    "text": ("400 0\n500 x\n600 0\n", "line 2: 'x' is no number; drop the row"),
+    "text": ("400 0\n500 x\n600 0\n", "line 2: the transmission 'x' is no number; drop the row"),
     "one column": ("400\n500\n600\n", "1 column.s. without names, expected two"),
     "empty": ("# nothing\n", "no rows"),
     "one row": ("500 1\n", "a curve has two or more"),
-    "nan": ("400 0\n500 nan\n600 0\n", "line 2: the transmission is nan"),
+    "nan": ("400 0\n500 nan\n600 0\n", "line 2: the transmission is missing"),
     "zero": ("400 0\n500 0\n600 0\n", "zero everywhere"),
 }
 

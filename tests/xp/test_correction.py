@@ -142,11 +142,11 @@ def test_files(tmp_path: Path) -> None:
     assert read is not None
     np.testing.assert_array_equal(read.change, own.change)
     assert (read.name, read.domain.lead) == ("own", own.domain.lead)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write_linear(path, own)
     assert named_correction("own", path) is read
     assert named_correction("none") is None
-    with pytest.raises(ValueError, match=r"own is needed.*--base"):
+    with pytest.raises(ValueError, match=r"own is needed.*base="):
         named_correction("own")
     with pytest.raises(ValueError, match="cannot have own: give standard"):
         named_correction("standard", path)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray
+from xpjax.units import nanometers
 
 Scalar: TypeAlias = Float[AnyArray, ""] | float
 
@@ -100,7 +101,7 @@ def rayleigh_depth(wavelength: Float[AnyArray, " n"], pressure: Scalar = SEA_LEV
     Bodhaine et al. 1999 (J. Atmos. Oceanic Technol. 16, 1854), equation 30: 360 ppm CO2, latitude 45 degrees.
     """
     scale, a, b, c, d, e = _RAYLEIGH
-    square = jnp.square(jnp.asarray(wavelength, float) / 1000.0)
+    square = jnp.square(jnp.asarray(nanometers(wavelength), float) / 1000.0)
     return scale * (a + b / square + c * square) / (1.0 + d / square + e * square) * (pressure / SEA_LEVEL)
 
 
@@ -111,7 +112,7 @@ def ozone_depth(wavelength: Float[AnyArray, " n"], ozone: Scalar = 300.0) -> Flo
     second) and exp of a quadratic for the Huggins bands, whose wiggles of 2 nm it passes through. 5 % between 460 and
     750 nm; 1 DU = 2.687e16 molecules cm-2.
     """
-    wavelength = jnp.asarray(wavelength, float)
+    wavelength = jnp.asarray(nanometers(wavelength), float)
     t = (wavelength - 330.0) / 10.0
     a, b, c = _HUGGINS
     return (_gaussians(wavelength, _CHAPPUIS) + jnp.exp(a + b * t + c * t * t)) * (ozone / 1000.0)
@@ -119,7 +120,8 @@ def ozone_depth(wavelength: Float[AnyArray, " n"], ozone: Scalar = 300.0) -> Flo
 
 def aerosol_depth(wavelength: Float[AnyArray, " n"], aerosol: Scalar, angstrom: Scalar = 1.3) -> Float[Array, " n"]:
     """Optical depth of aerosol at airmass 1: aerosol (lambda / 1000 nm)^-angstrom (Angstrom 1929)."""
-    return jnp.asarray(aerosol, float) * jnp.exp(-angstrom * jnp.log(jnp.asarray(wavelength, float) / 1000.0))
+    wavelength = jnp.asarray(nanometers(wavelength), float)
+    return jnp.asarray(aerosol, float) * jnp.exp(-angstrom * jnp.log(wavelength / 1000.0))
 
 
 def _gaussians(wavelength: Array, table: AnyArray) -> Array:
@@ -179,7 +181,7 @@ class TabulatedBands(eqx.Module):
     The gradient with respect to water at exactly 0 mm is infinite for a growth below 1.
     """
 
-    wavelength: Float[AnyArray, " n"]
+    wavelength: Float[AnyArray, " n"] = eqx.field(converter=nanometers)
     oxygen: Float[AnyArray, " n"]
     water: Float[AnyArray, " n"]
     oxygen_growth: Scalar = _parameter(1.0)
@@ -202,7 +204,7 @@ class SiteCurve(eqx.Module):
     known; zero otherwise, and an atmosphere's ozone and aerosol are then on top of the curve. pressure [hPa].
     """
 
-    wavelength: Float[AnyArray, " n"]
+    wavelength: Float[AnyArray, " n"] = eqx.field(converter=nanometers)
     extinction: Float[AnyArray, " n"]
     pressure: Scalar = _parameter(SEA_LEVEL)
     ozone: Scalar = _parameter(0.0)
@@ -258,7 +260,7 @@ class Atmosphere(eqx.Module):
 
     def extinction(self, wavelength: Float[AnyArray, " n"]) -> Float[Array, " n"]:
         """Smooth extinction k (n,) [mag/airmass] at wavelengths [nm], without molecular bands."""
-        wavelength = jnp.asarray(wavelength, float)
+        wavelength = jnp.asarray(nanometers(wavelength), float)
         ozone, pressure = self.ozone, self.pressure
         curve: Array | float = 0.0
         site = self.site
@@ -275,7 +277,7 @@ class Atmosphere(eqx.Module):
 
     def transmission(self, wavelength: Float[AnyArray, " n"]) -> Float[Array, " n"]:
         """Transmission (n,) at wavelengths [nm]."""
-        wavelength = jnp.asarray(wavelength, float)
+        wavelength = jnp.asarray(nanometers(wavelength), float)
         depth = self.airmass * self.extinction(wavelength) / MAGNITUDE
         if self.bands is not None:
             depth = depth + self.bands(wavelength, self.airmass, self.water, self.pressure, self.oxygen)

@@ -45,6 +45,7 @@ from xpjax.io.passband_files import read_curve
 from xpjax.linalg import local_cubic
 from xpjax.records import DETECTORS, MAGNITUDES, AnyArray, Passband, PassbandSet
 from xpjax.synthetic.atmosphere import RANGES, SEA_LEVEL, Atmosphere, Scalar, SiteCurve, pressure, scalar
+from xpjax.units import nanometers
 
 PIVOT = 600.0
 """Wavelength [nm] at which the detector's slope changes nothing."""
@@ -61,7 +62,7 @@ _FILTER, _DETECTOR = ("filter_shift", "filter_scale"), ("detector", "detector_sl
 class Curve(eqx.Module):
     """A transmission (n,) at ascending wavelengths (n,) [nm]; a filter's is smooth between samples, others linear."""
 
-    wavelength: Float[AnyArray, " n"]
+    wavelength: Float[AnyArray, " n"] = eqx.field(converter=nanometers)
     transmission: Float[AnyArray, " n"]
     kind: str = eqx.field(static=True, default="measured")
 
@@ -122,7 +123,7 @@ class TransmissionChain(eqx.Module):
     name: str = eqx.field(static=True)
     bands: tuple[str, ...] = eqx.field(static=True)
     filters: tuple[Curve, ...]
-    wavelength: Float[AnyArray, " n"]
+    wavelength: Float[AnyArray, " n"] = eqx.field(converter=nanometers)
     atmosphere: Atmosphere | None = None
     optics: tuple[Element, ...] = ()
     detector: Element = eqx.field(default_factory=lambda: Element("detector"))
@@ -207,12 +208,12 @@ class TransmissionChain(eqx.Module):
         """
         if band not in self.bands:
             raise XpjaxError(f"chain {self.name} has no band {band!r}{_near(band, self.bands)}")
-        x = jnp.asarray(self.wavelength if wavelength is None else wavelength, float)
+        x = jnp.asarray(nanometers(self.wavelength if wavelength is None else wavelength), float)
         return _product(self.with_parameters(**changes), x, (self.bands.index(band),))[0]
 
     def curves(self, wavelength: Float[AnyArray, " n"] | None = None, **changes: Any) -> Float[Array, "n_band n"]:
         """Transmission (n_band, n) of all bands, as `transmission`."""
-        x = jnp.asarray(self.wavelength if wavelength is None else wavelength, float)
+        x = jnp.asarray(nanometers(self.wavelength if wavelength is None else wavelength), float)
         return _product(self.with_parameters(**changes), x, tuple(range(len(self.bands))))
 
     @property

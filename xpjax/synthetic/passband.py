@@ -30,12 +30,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax.constants import AB_ZERO_POINT, MERGE_RANGE, POGSON, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.io.passband_files import find_passbands, read_passbands
 from xpjax.linalg import dot, interpolation
 from xpjax.records import AnyArray, Passband, PassbandSet
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.system import PhotometricSystem, available_systems, from_projection, select_bands, stack
+from xpjax.units import FLUX, in_unit, nanometers
 from xpjax.xp.correction import FADE, STANDARD, LinearCorrection, linear_correction
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
@@ -83,6 +84,7 @@ def passband_operator(
     detector, magnitude: as in `Passband`; extrapolate "none" or "linear". See the module's equations.
     """
     model = instrument or load_instrument()
+    wavelength = np.asarray(nanometers(wavelength), float)
     x, weights, samples = quadrature(wavelength, (*XP_RANGE, *MERGE_RANGE, *BLUE_RANGE))
     power = _power(detector)
     response = np.zeros((model.release.n_basis_total, len(wavelength)))
@@ -225,8 +227,8 @@ def band_flux(band: Passband, wavelength: np.ndarray, flux: np.ndarray) -> np.nd
 
     Raises ValueError where the spectrum does not cover the curve's non-zero part.
     """
-    wavelength = np.asarray(getattr(wavelength, "to_value", lambda _: wavelength)("nm"), float)
-    flux = np.asarray(getattr(flux, "to_value", lambda _: flux)("W m-2 nm-1"), float)
+    wavelength = np.asarray(nanometers(wavelength), float)
+    flux = np.asarray(in_unit(flux, FLUX, "flux"), float)
     positive = np.flatnonzero(band.transmission)
     low = band.wavelength[max(positive[0] - 1, 0)]
     high = band.wavelength[min(positive[-1] + 1, len(band.wavelength) - 1)]
@@ -254,9 +256,10 @@ def vega_zero_point(
     wavelength (n,) [nm], flux (n,): the user's spectrum of alpha Lyr, of the Kurucz type for Gaia's zero points, scaled
     to flux_550 [W m-2 nm-1] at 550.0 nm (Riello et al. 2021), or used as it is, in W m-2 nm-1, where that is None.
     """
-    wavelength = np.asarray(getattr(wavelength, "to_value", lambda _: wavelength)("nm"), float)
+    wavelength = np.asarray(nanometers(wavelength), float)
+    flux = np.asarray(in_unit(flux, FLUX, "flux"), float)
     scale = 1.0 if flux_550 is None else flux_550 / np.interp(550.0, wavelength, flux)
-    return float(magnitude + 2.5 * np.log10(band_flux(band, wavelength, np.asarray(flux) * scale)))
+    return float(magnitude + 2.5 * np.log10(band_flux(band, wavelength, flux * scale)))
 
 
 def zero_point(band: Passband) -> float:
@@ -394,7 +397,8 @@ def _outside_message(band: Passband, outside: float) -> str:
         return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in Angstrom?"
     if outside >= 1 and band.wavelength[-1] < 3:
         return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in micrometres?"
-    remedy = "" if outside >= 1 else "; pass allow_outside=True (--allow-outside) to have the light inside only"
+    option = say("allow_outside=True", "--allow-outside")
+    remedy = "" if outside >= 1 else f"; add {option} to have the light inside only"
     return f"{100 * outside:.1f} % of passband {band.name} ({span}) lies outside 330..1050 nm, where XP sees{remedy}"
 
 

@@ -28,10 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.hdf5 import open_hdf5
 from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot, interpolation
 from xpjax.records import AnyArray, Record, Release
+from xpjax.units import nanometers
 
 FORMAT, VERSION = "xpjax linear correction", 1
 STANDARD, NONE = "standard", "none"
@@ -128,7 +130,7 @@ class LinearCorrection(Record):
 
     def at(self, wavelength: np.ndarray) -> np.ndarray:
         """The change (n_basis_total, k) [W m-2 nm-1] at wavelengths (k,) [nm], to zero beyond its own."""
-        matrix, share = self._from_own(np.asarray(wavelength, float))
+        matrix, share = self._from_own(np.asarray(nanometers(wavelength), float))
         return np.asarray((matrix @ self.change.T).T) * share
 
     def left_at(self, wavelength: np.ndarray) -> np.ndarray:
@@ -137,7 +139,7 @@ class LinearCorrection(Record):
         The covariance is root.T @ root. Beyond its own wavelengths the error is that of the nearest one. The last rows
         are the error of the reference spectra, alike within some FLOOR_LENGTH.
         """
-        matrix, _ = self._from_own(np.asarray(wavelength, float))
+        matrix, _ = self._from_own(np.asarray(nanometers(wavelength), float))
         return np.asarray((matrix @ self._left.T).T)
 
     @functools.cached_property
@@ -191,7 +193,8 @@ def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
         return chosen
     if name not in (STANDARD, NONE):
         raise XpjaxError(
-            f"the linear correction {name} is needed, which is not the standard one: give its file (base=, --base)"
+            f"the linear correction {name} is needed, which is not the standard one: give its file by "
+            + say("base=", "--base")
         )
     return linear_correction(name)
 
@@ -199,7 +202,7 @@ def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
 def is_linear(path: str | Path) -> bool:
     """Whether a file holds a linear correction."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return bool(file.attrs.get("format") == FORMAT)
     except OSError:
         return False
@@ -212,7 +215,7 @@ _DOMAIN = ("direction", "level", "center", "limit", "lead")
 def write_linear(path: str | Path, correction: LinearCorrection, *, overwrite: bool = False) -> None:
     """A linear correction as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
     if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
     c, buffer = correction, io.BytesIO()
     # A plain file without times: the same correction is the same bytes.
     with h5py.File(buffer, "w", track_order=True) as file:
@@ -238,7 +241,7 @@ def read_linear(path: str | Path) -> LinearCorrection:
 @functools.lru_cache(maxsize=8)
 def _read(path: str, changed: int) -> LinearCorrection:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError("no attribute format")
             version = int(file.attrs["format_version"])

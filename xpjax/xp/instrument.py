@@ -29,9 +29,11 @@ from xpjax.constants import (
     SPEED_OF_LIGHT,
     XP_RANGE,
 )
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.hdf5 import open_hdf5
 from xpjax.linalg import pair_weights
 from xpjax.records import AnyArray, Record, Release
+from xpjax.units import in_unit, nanometers
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 from xpjax.xp.correction import LinearCorrection, linear_correction
 
@@ -82,10 +84,11 @@ class AbsoluteModel:
 
     def pseudo_wavelength(self, wavelength: np.ndarray) -> np.ndarray:
         """Pseudo-wavelength of wavelengths [nm]."""
-        return _spline(*self.dispersion)(wavelength)
+        return _spline(*self.dispersion)(nanometers(wavelength))
 
     def design(self, wavelength: np.ndarray) -> np.ndarray:
         """Design matrix (n_basis, n_sample) [W m-2 nm-1] at wavelengths [nm]."""
+        wavelength = nanometers(wavelength)
         basis = HermiteBasis(self.inverse_basis, self.pseudo_range, self.normalized_range)
         response = _spline(*self.response)(wavelength)
         good = response > 0
@@ -130,7 +133,7 @@ class Instrument(Record):
         The line spread has the same width everywhere in pseudo-wavelength, so that R = lambda |du/dlambda| / 1.17 with
         the dispersion; where BP hands over to RP (635..643 nm), their widths with the merge weights.
         """
-        x = np.asarray(wavelength, float)
+        x = np.asarray(nanometers(wavelength), float)
         width = np.zeros(len(x))
         for share, xp in zip(merge_weights(x), self.release.xp, strict=True):
             below, above = (self.absolute[xp].pseudo_wavelength(x + side) for side in (-1.0, 1.0))
@@ -139,6 +142,7 @@ class Instrument(Record):
 
     def line_spread(self, wavelength: np.ndarray, fine: np.ndarray) -> np.ndarray:
         """Weights (n, m) of samples at fine (m,) [nm] in what XP's line spread sees at wavelengths (n,)."""
+        wavelength, fine = nanometers(wavelength), nanometers(fine)
         sigma = wavelength / self.resolution(wavelength) * SIGMA_PER_FWHM
         kernel = np.exp(-0.5 * ((wavelength[:, None] - fine) / sigma[:, None]) ** 2)
         return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
@@ -160,7 +164,8 @@ class Instrument(Record):
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
         """The design matrix of absolute spectra on a grid [nm], ascending within 330..1050 nm, or on the default one.
 
-        Raises ValueError for a grid that is empty, unsorted, not finite or out of range.
+        The grid may be an astropy Quantity. Raises ValueError for one that is empty, unsorted, not finite, out of range
+        or of a unit that is no length.
         """
         if wavelength is None:
             wavelength, value, weight = self.wavelength, self.default_design, self.default_weight
@@ -211,13 +216,13 @@ def _design_matrix(
 def merge_weights(wavelength: np.ndarray) -> np.ndarray:
     """Weights (2, n) of BP and RP in the merged spectrum: linear from BP to RP between 635 and 643 nm."""
     low, high = MERGE_RANGE
-    rp = np.clip((np.asarray(wavelength) - low) / (high - low), 0.0, 1.0)
+    rp = np.clip((np.asarray(nanometers(wavelength)) - low) / (high - low), 0.0, 1.0)
     return np.stack([1.0 - rp, rp])
 
 
 def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> np.ndarray:
-    """The grid as float64 (n,), or ValueError that says what is wrong: shape, values, order or range."""
-    array = np.asarray(grid, float)
+    """The grid as float64 (n,), or XpjaxError that says what is wrong: unit, shape, values, order or range."""
+    array = np.asarray(in_unit(grid, unit, f"the {name} grid"), float)
     if array.ndim != 1 or array.size == 0:
         raise XpjaxError(f"{name} grid must be one-dimensional and not empty, found shape {array.shape}")
     if not np.all(np.isfinite(array)):
@@ -229,8 +234,22 @@ def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> 
     inside = np.clip(array, *limits)
     if np.abs(inside - array).max() > 1e-9:  # numpy.arange ends a rounding beyond
         span = f"{limits[0]:g}..{limits[1]:g} {unit}".strip()
-        raise XpjaxError(f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined")
+        raise XpjaxError(
+            f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined"
+            + _hint(array, unit)
+        )
     return inside
+
+
+def _hint(grid: np.ndarray, unit: str) -> str:
+    """What else than nm the numbers of a grid beyond XP's wavelengths may be."""
+    if unit != "nm":
+        return ""
+    for other, factor, how in (("Angstrom", 0.1, "Divide them by 10"), ("micrometers", 1e3, "Multiply them by 1000")):
+        if XP_RANGE[0] / 2 < factor * grid[0] and factor * grid[-1] < 2 * XP_RANGE[1]:
+            remedy = say(", or pass them as an astropy Quantity", ": --wavelength is in nm")
+            return f"; are these {other}? {how}{remedy}"
+    return ""
 
 
 def _spline(x: np.ndarray, y: np.ndarray) -> Any:
@@ -311,10 +330,8 @@ def _limits(node: Any, key: str) -> tuple[float, float]:
 @contextlib.contextmanager
 def open_model(path: str, kind: str) -> Iterator[Any]:
     """An HDF5 file of instrument models or systems; ValueError, naming it, for a file that is none."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "release_n_basis" not in file.attrs:
                 raise KeyError("no attribute release_n_basis")
             yield file

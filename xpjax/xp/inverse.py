@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from xpjax.constants import XP_RANGE
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.records import Record, SourceTable, Status, XPCoefficients
+from xpjax.units import FLUX, in_unit, nanometers
 from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
 from xpjax.xp.instrument import Instrument, check_grid
 from xpjax.xp.instrument import instrument as load_instrument
@@ -124,7 +125,8 @@ def invert(
     if prior is None:
         raise XpjaxError('the way back needs the population of a linear correction: leave correction="standard"')
     prior.check(model.release, model.model)
-    samples = np.asarray(flux)
+    samples = np.asarray(in_unit(flux, FLUX, "flux"))
+    flux_error = None if flux_error is None else in_unit(flux_error, FLUX, "flux_error")
     if samples.dtype.kind != "f":
         samples = samples.astype(float)
     grid = check_grid(wavelength, XP_RANGE, "wavelength", "nm")
@@ -184,7 +186,7 @@ def corrected(
     if chosen is None:
         raise XpjaxError('correction="none" leaves spectra as they are: name "standard" or a file')
     model = dataclasses.replace(instrument or load_instrument(), correction=None)
-    grid = np.asarray(spectra.wavelength, float)
+    grid = np.asarray(nanometers(spectra.wavelength), float)
     found = invert(spectra.flux, grid, instrument=model, correction=chosen)
     usable = np.isfinite(found.misfit)
     foreign = usable & (found.misfit > MISFIT)
@@ -192,8 +194,9 @@ def corrected(
         raise XpjaxError(
             f"{foreign.sum():,} of {usable.sum():,} spectra cannot be uncorrected XP spectra: XP coefficients leave "
             f"{np.median(found.misfit[foreign]):.1e} of their flux, of XP's own below {MISFIT:g}. Corrected, smoothed, "
-            "interpolated or other spectra have no way back: give spectra as the archive, GaiaXPy or `xpjax spectra` "
-            "without --correction sample them, or correct the coefficients (`xpjax spectra --correction`)"
+            "interpolated or other spectra have no way back: give spectra as the archive or GaiaXPy samples them, or "
+            "xpjax without a correction, or correct the coefficients: "
+            + say("xpjax.spectra(sources, correction='standard')", "xpjax spectra --correction standard")
         )
     value = np.where(foreign[:, None], np.nan, found.value)
     table = SourceTable(
@@ -225,7 +228,10 @@ def corrected(
 def check_uncorrected(spectra: Spectra, name: str = "the input") -> None:
     """Raise ValueError for spectra that are internal, corrected or smoothed, by what they say of themselves."""
     if spectra.internal:
-        raise XpjaxError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
+        raise XpjaxError(
+            f"{name} holds internal spectra; corrections are for absolute ones: make them without "
+            + say("internal=True", "--internal")
+        )
     before = str(spectra.meta.get("correction", NONE))
     if spectra.meta.get("corrected") or before != NONE:
         which = "" if before == NONE else f" (correction {before})"
@@ -233,7 +239,7 @@ def check_uncorrected(spectra: Spectra, name: str = "the input") -> None:
     if str(spectra.meta.get("resolution", "full")) != "full":
         raise XpjaxError(
             f"{name} holds spectra smoothed to XP's resolution, which have no way back: make them with "
-            "--resolution full"
+            + say("resolution='full'", "--resolution full")
         )
 
 

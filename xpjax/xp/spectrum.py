@@ -19,6 +19,7 @@ from xpjax import engine
 from xpjax.errors import XpjaxError
 from xpjax.linalg import dot, dot_last_first, pack
 from xpjax.records import Catalogue, Record, Release, SourceTable, Status, XPCoefficients
+from xpjax.units import in_unit, nanometers
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -235,9 +236,10 @@ def spectra(
     """Sample spectra of many sources: absolute [W m-2 nm-1] on wavelengths [nm], or internal [e-/s].
 
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. wavelength: ascending grid
-    (n_sample,) in 330..1050 nm, by default the archive's 343 samples; internal: pseudo-wavelengths in -10..70, by
-    default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation are given where the input has
-    correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see `engine.find_devices`.
+    (n_sample,) in 330..1050 nm, or an astropy Quantity, by default the archive's 343 samples; internal:
+    pseudo-wavelengths in -10..70, by default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation
+    are given where the input has correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see
+    `engine.find_devices`.
 
     correction: a linear one (`xpjax.xp.correction`), "standard", a file or a `LinearCorrection`; by default that of the
     instrument, none. resolution: "full", or "xp" for spectra as they are seen at XP's own resolving power, to compare
@@ -260,10 +262,11 @@ def spectra(
     if basis != "hermite" and not internal:
         raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
     if internal:
-        grid = INTERNAL_GRID if wavelength is None else np.asarray(wavelength, float)
+        grid = INTERNAL_GRID if wavelength is None else np.asarray(in_unit(wavelength, "", "pseudo-wavelength"), float)
         design = model.internal_design(grid, basis)
     else:
-        grid = model.wavelength if wavelength is None else np.asarray(wavelength, float)
+        wavelength = None if wavelength is None else np.asarray(nanometers(wavelength), float)
+        grid = model.wavelength if wavelength is None else wavelength
         design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
     table = as_sources(sources, design.release)
     c = table.coefficients

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpjax.records import AnyArray
+from xpjax.units import nanometers
 
 
 def constant_grid() -> np.ndarray:
@@ -20,6 +21,7 @@ def variable_grid(
     resolution (m,): R at wavelengths (m,) [nm], ascending, linear between them and constant beyond. The paper has 270
     samples on 360..992.1 nm and calls the share a half; with its R(lambda) as tabulated it is a fifth.
     """
+    wavelength, limits = nanometers(wavelength), tuple(nanometers(limits))
     fine = np.linspace(*limits, 20001)
     density = np.interp(fine, np.asarray(wavelength), np.asarray(resolution)) / fine
     passed = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(fine)))
