@@ -15,6 +15,7 @@ import xpjax
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
     ("constants", "errors"),
+    ("hdf5", "units"),
     ("linalg", "extinction", "records", "conditions", "matching"),
     ("engine",),
     ("xp", "io", "simulate"),

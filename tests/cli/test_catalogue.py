@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +118,46 @@ def test_a_hats_catalogue_is_made(store: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert (tmp_path / "out" / "dataset" / "_metadata").exists()
     assert "hats_nrows=120" in (tmp_path / "out" / "hats.properties").read_text()
+
+
+def test_hats_without_positions_is_told(tmp_path: Path) -> None:
+    bare = dataclasses.replace(simulate.sources(5, seed=1, correlations=False), columns={})
+    write_store_file(tmp_path / "s.h5", bare)
+    options = ("--system", "JPLUS", "--no-errors", "--format", "hats")
+    done = xp("catalogue", tmp_path / "s.h5", *options, "--output", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "5 rows have no ra and dec in the store, or impossible ones: they are at the center of" in done.stderr
+
+
+def test_quiet_runs_tell_failures_alone(store: Path, tmp_path: Path) -> None:
+    call = ("catalogue", store, "--system", "JPLUS", "--no-errors")
+    done = xp(*call, "--output", tmp_path / "a", "-q")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    break_file(store)
+    done = xp(*call, "--output", tmp_path / "b", "-q")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("unit XP_1 failed: ")
+    assert "1 units failed" in done.stderr
+
+
+def test_an_address_that_is_none(store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    done = xp("catalogue", store, "--system", "JPLUS", "-o", tmp_path / "a", "--dask", "foo")
+    assert done.exit_code == 2
+    assert "no Dask workers by 'foo'" in done.stderr
+
+
+@pytest.mark.slow
+def test_dask_is_silent(store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    code = "import sys; from xpjax.cli import main\nif __name__ == '__main__': main(sys.argv[1:])"
+    (tmp_path / "call.py").write_text(code)
+    call = ["catalogue", str(store), "--system", "JPLUS", "--no-errors", "-o", str(tmp_path / "a"), "--dask", "local"]
+    done = subprocess.run([sys.executable, str(tmp_path / "call.py"), *call], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "120 sources read" in done.stderr
+    assert "distributed" not in done.stderr
+    assert "INFO" not in done.stderr
 
 
 def test_a_store_without_correlations_is_told(tmp_path: Path) -> None:

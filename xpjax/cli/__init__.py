@@ -1,7 +1,7 @@
 """The command line: read, compute, write. JAX, astropy and matplotlib wait until a command needs them.
 
-Exit status: 0 done (bad rows are counted and flagged), 1 some units failed, 2 wrong input or call. Results go to
-files and standard output; progress, summaries and errors to standard error.
+Exit status: 0 done (bad rows are counted and flagged), 1 some units failed or a bug of xpjax, 2 wrong input or call.
+Results go to files and standard output; progress, summaries and errors to standard error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import click
 
 from xpjax.cli import catalogue, compute, correction, grid, mock, passband, show, stellar, store, survey, wiggles
-from xpjax.cli.common import Group
+from xpjax.cli.common import Group, offer_quiet
+from xpjax.cli.terminal import quiet_option
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,7 +25,8 @@ def main(debug: bool) -> None:
       xpjax photometry XpContinuousMeanSpectrum.csv.gz --system JPLUS --output jplus.parquet
       xpjax spectra XP_CONTINUOUS_RAW.fits --output spectra.h5
 
-    Exit status: 0 done, bad rows are counted and flagged in xp_status; 1 some units failed; 2 wrong input or call.
+    Exit status: 0 done, bad rows are counted and flagged in xp_status; 1 some units failed, or a bug of xpjax, of which
+    a file to send is written; 2 wrong input or call; 130 interrupted.
     """
 
 
@@ -50,3 +52,5 @@ for command in (
     show.plot,
 ):
     main.add_command(command)
+offer_quiet(main)
+main.params.append(quiet_option())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from xpjax.cli import compute, stellar
 from xpjax.cli.common import corrected_bands, print_table
+from xpjax.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
     from xpjax.pipeline import RunReport
@@ -63,7 +63,7 @@ def catalogue() -> None:
 def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
     """I/N as two numbers."""
     number, _, of = value.partition("/")
-    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise click.BadParameter(f"{value!r}: expected I/N with I within 1..N, as in 1/16")
     return int(number), int(of)
 
@@ -98,8 +98,8 @@ def run(store: Path, output: Path, **options: Any) -> None:
     (mag_systematic, in the order of the bands), to be multiplied by sqrt(1 + xp_correction_distance). --where knows the
     columns of the store, source_id and xp_status, comparisons, and, or, not, arithmetic and & for bits.
 
-    hats: positions are ra and dec of the store; a source without them is at the center of source_id's HEALPix pixel,
-    flagged in position_from_source_id.
+    hats: positions are ra and dec of the store; a source without them, or with impossible ones (dec -999), is at the
+    center of source_id's HEALPix pixel (20" off on average), flagged in position_from_source_id.
 
     Exit status: 0 done, 1 some units failed, 2 wrong input or call.
 
@@ -118,7 +118,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
     system, options["correction"] = corrected_bands(**chosen, truncate=options["truncate"])
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
-        click.echo("the store has no correlations: all errors are NaN; --no-errors leaves them out", err=True)
+        tell("the store has no correlations: all errors are NaN; --no-errors leaves them out")
     _run(opened, output, systems=system, **options)
 
 
@@ -155,21 +155,10 @@ labels.params[:] = [
 
 def _run(store: Any, output: Path, **options: Any) -> None:
     """Run, with a bar, tell what was done, and end with status 1 where units failed."""
-    from tqdm import tqdm
-
     from xpjax.pipeline import run_catalogue
 
-    terminal = sys.stderr.isatty()
-    with tqdm(
-        total=len(store),
-        unit=" sources",
-        unit_scale=True,
-        delay=0 if terminal else 1,
-        mininterval=0.1 if terminal else 10,
-        file=sys.stderr,
-        leave=False,
-    ) as bar:
-        report = run_catalogue(store, output, progress=lambda n: bar.update(n - bar.n), **options)
+    with bar(len(store), unit=" sources", unit_scale=True) as shown:
+        report = run_catalogue(store, output, progress=lambda n: shown.update(n - shown.n), **options)
     _tell(report)
     if report.failed:
         click.get_current_context().exit(1)
@@ -184,14 +173,19 @@ def _tell(report: RunReport) -> None:
     flagged = [f"{n:,} {name}" for name, n in report.status.items() if name != "OK"]
     if flagged:
         lines.append(f"flagged in xp_status: {', '.join(flagged)}")
-    for name, why in report.failed.items():
-        lines.append(f"unit {name} failed: {why}")
-    if report.failed:
-        lines.append(f"{len(report.failed)} units failed; mend their input and run again with --resume")
-    elif not report.complete:
+    if report.unplaced:
+        lines.append(
+            f"{report.unplaced:,} rows have no ra and dec in the store, or impossible ones: they are at the center of "
+            'the HEALPix pixel in source_id, 20" off on average and 53" at most, and position_from_source_id says so'
+        )
+    if not report.failed and not report.complete:
         lines.append("other shards have units left; the last to end makes the catalogue whole")
     lines.append(f"{report.seconds:.1f} s, {report.sources / report.seconds:,.0f} sources/s with reading and writing")
-    click.echo("\n".join(lines), err=True)
+    tell("\n".join(lines))
+    for name, why in report.failed.items():
+        click.echo(f"unit {name} failed: {why}", err=True)
+    if report.failed:
+        click.echo(f"{len(report.failed)} units failed; mend their input and run again with --resume", err=True)
 
 
 @catalogue.command()

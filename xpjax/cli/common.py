@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xpjax.errors import XpjaxError
+from xpjax.cli.terminal import (
+    ARGUMENTS,
+    INTERRUPTED,
+    Bug,
+    Refusal,
+    bar,
+    patient_standard_error,
+    quiet_option,
+    refusal,
+    tell,
+)
+from xpjax.errors import XpjaxError, command_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,43 +38,48 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Refusal(click.ClickException):
-    """One clear message and exit status 2."""
-
-    exit_code = 2
-
-
 class Group(click.Group):
-    """Turns what the library raises for wrong input into messages; `--debug` lets it through."""
+    """The outermost group: tells what the user can mend in one line, and writes a report of what is a mistake of ours.
+
+    `--debug` lets every exception through.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a call; a standard error that takes nothing is no reason to stop."""
+        with patient_standard_error():
+            return super().main(*arguments, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments, remembered for the report of a mistake."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; wrong input, and a device or memory that fails, become `Error: ...` and exit status 2."""
+        """Run a command; an exception becomes `Error: ...` and exit status 2, 1 for a mistake of ours."""
         try:
-            return super().invoke(ctx)
-        except (BrokenPipeError, click.exceptions.Exit, click.Abort):  # of `xpjax systems | head`; click's own
-            raise
-        except (NotImplementedError, RecursionError):  # RuntimeErrors that only a mistake of ours raises
-            raise
-        except (ValueError, OSError, RuntimeError, MemoryError) as exc:
+            with command_line():
+                return super().invoke(ctx)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort, click.ClickException):
+            raise  # BrokenPipeError: of `xpjax systems | head`
+        except KeyboardInterrupt as exc:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from exc
+        except Exception as exc:
             if ctx.params["debug"]:
                 raise
-            if isinstance(exc, RuntimeError | MemoryError):
-                raise Refusal(_failure(exc)) from exc
-            if isinstance(exc, OSError) and exc.filename and exc.strerror:
-                raise Refusal(f"{exc.filename}: {exc.strerror}") from exc
-            raise Refusal(str(exc)) from exc
+            said = refusal(exc)
+            if said is None:
+                raise Bug.of(exc, ctx.meta[ARGUMENTS]) from exc
+            raise Refusal(said) from exc
 
 
-def _failure(exc: BaseException) -> str:
-    """The first line of what JAX or the system says, and what to do."""
-    text = str(exc).strip()
-    lower, first = text.lower(), text.partition("\n")[0]
-    if isinstance(exc, MemoryError) or "resource_exhausted" in lower or "out of memory" in lower:
-        remedy = "give fewer or smaller files at once, leave out --correlation and --float64, or take --device cpu"
-        return f"not enough memory ({first or type(exc).__name__}); {remedy}"
-    if any(word in lower for word in ("backend", "device", "cuda", "gpu")):
-        return f"{first}; choose another --device, or set JAX_PLATFORMS=cpu"
-    return f"{first or type(exc).__name__}; `xpjax --debug ...` shows where"
+def offer_quiet(command: click.Command) -> None:
+    """Let a command, and the commands of a group, be quiet."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            offer_quiet(inner)
+    else:
+        command.params.append(quiet_option())
 
 
 def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -222,7 +237,7 @@ def correcting(
 
     if features and (ebv or gaia != "synthetic"):
         raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
-    stars = None if features is None else read_features(features)
+    stars = None if features is None else read_features(features, network.names)
     return Correcting(network, None if bands is None else bands(), stars, ebv, gaia, teff, mh, base=linear)
 
 
@@ -256,13 +271,12 @@ def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
         name = f"{passbands.label} {band.name}"
         if band.meta.get("wavelength_unit_guessed"):
             span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
-            click.echo(f"{name}: the file states no unit of wavelengths, taken to be {span}", err=True)
+            tell(f"{name}: the file states no unit of wavelengths, taken to be {span}")
         if cut_off(band) > NOTABLE:
             share = f"{100 * cut_off(band):.2f} %"
-            click.echo(
+            tell(
                 f"{name}: recovered within 330..1050 nm, {share} of the published band lies outside; "
-                "magnitudes are as published, fluxes are means over the part within",
-                err=True,
+                "magnitudes are as published, fluxes are means over the part within"
             )
         outside, missed = share_outside(band), share_outside(band, extrapolate)
         if outside <= NOTABLE:
@@ -272,13 +286,30 @@ def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
             said += f": {100 * (outside - missed):.2f} % is extrapolated to 322 nm, {100 * missed:.2f} % is missed"
         else:
             said += ", and is missed"
-        click.echo(said, err=True)
+        tell(said)
 
 
 NOTABLE = 1e-3
 """A smaller share of a passband outside XP is not worth a line."""
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class TableFile(click.ParamType):
+    """A file with a table that is there, or `FILE[NAME]`, one of several tables in it."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path as it was given. Fails where there is no such file."""
+        from xpjax.io.tables import split_part
+
+        if not split_part(value)[0].is_file():
+            self.fail(f"File {str(value)!r} does not exist.", param, ctx)
+        return Path(value)
+
+
+TABLE_FILE = TableFile()
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it exists; it is refused otherwise.")
 INPUT_OUTPUT = combine(
     click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=EXISTING_FILE),
@@ -435,7 +466,8 @@ def run(
             seen = np.concatenate([seen, table.source_id])
             progress.read(path, len(table))
             result = _complete(compute(table, progress.done), context.params)
-            parts.append(result.catalogue({name: table.columns[name] for name in keep}))
+            known = {"source_id": table.source_id, **table.columns}
+            parts.append(result.catalogue({name: known[name] for name in keep}))
             status.append(result.status)
     whole = catalogue.concatenate(parts)
     whole = dataclasses.replace(whole, meta={**whole.meta, **record_call(context)})
@@ -463,18 +495,7 @@ class Progress:
     """A bar over the sources of all files; their number is guessed from the sizes of the files until all are read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty()
-        # A log file wants a line now and then, and none for short work.
-        self.bar = tqdm(
-            unit=" sources",
-            unit_scale=True,
-            delay=0 if terminal else 1,
-            mininterval=0.1 if terminal else 10,
-            file=sys.stderr,
-            leave=False,
-        )
+        self.bar = bar(unit=" sources", unit_scale=True)
         self.bytes = sum(path.stat().st_size for path in files)
         self.bytes_read = self.sources = self.before = 0
 
@@ -546,7 +567,7 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
         whose = "all sources" if without == n else f"{without:,} sources"
         lines.append(f"{whose} came without usable errors or correlations: errors are NaN there, not guessed")
     lines.append(f"{seconds:.1f} s, {n / seconds:,.0f} sources/s with reading, compiling and writing")
-    click.echo("\n".join(lines), err=True)
+    tell("\n".join(lines))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from xpjax.cli.common import FILE, OVERWRITE, check_figure, record_call, write_figure
+from xpjax.cli.terminal import tell
 
 
 @click.command()
@@ -38,7 +39,7 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
     record = record_call(click.get_current_context())
     catalogue.write(output, dataclasses.replace(table, meta={**table.meta, **record}), overwrite=overwrite)
     seconds = time.perf_counter() - started
-    click.echo(f"{number:,} mock sources written to {output.name} in {seconds:.1f} s", err=True)
+    tell(f"{number:,} mock sources written to {output.name} in {seconds:.1f} s")
 
 
 @click.command()
@@ -76,12 +77,12 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
     for path in figures:
         check_figure(path, overwrite)
 
-    click.echo(f"simulating {number:,} sources ...", err=True)
+    tell(f"simulating {number:,} sources ...")
     table = simulator.sources(number, seed=0)
     system = xpjax.system("JPLUS", "SDSS")
     seconds = []
     for what in ("compiling and computing", "computing again, compiled"):
-        click.echo(f"{len(system.names)} magnitudes with errors and full correlations: {what} ...", err=True)
+        tell(f"{len(system.names)} magnitudes with errors and full correlations: {what} ...")
         before = time.perf_counter()
         photometry = xpjax.photometry(table, system)
         seconds.append(time.perf_counter() - before)

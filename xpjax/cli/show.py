@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def info() -> None:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    import h5py
     import jax
 
+    from xpjax.hdf5 import open_hdf5
     from xpjax.xp.instrument import DATA, DEFAULT_MODEL
 
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
@@ -67,7 +68,7 @@ def info() -> None:
             rows.append((package, "not installed"))
     rows.append(("devices", ", ".join(f"{device} ({device.device_kind})" for device in jax.devices())))
     for path in sorted(DATA.glob("*.h5")):
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             a = file.attrs
             made = f"from {a['source_package']} {a['source_version']}" if "source_package" in a else "made here"
             rows.append((path.name, f"{a.get('title', '')}, {made}"))
@@ -110,7 +111,7 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
         system = xpjax.system(system_name) if system_name else None
         figure = draw.plot_spectra(data, sources or None, system)
     write_figure(figure, output)
-    click.echo(f"wrote {output}", err=True)
+    tell(f"wrote {output}")
 
 
 def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, record_call, write_figure
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 
@@ -99,10 +100,7 @@ def train_linear(
         click.echo(f"trained on {size} pairs: the others' median RMS is {left:.2%}")
     if figure is not None:
         write_figure(draw(made.correction, made.evidence, data.instrument, made.curve), figure)
-    click.echo(
-        f"{len(data)} pairs, each left out once; written to {output.name} in {time.perf_counter() - started:.0f} s",
-        err=True,
-    )
+    tell(f"{len(data)} pairs, each left out once; written to {output.name} in {time.perf_counter() - started:.0f} s")
 
 
 def _settings(base: Any, given: dict[str, float]) -> Any:
