@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 import xpjax
 from xpjax import engine, pipeline, simulate
 from xpjax.conditions import parse_where
+from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import concatenate, read_catalogue
 from xpjax.io.store import open_store, write_store_file
 from xpjax.pipeline import Busy, catalogue_status, run_catalogue
@@ -248,7 +250,7 @@ def test_finished_units_are_not_done_again(store: Path, sources: SourceTable, tm
     (output / "XP_1.parquet").unlink()
     (output / "XP_3.parquet").write_bytes(b"half")
     before = (output / "XP_0.parquet").stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match="resume=True"):
         run_catalogue(store, output, "JPLUS", errors=False)
     report = run_catalogue(store, output, "JPLUS", errors=False, resume=True)
     assert sorted(report.finished) == ["XP_1", "XP_3"]
@@ -286,12 +288,37 @@ def test_an_output_of_others_is_refused(store: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
+def test_without_locks_it_is_said_how_to_go_on(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(pipeline.fcntl, "flock", refuse)
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    output = tmp_path / "out"
+    with pytest.raises(pipeline.NoLocks, match=r"out.*the file system has no locks; set HDF5_USE_FILE_LOCKING=FALSE"):
+        run_catalogue(store, output, "JPLUS", errors=False)
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+    assert run_catalogue(store, output, "JPLUS", errors=False).complete
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING")
+    assert catalogue_status(output).complete
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"units": []}'])
+def test_a_record_that_is_none_is_named(text: str, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "_xpjax").mkdir()
+    (tmp_path / "_xpjax" / "job.json").write_text(text)
+    with pytest.raises(XpjaxError, match=r"job\.json: no record of a catalogue run.*remove the file"):
+        catalogue_status(tmp_path)
+    with pytest.raises(XpjaxError, match=r"job\.json: no record of a catalogue run"):
+        run_catalogue(store, tmp_path, "JPLUS", resume=True)
+
+
 def test_shards_make_one_catalogue(store: Path, sources: SourceTable, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = run_catalogue(store, output, "JPLUS", errors=False, shard=(1, 2))
     assert not first.complete
     assert len(catalogue_status(output).left) == 2
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match="resume=True"):
         run_catalogue(store, output, "JPLUS", errors=False, shard=(1, 2))
     second = run_catalogue(store, output, "JPLUS", errors=False, shard=(2, 2))
     assert second.complete
@@ -532,6 +559,30 @@ def test_hats_without_positions_says_so(sources: SourceTable, tmp_path: Path) ->
     true = SkyCoord(sources.columns["ra"][:100], sources.columns["dec"][:100], unit="deg")
     assert true.separation(SkyCoord(found["ra"], found["dec"], unit="deg")).arcsec.max() < 60
     assert "xpjax_positions=center" in (tmp_path / "out" / "properties").read_text()
+
+
+IMPOSSIBLE = [(-999.0, -999.0), (10.0, 91.0), (361.0, 0.0), (np.inf, 0.0), (0.0, np.nan), (-181.0, 0.0), (99.0, -99.0)]
+
+
+def test_hats_has_no_impossible_positions(sources: SourceTable, tmp_path: Path) -> None:
+    """Such rows lie where their source_id says, are flagged and counted; an ra below zero is one above."""
+    import pyarrow.parquet as pq
+
+    table = sources[np.arange(20, 40)]
+    ra, dec = table.columns["ra"].copy(), table.columns["dec"].copy()
+    ra[: len(IMPOSSIBLE)], dec[: len(IMPOSSIBLE)] = np.transpose(IMPOSSIBLE)
+    ra[-1] -= 360 * (ra[-1] > 180)
+    bad = dataclasses.replace(table, columns={"ra": ra, "dec": dec})
+    write_store_file(tmp_path / "XP_0.h5", bad)
+    report = run_catalogue(tmp_path / "XP_0.h5", tmp_path / "out", "JPLUS", format="hats", errors=False)
+    assert report.unplaced == len(IMPOSSIBLE)
+    found = pq.read_table(tmp_path / "out" / "dataset").to_pandas().set_index("source_id").loc[bad.source_id]
+    assert found["position_from_source_id"].tolist() == [True] * len(IMPOSSIBLE) + [False] * (20 - len(IMPOSSIBLE))
+    offset = np.hypot(
+        (found["ra"] - table.columns["ra"]) * np.cos(np.radians(found["dec"])), found["dec"] - table.columns["dec"]
+    )
+    assert offset.max() * 3600 < 60
+    assert f"of {len(IMPOSSIBLE)} rows without these the center" in (tmp_path / "out" / "properties").read_text()
 
 
 def check_hats(output: Path, sources: SourceTable) -> None:

@@ -22,6 +22,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import operator
 import os
 import socket
@@ -39,10 +40,12 @@ from xpjax import engine
 from xpjax.conditions import parse_where
 from xpjax.contents import Content, Labels, Magnitudes
 from xpjax.correction.magnitude import linear_and_network
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.hdf5 import NO_LOCKS, locks_wanted
 from xpjax.io import catalogue, hats
-from xpjax.io.catalogue import write_bytes
-from xpjax.io.store import Store, StoreError, StoreFile, _crc32, open_store
+from xpjax.io.atomic import whole_files, write_bytes
+from xpjax.io.store import Store, StoreError, StoreFile, open_store
+from xpjax.io.store_format import crc32
 from xpjax.records import Catalogue, Status
 from xpjax.stellar.sources import LabelFitter
 from xpjax.synthetic.magnitude import AnySystem, Photometer, as_system
@@ -54,6 +57,8 @@ T = TypeVar("T")
 
 FORMATS = ("parquet", "hats", "fits", "hdf5")
 SUFFIXES = {"parquet": ".parquet", "hats": ".arrow", "fits": ".fits", "hdf5": ".h5"}
+JOB = ("options", "digest", "units")
+"""Entries of `job.json` that are needed."""
 STATE = "_xpjax"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
 UNIT_ROWS = 2**20
@@ -65,10 +70,17 @@ BLOCK_ROWS = 4096
 HATS_ROWS = 1_000_000
 SEALING = 4
 """Parts that may wait to be synced and named while others are written."""
+_REMEDY = "remove the file if another program wrote it, or begin another output"
+UNPLACED = "unplaced"
+"""Entry of a manifest: how many rows of a HATS catalogue have no position of their own."""
 
 
 class Busy(XpjaxError):
     """Another run works on the same output."""
+
+
+class NoLocks(XpjaxError):
+    """The file system of the output has no locks, and the user has not said that none are needed."""
 
 
 # --- what to do -------------------------------------------------------------------------------------------------------
@@ -246,16 +258,21 @@ def _write(job: Job, unit: Unit, pieces: Iterable[_Piece], pool: ThreadPoolExecu
             counts = total
             yield piece.body
 
-    def seal(part: contextlib.ExitStack, n: int) -> dict[str, Any]:
+    def seal(part: contextlib.ExitStack, written: dict[str, int]) -> dict[str, Any]:
         try:
             part.close()
             final = job.part(unit.name)
             manifest = {
                 **record,
                 "input": {**unit.input, "checksum": input_checksum(unit.file)},
-                "output": {"name": final.name, "size": final.stat().st_size, "crc32": _file_crc32(final), "rows": n},
+                "output": {
+                    "name": final.name,
+                    "size": final.stat().st_size,
+                    "crc32": _file_crc32(final),
+                    "rows": written["rows"],
+                },
                 "sources": n_read,
-                "rows": n,
+                **written,
                 "status": _by_bit(counts),
                 "seconds": round(time.perf_counter() - started, 3),
             }
@@ -274,13 +291,13 @@ def _write(job: Job, unit: Unit, pieces: Iterable[_Piece], pool: ThreadPoolExecu
 
     try:
         with contextlib.ExitStack() as part:
-            temporary = part.enter_context(catalogue._whole_files())
-            n = _WRITERS[job.format](temporary(job.part(unit.name)), bodies())
+            temporary = part.enter_context(whole_files())
+            written = _WRITERS[job.format](temporary(job.part(unit.name)), bodies())
             whole = part.pop_all()
     except Exception as exc:
         failure = failed(exc)
         return lambda: failure
-    return pool.submit(seal, whole, n).result
+    return pool.submit(seal, whole, written).result
 
 
 def _by_bit(counts: np.ndarray) -> dict[str, int]:
@@ -292,7 +309,7 @@ def _by_bit(counts: np.ndarray) -> dict[str, int]:
 def input_checksum(file: StoreFile) -> str:
     """The CRC-32, in hexadecimal, of all checksums of a store file."""
     crc = 0
-    for name, values in sorted(file._checksums.items()):
+    for name, values in sorted(file.checksums.items()):
         crc = zlib.crc32(values.tobytes(), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
 
@@ -301,7 +318,7 @@ def _file_crc32(path: Path) -> str:
     crc = 0
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):
-            crc = _crc32()(block, crc)
+            crc = crc32()(block, crc)
     return f"{crc:08x}"
 
 
@@ -309,11 +326,18 @@ def _write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_bytes(path, json.dumps(record).encode())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A record, empty where there is none. Raises XpjaxError for a file that is none or is without these keys."""
     try:
-        return dict(json.loads(path.read_bytes()))
+        record = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise XpjaxError(f"{path}: no record of a catalogue run ({error}); {_REMEDY}") from error
+    absent = [key for key in keys if key not in record] if isinstance(record, dict) else [*keys]
+    if absent or not isinstance(record, dict):
+        raise XpjaxError(f"{path}: no record of a catalogue run (without {', '.join(absent) or 'entries'}); {_REMEDY}")
+    return record
 
 
 def _process(
@@ -369,28 +393,32 @@ def _table(part: Catalogue) -> pyarrow.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={b"xpjax": notes}))
 
 
-def _write_parquet(path: Path, parts: Iterable[Catalogue]) -> int:
-    """Row groups as they come; returns the number of rows."""
-    return hats.write_parquet(path, (_table(part) for part in parts))
+Writer = Callable[[Path, Iterable[Catalogue]], dict[str, int]]
+"""Writes the part of a unit; what its manifest says of the rows."""
 
 
-def _write_whole(kind: str) -> Callable[[Path, Iterable[Catalogue]], int]:
-    def write(path: Path, parts: Iterable[Catalogue]) -> int:
+def _write_parquet(path: Path, parts: Iterable[Catalogue]) -> dict[str, int]:
+    """Row groups as they come."""
+    return {"rows": hats.write_parquet(path, (_table(part) for part in parts))}
+
+
+def _write_whole(kind: str) -> Writer:
+    def write(path: Path, parts: Iterable[Catalogue]) -> dict[str, int]:
         whole = catalogue._plain(catalogue.concatenate(list(parts)))
-        catalogue._FORMATS[kind][0](path, whole)
-        return len(whole)
+        catalogue._FORMATS[kind](path, whole)
+        return {"rows": len(whole)}
 
     return write
 
 
-def _write_partial(path: Path, parts: Iterable[Catalogue]) -> int:
+def _write_partial(path: Path, parts: Iterable[Catalogue]) -> dict[str, int]:
     """The rows of a unit by position, for `hats.assemble`."""
-    whole = catalogue.concatenate(list(parts))
-    hats.write_partial(path, _table(hats.positioned(whole)))
-    return len(whole)
+    whole = hats.positioned(catalogue.concatenate(list(parts)))
+    hats.write_partial(path, _table(whole))
+    return {"rows": len(whole), UNPLACED: int(whole.columns[hats.GUESSED].sum())}
 
 
-_WRITERS: dict[str, Callable[[Path, Iterable[Catalogue]], int]] = {
+_WRITERS: dict[str, Writer] = {
     "parquet": _write_parquet,
     "hats": _write_partial,
     "fits": _write_whole(".fits"),
@@ -405,7 +433,8 @@ _WRITERS: dict[str, Callable[[Path, Iterable[Catalogue]], int]] = {
 class RunReport:
     """What a run did: units finished now and before, why others failed, rows, counts by status, seconds.
 
-    sources were read now and rows written; complete: the catalogue is whole, all units of all shards are in it.
+    sources were read now and rows written; complete: the catalogue is whole, all units of all shards are in it;
+    unplaced: rows of a HATS catalogue without a position of their own, at the center of source_id's pixel.
     """
 
     output: Path
@@ -417,6 +446,7 @@ class RunReport:
     status: Mapping[str, int]
     seconds: float
     complete: bool
+    unplaced: int = 0
 
 
 def run_catalogue(
@@ -498,6 +528,7 @@ def run_catalogue(
         _summed(record["status"] for record in good),
         time.perf_counter() - started,
         complete,
+        sum(record.get(UNPLACED, 0) for record in good),
     )
 
 
@@ -548,7 +579,7 @@ def _begin(job: Job, store: Store, units: Sequence[Unit]) -> None:
     for name in ("units", "failed", "partial"):
         (folder / name).mkdir(exist_ok=True)
     with _flock(folder / "lock-job", wait=True):
-        before = _read_json(folder / "job.json")
+        before = _read_json(folder / "job.json", *JOB)
         options = before.get("options", job.options)
         for name in {**job.options, **options}:
             old, new = options.get(name), job.options.get(name)
@@ -598,8 +629,10 @@ def _finish(job: Job, units: Sequence[Unit]) -> bool:
         with _flock(state / "lock-assemble"):
             if not _is_assembled(job):
                 parts = [job.part(unit.name) for unit in units]
-                guessed = not {"ra", "dec"} <= {*job.keep}
-                origin = "center of the HEALPix pixel of order 12 in source_id" if guessed else "ra, dec of the store"
+                guessed = sum(_read_json(job.manifest(unit.name)).get(UNPLACED, 0) for unit in units)
+                origin = "center of the HEALPix pixel of order 12 in source_id"
+                if {"ra", "dec"} <= {*job.keep}:
+                    origin = f"ra, dec of the store; of {guessed} rows without these the {origin}"
                 counts = hats.assemble(
                     parts,
                     job.output,
@@ -646,20 +679,33 @@ def _locked(job: Job, shard: tuple[int, int], resume: bool) -> Iterator[None]:
     output.mkdir(exist_ok=True)
     state.mkdir(exist_ok=True)
     again = lock.exists() or (begun and shard[1] == 1)
-    with _flock(lock):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_flock(lock))
+        except NoLocks:
+            with contextlib.suppress(OSError):
+                if not begun:  # as if nobody had been here
+                    lock.unlink()
+                    state.rmdir()
+                    output.rmdir()
+            raise
         for other in state.glob("lock-*-of-*"):
             # Shards of another number would have units in common.
             if other.name.rsplit("-", 1)[1] != str(shard[1]):
                 with _flock(other, note=False):
                     pass
         if again and not resume:
-            raise FileExistsError(f"the output {output} has content; go on with it with --resume, or name another one")
+            option = say("resume=True", "--resume")
+            raise FileExistsError(f"the output {output} has content; go on with it with {option}, or name another one")
         yield
 
 
 @contextlib.contextmanager
 def _flock(path: Path, *, wait: bool = False, note: bool = True) -> Iterator[IO[str]]:
-    """Hold a lock that goes with the process. Raises Busy where another process has it."""
+    """Hold a lock that goes with the process. Raises Busy where another process has it, NoLocks where there are none.
+
+    HDF5_USE_FILE_LOCKING=FALSE in the environment says to go on without locks there.
+    """
     with path.open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -669,6 +715,14 @@ def _flock(path: Path, *, wait: bool = False, note: bool = True) -> Iterator[IO[
             raise Busy(
                 f"{path.parent.parent}: another run is at work on this output ({holder}); wait for it, or stop it"
             ) from None
+        except OSError as exc:
+            if exc.errno not in NO_LOCKS:
+                raise
+            if locks_wanted():
+                raise NoLocks(
+                    f"{path}: the file system has no locks; set HDF5_USE_FILE_LOCKING=FALSE to go on without them, and "
+                    "start no second run on the same units, or choose an output on another disk"
+                ) from exc
         if note:
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -715,7 +769,7 @@ def catalogue_status(output: str | os.PathLike[str]) -> RunStatus:
     """How far the catalogue in a directory is, from the manifests in it. Raises ValueError where there is none."""
     output = catalogue.expanded(output)
     state = output / STATE
-    plan = _read_json(state / "job.json")
+    plan = _read_json(state / "job.json", *JOB)
     if not plan:
         raise XpjaxError(f"{output} holds no catalogue run (no {STATE}/job.json)")
     done, failed, left = [], {}, []
@@ -739,6 +793,8 @@ def catalogue_status(output: str | os.PathLike[str]) -> RunStatus:
                 pass
         except Busy:
             running.append(path.name.removeprefix("lock-").replace("-of-", "/"))
+        except NoLocks:  # then it is not known
+            break
     whole = plan["options"]["format"] != "hats" or (state / "catalogue.json").exists()
     return RunStatus(
         output,
@@ -781,9 +837,16 @@ def _on_dask(
     files = [dataclasses.replace(unit.file, path=unit.file.path.absolute()) for unit in units]
     units = [dataclasses.replace(unit, file=file) for unit, file in zip(units, files, strict=True)]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_warnings_alone())
         target = stack.enter_context(_local_cluster()) if address == "local" else address
-        client = stack.enter_context(Client(target))
-        client.wait_for_workers(1, timeout=60)
+        try:
+            client = stack.enter_context(Client(target))
+            client.wait_for_workers(1, timeout=60)
+        except (ValueError, OSError) as error:
+            raise XpjaxError(
+                f"no Dask workers by {address!r} ({error}): give local, or the address of a scheduler with workers, "
+                "as in tcp://HOST:8786"
+            ) from error
         waiting = iter(units)
         running = {}
 
@@ -815,6 +878,18 @@ def _on_dask(
                 futures.add(more)
 
 
+@contextlib.contextmanager
+def _warnings_alone() -> Iterator[None]:
+    """Keep from the terminal what Dask tells of its ordinary doings."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _local_cluster() -> Any:
     """Workers on this machine, a process each: one for each GPU, which it alone sees, or one for two cores."""
     from distributed import Nanny, Scheduler, SpecCluster
@@ -823,7 +898,7 @@ def _local_cluster() -> Any:
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
     environments = environments or [{} for _ in range(max((os.cpu_count() or 1) // 2, 2))]
     workers = {
-        k: {"cls": Nanny, "options": {"nthreads": 1, "env": env, "memory_limit": 0}}
+        k: {"cls": Nanny, "options": {"nthreads": 1, "env": env, "memory_limit": 0, "silence_logs": logging.WARNING}}
         for k, env in enumerate(environments)
     }
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}

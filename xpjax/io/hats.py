@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.catalogue import _whole_files, write_bytes
-from xpjax.io.store import HEALPIX_LEVEL, pixel_centers
+from xpjax.io.atomic import whole_files, write_bytes
+from xpjax.io.store import HEALPIX_LEVEL, on_sky, pixel_centers
 from xpjax.records import Catalogue
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ ROW_GROUP = 2**17
 def positioned(part: Catalogue) -> Catalogue:
     """A catalogue by position: with _healpix_29 first, ra and dec, and which of them are guessed from source_id.
 
-    Where ra and dec are absent or NaN they are the center of source_id's pixel of order 12, up to 40" away.
+    Where ra and dec are absent or none of a place on the sky they are the center of source_id's pixel of order 12,
+    20" away on average and 53" at most.
     """
     import astropy.units as u
     from astropy_healpix import lonlat_to_healpix
@@ -43,9 +44,10 @@ def positioned(part: Catalogue) -> Catalogue:
     source_id = part.columns["source_id"]
     n = len(source_id)
     ra, dec = (np.array(part.columns.get(name, np.full(n, np.nan)), np.float64) for name in ("ra", "dec"))
-    guessed = ~(np.isfinite(ra) & np.isfinite(dec))
+    guessed = ~on_sky(ra, dec)
     if guessed.any():
         ra[guessed], dec[guessed] = pixel_centers(source_id[guessed])
+    ra = np.mod(ra, 360)
     index = np.asarray(lonlat_to_healpix(ra * u.deg, dec * u.deg, 2**INDEX_ORDER, order="nested"), np.int64)
     order = np.argsort(index, kind="stable")
     columns = {INDEX: index, "source_id": source_id, "ra": ra, "dec": dec}
@@ -179,7 +181,7 @@ def assemble(
         final = dataset / pixel.path
         if not final.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
-            with _whole_files() as temporary:
+            with whole_files() as temporary:
                 write_parquet(temporary(final), _merged(parts, schema))
         footer = pq.read_metadata(final)
         if footer.num_rows != pixel.rows:
@@ -188,7 +190,7 @@ def assemble(
         footers.append(footer)
         if progress is not None:
             progress(done, len(pixels))
-    with _whole_files() as temporary:
+    with whole_files() as temporary:
         pq.write_metadata(schema, temporary(dataset / "_common_metadata"))
         pq.write_metadata(schema, temporary(dataset / "_metadata"), footers)
     lines = ["Norder,Npix", *(f"{pixel.order},{pixel.number}" for pixel in sorted(pixels, key=_breadth_first))]
