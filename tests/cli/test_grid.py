@@ -9,7 +9,7 @@ from tests.cli.helpers import files, xp
 from tests.io.test_stellar_files import write_ferre, write_nextgen
 from tests.stellar.test_grid import HOLES, NODES
 from xpjax.cli.grid import _nodes, build
-from xpjax.io.stellar_files import FORMATS
+from xpjax.io.libraries import FORMATS
 from xpjax.plot import plot_grid
 from xpjax.stellar.grid import read_grid
 
@@ -37,6 +37,30 @@ def test_build_tells_what_is_missing(models: Path, tmp_path: Path) -> None:
     assert "4 nodes" not in result.stderr
     assert "(2 teff x 2 logg x 2 mh)" in result.stderr
     assert files(tmp_path) == ["g.h5", "models.npz"]
+
+
+def test_build_tells_the_labels_found(tmp_path: Path) -> None:
+    """A pattern that reads other numbers than meant is seen at once: how many values there are, and their range."""
+    for teff, mh in ((5000, "-0.5"), (6000, "-0.5"), (5000, "+0.0"), (6000, "+0.0")):
+        text = "\n".join(f"{x} {x + teff}" for x in range(3400, 10200, 10))
+        (tmp_path / f"t{teff}feh{mh}.txt").write_text(f"# wavelength in vacuum [Angstrom]\n{text}")
+    call = ("grid", "build", "files", tmp_path, "-o", tmp_path / "g.h5", *OWN, "--overwrite", "--pattern")
+    result = xp(*call, "t{teff}*{mh}.txt")
+    assert "labels found: 2 teff 5000..6000, 2 mh -0.5..0\n" in result.stderr, result.stderr
+    assert read_grid(tmp_path / "g.h5").nodes[1].tolist() == [-0.5, 0]
+    result = xp(*call, "t{teff}*{mh}.*", "--limits", "mh=-1:-0.1")
+    assert "labels found: 2 teff 5000..6000, 1 mh -0.5\n" in result.stderr
+    result = xp(*call, "t{teff}*.txt")
+    assert result.exit_code == 2
+    assert "t5000feh+0.0.txt and " in result.stderr
+    assert "t5000feh-0.5.txt have the same labels, teff 5000;" in result.stderr
+
+
+def test_contradictions_name_the_options(tmp_path: Path) -> None:
+    write_ferre(tmp_path / "g.dat", more="VACUUM = 0")
+    result = xp("grid", "build", "ferre", tmp_path / "g.dat", "-o", tmp_path / "g.h5", *OWN, "--medium", "vacuum")
+    assert result.exit_code == 2
+    assert "g.dat: VACUUM = 0 contradicts --medium vacuum" in result.stderr
 
 
 def test_info(models: Path, tmp_path: Path) -> None:
@@ -82,7 +106,7 @@ def test_ferre_options(tmp_path: Path) -> None:
     call = ("grid", "build", "ferre", tmp_path / "g.dat", "-o", tmp_path / "g.h5", *OWN)
     result = xp(*call)
     assert result.exit_code == 2
-    assert "pass medium" in result.stderr
+    assert "pass --medium vacuum or --medium air" in result.stderr
     assert xp(*call, "--medium", "air").exit_code == 0
     assert read_grid(tmp_path / "g.h5").names == ("teff", "logg", "mh")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from xpjax.io.stellar_files import FORMATS, ModelSpectra, read_library, to_vacuum
+from xpjax.io.libraries import FORMATS, ModelSpectra, read_library, to_vacuum
 
 WAVE = np.linspace(300.0, 1100.0, 81)
 
@@ -72,7 +72,7 @@ def test_ck04_that_is_none(tmp_path: Path) -> None:
     path = write_ck04(tmp_path, 5000, 0.0, (4.5,))
     whole = path.read_bytes()
     path.write_bytes(whole[:4000])
-    with pytest.raises(ValueError, match=r"ckp00_5000.fits: cannot be read as FITS .*; fetch it again"):
+    with pytest.raises(ValueError, match=r"ckp00_5000.fits: no data; download it again"):
         list(read_library("ck04", tmp_path))
     fits.BinTableHDU.from_columns([fits.Column("g00", "1E", array=WAVE)]).writeto(path, overwrite=True)
     with pytest.raises(ValueError, match=r"ckp00_5000.fits: no Castelli & Kurucz table: expected keywords TEFF"):
@@ -132,7 +132,7 @@ def test_nextgen_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the wavelengths do not ascend: sample 1 is 1, sample 2 1;"):
         list(read_library("nextgen", write_nextgen(tmp_path / "d.npz", labels, wave_nm=np.ones(81))))
     (tmp_path / "e.npz").write_text("teff")
-    with pytest.raises(ValueError, match=r"e.npz: expected an .npz file with teff, logg"):
+    with pytest.raises(ValueError, match=r"e.npz: can't be read as an .npz file with teff, logg"):
         read_library("nextgen", tmp_path / "e.npz")
 
 
@@ -206,9 +206,13 @@ def test_ferre_headers_of_segments_holes_and_air(tmp_path: Path) -> None:
     assert len(part.flux) == 10
     assert "in air" in library.origin
     assert np.allclose(part.wavelength, to_vacuum(WAVE), rtol=1e-12)
-    (part,) = read_library("ferre", path, medium="vacuum", per="frequency")
-    assert np.allclose(part.wavelength, WAVE, rtol=1e-12)
-    assert np.allclose(part.flux[0] * WAVE**2, spectrum(5000, 4.0, -1.0))
+    (part,) = read_library("ferre", path, medium="air", per="frequency")
+    assert np.allclose(part.flux[0] * to_vacuum(WAVE) ** 2, spectrum(5000, 4.0, -1.0))
+    with pytest.raises(ValueError, match=r"g.dat: VACUUM = 0 contradicts medium='vacuum'"):
+        read_library("ferre", path, medium="vacuum")
+    path.write_text(path.read_text().replace("VACUUM = 0", "VACUUM = 1", 1))
+    with pytest.raises(ValueError, match=r"g.dat: VACUUM = 1 contradicts VACUUM = 0"):
+        read_library("ferre", path)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,7 @@ def test_ferre_headers_of_segments_holes_and_air(tmp_path: Path) -> None:
         (lambda s: s.replace(" /\n", ""), "line 1: the header &SYNTH does not end with a line /"),
         (lambda s: s.replace(" N_P = 2 3 2\n", ""), "the header has no N_P; add it"),
         (lambda s: s.replace("N_P = 2 3 2", "N_P = 2 3"), "N_P has 2 values, and N_OF_DIM is 3"),
-        (lambda s: s.replace("N_P = 2 3 2", "N_P = 2 3 3"), "ends after line 26, with 12 of the nodes; fetch it again"),
+        (lambda s: s.replace("N_P = 2 3 2", "N_P = 2 3 3"), "ends after line 26, before the last node of N_P; fetch"),
         (lambda s: s.replace("N_P = 2 3 2", "N_P = 2 3 1"), "more lines than the 6 nodes"),
         (lambda s: s.replace("N_P = 2 3 2", "N_P = 2 x 2"), "line 4: N_P = 2 x 2: expected numbers"),
         (lambda s: s.replace("VACUUM = 1", ""), r"does not say \(VACUUM\) whether wavelengths are in air; pass medium"),
@@ -259,14 +263,16 @@ def test_text_files_by_name(tmp_path: Path) -> None:
     assert len(list(read_library("files", tmp_path, limits={"teff": (0, 6000)}, **options))) == 1
     with pytest.raises(ValueError, match="no unit of wavelengths; pass unit="):
         list(read_library("files", tmp_path, **{**options, "unit": None}))
-    with pytest.raises(ValueError, match=r"files do not say whether their wavelengths are in air; pass medium"):
-        read_library("files", tmp_path, pattern=options["pattern"])
+    with pytest.raises(
+        ValueError, match=r"ammm050t.*txt: the file does not say whether wavelengths are in air; pass medium"
+    ):
+        read_library("files", tmp_path, pattern=options["pattern"], unit="nm")
     with pytest.raises(ValueError, match="no file name is like the pattern"):
         read_library("files", tmp_path, pattern="x{teff}", medium="air")
     with pytest.raises(ValueError, match="name each once"):
         read_library("files", tmp_path, medium="air")
     (tmp_path / "ammp000t6000g40v20.txt").write_text("3000, 1\n3100, x\n")
-    with pytest.raises(ValueError, match=r"ammp000t6000g40v20.txt: expected columns of numbers .*row"):
+    with pytest.raises(ValueError, match=r"ammp000t6000g40v20.txt: line 2: expected numbers, found '3100  x'; mend it"):
         list(read_library("files", tmp_path, **options))
 
 
@@ -309,7 +315,7 @@ def test_fits_images_with_wavelengths_apart(tmp_path: Path) -> None:
             hdus[0].header.update({"CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], "CUNIT1": "nm"})
     (first, _) = read_library("files", home, **options)
     assert np.allclose(first.wavelength, WAVE)
-    with pytest.raises(FileNotFoundError, match="no file of wavelengths"):
+    with pytest.raises(FileNotFoundError, match="none.fits: no such file"):
         read_library("files", home, wavelengths=tmp_path / "none.fits", unit="nm", **options)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import xpjax
 from tests.io.test_stellar_files import WAVE, spectrum, write_ck04, write_nextgen
-from xpjax.io.stellar_files import ModelSpectra, read_library
+from xpjax.io.libraries import ModelSpectra, read_library
 from xpjax.stellar.grid import StellarGrid, build_grid, fill_holes, read_grid, write_grid
 from xpjax.stellar.sampling import Sampler, resolution
 from xpjax.synthetic.passband import band_flux
@@ -70,9 +70,7 @@ def test_limits_and_labels_of_one_value(path: Path) -> None:
 
 def test_two_models_of_the_same_labels(tmp_path: Path) -> None:
     twice = write_nextgen(tmp_path / "t.npz", np.vstack([NODES, NODES[:1]]))
-    with pytest.raises(
-        ValueError, match=r"1 combinations of labels have several models, such as teff 4000, logg 4, mh"
-    ):
+    with pytest.raises(ValueError, match=r"t.npz: two models have the same labels, teff 4000, logg 4, mh -1;"):
         made(twice)
 
 

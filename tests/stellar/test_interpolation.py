@@ -7,10 +7,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from astropy import units
 from scipy.interpolate import BSpline, RegularGridInterpolator, make_interp_spline
 
 from tests.stellar.helpers import NODES, made_grid, made_labels, tensor
 from xpjax.extinction import extinction_curve, transmission
+from xpjax.stellar.fit import fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import KINDS, interpolator, model_spectra, redden
 
@@ -143,3 +145,16 @@ def test_grids_that_cannot_be_interpolated_are_refused() -> None:
         redden(grid, [0.0])
     with pytest.raises(ValueError, match="cannot be reddened"):
         redden(dataclasses.replace(grid, sampling="coefficients"), [0.0, 0.1])
+
+
+def test_labels_with_units_are_converted_or_refused() -> None:
+    grid, ebv = made_grid(), np.array([0.0, 0.1])
+    assert redden(grid, ebv * units.mag).nodes[-1].tolist() == [0, 0.1]
+    assert redden(grid, ebv * 1000 * units.mmag).nodes[-1] == pytest.approx(ebv)
+    with pytest.raises(ValueError, match=r"E\(B-V\) has the unit K"):
+        redden(grid, ebv * units.K)
+    with pytest.raises(ValueError, match="labels has the unit K; expected numbers without one"):
+        model_spectra(grid, np.array([[5000, 4.5, 0]]) * units.K)
+    flux = np.ones((1, len(grid.wavelength)))
+    with pytest.raises(ValueError, match="prior of teff has the unit m; expected values in K"):
+        fit_stars(flux, flux, grid, priors={"teff": (5 * units.m, 1 * units.m)})

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 from scipy.integrate import quad
 from scipy.ndimage import gaussian_filter1d
 
-from xpjax.constants import FLUX_UNIT
-from xpjax.io.stellar_files import SIGMA_PER_FWHM, ModelSpectra, read_library
+from xpjax.constants import FLUX_UNIT, SIGMA_PER_FWHM
+from xpjax.io.libraries import ModelSpectra, read_library
 from xpjax.stellar.sampling import Sampler, as_coefficients, resolution, sampling
 from xpjax.xp.instrument import instrument
 
@@ -168,6 +169,9 @@ def test_samplings(shared: Callable[[str], Path]) -> None:
     table = sampling("variable", resolution(str(shared("xp_lsf/xp_resolution.csv"))))
     assert np.abs(table.wavelength - xp.wavelength).max() < 10
     assert sampling([400, 500], None).wavelength.tolist() == [400, 500]
+    assert sampling(np.array([4000, 5000]) * units.AA, None).wavelength.tolist() == [400, 500]
+    with pytest.raises(ValueError, match="sampling has the unit K; expected wavelengths"):
+        sampling([400, 500] * units.K, None)
     for bad, message in (("log333", "is not one of log330"), ([500, 400], "ascending"), ([400], "two or more")):
         with pytest.raises(ValueError, match=message):
             sampling(bad, None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
+from xpjax.cli.terminal import bar, tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def grid() -> None:
 @click.option("--pattern", metavar="TEXT", help="files: names of files, as in 'lte{teff}-{logg}{mh}*'.")
 @click.option("--keyword", "keywords", multiple=True, metavar="LABEL=KEY", help="files: a label's FITS keyword.")
 @click.option("--wavelengths", type=EXISTING_FILE, help="files: a file with the wavelengths of all.")
-@click.option("--unit", help="files: of wavelengths, nm or Angstrom; by default what FITS tables say.")
+@click.option("--unit", help="files: of wavelengths, nm or Angstrom, if files are silent.")
 @click.option("--own-resolution", type=float, help="files: lambda/FWHM that the spectra have already.")
 @OVERWRITE
 def build(
@@ -85,7 +86,9 @@ def build(
       ferre    a text grid of FERRE, with its header &SYNTH
       files    a folder with a FITS or text file for each spectrum: see --pattern, --keyword, --medium
 
-    Wavelengths in air become vacuum wavelengths. Combinations of labels without a model are holes, which are told.
+    Wavelengths in air become vacuum wavelengths. Options say what files do not say themselves; where both do and
+    differ, nothing is built. Combinations of labels without a model are holes, which are told, as are the labels found:
+    look whether their signs and decimals are right.
 
     \b
     Examples:
@@ -112,7 +115,16 @@ def build(
         )
     write_grid(made, output, overwrite=overwrite)
     seconds = time.perf_counter() - started
-    click.echo("\n".join([*_holes(made), f"written to {output.name} in {seconds:.1f} s"]), err=True)
+    tell("\n".join([_labels_found(made), *_holes(made), f"written to {output.name} in {seconds:.1f} s"]))
+
+
+def _labels_found(grid: StellarGrid) -> str:
+    """How many values each label has in the library, and their range."""
+    import json
+
+    found = json.loads(grid.provenance)["labels"].items()
+    spans = (f"{n} {name} {low:g}" + (f"..{high:g}" if n > 1 else "") for name, (n, low, high) in found)
+    return f"labels found: {', '.join(spans)}"
 
 
 def _limits(texts: Sequence[str]) -> dict[str, list[float | None]]:
@@ -143,15 +155,7 @@ class _Models:
     """A count of the models, on a terminal and in long runs."""
 
     def __init__(self) -> None:
-        import sys
-
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            unit=" models", file=sys.stderr, leave=False, delay=0 if terminal else 1,
-            mininterval=0.1 if terminal else 10,
-        )  # fmt: skip
+        self.bar = bar(unit=" models")
 
     def __enter__(self) -> _Models:
         return self
@@ -177,7 +181,8 @@ def info(file: Path, every: bool) -> None:
 
     import numpy as np
 
-    from xpjax.stellar.grid import UNITS, read_grid
+    from xpjax.io.libraries import UNITS
+    from xpjax.stellar.grid import read_grid
 
     found = read_grid(file)
     x = found.wavelength
@@ -265,4 +270,4 @@ def plot(file: Path, output: Path, overwrite: bool) -> None:
 
     check_figure(output, overwrite)
     write_figure(plot_grid(read_grid(file)), output)
-    click.echo(f"wrote {output}", err=True)
+    tell(f"wrote {output}")

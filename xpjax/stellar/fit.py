@@ -30,10 +30,12 @@ from jaxtyping import Array, Bool, Float, Int
 from xpjax import engine
 from xpjax.errors import XpjaxError
 from xpjax.extinction import AV_PER_SFD, extinction_curve
+from xpjax.io.libraries import UNITS
 from xpjax.linalg import dot, unpack
 from xpjax.records import AnyArray, Catalogue, FitStatus, Record
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import COMPONENTS, Interpolator, interpolator, model_spectra
+from xpjax.units import in_unit
 
 NORMALISATIONS = ("mean", "scale")
 DEVIANT = 0.05
@@ -515,7 +517,7 @@ def fit_stars(
         _rows("error", error, flux.shape),
         None if correlation is None else _rows("correlation", correlation, (n, n_wavelength * (n_wavelength - 1) // 2)),
         None if used is None else _rows("used", used, flux.shape).astype(bool),
-        None if ebv is None else _rows("ebv", ebv, (n,)),
+        None if ebv is None else _rows("ebv", in_unit(ebv, "mag", "E(B-V)"), (n,)),
         *_priors(priors, names, n),
     )
     scale = normalisation == "scale"
@@ -575,6 +577,7 @@ def _priors(
         raise XpjaxError(f"no labels {unknown} in the grid; it has {names}")
     mean, inverse = np.zeros((n, len(names))), np.zeros((n, len(names)))
     for name, (center, sigma) in priors.items():
+        center, sigma = (in_unit(x, UNITS.get(name, ""), f"prior of {name}") for x in (center, sigma))
         center, sigma = _rows(f"prior of {name}", center, (n,)), _rows(f"sigma of {name}", sigma, (n,))
         if np.any(sigma <= 0):
             raise XpjaxError(f"the prior of {name} has a sigma that is not positive; hold no label fixed that way")

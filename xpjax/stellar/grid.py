@@ -26,8 +26,9 @@ from jaxtyping import Bool, Float
 
 from xpjax import __version__
 from xpjax.errors import XpjaxError
+from xpjax.hdf5 import open_hdf5
 from xpjax.io.catalogue import check_output, expanded, write_bytes
-from xpjax.io.stellar_files import Library, read_library, within
+from xpjax.io.libraries import UNITS, Library, check_limits, named, plain_limits, read_library, within
 from xpjax.records import AnyArray
 from xpjax.stellar.sampling import Sampler, Sampling, as_coefficients
 from xpjax.stellar.sampling import resolution as find_resolution
@@ -35,7 +36,6 @@ from xpjax.stellar.sampling import sampling as find_sampling
 from xpjax.xp.instrument import Instrument
 
 FORMAT, VERSION = "xpjax stellar grid", 1
-UNITS = {"teff": "K", "logg": "dex", "mh": "dex"}
 TEXTS = ("resolution", "origin", "sampling", "provenance")
 ORDER = ("teff", "logg", "mh")
 """Labels that come first, in this order."""
@@ -89,9 +89,8 @@ class StellarGrid(eqx.Module):
 
     def select(self, limits: Mapping[str, Sequence[float | None]]) -> StellarGrid:
         """The nodes within limits, (low, high) or (low, high, step) by label. Raises ValueError where none is left."""
-        unknown = [name for name in limits if name not in self.names]
-        if unknown:
-            raise XpjaxError(f"no label {', '.join(unknown)} to limit; the grid has {', '.join(self.names)}")
+        limits = plain_limits(limits)
+        check_limits(limits, self.names, "the grid")
         kept = [within([k], n[:, None], limits) for k, n in zip(self.names, self.nodes, strict=True)]
         empty = [name for name, rows in zip(self.names, kept, strict=True) if not rows.any()]
         if empty:
@@ -119,12 +118,13 @@ def build_grid(
 ) -> StellarGrid:
     """A grid from a library of model spectra, read a file at a time, so that memory holds the samples alone.
 
-    format, path, limits, options: as in `io.stellar_files.read_library`. resolution: as in `sampling.resolution`, a
-    number, xp, own or a file; sampling: as in `sampling.sampling`, log330, variable, coefficients or wavelengths [nm].
+    format, path, limits, options: as in `io.libraries.read_library`. resolution: as in `sampling.resolution`, a
+    number, xp, own or a file; sampling: as in `sampling.sampling`, log330, variable, coefficients or wavelengths.
     Labels that have one value in all models are no axis; origin names them. fill: interpolate holes between other
     nodes (see `fill_holes`), along one label by its name, or along any. progress: called with the number of models so
     far. Raises ValueError for libraries that do not fit, and for two models with the same labels.
     """
+    limits = plain_limits(limits or {})
     shape = find_resolution(resolution, instrument)
     where = find_sampling(sampling, shape, instrument)
     library = read_library(format, path, limits=limits, **options)
@@ -140,7 +140,7 @@ def build_grid(
         if progress is not None:
             progress(done)
     if not labels:
-        raise XpjaxError(f"{path}: no model is within the limits {dict(limits or {})}; widen them")
+        raise XpjaxError(f"{path}: no model is within the limits {limits}; widen them")
     grid = _assembled(library, np.concatenate(labels), np.concatenate(flux), where)
     record = {
         **json.loads(grid.provenance),
@@ -149,7 +149,8 @@ def build_grid(
         "n_file": len(library.files),
         "sha256": library.checksum(),
         "n_model": done,
-        "limits": {name: list(limit) for name, limit in (limits or {}).items()},
+        "limits": limits,
+        "labels": library.found(),
         "options": {name: str(value) for name, value in options.items()},
         "xpjax_version": __version__,
     }
@@ -166,7 +167,7 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
         if not (mean > 0).all():
             k = int(np.argmin(mean > 0))
             raise XpjaxError(
-                f"{library.origin}: the model {_named(library.names, labels[k])} has a mean flux {mean[k]:g}"
+                f"{library.origin}: the model {named(library.names, labels[k])} has a mean flux {mean[k]:g}"
             )
         flux, wavelength = flux / mean[:, None], where.wavelength
     else:
@@ -186,13 +187,6 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
     place = tuple(np.searchsorted(node, labels[:, k]) for node, k in zip(nodes, axes, strict=True))
     shape = tuple(len(node) for node in nodes)
     flat = np.ravel_multi_index(place, shape)
-    _, first, count = np.unique(flat, return_index=True, return_counts=True)
-    if (count > 1).any():
-        twice = [_named(library.names, labels[k]) for k in first[count > 1][:5]]
-        raise XpjaxError(
-            f"{library.origin}: {int((count > 1).sum())} combinations of labels have several models, such as "
-            f"{'; '.join(twice)}; take a library with one each, or name the label in which they differ"
-        )
     cube = np.full((int(np.prod(shape)), flux.shape[1]), np.nan)
     cube[flat] = flux
     origin = library.origin + "".join(f", {name} = {value:g}" for name, value in fixed.items())
@@ -205,10 +199,6 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
         sampling=where.name,
         provenance=json.dumps(record),
     )
-
-
-def _named(names: Sequence[str], labels: np.ndarray) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in zip(names, labels, strict=True))
 
 
 def fill_holes(grid: StellarGrid, along: Sequence[str] | None = None) -> StellarGrid:
@@ -272,13 +262,11 @@ def check_grid_output(path: str | Path, *, overwrite: bool = False) -> None:
 
 def read_grid(path: str | Path) -> StellarGrid:
     """A grid from a file of `write_grid`. Raises FileNotFoundError, ValueError for another file or a newer format."""
-    import h5py
-
     path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no grid file {path}")
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError(f"no attribute format = {FORMAT}")
             if int(file.attrs["format_version"]) > VERSION:

@@ -30,6 +30,7 @@ from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
 from xpjax.linalg import dot
 from xpjax.records import AnyArray
 from xpjax.stellar.grid import StellarGrid
+from xpjax.units import in_unit
 
 KINDS = ("spline", "local", "linear")
 COEFFICIENTS = "coefficients"
@@ -311,7 +312,7 @@ def model_spectra(
 ) -> Float[np.ndarray, "n n_wavelength"]:
     """Mean-normalised model spectra (n, n_wavelength) at labels (n, n_label); NaN beyond the grid and in holes."""
     model = model if isinstance(model, Interpolator) else interpolator(model)
-    labels = np.asarray(labels, float)
+    labels = np.asarray(in_unit(labels, "", "labels"), float)
     if labels.ndim != 2 or labels.shape[1] != len(model.names):
         raise XpjaxError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
     return engine.run(_flux_kernel, model, labels, float64=float64, devices=devices, work_bytes=8 * model.block_size)
@@ -325,7 +326,7 @@ def redden(
     A fit on it finds E(B-V) like any other label, with exact derivatives, bounds and, on request, a prior. Nodes of
     0.1 mag give fluxes to 1e-4 (5e-4 next to either end). law, r_v and per_ebv: see `xpjax.extinction`.
     """
-    ebv = np.asarray(ebv, float)
+    ebv = np.asarray(in_unit(ebv, "mag", "E(B-V)"), float)
     if ebv.ndim != 1 or len(ebv) < 2 or np.any(np.diff(ebv) <= 0):
         raise XpjaxError(f"nodes of E(B-V) must be two or more ascending numbers, found {ebv}")
     if grid.sampling == COEFFICIENTS:

@@ -28,8 +28,10 @@ import numpy as np
 from xpjax.constants import SIGMA_PER_FWHM
 from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import expanded
-from xpjax.io.stellar_files import ModelSpectra
+from xpjax.io.libraries import ModelSpectra
+from xpjax.io.streams import text_of
 from xpjax.synthetic.passband import interpolation, quadrature
+from xpjax.units import nanometers
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 from xpjax.xp.wavelengths import constant_grid, variable_grid
@@ -61,7 +63,7 @@ class Resolution:
 
     def __call__(self, wavelength: np.ndarray) -> np.ndarray:
         """R (m,) at wavelengths (m,) [nm]."""
-        return np.interp(wavelength, self.wavelength, self.value)
+        return np.interp(nanometers(wavelength), self.wavelength, self.value)
 
 
 def resolution(spec: Any, instrument: Instrument | None = None) -> Resolution | None:
@@ -100,7 +102,7 @@ def _read_resolution(path: Path) -> Resolution:
             f"no resolution {str(path)!r}: give a number, xp, own, or a file of wavelength [nm] and R"
         )
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         words = line.partition("#")[0].replace(",", " ").split()
         try:
             rows.append([float(word) for word in words[:2]] if words else [])
@@ -129,7 +131,7 @@ class Sampling:
 
 
 def sampling(spec: Any, shape: Resolution | None, instrument: Instrument | None = None) -> Sampling:
-    """A sampling by its name, or wavelengths (n,) ascending [nm].
+    """A sampling by its name, or wavelengths (n,), ascending, numbers in nm or a Quantity.
 
     log330: 330 samples on 360..990 nm, even in the logarithm. variable: 270 on 360..992.1 nm, each step the same share
     of FWHM(lambda), of XP where `shape` is a constant R or none (Ye et al. 2024). coefficients: XP coefficients c, by
@@ -138,7 +140,7 @@ def sampling(spec: Any, shape: Resolution | None, instrument: Instrument | None 
     10000 K, with R = 104 2..6 %. What BP sees beyond 643 nm and RP below 635 nm is not constrained. Raises ValueError.
     """
     if not isinstance(spec, str):
-        wavelength = np.asarray(spec, float)
+        wavelength = np.asarray(nanometers(spec, "sampling"), float)
         if wavelength.ndim != 1 or len(wavelength) < 2 or not (np.diff(wavelength) > 0).all() or not wavelength[0] > 0:
             raise XpjaxError(f"sampling: expected two or more ascending wavelengths [nm], found {spec!r:.60}")
         return Sampling("own", wavelength, wavelength)
