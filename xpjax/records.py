@@ -16,7 +16,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.units import in_unit
 
 AnyArray: TypeAlias = Array | np.ndarray
 """NumPy on the host, JAX in a kernel."""
@@ -256,8 +257,9 @@ class Passband:
 
     detector "photon" or "energy"; magnitude "AB", "ST" or "Vega"; zero_point [mag] replaces that of the magnitude
     system (for mean fluxes in W m-2 Hz-1 with AB, W m-2 nm-1 otherwise); meta holds kind (measured, recovered,
-    computed, stand-in), source, reference and licence. wavelength may be an astropy Quantity; descending curves are
-    turned round. Raises ValueError for curves that cannot be integrated, saying which sample and what to do.
+    computed, stand-in), source, reference and licence. wavelength and transmission may be astropy Quantities or columns
+    with units of length and of fractions, such as percent; descending curves are turned round. Raises XpjaxError for
+    curves that cannot be integrated and for masked samples, saying which sample and what to do.
     """
 
     name: str
@@ -276,10 +278,8 @@ class Passband:
                 raise XpjaxError(f"passband {self.name}: {what} {value!r} is not one of {known}")
         if self.zero_point is not None and not np.isfinite(self.zero_point):
             raise XpjaxError(f"passband {self.name}: zero point {self.zero_point} is not finite")
-        to_nm = getattr(self.wavelength, "to_value", None)
-        wavelength = np.array(to_nm("nm") if to_nm else self.wavelength, float)
-        plain = getattr(self.transmission, "to_value", None)
-        transmission = np.array(plain("") if plain else self.transmission, float)
+        wavelength = _samples(self.wavelength, "nm", f"passband {self.name}: wavelength")
+        transmission = _samples(self.transmission, "", f"passband {self.name}: transmission")
         if len(wavelength) > 1 and wavelength[0] > wavelength[-1]:
             wavelength, transmission = wavelength[::-1].copy(), transmission[::-1].copy()
         _check_curve(self.name, wavelength, transmission)
@@ -297,6 +297,19 @@ class Passband:
     def flux_unit(self) -> str:
         """Unit of mean fluxes through the passband."""
         return "W m-2 Hz-1" if self.magnitude == "AB" else "W m-2 nm-1"
+
+
+def _samples(values: Any, unit: str, what: str) -> np.ndarray:
+    """A new array of floats in a unit. Raises XpjaxError for masked samples, and for units of another kind."""
+    mask = getattr(values, "mask", False)  # which is a method of pandas
+    if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
+        raise XpjaxError(f"{what} of sample {np.flatnonzero(mask)[0] + 1} is masked; drop the sample or fill it")
+    try:
+        return np.array(in_unit(values, unit, what), float)
+    except (TypeError, ValueError) as exc:
+        if isinstance(exc, XpjaxError):
+            raise
+        raise XpjaxError(f"{what} is no list of numbers ({exc}); convert it first") from exc
 
 
 def _check_curve(name: str, wavelength: np.ndarray, transmission: np.ndarray) -> None:
@@ -323,14 +336,14 @@ def _check_curve(name: str, wavelength: np.ndarray, transmission: np.ndarray) ->
     if transmission.min() < 0:
         k = int(transmission.argmin())
         raise XpjaxError(
-            f"{where}: transmission {transmission[k]:g} at {wavelength[k]:g} nm is negative; read it with clip=True "
-            "(--clip) to set negative samples to zero"
+            f"{where}: transmission {transmission[k]:g} at {wavelength[k]:g} nm is negative; read it with "
+            f"{say('clip=True', '--clip')} to set negative samples to zero"
         )
     if transmission.max() > 1:
         k = int(transmission.argmax())
         raise XpjaxError(
             f"{where}: transmission {transmission[k]:g} at {wavelength[k]:g} nm is above one; divide percent by 100, "
-            "or read it with normalize=True (--normalize) to divide by the peak"
+            f"or read it with {say('normalize=True', '--normalize')} to divide by the peak"
         )
     if transmission.max() == 0:
         raise XpjaxError(f"{where}: the transmission is zero everywhere")

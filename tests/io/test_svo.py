@@ -106,6 +106,18 @@ def test_one_filter(service: Recorded, tmp_path: Path) -> None:
     assert band.zero_point == pytest.approx(read_passbands(path)["g"].zero_point, abs=1e-6)
 
 
+def test_tables_without_a_unit_and_with_gaps(service: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = service.get_transmission_data("CTIO/DECam.g")
+    table["Wavelength"].unit = ""
+    monkeypatch.setattr(service, "get_transmission_data", lambda name, cache: table)
+    assert worst(fetch_passbands("CTIO/DECam.g")["g"].wavelength, curve("CTIO/DECam.g")[0]) < 1e-6
+    gaps = Table(table, masked=True)
+    gaps["Transmission"].mask[2] = True
+    monkeypatch.setattr(service, "get_transmission_data", lambda name, cache: gaps)
+    with pytest.raises(ValueError, match=r"CTIO/DECam\.g: row 3: the transmission is nan"):
+        fetch_passbands("CTIO/DECam.g")
+
+
 def test_all_of_an_instrument_asks_for_its_index_once(service: Recorded) -> None:
     found = fetch_passbands("CTIO/DECam", "CTIO/DECam.r", cache=False)
     assert found.names == ("g", "r"), "by wavelength, each once"

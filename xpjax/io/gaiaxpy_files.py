@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.io.catalogue import check_output, expanded, write_bytes
 
 VERSION = "xpjax"
@@ -82,7 +82,7 @@ def _check(name: str, system: Any, rows: list[int]) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or PREFIX in name:
         raise XpjaxError(
             f"{name!r} cannot be the name of a system of GaiaXPy: take letters, digits and _, without {PREFIX!r}; "
-            "give name= (--name)"
+            f"give {say('name=', '--name')}"
         )
     for k in rows:
         if not re.match(r"[A-Za-z0-9]", system.names[k]):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.passband_files import svo_passband, to_nm
+from xpjax.io.curves.curve import curve_of, passband_of
+from xpjax.io.curves.header import entries_of
+from xpjax.io.curves.sheet import Sheet
 from xpjax.records import Passband, PassbandSet
 
 SERVICE = "SVO Filter Profile Service"
@@ -101,26 +104,29 @@ class _Service:
             raise XpjaxError(_unknown(text, sorted({name.partition(".")[0] for name in index})))
         return sorted(found, key=lambda name: float(index[name].get("WavelengthMean") or np.inf))
 
-    def passband(self, name: str, **options: Any) -> Passband:
-        """One passband; options of `svo_passband`."""
+    def passband(self, name: str, *, detector: str | None, magnitude: str | None, **options: bool) -> Passband:
+        """One passband; the options of `read_passbands`."""
         table = self.ask(self.fps.get_transmission_data, name)
         if table is None or not len(table):
             raise XpjaxError(
                 f"the {SERVICE} has no curve of {name!r}; look its id up at svo2.cab.inta-csic.es/theory/fps"
             )
-        columns: list[np.ndarray] = [
-            np.ma.filled(np.ma.asarray(table[key], float), np.nan) for key in ("Wavelength", "Transmission")
-        ]
-        wavelength, transmission = to_nm(columns[0], str(table["Wavelength"].unit or "Angstrom"), name), columns[1]
-        params = self.index(name.partition("/")[0]).get(name) or self._search(name, wavelength, transmission)
-        return svo_passband(name, {**params, "filterID": name}, wavelength, transmission, **options)
+        names = ["Wavelength", "Transmission"]
+        columns: list[np.ndarray] = [np.ma.filled(np.ma.asarray(table[key], float), np.nan) for key in names]
+        units = [str(table[key].unit or "").strip() for key in names]
+        params = self.index(name.partition("/")[0]).get(name) or self._search(name, table)
+        rows = [f"row {n + 1}" for n in range(len(table))]
+        entries = entries_of({**params, "filterID": name})
+        curve = curve_of(Sheet(Path(name), "VOTable", names, units, columns, rows, entries), None, detector, magnitude)
+        return passband_of(curve, **options)
 
-    def _search(self, name: str, wavelength: np.ndarray, transmission: np.ndarray) -> dict[str, Any]:
+    def _search(self, name: str, table: Any) -> dict[str, Any]:
         """The parameters of a filter in the index of all at about its wavelength; empty where it is not there."""
         from astropy.units import Quantity
 
-        mean = float(np.trapezoid(wavelength * transmission, wavelength) / np.trapezoid(transmission, wavelength))
-        limits = (Quantity(mean * (1 + side * NEARBY), "nm") for side in (-1, 1))
+        x, t = (np.asarray(np.ma.filled(table[key], 0.0), float) for key in ("Wavelength", "Transmission"))
+        mean = float(np.trapezoid(x * t, x) / np.trapezoid(t, x))
+        limits = (Quantity(mean * (1 + side * NEARBY), str(table["Wavelength"].unit or "Angstrom")) for side in (-1, 1))
         return _by_id(self.ask(self.fps.get_filter_index, *limits)).get(name, {})
 
 

@@ -1,0 +1,1 @@
+"""Transmission curves in the files of many programs: sheets of columns, what their headers say, and curves of them."""
