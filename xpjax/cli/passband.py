@@ -29,12 +29,11 @@ from xpjax.cli.common import (
     tell_passbands,
     write_figure,
 )
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from xpjax.records import Passband, PassbandSet, SourceTable
+    from xpjax.records import Passband, PassbandSet
     from xpjax.synthetic.chain import TransmissionChain
     from xpjax.synthetic.fit import PassbandFit
 
@@ -42,8 +41,6 @@ COARSE = 10.0
 """Steps [nm] longer than this can hide what a filter does between samples."""
 FAINT = 0.01
 """A peak, or an end relative to the peak, that makes one doubt a curve."""
-NO_MAGNITUDE = 90.0
-"""Catalogues write 99 or -99 where there is no magnitude."""
 
 SOURCES = click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 OUTPUT = click.option(
@@ -215,14 +212,14 @@ def plot(sources: tuple[str, ...], output: Path, overwrite: bool) -> None:
 
     check_figure(output, overwrite)
     write_figure(draw.plot_passbands([load_passbands(source) for source in sources]), output)
-    click.echo(f"wrote {output}", err=True)
+    tell(f"wrote {output}")
 
 
 @passband.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @OUTPUT
 @click.option("--names", multiple=True, metavar="NAMES", callback=comma_separated, help="Names of the bands, in order.")
-@click.option("--unit", help="Of wavelengths in text files: nm, Angstrom, um; by default from their headers.")
+@click.option("--unit", help="Of wavelengths in files that state none: nm, Angstrom, um; by default guessed.")
 @CURVES
 @click.option(
     "--zero-points", multiple=True, metavar="MAG", callback=comma_separated, help="Zero points of the bands, in order."
@@ -254,8 +251,8 @@ def build(
 ) -> None:
     """Make a system of passbands from curves or a chain.
 
-    It is a folder of ECSV files, and a SOURCE for all other commands. INPUT is curve files in order (ECSV, two columns
-    of text, SVO VOTable, sedpy's .par), a folder of them, the TOML file of a chain, or a shipped name.
+    It is a folder of ECSV files, and a SOURCE for all other commands. INPUT is curve files in order (ECSV, columns
+    of text, SVO VOTable, FITS tables, sedpy's .par), a folder of them, the TOML file of a chain, or a shipped name.
 
     \b
     Examples:
@@ -354,59 +351,16 @@ def _with_vega(passbands: PassbandSet, spectrum: Path) -> PassbandSet:
     import dataclasses
 
     from xpjax.constants import VEGA_FLUX
+    from xpjax.io.passband_files import read_spectrum
     from xpjax.synthetic.passband import vega_zero_point
 
-    wavelength, flux = _read_spectrum(spectrum)
+    wavelength, flux = read_spectrum(spectrum)
     bands = []
     for band in passbands:
         vega = dataclasses.replace(band, magnitude="Vega", zero_point=None)
         meta = {**band.meta, "zero_point_from": f"{spectrum.name}, scaled to {VEGA_FLUX:g} W m-2 nm-1 at 550 nm"}
         bands.append(dataclasses.replace(vega, zero_point=vega_zero_point(vega, wavelength, flux), meta=meta))
     return dataclasses.replace(passbands, passbands=tuple(bands))
-
-
-def _read_spectrum(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Wavelength (n,) [nm] and flux per wavelength (n,), in any unit, of a spectrum of alpha Lyr. Raises ValueError.
-
-    Where no unit is stated, wavelengths are in the one that puts the peak, near 400 nm, within 100..1000 nm.
-    """
-    import warnings
-
-    import numpy as np
-    from astropy.table import Table
-
-    from xpjax.io.passband_files import to_nm
-
-    kind = {".fits": "fits", ".fit": "fits", ".ecsv": "ascii.ecsv"}.get(path.suffix.lower(), "ascii")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of units such as FLAM
-            table = Table.read(path, format=kind)
-        names = {name.lower(): name for name in table.colnames}
-        x, y = (
-            next((own for low, own in names.items() if low.startswith(word)), table.colnames[k])
-            for k, word in enumerate(("wave", "flux"))
-        )
-        wavelength: np.ndarray = np.ma.filled(np.ma.asarray(table[x], float), np.nan)
-        flux: np.ndarray = np.ma.filled(np.ma.asarray(table[y], float), np.nan)
-    except Exception as exc:  # astropy raises many kinds
-        what = f"{type(exc).__name__}: {exc}".partition("\n")[0]
-        raise XpjaxError(f"{path}: expected a spectrum with wavelength and flux as two columns ({what})") from exc
-    finite = np.isfinite(wavelength) & np.isfinite(flux)
-    wavelength, flux = wavelength[finite], flux[finite]
-    if wavelength.ndim != 1 or len(wavelength) < 2 or not flux.max() > 0:
-        raise XpjaxError(f"{path}: expected a spectrum with wavelength and flux as two columns of numbers")
-    if "hz" in str(table[y].unit).lower() or str(table[y].unit).lower() in ("jy", "fnu", "mjy"):
-        raise XpjaxError(f"{path}: {y} is in {table[y].unit}, per frequency; give it per wavelength, in any unit")
-    peak = wavelength[np.argmax(flux)]
-    unit = str(table[x].unit or ("um" if peak < 10 else "nm" if peak < 1000 else "Angstrom"))
-    wavelength = to_nm(wavelength, unit, path)
-    if not wavelength.min() < 550 < wavelength.max():
-        raise XpjaxError(
-            f"{path}: the spectrum covers {wavelength.min():g}..{wavelength.max():g} nm, and is scaled at 550 nm; give "
-            "one that covers it, or state the unit of its wavelengths"
-        )
-    return wavelength, flux
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
@@ -428,7 +382,7 @@ def _write(output: Path, passbands: PassbandSet, overwrite: bool) -> None:
     from xpjax.io.passband_files import write_passbands
 
     write_passbands(output, passbands, overwrite=overwrite)
-    click.echo(f"wrote {_count(passbands)} of {passbands.label} ({', '.join(passbands.names)}) to {output}", err=True)
+    tell(f"wrote {_count(passbands)} of {passbands.label} ({', '.join(passbands.names)}) to {output}")
 
 
 @passband.command()
@@ -566,12 +520,11 @@ def export(source: str, output: Path, name: str | None, correction: str, overwri
     system = xpjax.passband_system(chosen, correction=linear, **options)
     tell_passbands(chosen, options["extrapolate"])
     ((member, path),) = write_gaiaxpy(output, system, name=name, overwrite=overwrite).items()
-    click.echo(
+    tell(
         f"wrote {path}; in Python:\n\n"
         "  import gaiaxpy\n"
         f'  known = gaiaxpy.load_additional_systems("{output}")\n'
-        f"  gaiaxpy.generate(sources, photometric_system=known.{member})",
-        err=True,
+        f"  gaiaxpy.generate(sources, photometric_system=known.{member})"
     )
 
 
@@ -630,6 +583,7 @@ def fit(
           --curve my_g.dat --fit zero_point,shift,tilt --prior tilt=0.05 --clip 4 -o g_fitted.ecsv
     """
     import xpjax
+    from xpjax.synthetic.observed import observed_magnitudes
 
     _check_output(output, overwrite)
     start, band, label = _start(curve, free is not None)
@@ -637,9 +591,10 @@ def fit(
         parameters = ["zero_point", "shift" if band is None else "filter_shift"]
     options |= {"band": band, "priors": assignments("--prior", priors), "free": free}
     options["correction"] = linear_only(options["correction"], "fit with a linear correction")
-    sources, magnitude, sigma = _observed(inputs, magnitudes, column, error)
+    sources, magnitude, sigma, line = observed_magnitudes(inputs, magnitudes, column, error)
+    tell(line)
     if options["xp_errors"] and sources.coefficients.correlation is None:
-        click.echo("the spectra have no errors or no correlations: the errors are those of the magnitudes", err=True)
+        tell("the spectra have no errors or no correlations: the errors are those of the magnitudes")
     found = xpjax.fit_passband(sources, magnitude, sigma, start, parameters, **options)
     click.echo(str(found))
     _write(output, _fitted(found, label), overwrite)
@@ -662,78 +617,6 @@ def _start(curve: str, free: bool) -> tuple[Passband | TransmissionChain, str | 
     if free or _chain_file(curve) is None:
         return chosen[name], None, chosen.label
     return _chain(curve), name, chosen.label
-
-
-def _observed(
-    inputs: Sequence[Path], table: Path, column: str, error: str
-) -> tuple[SourceTable, np.ndarray, np.ndarray]:
-    """XP sources that the table has, their magnitudes and errors (n,). Raises ValueError."""
-    import numpy as np
-
-    import xpjax
-    from xpjax.io import catalogue
-    from xpjax.matching import places_of
-
-    try:
-        columns = catalogue.read_catalogue(table).columns
-    except (KeyError, IndexError, TypeError, AttributeError) as exc:  # of files in other layouts
-        raise XpjaxError(f"{table.name}: cannot be read as a table ({type(exc).__name__}: {exc})") from exc
-    ids = _column(table, columns, "source_id")
-    if ids.dtype.kind not in "iu":
-        raise XpjaxError(f"{table.name}: source_id is {ids.dtype}; expected integers, one in every row")
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise XpjaxError(
-            f"{table.name}: {(counts > 1).sum()} sources come twice or more, the first {values[counts > 1][0]}; keep "
-            "one row a source"
-        )
-    magnitude = _numbers(table, columns, column)
-    magnitude = np.where(np.abs(magnitude) > NO_MAGNITUDE, np.nan, magnitude)
-    try:
-        sigma = np.full(len(ids), float(error))
-    except ValueError:
-        sigma = _numbers(table, columns, error)
-
-    seen, parts, rows, n = np.empty(0, np.int64), [], [], 0
-    for path in inputs:
-        part = xpjax.read(path, dtype=np.float64, keep=[])
-        row = places_of(part.source_id, ids)
-        first = np.zeros(len(part), bool)
-        first[np.unique(part.source_id, return_index=True)[1]] = True
-        new = first & ~np.isin(part.source_id, seen) & (part.source_id != 0)
-        matched = new & (row >= 0)
-        n, seen = n + int(new.sum()), np.concatenate([seen, part.source_id[new]])
-        parts.append(part[matched])
-        rows.append(row[matched])
-    chosen = np.concatenate(rows)
-    said = f"{len(chosen):,} of {n:,} XP sources are among the {len(ids):,} of {table.name}"
-    absent = int(np.isnan(magnitude[chosen]).sum())
-    click.echo(said + f", {absent:,} of these without a magnitude" * bool(absent), err=True)
-    if not len(chosen):
-        raise XpjaxError(f"no XP source is in {table.name}; are both the same release's source_id?")
-    return xpjax.read(parts), magnitude[chosen], sigma[chosen]
-
-
-def _column(table: Path, columns: Any, name: str) -> np.ndarray:
-    """A column by its name, in any case. Raises ValueError."""
-    import numpy as np
-
-    for own in (name, *(own for own in columns if own.lower() == name.lower())):
-        if own in columns:
-            return np.asarray(columns[own])
-    raise XpjaxError(f"{table.name}: no column {name!r}; it has {', '.join(list(columns)[:20])}")
-
-
-def _numbers(table: Path, columns: Any, name: str) -> np.ndarray:
-    import numpy as np
-
-    values = _column(table, columns, name)
-    try:
-        return np.asarray(values, float)
-    except (TypeError, ValueError) as exc:
-        raise XpjaxError(
-            f"{table.name}: column {name}: {exc}; expected numbers, and empty cells or NaN for none"
-        ) from exc
 
 
 def _fitted(found: PassbandFit, label: str) -> PassbandSet:
