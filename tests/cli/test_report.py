@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import files, xp
+from xpjax.cli.homogenise import read_zero_points
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.records import Catalogue
 
@@ -114,6 +115,16 @@ def test_a_folder_that_is_no_solution(tmp_path: Path) -> None:
     done = xp("survey", "report", tmp_path)
     assert done.exit_code == 2
     assert "no solution" in done.stderr
+
+
+def test_zero_points_in_other_units_and_without_a_systematic_error(tmp_path: Path) -> None:
+    columns = {"exposure": np.array(["a", "b"]), "zero_point": np.array([24100.0, 24200.0])}
+    errors = {"zero_point_error": np.array([3.0, 3.0]), "zero_point_systematic": np.array([4.0, np.nan])}
+    units = dict.fromkeys(("zero_point", *errors), "mmag")
+    write(tmp_path / "z.ecsv", Catalogue({**columns, **errors}, units))
+    found = read_zero_points(tmp_path / "z.ecsv")
+    np.testing.assert_allclose(found.value, [24.1, 24.2])
+    np.testing.assert_allclose(found.error, [0.005, 0.003])
 
 
 # --- homogenise -------------------------------------------------------------------------------------------------------

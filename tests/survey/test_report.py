@@ -9,7 +9,7 @@ from scipy import stats
 from tests.survey.test_solution import SETTINGS, nights
 from xpjax.survey import figures
 from xpjax.survey.noise import Camera
-from xpjax.survey.observations import Observations, concatenate
+from xpjax.survey.observations import Frames, Observations, concatenate
 from xpjax.survey.report import (
     Evidence,
     Missing,
@@ -165,8 +165,72 @@ def test_variables_and_their_periods(evidence: Evidence) -> None:
     curve = light_curve(whole, "g", 7, PERIOD)
     assert len(curve.time) == 2 * N_FRAME
     np.testing.assert_allclose(curve.phase[:N_FRAME], (0.11 * np.arange(N_FRAME) / PERIOD) % 1, atol=1e-6)
+    assert curve.told == "period 0.37 d, as given"
     with pytest.raises(Missing, match="no star has 99"):
         repeatability(evidence, "g", 99)
+
+
+def seen_often(evidence: Evidence, swing: float) -> Evidence:
+    """Thirty exposures of one star, at other times and with other magnitudes; the star swings so much [mag]."""
+    rng = np.random.default_rng(5)
+    n = 30
+    time = 60000.7 + np.arange(n) // 3 + rng.uniform(-0.17, 0.17, n)
+    names = {name: np.full(n, "") for name in ("detector", "night")}
+    many = Frames(
+        np.array([f"e{k}" for k in range(n)]), np.full(n, "g"), **names, time=time, airmass=np.full(n, np.nan)
+    )
+    rows = {
+        "frame": np.arange(n), "star": np.full(n, 7), "status": np.zeros(n, np.uint32),
+        "magnitude": 15 + swing * np.sin(2 * np.pi * time / PERIOD) + rng.normal(0, 0.01, n),
+        "magnitude_error": np.full(n, 0.01),
+    }  # fmt: skip
+    return Evidence(dataclasses.replace(evidence.solution, frames=many), rows, evidence.zero_points)
+
+
+def test_a_period_is_stated_where_there_is_one(evidence: Evidence) -> None:
+    curve = light_curve(seen_often(evidence, 0.1), "g", 7)
+    value, error = (float(curve.told.split()[k]) for k in (1, 3))
+    assert abs(value - PERIOD) < 5 * error < 0.01
+    assert np.isfinite(curve.folded).any()
+    constant = light_curve(seen_often(evidence, 0.0), "g", 7)
+    assert constant.told.startswith("no significant period (0.021 to 9")
+    assert np.isnan(constant.period)
+    assert np.isnan(constant.folded).all()
+    drawn, found = figures.draw_light_curves(dataclasses.replace(seen_often(evidence, 0.1), periods={"7": 0.5}))
+    assert found == ("star 7, g: period 0.5 d, as given",)
+    assert drawn.axes
+
+
+def test_what_was_not_given_is_not_stated(evidence: Evidence) -> None:
+    one = band_numbers(evidence)[0]
+    assert np.isnan(one.systematic)  # no errors of models
+    assert np.isnan(evidence.solution.zero_points().columns["zero_point_systematic"]).all()
+    page = figures.page("page", evidence, ()).decode()
+    assert "<td>not stated</td>" in page
+    assert "came without errors of models" in page
+    settings = dataclasses.replace(evidence.solution.settings, systematic_error=0.004)
+    given = dataclasses.replace(evidence, solution=dataclasses.replace(evidence.solution, settings=settings))
+    assert band_numbers(given)[0].systematic == pytest.approx(0.004, rel=0.2)
+    assert "not stated" not in figures.page("page", given, ()).decode()
+    s = evidence.solution.standards
+    known = dataclasses.replace(evidence.solution, standards=dataclasses.replace(s, model_error=s.model_error + 0.01))
+    assert np.isfinite(known.zero_point_systematic()).all()
+    nights = dataclasses.replace(evidence.solution.frames, night=np.full(2 * N_FRAME, ""))
+    blind = dataclasses.replace(nights, airmass=np.full(2 * N_FRAME, np.nan))
+    told = figures.page(
+        "p", dataclasses.replace(evidence, solution=dataclasses.replace(evidence.solution, frames=blind)), ()
+    )
+    assert "the median of all frames (nights are not known); airmasses are not known" in told.decode()
+
+
+def test_one_difference_has_no_scatter(evidence: Evidence) -> None:
+    single = np.where(np.arange(2 * N_FRAME) == 0, 0.002, np.nan)
+    numbers = difference_numbers(dataclasses.replace(evidence, differences={"x": single}), "x")[0]
+    assert numbers.number == 1
+    assert np.isnan([numbers.scatter, numbers.rms, numbers.pull]).all()
+    five = np.random.default_rng(2).normal(size=(5, 2))
+    five[:, 1] = five[:, 0] + 0.45 * five[:, 1]  # |r| above 0.8 in many draws of five, by chance in one of ten
+    assert not correlation(["g", "r"], five).slopes
 
 
 @pytest.mark.slow

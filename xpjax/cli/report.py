@@ -112,9 +112,9 @@ def report(
 
 
 def _read(path: Path) -> Catalogue:
-    from xpjax.io.survey_files import read_observation_table
+    from xpjax.io.catalogue import read_catalogue
 
-    return read_observation_table(path)
+    return read_catalogue(path)
 
 
 def _title(path: Path) -> str:
@@ -148,35 +148,30 @@ def _gathered(folder: Path, solution: Calibration, catalogues: Sequence[Path]) -
         only = list(dict.fromkeys(solution.frames.exposure.tolist()))
         unnamed = all("exposure" not in mapping for mapping in chosen.bands.values())
         exposure = only[0] if unnamed and len(only) == len(catalogues) == 1 else None
-        rows = read_rows(catalogues, dataclasses.replace(chosen, cuts=(), passband={}), exposure)[0]
-        tiles = _places(catalogues, chosen.bands, solution, exposure)
+        files = json.loads(solution.record.get("exposure_files", "{}"))
+        plain = dataclasses.replace(chosen, cuts=(), passband={})
+        rows = read_rows(catalogues, plain, exposure=exposure, known=files).observations
+        tiles = _places(rows, solution)
     evidence = gather(solution, _read(folder / CALIBRATED), _read(folder / TABLE), rows)
     held = with_frames(solution, _read(folder / HELD)) if (folder / HELD).is_file() else None
     return dataclasses.replace(evidence, held_stars=held, tiles=tiles)
 
 
-def _places(
-    catalogues: Sequence[Path], bands: Any, solution: Calibration, exposure: str | None
-) -> dict[str, np.ndarray]:
-    """Median ra and dec (n_frame,) of the stars of each exposure, where the configuration names them."""
+def _places(rows: Observations, solution: Calibration) -> dict[str, np.ndarray]:
+    """Median ra and dec (n_frame,) [deg] of the stars of each exposure, where the catalogues tell."""
     import numpy as np
 
-    mapping = next(iter(bands.values()))
-    if not {"ra", "dec"} <= set(mapping):
+    if rows.origin is None or "ra" not in rows.origin.columns:
         return {}
+    ra, dec = (rows.origin.columns[name] for name in ("ra", "dec"))
+    names = rows.frames.exposure[rows.frame]
     found: dict[str, tuple[float, float]] = {}
-    for path in catalogues:
-        columns = _read(path).columns
-        names = np.full(len(columns[mapping["ra"]]), exposure or path.name.partition(".")[0])
-        if isinstance(mapping.get("exposure"), str):
-            names = np.asarray(columns[mapping["exposure"]]).astype(str)
-        ra, dec = (np.asarray(columns[mapping[key]], float) for key in ("ra", "dec"))
-        for name in np.unique(names):
-            mine = np.flatnonzero((names == name) & np.isfinite(ra + dec))
-            if len(mine):
-                # Counted from one star, so that a field across 0 h has its middle within it.
-                turn = (ra[mine] - ra[mine[0]] + 180) % 360 - 180
-                found[str(name)] = (float((ra[mine[0]] + np.median(turn)) % 360), float(np.median(dec[mine])))
+    for name in np.unique(names):
+        mine = np.flatnonzero((names == name) & np.isfinite(ra + dec))
+        if len(mine):
+            # Counted from one star, so that a field across 0 h has its middle within it.
+            turn = (ra[mine] - ra[mine[0]] + 180) % 360 - 180
+            found[str(name)] = (float((ra[mine[0]] + np.median(turn)) % 360), float(np.median(dec[mine])))
     pairs = np.array([found.get(name, (np.nan, np.nan)) for name in solution.frames.exposure.tolist()])
     return {"ra": pairs[:, 0], "dec": pairs[:, 1]}
 

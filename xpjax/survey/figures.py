@@ -10,12 +10,14 @@ import dataclasses
 import html
 import io
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from xpjax.survey.observations import FrameFlag, RowFlag
+from xpjax.survey.periods import FALSE_ALARM
 from xpjax.survey.report import (
     PHASES,
     STRONG,
@@ -51,33 +53,36 @@ BLUE, RED, DARK, GREEN = "#0072B2", "#D55E00", "#1f3a5f", "#009E73"
 DRAWN = 200_000
 """More measurements than this are thinned out at random before they are drawn."""
 MOST_BANDS = 12
+AIRMASS = 1.2
+"""Of the theory of repeatability, where none is known; the figure then says so."""
 MMAG = 1e3
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One figure of the page: what it shows, and the figure or why there is none."""
+    """One figure of the page: what it shows, the figure or why there is none, and what was found, in words."""
 
     title: str
     text: str
     figure: Figure | None = None
     missing: str = ""
+    found: tuple[str, ...] = ()
 
 
 def sections(evidence: Evidence) -> list[Section]:
     """All figures, in their order."""
-    makers: list[tuple[str, str, Callable[[Evidence], Figure]]] = [
+    makers: list[tuple[str, str, Callable[[Evidence], Figure | tuple[Figure, tuple[str, ...]]]]] = [
         ("Residuals", "Model - color term - calibrated magnitude of the standards [mmag]: density, medians of bins of "
          "equal numbers with their errors, and 1.48 MAD as a band.", draw_residuals),
         ("Flats before and after", "Mean residuals of the standards over the detector [mmag]; in the title what "
          "they scatter by beyond their noise.", draw_flats),
         ("Pulls", "Residual over its whole error, standards and stars kept back, beside a unit Gaussian.", draw_pulls),
-        ("Zero-points of the nights", "Zero-points less the line with airmass of their night.", draw_nights),
+        ("Zero-points of the nights", f"Zero-points less {_nights_text(evidence)}.", draw_nights),
         ("Histograms of zero-point differences", "Of each exposure or tile, with the Gaussian in their middle.",
          draw_histograms),
         ("Sky maps of zero-point differences", "Each exposure or tile at its place.", draw_maps),
-        ("Correlation of bands", f"Of zero-point differences; slopes of pairs with |r| above {STRONG} below.",
-         draw_correlation),
+        ("Correlation of bands", f"Of zero-point differences; slopes of pairs with |r| above {STRONG} that chance has "
+         f"with a probability below {FALSE_ALARM:g}.", draw_correlation),
         ("Dependence on reddening and R_V", "Zero-point differences against E(B-V) and R_V, with straight lines.",
          draw_reddening),
         ("XPSP - SCR", "Synthetic magnitudes from XP less those of stellar color regression, against color and G, "
@@ -85,14 +90,20 @@ def sections(evidence: Evidence) -> list[Section]:
         ("Repeatability", "Standard deviation of stars seen five times or more against magnitude, over what photons, "
          "sky, read-out and scintillation give.", draw_repeatability),
         ("Light curves", "The stars that vary most, against time and folded; dots with errors, and medians of "
-         f"{PHASES} phase bins.", draw_light_curves),
+         f"{PHASES} phase bins. Periods are those of one sine (Lomb and Scargle); noise alone has such a peak, "
+         f"anywhere in the range searched, with a probability below {FALSE_ALARM:g} (Baluev 2008). Errors are of the "
+         "peak's curvature and what the sine leaves; aliases are named where they fit as well at that level. Times as "
+         "they are: those that are not barycentric change a period by up to 1e-4 of itself. Eclipsing binaries have "
+         "twice the period of their sine.", draw_light_curves),
         ("Stars kept back", "Residuals of standards when they took no part, against magnitude.", draw_held_stars),
         ("Exposures kept back", "Residuals of exposures that took no part: 1.48 MAD of each.", draw_held_frames),
     ]  # fmt: skip
     out = []
     for title, text, maker in makers:
         try:
-            out.append(Section(title, text, maker(evidence)))
+            made = maker(evidence)
+            figure, found = made if isinstance(made, tuple) else (made, ())
+            out.append(Section(title, text, figure, found=found))
         except Missing as missing:
             out.append(Section(title, text, missing=str(missing)))
     return out
@@ -122,10 +133,15 @@ def _label(band: str) -> str:
     return band or "all"
 
 
+def _told(value: float, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+
+
 def _limits(values: np.ndarray, sigmas: float = 5.0) -> tuple[float, float]:
     """About the median, `sigmas` of 1.48 MAD to each side."""
     middle = float(np.median(values)) if len(values) else 0.0
-    half = max(sigmas * spread(values)[0], 1e-3) if len(values) else 1.0
+    half = float(np.fmax(sigmas * spread(values)[0], 1e-3)) if len(values) else 1.0
     return middle - half, middle + half
 
 
@@ -196,7 +212,9 @@ def draw_residuals(evidence: Evidence) -> Figure:
             axes.set_xlabel(name, fontsize=8)
             axes.tick_params(labelsize=7)
             if not np.isfinite(x).any() or np.nanmax(x) == np.nanmin(x):
-                why = f"{name.split(' ')[0]} is " + ("one value" if np.isfinite(x).any() else "not known")
+                # Observations without a color column have color 0.
+                told = np.isfinite(x).any() and not (name == "color" and np.nanmax(x) == 0)
+                why = f"{name.split(' ')[0]} is {'one value' if told else 'not known'}"
                 axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", fontsize=8, color="0.4")
                 continue
             _density(axes, x, y, low, high)
@@ -225,7 +243,7 @@ def draw_flats(evidence: Evidence) -> Figure:
             image = axes.imshow(
                 MMAG * values, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=-limit, vmax=limit
             )
-            axes.set_title(f"{_label(band)} {name}: {MMAG * one.structure[name]:.2f} mmag", fontsize=8)
+            axes.set_title(f"{_label(band)} {name}: {_told(MMAG * one.structure[name])} mmag", fontsize=8)
             axes.tick_params(labelsize=7)
         figure.colorbar(image, ax=line_of_axes.tolist(), label="mmag")
         for spare in line_of_axes[len(one.maps) :]:
@@ -250,7 +268,7 @@ def draw_pulls(evidence: Evidence) -> Figure:
             told["kept back"] = (held["residual"] / held["error"])[evidence.of_band(band, held)]
         for (name, values), paint in zip(told.items(), (BLUE, RED), strict=False):
             values = values[np.isfinite(values)]
-            label = f"{name}: 1.48 MAD {spread(values)[0]:.2f}"
+            label = f"{name}: 1.48 MAD {_told(spread(values)[0])}"
             axes.hist(
                 values, bins=np.linspace(-5, 5, 51).tolist(), density=True, histtype="step", color=paint, label=label
             )
@@ -330,7 +348,7 @@ def draw_maps(evidence: Evidence) -> Figure:
     for k, axes in zip(shown, panels, strict=True):
         values = MMAG * difference[:, k]
         good = np.isfinite(values)
-        limit = max(3 * spread(values[good])[0], 1e-3)
+        limit = float(np.fmax(3 * spread(values[good])[0], 1e-3))
         size = float(np.clip(4000 / good.sum(), 4, 40))
         points = axes.scatter(ra[good], dec[good], c=values[good], s=size, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.invert_xaxis()
@@ -359,7 +377,8 @@ def draw_correlation(evidence: Evidence) -> Figure:
     figure.colorbar(image, ax=axes, label="r")
     beside.axis("off")
     lines = [f"{y} = ({slope:+.2f} ± {error:.2f}) {x},  r = {r:.2f}" for y, x, r, slope, error in found.slopes]
-    beside.text(0, 1, "\n".join(lines[:30]) or f"no pair with |r| > {STRONG}", va="top", fontsize=7, family="monospace")
+    told = "\n".join(lines[:30]) or f"no significant pair with |r| > {STRONG}"
+    beside.text(0, 1, told, va="top", fontsize=7, family="monospace")
     return figure
 
 
@@ -428,10 +447,11 @@ def draw_repeatability(evidence: Evidence) -> Figure:
         x = np.linspace(low, high, 200)
         if evidence.camera is not None:
             seen = airmass[evidence.solution.frames.band == band]
-            air = float(np.nanmedian(seen)) if np.isfinite(seen).any() else 1.2
+            air, known = (float(np.nanmedian(seen)), True) if np.isfinite(seen).any() else (AIRMASS, False)
             for name, style in (("photon", ":"), ("sky", "--"), ("read", "-."), ("scintillation", (0, (1, 3)))):
                 axes.plot(x, MMAG * evidence.camera.noise(x, air)[name], color=DARK, lw=0.9, ls=style, label=name)
-            axes.plot(x, MMAG * evidence.camera.noise(x, air)["total"], color=RED, lw=1.3, label="theory")
+            label = "theory" if known else f"theory, airmass {AIRMASS} assumed"
+            axes.plot(x, MMAG * evidence.camera.noise(x, air)["total"], color=RED, lw=1.3, label=label)
         stated = trend(stars.magnitude, MMAG * stars.stated) if np.ptp(stars.magnitude) else None
         if stated is not None:
             axes.plot(stated.x, stated.median, color=GREEN, lw=1.2, label="errors stated")
@@ -444,8 +464,8 @@ def draw_repeatability(evidence: Evidence) -> Figure:
     return figure
 
 
-def draw_light_curves(evidence: Evidence) -> Figure:
-    """Light curves of the most variable stars, plain and folded."""
+def draw_light_curves(evidence: Evidence) -> tuple[Figure, tuple[str, ...]]:
+    """Light curves of the most variable stars, plain and folded where they have a period; and these in words."""
     curves, why = [], Missing("no star varies by more than those of its magnitude")
     for band in _bands(evidence):
         try:
@@ -464,15 +484,19 @@ def draw_light_curves(evidence: Evidence) -> Figure:
     figure, grid = _figure(2, len(curves), 4.4, 1.9)
     for (band, curve), (plain, folded) in zip(curves, grid, strict=True):
         for axes, x in ((plain, curve.time), (folded, curve.phase)):
-            axes.errorbar(x, curve.magnitude, curve.error, fmt="o", ms=2, lw=0.5, color=BLUE)
-            axes.set_ylim(*_curve_limits(curve.magnitude))
-        folded.plot((np.arange(PHASES) + 0.5) / PHASES, curve.folded, "s-", ms=3, lw=0.8, color=RED)
+            if np.isfinite(x).any():
+                axes.errorbar(x, curve.magnitude, curve.error, fmt="o", ms=2, lw=0.5, color=BLUE)
+                axes.set_ylim(*_curve_limits(curve.magnitude))
+        if np.isfinite(curve.period):
+            folded.plot((np.arange(PHASES) + 0.5) / PHASES, curve.folded, "s-", ms=3, lw=0.8, color=RED)
+        else:
+            folded.axis("off")
         plain.set_ylabel(f"{_label(band)} [mag]", fontsize=8)
         plain.set_title(f"star {curve.star}", fontsize=8)
-        folded.set_title(f"period {curve.period:.5f} d", fontsize=8)
+        folded.set_title(textwrap.fill(curve.told, 70), fontsize=7)
     grid[-1, 0].set_xlabel("time [d]")
     grid[-1, 1].set_xlabel("phase")
-    return figure
+    return figure, tuple(f"star {curve.star}, {_label(band)}: {curve.told}" for band, curve in curves)
 
 
 def _curve_limits(magnitude: np.ndarray) -> tuple[float, float]:
@@ -495,7 +519,7 @@ def draw_held_stars(evidence: Evidence) -> Figure:
         _density(axes, x, y, *_limits(y))
         _trend(axes, x, y)
         mad, rms = spread(y)
-        axes.set_title(f"{_label(band)}: 1.48 MAD {mad:.1f}, std {rms:.1f} mmag", fontsize=8)
+        axes.set_title(f"{_label(band)}: 1.48 MAD {_told(mad, 1)}, std {_told(rms, 1)} mmag", fontsize=8)
         axes.set_xlabel("magnitude")
         axes.set_ylabel("residual [mmag]")
     return figure
@@ -509,8 +533,9 @@ def draw_held_frames(evidence: Evidence) -> Figure:
     axes = grid[0, 0]
     for rows, name, paint in ((evidence.rows, "took part", BLUE), (evidence.held_frames, "kept back", RED)):
         _, mad, _ = frame_scatters(evidence, rows)
-        label = f"{name}: {len(mad):,} exposures, median {MMAG * np.nanmedian(mad):.2f} mmag" if len(mad) else name
-        axes.hist(MMAG * mad[np.isfinite(mad)], bins=30, density=True, histtype="step", color=paint, label=label)
+        mad = mad[np.isfinite(mad)]
+        label = f"{name}: {len(mad):,} exposures" + (f", median {MMAG * np.median(mad):.2f} mmag" if len(mad) else "")
+        axes.hist(MMAG * mad, bins=30, density=True, histtype="step", color=paint, label=label)
     axes.set_xlabel("1.48 MAD of residuals [mmag]")
     axes.legend(fontsize=8, frameon=False)
     return figure
@@ -530,11 +555,12 @@ img { max-width: 100%; height: auto } .missing { color: #8a4b00 } .note { color:
 
 def page(title: str, evidence: Evidence, made: Sequence[Section], account: Sequence[str] = ()) -> bytes:
     """The report as one HTML file: numbers on top, then every section."""
-    parts = [f"<h1>{html.escape(title)}</h1>", _about(evidence), _numbers_table(band_numbers(evidence))]
+    numbers = _numbers_table(band_numbers(evidence), _nights_text(evidence))
+    parts = [f"<h1>{html.escape(title)}</h1>", _about(evidence), numbers]
     for name in evidence.differences:
         parts.append(_compared(name, difference_numbers(evidence, name)))
     parts.append(_flag_table("Flags of exposures", "exposures", FrameFlag.counts(evidence.solution.fits.status)))
-    parts.append(_flag_table("Flags of measurements", "measurements", RowFlag.counts(evidence.rows["flags"])))
+    parts.append(_flag_table("Flags of measurements", "measurements", RowFlag.counts(evidence.rows["status"])))
     if account:
         parts.append("<h2>Selections</h2>" + _table(("",), [(text,) for text in account]))
     for section in made:
@@ -544,6 +570,8 @@ def page(title: str, evidence: Evidence, made: Sequence[Section], account: Seque
         else:
             drawn = base64.b64encode(png(section.figure)).decode()
             parts.append(f"<img alt='{html.escape(section.title)}' src='data:image/png;base64,{drawn}'>")
+        if section.found:
+            parts.append("<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in section.found) + "</ul>")
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n".encode()
 
@@ -568,14 +596,23 @@ def _about(evidence: Evidence) -> str:
     return f"<p>{told}.</p><p class='note'>{html.escape('; '.join(said))}</p>"
 
 
-def _numbers_table(numbers: Sequence[BandNumbers]) -> str:
+def _nights_text(evidence: Evidence) -> str:
+    """What zero-points are counted from, of what is known of nights and airmasses."""
+    frames = evidence.solution.frames
+    which = "each night" if (frames.night != "").any() else "all frames (nights are not known)"
+    if np.isfinite(frames.airmass).all():
+        return f"the line with airmass of {which}"
+    return f"the median of {which}; airmasses are not known"
+
+
+def _numbers_table(numbers: Sequence[BandNumbers], nights: str) -> str:
     header = (
         "band", "frames", "refused", "standards", "outliers", "zero-points about nights", "formal error",
         "systematic error", "error floor", "residuals, 1.48 MAD", "std", "pull", "kept back, 1.48 MAD", "std", "pull",
     )  # fmt: skip
 
     def mmag(value: float) -> str:
-        return f"{MMAG * value:.2f}" if np.isfinite(value) else "-"
+        return _told(MMAG * value)
 
     rows = []
     for n in numbers:
@@ -583,33 +620,39 @@ def _numbers_table(numbers: Sequence[BandNumbers]) -> str:
         rows.append(
             (
                 _label(n.band), f"{n.n_frame:,}", f"{n.n_refused:,}", f"{n.n_standard:,}", share,
-                *(mmag(v) for v in (n.zero_point_scatter, n.formal, n.systematic, n.floor, n.residual_scatter,
-                                    n.residual_rms)),
-                f"{n.pull:.2f}" if np.isfinite(n.pull) else "-", mmag(n.held_scatter), mmag(n.held_rms),
-                f"{n.held_pull:.2f}" if np.isfinite(n.held_pull) else "-",
+                mmag(n.zero_point_scatter), mmag(n.formal),
+                mmag(n.systematic) if np.isfinite(n.systematic) else "not stated",
+                *(mmag(v) for v in (n.floor, n.residual_scatter, n.residual_rms)),
+                _told(n.pull), mmag(n.held_scatter), mmag(n.held_rms), _told(n.held_pull),
             )
         )  # fmt: skip
     note = (
-        "<p class='note'>Magnitudes in mmag, outliers included. Zero-points about nights: 1.48 MAD about the line with "
-        "airmass of each night. The systematic error is what all frames have alike, the floor what standards scatter "
-        "by beyond their errors; a pull is 1.48 MAD of residual / error.</p>"
+        f"<p class='note'>Magnitudes in mmag, outliers included. Zero-points about nights: 1.48 MAD about {nights}. "
+        "The systematic error is what all frames have alike, the floor what standards scatter by beyond their errors; "
+        "a pull is 1.48 MAD of residual / error."
     )
+    if any(np.isnan(n.systematic) for n in numbers):
+        note += (
+            " Where the systematic error is not stated the standards came without errors of models "
+            "(columns.model_error, or systematic_error for all of them), and pulls are without them."
+        )
+    note += "</p>"
     return "<h2>Numbers</h2>" + _table(header, rows) + note
 
 
 def _compared(name: str, numbers: Sequence[DifferenceNumbers]) -> str:
     header = ("band", "in both", "median", "1.48 MAD", "std", "formal error", "std / formal", "pull")
     rows = [
-        (_label(n.band), f"{n.number:,}", *(f"{MMAG * v:.3f}" for v in (n.median, n.scatter, n.rms, n.formal)),
-         f"{n.rms / n.formal:.2f}", f"{n.pull:.2f}")
+        (_label(n.band), f"{n.number:,}", *(_told(MMAG * v, 3) for v in (n.median, n.scatter, n.rms, n.formal)),
+         _told(n.rms / n.formal if n.formal > 0 else np.nan), _told(n.pull))
         for n in numbers if n.number
     ]  # fmt: skip
     note = (
         "<p class='note'>Zero-points less theirs, in mmag; std, pull and ratio without the median. A pull is the "
         "standard deviation of difference / formal error, of our zero-points alone.</p>"
     )
-    told = _table(header, rows) + note if rows else "<p class='missing'>No exposure or tile is in both.</p>"
-    return f"<h2>Beside {html.escape(name)}</h2>" + told
+    shown = _table(header, rows) + note if rows else "<p class='missing'>No exposure or tile is in both.</p>"
+    return f"<h2>Beside {html.escape(name)}</h2>" + shown
 
 
 def _flag_table(title: str, what: str, counts: Mapping[Any, int]) -> str:

@@ -18,6 +18,7 @@ from xpjax.survey.flat import epochs
 from xpjax.survey.nights import night_line
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import Observations, RowFlag, group_median
+from xpjax.survey.periods import FALSE_ALARM, FEWEST, find_period
 from xpjax.survey.robust import MAD
 from xpjax.survey.solution import Calibration
 
@@ -135,9 +136,9 @@ def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> tuple[float, float]:
-    """1.48 MAD about the median, and standard deviation, of the finite values; NaN of none."""
+    """1.48 MAD about the median, and standard deviation, of the finite values; NaN of fewer than two."""
     values = values[np.isfinite(values)]
-    if not len(values):
+    if len(values) < 2:
         return np.nan, np.nan
     return float(MAD * np.median(np.abs(values - np.median(values)))), float(values.std())
 
@@ -221,9 +222,10 @@ def structure(
 class BandNumbers:
     """The numbers of one band: counts, and magnitudes [mag]; NaN where unknown.
 
-    zero_point_scatter: 1.48 MAD about the lines with airmass of the nights; formal, systematic: median errors;
-    residual_scatter, residual_rms: of the standards, outliers included; pull: 1.48 MAD of residual / error.
-    held_scatter, held_rms, held_pull: of stars kept back.
+    zero_point_scatter: 1.48 MAD about the lines with airmass of the nights; formal, systematic: median errors, the
+    latter NaN where neither errors of models nor a common error were given and none shows; residual_scatter,
+    residual_rms: of the standards, outliers included; pull: 1.48 MAD of residual / error. held_scatter, held_rms,
+    held_pull: of stars kept back.
     """
 
     band: str
@@ -248,7 +250,7 @@ def band_numbers(evidence: Evidence) -> list[BandNumbers]:
     solution = evidence.solution
     fits, frames = solution.fits, solution.frames
     off, out = about_nights(solution), []
-    flags = evidence.rows["flags"].astype(np.uint32)
+    flags = evidence.rows["status"].astype(np.uint32)
     for band in evidence.bands:
         mine = frames.band == band
         rows = evidence.of_band(band)
@@ -269,7 +271,7 @@ def band_numbers(evidence: Evidence) -> list[BandNumbers]:
                 band, int(mine.sum()), int((mine & ~np.isfinite(fits.zero_point)).sum()),
                 int(fits.n_standard[mine].sum()), int((fits.n_standard - fits.n_used)[mine].sum()),
                 spread(off[mine])[0], _median(fits.zero_point_error[mine]),
-                float(np.hypot(_median(fits.zero_point_common[mine]), solution.settings.systematic_error)),
+                _median(solution.zero_point_systematic()[mine]),
                 _median(fits.floor[mine]), *spread(residual), pull, *held,
             )
         )  # fmt: skip
@@ -377,7 +379,7 @@ def difference_numbers(evidence: Evidence, name: str) -> list[DifferenceNumbers]
         value, error = evidence.differences[name][mine], evidence.solution.fits.zero_point_error[mine]
         middle = _median(value)
         with np.errstate(invalid="ignore", divide="ignore"):
-            pull = float(np.std((value - middle) / error)) if len(value) else np.nan
+            pull = float(np.std((value - middle) / error)) if len(value) > 1 else np.nan
         formal = float(np.sqrt(np.mean(error**2))) if len(error) else np.nan
         out.append(DifferenceNumbers(band, len(value), middle, *spread(value), formal, pull))
     return out
@@ -387,7 +389,8 @@ def difference_numbers(evidence: Evidence, name: str) -> list[DifferenceNumbers]
 class Correlation:
     """Correlation (n_band, n_band) of differences, NaN for pairs of few, and slopes of the strong pairs.
 
-    slopes: (band of y, band of x, r, slope, error); the reduced major axis, for both have errors.
+    slopes: (band of y, band of x, r, slope, error) of those that chance has with a probability below `FALSE_ALARM`;
+    the reduced major axis, for both have errors.
     """
 
     r: np.ndarray
@@ -396,6 +399,8 @@ class Correlation:
 
 def correlation(bands: Sequence[str], difference: np.ndarray, strong: float = STRONG) -> Correlation:
     """Band-to-band correlation of zero-point differences (n_tile, n_band), far outliers left out."""
+    from scipy.stats import pearsonr
+
     n = len(bands)
     r = np.full((n, n), np.nan)
     slopes = []
@@ -409,7 +414,7 @@ def correlation(bands: Sequence[str], difference: np.ndarray, strong: float = ST
             y, x = difference[both, i], difference[both, j]
             if y.std() > 0 and x.std() > 0:
                 r[i, j] = r[j, i] = np.corrcoef(x, y)[0, 1]
-                if i != j and abs(r[i, j]) > strong:
+                if i != j and abs(r[i, j]) > strong and pearsonr(x, y).pvalue < FALSE_ALARM:
                     slope = np.sign(r[i, j]) * y.std() / x.std()
                     error = abs(slope) * np.sqrt((1 - r[i, j] ** 2) / (both.sum() - 2))
                     slopes.append((bands[i], bands[j], float(r[i, j]), float(slope), float(error)))
@@ -476,7 +481,7 @@ def repeatability(evidence: Evidence, band: str, fewest: int = ENOUGH) -> Repeat
     """What the calibrated magnitudes of a star scatter by. Raises Missing where none is seen often."""
     rows = evidence.rows
     bad = np.uint32(RowFlag.EXPOSURE_FLAGGED | RowFlag.EXPOSURE_REFUSED)
-    good = evidence.of_band(band) & np.isfinite(rows["magnitude"]) & ((rows["flags"].astype(np.uint32) & bad) == 0)
+    good = evidence.of_band(band) & np.isfinite(rows["magnitude"]) & ((rows["status"].astype(np.uint32) & bad) == 0)
     star, one = np.unique(rows["star"][good], return_inverse=True)
     number = np.bincount(one)
     often = number >= fewest
@@ -503,45 +508,51 @@ def variable_stars(found: Repeatability, n: int = 4) -> np.ndarray:
     width = max(11, len(order) // 20)
     typical = np.array([np.median(level[max(0, k - width) : k + width + 1]) for k in range(len(level))])
     beyond = level - typical
-    limit = 5 * max(spread(beyond)[0], 0.1)
+    limit = 5 * np.fmax(spread(beyond)[0], 0.1)
     worst = np.argsort(-beyond)[:n]
     return found.star[order][worst[beyond[worst] > limit]]
 
 
 @dataclasses.dataclass(frozen=True)
 class LightCurve:
-    """One star in one band: time [d], magnitude and error (n,), period [d], and the folded curve in phase bins."""
+    """One star in one band: time [d], magnitude and error (n,), and the curve folded with a period, if there is one.
+
+    period [d]: as given, or found; NaN where none is significant, and then there is no phase. told: the period in
+    words, with its error and aliases. folded: median magnitude (n_bin,) of each of PHASES bins, NaN where empty.
+    """
 
     star: Any
     time: np.ndarray
     magnitude: np.ndarray
     error: np.ndarray
     period: float
+    told: str
     phase: np.ndarray
     folded: np.ndarray
-    """Median magnitude (n_bin,) of each of PHASES bins; NaN where empty."""
 
 
 def light_curve(evidence: Evidence, band: str, star: Any, period: float | None = None) -> LightCurve:
-    """A star's measurements against time, folded with its period: given, or the highest peak of Lomb and Scargle's.
+    """A star's measurements against time, folded with its period: given, or found by `periods.find_period`.
 
-    Raises Missing without times, or with fewer than ten measurements.
+    Raises Missing for fewer than ten measurements with times.
     """
-    from astropy.timeseries import LombScargle
-
     rows = evidence.rows
     mine = evidence.of_band(band) & (rows["star"].astype(str) == str(star)) & np.isfinite(rows["magnitude"])
-    time, magnitude, error = evidence.frame_column("time")[mine], rows["magnitude"][mine], total_error(rows)[mine]
-    if not np.isfinite(time).all() or len(time) < 10 or np.ptp(time) == 0:
-        raise Missing("exposures have no times" if not np.isfinite(time).all() else "fewer than ten measurements")
+    timed = mine & np.isfinite(evidence.frame_column("time"))
+    time, magnitude, error = evidence.frame_column("time")[timed], rows["magnitude"][timed], total_error(rows)[timed]
+    if mine.any() and not timed.any():
+        raise Missing("exposures have no times")
+    if len(time) < FEWEST or np.ptp(time) == 0:
+        raise Missing("fewer than ten measurements")
     if period is None:
-        length = np.ptp(time)
-        frequency = np.linspace(2 / length, 20.0, int(np.clip(10 * 20 * length, 1000, 200_000)))
-        power = LombScargle(time, magnitude, np.maximum(error, 1e-6)).power(frequency)
-        period = float(1 / frequency[np.argmax(power)])
+        search = find_period(time, magnitude, error)
+        period, told = search.period, str(search)
+    else:
+        told = f"period {period:g} d, as given"
     phase = ((time - time.min()) / period) % 1.0
-    folded = group_median(magnitude, np.minimum((phase * PHASES).astype(int), PHASES - 1), PHASES)
-    return LightCurve(star, time, magnitude, error, period, phase, folded)
+    number = np.minimum((np.nan_to_num(phase) * PHASES).astype(int), PHASES - 1)
+    folded = group_median(magnitude, number, PHASES) if np.isfinite(period) else np.full(PHASES, np.nan)
+    return LightCurve(star, time, magnitude, error, period, told, phase, folded)
 
 
 def frame_scatters(evidence: Evidence, rows: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
