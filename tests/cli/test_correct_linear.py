@@ -69,6 +69,45 @@ def test_a_file_of_spectra(folder: Path, tmp_path: Path, stars: SourceTable, res
     assert "already corrected (correction standard)" in twice.stderr
 
 
+def test_text_files_of_corrected_spectra_are_known_by_their_columns(folder: Path, tmp_path: Path) -> None:
+    done = xp("correct", folder / "spectra.h5", "-o", tmp_path / "out.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "out.csv holds no metadata" in done.stderr
+    twice = xp("correct", tmp_path / "out.csv", "-o", tmp_path / "twice.h5")
+    assert twice.exit_code == 2
+    assert "already corrected" in twice.stderr
+
+
+def test_units_are_converted_and_ids_are_whole(tmp_path: Path, stars: SourceTable) -> None:
+    flux, ids = flux_of(stars), stars.source_id
+    for name, unit, scale, axis in (
+        ("cgs.h5", "erg / (s cm2 Angstrom)", 100.0, 10 * GRID),
+        ("jansky.h5", "Jy", 1e26 * (1e-9 * GRID) ** 2 / 299792458.0 * 1e9, 10 * GRID),
+    ):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.update({"source_id": ids, "flux": flux * scale, "wavelength": axis})
+            file["flux"].attrs["units"], file["wavelength"].attrs["unit"] = unit, "Angstrom"
+        found = read_sampled(tmp_path / name)
+        np.testing.assert_allclose(found.columns["flux"], flux, rtol=1e-9)
+        np.testing.assert_allclose(found.shared["wavelength"], GRID)
+        assert found.units == {"flux": "W m-2 nm-1", "wavelength": "nm"}
+    with h5py.File(tmp_path / name, "a") as file:
+        file["flux"].attrs["units"] = "mag"
+    with pytest.raises(ValueError, match=r"jansky\.h5: column 'flux' has the unit 'mag', which is none of a flux"):
+        read_sampled(tmp_path / name)
+    with h5py.File(tmp_path / name, "a") as file:
+        file["flux"].attrs["units"] = "Jy"
+        del file["source_id"]
+        file["source_id"] = ids.astype(float)
+    with pytest.raises(ValueError, match="'source_id' holds identifiers as floating-point numbers"):
+        read_sampled(tmp_path / name)
+    with h5py.File(tmp_path / name, "a") as file:
+        del file["source_id"], file["wavelength"]
+        file.update({"source_id": ids, "wavelength": GRID[::-1]})
+    with pytest.raises(ValueError, match="do not ascend"):
+        read_sampled(tmp_path / name)
+
+
 def flux_of(stars: SourceTable) -> np.ndarray:
     return xpjax.spectra(stars, errors=False, float64=True).flux
 
@@ -88,7 +127,10 @@ def test_plain_files_of_others(tmp_path: Path, stars: SourceTable) -> None:
     rows = [f"{i},{w:g},{f!r}\n" for i, row in zip(ids, flux.tolist()) for w, f in zip(GRID, row)]
     (tmp_path / "e.csv").write_text("source_id,wavelength,flux\n" + "".join(rows))
     cells = [f'{i},"[{",".join(map(repr, row))}]",{k}\n' for k, (i, row) in enumerate(zip(ids, flux.tolist()))]
-    (tmp_path / "f.csv").write_text("# %ECSV 1.0\n# ---\nsource_id,flux,solution_id\n" + "".join(cells))
+    header = "# %ECSV 1.0\n# ---\n# delimiter: ','\n# datatype:\n# - {name: source_id, datatype: int64}\n"
+    header += "# - {name: flux, unit: W / (m2 nm), datatype: string, subtype: 'float64[343]'}\n"
+    header += "# - {name: solution_id, datatype: int64}\n"
+    (tmp_path / "f.csv").write_text(header + "source_id,flux,solution_id\n" + "".join(cells))
     for name in ("a.h5", "b.parquet", "c.parquet", "d.fits", "e.csv", "f.csv"):
         done = xp("correct", tmp_path / name, "-o", tmp_path / "out.h5", "--overwrite")
         assert done.exit_code == 0, (name, done.stderr)
@@ -146,7 +188,7 @@ def test_wrong_calls_exit_with_2_and_leave_nothing(folder: Path, arguments: tupl
             {"source_id": np.arange(2), "flux": np.ones((2, 9)), "wavelength": np.arange(18.0).reshape(2, 9)},
             "differ from row to row",
         ),
-        ({"source_id": np.arange(3), "flux": np.ones((2, 343))}, "2 rows of flux"),
+        ({"source_id": np.arange(3), "flux": np.ones((2, 343))}, "has 3 rows, expected 2"),
         ({"source_id": np.arange(2), "flux": np.ones((2, 343)), "flux_error": np.ones(2)}, "flux_error has shape"),
         ({"source_id": [1, 2, 1], "flux": np.ones(3), "wavelength": np.arange(3.0)}, "not one after the other"),
     ],

@@ -13,12 +13,13 @@ from tests.correction.helpers import star_features, stars
 from tests.correction.test_training import made
 from xpjax.correction.inputs import Features, features, read_features, write_features
 from xpjax.correction.magnitude import corrected_photometry
+from xpjax.correction.meaning import Meaning
 from xpjax.correction.residuals import write_residuals
 from xpjax.correction.training import predict, remove_checkpoints
 from xpjax.correction.wiggle import correct_spectra, read_correction
 from xpjax.io.catalogue import from_sources, read_catalogue, write
 from xpjax.io.store import write_store_file
-from xpjax.records import Status
+from xpjax.records import Catalogue, Status
 
 N = 30
 
@@ -240,3 +241,56 @@ def test_corrected_photometry_refuses(folder: Path, tmp_path: Path, arguments: t
     assert done.exit_code == 2
     assert told in done.stderr
     assert not files(tmp_path)
+
+
+def test_training_needs_no_options_and_refuses_contradictions(folder: Path, tmp_path: Path) -> None:
+    data = made(60)
+    ratio = dataclasses.replace(data, meaning=Meaning("multiplicative", "observed", truncate=True))
+    write_residuals(tmp_path / "ratio.h5", ratio)
+    call = ("train-correction", tmp_path / "ratio.h5", "-o", tmp_path / "m.h5", "--widths", "4", "--epochs", 1)
+    assert xp(*call).exit_code == 0
+    model = read_correction(tmp_path / "m.h5")
+    assert (model.kind, model.space, model.truncate) == ("multiplicative", "observed", True)
+    other = xp(*call, "--overwrite", "--kind", "additive")
+    assert other.exit_code == 2
+    assert "made with kind 'multiplicative', but --kind additive was asked for" in other.stderr
+    write(tmp_path / "plain.parquet", Catalogue({
+        "source_id": data.source_id, **dict(zip(data.names, data.features.T, strict=True)), "residual": data.residual,
+        "wavelength": np.tile(data.wavelength, (60, 1)),
+    }))  # fmt: skip
+    plain = ("train-correction", tmp_path / "plain.parquet", *call[2:], "--overwrite")
+    silent = xp(*plain)
+    assert silent.exit_code == 2
+    assert "--kind additive, --space dereddened, --no-truncate, --law ccm89, --r-v 3.1" in silent.stderr
+    done = xp(*plain, "--kind", "additive", "--space", "dereddened", "--no-truncate", "--law", "odonnell94", "--r-v",
+              2.9, "--per-ebv", 2.6)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    model = read_correction(tmp_path / "m.h5")
+    assert (model.kind, model.law, float(model.r_v), float(model.per_ebv)) == ("additive", "odonnell94", 2.9, 2.6)
+
+
+def test_a_network_must_know_whether_spectra_are_truncated(folder: Path, tmp_path: Path) -> None:
+    """Plain spectra in Angstrom and erg s-1 cm-2 A-1 are corrected as those of `xpjax spectra`, once they say so."""
+    known = read_catalogue(folder / "spectra.h5")
+    flux = {name: 100 * known.columns[name] for name in ("flux", "flux_error")}
+    axis = np.tile(10 * known.shared["wavelength"], (N, 1))
+    units = {**dict.fromkeys(flux, "erg / (s cm2 Angstrom)"), "wavelength": "Angstrom"}
+    write(
+        tmp_path / "cgs.fits", Catalogue({"source_id": known.columns["source_id"], **flux, "wavelength": axis}, units)
+    )
+    how = ("--correction", folder / "model.h5", "--features", folder / "features.h5")
+    silent = xp("correct", tmp_path / "cgs.fits", *how, "-o", tmp_path / "out.h5")
+    assert silent.exit_code == 2
+    assert "cgs.fits does not say whether its spectra are of truncated coefficients" in silent.stderr
+    assert xp("correct", tmp_path / "cgs.fits", *how, "--no-truncate", "-o", tmp_path / "out.h5").exit_code == 0
+    assert xp("correct", folder / "spectra.h5", *how, "-o", tmp_path / "same.h5").exit_code == 0
+    a, b = (read_catalogue(tmp_path / name) for name in ("out.h5", "same.h5"))
+    np.testing.assert_allclose(a.columns["flux"], b.columns["flux"], rtol=1e-5)
+    np.testing.assert_allclose(a.columns["flux_error"], b.columns["flux_error"], rtol=1e-5)
+    np.testing.assert_allclose(a.shared["wavelength"], b.shared["wavelength"])
+    assert a.units["flux"] == "W m-2 nm-1"
+    wrong = xp("correct", folder / "spectra.h5", *how, "--truncate", "-o", tmp_path / "no.h5")
+    assert wrong.exit_code == 2
+    assert "spectra.h5 holds full spectra, as it says; leave --truncate out" in wrong.stderr
+    linear = xp("correct", folder / "spectra.h5", "--no-truncate", "-o", tmp_path / "no.h5")
+    assert linear.exit_code == 2

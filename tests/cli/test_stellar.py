@@ -1,5 +1,6 @@
 """`xpjax fit-stars` and `xpjax make-residuals`: files in, files out, refusals."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from tests.cli.helpers import files, xp
 from tests.stellar.helpers import NAMES, WAVELENGTH
 from tests.stellar.test_sources import made_sources, xp_grid
 from xpjax.correction.inputs import features, write_features
+from xpjax.correction.meaning import Meaning
 from xpjax.correction.residuals import read_residuals
+from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import from_sources, read_catalogue, write
 from xpjax.io.store import write_store_file
 from xpjax.records import Catalogue
@@ -32,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store_file(home / "store.h5", table)
     sampled = ("spectra", home / "xp.parquet", "--truncate", "--wavelength", "350:1000:1")
     assert xp(*sampled, "-o", home / "spectra.h5").exit_code == 0
-    write_features(home / "features.h5", features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv"))
+    write_features(home / "features.h5", features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv", truncate=True))
     reference = {"source_id": table.source_id, **dict(zip(NAMES, labels.T, strict=True))}
     reference["teff"] = reference["teff"] + 300 * (np.arange(N) == 2)
     write(home / "reference.fits", Catalogue(reference))
@@ -40,15 +43,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def plain_spectra(folder: Path) -> Catalogue:
+    """The spectra of a file of xpjax as others would write them: in Angstrom, without metadata."""
+    known = read_catalogue(folder / "spectra.h5")
+    axis = np.tile(10 * known.shared["wavelength"], (N, 1))
+    columns = {name: known.columns[name] for name in ("source_id", "flux", "flux_error")}
+    return Catalogue({**columns, "wavelength": axis}, {"wavelength": "Angstrom"})
+
+
 @pytest.mark.slow
 def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None:
-    for name, out in (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits")):
-        done = xp("fit-stars", folder / name, "--grid", folder / "grid.h5", *PLAIN, "-o", tmp_path / out)
+    write(tmp_path / "plain.parquet", plain_spectra(folder))
+    inputs = (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits"), ("plain.parquet", "d.fits"))
+    for name, out in inputs:
+        path = tmp_path / name if name == "plain.parquet" else folder / name
+        done = xp("fit-stars", path, "--grid", folder / "grid.h5", *PLAIN, "-o", tmp_path / out)
         assert done.exit_code == 0, done.stderr
         assert f"{N} spectra fitted, {N} rows written to {out}" in done.stderr
     a, b, c = (read_catalogue(tmp_path / name).columns for name in ("a.parquet", "b.h5", "c.fits"))
+    d = read_catalogue(tmp_path / "d.fits").columns
     found = LabelFitter(interpolator(xp_grid()), error_floor=0.01)(made_sources(N)[0])
     for k, name in enumerate(NAMES):
+        np.testing.assert_allclose(d[name], c[name], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(a[name], found.fit.labels[:, k], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(b[name], a[name], rtol=1e-5, atol=1e-5)
         assert np.median(np.abs(np.asarray(c[name], float) - a[name])) < 0.1 * np.median(a[f"{name}_error"])
@@ -85,6 +101,24 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
     assert made_sources(N)[0].source_id[2] not in found.source_id
     np.testing.assert_allclose(found.wavelength, WAVELENGTH)
     assert np.sqrt(np.mean(found.residual**2)) < 0.02
+    assert found.meaning == Meaning("additive", "dereddened", "ccm89", R_V, AV_PER_SFD, True, "synthetic")
+    labels = read_catalogue(tmp_path / "l.fits")
+    assert (labels.meta["truncate"], labels.meta["correction"], labels.meta["grid"]) == (True, "none", "grid.h5")
+    assert "law" not in labels.meta, "spectra were fitted as they are"
+    for key, value, told in (
+        ("grid_digest", "0" * 16, "fitted on another grid (grid.h5) than grid.h5"),
+        (
+            "law",
+            "odonnell94",
+            "dereddened with law odonnell94, the residuals would be with ccm89: give --law odonnell94",
+        ),
+        ("r_v", 2.5, "dereddened with r_v 2.5, the residuals would be with 3.1"),
+    ):
+        other = dataclasses.replace(labels, meta={**labels.meta, key: value})
+        write(tmp_path / "o.fits", other, overwrite=True)
+        no = xp(*call, "--fits", tmp_path / "o.fits", "--grid", folder / "grid.h5", "-o", tmp_path / "n.h5")
+        assert no.exit_code == 2
+        assert told in no.stderr
     same = xp(
         *call, "--true", folder / "spectra.h5", "--space", "observed", "--kind", "multiplicative", "--snr", 5,
         "-o", tmp_path / "s.h5",
@@ -105,7 +139,7 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "'learn', 'good', 'metal-poor'"),
         (("fit-stars", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
         (("make-residuals", "spectra.h5", "--features", "features.h5"), "Give --fits with --grid, or --true"),
-        (("make-residuals", "xp.parquet", "--features", "features.h5", "--true", "spectra.h5"), "no sampled spectra"),
+        (("make-residuals", "xp.parquet", "--features", "features.h5", "--true", "spectra.h5"), "has no flux"),
         (
             ("make-residuals", "spectra.h5", "--features", "features.h5", "--fits", "nobody.fits", "--grid", "grid.h5"),
             "nobody.fits has no rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_files_round_trip_to_the_bit(trained: Trained, tmp_path: Path) -> None:
     assert a.read_bytes() == b.read_bytes()
     np.testing.assert_array_equal(again.change, trained.correction.change)
     assert again.meta["n_pair"] == N
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write_linear(a, again)
     a.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no file of a linear correction"):
@@ -251,6 +252,22 @@ def test_pairs_that_do_not_fit_are_named(pairs: Pairs, tmp_path: Path) -> None:
     pq.write_table(table(pairs, True, reference_wavelength=short), path)
     with pytest.raises(ValueError, match="mock 0: wavelengths must ascend"):
         read_pairs(path)
+
+
+def test_pairs_in_other_units_and_of_corrected_spectra(pairs: Pairs, tmp_path: Path) -> None:
+    plain = table(pairs, False)
+    pq.write_table(plain, tmp_path / "nm.parquet")
+    other = table(pairs, False, reference_wavelength=[10 * GRID] * N)
+    units = {"reference_wavelength": {"unit": "Angstrom"}, "reference_flux": {"unit": "erg / (s cm2 Angstrom)"}}
+    fields = [f.with_metadata(units.get(f.name, {})) for f in other.schema]
+    pq.write_table(other.cast(pa.schema(fields)), tmp_path / "cgs.parquet")
+    a, b = (read_pairs(tmp_path / name) for name in ("nm.parquet", "cgs.parquet"))
+    np.testing.assert_allclose(b.reference, 0.01 * a.reference)
+    for key, value in (("correction", "standard"), ("corrected", True)):
+        notes = {b"xpjax": json.dumps({"meta": {key: value}}).encode()}
+        pq.write_table(plain.replace_schema_metadata(notes), tmp_path / "twice.parquet")
+        with pytest.raises(ValueError, match="the XP spectra are corrected"):
+            read_pairs(tmp_path / "twice.parquet")
 
 
 def test_fine_references_are_averaged_and_coarse_ones_interpolated() -> None:

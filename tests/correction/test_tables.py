@@ -109,6 +109,10 @@ def test_wrong_input(folder: Path, tmp_path: Path) -> None:
     spectra = xpjax.spectra(stars()[:2], errors=False)
     with pytest.raises(ValueError, match="truncate=True"):
         correct_with_tables(spectra, dataclasses.replace(model, truncate=True), 15.0)
+    once = correct_with_tables(spectra, model, 15.0).spectra
+    for corrected in (once, xpjax.spectra(stars()[:2], errors=False, correction="standard")):
+        with pytest.raises(ValueError, match="already corrected"):
+            correct_with_tables(corrected, model, 15.0)
     with pytest.raises(ValueError, match=r"G has shape \(3,\)"):
         correct_with_tables(spectra, model, np.zeros(3))
     with pytest.raises(ValueError, match=r"untruc_interC2_CM\.csv"):

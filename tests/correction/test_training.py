@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from xpjax.correction.inputs import Features
+from xpjax.correction.meaning import Meaning
 from xpjax.correction.residuals import Residuals, read_residuals, write_residuals
 from xpjax.correction.training import Settings, Step, predict, remaining, remove_checkpoints, split_sources, train
 from xpjax.correction.wiggle import WiggleCorrection, systematic_error
+from xpjax.extinction import AV_PER_SFD, R_V
 
 QUICK = Settings(widths=(32, 32), epochs=60, batch=128)
 NAMES = ("BP-RP", "G", "E(B-V)")
@@ -38,7 +40,8 @@ def made(n: int = 1500, noise: float = 0.002, seed: int = 0, **fields: Any) -> R
     x = np.stack([rng.uniform(0, 3, n), rng.uniform(10, 17, n), rng.exponential(0.2, n)], axis=1)
     noisy = noise * rng.normal(size=(n, len(grid)))
     noisy -= noisy.mean(axis=1, keepdims=True)
-    record: dict[str, Any] = {"residual": truth(x, grid) + noisy, "features": x, "wavelength": grid}
+    how = Meaning("additive", "dereddened", "ccm89", R_V, AV_PER_SFD, truncate=False)
+    record: dict[str, Any] = {"residual": truth(x, grid) + noisy, "features": x, "wavelength": grid, "meaning": how}
     return Residuals(np.arange(1, n + 1), NAMES, **{**record, **fields})
 
 

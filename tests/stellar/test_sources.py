@@ -146,8 +146,8 @@ def test_the_loop_closes() -> None:
     names = ("BP-RP", "G", "E(B-V)")
     model = interpolator(xp_grid())
     learn, labels = made_sources(400, noise=1e-5, wiggle=0.03, dusty=True)
-    made = xpjax.spectra(learn, WAVELENGTH)
-    stars = features(learn, names, ebv="ebv")
+    made = xpjax.spectra(learn, WAVELENGTH, truncate=True)
+    stars = features(learn, names, ebv="ebv", truncate=True)
     first = LabelFitter(model, ebv="ebv", error_floor=0.02)(learn)
     reference = dict(zip(NAMES, labels.T, strict=True))
     fitted = dict(zip(NAMES, first.fit.labels.T, strict=True))
@@ -156,7 +156,7 @@ def test_the_loop_closes() -> None:
         reference=reference, trust=Trust(10.0, {"teff": 1000.0, "logg": 2.0, "mh": 2.0}),
     )  # fmt: skip
     assert len(data) + sum(counts.values()) == 400
-    correction = train(data, Settings(widths=(32, 32), epochs=150, batch=64, learning_rate=3e-3), truncate=True)
+    correction = train(data, Settings(widths=(32, 32), epochs=150, batch=64, learning_rate=3e-3))
     how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
     again = LabelFitter(model, how, "ebv", error_floor=0.02)(learn)
     assert again.before is not None

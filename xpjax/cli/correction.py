@@ -15,6 +15,7 @@ from xpjax.cli.common import (
     OVERWRITE,
     TRUNCATE,
     check_figure,
+    combine,
     comma_separated,
     correction_option,
     counted,
@@ -22,6 +23,7 @@ from xpjax.cli.common import (
     record_call,
     write_figure,
 )
+from xpjax.cli.terminal import bar, tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
     from xpjax.correction.wiggle import WiggleCorrection
     from xpjax.records import Catalogue
     from xpjax.xp.spectrum import Spectra
+
+
+KINDS, SPACES = ("additive", "multiplicative"), ("dereddened", "observed")
+DUST = combine(
+    click.option("--law", metavar="LAW", help="Law of the dereddening: ccm89, odonnell94, f99, ..."),
+    click.option("--r-v", type=click.FloatRange(1, 10), help="R_V of the dereddening."),
+    click.option("--per-ebv", type=click.FloatRange(0, 10), help="A_V per E(B-V) of the dereddening."),
+)
 
 
 @click.command("make-features")
@@ -92,9 +102,7 @@ def make_features(
     write_features(output, made, overwrite=overwrite)
     unknown = int(np.isnan(made.value).any(axis=1).sum())
     told = f", {unknown:,} with one that is unknown" * bool(unknown)
-    click.echo(
-        f"{len(made.names)} features of {len(made.source_id):,} sources written to {output.name}{told}", err=True
-    )
+    tell(f"{len(made.names)} features of {len(made.source_id):,} sources written to {output.name}{told}")
 
 
 @click.command("train-correction")
@@ -112,15 +120,10 @@ def make_features(
 @click.option(
     "--features", multiple=True, metavar="NAMES", callback=comma_separated, help="Train on these features only."
 )
-@click.option("--kind", type=click.Choice(["additive", "multiplicative"]), default="additive", show_default=True)
-@click.option(
-    "--space",
-    type=click.Choice(["dereddened", "observed"]),
-    default="dereddened",
-    show_default=True,
-    help="Whether the residuals are of dereddened spectra.",
-)
-@click.option("--truncate", is_flag=True, help="The residuals are of truncated spectra.")
+@click.option("--kind", type=click.Choice(KINDS), help="What RESIDUALS are, if their file does not say.")
+@click.option("--space", type=click.Choice(SPACES), help="Of which spectra RESIDUALS are, if their file does not say.")
+@click.option("--truncate/--no-truncate", default=None, help="Whether these are truncated, if their file does not say.")
+@DUST
 @click.option("--figure", type=FILE, help="Figure of true, predicted and remaining patterns by color: png, pdf or svg.")
 @click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2; by default JAX's first.")
 @OVERWRITE
@@ -130,19 +133,24 @@ def train_correction(
     widths: str,
     ensemble: int,
     features: list[str],
-    kind: str,
-    space: str,
-    truncate: bool,
     figure: Path | None,
     device: str | None,
     overwrite: bool,
+    kind: str | None,
+    space: str | None,
+    law: str | None,
+    r_v: float | None,
+    per_ebv: float | None,
+    truncate: bool | None,
     **options: Any,
 ) -> None:
-    """Train a wiggle correction on RESIDUALS, an HDF5 file.
+    """Train a wiggle correction on RESIDUALS, a file of `xpjax make-residuals` or a table of others.
 
-    RESIDUALS has datasets source_id (n), features (n, k) with attribute names, wavelength (m) in nm, residual (n, m):
-    true minus observed mean-normalised flux, NaN where missing; optional weight (n, m) and ebv (n), and an attribute
-    base, the linear correction that the spectra have (`xpjax make-residuals` writes it): the network stands on it.
+    RESIDUALS has source_id (n), features (n, k) with an attribute names or columns named as features, wavelength (m) in
+    nm, residual (n, m): true minus observed mean-normalised flux (or true over observed, minus one), NaN where missing;
+    optional weight (n, m) and ebv (n). Its attributes say how it was made: base, the linear correction that the spectra
+    have, on which the network stands; kind, space, law, r_v, per_ebv and truncate. Of files without these the options
+    say it; an option that contradicts the file is refused.
 
     60 % of the sources are trained on, 20 % tell when to stop and 20 % what is left. While it runs, OUTPUT.checkpoint
     files hold its state: after a kill the same command goes on from there, to the same result.
@@ -164,7 +172,7 @@ def train_correction(
     _check_output(output, overwrite)
     if figure is not None:
         check_figure(figure, overwrite)
-    data = read_residuals(residuals)
+    data = read_residuals(residuals, features)
     settings = Settings(widths=_widths(widths), **options)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     with _Epochs(settings.epochs * ensemble) as bar:
@@ -175,6 +183,9 @@ def train_correction(
             n_network=ensemble,
             kind=kind,
             space=space,
+            law=law,
+            r_v=r_v,
+            per_ebv=per_ebv,
             truncate=truncate,
             checkpoint=checkpoint,
             device=device,
@@ -186,19 +197,22 @@ def train_correction(
     remove_checkpoints(checkpoint, ensemble)
     if figure is not None:
         write_figure(draw_patterns(model, data, predict(model, data.stars)), figure)
+    tell(f"{_trained(model, record)}written to {output.name} in {time.perf_counter() - started:.1f} s")
+
+
+def _trained(model: WiggleCorrection, record: dict[str, Any]) -> str:
+    """A summary of a training, with what it gained."""
     epochs = [len(history) for history in record["history"]]
     start = "uncorrected spectra" if model.base == "none" else f"the linear correction {model.base}"
     verdict = ""
     if not record["test_rms_after"] < record["test_rms_before"]:
         verdict = f"NO GAIN: on the test stars the network does not beat {start}, which it starts from; do not use it\n"
-    click.echo(
+    return (
         f"{record['n_star']:,} stars ({', '.join(f'{n:,}' for n in record['n_split'])} to train, judge and test), "
         f"{sum(record['n_dropped'].values()):,} left out; {model.networks[0].n_weight:,} weights, "
         f"{' + '.join(map(str, epochs))} epochs\n"
         f"RMS of the test stars' normalised flux: {record['test_rms_before']:.3%} before, "
-        f"{record['test_rms_after']:.3%} after; it starts from {start}\n"
-        f"{verdict}written to {output.name} in {time.perf_counter() - started:.1f} s",
-        err=True,
+        f"{record['test_rms_after']:.3%} after; it starts from {start}\n{verdict}"
     )
 
 
@@ -227,15 +241,7 @@ class _Epochs:
     """A bar over epochs with the losses; a line now and then where there is no terminal."""
 
     def __init__(self, total: int) -> None:
-        import sys
-
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=total, unit=" epochs", file=sys.stderr, leave=False, delay=0 if terminal else 1,
-            mininterval=0.1 if terminal else 10,
-        )  # fmt: skip
+        self.bar = bar(total, unit=" epochs")
 
     def __enter__(self) -> _Epochs:
         return self
@@ -294,8 +300,12 @@ def draw_patterns(model: WiggleCorrection, data: Residuals, predicted: np.ndarra
 )
 @click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
 @click.option(
-    "--features", type=EXISTING_FILE, help="For a network: HDF5 file of source_id, features with attribute names, ebv."
+    "--features", type=EXISTING_FILE, help="For a network: file of `xpjax make-features`, or a table with such columns."
 )
+@click.option(
+    "--truncate/--no-truncate", default=None,
+    help="For a network: SPECTRA are of truncated coefficients, or of full ones. By default as the file says.",
+)  # fmt: skip
 @click.option("--teff", metavar="COLUMN", help="For a network: column of SPECTRA, stars above 8000 K are left as is.")
 @click.option("--mh", metavar="COLUMN", help="For a network: column of SPECTRA, stars at or below -2.5 are left as is.")
 @click.option("--float64", is_flag=True, help="For a network: compute in float64; by default in float32.")
@@ -307,6 +317,7 @@ def correct(
     resolution: str | None,
     output: Path,
     features: Path | None,
+    truncate: bool | None,
     teff: str | None,
     mh: str | None,
     float64: bool,
@@ -316,8 +327,9 @@ def correct(
     """Correct SPECTRA, sampled absolute XP spectra that are not corrected, on their own wavelengths.
 
     SPECTRA is a file of `xpjax spectra`, the archive's XP_SAMPLED, or any HDF5, Parquet, FITS or CSV file with columns
-    source_id, flux (an array in each row, W m-2 nm-1), optional flux_error, and wavelength in nm, once or in each row;
-    without it 343 samples are the archive's 336:1020:2.
+    source_id, flux (an array in each row, W m-2 nm-1 or the unit stated), optional flux_error, and wavelength in nm or
+    the unit stated, once or in each row; without it 343 samples are the archive's 336:1020:2. What a file does not say
+    to be corrected is taken as published.
 
     A linear correction (standard, or a file) needs nothing else: the samples give back the XP coefficients, in single
     precision those of ordinary stars where rounding leaves a choice, and these the corrected spectra. Where there are
@@ -344,8 +356,9 @@ def correct(
     from xpjax.correction.wiggle import read_correction
     from xpjax.io import catalogue
     from xpjax.io.spectra_files import read_sampled
+    from xpjax.io.streams import plain_suffix
     from xpjax.records import Status
-    from xpjax.xp.correction import DISTANCE_MEANING, NONE, STANDARD, is_linear, linear_correction
+    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction
     from xpjax.xp.inverse import check_uncorrected, corrected
 
     started = time.perf_counter()
@@ -354,37 +367,54 @@ def correct(
     plain = correction in (STANDARD, NONE) or is_linear(correction)
     linear = linear_correction(correction) if plain else None
     network = None if plain else read_correction(correction)
-    _check_kind(correction, linear, network, resolution, features, teff or mh or float64 or device)
+    others = teff or mh or float64 or device or truncate is not None
+    _check_kind(correction, linear, network, resolution, features, others)
     table = read_sampled(spectra, xpjax.instrument().wavelength)
     record = as_spectra(table, spectra.name)
-    columns = dict(table.columns)
-    for name in ("correlation", "xp_correction_distance", "xp_status"):
-        columns.pop(name, None)
-    meta: dict[str, Any] = {**table.meta, **record_call(click.get_current_context())}
-    descriptions = {**table.descriptions, "xp_status": Status.legend()}
+    if network is not None:
+        record = _with_truncation(record, truncate, spectra.name)
+    distance = None
     if network is not None:
         found = _by_network(record, network, features, table, spectra.name, {"teff": teff, "mh": mh}, float64, device)
-        if "correlation" in table.columns:
-            columns["correlation"] = table.columns["correlation"]
-        meta["corrected"] = True
     else:
         check_uncorrected(record, spectra.name)
         result = corrected(record, linear, resolution or "xp")
-        found = result.spectra
-        columns["xp_correction_distance"] = result.distance
-        descriptions["xp_correction_distance"] = DISTANCE_MEANING
+        found, distance = result.spectra, result.distance
+    written = _with_corrected(table, found, distance)
+    meta = {**written.meta, **record_call(click.get_current_context())}
+    catalogue.write(output, dataclasses.replace(written, meta=meta), overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    lines = [f"{len(table):,} spectra read from {spectra.name}, written to {output.name} in {seconds:.1f} s"]
+    if plain_suffix(output) == ".csv":
+        lines.append(f"{output.name} holds no metadata: it does not say that its spectra are corrected")
+    why = Status.NOT_CORRECTED | Status.FEATURE_MISSING | Status.OUTSIDE_TRAINING | Status.OUTSIDE_LIMITS
+    lines += counted(Status.counts(found.status & np.uint32(why)))
+    tell("\n".join(lines))
+
+
+def _with_corrected(table: Catalogue, found: Spectra, distance: np.ndarray | None) -> Catalogue:
+    """A table of spectra with corrected ones in their place; distance (n,): with a linear correction."""
+    import dataclasses
+
+    from xpjax.records import Status
+    from xpjax.xp.correction import DISTANCE_MEANING
+
+    columns, told = dict(table.columns), {**table.descriptions, "xp_status": Status.legend()}
+    gone = ("xp_correction_distance", "xp_status", *["correlation"] * (distance is not None))
+    for name in gone:
+        columns.pop(name, None)
+    meta: dict[str, Any] = {**table.meta, "truncate": found.meta.get("truncate")}
+    if distance is None:
+        meta["corrected"] = True
+    else:
+        columns["xp_correction_distance"], told["xp_correction_distance"] = distance, DISTANCE_MEANING
         meta |= {key: found.meta[key] for key in ("correction", "resolution")}
     columns["flux"] = found.flux
     if found.flux_error is not None:
         columns["flux_error"] = found.flux_error
     columns["xp_status"] = found.status
-    written = dataclasses.replace(table, columns=columns, descriptions=descriptions, meta=meta)
-    catalogue.write(output, written, overwrite=overwrite)
-    seconds = time.perf_counter() - started
-    lines = [f"{len(table):,} spectra read from {spectra.name}, written to {output.name} in {seconds:.1f} s"]
-    why = Status.NOT_CORRECTED | Status.FEATURE_MISSING | Status.OUTSIDE_TRAINING | Status.OUTSIDE_LIMITS
-    lines += counted(Status.counts(found.status & np.uint32(why)))
-    click.echo("\n".join(lines), err=True)
+    meta = {name: value for name, value in meta.items() if value is not None}
+    return dataclasses.replace(table, columns=columns, descriptions=told, meta=meta)
 
 
 def _check_kind(
@@ -400,7 +430,26 @@ def _check_kind(
     if network is not None and resolution is not None:
         raise click.UsageError("--resolution is for linear corrections; a network keeps that of the spectra.")
     if network is None and (features is not None or others):
-        raise click.UsageError("--features, --teff, --mh, --float64 and --device are for networks: leave them out.")
+        raise click.UsageError(
+            "--features, --truncate, --teff, --mh, --float64 and --device are for networks: leave them out."
+        )
+
+
+def _with_truncation(record: Spectra, truncate: bool | None, name: str) -> Spectra:
+    """Spectra that say whether they are truncated, by their file or by an option. Raises XpjaxError."""
+    import dataclasses
+
+    own = record.meta.get("truncate")
+    if own is None and truncate is None:
+        raise XpjaxError(
+            f"{name} does not say whether its spectra are of truncated coefficients, which a network must know: add "
+            "--truncate or --no-truncate"
+        )
+    if own is not None and truncate not in (None, own):
+        raise XpjaxError(
+            f"{name} holds {'truncated' if own else 'full'} spectra, as it says; leave --{'no-' * own}truncate out"
+        )
+    return dataclasses.replace(record, meta={**record.meta, "truncate": bool(truncate if own is None else own)})
 
 
 def _by_network(
@@ -419,7 +468,7 @@ def _by_network(
     from xpjax.correction.wiggle import correct_spectra
 
     assert features is not None
-    stars = read_features(features).matched(record.source_id)
+    stars = read_features(features, network.names).matched(record.source_id)
     known: dict[str, Any] = {}
     for key, column in labels.items():
         if column is not None:
@@ -444,6 +493,8 @@ def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
         raise XpjaxError(f"{name} holds internal spectra; corrections are for absolute ones (no --internal)")
     meta: dict[str, Any] = {key: bool(table.meta[key]) for key in ("truncate",) if key in table.meta}
     meta |= {key: str(table.meta[key]) for key in ("correction", "resolution") if key in table.meta}
+    if "xp_correction_distance" in table.columns:  # CSV, say, holds no name of the correction
+        meta.setdefault("correction", "of no name")
     if table.meta.get("corrected") and not corrected:
         raise XpjaxError(f"{name} is already corrected")
     return Spectra(

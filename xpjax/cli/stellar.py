@@ -24,7 +24,8 @@ from xpjax.cli.common import (
     counted,
     record_call,
 )
-from xpjax.cli.correction import as_spectra
+from xpjax.cli.correction import DUST, KINDS, SPACES, as_spectra
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ def fit_stars(
 ) -> None:
     """Fit stellar labels to XP spectra: Teff, log g, [M/H], or whatever the grid has.
 
-    INPUT is a file of XP coefficients, a store, or a file of sampled spectra from `xpjax spectra`, in any unit. The
-    output has for each source the labels, their errors (LABEL_error) and covariances (A_B_covariance), chi2, dof,
-    dflux_per (percent of samples off by more than 0.05), fit_status and xp_status. Spectra are freed from XP's
-    systematic errors by the standard linear correction, unless --correction says otherwise; sampled spectra are taken
-    as they are. With a network spectra are fitted, corrected and fitted again, and LABEL_before is of the first fit.
+    INPUT is a file of XP coefficients, a store, or a file of sampled spectra (HDF5, Parquet or FITS) from `xpjax
+    spectra` or laid out as `xpjax correct` says. The output has for each source the labels, their errors (LABEL_error)
+    and covariances (A_B_covariance), chi2, dof, dflux_per (percent of samples off by more than 0.05), fit_status and
+    xp_status. Spectra are freed from XP's systematic errors by the standard linear correction, unless --correction says
+    otherwise; sampled spectra are taken as they are. With a network spectra are fitted, corrected and fitted again, and
+    LABEL_before is of the first fit.
 
     Without correlations in the input spectra have no errors: give an --error-floor.
 
@@ -124,7 +126,7 @@ def fit_stars(
     told = [f"{n:,} spectra fitted, {len(whole):,} rows written to {output.name}"]
     told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
     told += counted(FitStatus.counts(status))
-    click.echo("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]), err=True)
+    tell("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]))
 
 
 FITTING = (
@@ -150,9 +152,10 @@ def fitter_of(
     """What the options of `FITTING` mean. Raises ValueError and UsageError."""
     from xpjax.stellar.grid import read_grid
     from xpjax.stellar.interpolation import interpolator, redden
-    from xpjax.stellar.sources import LabelFitter
+    from xpjax.stellar.sources import LabelFitter, grid_digest
 
     models = read_grid(grid)
+    about = {"grid": grid.name, "grid_digest": grid_digest(models)}
     if fit_ebv is not None:
         if ebv is not None:
             raise click.UsageError("--ebv takes the reddening off, --fit-ebv fits it: choose one.")
@@ -160,7 +163,8 @@ def fitter_of(
     linear, network = chosen_correction(correction, base)
     how = correcting(network, linear, features=features, ebv=ebv if network is not None and features is None else None)
     chosen = {"normalisation": normalisation, "continuum_order": continuum, "starts": starts}
-    return LabelFitter(interpolator(models), linear if how is None else how, ebv, options=chosen, **options)
+    fitted_by = linear if how is None else how
+    return LabelFitter(interpolator(models), fitted_by, ebv, options=chosen, about=about, **options)
 
 
 def _nodes(text: str) -> np.ndarray:
@@ -184,8 +188,11 @@ def _fits(
     import numpy as np
 
     import xpjax
-    from xpjax.io import catalogue
+    from xpjax.io.spectra_files import read_sampled
     from xpjax.io.store import is_store, open_store
+    from xpjax.io.streams import plain_suffix
+    from xpjax.io.tables import open_table
+    from xpjax.records import DR3
 
     needed = [*dict.fromkeys([*keep, *fitter.columns])]
     passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
@@ -203,9 +210,10 @@ def _fits(
             sources = file.read(errors=True, correlations=True, columns=needed)
             found.append((fitter(sources, devices=devices), kept(sources.columns)))
         return found
-    if path.suffix.lower() in (".h5", ".hdf5"):
-        rows = catalogue.read_catalogue(path)
-        if "wavelength" in rows.shared and "flux" in rows.columns:
+    if plain_suffix(path) in (".h5", ".hdf5", ".parquet", ".fits"):
+        names = open_table(path).names
+        if "flux" in names and not any(f"{xp}_coefficients" in names for xp in DR3.xp):
+            rows = read_sampled(path, xpjax.instrument().wavelength)
             return [(_fit_sampled(rows, path.name, fitter, devices), kept(_with(rows, passed, path.name)))]
     dtype = np.float64 if fitter.float64 else np.float32
     table: SourceTable = xpjax.read(path, dtype=dtype, keep=needed)
@@ -220,14 +228,41 @@ def _with(rows: Catalogue, names: list[str], origin: str) -> Mapping[str, np.nda
     return rows.columns
 
 
-def _reference(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
-    """Columns of a table in which sources are looked up. Raises ValueError where there are none, or no rows."""
-    from xpjax.io import catalogue
+def _reference(path: Path, names: list[str]) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """Columns of numbers of a table in which sources are looked up, with source_id; and what it says of them.
 
-    table = catalogue.read_catalogue(path)
+    Raises XpjaxError where there are none, or no rows.
+    """
+    from xpjax.io.spectra_files import source_ids
+    from xpjax.io.tables import open_table
+
+    table = open_table(path)
     if not len(table):
         raise XpjaxError(f"{path.name} has no rows: no source can be found in it")
-    return _with(table, ["source_id", *names], path.name)
+    table.load(["source_id", *names])
+    kinds = {name: "temperature" if name == "teff" else None for name in names}
+    return {"source_id": source_ids(table), **{n: table.column(n).numbers(kinds[n]) for n in names}}, table.meta
+
+
+def _check_fits(about: Mapping[str, Any], name: str, digest: str, grid: str, dust: Mapping[str, Any]) -> None:
+    """Refuse labels that say that they are of another grid, or of spectra dereddened in another way."""
+    from xpjax.extinction import AV_PER_SFD, R_V
+
+    own = str(about.get("grid_digest", digest))
+    if own != digest:
+        raise XpjaxError(
+            f"{name}: the labels were fitted on another grid ({about.get('grid', 'of no name')}) than {grid}: give "
+            "--grid that one, or fit again"
+        )
+    usual: dict[str, Any] = {"law": "ccm89", "r_v": R_V, "per_ebv": AV_PER_SFD}
+    for key, chosen in dust.items():
+        wanted = usual[key] if chosen is None else chosen
+        found = about.get(key, wanted)
+        if str(found) != str(wanted) and (key == "law" or abs(float(found) - float(wanted)) > 1e-6):
+            raise XpjaxError(
+                f"{name}: the labels are of spectra dereddened with {key} {found}, the residuals would be with {wanted}"
+                f": give --{key.replace('_', '-')} {found}, or fit again"
+            )
 
 
 def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str | None) -> LabelFits:
@@ -256,11 +291,12 @@ def _fit_sampled(rows: Catalogue, name: str, fitter: LabelFitter, devices: str |
     "--within", multiple=True, default=("teff=200,logg=0.5,mh=0.5",), show_default=True, metavar="LABEL=DIFFERENCE",
     help="How far fits may be from reference labels; may be repeated.",
 )  # fmt: skip
-@click.option("--kind", type=click.Choice(["additive", "multiplicative"]), default="additive", show_default=True)
+@click.option("--kind", type=click.Choice(KINDS), default="additive", show_default=True)
 @click.option(
-    "--space", type=click.Choice(["dereddened", "observed"]), default="dereddened", show_default=True,
+    "--space", type=click.Choice(SPACES), default="dereddened", show_default=True,
     help="Whether models are compared with dereddened spectra, or as observed.",
 )  # fmt: skip
+@DUST
 @OVERWRITE
 def make_residuals(
     spectra: Path,
@@ -272,17 +308,20 @@ def make_residuals(
     output: Path,
     snr: float,
     within: tuple[str, ...],
+    kind: str,
+    space: str,
     overwrite: bool,
     **options: Any,
 ) -> None:
     """Residuals of SPECTRA (from `xpjax spectra`) against best-fit models or true spectra: a training set.
 
-    With --fits and --grid the models are those at the fitted labels; fits with any fit_status are left out. With
-    --true they are spectra of the same layout, interpolated to the wavelengths of SPECTRA (convolve them first). Where
-    SPECTRA have a linear correction (`xpjax spectra --correction`) a network that is trained on the residuals stands on
-    it; the features must then have it too (`xpjax make-features --correction`). Stars
-    are left out, and counted, for a source_id of 0 or that came before, missing features, low S/N, and labels that
-    differ from the reference.
+    With --fits and --grid the models are those at the fitted labels; fits with any fit_status are left out, and fits on
+    another grid or with another law of dereddening are refused. With --true they are spectra of the same layout,
+    interpolated to the wavelengths of SPECTRA (convolve them first). Where SPECTRA have a linear correction (`xpjax
+    spectra --correction`) a network that is trained on the residuals stands on it; the features must then have it too
+    (`xpjax make-features --correction`), and be truncated where SPECTRA are. The file says all of this, and how it was
+    made. Stars are left out, and counted, for a source_id of 0 or that came before, missing features, low S/N, and
+    labels that differ from the reference.
 
     \b
     Examples:
@@ -293,7 +332,7 @@ def make_residuals(
 
     from xpjax.correction import residuals
     from xpjax.correction.inputs import read_features
-    from xpjax.io import catalogue
+    from xpjax.io.spectra_files import read_sampled
     from xpjax.matching import places_of
 
     if (fits is None) != (grid is None) or (fits is None) == (true_spectra is None):
@@ -302,13 +341,13 @@ def make_residuals(
         raise click.UsageError("--labels are compared with --fits; give these.")
     if output.exists() and not overwrite:
         raise FileExistsError(f"the output {output} exists; name another file, or add --overwrite")
-    made = as_spectra(catalogue.read_catalogue(spectra), spectra.name)
+    made = as_spectra(read_sampled(spectra), spectra.name)
     ids = made.source_id
     stars = read_features(features).matched(ids)
     wavelength, flux, error = made.wavelength, made.flux, made.flux_error
     fitted = None
     if true_spectra is not None:
-        rows = as_spectra(catalogue.read_catalogue(true_spectra), true_spectra.name)
+        rows = as_spectra(read_sampled(true_spectra), true_spectra.name)
         inside = (wavelength >= rows.wavelength[0] - 1e-9) & (wavelength <= rows.wavelength[-1] + 1e-9)
         true = np.full(flux.shape, np.nan)
         place = places_of(ids, rows.source_id)
@@ -318,41 +357,46 @@ def make_residuals(
     else:
         assert fits is not None
         assert grid is not None
-        wavelength, flux, error, true, fitted = _best_models(made, fits, grid)
+        law = {"law": options["law"], "r_v": options["r_v"], "per_ebv": options["per_ebv"]}
+        wavelength, flux, error, true, fitted = _best_models(made, fits, grid, law if space == "dereddened" else {})
     reference = None
     trust = residuals.Trust(snr, assignments("--within", within))
     if labels is not None:
-        table = _reference(labels, list(trust.differences))
-        place = places_of(ids, np.asarray(table["source_id"], np.int64))
-        reference = {}
-        for name in trust.differences:
-            column: np.ndarray = np.ma.filled(np.ma.asarray(table[name], float), np.nan)
-            reference[name] = np.where(place >= 0, column[place], np.nan)
+        table, _ = _reference(labels, list(trust.differences))
+        place = places_of(ids, table["source_id"])
+        reference = {name: np.where(place >= 0, table[name][place], np.nan) for name in trust.differences}
     found, counts = residuals.make_residuals(
         stars, wavelength, flux, true, flux_error=error, fitted=fitted, reference=reference, trust=trust,
-        base=str(made.meta.get("correction", "none")), **options,
+        base=str(made.meta.get("correction", "none")), truncate=made.meta.get("truncate"), kind=kind, space=space,
+        **{name: value for name, value in options.items() if value is not None},
     )  # fmt: skip
     residuals.write_residuals(output, found, overwrite=overwrite)
     lines = [f"{len(found):,} of {len(made):,} stars written to {output.name}; left out:"]
     lines += [f"{count:12,}  {reason}" for reason, count in counts.items() if count]
-    click.echo("\n".join(lines if len(lines) > 1 else [lines[0].removesuffix("; left out:")]), err=True)
+    tell("\n".join(lines if len(lines) > 1 else [lines[0].removesuffix("; left out:")]))
 
 
-def _best_models(made: Any, fits: Path, grid: Path) -> tuple[Any, ...]:
-    """Wavelengths of the grid, flux and errors of the spectra there, the models at the fitted labels, the labels."""
+def _best_models(made: Any, fits: Path, grid: Path, dust: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Wavelengths of the grid, flux and errors of the spectra there, the models at the fitted labels, the labels.
+
+    dust: the dereddening that residuals are made with. Raises XpjaxError where the fits say that they were made on
+    another grid, or with another dereddening.
+    """
     import numpy as np
 
     from xpjax.matching import places_of
     from xpjax.records import FitStatus
     from xpjax.stellar.grid import read_grid
     from xpjax.stellar.interpolation import interpolator, model_spectra
-    from xpjax.stellar.sources import interpolated
+    from xpjax.stellar.sources import grid_digest, interpolated
 
-    model = interpolator(read_grid(grid))
-    columns = _reference(fits, ["fit_status", *model.names])
-    place = places_of(made.source_id, np.asarray(columns["source_id"], np.int64))
-    known = (place >= 0) & (np.asarray(columns["fit_status"])[place] == int(FitStatus.OK))
-    values = np.stack([np.asarray(columns[name], float)[place] for name in model.names], axis=1)
+    models = read_grid(grid)
+    model = interpolator(models)
+    columns, about = _reference(fits, ["fit_status", *model.names])
+    _check_fits(about, fits.name, grid_digest(models), grid.name, dust)
+    place = places_of(made.source_id, columns["source_id"])
+    known = (place >= 0) & (columns["fit_status"][place] == int(FitStatus.OK))
+    values = np.stack([columns[name][place] for name in model.names], axis=1)
     true = np.full((len(known), len(model.wavelength)), np.nan)
     true[known] = model_spectra(model, values[known])
     at = np.asarray(model.wavelength, float)

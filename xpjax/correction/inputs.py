@@ -18,12 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.correction.meaning import Meaning
+from xpjax.errors import XpjaxError, say
+from xpjax.hdf5 import open_hdf5
 from xpjax.io.catalogue import write_bytes
+from xpjax.io.spectra_files import source_ids
+from xpjax.io.tables import Table, open_table
 from xpjax.matching import places_of
 from xpjax.records import Record, SourceTable
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.system import G_SYSTEM, system
+from xpjax.units import in_unit
 from xpjax.xp.coefficients import as_sources
 from xpjax.xp.correction import NONE, linear_correction
 from xpjax.xp.instrument import instrument
@@ -68,7 +73,9 @@ class Features(Record):
 
     source_id (n,); value (n, n_feature) [mag], NaN where unknown; input_error (n, n_input) [mag] in the order of
     INPUTS, or None; ebv (n,) [mag] or None, which dereddening needs even where it is no feature. base: name of the
-    linear correction of the spectra that they were made of. Raises ValueError for shapes that do not fit.
+    linear correction of the spectra that they were made of; truncate: whether these are of truncated coefficients;
+    gaia: whether G, BP and RP are "synthetic" or given ("columns"); None: not known, or of no account. Raises
+    ValueError for shapes that do not fit.
     """
 
     source_id: np.ndarray
@@ -77,6 +84,8 @@ class Features(Record):
     ebv: np.ndarray | None = None
     input_error: np.ndarray | None = None
     base: str = NONE
+    truncate: bool | None = None
+    gaia: str | None = None
 
     def __post_init__(self) -> None:
         n = len(self.source_id)
@@ -171,7 +180,7 @@ def features(
     needed = [name for name in INPUTS if np.any(combination(chosen)[INPUTS.index(name)])]
     if isinstance(sources, Mapping):
         made = _from_magnitudes({**sources, **({} if ebv is None else {EBV: ebv})}, chosen, needed)
-        return dataclasses.replace(made, base=base)
+        return dataclasses.replace(made, base=base, gaia="columns" if any(name in needed for name in GAIA) else None)
     table = as_sources(sources)
     n = len(table)
     value = {name: np.full(n, np.nan) for name in INPUTS}
@@ -203,14 +212,17 @@ def features(
                             n, table.origin)  # fmt: skip
         value[EBV] = known_ebv
     elif EBV in needed:
-        raise XpjaxError("E(B-V) is a feature: give ebv=, an array or the name of a column, or leave it out of names")
+        option = say("ebv=, an array or the name of a column,", "--ebv COLUMN,")
+        raise XpjaxError(f"E(B-V) is a feature: give {option} or leave it out of {say('names', '--names')}")
     inputs = np.stack([np.where(np.isfinite(value[name]), value[name], np.nan) for name in INPUTS], axis=1)
     value_of_all = _combined(inputs, chosen)
     own = [k for k, name in enumerate(chosen) if name in SHAPES]
     if own:
         value_of_all[:, own] = shapes(table, truncate)[:, [SHAPES.index(chosen[k]) for k in own]]
     input_error = np.stack([error[name] for name in INPUTS], axis=1) if errors else None
-    return Features(table.source_id, chosen, value_of_all, known_ebv, input_error, base)
+    origin = ("synthetic" if gaia == "synthetic" else "columns") if any(name in needed for name in GAIA) else None
+    cut = truncate if wanted or own else None
+    return Features(table.source_id, chosen, value_of_all, known_ebv, input_error, base, cut, origin)
 
 
 def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
@@ -279,7 +291,7 @@ def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndar
     if name not in given:
         column = COLUMNS.get(name, name)
         raise XpjaxError(f"{origin} has no {column}, which a feature needs; keep this column or give the values")
-    array: np.ndarray = np.ma.filled(np.ma.asarray(given[name], float), np.nan)
+    array: np.ndarray = np.ma.filled(np.ma.asarray(in_unit(given[name], "mag", name), float), np.nan)
     if array.shape not in ((), (n,)):
         raise XpjaxError(f"{name} has shape {array.shape}, expected ({n},): one value for each source")
     return np.broadcast_to(array, (n,)).astype(float)
@@ -293,49 +305,82 @@ def floats(table: SourceTable, name: str) -> np.ndarray:
 
 
 def write_features(path: str | Path, table: Features, *, overwrite: bool = False) -> None:
-    """Features as an HDF5 file: source_id, features with attribute `names`, and where known ebv and input_error."""
+    """Features as an HDF5 file: source_id, features with attribute `names`, and where known ebv and input_error.
+
+    Attributes of the file say what they are of: base, and where known truncate and gaia.
+    """
     import h5py
 
     if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file["source_id"] = table.source_id
         file["features"] = table.value
         file["features"].attrs["names"] = list(table.names)
         file.attrs["base"] = table.base
+        file.attrs.update(Meaning(truncate=table.truncate, gaia=table.gaia).attributes())
         for name in ("ebv", "input_error"):
             if getattr(table, name) is not None:
                 file[name] = getattr(table, name)
     write_bytes(path, buffer.getvalue())
 
 
-def read_features(path: str | Path) -> Features:
-    """Features from an HDF5 file that `write_features` wrote, or one laid out as it. Raises ValueError for another."""
-    import h5py
+def read_features(path: str | Path, names: Sequence[str] = ()) -> Features:
+    """Features from a file of `write_features`, or from any table that `xpjax.io.tables` reads.
 
+    A table (HDF5, Parquet, FITS, ECSV, CSV, ...) has source_id, integers, and a column for each feature, by the names
+    of `FEATURES` and `SHAPES` or by these names; `ebv` [mag] is E(B-V), a feature only where it is called so. An HDF5
+    file may have them in one dataset features (n, k) with an attribute names. Magnitudes are converted to mag where the
+    file states another unit. Attributes base, truncate and gaia say what the features are of; without base they are of
+    spectra as published. Raises XpjaxError for what is missing, and for ids that are no integers.
+    """
     try:
-        with h5py.File(path) as file:
-            return features_of(file, str(path))
-    except (OSError, KeyError) as error:
+        return features_of(open_table(path), Path(path), names)
+    except XpjaxError as error:
         raise XpjaxError(
-            f"{path} is no file of features ({error}): it needs datasets source_id (n) and features (n, k) with "
-            "attribute names"
+            f"{path} is no file of features ({error}): it needs source_id (n), and columns named as features, or in "
+            "HDF5 a dataset features (n, k) with attribute names"
         ) from error
 
 
-def features_of(file: Any, origin: str) -> Features:
-    """Features from an open HDF5 file. Raises KeyError for what is missing, ValueError for what does not fit."""
-    data = file["features"]
-    if "names" not in data.attrs:
-        raise KeyError("features has no attribute names")
-    names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(data.attrs["names"]))
-    value = np.asarray(data[()], float)
-    if value.ndim != 2 or value.shape[1] != len(names):
-        raise XpjaxError(f"{origin}: features {value.shape} do not fit its {len(names)} names {list(names)}")
-    ebv = np.asarray(file["ebv"][()], float) if "ebv" in file else None
-    if ebv is None and EBV in names:
-        ebv = value[:, names.index(EBV)]
-    error = np.asarray(file["input_error"][()], float) if "input_error" in file else None
-    base = str(file.attrs.get("base", NONE))
-    return Features(np.asarray(file["source_id"][()], np.int64), names, value, ebv, error, base)
+def features_of(table: Table, path: Path, names: Sequence[str] = ()) -> Features:
+    """Features of a table; see `read_features`. Raises XpjaxError for what is missing."""
+    source_id = source_ids(table)
+    if "features" in table:
+        known = hdf5_names(path, "features")
+        if known is None:
+            raise XpjaxError("the dataset features has no attribute names")
+        chosen, value = known, table.column("features").array()
+        if value.shape[1] != len(chosen):
+            raise XpjaxError(f"features {value.shape} do not fit its {len(chosen)} names {list(chosen)}")
+    else:
+        chosen = tuple(names) or tuple(name for name in (*FEATURES, *SHAPES) if name in table)
+        if not chosen:
+            raise XpjaxError(f"no column is named as a feature, such as BP-RP or shape-1; it has {table.names}")
+        columns = {n: "ebv" if n == EBV and n not in table and "ebv" in table else n for n in chosen}
+        for column in columns.values():
+            table.check(column, "a feature")
+        table.load([*columns.values(), "ebv"])
+        kinds = {n: "magnitude" if n in FEATURES else None for n in chosen}
+        value = np.stack([table.column(columns[n]).numbers(kinds[n]) for n in chosen], axis=1)
+    ebv = table.column("ebv").numbers("magnitude") if "ebv" in table else None
+    if ebv is None and EBV in chosen:
+        ebv = value[:, chosen.index(EBV)]
+    error = table.column("input_error").array() if "input_error" in table else None
+    meaning = Meaning.of(table.meta, table.origin)
+    base = str(table.meta.get("base", NONE))
+    return Features(source_id, chosen, value, ebv, error, base, meaning.truncate, meaning.gaia)
+
+
+def hdf5_names(path: Path, name: str) -> tuple[str, ...] | None:
+    """The attribute names of a dataset of an HDF5 file; None where there is none."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return None
+    with open_hdf5(path) as file:
+        found = file[name].attrs.get("names") if name in file else None
+    if found is None:
+        return None
+    return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(found))

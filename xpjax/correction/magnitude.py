@@ -32,11 +32,13 @@ from xpjax.correction.wiggle import (
     WiggleCorrection,
     applicable,
     check_base,
+    check_features,
+    check_gaia,
     spread,
     star_inputs,
     table_axes,
 )
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Passband, PassbandSet, SourceTable, Status, XPCoefficients
 from xpjax.synthetic.magnitude import Photometer, Photometry, photometry_kernel
@@ -342,12 +344,14 @@ class Correcting:
         needs = EBV in self.model.names or self.model.dereddens
         if self.stars is None and self.ebv is None and needs:
             raise XpjaxError(
-                "this correction needs E(B-V): name a column of the sources (--ebv), or give features "
-                "(glossary: feature)"
+                f"this correction needs E(B-V): name a column of the sources, by {say('ebv=', '--ebv')}, or give "
+                "features (glossary: feature)"
             )
         if self.stars is not None:
             self.stars.select(self.model.names)
-            check_base(self.model, self.stars.base, "the features are of spectra with")
+            check_features(self.model, self.stars)
+        else:
+            check_gaia(self.model, self.gaia)
 
     @functools.cached_property
     def linear(self) -> LinearCorrection | None:

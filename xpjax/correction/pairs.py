@@ -8,14 +8,16 @@ A file of pairs is a Parquet table with a row for each star:
     reference_wavelength    [nm], in vacuum, ascending, and
     reference_flux          at each of them, per wavelength, in any unit: the level of the pair is XP's
 
-Names of other files are known too (`ALIASES`). References that are sampled finer than XP's grid are averaged over its
+Names of other files are known too (`ALIASES`). Units that the file states (metadata `unit` of a column) are converted:
+wavelengths to nm, fluxes to W m-2 nm-1, also those per frequency. Files that say that their spectra are corrected are
+refused. References that are sampled finer than XP's grid are averaged over its
 steps, coarser ones are interpolated; XP's grid beyond a reference is not trained on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,14 @@ import numpy as np
 from jaxtyping import Float
 
 from xpjax.errors import XpjaxError
+from xpjax.io.spectra_files import flux_factor
+from xpjax.io.streams import check_file, reading
+from xpjax.io.tables import Table, open_table
+from xpjax.io.tables.quantities import factor, is_unit
 from xpjax.records import Record
+from xpjax.units import nanometers
 from xpjax.xp.coefficients import as_sources
-from xpjax.xp.correction import STANDARD
+from xpjax.xp.correction import NONE, STANDARD
 from xpjax.xp.instrument import Instrument
 from xpjax.xp.instrument import instrument as load_instrument
 from xpjax.xp.inverse import coefficients_of_samples
@@ -77,12 +84,18 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
 
     prior: the linear correction whose population of ordinary stars helps samples back to coefficients.
 
-    Raises ValueError for a file without the columns, naming them, and for a star whose arrays do not fit, naming it.
+    Raises ValueError for a file without the columns, naming them, one of corrected spectra, and for a star whose arrays
+    do not fit, naming it.
     """
     import pyarrow.parquet as pq
 
     model = instrument or load_instrument()
-    table = pq.read_table(path)
+    path = Path(path).expanduser()
+    check_file(path)
+    with reading(path, "Parquet"):
+        table = pq.read_table(path)
+    known = open_table(path)
+    _check_uncorrected(known)
     have = table.column_names
     found = {key: next((name for name in names if name in have), None) for key, names in ALIASES.items()}
     from_coefficients = all(f"{xp}_coefficients" in have for xp in model.release.xp)
@@ -91,25 +104,52 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
     if absent:
         raise XpjaxError(f"{path}: pairs need the columns {', '.join(absent)}; it has {have}")
 
-    def column(key: str) -> list[Any]:
+    def texts(key: str) -> np.ndarray:
         name = found[key]
-        return [None] * table.num_rows if name is None else table.column(name).to_pylist()
+        return np.full(len(known), "") if name is None else known.column(name).texts()
 
-    names = np.array([str(name) for name in column("name")])
-    wave, flux = column("reference_wavelength"), column("reference_flux")
-    reference = np.stack(
-        [on_grid(*_arrays(path, n, w, f), model.wavelength) for n, w, f in zip(names, wave, flux, strict=True)]
-    )
+    def spectra(x: str, y: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Name, wavelengths [nm] and fluxes of each star."""
+        columns = [str(found[key]) for key in (x, y)]
+        cells = [table.column(name).to_pylist() for name in columns]
+        units = [known.fields[name].unit for name in columns]
+        rows = zip(names, *cells, strict=True)
+        return [_converted(path, n, *_arrays(path, n, w, f), units) for n, w, f in rows]
+
+    names = texts("name")
+    if not len(names):
+        raise XpjaxError(f"{path}: there are no pairs, the table has no rows")
+    references = spectra("reference_wavelength", "reference_flux")
+    reference = np.stack([on_grid(w, f, model.wavelength) for _, w, f in references])
     if from_coefficients:
         others = {found["reference_wavelength"], found["reference_flux"]}
         sources = as_sources(table.select([name for name in have if name not in others]), model.release)
         value = np.asarray(sources.coefficients.value)
     else:
-        unit = CGS if found["flux"] == "gaia_spectrum" else 1.0
-        samples = zip(names, column("wavelength"), column("flux"), strict=True)
-        value = _from_samples(path, [(n, *_arrays(path, n, w, f)) for n, w, f in samples], unit, model, prior)
-    kind = np.array([str(t or "") for t in column("type")])
-    return Pairs(names, kind, value.astype(float), reference, model)
+        old = found["flux"] == "gaia_spectrum" and not is_unit(known.fields["gaia_spectrum"].unit)
+        value = _from_samples(path, spectra("wavelength", "flux"), CGS if old else 1.0, model, prior)
+    return Pairs(names, texts("type"), value.astype(float), reference, model)
+
+
+def _check_uncorrected(table: Table) -> None:
+    """Refuse spectra that say that they are corrected: a correction of these would be one on top of another."""
+    before = str(table.meta.get("correction", NONE))
+    if before != NONE or table.meta.get("corrected"):
+        raise XpjaxError(
+            f"{table.origin}: the XP spectra are corrected (correction {before}); pairs need them as published: make "
+            "them without a correction"
+        )
+
+
+def _converted(
+    path: Path, name: str, wavelength: np.ndarray, flux: np.ndarray, units: Sequence[str | None]
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """A star's name, wavelengths in nm and fluxes per wavelength, of arrays in these units."""
+    try:
+        wavelength = wavelength * factor(units[0], "wavelength")
+    except XpjaxError as error:
+        raise XpjaxError(f"{path}: the wavelengths have {error}; mend the unit") from None
+    return name, wavelength, flux * flux_factor(units[1], wavelength, f"{path}: {name}: flux")
 
 
 def _arrays(path: str | Path, name: str, wavelength: Any, flux: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +178,7 @@ def _from_samples(
 
 def on_grid(wavelength: np.ndarray, flux: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """A spectrum on a grid (m,) [nm]: averaged over its steps where it is finer, else interpolated; NaN beyond."""
+    wavelength, grid = (np.asarray(nanometers(x), float) for x in (wavelength, grid))
     good = np.isfinite(flux)
     x, y = wavelength[good], flux[good]
     half = 0.5 * np.gradient(grid)

@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.correction.inputs import Features, features_of
-from xpjax.correction.wiggle import KINDS, SPACES
-from xpjax.errors import XpjaxError
+from xpjax.correction.meaning import Meaning
+from xpjax.errors import XpjaxError, say
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
+from xpjax.io.spectra_files import the_same, wavelengths
+from xpjax.io.tables import open_table
 from xpjax.records import Record
+from xpjax.units import nanometers
 from xpjax.xp.correction import NONE
 
 FLOOR = 0.005
@@ -38,8 +41,8 @@ class Residuals(Record):
 
     source_id (n,); names and features (n, k) [mag]; wavelength (m,) [nm]; residual (n, m), true minus observed flux
     over its mean, NaN where missing; weight (n, m), (n, 1) or None; ebv (n,) or None. base: name of the linear
-    correction that the spectra have, and features are made with. Raises ValueError for shapes that do not fit and
-    wavelengths that do not ascend.
+    correction that the spectra have, and features are made with. meaning: how they were made. origin: how messages
+    call them. Raises ValueError for shapes that do not fit and wavelengths that do not ascend.
     """
 
     source_id: np.ndarray
@@ -50,8 +53,11 @@ class Residuals(Record):
     weight: np.ndarray | None = None
     ebv: np.ndarray | None = None
     base: str = NONE
+    meaning: Meaning = dataclasses.field(default_factory=Meaning)
+    origin: str = "residuals"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "wavelength", np.asarray(nanometers(self.wavelength), float))
         n, m = len(self.source_id), len(self.wavelength)
         if np.shape(self.residual) != (n, m):
             raise XpjaxError(
@@ -87,47 +93,61 @@ class Residuals(Record):
     @property
     def stars(self) -> Features:
         """The features as a record of their own."""
-        return Features(self.source_id, self.names, self.features, self.ebv, base=self.base)
+        m = self.meaning
+        return Features(self.source_id, self.names, self.features, self.ebv, None, self.base, m.truncate, m.gaia)
 
 
 def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = False) -> None:
-    """Residuals as an HDF5 file: source_id, features (attribute names), wavelength, residual, and weight and ebv."""
+    """Residuals as an HDF5 file: source_id, features (attribute names), wavelength, residual, and weight and ebv.
+
+    Attributes of the file say what they mean: base, and what `Meaning` states.
+    """
     import h5py
 
     if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name in ("source_id", "features", "wavelength", "residual", "weight", "ebv"):
             if getattr(table, name) is not None:
                 file[name] = getattr(table, name)
+        file["wavelength"].attrs["unit"] = "nm"
         file["features"].attrs["names"] = list(table.names)
         file.attrs["base"] = table.base
+        file.attrs.update(table.meaning.attributes())
     write_bytes(path, buffer.getvalue())
 
 
-def read_residuals(path: str | Path) -> Residuals:
-    """Residuals from an HDF5 file laid out as `write_residuals` does. Raises ValueError saying what is missing."""
-    import h5py
+def read_residuals(path: str | Path, names: Sequence[str] = ()) -> Residuals:
+    """Residuals from a file of `write_residuals`, or from a table that is laid out as `read_features` says.
 
+    Beside the features it has residual, an array (m,) in each row, without unit; wavelength [nm] or in the unit stated,
+    once (an HDF5 dataset) or the same in each row; and perhaps weight, an array (m,) or a number in each row, and ebv.
+    Attributes base, kind, space, law, r_v, per_ebv, truncate and gaia of an HDF5 file, or of the metadata of xpjax's
+    own files, say what the residuals mean (`Meaning`). names: features that a table has beside the known ones. Raises
+    XpjaxError saying what is missing.
+    """
+    path = Path(path)
     try:
-        with h5py.File(path) as file:
-            stars = features_of(file, str(path))
-            return Residuals(
-                stars.source_id,
-                stars.names,
-                stars.value,
-                np.asarray(file["wavelength"][()], float),
-                file["residual"][()],
-                file["weight"][()] if "weight" in file else None,
-                stars.ebv,
-                stars.base,
-            )
-    except (OSError, KeyError) as error:
+        table = open_table(path)
+        for name in ("source_id", "residual"):
+            table.check(name)
+        stars = features_of(table, path, names)
+        axis = wavelengths(table, path)
+        if axis is None:
+            raise XpjaxError("there is no wavelength")
+        weight = table.column("weight").array() if "weight" in table else None
+        meaning = Meaning.of(table.meta, str(path))
+        residual = table.column("residual").array()
+    except XpjaxError as error:
         raise XpjaxError(
-            f"{path} is no file of residuals ({error}): it needs datasets source_id (n), features (n, k) with "
-            "attribute names, wavelength (m) [nm] and residual (n, m)"
+            f"{path} is no file of residuals ({error}): it needs source_id (n), features (n, k) with attribute names "
+            "or columns named as features, wavelength (m) [nm] and residual (n, m)"
         ) from error
+    return Residuals(
+        stars.source_id, stars.names, stars.value, the_same(axis, str(path)), residual, weight, stars.ebv, stars.base,
+        meaning, str(path),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +177,7 @@ def make_residuals(
     r_v: float = R_V,
     per_ebv: float = AV_PER_SFD,
     base: str | None = None,
+    truncate: bool | None = None,
 ) -> tuple[Residuals, dict[str, int]]:
     """Residuals of spectra against true ones, and how many stars were left out, by reason.
 
@@ -164,21 +185,18 @@ def make_residuals(
     m), as observed, true in any unit and without reddening where the space is "dereddened"; NaN where missing. fitted
     and reference: labels (n,) by name, `trust` says how far apart; NaN is not trusted. Without flux_error there is no
     cut in S/N. Samples are weighted by their errors with a floor of 0.5 % of the mean flux. kind, space, law, r_v,
-    per_ebv as in `train`, which must be told the same. base: name of the linear correction that the spectra have, by
-    default that of the features. A star is left out for the first reason that holds.
+    per_ebv: see `Meaning`, which the residuals carry. base and truncate: name of the linear correction that the spectra
+    have, and whether their coefficients are truncated, by default as the features say. A star is left out for the first
+    reason that holds.
 
     Raises ValueError for shapes that do not fit, E(B-V) that is not there, features of spectra with another linear
-    correction, or no star left.
+    correction or truncation, or no star left.
     """
     trust = trust or Trust()
-    if base not in (None, stars.base):
-        raise XpjaxError(
-            f"the spectra have the linear correction {base}, the features are of spectra with {stars.base}: make both "
-            f"with one (xpjax make-features --correction {base})"
-        )
-    for value, known, what in ((kind, KINDS, "kind"), (space, SPACES, "space")):
-        if value not in known:
-            raise XpjaxError(f"{what} {value!r} is not one of {known}")
+    _check_features(stars, base, truncate)
+    cut = stars.truncate if truncate is None else truncate
+    meaning = Meaning(kind, space, law, r_v, per_ebv, cut, stars.gaia)
+    wavelength = np.asarray(nanometers(wavelength), float)
     n, m = len(stars), len(wavelength)
     for name, array in (("flux", flux), ("true", true), ("flux_error", flux_error)):
         if array is not None and np.shape(array) != (n, m):
@@ -187,34 +205,86 @@ def make_residuals(
         for name, array in (labels or {}).items():
             if np.shape(array) != (n,):
                 raise XpjaxError(f"label {name} has shape {np.shape(array)}, expected {(n,)}")
-    flux, true = np.asarray(flux, float), np.asarray(true, float)
+    up: Any = 1.0
     if space == "dereddened":
         if stars.ebv is None:
             raise XpjaxError("dereddened spectra need E(B-V): give features with ebv, or the space 'observed'")
         per_mag = 0.4 * per_ebv * extinction_curve(wavelength, law, r_v)
         up = 10 ** (np.where(np.isfinite(stars.ebv), stars.ebv, 0)[:, None] * per_mag)
-    else:
-        up = np.ones((n, m))
-    there = np.isfinite(flux) & np.isfinite(true)
+    flux, true = (np.ma.filled(np.ma.asarray(a, float), np.nan) for a in (flux, true))
+    error = None if flux_error is None else np.ma.filled(np.ma.asarray(flux_error, float), np.nan) * up
+    residual, weight, snr, usable = _compared(flux * up, true, error, kind)
+    good, counts = _trusted(stars, true, usable, snr, trust, space, fitted, reference)
+    rows = np.flatnonzero(good)
+    left = residual[rows]
+    return Residuals(
+        stars.source_id[rows],
+        stars.names,
+        stars.value[rows],
+        wavelength,
+        left,
+        np.where(np.isfinite(left), weight[rows], 0),
+        None if stars.ebv is None else stars.ebv[rows],
+        stars.base,
+        meaning,
+    ), counts
+
+
+def _check_features(stars: Features, base: str | None, truncate: bool | None) -> None:
+    """Refuse features of other spectra than those that are compared."""
+    if base not in (None, stars.base):
+        raise XpjaxError(
+            f"the spectra have the linear correction {base}, the features are of spectra with {stars.base}: make both "
+            f"with one, by {say(f'correction={base!r}', f'xpjax make-features --correction {base}')}"
+        )
+    if truncate is not None and stars.truncate not in (None, truncate):
+        words = {True: "truncated", False: "full"}
+        raise XpjaxError(
+            f"the spectra are {words[truncate]}, the features are of {words[not truncate]} ones: make both alike, by "
+            + say(f"truncate={truncate}", f"xpjax make-features {'with' if truncate else 'without'} --truncate")
+        )
+
+
+def _compared(
+    own: np.ndarray, true: np.ndarray, error: np.ndarray | None, kind: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Residuals and weights (n, m) of spectra against true ones; S/N (n,), and which stars have spectra at all."""
+    n = len(own)
+    there = np.isfinite(own) & np.isfinite(true)
     enough = there.sum(axis=1) >= 2
     with np.errstate(invalid="ignore", divide="ignore"):
 
         def scale(values: np.ndarray) -> np.ndarray:
             return np.where(there, values, 0).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
 
-        mean, true_mean = scale(flux * up), scale(true)
-        own, model = flux * up / mean, true / true_mean
+        mean, true_mean = scale(own), scale(true)
+        own, model = own / mean, true / true_mean
         residual = model - own if kind == "additive" else model / own - 1
-        error = np.zeros_like(own) if flux_error is None else np.asarray(flux_error, float) * up / mean
-        variance = error**2 + FLOOR**2
+        sigma = np.zeros_like(own) if error is None else error / mean
+        variance = sigma**2 + FLOOR**2
         if kind == "multiplicative":
             variance = variance / own**2 + FLOOR**2
         weight = np.where(there, FLOOR**2 / variance, 0)
-        snr = np.full(n, np.inf if flux_error is None else np.nan)
-        ratio = np.where(there & (error > 0), own / error, np.nan)
+        snr = np.full(n, np.inf if error is None else np.nan)
+        ratio = np.where(there & (sigma > 0), own / sigma, np.nan)
         noisy = np.isfinite(ratio).any(axis=1)
         snr[noisy] = np.nanmedian(ratio[noisy], axis=1)
     usable = enough & (mean[:, 0] > 0) & (true_mean[:, 0] > 0)
+    return np.where(there & np.isfinite(residual), residual, np.nan), weight, snr, usable
+
+
+def _trusted(
+    stars: Features,
+    true: np.ndarray,
+    usable: np.ndarray,
+    snr: np.ndarray,
+    trust: Trust,
+    space: str,
+    fitted: Mapping[str, np.ndarray] | None,
+    reference: Mapping[str, np.ndarray] | None,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which stars (n,) are learned from, and how many are not, by the first reason. Raises XpjaxError for no star."""
+    n = len(stars)
     _, first = np.unique(stars.source_id, return_index=True)
     repeated = np.ones(n, bool)
     repeated[first] = False
@@ -242,16 +312,4 @@ def make_residuals(
     if not good.any():
         said = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         raise XpjaxError(f"no star is left of {n} ({said})")
-    rows = np.flatnonzero(good)
-    ebv = None if stars.ebv is None else stars.ebv[rows]
-    left = np.where(there & np.isfinite(residual), residual, np.nan)[rows]
-    return Residuals(
-        stars.source_id[rows],
-        stars.names,
-        stars.value[rows],
-        np.asarray(wavelength, float),
-        left,
-        np.where(np.isfinite(left), weight[rows], 0),
-        ebv,
-        stars.base,
-    ), counts
+    return good, counts

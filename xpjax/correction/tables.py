@@ -23,6 +23,7 @@ from xpjax import engine
 from xpjax.constants import FLUX_UNIT
 from xpjax.errors import XpjaxError
 from xpjax.records import AnyArray, Status
+from xpjax.xp.inverse import check_uncorrected
 from xpjax.xp.spectrum import Spectra
 
 NORM = slice(62, 78)
@@ -148,11 +149,12 @@ def correct_with_tables(
     bp_rp, ebv (n,): for the flags only. use_errors: C2 and C3 from means weighted by the errors, as published where
     errors are given. Slopes beyond their tables are not corrected (OUTSIDE_TRAINING and NOT_CORRECTED); a G beyond its
     table takes the end's factors, and is flagged OUTSIDE_TRAINING alone, as are stars out of the tested ranges. Errors
-    are multiplied by the same factors. Raises ValueError for another grid, or tables for truncated spectra on full
-    ones.
+    are multiplied by the same factors. Raises ValueError for another grid, spectra that are corrected or smoothed, or
+    tables for truncated spectra on full ones.
     """
     if spectra.internal or not np.array_equal(np.asarray(spectra.wavelength, float), archive_grid()):
         raise XpjaxError("table corrections are for absolute spectra on the archive's grid: leave out wavelength=")
+    check_uncorrected(spectra, "the spectra")
     if bool(spectra.meta.get("truncate", model.truncate)) != model.truncate:
         made = "truncated" if model.truncate else "full"
         raise XpjaxError(f"these tables are for {made} spectra: make them with truncate={model.truncate}")

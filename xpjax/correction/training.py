@@ -32,10 +32,10 @@ from jaxtyping import Array, Float
 
 from xpjax import __version__, engine
 from xpjax.correction.inputs import Features
+from xpjax.correction.meaning import Meaning
 from xpjax.correction.residuals import Residuals
 from xpjax.correction.wiggle import BLEND, Network, SystematicTable, WiggleCorrection
-from xpjax.errors import XpjaxError
-from xpjax.extinction import AV_PER_SFD, R_V
+from xpjax.errors import XpjaxError, say
 from xpjax.io.catalogue import write_bytes
 from xpjax.xp.correction import NONE
 
@@ -207,13 +207,13 @@ def train(
     *,
     names: Sequence[str] | None = None,
     n_network: int = 1,
-    kind: str = "additive",
-    space: str = "dereddened",
-    law: str = "ccm89",
-    r_v: float = R_V,
-    per_ebv: float = AV_PER_SFD,
+    kind: str | None = None,
+    space: str | None = None,
+    law: str | None = None,
+    r_v: float | None = None,
+    per_ebv: float | None = None,
     blend: float = BLEND,
-    truncate: bool = False,
+    truncate: bool | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_epochs: int = 10,
     device: Any = None,
@@ -222,31 +222,33 @@ def train(
     """A correction trained on residuals, with its losses, its test figures and a table of what it leaves.
 
     names: some of the features. n_network: how many networks, each from other random weights and with other stars to
-    validate, make an ensemble. kind, space, law, r_v, per_ebv, blend and truncate: how the residuals were made, and
-    the correction is to be applied (`WiggleCorrection`); for "multiplicative" a residual is true/observed - 1.
-    checkpoint: a file; training goes on from it where it exists, and it is written every checkpoint_epochs epochs and
-    at the end (one file a network, CHECKPOINT.0 and so on). device: see `engine.find_devices`; the first one is used.
+    validate, make an ensemble. kind, space, law, r_v, per_ebv and truncate: how the residuals were made, and so the
+    correction is to be applied (see `Meaning`), where the residuals do not say so themselves. blend as in
+    `WiggleCorrection`. checkpoint: a file; training goes on from it where it exists, and it is written every
+    checkpoint_epochs epochs and at the end (one file a network, CHECKPOINT.0 and so on). device: see
+    `engine.find_devices`; the first one is used.
 
     Rows with missing features or no samples, with source_id 0, or of a source that came before, are left out. Raises
-    ValueError where too few are left, for a feature that is the same for all stars, and for a checkpoint of another
-    training.
+    ValueError where neither residuals nor arguments say how residuals were made, or they differ; where too few stars
+    are left, for a feature that is the same for all of them, and for a checkpoint of another training.
     """
     settings = settings or Settings()
+    meaning = residuals.meaning.completed(
+        residuals.origin, kind=kind, space=space, law=law, r_v=r_v, per_ebv=per_ebv, truncate=truncate
+    )
     chosen = residuals if names is None else _selected(residuals, names)
     used, dropped = _usable(chosen)
     parts = split_sources(len(used), settings.split, settings.seed)
-    train_rows = parts[0]
-    mean, scale = used.features[train_rows].mean(axis=0), used.features[train_rows].std(axis=0)
+    mean, scale = used.features[parts[0]].mean(axis=0), used.features[parts[0]].std(axis=0)
     flat = [name for name, s, m in zip(used.names, scale, mean, strict=True) if s <= 1e-9 * max(abs(m), 1)]
     if flat:
-        remedy = "leave them out of names (--features)"
+        remedy = f"leave them out of {say('names', '--features')}"
         raise XpjaxError(f"features {flat} are the same for all stars and tell nothing: {remedy}")
-    target, weight, middle, size = _targets(used, train_rows)
-    centred = kind == "additive"
+    target, weight, middle, size = _targets(used, parts[0])
+    centred = meaning.kind == "additive"
     fingerprint = _fingerprint(used, settings, centred)
-    target_device = engine.find_devices(device)[0]
     networks, histories, tests = [], [], []
-    with engine.precision(False), jax.default_device(target_device):
+    with engine.precision(False), jax.default_device(engine.find_devices(device)[0]):
 
         def on_device(rows: np.ndarray) -> _Data:
             x = jnp.asarray((used.features[rows] - mean) / scale, jnp.float32)
@@ -260,10 +262,11 @@ def train(
             networks.append(_folded(run.state.best, size, middle, centred))
             histories.append(run.history)
             tests.append(float(_mean_square(run.state.best, data[2], settings.batch, centred)) * size**2)
-    record = {
+    record: dict[str, Any] = {
         "xpjax": __version__,
         "settings": dataclasses.asdict(settings),
         "base": used.base,
+        "gaia": meaning.gaia,
         "n_star": len(used),
         "n_dropped": dropped,
         "n_split": [len(rows) for rows in parts],
@@ -272,7 +275,28 @@ def train(
         "test_loss": tests,
     }
     value = used.features[np.sort(np.concatenate([parts[0], parts[1]]))]
-    model = WiggleCorrection(
+    model = _corrects(networks, mean, scale, value, used, meaning, blend)
+    # What validates one network of an ensemble trains others.
+    held_out = used[np.concatenate([parts[1], parts[2]]) if n_network == 1 else parts[2]]
+    before, after = (
+        float(np.sqrt(np.nanmean(x**2))) for x in (used.residual[parts[2]], remaining(model, used[parts[2]]))
+    )
+    record |= {"test_rms_before": before, "test_rms_after": after}
+    return dataclasses.replace(model, systematic=systematic_table(model, held_out), record=json.dumps(record))
+
+
+def _corrects(
+    networks: Sequence[Network],
+    mean: np.ndarray,
+    scale: np.ndarray,
+    value: np.ndarray,
+    used: Residuals,
+    meaning: Meaning,
+    blend: float,
+) -> WiggleCorrection:
+    """The correction of these networks; value (n, n_feature): features of the stars that they learned from."""
+    assert meaning.kind is not None and meaning.space is not None and meaning.law is not None  # noqa: PT018
+    return WiggleCorrection(
         tuple(networks),
         mean,
         scale,
@@ -280,22 +304,16 @@ def train(
         value.max(axis=0),
         np.asarray(used.wavelength, float),
         np.asarray(blend),
-        np.asarray(r_v),
-        np.asarray(per_ebv),
+        np.asarray(meaning.r_v),
+        np.asarray(meaning.per_ebv),
         None,
         used.names,
-        kind,
-        space,
-        law,
-        truncate,
+        meaning.kind,
+        meaning.space,
+        meaning.law,
+        bool(meaning.truncate),
         base=used.base,
     )
-    # What validates one network of an ensemble trains others.
-    held_out = used[np.concatenate([parts[1], parts[2]]) if n_network == 1 else parts[2]]
-    left = remaining(model, used[parts[2]])
-    before = np.sqrt(np.nanmean(used.residual[parts[2]] ** 2))
-    record |= {"test_rms_before": float(before), "test_rms_after": float(np.sqrt(np.nanmean(left**2)))}
-    return dataclasses.replace(model, systematic=systematic_table(model, held_out), record=json.dumps(record))
 
 
 def _own_split(

@@ -27,13 +27,16 @@ from jaxtyping import Array, Bool, Float
 
 from xpjax import engine
 from xpjax.constants import FLUX_UNIT, XP_RANGE
-from xpjax.correction.inputs import INPUTS, Features, combination
-from xpjax.errors import XpjaxError
+from xpjax.correction.inputs import GAIA, INPUTS, Features, combination
+from xpjax.correction.meaning import KINDS, SPACES
+from xpjax.errors import XpjaxError, say
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.hdf5 import open_hdf5
 from xpjax.io.catalogue import write_bytes
 from xpjax.linalg import dot
 from xpjax.records import AnyArray, Status
 from xpjax.synthetic.passband import interpolation
+from xpjax.units import nanometers
 from xpjax.xp.correction import NONE
 from xpjax.xp.instrument import check_grid
 from xpjax.xp.spectrum import Spectra
@@ -41,8 +44,6 @@ from xpjax.xp.wavelengths import constant_grid
 
 FORMAT, VERSION = "xpjax wiggle correction", 2
 """Version 1 knows no linear correction beneath."""
-KINDS = ("additive", "multiplicative")
-SPACES = ("dereddened", "observed")
 BLEND = 10.0
 """Width [nm] within which a correction goes to zero beyond its wavelengths."""
 
@@ -156,6 +157,12 @@ class WiggleCorrection(eqx.Module):
                 raise XpjaxError(f"layers {shapes} do not lead from {k} features to {m} wavelengths")
 
     @property
+    def gaia(self) -> str | None:
+        """Where G, BP and RP of its features came from: "synthetic" or "columns"; None: it has none, or did not say."""
+        uses = np.any(combination(self.names)[[INPUTS.index(name) for name in GAIA]])
+        return json.loads(self.record).get("gaia") if uses else None
+
+    @property
     def dereddens(self) -> bool:
         """Whether E(B-V) enters beyond the features."""
         return self.kind == "additive" and self.space == "dereddened"
@@ -169,7 +176,7 @@ class WiggleCorrection(eqx.Module):
         """Sparse matrix (n, n_wavelength) that gives w at wavelengths (n,) [nm]: linear, and to zero beyond."""
         from scipy import sparse
 
-        own, x = np.asarray(self.wavelength, float), np.asarray(wavelength, float)
+        own, x = np.asarray(self.wavelength, float), np.asarray(nanometers(wavelength), float)
         inside = np.clip(x, own[0], own[-1])
         k = np.clip(np.searchsorted(own, inside, side="right") - 1, 0, len(own) - 2)
         t = (inside - own[k]) / (own[k + 1] - own[k])
@@ -192,7 +199,30 @@ def check_base(model: WiggleCorrection, base: str, what: str) -> None:
     if base != model.base:
         raise XpjaxError(
             f"the network was trained on spectra with the linear correction {model.base}, but {what} {base}: make them "
-            f"with correction={model.base} (--correction {model.base})"
+            f"with {say(f'correction={model.base!r}', f'--correction {model.base}')}"
+        )
+
+
+def check_features(model: WiggleCorrection, stars: Features) -> None:
+    """Raise ValueError for features that are not made as those that a model was trained on, by what both say."""
+    check_base(model, stars.base, "the features are of spectra with")
+    if stars.truncate not in (None, model.truncate):
+        words = {True: "truncated", False: "full"}
+        raise XpjaxError(
+            f"the network was trained on features of {words[model.truncate]} spectra, these are of "
+            f"{words[not model.truncate]} ones: make them "
+            + say(f"with truncate={model.truncate}", f"{'with' if model.truncate else 'without'} --truncate")
+        )
+    check_gaia(model, stars.gaia)
+
+
+def check_gaia(model: WiggleCorrection, gaia: str | None) -> None:
+    """Raise ValueError for magnitudes of another origin than a model was trained on, by what both say."""
+    if model.gaia is not None and gaia not in (None, model.gaia):
+        kinds = {"synthetic": "synthetic G, BP and RP", "columns": "given G, BP and RP (phot_g_mean_mag, ...)"}
+        raise XpjaxError(
+            f"the network was trained on {kinds[model.gaia]}, these features have {kinds[str(gaia)]}: make them with "
+            + say(f"gaia={model.gaia!r}", f"--gaia {model.gaia}")
         )
 
 
@@ -228,7 +258,9 @@ def applicable(
     missing = ~known.all(axis=1)
     if model.dereddens:
         if stars.ebv is None:
-            raise XpjaxError("this correction dereddens: the features need E(B-V), by ebv= or a dataset ebv")
+            raise XpjaxError(
+                f"this correction dereddens: the features need E(B-V), by {say('ebv=', '--ebv')} or a dataset ebv"
+            )
         missing |= ~np.isfinite(stars.ebv)
     # Rounding to float32 must not put the training set's own edge outside.
     margin = 1e-6 * (np.abs(np.asarray(model.low)) + np.abs(np.asarray(model.high)))
@@ -339,24 +371,28 @@ def correct_spectra(
 ) -> Spectra:
     """Absolute spectra with the correction; those that are not corrected pass through, flagged in status.
 
-    spectra: from `xpjax.spectra`, truncated if the model was trained so; stars: features of the same sources in the
-    same order (`Features.matched`). Errors: the spectrum's own, and where the features have input errors those of the
-    correction through them, sqrt(f_error^2 + sum_k (d term/d input_k input_error_k)^2). Neglected are correlations
-    between the two and the error of the mean flux, which is far below a sample's; the correlation matrix stays as it
-    is. meta["systematic"] is not set: see `systematic_error`. Raises ValueError for internal spectra, other sources,
-    spectra or features of another linear correction than the model's base, or a grid that does not cover the
-    correction's wavelengths (an additive one needs their mean).
+    spectra: from `xpjax.spectra`, truncated if the model was trained so, and not yet corrected by a network; stars:
+    features of the same sources in the same order (`Features.matched`). Errors: the spectrum's own, and where the
+    features have input errors those of the correction through them, sqrt(f_error^2 + sum_k (d term/d input_k
+    input_error_k)^2). Neglected are correlations between the two and the error of the mean flux, which is far below a
+    sample's; the correlation matrix stays as it is. meta["systematic"] is not set: see `systematic_error`. Raises
+    ValueError for internal spectra, other sources, spectra or features of another linear correction than the model's
+    base, or a grid that does not cover the correction's wavelengths (an additive one needs their mean).
     """
     if spectra.internal:
-        raise XpjaxError("internal spectra cannot be corrected: make absolute ones (leave out internal=True)")
+        option = say("internal=True", "--internal")
+        raise XpjaxError(f"internal spectra cannot be corrected: make absolute ones, without {option}")
     if not np.array_equal(spectra.source_id, stars.source_id):
         raise XpjaxError("the features are not of these sources in this order: use features.matched(spectra.source_id)")
     if bool(spectra.meta.get("truncate", model.truncate)) != model.truncate:
         made = "truncated" if model.truncate else "full"
-        raise XpjaxError(f"this correction is for {made} spectra: make them with truncate={model.truncate}")
-    check_base(model, str(spectra.meta.get("correction", model.base)), "the spectra have")
-    check_base(model, stars.base, "the features are of spectra with")
-    grid, own = np.asarray(spectra.wavelength, float), np.asarray(model.wavelength, float)
+        option = say(f"truncate={model.truncate}", "--truncate" if model.truncate else "no --truncate")
+        raise XpjaxError(f"this correction is for {made} spectra: make them with {option}")
+    check_base(model, str(spectra.meta.get("correction", NONE)), "the spectra have")
+    check_features(model, stars)
+    if spectra.meta.get("corrected"):
+        raise XpjaxError("these spectra are corrected by a network already: give those that they were made of")
+    grid, own = np.asarray(nanometers(spectra.wavelength), float), np.asarray(model.wavelength, float)
     to_own = None
     if model.kind == "additive":
         if grid[0] > own[0] + 1e-9 or grid[-1] < own[-1] - 1e-9:
@@ -432,7 +468,7 @@ def write_correction(path: str | Path, model: WiggleCorrection, *, overwrite: bo
     import h5py
 
     if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
+        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=True) as file:
         version = 1 if model.base == NONE else VERSION
@@ -454,12 +490,11 @@ def write_correction(path: str | Path, model: WiggleCorrection, *, overwrite: bo
 
 def read_correction(path: str | Path) -> WiggleCorrection:
     """A correction from a file of `write_correction`. Raises ValueError for another file or a newer format."""
-    import h5py
 
     if not Path(path).exists():
         raise FileNotFoundError(f"no correction file {path}")
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise KeyError("no attribute format")
             if int(file.attrs["format_version"]) > VERSION:
@@ -531,7 +566,7 @@ def from_torch_state(
         scale,
         np.full(k, -np.inf) if low is None else np.asarray(low, float),
         np.full(k, np.inf) if high is None else np.asarray(high, float),
-        constant_grid() if wavelength is None else np.asarray(wavelength, float),
+        constant_grid() if wavelength is None else np.asarray(nanometers(wavelength), float),
         names=tuple(names),
         **fields,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,11 @@ from xpjax import engine
 from xpjax.correction.inputs import floats
 from xpjax.correction.magnitude import Correcting, linear_and_network
 from xpjax.correction.wiggle import correct_spectra
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.records import Catalogue, FitStatus, Record, SourceTable, Status
 from xpjax.stellar.fit import StellarFit, fit_stars
+from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.xp.correction import LinearCorrection
 from xpjax.xp.spectrum import Spectra, spectra
@@ -63,7 +66,8 @@ class LabelFitter:
     two fits, the first of which says which stars are too hot or too poor in metals for it. ebv: name of the column of
     E(B-V) that spectra are freed from; None: they are taken as they are, or the grid has the label ebv.
     truncate: n_relevant bases only. covariance: chi2 has the correlations between samples. error_floor, and options,
-    among normalisation, continuum_order, priors, starts and law, as for `fit_stars`.
+    among normalisation, continuum_order, priors, starts and law, as for `fit_stars`. about: what the metadata of the
+    labels say besides, such as the grid's name and `grid_digest`.
     """
 
     model: Interpolator
@@ -74,6 +78,7 @@ class LabelFitter:
     error_floor: float = 0.0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     float64: bool = False
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.network is not None and self.network.model.truncate != self.truncate:
@@ -160,7 +165,7 @@ class LabelFitter:
         if error is None and not self.error_floor > 0:
             raise XpjaxError(
                 "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
-                "--error-floor 0.02"
+                + say("error_floor=0.02", "--error-floor 0.02")
             )
         if self.covariance and correlation is None:
             raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
@@ -177,8 +182,20 @@ class LabelFitter:
         partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
         if len(partial):
             found = found.with_rows(partial, fitted(partial, used=there[partial]))
-        meta = {key: made.meta[key] for key in ("correction", "resolution", "corrected") if key in made.meta}
+        told = ("truncate", "correction", "resolution", "corrected")
+        meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
+        if ebv is not None:
+            law = self.options.get("law", "ccm89")
+            meta |= {"law": law, "r_v": R_V, "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
         return LabelFits(made.source_id, found, None, made.status, meta)
+
+
+def grid_digest(grid: StellarGrid) -> str:
+    """What tells a grid of models from others: a digest of its labels, nodes, wavelengths and spectra."""
+    digest = hashlib.sha256(repr(grid.names).encode())
+    for array in (*grid.nodes, grid.wavelength, grid.flux):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def interpolated(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
+from xpjax.io.tables import open_table
 from xpjax.synthetic.magnitude import Photometry, photometry
 from xpjax.xp.coefficients import as_sources
 from xpjax.xp.spectrum import Spectra
@@ -52,26 +53,19 @@ class MagnitudeTerm:
 
 
 def read_terms(path: str | Path) -> dict[str, MagnitudeTerm]:
-    """Magnitude terms from a text table: columns G_mag and, of the bands it is for, G, BP and RP [mag], comma or blank.
+    """Magnitude terms from a table: columns G_mag and, of the bands it is for, G, BP and RP.
 
-    Raises ValueError for a table without them.
+    A text file with commas or blanks, or any other table; in mag, or in the unit that the table states (mmag). Raises
+    ValueError for a table without them.
     """
-    lines = [line.partition("#")[0].replace(",", " ").split() for line in Path(path).read_text().splitlines()]
-    rows = [line for line in lines if line]
-    header = rows[0] if rows else []
-    bands = [name for name in header if name in GAIA]
-    if "G_mag" not in header or not bands:
+    table = open_table(path)
+    bands = [name for name in GAIA if name in table]
+    if "G_mag" not in table or not bands:
         raise XpjaxError(
-            f"{path}: a table of magnitude terms begins with names, G_mag and of {list(GAIA)}; found {header}"
+            f"{path}: a table of magnitude terms has the columns G_mag and of {list(GAIA)}; found {table.names}"
         )
-    try:
-        values = np.array([[float(word) for word in row] for row in rows[1:]])
-    except ValueError as error:
-        raise XpjaxError(f"{path}: {error}; every row needs {len(header)} numbers") from None
-    if values.ndim != 2 or values.shape[1] != len(header):
-        raise XpjaxError(f"{path}: every row needs {len(header)} numbers, as the names {header}")
-    g = values[:, header.index("G_mag")]
-    return {name: MagnitudeTerm(g, values[:, header.index(name)]) for name in bands}
+    g = table.column("G_mag").numbers("magnitude")
+    return {name: MagnitudeTerm(g, table.column(name).numbers("magnitude")) for name in bands}
 
 
 def gaia_scale(
@@ -97,7 +91,8 @@ def gaia_scale(
 
     def column(name: str) -> np.ndarray:
         if GAIA[name] not in table.columns:
-            raise XpjaxError(f"{table.origin} has no column {GAIA[name]}: keep it (--keep), or give the magnitudes")
+            remedy = say(f"read it with keep=[{GAIA[name]!r}], or give the magnitudes", "leave --tie out")
+            raise XpjaxError(f"{table.origin} has no column {GAIA[name]}, which the absolute scale needs: {remedy}")
         return np.ma.filled(np.ma.asarray(table.columns[GAIA[name]], float), np.nan)
 
     magnitude = column(band) if given is None else np.asarray(given, float)
