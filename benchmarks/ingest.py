@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -18,7 +16,7 @@ from benchmarks import bulkfile
 from benchmarks.harness import Row, best, measure
 from benchmarks.peers import quiet
 from xpjax import simulate
-from xpjax.io import bulk, store
+from xpjax.io import bulk, cells, store
 
 N_TEXT = 1000
 """Sources of the made text, which is repeated."""
@@ -27,7 +25,7 @@ N_TEXT = 1000
 def run(quick: bool) -> list[Row]:
     """A quick run: one process with the parser that is installed, with all correlations and with none."""
     copies, n_peer, repeats = (2, 100, 1) if quick else (20, 1000, 3)
-    parsers = [bulk._number_parser()] if quick else [bulk._parse_with_arrow, bulk._number_parser()]
+    parsers = [cells.parsers()] if quick else [(cells.parse_with_arrow,), cells.parsers()]
     with tempfile.TemporaryDirectory(prefix="xpjax-ingest-") as name:
         folder = Path(name)
         text = bulkfile.text(simulate.sources(N_TEXT, seed=5))
@@ -37,7 +35,7 @@ def run(quick: bool) -> list[Row]:
         unzip = measure("ingest", "igzip alone", n, lambda: _unzip(zipped[0]), repeats, bytes_per_source=size)
         peer = _gaiaxpy(folder, text, n_peer)
         rows = [unzip, *([] if peer is None else [peer])]
-        for parser in dict.fromkeys(parsers):
+        for parser in {len(known): known for known in parsers}.values():
             for kind in ("none", "float32") if quick else store.CORRELATIONS:
                 rows.append(_one_file(zipped[0], folder, n, parser, kind, repeats))
                 rows[-1].bytes_per_source = size
@@ -52,9 +50,9 @@ def _ingest(files: list[Path], folder: Path, correlations: str, processes: int =
     assert not report.failures, report.failures
 
 
-def _one_file(path: Path, folder: Path, n: int, parser: Callable[..., Any], kind: str, repeats: int) -> Row:
-    name = "arrow" if parser is bulk._parse_with_arrow else "simdjson"
-    with mock.patch.object(bulk, "_number_parser", return_value=parser):
+def _one_file(path: Path, folder: Path, n: int, parser: tuple[cells.Parser, ...], kind: str, repeats: int) -> Row:
+    name = "simdjson" if len(parser) > 1 else "arrow"
+    with mock.patch.object(cells, "parsers", return_value=parser):
         return measure(
             "ingest", f"csv.gz, correlations {kind}, {name}", n, lambda: _ingest([path], folder, kind), repeats
         )

@@ -27,7 +27,6 @@ from tests.marks import slow_after
 from xpjax import gaiaxpy, simulate
 from xpjax.gaiaxpy import frames
 from xpjax.io import gaia_query
-from xpjax.io.bulk import read_plain
 from xpjax.io.gaiaxpy_files import write_gaiaxpy
 
 FORMATS = Path(__file__).parents[2] / "shared" / "data" / "xp" / "formats"
@@ -454,23 +453,25 @@ def test_types_of_additional_columns(suffix: str, more: Any) -> None:
         same(*photometry(given, ["JKC"], additional_columns=more), 3e-7 if suffix == ".fits" else 1e-10)
 
 
-def test_plain_text_is_read_as_others(csv: Path, tmp_path: Path) -> None:
-    columns = ["source_id", "bp_n_parameters"]
-    for dtype in (np.float32, np.float64):
-        found, expected = read_plain(csv, columns, dtype), xpjax.read(csv, dtype=dtype)
-        assert found is not None
-        np.testing.assert_array_equal(found.source_id, expected.source_id)
-        np.testing.assert_array_equal(found.status, expected.status)
-        for name in ("value", "error", "correlation"):
-            own = getattr(found.coefficients, name)
-            assert own.dtype == dtype
-            np.testing.assert_array_equal(own, getattr(expected.coefficients, name))
-    assert found is not None
-    np.testing.assert_array_equal(found.columns["bp_standard_deviation"], expected.columns["bp_standard_deviation"])
-    assert read_plain(csv, [*columns, "nothing_here"]) is None
-    less = tmp_path / "less.csv"
-    pd.read_csv(csv).drop(columns="rp_coefficient_correlations").to_csv(less, index=False)
-    assert read_plain(less, columns) is None
+@pytest.mark.parametrize("suffix", ["frame", "csv", "ecsv", "fits", "xml"])
+def test_source_id_in_capitals(tmp_path: Path, csv: Path, suffix: str) -> None:
+    """As the archive's newer downloads have it: in frames and in files."""
+    from astropy.table import Table
+
+    path = tmp_path / f"capitals.{suffix}"
+    if suffix == "csv":
+        path.write_text(csv.read_text().replace("source_id", "SOURCE_ID", 1))
+    elif suffix == "frame":
+        path = made().rename(columns={"source_id": "SOURCE_ID"})
+    else:
+        table = Table.read(csv, format="ascii.csv")
+        table.rename_column("source_id", "SOURCE_ID")
+        table.write(path, format={"ecsv": "ascii.ecsv", "xml": "votable"}.get(suffix, suffix))
+    system = gaiaxpy.PhotometricSystem.JKC
+    found = quiet(gaiaxpy.generate, path, system, save_file=False)
+    expected = quiet(gaiaxpy.generate, made(), system, save_file=False)
+    assert found["source_id"].tolist() == made()["source_id"].tolist()
+    pd.testing.assert_frame_equal(found[expected.columns], expected, rtol=1e-12)
 
 
 def test_nested_columns_of_avro() -> None:

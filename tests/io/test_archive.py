@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpjax.io import _cells, _loaders, catalogue
+from xpjax.io import catalogue, cells, loaders
 from xpjax.io.archive import read
 from xpjax.records import DR3, Catalogue, Release, Status
 
@@ -278,7 +278,7 @@ def test_round_trip(tmp_path, suffix, n_basis):
 
 
 def test_tables_written_by_astropy(tmp_path):
-    """Space-delimited ECSV; FITS with fixed-length vectors, two tables and bytes; the caller's table stays as it is."""
+    """Space-delimited ECSV; FITS with fixed-length vectors and bytes; the caller's table stays as it is."""
     from astropy.io import fits
     from astropy.table import Table
 
@@ -290,11 +290,10 @@ def test_tables_written_by_astropy(tmp_path):
     assert table["name"].dtype.kind == "S"
     assert [Status.describe(int(s)) for s in found.status] == ["OK", "OK", "BP_BAD", "RP_MISSING"]
     assert found.columns["name"].tolist() == ["a", "b", "c", ""]
-    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), fits.table_to_hdu(Table({"x": [1]}))]
-    fits.HDUList(hdus).writeto(tmp_path / "two.fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]).writeto(tmp_path / "one.fits")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_same(read(tmp_path / "two.fits"), found)
+        assert_same(read(tmp_path / "one.fits"), found)
     table["name"] = table["name"].astype(str)
     table.write(tmp_path / "table.ecsv")
     assert_same(read(tmp_path / "table.ecsv"), found)
@@ -791,7 +790,7 @@ def door_cases():
         rows_of(made, bp_coefficients=short).encode(),
         {"release": DR3},
         [
-            *("row 1", "bp_coefficients", "51 numbers", "55 numbers", "release= in Python", "--instrument FILE.h5"),
+            *("row 1", "bp_coefficients", "51 numbers", "55 numbers", "pass release="),
         ],
     )
     yield (
@@ -870,7 +869,7 @@ def test_import_is_cheap():
 
 
 def test_suffixes_have_loaders():
-    assert {".csv", ".ecsv.gz", ".fits", ".vot", ".xml", ".avro", ".parquet", ".h5"} <= set(_loaders.SUFFIXES)
+    assert {".csv", ".ecsv", ".fits", ".vot", ".xml", ".avro", ".parquet", ".h5"} <= set(loaders.SUFFIXES)
 
 
 # Cells
@@ -884,10 +883,10 @@ spaces = st.text(" \t", max_size=3)
 def test_cell_round_trip(values, before, between, after, brackets, form):
     inner = f"{between},{after}".join(map(form, values))
     text = f"{before}{brackets[0]}{between}{inner}{after}{brackets[1]}{before}"
-    np.testing.assert_array_equal(_cells.parse_cell(text), values)
-    column = _cells.from_texts([text, "", text])
+    np.testing.assert_array_equal(cells.parse_cell(text), values)
+    column = cells.from_texts([text, "", text])
     assert column.length.tolist() == [len(values), 0, len(values)]
-    np.testing.assert_array_equal(column.flat, values * 2)
+    np.testing.assert_array_equal(np.concatenate(column.cells()), values * 2)
 
 
 @settings(deadline=None, derandomize=True)
@@ -895,17 +894,22 @@ def test_cell_round_trip(values, before, between, after, brackets, form):
 def test_square_cell_round_trip(n, data, space):
     values = np.array(data.draw(st.lists(st.floats(allow_nan=False), min_size=n * n, max_size=n * n))).reshape(n, n)
     text = str(tuple(tuple(row) for row in values.tolist()) if n > 1 else f"(({float(values[0, 0])!r}))")
-    np.testing.assert_array_equal(_cells.parse_cell(text.replace(" ", space)), values.ravel())
+    np.testing.assert_array_equal(cells.parse_cell(text.replace(" ", space)), values.ravel())
 
 
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.text("()[],.- 0123456789enaif_", max_size=14), min_size=1, max_size=5))
-def test_cells_together_read_as_cells_apart(cells):
-    """The fast parser accepts nothing that the careful one refuses, and agrees where both read."""
-    fast, slow = _cells._parse_together(cells), _cells._parse_apart(cells)
-    if fast is not None:
-        np.testing.assert_array_equal(fast.length, slow.length)
-        np.testing.assert_array_equal(fast.flat, slow.flat)
+def test_cells_together_read_as_cells_apart(texts):
+    """The fast parsers accept nothing that the careful one refuses, and agree where both read."""
+    found = cells.from_texts(texts)
+    for i, text in enumerate(texts):
+        try:
+            apart = cells.parse_cell(text)
+        except ValueError:
+            assert found.length[i] == -1
+        else:
+            assert found.length[i] == len(apart)
+            np.testing.assert_array_equal(found.cells()[i], apart)
 
 
 @pytest.mark.parametrize(
@@ -913,4 +917,4 @@ def test_cells_together_read_as_cells_apart(cells):
 )
 def test_odd_cells_are_refused(text):
     with pytest.raises(ValueError, match=r"not a|could not|inhomogeneous"):
-        _cells.parse_cell(text)
+        cells.parse_cell(text)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.engine import aligned
-from xpjax.io._cells import is_missing
+from xpjax.io.words import is_missing
 from xpjax.records import DR3, SourceTable, Status, XPCoefficients
 
 SCALARS = ("n_parameters", "standard_deviation")

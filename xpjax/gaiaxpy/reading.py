@@ -17,7 +17,6 @@ import numpy as np
 from xpjax.gaiaxpy.errors import InvalidBandError, InvalidExtensionError, MissingColumnError
 from xpjax.gaiaxpy.frames import ARRAYS, SCALARS, plain_frame
 from xpjax.io.archive import read
-from xpjax.io.bulk import BULK_SUFFIXES, read_plain
 from xpjax.io.gaia_query import fetch
 from xpjax.records import DR3, SourceTable
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 VERSION = "2.1.5"
 FORMATS = ("avro", "csv", "ecsv", "fits", "xml")
-FURTHER = ("gz", "fit", "vot", "votable", "parquet", "h5", "hdf5")
+FURTHER = ("gz", "bz2", "xz", "zip", "fit", "vot", "votable", "parquet", "h5", "hdf5")
 """Suffixes that GaiaXPy does not read and `xpjax.read` does; they are saved as csv."""
 
 
@@ -69,8 +68,9 @@ def read_input(
         given = fetch(content, username=username, password=password, note=f"xpjax.gaiaxpy {VERSION}").to_pandas()
     else:
         raise ValueError(f"{content!r} is no DataFrame, no file that exists, no list of source ids and no ADQL query")
+    given = _with_plain_id(given)
     _check_frame(given, truncation)
-    sources = plain_frame(given, truncation) or (None if additional else _plain_text(given, truncation))
+    sources = plain_frame(given, truncation)
     if sources is None:
         sources = read(given, dtype=np.float64)
         _check_columns(sources, truncation)
@@ -81,6 +81,13 @@ def read_input(
 def _needed(truncation: bool) -> list[str]:
     fields = (*SCALARS, *ARRAYS, *(("n_relevant_bases",) if truncation else ()))
     return ["source_id", *(f"{xp}_{field}" for xp in DR3.xp for field in fields)]
+
+
+def _with_plain_id(given: Any) -> Any:
+    """A frame with `source_id` for what the archive's newer downloads call SOURCE_ID; anything else as it is."""
+    columns = [*getattr(given, "columns", ())]
+    upper = [name for name in columns if str(name).lower() == "source_id"]
+    return given.rename(columns={upper[0]: "source_id"}) if upper and "source_id" not in columns else given
 
 
 def _check_frame(given: Any, truncation: bool) -> None:
@@ -100,12 +107,6 @@ def _check_columns(sources: SourceTable, truncation: bool) -> None:
         missing.append("n_relevant_bases")
     if missing:
         raise MissingColumnError(f"{sources.origin} has no columns {missing}")
-
-
-def _plain_text(given: Any, truncation: bool) -> SourceTable | None:
-    """The sources of a text file in the archive's own layout; None for anything else."""
-    plain = isinstance(given, Path) and given.name.lower().endswith(BULK_SUFFIXES)
-    return read_plain(given, _needed(truncation), np.float64) if plain else None
 
 
 # --- additional columns -----------------------------------------------------------------------------------------------

@@ -26,8 +26,17 @@ def packing(path: Path) -> str:
     return next((kind for sign, kind in _SIGNS.items() if start.startswith(sign)), "")
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """The unpacked bytes of a file. Raises XpjaxError for a zip file that holds no file or several."""
+def members(path: Path) -> list[str]:
+    """Names of the files in a zip file."""
+    with zipfile.ZipFile(path) as archive:
+        return [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+
+
+def open_bytes(path: Path, member: str = "") -> IO[bytes]:
+    """The unpacked bytes of a file; of one of its members where it is a zip file.
+
+    Raises XpjaxError for a zip file that holds no file or several, where none is named.
+    """
     kind = packing(path)
     if not kind:
         return path.open("rb")
@@ -41,15 +50,13 @@ def open_bytes(path: Path) -> IO[bytes]:
         return bz2.open(path, "rb")
     if kind == ".xz":
         return lzma.open(path, "rb")
-    archive = zipfile.ZipFile(path)
-    names = [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+    names = [member] if member else members(path)
     if len(names) != 1:
-        archive.close()
         raise XpjaxError(
             f"{path}: a zip file with {len(names)} files{f', {names[0]}, ...' if names else ''}; expected one: unzip "
             "it and give its files"
         )
-    return archive.open(names[0])
+    return zipfile.ZipFile(path).open(names[0])
 
 
 def plain_suffix(path: Path) -> str:
