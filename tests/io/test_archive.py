@@ -841,7 +841,7 @@ def test_other_refusals(tmp_path):
         read(tmp_path / "absent.csv")
     with pytest.raises(ValueError, match="directory"):
         read(tmp_path)
-    with pytest.raises(ValueError, match="can't read from int"):
+    with pytest.raises(ValueError, match="can't read a table from int"):
         read(3)
     with pytest.raises(ValueError, match="release must be"):
         read(make(), release="DR3")

@@ -94,7 +94,7 @@ def test_unlike_tables_are_refused_and_named(tmp_path, suffix):
 
     tables = [as_table(make(2, missing_bp=())), Table({"node": [1], "weight": [0.5]})]
     path = (write_hdus if suffix == "fits" else write_votable)(tmp_path / f"two.{suffix}", tables)
-    with pytest.raises(ValueError, match=rf"two.{suffix}: holds 2 tables of different columns: .*node, weight.*expect"):
+    with pytest.raises(ValueError, match=rf"two.{suffix} holds several tables of different columns: .*node, weight.*name one"):
         read(path)
     report = bulk.ingest([path], tmp_path / "store")
     assert "node, weight" in report.failures[path.name]
@@ -202,7 +202,7 @@ def test_a_name_twice_is_refused(tmp_path, suffix):
         with h5py.File(write(path, columns), "a") as file:
             file["BP_coefficients"] = file["bp_coefficients"][()]
     name = "bp_coefficients" if suffix == "h5" else "ra"
-    with pytest.raises(ValueError, match=rf"made.{suffix}: the column {name} is there twice; rename one"):
+    with pytest.raises(ValueError, match=rf"made.{suffix}: the column (?i:{name}) is there twice; rename one"):
         read(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import lzma
@@ -10,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from xpjax.errors import XpjaxError
 
@@ -57,6 +58,35 @@ def open_bytes(path: Path, member: str = "") -> IO[bytes]:
             "it and give its files"
         )
     return zipfile.ZipFile(path).open(names[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file, or a member of a zip file."""
+
+    path: Path
+    member: str = ""
+
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return f"{self.path}[{self.member}]" if self.member else str(self.path)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix that tells the format, in lower case."""
+        return Path(self.member).suffix.lower() if self.member else plain_suffix(self.path)
+
+    def open(self) -> IO[bytes]:
+        """Its unpacked bytes."""
+        return open_bytes(self.path, self.member)
+
+    def source(self) -> Any:
+        """The path of a plain file, or the unpacked bytes in memory: what libraries take."""
+        if not packing(self.path):
+            return self.path
+        with self.open() as stream:
+            return io.BytesIO(stream.read())
 
 
 def plain_suffix(path: Path) -> str:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from xpjax.errors import XpjaxError
-from xpjax.io.streams import check_file, open_bytes, reading
+from xpjax.io.streams import File, check_file, reading
 from xpjax.io.tables.arrow import open_parquet
-from xpjax.io.tables.column import Column, Ids
+from xpjax.io.tables.column import Column, Ids, Ragged
 from xpjax.io.tables.fits import open_fits
 from xpjax.io.tables.hdf5 import open_hdf5
 from xpjax.io.tables.memory import from_memory
@@ -28,13 +28,20 @@ from xpjax.io.tables.table import Field, Raw, Table, joined, like
 from xpjax.io.tables.text import open_text
 from xpjax.io.tables.votable import open_votable
 
-__all__ = ["Column", "Field", "Ids", "Raw", "Table", "open_table", "open_tables", "split_part"]
+__all__ = ["Column", "Field", "Ids", "Ragged", "Raw", "Table", "open_file", "open_table", "open_tables", "split_part"]
 
 _SIGNS = (
     (b"SIMPLE", "FITS", open_fits),
     (b"\x89HDF\r\n\x1a\n", "HDF5", open_hdf5),
     (b"PAR1", "Parquet", open_parquet),
 )
+_SUFFIXES = {
+    **dict.fromkeys((".fits", ".fit", ".fts"), "FITS"),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), "HDF5"),
+    **dict.fromkeys((".vot", ".votable", ".xml"), "VOTable"),
+    **dict.fromkeys((".parquet", ".pq"), "Parquet"),
+}
+"""What files of these suffixes hold, unless they are damaged or called wrongly."""
 
 
 def split_part(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -57,15 +64,23 @@ def open_tables(source: Any) -> list[Table]:
         return [from_memory(source)]
     path, part = split_part(source)
     check_file(path)
-    kind, opener = _format(path)
-    with reading(path, kind):
-        tables = opener(path)
+    return open_file(File(path), part)
+
+
+def open_file(file: File, part: str = "") -> list[Table]:
+    """The same of a file, which may be a member of a zip file; part: the name or number of the table that is meant."""
+    kind, opener = _format(file)
+    with reading(file.path, kind):
+        tables: list[Table] = opener(file)
+    for table in tables:
+        table.guard(file.path, kind)
     if part:
-        return [_chosen(path, tables, part)]
+        return [_chosen(file.origin, tables, part)]
     if not like(tables):
         listed = ", ".join(f"{table.part} ({len(table):,} rows: {', '.join(table.names[:4])}, ...)" for table in tables)
         raise XpjaxError(
-            f"{path} holds several tables of different columns: {listed}; name one, as in {path.name}[{tables[0].part}]"
+            f"{file.origin} holds several tables of different columns: {listed}; name one, as in "
+            f"{file.path.name}[{tables[0].part}]"
         )
     return tables
 
@@ -76,17 +91,16 @@ def open_table(source: Any) -> Table:
     return joined(tables, str(source)) if len(tables) > 1 else tables[0]
 
 
-def _chosen(path: Path, tables: list[Table], part: str) -> Table:
+def _chosen(path: str, tables: list[Table], part: str) -> Table:
     for table in tables:
         if part in (table.part, table.origin.removeprefix(f"{path}[").removesuffix("]")):
             return table
-    raise XpjaxError(
-        f"{path} has no table {part!r}; it has {[table.origin.removeprefix(str(path)) for table in tables]}"
-    )
+    raise XpjaxError(f"{path} has no table {part!r}; it has {[table.origin.removeprefix(path) for table in tables]}")
 
 
-def _format(path: Path) -> tuple[str, Any]:
-    with reading(path, "a table"), open_bytes(path) as stream:
+def _format(file: File) -> tuple[str, Any]:
+    path = file.origin
+    with reading(file.path, "a table"), file.open() as stream:
         start = stream.read(512)
     for sign, kind, opener in _SIGNS:
         if start.startswith(sign):
@@ -99,4 +113,7 @@ def _format(path: Path) -> tuple[str, Any]:
         raise XpjaxError(
             f"{path}: no table that is known: expected FITS, VOTable, Parquet, HDF5, CSV, ECSV or other text"
         )
+    if file.suffix in _SUFFIXES:
+        kind = _SUFFIXES[file.suffix]
+        raise XpjaxError(f"{path}: can't be read as {kind}: it is text; download it again, or mend its suffix")
     return "text", open_text

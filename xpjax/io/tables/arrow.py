@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.streams import File
+from xpjax.io.tables.table import Field, Raw, Table, uneven
 
 
 def text(cells: Any, missing: np.ndarray | None = None, *, typed: bool = True) -> Raw:
@@ -25,7 +25,7 @@ def text(cells: Any, missing: np.ndarray | None = None, *, typed: bool = True) -
 
 
 def arrow_raw(column: Any, where: str) -> Raw:
-    """A column of Arrow as numbers, text, dates or arrays. Raises XpjaxError for structures and ragged lists."""
+    """A column of Arrow as numbers, text, dates or arrays. Raises XpjaxError for structures."""
     import pyarrow as pa
 
     kind = pa.types
@@ -71,42 +71,28 @@ def _lists(column: Any, missing: np.ndarray, where: str) -> Raw:
     inner = column.type.value_type
     if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
         raise XpjaxError(f"{where} holds lists of {inner}, expected numbers; name another column, or leave it out")
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1).to_numpy())
-    sizes = np.unique(lengths[~missing])
-    if len(sizes) > 1:
-        odd = int(np.flatnonzero(~missing & (lengths != sizes[-1]))[0])
-        raise XpjaxError(
-            f"{where} holds {lengths[odd]} numbers in row {odd + 1} and {sizes[-1]} in others; expected as many in each"
-        )
-    size = int(sizes[0]) if len(sizes) else 0
+    lengths = np.where(missing, 0, pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
     parts = []
     for chunk in column.chunks:
         # Null lists of a fixed size have numbers beneath: only valid ones are taken.
         flat = chunk.drop_null().flatten()
-        parts.append(np.asarray(pc.fill_null(flat.cast(pa.float64()) if flat.null_count else flat, float("nan"))
-                                if flat.null_count else flat))  # fmt: skip
-    numbers = np.concatenate(parts) if parts else np.zeros(0)
-    if not missing.any():
-        values = numbers.reshape(len(column), size)
-    else:
-        values = np.full((len(column), size), np.nan, np.result_type(numbers, np.float32))
-        values[~missing] = numbers.reshape(-1, size) if size else np.zeros((int((~missing).sum()), 0))
-    gone = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-    return Raw(values, gone | missing[:, None])
+        if flat.null_count or pa.types.is_float16(flat.type):
+            flat = pc.fill_null(flat.cast(pa.float64()), float("nan"))
+        parts.append(flat.to_numpy(zero_copy_only=False))
+    return uneven(np.concatenate(parts) if len(parts) != 1 else parts[0], lengths)
 
 
-def open_parquet(path: Path) -> list[Table]:
+def open_parquet(file: File) -> list[Table]:
     """The table of a Parquet file; only the columns that are asked for are read."""
     import pyarrow.parquet
 
-    file = pyarrow.parquet.ParquetFile(path)
-    schema = file.schema_arrow
+    source, path = file.source(), file.origin
+    with pyarrow.parquet.ParquetFile(source) as opened:
+        schema, n = opened.schema_arrow, opened.metadata.num_rows
     notes = json.loads((schema.metadata or {}).get(b"xpjax", b"{}"))
-    n = file.metadata.num_rows
-    file.close()
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
-        with pyarrow.parquet.ParquetFile(path) as opened:
+        with pyarrow.parquet.ParquetFile(source) as opened:
             read = opened.read(columns=list(names))
         out = {}
         for name in names:
@@ -124,7 +110,7 @@ def open_parquet(path: Path) -> list[Table]:
     ]
     shared = {name: np.asarray(values) for name, values in notes.get("shared", {}).items()}
     shared_units = notes.get("shared_units", {})
-    table = Table(str(path), fields, n, pull, header=notes.get("meta"), meta=notes.get("meta"), shared=shared)
+    table = Table(path, fields, n, pull, header=notes.get("meta"), meta=notes.get("meta"), shared=shared)
     table.shared_units = shared_units
     return [table]
 

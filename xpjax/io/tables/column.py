@@ -29,6 +29,17 @@ class Ids:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Arrays of different lengths: row i owns the next `length[i]` numbers of `flat`."""
+
+    flat: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
+@dataclasses.dataclass(frozen=True)
 class Column:
     """A column of n rows as its table has it.
 
@@ -55,7 +66,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether the cells are text, be it of numbers."""
-        return not isinstance(self.values, np.ndarray)
+        return not isinstance(self.values, np.ndarray | Ragged)
 
     def numbers(self, kind: str | None = None) -> np.ndarray:
         """Numbers (n,) float64, NaN where missing or infinite, in the unit of a kind of `quantities.KINDS`.
@@ -94,6 +105,7 @@ class Column:
 
     def check_plain(self) -> None:
         """Raise XpjaxError for arrays where one value a row is expected, and for what is neither."""
+        self._check_even()
         if not self.is_text and self.values.ndim > 1:
             raise XpjaxError(
                 f"{self.where} has {int(np.prod(self.values.shape[1:]))} numbers a row, expected one: name several "
@@ -101,6 +113,15 @@ class Column:
             )
         if not self.is_text and self.values.dtype == object:
             raise XpjaxError(f"{self.where} holds objects such as {abridged(_first(self.values))}; name another column")
+
+    def _check_even(self) -> None:
+        """Raise XpjaxError for arrays of different lengths."""
+        if isinstance(self.values, Ragged):
+            sizes, first = np.unique(self.values.length, return_index=True)
+            raise XpjaxError(
+                f"{self.where} holds {sizes[0]} numbers in row {first[0] + 1} and {sizes[-1]} in row {first[-1] + 1}; "
+                "expected as many in each: name another column"
+            )
 
     def _judge(self, odd: np.ndarray, n_good: int, expected: str) -> None:
         """Note cells that are not what was expected, or refuse the column where they are most of it."""
@@ -166,6 +187,8 @@ class Column:
         """Text (n,), empty where missing; whole numbers without a decimal point."""
         if self.is_text:
             cells = ["" if is_missing(cell) else cell for cell in _stripped(self.values)]
+            if not self.typed and all(re.fullmatch(r"-?\d+\.0*", cell) for cell in cells if cell):
+                cells = [cell.partition(".")[0] for cell in cells]
             return np.array(["" if gone else c for c, gone in zip(cells, self.missing, strict=True)], np.str_)
         self.check_plain()
         data = self.values
@@ -235,12 +258,13 @@ class Column:
 
             found = matrix(self.values)
             return self.numbers()[:, None] if found is None else found
+        self._check_even()
         if self.values.ndim == 1:
             return self.numbers()[:, None]
         if self.values.dtype.kind not in "iuf":
             raise XpjaxError(f"{self.where} holds arrays of {self.values.dtype}, expected numbers; name another column")
         out = self.values.astype(np.float64).reshape(len(self.values), -1)
-        out[np.broadcast_to(self.missing.reshape(len(out), -1), out.shape)] = np.nan
+        out[np.broadcast_to(self.missing.reshape(len(out), -1) if len(out) else False, out.shape)] = np.nan
         return out
 
     def plain(self) -> np.ndarray:
@@ -251,6 +275,7 @@ class Column:
         """
         if self.is_text:
             return self._plain_text()
+        self._check_even()
         data, missing = self.values, self.missing
         if data.dtype == object or data.dtype.kind not in "iufbM":
             raise XpjaxError(
@@ -260,6 +285,7 @@ class Column:
             return np.where(missing, "", np.datetime_as_string(data))
         if not missing.any():
             return data
+        missing = missing if missing.shape == data.shape else np.expand_dims(missing, tuple(range(1, data.ndim)))
         if data.dtype.kind == "f":
             return np.where(missing, data.dtype.type(np.nan), data)
         if data.dtype.kind == "b":
@@ -332,7 +358,7 @@ def _first(values: np.ndarray) -> Any:
 def _is_rounded(cell: str) -> bool:
     """Whether a text is a floating-point number that may stand for several integers."""
     try:
-        return integer(cell) is None and abs(float(cell)) > EXACT
+        return not re.fullmatch(r"[+-]?\d+", cell) and integer(cell) is None and abs(float(cell)) > EXACT
     except ValueError:
         return False
 
@@ -401,6 +427,12 @@ def concatenate(columns: Sequence[Column]) -> Column:
 
         chunks = [chunk for c in columns for chunk in (c.values.chunks if hasattr(c.values, "chunks") else [c.values])]
         return dataclasses.replace(first, values=pa.chunked_array(chunks), missing=missing)
-    if any(c.is_text for c in columns) or len({c.values.shape[1:] for c in columns}) > 1:
+    if all(isinstance(c.values, Ragged) for c in columns):
+        flat, length = (np.concatenate([getattr(c.values, key) for c in columns]) for key in ("flat", "length"))
+        return dataclasses.replace(first, values=Ragged(flat, length), missing=missing)
+    if (
+        any(c.is_text or isinstance(c.values, Ragged) for c in columns)
+        or len({c.values.shape[1:] for c in columns}) > 1
+    ):
         raise XpjaxError(f"{first.where}: the tables of the file hold different kinds of values; give them one by one")
     return dataclasses.replace(first, values=np.concatenate([c.values for c in columns]), missing=missing)

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.streams import open_bytes, packing
+from xpjax.io.streams import File
 from xpjax.io.tables.arrow import text
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.tables.table import Field, Raw, Table, arrays
 
 LDAC_TABLE, LDAC_HEADER = "LDAC_OBJECTS", "LDAC_IMHEAD"
 
 
-def open_fits(path: Path) -> list[Table]:
+def open_fits(file: File) -> list[Table]:
     """The tables of a FITS file: LDAC_OBJECTS, each with its image's header, where there are such; else all."""
     from astropy.io import fits
 
-    with _opened(path) as hdus:
+    path = file.origin
+    with _opened(file) as hdus:
         places = [k for k, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not places:
-            raise XpjaxError(f"{path} has no table; give a catalogue, not an image")
+            raise XpjaxError(f"{path} has no table; give a catalogue, not an image, or download it again")
         objects = [k for k in places if hdus[k].name == LDAC_TABLE]
         own = [k for k in places if "XPJAX" in hdus[k].header]
         chosen = objects or own[:1] or [k for k in places if hdus[k].name != LDAC_HEADER]
+        if not chosen:
+            raise XpjaxError(f"{path} ends after {LDAC_HEADER}, before its table; download it again")
         shared, shared_units = _shared(hdus, places, own[0]) if own and not objects else ({}, {})
         primary = _cards(hdus[0].header)
         tables = []
@@ -38,7 +42,7 @@ def open_fits(path: Path) -> list[Table]:
             before = [j for j in places if j < k and hdus[j].name == LDAC_HEADER]
             if objects and before and len(hdus[before[-1]].data):
                 header |= _cards(_image_header(hdus[before[-1]].data))
-            tables.append(_table(path, hdus, k, len(chosen) > 1, header))
+            tables.append(_table(file, hdus, k, len(chosen) > 1, header))
         if own and not objects:
             tables[0].shared, tables[0].shared_units = shared, shared_units
             tables[0].meta = json.loads(hdus[own[0]].header["XPJAX"])
@@ -46,48 +50,64 @@ def open_fits(path: Path) -> list[Table]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(file: File) -> Iterator[Any]:
     """The HDUs of a file, packed or not. Raises XpjaxError for a truncated one."""
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stream = open_bytes(path) if packing(path) else None
-        try:
-            with fits.open(stream or path, memmap=False) as hdus:
-                len(hdus)  # reads all headers
-                yield hdus
-        finally:
-            if stream is not None:
-                stream.close()
-    for warning in caught:
-        if issubclass(warning.category, AstropyWarning) and "truncated" in str(warning.message):
-            raise XpjaxError(f"{path}: the file is truncated; download it again")
+        with fits.open(file.source(), memmap=False) as hdus:
+            last = hdus.fileinfo(len(hdus) - 1)  # reads all headers
+            yield hdus
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, AstropyWarning)]
+    cut = any("truncated" in text for text in said)
+    if not cut and any("Error validating header" in text for text in said):  # or there are bytes after the last table
+        with file.open() as rest:
+            rest.seek(last["datLoc"] + last["datSpan"])
+            cut = rest.read(8) == b"XTENSION"
+    if cut:
+        raise XpjaxError(f"{file.origin}: the file is truncated; download it again")
 
 
-def _table(path: Path, hdus: Any, k: int, several: bool, header: dict[str, Any]) -> Table:
-    hdu = hdus[k]
+def _table(file: File, hdus: Any, k: int, several: bool, header: dict[str, Any]) -> Table:
+    hdu, path = hdus[k], file.origin
     n_column = int(hdu.header["TFIELDS"])
     names = [str(hdu.header.get(f"TTYPE{i}", f"col{i}")).strip() for i in range(1, n_column + 1)]
     fields = [Field(name, hdu.header.get(f"TUNIT{i}"), hdu.header.get(f"TCOMM{i}")) for i, name in enumerate(names, 1)]
     part = str(k)
-    origin = f"{path}[{hdu.name or k}]" if several and hdu.name and hdu.name != LDAC_TABLE else str(path)
-    origin = f"{path}[{k}]" if several and origin == str(path) else origin
+    origin = f"{path}[{hdu.name or k}]" if several and hdu.name and hdu.name != LDAC_TABLE else path
+    origin = f"{path}[{k}]" if several and origin == path else origin
 
     def pull(wanted: Sequence[str]) -> dict[str, Raw]:
-        with _opened(path) as again:
-            return {name: _raw(again[k], names.index(name), origin) for name in wanted}
+        with _opened(file) as again:
+            for i, name in enumerate(names, 1):
+                if name in out.repeated:
+                    again[k].header[f"TTYPE{i}"] = f"col{i}"  # astropy reads no table with a name twice
+            return {name: _raw(again[k], names.index(name), f"{origin}: column {name!r}") for name in wanted}
 
-    return Table(origin, fields, int(hdu.header["NAXIS2"]), pull, header=header, part=part)
+    out = Table(origin, fields, int(hdu.header["NAXIS2"]), pull, header=header, part=part)
+    folded = Counter(name.lower() for name in names)
+    out.repeated |= {name for name in names if folded[name.lower()] > 1}  # names in FITS have no case
+    return out
 
 
-def _raw(hdu: Any, place: int, origin: str) -> Raw:
+def from_records(records: Any) -> Table:
+    """Records of astropy's FITS in memory."""
+    source = SimpleNamespace(columns=records.columns, data=records)
+    names = list(records.columns.names)
+
+    def pull(wanted: Sequence[str]) -> dict[str, Raw]:
+        return {name: _raw(source, names.index(name), f"memory: column {name!r}") for name in wanted}
+
+    return Table("memory", [Field(c.name, c.unit) for c in records.columns], len(records), pull)
+
+
+def _raw(hdu: Any, place: int, where: str) -> Raw:
     """A column by its place, with the null values of the header missing."""
     from astropy.io import fits
 
-    column, name = hdu.columns[place], hdu.columns.names[place]
-    where = f"{origin}: column {name!r}"
+    column = hdu.columns[place]
     # TNULL is a value as it is stored, before TSCAL and TZERO.
     stored = np.recarray.field(hdu.data, place)
     data = hdu.data.field(place)
@@ -110,17 +130,16 @@ def _raw(hdu: Any, place: int, origin: str) -> Raw:
     values = np.asarray(data)
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if values.dtype.kind == "f":
-        missing = missing | np.isnan(values)
+        missing = missing | np.isnan(values) if values.ndim == 1 else np.zeros(len(values), bool)
     return Raw(values, missing)
 
 
 def _variable(data: Any, where: str) -> Raw:
-    """Arrays of variable length, where all are of one."""
+    """Arrays of variable length."""
     rows = [np.asarray(row) for row in data]
-    if len({row.shape for row in rows}) > 1 or (rows and rows[0].dtype.kind not in "iuf"):
-        raise XpjaxError(f"{where} holds arrays of different lengths; name another column, or leave it out")
-    values = np.stack([np.asarray(row, float) for row in rows]) if rows else np.zeros((0, 1))
-    return Raw(values, np.isnan(values))
+    if any(row.dtype.kind not in "iuf" for row in rows):
+        raise XpjaxError(f"{where} holds arrays of {rows[0].dtype}, expected numbers; name another column")
+    return arrays([row.astype(np.float64) for row in rows])
 
 
 def _decoded(data: np.ndarray) -> list[str]:

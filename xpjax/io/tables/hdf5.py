@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
+from xpjax.hdf5 import open_hdf5 as open_path
+from xpjax.io.streams import File
 from xpjax.io.tables.arrow import text
 from xpjax.io.tables.table import Field, Raw, Table
 
 _FILLS = ("_FillValue", "missing_value")
 
 
-def open_hdf5(path: Path) -> list[Table]:
+def open_hdf5(file: File) -> list[Table]:
     """The tables of an HDF5 file, opened without a lock. Raises XpjaxError where its root holds none."""
     import h5py
 
-    with h5py.File(path, "r", locking=False) as file:
-        sets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+    with _opened(file) as root:
+        sets = {name: item for name, item in root.items() if isinstance(item, h5py.Dataset) and item.shape}
         records = [name for name, item in sets.items() if item.dtype.names]
         plain = {name: item for name, item in sets.items() if not item.dtype.names and not name.endswith("__")}
         if records:
-            return [_records(path, file, name, len(records) > 1) for name in records]
+            return [_records(file, root, name, len(records) > 1) for name in records]
         if not plain:
-            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            groups = [name for name, item in root.items() if isinstance(item, h5py.Group)][:5]
             raise XpjaxError(
-                f"{path} has no datasets at its root{f' but the groups {groups[:5]}' if groups else ''}; expected one "
-                "for each column, of one length"
+                f"{file.origin} has no datasets at its root{f' but the groups {groups}' if groups else ''}; expected "
+                "one for each column, of one length"
             )
-        return [_datasets(path, file, plain)]
+        return [_datasets(file, root, plain)]
 
 
-def _datasets(path: Path, file: Any, plain: dict[str, Any]) -> Table:
+@contextmanager
+def _opened(file: File) -> Iterator[Any]:
+    import h5py
+
+    source = file.source()
+    with open_path(source) if isinstance(source, Path) else h5py.File(source, "r") as root:
+        yield root
+
+
+def _datasets(file: File, root: Any, plain: dict[str, Any]) -> Table:
+    path = file.origin
     shared = {name: item for name, item in plain.items() if "shared" in item.attrs}
     rest = {name: item for name, item in plain.items() if name not in shared}
     sizes = Counter(item.shape[0] for item in rest.values())
@@ -43,9 +56,7 @@ def _datasets(path: Path, file: Any, plain: dict[str, Any]) -> Table:
     columns = {name for name, item in rest.items() if item.shape[0] == n}
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
-        import h5py
-
-        with h5py.File(path, "r", locking=False) as again:
+        with _opened(file) as again:
             out = {}
             for name in names:
                 if name not in columns:
@@ -57,19 +68,19 @@ def _datasets(path: Path, file: Any, plain: dict[str, Any]) -> Table:
 
     fields = [Field(name, _attribute(item, "unit", "units", "UNIT"), _attribute(item, "description")) for name, item in
               rest.items()]  # fmt: skip
-    meta = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
-    table = Table(str(path), fields, n, pull, header=meta, meta=meta,
+    meta = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in root.attrs.items()}
+    table = Table(path, fields, n, pull, header=meta, meta=meta,
                   shared={name: item[()] for name, item in shared.items()})  # fmt: skip
     table.shared_units = {name: unit for name, item in shared.items() if (unit := _attribute(item, "unit", "units"))}
     return table
 
 
-def _records(path: Path, file: Any, name: str, several: bool) -> Table:
+def _records(file: File, root: Any, name: str, several: bool) -> Table:
     """A dataset of records, as astropy and pandas write tables."""
-    item = file[name]
-    origin = f"{path}[{name}]" if several else str(path)
+    item = root[name]
+    origin = f"{file.origin}[{name}]" if several else file.origin
     units: dict[str, str] = {}
-    described = file.get(f"{name}.__table_column_meta__")
+    described = root.get(f"{name}.__table_column_meta__")
     if described is not None:
         from xpjax.io.tables.ecsv import yaml_header
 
@@ -77,14 +88,14 @@ def _records(path: Path, file: Any, name: str, several: bool) -> Table:
         units = {c["name"]: str(c["unit"]) for c in yaml_header(lines).get("datatype", []) if c.get("unit")}
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
-        import h5py
-
-        with h5py.File(path, "r", locking=False) as again:
+        with _opened(file) as again:
             data = again[name][()]
         masks = {key: data[f"{key}.mask"] for key in names if f"{key}.mask" in (data.dtype.names or ())}
         return {key: _raw(data[key], masks.get(key), f"{origin}: column {key!r}") for key in names}
 
-    return Table(origin, [Field(key, units.get(key)) for key in item.dtype.names], item.shape[0], pull, part=name)
+    keys = item.dtype.names
+    fields = [Field(key, units.get(key)) for key in keys if key.removesuffix(".mask") == key or key[:-5] not in keys]
+    return Table(origin, fields, item.shape[0], pull, part=name)
 
 
 def _raw(item: Any, mask: Any, where: str) -> Raw:
@@ -104,9 +115,10 @@ def _raw(item: Any, mask: Any, where: str) -> Raw:
     for fill in fills:
         missing |= data == np.ravel(fill)[0]
     values = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
-    if values.dtype.kind == "f":
-        missing |= np.isnan(values)
-    return Raw(values, missing)
+    if values.dtype.kind == "f" and values.ndim > 1:  # NaN marks single numbers
+        values = np.where(missing, np.nan, values).astype(values.dtype) if missing.any() else values
+        return Raw(values, np.zeros(len(values), bool))
+    return Raw(values, missing | np.isnan(values) if values.dtype.kind == "f" else missing)
 
 
 def _attribute(item: Any, *names: str) -> str | None:

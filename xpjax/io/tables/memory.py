@@ -10,6 +10,7 @@ import numpy as np
 
 from xpjax.errors import XpjaxError
 from xpjax.io.tables.arrow import arrow_raw, memory_arrow, text
+from xpjax.io.tables.fits import from_records
 from xpjax.io.tables.table import Field, Raw, Table
 from xpjax.records import Catalogue
 
@@ -44,6 +45,9 @@ def from_memory(source: Any) -> Table:
         out = _table(fields, lambda name: source[name], len(source))
         out.header = {str(key): value for key, value in source.meta.items() if np.ndim(value) == 0}
         return out
+    fits = sys.modules.get("astropy.io.fits")
+    if fits is not None and isinstance(source, fits.FITS_rec):
+        return from_records(source)
     if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
         return _table([Field(name) for name in source.dtype.names], lambda name: source[name], len(source))
     raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
@@ -77,7 +81,7 @@ def raw(column: Any, where: str) -> Raw:
     arrow = sys.modules.get("pyarrow")
     if arrow is not None and isinstance(column, arrow.Array | arrow.ChunkedArray):
         return arrow_raw(column, where)
-    array = np.ma.asanyarray(column)
+    array = np.zeros(0, object) if isinstance(column, list | tuple) else np.ma.asanyarray(column)
     if array.dtype == object:
         return _objects(column, where)
     values, missing = np.ma.getdata(array), np.ma.getmaskarray(array).copy()
@@ -93,9 +97,10 @@ def raw(column: Any, where: str) -> Raw:
             f"{where} holds {values.dtype}, expected numbers or text; name another column, or leave it out"
         )
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.dtype.kind == "f":
-        missing |= np.isnan(values)
-    return Raw(values, missing)
+    if values.dtype.kind == "f" and values.ndim > 1:  # NaN marks single numbers
+        values = np.where(missing, np.nan, values).astype(values.dtype) if missing.any() else values
+        return Raw(values, np.zeros(len(values), bool))
+    return Raw(values, missing | np.isnan(values) if values.dtype.kind == "f" else missing)
 
 
 def _objects(column: Any, where: str) -> Raw:

@@ -77,8 +77,8 @@ def _astropy_factor(text: str, kind: str) -> float | None:
             return None
     if kind == "magnitude":
         unit = getattr(unit, "function_unit", unit)
-        # dex and dB are logarithms too; astropy would turn them into magnitudes.
-        if [base.name for base in unit.decompose().bases] not in (["mag"], []) or "mag" not in str(unit):
+        # dex and dB are logarithms too, in newer versions of astropy of one base: the name tells.
+        if [base.name for base in unit.decompose().bases] not in (["mag"], ["dex"], []) or "mag" not in str(unit):
             return None
     try:
         return float(unit.to(KINDS[kind]))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.tables.column import Column, concatenate
+from xpjax.io.streams import reading
+from xpjax.io.tables.column import Column, Ragged, concatenate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +27,35 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """A column as a format gives it: values (n, ...) and where they are missing; see `Column`."""
+    """A column as a format gives it: values (n, ...) and where they are missing; see `Column`.
+
+    values may also be `Ragged`. missing of arrays of floats is of whole rows: within them NaN is missing.
+    """
 
     values: Any
     missing: np.ndarray
     typed: bool = True
+
+
+def arrays(rows: Sequence[np.ndarray]) -> Raw:
+    """Arrays of numbers, one a row and none where missing: (n, k) where all are of one length."""
+    length = np.array([row.size for row in rows], np.int64)
+    flat = np.concatenate([np.ravel(row) for row in rows]) if rows else np.zeros(0)
+    return uneven(flat, length)
+
+
+def uneven(flat: np.ndarray, length: np.ndarray) -> Raw:
+    """The same from numbers end to end, and how many each row has."""
+    sizes = np.unique(length[length > 0])
+    missing = length == 0
+    if len(sizes) > 1:
+        return Raw(Ragged(flat, length), missing)
+    size = int(sizes[0]) if len(sizes) else 0
+    if not missing.any():
+        return Raw(flat.reshape(len(length), size), missing)
+    values = np.full((len(length), size), np.nan, np.result_type(flat, np.float32))
+    values[~missing] = flat.reshape(-1, size) if size else values[~missing]
+    return Raw(values, missing)
 
 
 Pull = Callable[[Sequence[str]], Mapping[str, Raw]]
@@ -94,16 +121,32 @@ class Table:
             raise XpjaxError(f"{self.origin} has no column {name!r}{purpose}; {hint}")
 
     def load(self, names: Iterable[str]) -> None:
-        """Read columns in one go, those of the names that are there: else each is read when it is asked for."""
+        """Read those of the names that can be in one go; others are read, or refused, when they are asked for."""
         wanted = [n for n in dict.fromkeys(names) if n in self.fields and n not in self._raw and n not in self.repeated]
         if wanted:
-            self._raw |= self._pull(wanted)
+            with contextlib.suppress(XpjaxError):
+                self._raw |= self._pull(wanted)
+
+    def guard(self, path: Path, kind: str) -> None:
+        """Turn what libraries raise for a damaged file, when columns are read later on, into XpjaxError."""
+        pull = self._pull
+
+        def guarded(names: Sequence[str]) -> Mapping[str, Raw]:
+            with reading(path, kind):
+                return pull(names)
+
+        self._pull = guarded
+
+    def raw(self, name: str, meaning: str = "") -> Raw:
+        """A column as its format gives it. Raises XpjaxError where it is not there, is there twice, or is no column."""
+        self.check(name, meaning)
+        if name not in self._raw:
+            self._raw |= self._pull([name])
+        return self._raw[name]
 
     def column(self, name: str, meaning: str = "") -> Column:
-        """A column. Raises XpjaxError where it is not there, is there twice, or cannot be read."""
-        self.check(name, meaning)
-        self.load([name])
-        raw = self._raw[name]
+        """A column. Raises XpjaxError as `raw` does."""
+        raw = self.raw(name, meaning)
         return Column(self.origin, name, raw.values, raw.missing, self.fields[name].unit, raw.typed, note=self._note)
 
     def _note(self, text: str) -> None:

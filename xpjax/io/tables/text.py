@@ -8,13 +8,12 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.streams import open_bytes
+from xpjax.io.streams import File
 from xpjax.io.tables import ecsv
 from xpjax.io.tables.arrow import text
 from xpjax.io.tables.column import parse_numbers
@@ -51,9 +50,10 @@ class Layout:
         return sum(self.widths) or len(self.fields)
 
 
-def open_text(path: Path) -> list[Table]:
+def open_text(file: File) -> list[Table]:
     """The table of a text file; columns are cells of text until they are asked for."""
-    data = _read(path)
+    path = file.origin
+    data = _read(file)
     layout = _layout(path, data)
     body = _body(data, layout.start)
     n, first = _rows(path, body, layout, [0]) if layout.fields else (0, {})
@@ -85,12 +85,12 @@ def open_text(path: Path) -> list[Table]:
     meta = dict(layout.header.get("meta") or {}) if layout.is_ecsv else {}
     shared = {name: np.asarray(meta.pop(name)) for name in meta.pop("shared", []) if name in meta}
     meta.pop("__serialized_columns__", None)
-    return [Table(str(path), layout.fields, n, pull, header=meta, meta=meta, shared=shared)]
+    return [Table(path, layout.fields, n, pull, header=meta, meta=meta, shared=shared)]
 
 
-def _read(path: Path) -> bytes:
+def _read(file: File) -> bytes:
     """All of a file, unpacked, in UTF-8 and with line ends of one kind."""
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         data = stream.read()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         data = data.decode("utf-16").encode()
@@ -112,7 +112,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, str]]:
         start = end + 1
 
 
-def _layout(path: Path, data: bytes) -> Layout:
+def _layout(path: str, data: bytes) -> Layout:
     comments: list[str] = []
     for end, line in _lines(data):
         if not line.strip():
@@ -137,7 +137,7 @@ def _layout(path: Path, data: bytes) -> Layout:
 
 
 def _without_names(
-    path: Path, comments: Sequence[str], cells: Sequence[str], delimiter: str | None, start: int
+    path: str, comments: Sequence[str], cells: Sequence[str], delimiter: str | None, start: int
 ) -> Layout:
     """Rows without a line of names: these are in SExtractor's comments, or in the last comment."""
     found = [line for line in comments if _SEXTRACTOR.match(line)]
@@ -164,7 +164,7 @@ def _sextractor_fields(lines: Sequence[str], n_cell: int | None) -> tuple[tuple[
     return tuple(Field(name, unit) for _, name, unit in entries), widths
 
 
-def _ecsv_layout(path: Path, comments: Sequence[str], line: str, end: int) -> Layout:
+def _ecsv_layout(path: str, comments: Sequence[str], line: str, end: int) -> Layout:
     try:
         header = ecsv.yaml_header([comment[2:] for comment in comments[1:]])
     except XpjaxError as error:
@@ -204,7 +204,7 @@ def _body(data: bytes, start: int) -> bytes:
     return body.strip(b"\n")
 
 
-def _rows(path: Path, body: bytes, layout: Layout, places: Sequence[int]) -> tuple[int, dict[int, Any]]:
+def _rows(path: str, body: bytes, layout: Layout, places: Sequence[int]) -> tuple[int, dict[int, Any]]:
     """The number of rows, and columns of cells as Arrow arrays by their place. Raises XpjaxError naming the row."""
     import pyarrow as pa
     import pyarrow.csv
@@ -236,7 +236,7 @@ def _rows(path: Path, body: bytes, layout: Layout, places: Sequence[int]) -> tup
     return len(rows), {place: pa.array([row[place] for row in rows], pa.string()) for place in places}
 
 
-def careful_rows(path: Path, lines: Iterator[str] | io.StringIO, delimiter: str | None, n: int) -> Iterator[list[str]]:
+def careful_rows(path: str, lines: Iterator[str] | io.StringIO, delimiter: str | None, n: int) -> Iterator[list[str]]:
     """Rows of n cells as the csv module reads them. Raises XpjaxError naming the row."""
     spaces = re.compile(rf'"[ \t]+(?={re.escape(delimiter or " ")}|[\r\n]|$)')
     clean = (spaces.sub('"', line) for line in lines) if delimiter else (line.strip(" \t") for line in lines)

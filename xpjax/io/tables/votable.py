@@ -6,24 +6,24 @@ import contextlib
 import json
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.streams import open_bytes
+from xpjax.io.streams import File
 from xpjax.io.tables.arrow import text
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.tables.table import Field, Raw, Table, arrays
 
 
-def open_votable(path: Path) -> list[Table]:
+def open_votable(file: File) -> list[Table]:
     """The tables of a VOTable that have rows; the first where none has."""
     from astropy.io.votable import parse
 
-    with warnings.catch_warnings(), open_bytes(path) as stream:
+    path = file.origin
+    with warnings.catch_warnings(), file.open() as stream:
         warnings.simplefilter("ignore")  # archives break small rules of the standard
-        votable = parse(stream, verify="ignore", filename=str(path))
+        votable = parse(stream, verify="ignore", filename=path)
     found = list(votable.iter_tables())
     if not found:
         raise XpjaxError(f"{path} has no table; download it again")
@@ -33,7 +33,7 @@ def open_votable(path: Path) -> list[Table]:
         for info in resource.infos:
             header[str(info.name)] = info.value
     tables = [
-        _table(f"{path}[{element.name or k + 1}]" if len(elements) > 1 else str(path), element, header, str(k + 1))
+        _table(f"{path}[{element.name or k + 1}]" if len(elements) > 1 else path, element, header, str(k + 1))
         for k, element in enumerate(elements)
     ]
     if str(header.get("QUERY_STATUS", "")).upper() == "OVERFLOW":
@@ -71,15 +71,15 @@ def _raw(column: Any, where: str) -> Raw:
         if kinds <= {str, bytes}:
             cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in values]
             return text(cells, mask)
-        rows: list[Any] = [np.ma.filled(np.ma.asarray(cell, float), np.nan) for cell in values]
-        if len({row.shape for row in rows}) > 1:
-            raise XpjaxError(f"{where} holds arrays of different lengths; name another column, or leave it out")
-        stacked = np.stack(rows) if rows else np.zeros((0, 1))
-        return Raw(stacked, np.isnan(stacked))
+        return arrays(
+            [np.zeros(0) if cell is None else np.ma.filled(np.ma.asarray(cell, float), np.nan) for cell in values]
+        )
     if values.dtype.kind in "SU":
         cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in values]
         return text(cells, mask)
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if values.dtype.kind == "f":
         mask = mask | np.isnan(values)
+        if values.ndim > 1:  # NaN marks single numbers
+            return Raw(np.where(mask, np.nan, values).astype(values.dtype), np.zeros(len(values), bool))
     return Raw(values, mask)
