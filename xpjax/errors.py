@@ -27,6 +27,11 @@ def command_line() -> Iterator[None]:
         _ON_COMMAND_LINE.reset(token)
 
 
+def on_command_line() -> bool:
+    """Whether messages name options of the command line."""
+    return _ON_COMMAND_LINE.get()
+
+
 def say(python: str, command: str) -> str:
     """What a message calls an argument: `overwrite=True` in Python, `--overwrite` on the command line."""
     return command if _ON_COMMAND_LINE.get() else python

@@ -278,7 +278,7 @@ def test_resume_and_overwrite(tmp_path: Path, text: bytes) -> None:
     folder = tmp_path / "store"
     bulk.ingest(files[:2], folder)
     before = (folder / "0.h5").stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match=r"2 of 3 store files exist, such as .*0\.h5; --resume"):
+    with pytest.raises(FileExistsError, match=r"2 of 3 store files exist, such as .*0\.h5; resume=True"):
         bulk.ingest(files, folder)
     with (folder / "1.h5").open("rb+") as stream:
         stream.truncate(5000)

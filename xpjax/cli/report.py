@@ -12,6 +12,7 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, assignments
 from xpjax.cli.homogenise import ANY, read_zero_points
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -106,9 +107,9 @@ def report(
     catalogue.write_bytes(target, page)
     for section in made:
         if section.figure is None:
-            click.echo(f"not made: {section.title}: {section.missing}", err=True)
+            tell(f"not made: {section.title}: {section.missing}")
     drawn = sum(section.figure is not None for section in made)
-    click.echo(f"{drawn} figures, to {target} in {time.perf_counter() - started:.1f} s", err=True)
+    tell(f"{drawn} figures, to {target} in {time.perf_counter() - started:.1f} s")
 
 
 def _read(path: Path) -> Catalogue:

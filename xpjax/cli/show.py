@@ -124,7 +124,7 @@ def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
     from xpjax.records import SourceTable
 
     table: Catalogue | SourceTable | None = None
-    with contextlib.suppress(Exception):  # XP files come in more formats than catalogues: their reader speaks below
+    with contextlib.suppress(XpjaxError):  # XP files come in more formats than tables: their reader speaks below
         found = catalogue.read_catalogue(file)
         if "flux" in found.columns or magnitude_bands(found):
             table = found

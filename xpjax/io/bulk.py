@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, command_line, on_command_line, say
 from xpjax.io.assemble import assemble, infer_release, make_coefficients, of_release
 from xpjax.io.catalogue import expanded, remove_abandoned
 from xpjax.io.formats import File
@@ -129,8 +129,8 @@ def _present(outputs: Mapping[Path, Path], correlations: str, overwrite: bool, r
     if not resume:
         first = next(iter(there.values()))
         raise FileExistsError(
-            f"{len(there)} of {len(outputs)} store files exist, such as {first}; --resume leaves these as they are, "
-            "--overwrite makes them again"
+            f"{len(there)} of {len(outputs)} store files exist, such as {first}; {say('resume=True', '--resume')} "
+            f"leaves these as they are, {say('overwrite=True', '--overwrite')} makes them again"
         )
     skipped = []
     for path, output in there.items():
@@ -141,7 +141,7 @@ def _present(outputs: Mapping[Path, Path], correlations: str, overwrite: bool, r
         if file.correlations != correlations and len(file):
             raise XpjaxError(
                 f"{output}: holds correlations as {file.correlations!r}, not {correlations!r}; use another store, or "
-                "--overwrite"
+                f"{say('overwrite=True', '--overwrite')}"
             )
         if file.attrs.get("source_bytes") == path.stat().st_size:
             skipped.append(path.name)
@@ -172,7 +172,7 @@ def _run(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[_Task, Ingest
 
     def start() -> tuple[Any, Any]:
         here, there = context.Pipe()
-        worker = context.Process(target=_work, args=(there,), daemon=True)
+        worker = context.Process(target=_work, args=(there, on_command_line()), daemon=True)
         worker.start()
         there.close()
         return here, worker
@@ -209,24 +209,25 @@ def _run(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[_Task, Ingest
             worker.join()
 
 
-def _work(pipe: Any) -> None:
-    """A worker: task after task, until the other side closes the pipe."""
-    try:
-        while True:
-            pipe.send(_attempt(pipe.recv()))
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
+def _work(pipe: Any, commanded: bool) -> None:
+    """A worker: task after task, until the other side closes the pipe; its messages are those of who called."""
+    with command_line() if commanded else contextlib.nullcontext():
+        try:
+            while True:
+                pipe.send(_attempt(pipe.recv()))
+        except (EOFError, OSError, KeyboardInterrupt):
+            return
 
 
 def _attempt(task: _Task) -> Ingested | str:
     try:
         return _ingest_file(task)
-    except (ValueError, OSError) as exc:
+    except (XpjaxError, OSError) as exc:
         return str(exc)
     except MemoryError:
-        return f"{task.path}: not enough memory; ingest with fewer --processes"
-    except Exception as exc:  # a mistake of ours: this file fails, the others must not
-        return f"{task.path}: {type(exc).__name__}: {exc}"
+        return f"{task.path}: not enough memory; ingest with fewer {say('processes=', '--processes')}"
+    except Exception as exc:  # this file fails, the others must not
+        return f"{task.path}: this is a bug in xpjax: {type(exc).__name__}: {exc}"
 
 
 def _ingest_file(task: _Task) -> Ingested:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from xpjax.errors import say
 from xpjax.survey.observations import FrameFlag, RowFlag
 from xpjax.survey.periods import FALSE_ALARM
 from xpjax.survey.report import (
@@ -316,7 +317,11 @@ def _needs_differences(evidence: Evidence) -> str:
     for name, values in evidence.differences.items():
         if np.isfinite(values).any():
             return name
-    why = "no exposure or tile is in both" if evidence.differences else "nothing to compare with (--compare)"
+    why = (
+        "no exposure or tile is in both"
+        if evidence.differences
+        else f"nothing to compare with ({say('differences=', '--compare')})"
+    )
     raise Missing(why)
 
 
@@ -335,7 +340,9 @@ def draw_histograms(evidence: Evidence) -> Figure:
 def _tile_column(evidence: Evidence, name: str, first: np.ndarray) -> np.ndarray:
     values = evidence.tiles.get(name)
     if values is None or not np.isfinite(values[first]).any():
-        raise Missing(f"no {name} of exposures or tiles (--tiles, or the configuration's columns ra and dec)")
+        raise Missing(
+            f"no {name} of exposures or tiles ({say('tiles=', '--tiles')}, or the configuration's columns ra and dec)"
+        )
     return values[first]
 
 
@@ -390,7 +397,7 @@ def draw_reddening(evidence: Evidence) -> Figure:
         if name in evidence.tiles and np.isfinite(evidence.tiles[name][first]).any():
             known[label] = evidence.tiles[name][first]
     if not known:
-        raise Missing("no ebv or rv of exposures or tiles (--tiles)")
+        raise Missing(f"no ebv or rv of exposures or tiles ({say('tiles=', '--tiles')})")
     shown = [k for k in range(len(bands)) if np.isfinite(difference[:, k]).any()][:MOST_BANDS]
     figure, grid = _figure(len(known), len(shown), 4.0, 2.2)
     for k, line_of_axes in zip(shown, grid, strict=True):
@@ -458,7 +465,7 @@ def draw_repeatability(evidence: Evidence) -> Figure:
         some = stars.scatter[stars.scatter > 0]
         low, high = np.percentile(MMAG * some, [0.5, 99.5]) if len(some) else (1, 10)
         axes.set(yscale="log", ylim=(0.5 * low, 2 * high), xlabel="magnitude", ylabel="standard deviation [mmag]")
-        note = "" if evidence.camera is not None else "; theory needs --camera"
+        note = "" if evidence.camera is not None else f"; theory needs {say('camera=', '--camera')}"
         axes.set_title(f"{_label(band)}: {len(stars.star):,} stars{note}", fontsize=9)
         axes.legend(fontsize=7, frameon=False)
     return figure
@@ -510,7 +517,7 @@ def draw_held_stars(evidence: Evidence) -> Figure:
     """Residuals of stars kept back, against magnitude."""
     held = evidence.held_stars
     if held is None:
-        raise Missing("no stars were kept back (survey calibrate --folds)")
+        raise Missing(f"no stars were kept back ({say('held_stars=', 'survey calibrate --folds')})")
     bands = _bands(evidence)
     figure, panels = _panels(len(bands))
     for band, axes in zip(bands, panels, strict=True):
@@ -528,7 +535,7 @@ def draw_held_stars(evidence: Evidence) -> Figure:
 def draw_held_frames(evidence: Evidence) -> Figure:
     """1.48 MAD of the residuals of each exposure: those that took part, and those that did not."""
     if evidence.held_frames is None:
-        raise Missing("no exposures were kept back (--held-out, tables of survey apply)")
+        raise Missing(f"no exposures were kept back ({say('held_frames=', '--held-out')}, tables of survey apply)")
     figure, grid = _figure(1, 1, 6.0, 3.2)
     axes = grid[0, 0]
     for rows, name, paint in ((evidence.rows, "took part", BLUE), (evidence.held_frames, "kept back", RED)):

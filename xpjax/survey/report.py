@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.records import Catalogue
 from xpjax.survey.flat import epochs
 from xpjax.survey.nights import night_line
@@ -452,7 +452,7 @@ def xpsp_less_scr(evidence: Evidence, band: str) -> dict[str, tuple[np.ndarray, 
     """
     stars = evidence.stars
     if stars is None:
-        raise Missing("no table of stars with magnitudes by SCR and XPSP (--stars)")
+        raise Missing(f"no table of stars with magnitudes by SCR and XPSP ({say('stars=', '--stars')})")
     for need in ("bp_rp", "phot_g_mean_mag", f"{band}_scr"):
         if need not in stars:
             raise Missing(f"the table of stars has no column {need}")
