@@ -33,9 +33,9 @@ PUBLISHED = {"R": 11.9, "I": 11.1, "G": 16.0, "Z": 11.7}
 
 def real_field(bands: tuple[str, ...] = BANDS) -> Observations:
     """The S-PLUS field: 400 stars, instrumental magnitudes in 11 bands with XP models; a frame for each band."""
-    from xpjax.io.survey_files import read_observation_table
+    from xpjax.io.catalogue import read_catalogue
 
-    c = read_observation_table(FIELD).columns
+    c = read_catalogue(FIELD).columns
     color = c["SPLUS_G_mod"] - c["SPLUS_I_mod"]
     return concatenate(
         [
