@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.io.test_archive import assert_same, cell, expect, make, rows_of, write, write_csv
-from xpjax.io import bulk, store
+from xpjax.io import bulk, catalogue, store
 from xpjax.io import text as text_reader
 from xpjax.io.archive import read
 from xpjax.records import DR3, Release, Status
@@ -365,3 +365,14 @@ def test_a_list_within_an_array_costs_its_row(tmp_path):
     assert read(path, release=SMALL).status.tolist() == [0, Status.RP_BAD, 0]
     bulk.ingest([path], tmp_path / "store")
     assert store.open_store(tmp_path / "store").read().status[1] & Status.RP_BAD
+
+
+def test_tables_that_xpjax_wrote_are_read_one_after_the_other(tmp_path):
+    from astropy.io import fits
+
+    columns = make(4, missing_bp=())
+    catalogue.write(tmp_path / "own.fits", read(columns))
+    with fits.open(tmp_path / "own.fits") as hdus:
+        parts = [fits.BinTableHDU(hdus[1].data[rows], hdus[1].header) for rows in (slice(0, 3), slice(3, 4))]
+        fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(tmp_path / "two.fits")
+    assert read(tmp_path / "two.fits").source_id.tolist() == columns["source_id"]

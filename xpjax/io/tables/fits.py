@@ -31,10 +31,11 @@ def open_fits(file: File) -> list[Table]:
             raise XpjaxError(f"{path} has no table; give a catalogue, not an image, or download it again")
         objects = [k for k in places if hdus[k].name == LDAC_TABLE]
         own = [k for k in places if "XPJAX" in hdus[k].header]
-        chosen = objects or own[:1] or [k for k in places if hdus[k].name != LDAC_HEADER]
+        chosen = objects or own or [k for k in places if hdus[k].name != LDAC_HEADER]
         if not chosen:
             raise XpjaxError(f"{path} ends after {LDAC_HEADER}, before its table; download it again")
-        shared, shared_units = _shared(hdus, places, own[0]) if own and not objects else ({}, {})
+        others = [k for k in places if own and k > own[0] and k not in own]
+        shared, shared_units = _shared(hdus, others) if not objects else ({}, {})
         primary = _cards(hdus[0].header)
         tables = []
         for k in chosen:
@@ -148,15 +149,14 @@ def _decoded(data: np.ndarray) -> list[str]:
     return [str(cell).rstrip() for cell in (data if data.ndim == 1 else [" ".join(row) for row in data])]
 
 
-def _shared(hdus: Any, places: Sequence[int], own: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _shared(hdus: Any, places: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays that xpjax wrote once for all rows, as tables after its own."""
     arrays, units = {}, {}
     for k in places:
-        if k > own:
-            for place, name in enumerate(hdus[k].columns.names):
-                arrays[name] = _raw(hdus[k], place, hdus[k].name).values
-                if "TUNIT1" in hdus[k].header:
-                    units[name] = hdus[k].header["TUNIT1"]
+        for place, name in enumerate(hdus[k].columns.names):
+            arrays[name] = _raw(hdus[k], place, hdus[k].name).values
+            if "TUNIT1" in hdus[k].header:
+                units[name] = hdus[k].header["TUNIT1"]
     return arrays, units
 
 
