@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from astropy.table import Table
 from click.testing import CliRunner, Result
 
 from benchmarks.scr import BANDS, Sky, truth_of
@@ -181,6 +183,16 @@ def test_a_band_that_cannot_be_fitted_costs_only_itself(folder: Path) -> None:
         (("order = 2", "order = 7"), "order must be 1, 2 or 3"),
         (('cuts = ["main', 'cuts = ["maine'), "no cut"),
         (("[regression]", "[regressions]"), "did you mean regression"),
+        (('x = "X"', 'x = "XX"'), "no column 'XX' for x"),
+        (('g = "G"', 'snrg = "SNR"'), "no column 'SNR' for snrg"),
+        (
+            ('x = "X"\ny = "Y"\n[regression]\norder = 2\nposition_order = 0', "[regression]\nposition_order = 1"),
+            "position_order has no effect on band i without columns.x and columns.y",
+        ),
+        (("order = 2\n", "label_errors = true\n"), "label_errors has no effect on band i without columns.teff_error"),
+        (('logg = "logg"', ""), "the cut 'main_sequence' cannot be made"),
+        (('model = "{band}_xp"', "model_error = 0.01"), "model_error and no model"),
+        (("[selection]", "[selection]\nlimits = { ruwe = 1.4 }"), "no limit 'ruwe' in the cuts"),
     ],
 )
 def test_wrong_configurations(folder: Path, change: tuple[str, str], message: str) -> None:
@@ -189,6 +201,59 @@ def test_wrong_configurations(folder: Path, change: tuple[str, str], message: st
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (folder / "out").exists()
+
+
+def test_star_pairs_need_gravities(folder: Path) -> None:
+    text = (
+        TOML.replace('logg = "logg"', "")
+        .replace('"main_sequence", ', "")
+        .replace("order = 2\n", "star_pairs = 0.1\n", 1)
+    )
+    (folder / "scr.toml").write_text(text)
+    done = run(folder / "stars.fits", "--config", folder / "scr.toml", "--output", folder / "out")
+    assert done.exit_code == 2
+    assert "star_pairs has no effect on band i without columns.logg" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
+def test_names_of_stars_and_tiles_with_gaps(folder: Path, suffix: str) -> None:
+    """Ids stay exact beside a missing one; rows without a tile take no part."""
+    columns = dict(table()[0].columns)
+    n = len(columns["source_id"])
+    frame = {k: np.ma.masked_array(v, mask=np.zeros(n, bool)) for k, v in columns.items()}
+    frame["source_id"] = np.ma.masked_array(columns["source_id"], mask=np.arange(n) == 3, fill_value=-1)
+    frame["tile"] = np.ma.masked_array(columns["tile"], mask=np.arange(n) == 4, fill_value=-1)
+    path = folder / f"gaps{suffix}"
+    if suffix == ".parquet":
+        pd.DataFrame(
+            {k: pd.array(v.data, "Int64") if k in ("source_id", "tile") else v.data for k, v in frame.items()}
+        ).mask(pd.DataFrame({k: v.mask for k, v in frame.items()}), pd.NA).to_parquet(path)
+    else:
+        Table(frame).write(path, **({"format": "ascii.csv"} if suffix == ".csv" else {}))
+    done = run(path, "--config", folder / "scr.toml", "--output", folder / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "1 rows have no tile: they take no part" in done.stderr
+    rows = read_catalogue(folder / "out" / "predicted.parquet").columns
+    assert rows["star"].dtype == np.int64
+    np.testing.assert_array_equal(np.delete(rows["star"], 3), np.delete(columns["source_id"], 3))
+    assert rows["star"][3] < 0
+    assert not rows["z_used"][4]
+    zero = read_catalogue(folder / "out" / "zeropoints.ecsv").columns
+    assert zero["tile"][zero["band"] == "z"].astype(str).tolist() == [str(k) for k in range(500, 520)]
+
+
+def test_sentinels_are_missing(folder: Path) -> None:
+    from xpjax.survey.scr import Stars, read_scr_config
+
+    columns = {name: values.copy() for name, values in table()[0].columns.items()}
+    columns["z_err"] = np.broadcast_to(columns["z_err"], columns["z"].shape).copy()
+    for row, name in enumerate(("z", "z_err", "BP", "RP", "G", "e", "z_xp")):
+        columns[name][row] = -999.0
+    stars = Stars(columns, read_scr_config(folder / "scr.toml"), folder)
+    magnitude, error = stars.magnitudes({"name": "z", "gaia": "RP"})
+    found = [magnitude[0], error[1], stars.gaia["BP"][2], stars.gaia["RP"][3], stars.gaia["G"][4], stars.labels[5, 2]]
+    assert np.isnan(found).all()
+    assert np.isfinite(magnitude[1:]).all()
 
 
 def test_overwrite(folder: Path) -> None:

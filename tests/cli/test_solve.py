@@ -136,7 +136,7 @@ def test_the_modules_own_example(tmp_path: Path) -> None:
     assert joint_config.__doc__ is not None
     text = joint_config.__doc__.split("\n\n", 1)[1]
     path = tmp_path / "survey.toml"
-    path.write_text(COLUMNS + text)
+    path.write_text(COLUMNS + 'model = "model"\nmodel_error = "model_error"\n' + text)
     found = read_joint(path)
     assert [term["kind"] for term in found.terms] == ["zero_point", "flat", "covariate", "transmission"]
     assert found.constraints[0].term == "flat"

@@ -94,6 +94,9 @@ def test_stars_without_spectra_go_by_color(o: Observations, shifts: AirmassShift
     assert np.median(off) < 0.6e-3
     assert np.median(np.abs(whole.shift[ordinary])) > 5 * np.median(off)
     np.testing.assert_array_equal(part.shift[~without], whole.shift[~without])
+    few = np.flatnonzero(without)[::9]  # by the law of all, to the bit
+    np.testing.assert_array_equal(at_reference(blind[few], shifts, laws=part.laws).shift, part.shift[few])
+    assert at_reference(blind[few], shifts).by_color == 0
     nothing = dataclasses.replace(blind, color=np.where(without, np.nan, blind.color))
     left = at_reference(nothing, shifts)
     assert left.not_shifted >= without.sum()

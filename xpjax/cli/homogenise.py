@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpjax.cli.common import FILE, OVERWRITE, record_call
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
@@ -56,32 +57,33 @@ def read_zero_points(path: Path, method: str = "") -> ZeroPoints:
     """
     import numpy as np
 
-    from xpjax.io.survey_files import read_observation_table
+    from xpjax.io.tables import open_table
 
     file = path / TABLE if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"no {TABLE} in {path}: give a directory of `xpjax survey calibrate` or `scr`")
-    c = read_observation_table(file).columns
-    n = len(next(iter(c.values()))) if c else 0
+    c = open_table(file)
+    n = len(c)
     key = next((name for name in ("exposure", "tile") if name in c), None)
     low = method.lower()
     value = next((name for name in (f"{low}_zero_point", "zero_point", "true_zero_point") if name in c), None)
     if key is None or value is None:
         missing = "exposure or tile" if key is None else "zero_point"
-        raise XpjaxError(f"{file.name} has no column {missing}; it has {', '.join(list(c)[:20])}")
+        raise XpjaxError(f"{file.name} has no column {missing}; it has {', '.join(c.names[:20])}")
     own = value.startswith(f"{low}_") and bool(low)
-    error = np.asarray(c.get(f"{low}_error" if own else "zero_point_error", np.full(n, np.nan)), float)
-    if not own and "zero_point_systematic" in c:
-        error = np.hypot(error, np.asarray(c["zero_point_systematic"], float))
-    count = c.get(f"{low}_count" if own else "n_used")
+
+    def numbers(name: str, kind: str | None = "magnitude") -> np.ndarray:
+        return c.column(name).numbers(kind) if name in c else np.full(n, np.nan)
 
     def text(name: str) -> np.ndarray:
-        return np.asarray(c.get(name, np.full(n, ""))).astype(str)
+        return c.column(name).texts() if name in c else np.full(n, "")
 
-    return ZeroPoints(
-        text(key), text("band"), text("detector"), np.asarray(c[value], float), error,
-        np.full(n, 1 << 30) if count is None else np.nan_to_num(np.asarray(count, float)).astype(int),
-    )  # fmt: skip
+    error = numbers(f"{low}_error" if own else "zero_point_error")
+    if not own:
+        error = np.hypot(error, np.nan_to_num(numbers("zero_point_systematic")))  # NaN where it is not stated
+    count = f"{low}_count" if own else "n_used"
+    many = np.nan_to_num(numbers(count, None)).astype(int) if count in c else np.full(n, 1 << 30)
+    return ZeroPoints(text(key), text("band"), text("detector"), numbers(value), error, many)
 
 
 @click.command("homogenise")
@@ -138,7 +140,7 @@ def homogenise(first: Path, second: Path, output: Path, names: str, fewest: int,
     if without:
         lines.append(f"{without:,} zero-points are missing: no method has one, or nothing ties the second to the first")
     lines.append(f"{len(tiles):,} tiles in {len(found)} bands, to {output.name}")
-    click.echo("\n".join(lines), err=True)
+    tell("\n".join(lines))
     if without:
         raise SystemExit(1)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, OVERWRITE, record_call
+from xpjax.cli.common import EXISTING_FILE, OVERWRITE, TABLE_FILE, comma_separated, record_call
+from xpjax.cli.terminal import tell
 
 if TYPE_CHECKING:
     from xpjax.survey.joint import JointModel
@@ -22,7 +23,7 @@ LARGEST = 4000
 
 
 @click.command("solve")
-@click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=EXISTING_FILE)
+@click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=TABLE_FILE)
 @click.option(
     "--config", required=True, type=EXISTING_FILE, help="TOML file that names columns, terms and constraints."
 )
@@ -33,9 +34,18 @@ LARGEST = 4000
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for the products; it is made.",
 )
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMNS",
+    callback=comma_separated,
+    help="Columns of the catalogues to pass on, separated by commas; may be repeated.",
+)
 @click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2, on JAX; by default NumPy and SciPy on a CPU.")
 @OVERWRITE
-def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | None, overwrite: bool) -> None:
+def solve(
+    catalogues: Sequence[Path], config: Path, output: Path, keep: list[str], device: str | None, overwrite: bool
+) -> None:
     """All terms of a survey and all star magnitudes in one solution, with one covariance.
 
     CATALOGUES are FITS, FITS_LDAC, Parquet, ECSV or CSV tables, as for `survey calibrate`. OUTPUT gets parameters.ecsv
@@ -74,8 +84,6 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     import tomllib
 
     from xpjax.io import catalogue
-    from xpjax.io.survey_files import read_catalogues
-    from xpjax.survey.config import read_named
     from xpjax.survey.joint import solve_joint
     from xpjax.survey.joint_config import build, read_joint
     from xpjax.survey.joint_solution import write_joint
@@ -85,7 +93,8 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     for name in (PARAMETERS, STARS, CALIBRATED, SOLUTION):
         if (output / name).exists() and not overwrite:
             raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
-    rows, model, account = build(chosen, read_catalogues(catalogues), *read_named(chosen.survey))
+    reading, model = build(chosen, list(catalogues), keep)
+    rows, account = reading.observations, reading.account
     found = solve_joint(rows, model, devices=device, **chosen.hold_out(rows))
     record = {
         **record_call(click.get_current_context()),
@@ -102,7 +111,7 @@ def solve(catalogues: Sequence[Path], config: Path, output: Path, device: str | 
     lines = [*account.lines(), *_lines(found, rows)]
     lines.append(f"{len(rows):,} measurements, {len(found.value):,} columns, to {output} in "
                  f"{time.perf_counter() - started:.1f} s")  # fmt: skip
-    click.echo("\n".join(lines), err=True)
+    tell("\n".join(lines))
     if not found.converged:
         raise SystemExit(1)
 

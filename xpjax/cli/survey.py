@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, correction_option, record_call
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, TABLE_FILE, comma_separated, correction_option, record_call
 from xpjax.cli.homogenise import homogenise
 from xpjax.cli.report import HELD, report
 from xpjax.cli.scr import scr
 from xpjax.cli.solve import solve
+from xpjax.cli.terminal import tell
 from xpjax.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.survey.config import Account, Config
-    from xpjax.survey.observations import Observations
+    import numpy as np
+
+    from xpjax.survey.config import Config
+    from xpjax.survey.observations import Frames, Observations
+    from xpjax.survey.reading import Reading
     from xpjax.survey.zeropoint import ExposureFits
 
-CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=EXISTING_FILE)
+CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=TABLE_FILE)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 DEVICE = click.option("--device", metavar="NAME", help="cpu, gpu or gpu:2; by default JAX's first.")
 TABLE, SOLUTION, CALIBRATED = "zeropoints.ecsv", "solution.h5", "calibrated.parquet"
+WIDE = "wide.parquet"
+KEEP = click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMNS",
+    callback=comma_separated,
+    help="Columns of the catalogues to pass on, separated by commas; may be repeated.",
+)
+AS_WIDE = click.option("--wide", is_flag=True, help=f"Also {WIDE}: a row for each star, columns for each band.")
 
 
 @click.group()
@@ -45,16 +58,26 @@ def survey() -> None:
 @click.option("--config", required=True, type=EXISTING_FILE, help="TOML file that names columns and model.")
 @click.option("--output", "-o", required=True, type=FOLDER, help="Directory for the products; it is made.")
 @click.option("--folds", type=click.IntRange(2), help="Also tell what stars are off by that are kept back, one in N.")
+@KEEP
+@AS_WIDE
 @DEVICE
 @OVERWRITE
 def calibrate(
-    catalogues: Sequence[Path], config: Path, output: Path, folds: int | None, device: str | None, overwrite: bool
+    catalogues: Sequence[Path],
+    config: Path,
+    output: Path,
+    folds: int | None,
+    keep: list[str],
+    wide: bool,
+    device: str | None,
+    overwrite: bool,
 ) -> None:
     """Zero-points, color terms and flats of exposures from their standards, and calibrated magnitudes.
 
-    CATALOGUES are FITS, FITS_LDAC, Parquet, ECSV or CSV tables; a file without a column for the exposure is one. OUTPUT
-    gets zeropoints.ecsv, solution.h5 and calibrated.parquet, with --folds held_out.parquet too. Exit status 1 where
-    exposures were refused.
+    CATALOGUES are FITS, FITS_LDAC, VOTable, Parquet, HDF5, ECSV, CSV or other text tables, FILE[NAME] one of several in
+    a file. Without a column for the exposure a file is one, and without one for the detector each of its tables is one.
+    OUTPUT gets zeropoints.ecsv, solution.h5 and calibrated.parquet, with --folds held_out.parquet too. Exit status 1
+    where exposures were refused.
 
     \b
     survey.toml:
@@ -85,8 +108,9 @@ def calibrate(
 
     started = time.perf_counter()
     chosen = read_config(config)
-    _check_folder(output, (TABLE, SOLUTION, CALIBRATED, HELD), overwrite)
-    rows, account = read_rows(catalogues, chosen)
+    _check_folder(output, (TABLE, SOLUTION, CALIBRATED, HELD, *[WIDE] * wide), overwrite)
+    reading = read_rows(catalogues, chosen, keep=keep)
+    rows, account = reading.observations, reading.account
     said = tomllib.loads(config.read_text(encoding="utf-8"))
     record = {
         **record_call(click.get_current_context()),
@@ -94,6 +118,9 @@ def calibrate(
         "config": json.dumps(files_relative_to(said, config.parent, output)),
         **({"correction": chosen.correction} if chosen.passband else {}),
         "account": json.dumps(account.lines()),
+        "exposure_files": json.dumps(dict(reading.files)),
+        "amplifiers": json.dumps(reading.amplifiers),
+        "airmass_laws": json.dumps(reading.airmass_laws),
     }
     solved, calibrated = solve_survey(rows, chosen.settings, devices=device, record=record)
     table = solved.zero_points()
@@ -109,9 +136,15 @@ def calibrate(
     output.mkdir(parents=True, exist_ok=True)
     catalogue.write(output / CALIBRATED, calibrated, overwrite=overwrite)
     write_solution(output / SOLUTION, solved, overwrite=overwrite)
+    if wide:
+        from xpjax.survey.wide import wide as by_star
+
+        catalogue.write(output / WIDE, by_star(calibrated), overwrite=overwrite)
+    else:  # that of an earlier solution, as below
+        (output / WIDE).unlink(missing_ok=True)
     if kept_back is not None:
         catalogue.write(output / HELD, kept_back, overwrite=overwrite)
-    else:  # that of an earlier solution
+    else:
         (output / HELD).unlink(missing_ok=True)
     catalogue.write(output / TABLE, table, overwrite=overwrite)
     lines = [*account.lines(), *_frame_lines(rows, solved.fits)]
@@ -122,11 +155,15 @@ def calibrate(
         )
     seconds = time.perf_counter() - started
     lines.append(f"{len(rows):,} measurements on {len(solved.frames):,} exposures, to {output} in {seconds:.1f} s")
-    click.echo("\n".join(lines), err=True)
-    if ((solved.fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0).any() and not np.isfinite(
-        solved.fits.zero_point
-    ).all():
+    tell("\n".join(lines))
+    refused = (solved.fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0
+    if (refused & _named(solved.frames)).any() and not np.isfinite(solved.fits.zero_point).all():
         raise SystemExit(1)
+
+
+def _named(frames: Frames) -> np.ndarray:
+    """Which frames (n_frame,) have an exposure and a band, where others have: rows without cost only themselves."""
+    return (frames.exposure != "") & ((frames.band != "") | (frames.band == "").all())
 
 
 def _check_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
@@ -136,38 +173,27 @@ def _check_folder(folder: Path, names: Sequence[str], overwrite: bool) -> None:
             raise FileExistsError(f"the output {folder / name} exists; name another directory, or add --overwrite")
 
 
-def read_rows(catalogues: Sequence[Path], config: Config, exposure: str | None = None) -> tuple[Observations, Account]:
-    """The observations in these files, joined to what the configuration names."""
-    from xpjax.io.survey_files import read_catalogues
-    from xpjax.survey.config import observations, read_named
+def read_rows(
+    catalogues: Sequence[Path], config: Config, solved: Mapping[str, Any] | None = None, **options: Any
+) -> Reading:
+    """The observations in these files, joined to what the configuration names, in its passband at one airmass.
 
-    rows, account = observations(read_catalogues(catalogues, exposure), config, *read_named(config))
-    if config.passband:
-        rows = _at_reference(rows, config, account)
-    return rows, account
+    solved: the record of an earlier solution, whose laws of that passband are taken.
+    """
+    import dataclasses
+    import json
 
+    from xpjax.survey.reading import read_observations
 
-def _at_reference(rows: Observations, config: Config, account: Account) -> Observations:
-    """The observations in the passband at one airmass, as [passband] says."""
-    import numpy as np
+    reading = read_observations(list(catalogues), config, **options)
+    if not config.passband:
+        return reading
+    from xpjax.survey.airmass import to_reference
 
-    import xpjax
-    from xpjax.survey.airmass import airmass_shifts, at_reference
-    from xpjax.synthetic.chain import read_chain
-
-    said = config.passband
-    table = xpjax.read(config.folder / said["sources"], dtype=np.float64)
-    chain = read_chain(config.folder / said["chain"])
-    options = {"reference": said.get("airmass"), "correction": said["correction"]}
-    shifts = airmass_shifts(chain, table, rows.frames.airmass, **options)
-    found = at_reference(rows, shifts, models=bool(said["models"]))
-    largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
-    account.notes.append(
-        f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
-        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: "
-        f"{config.correction}"
-    )
-    return found.observations
+    before = json.loads((solved or {}).get("airmass_laws", "null"))
+    rows, line, laws = to_reference(reading.observations, config, before)
+    reading.account.notes.append(line)
+    return dataclasses.replace(reading, observations=rows, airmass_laws=laws)
 
 
 def _frame_lines(rows: Observations, fits: ExposureFits) -> list[str]:
@@ -214,6 +240,8 @@ def _frame_lines(rows: Observations, fits: ExposureFits) -> list[str]:
 @click.option(
     "--new", is_flag=True, help="They are new exposures: their zero-points are fitted, flats stay as they are."
 )
+@KEEP
+@AS_WIDE
 @DEVICE
 @OVERWRITE
 def apply(
@@ -223,13 +251,16 @@ def apply(
     config: Path | None,
     exposure: str | None,
     new: bool,
+    keep: list[str],
+    wide: bool,
     device: str | None,
     overwrite: bool,
 ) -> None:
     """Calibrate other stars of a solution's exposures, or new exposures.
 
-    An exposure is known by its name: a column, or --exposure, or the name of the file; catalogues without a column are
-    of the one exposure of a solution that has only one, unless --new says otherwise.
+    An exposure is known by its name: a column, or --exposure, or the file that the solution was made of. A catalogue
+    that is none of these files is a new exposure, which a line tells; or, unless --new says otherwise, the one exposure
+    of a solution that has only one.
 
     \b
     Examples:
@@ -255,18 +286,28 @@ def apply(
         raise XpjaxError(f"{solution} does not say what columns mean: give --config")
     whole = not output.suffix
     target = output / CALIBRATED if whole else output
+    if wide and not whole:
+        raise XpjaxError("--wide needs a directory as --output: two files are written")
     if whole:
-        _check_folder(output, [CALIBRATED], overwrite)
+        _check_folder(output, [CALIBRATED, *[WIDE] * wide], overwrite)
     else:
         catalogue.check_output(target, overwrite=overwrite)
-    unnamed = all("exposure" not in mapping for mapping in chosen.bands.values())
     only = np.unique(solved.frames.exposure)
-    if unnamed and exposure is None and not new and len(only) == 1:
-        exposure = str(only[0])
-    rows, account = read_rows(catalogues, chosen, exposure)
-    if new and len(np.intersect1d(rows.frames.exposure, only)):
-        clash = np.intersect1d(rows.frames.exposure, only)[0]
-        raise XpjaxError(f"the solution has an exposure {clash!r} already: rename the file, or leave out --new")
+    unnamed = all("exposure" not in mapping for mapping in chosen.bands.values())
+    files = json.loads(solved.record.get("exposure_files", "{}"))
+    alone = unnamed and exposure is None and not new and len(only) == 1
+    reading = read_rows(
+        catalogues, chosen, solved.record, exposure=str(only[0]) if alone else exposure, keep=keep, known=files,
+        new=new, amplifiers=json.loads(solved.record.get("amplifiers", "null")),
+    )  # fmt: skip
+    rows, account = reading.observations, reading.account
+    clash = np.intersect1d(rows.frames.exposure, only)
+    if new and len(clash):
+        raise XpjaxError(f"the solution has an exposure {str(clash[0])!r} already: rename it, or leave out --new")
+    fresh = np.setdiff1d(rows.frames.exposure, [*only, ""])
+    if len(fresh):
+        more = ", ..." if len(fresh) > 5 else ""
+        account.notes.append(f"{len(fresh):,} new exposures: {', '.join(fresh[:5])}{more}")
     result, fits = apply_with_fits(solved, rows, devices=device)
     import dataclasses
 
@@ -276,12 +317,18 @@ def apply(
     if whole:
         output.mkdir(parents=True, exist_ok=True)
     catalogue.write(target, result, overwrite=overwrite)
+    if wide:
+        from xpjax.survey.wide import wide as by_star
+
+        catalogue.write(output / WIDE, by_star(result), overwrite=overwrite)
+    elif whole:
+        (output / WIDE).unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     done = int(np.isfinite(result.magnitude).sum())
     lines = [*account.lines(), *_frame_lines(rows, fits)]
     lines.append(f"{done:,} of {len(rows):,} measurements calibrated, to {target} in {seconds:.1f} s")
-    click.echo("\n".join(lines), err=True)
-    if not np.isfinite(fits.zero_point).all():
+    tell("\n".join(lines))
+    if not np.isfinite(fits.zero_point[_named(rows.frames)]).all():
         raise SystemExit(1)
 
 
@@ -340,15 +387,14 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
     columns = {
         "band": made.labels[group, 0], "detector": made.labels[group, 1], "epoch": made.labels[group, 2],
         "x": box[0] + (box[1] - box[0]) * centre[j], "y": box[2] + (box[3] - box[2]) * centre[i],
-        "flat": made.value.ravel(), "flat_error": made.error.ravel(), "count": made.count.ravel(),
+        "flat": made.value.ravel(), "flat_error": made.error.ravel(), "n_measurement": made.count.ravel(),
     }  # fmt: skip
     units = {"x": "pixel", "y": "pixel", "flat": "mag", "flat_error": "mag"}
     meta = {**solved.record, **record_call(click.get_current_context()), **provenance()}
     catalogue.write(output, Catalogue(columns, units, meta=meta), overwrite=overwrite)
-    click.echo(
+    tell(
         f"{n_group} flats of {bins} x {bins} cells from {len(s):,} measurements, rms "
-        f"{1e3 * made.value.std():.2f} mmag, median error {1e3 * np.median(made.error):.2f} mmag, to {output.name}",
-        err=True,
+        f"{1e3 * made.value.std():.2f} mmag, median error {1e3 * np.median(made.error):.2f} mmag, to {output.name}"
     )
 
 
@@ -432,10 +478,7 @@ def simulate(
     catalogue.write(output / names[1], Catalogue(frames, meta=record), overwrite=overwrite)
     catalogue.write_bytes(output / names[2], text.encode())
     seconds = time.perf_counter() - started
-    click.echo(
-        f"{len(rows):,} measurements of {stars:,} stars on {exposures:,} exposures, to {output} in {seconds:.1f} s",
-        err=True,
-    )
+    tell(f"{len(rows):,} measurements of {stars:,} stars on {exposures:,} exposures, to {output} in {seconds:.1f} s")
 
 
 survey.add_command(scr)

@@ -12,14 +12,17 @@ zero-point. Between the airmasses a cubic spline; for stars without a spectrum a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
+from xpjax.io.archive import read
 from xpjax.records import PassbandSet, Record
+from xpjax.survey.config import Config
 from xpjax.survey.observations import Observations, match_ids
-from xpjax.synthetic.chain import TransmissionChain
+from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.passband import passband_system
 from xpjax.xp.coefficients import as_sources
@@ -105,17 +108,26 @@ def airmass_shifts(
 @dataclasses.dataclass(frozen=True)
 class AtReference:
     """Observations at the reference airmass, what was taken off (n,) [mag], and how many rows by spectrum, by color,
-    and not at all (no airmass, or no color)."""
+    and not at all (no airmass, or no color). laws: of shifts with color, by band, for other stars of the exposures."""
 
     observations: Observations
     shift: np.ndarray
     by_spectrum: int
     by_color: int
     not_shifted: int
+    laws: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
-def at_reference(observations: Observations, shifts: AirmassShifts, *, models: bool = False) -> AtReference:
+def at_reference(
+    observations: Observations,
+    shifts: AirmassShifts,
+    *,
+    models: bool = False,
+    laws: Mapping[str, Mapping[str, Any]] | None = None,
+) -> AtReference:
     """Instrumental magnitudes less their shifts; models: model magnitudes and errors are those of the spectra too.
+
+    laws: with color, as found before; by default from the stars with spectra that are here.
 
     Bands of the observations and of the chain have the same names; a chain of one band serves one without a name.
     Raises ValueError for a band that the chain has not.
@@ -136,21 +148,19 @@ def at_reference(observations: Observations, shifts: AirmassShifts, *, models: b
     has = np.flatnonzero(at >= 0)
     shift[has] = np.einsum("nk,nk->n", shifts.shift[at[has], band[has]], weights[o.frame[has]])
     exact = np.isfinite(shift)
+    known = dict(laws or {})
     for k in np.unique(band):
         rows = np.flatnonzero((band == k) & ~exact & np.isfinite(o.color))
         mine = np.flatnonzero((band == k) & exact & np.isfinite(o.color))
         one = mine[np.unique(at[mine], return_index=True)[1]]  # each star once
-        if not len(rows) or len(one) < FEWEST:
-            continue
-        color, zero = o.color[one], np.median(o.color[one])
-        used = np.ones(len(one), bool)
-        for _ in range(5):  # peculiar spectra are not to lead
-            design = np.vander(color - zero, ORDER + 1)
-            law, *_ = np.linalg.lstsq(design[used], shifts.shift[at[one], k][used], rcond=None)
-            off = np.abs(shifts.shift[at[one], k] - design @ law).max(axis=1)
-            used = off <= 5 * max(np.median(off), 1e-6)
-        there = np.clip(o.color[rows], *np.percentile(color, [0.5, 99.5])) - zero
-        shift[rows] = np.einsum("nk,nk->n", np.vander(there, ORDER + 1) @ law, weights[o.frame[rows]])
+        if laws is None and len(one) >= FEWEST:
+            known[shifts.bands[k]] = _law(o.color[one], shifts.shift[at[one], k])
+        if law := known.get(shifts.bands[k]):
+            there = np.clip(o.color[rows], *law["range"]) - law["zero"]
+            value = np.zeros((len(rows), len(shifts.airmass)))
+            for term in np.asarray(law["terms"]):  # no matrix product: a row has the same bits whatever comes with it
+                value = value * there[:, None] + term
+            shift[rows] = np.einsum("nk,nk->n", value, weights[o.frame[rows]])
     found = np.isfinite(shift) & timed
     shift = np.where(found, shift, 0.0)
     columns: dict[str, Any] = {"magnitude": o.magnitude - shift}
@@ -160,5 +170,45 @@ def at_reference(observations: Observations, shifts: AirmassShifts, *, models: b
         columns["model_error"] = np.where(own, np.nan_to_num(shifts.model_error[at, band]), 0.0)
     return AtReference(
         dataclasses.replace(o, **columns), shift, int((found & exact).sum()), int((found & ~exact).sum()),
-        int((~found).sum()),
+        int((~found).sum()), known,
     )  # fmt: skip
+
+
+def _law(color: np.ndarray, shift: np.ndarray) -> dict[str, Any]:
+    """The polynomial in color through shifts (n, n_node): terms from the highest order, zero [mag], range [mag]."""
+    zero = float(np.median(color))
+    used = np.ones(len(color), bool)
+    design = np.vander(color - zero, ORDER + 1)
+    for _ in range(5):  # peculiar spectra are not to lead
+        terms, *_ = np.linalg.lstsq(design[used], shift[used], rcond=None)
+        off = np.abs(shift - design @ terms).max(axis=1)
+        used = off <= 5 * max(np.median(off), 1e-6)
+    return {"zero": zero, "range": np.percentile(color, [0.5, 99.5]).tolist(), "terms": terms.tolist()}
+
+
+def to_reference(
+    observations: Observations, config: Config, solved: Mapping[str, Any] | None = None
+) -> tuple[Observations, str, dict[str, Any]]:
+    """The observations in the passband at one airmass, as the section [passband] of a configuration says; and a line.
+
+    Also what makes other stars of the same exposures come out alike, `solved` in a later call: the airmasses at which
+    spectra were projected, and the laws of shifts with color.
+
+    Raises XpjaxError for a chain or spectra that cannot be read, and as `airmass_shifts` and `at_reference` do.
+    """
+    said = config.passband
+    table = read(config.folder / said["sources"], dtype=np.float64)
+    chain = read_chain(config.folder / said["chain"])
+    options = {"reference": said.get("airmass"), "correction": said["correction"]}
+    before = list(solved["airmass"]) if solved else []
+    shifts = airmass_shifts(chain, table, np.array([*before, *observations.frames.airmass]), **options)
+    # Exposures beyond these airmasses need others, and laws for them.
+    laws = solved["laws"] if solved and shifts.airmass.tolist() == before else None
+    found = at_reference(observations, shifts, models=bool(said["models"]), laws=laws)
+    largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
+    line = (
+        f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
+        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: "
+        f"{config.correction}"
+    )
+    return found.observations, line, {"airmass": shifts.airmass.tolist(), "laws": dict(found.laws)}

@@ -1,4 +1,4 @@
-"""`survey.toml`: which columns mean what, which stars are standards, and the model; and observations from tables.
+"""`survey.toml`: which columns mean what, which stars are standards, and the model; see `xpjax.survey.reading`.
 
 [columns]
 star = "source_id"
@@ -35,36 +35,33 @@ import dataclasses
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from xpjax.errors import XpjaxError
-from xpjax.io.survey_files import read_observation_table
-from xpjax.records import Catalogue
-from xpjax.survey.aperture import aperture_correction
 from xpjax.survey.model import Model
-from xpjax.survey.observations import (
-    Match,
-    Observations,
-    concatenate,
-    correct_gaia,
-    make,
-    match_ids,
-    match_positions,
-    with_nights,
-)
-from xpjax.survey.selection import CUTS, Selected, expand, select
+from xpjax.survey.selection import CUTS, Selected, check_limits
 from xpjax.survey.solution import Settings
+from xpjax.survey.standards import check_standards
 from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
 
 T = TypeVar("T")
 
-REQUIRED = ("magnitude",)
-OPTIONAL = (
-    *("star", "x", "y", "magnitude_error", "model", "model_error", "color", "exposure", "band", "detector"),
+COLUMNS = (
+    *(
+        "magnitude",
+        "star",
+        "x",
+        "y",
+        "magnitude_error",
+        "model",
+        "model_error",
+        "color",
+        "exposure",
+        "band",
+        "detector",
+    ),
     *("amplifier", "night", "time", "airmass", "flags", "ra", "dec", "bands", "apertures", "aperture_errors"),
 )
 CUT_COLUMNS = tuple(
@@ -123,23 +120,24 @@ def named_correction(table: Mapping[str, Any], folder: Path) -> LinearCorrection
     return linear_correction(name if name in (STANDARD, NONE) else folder / name)
 
 
-def read_named(config: Config) -> tuple[Catalogue | None, Catalogue | None]:
-    """The tables that a configuration names: standards, and corrections of Gaia's magnitudes; None for none."""
-    named = config.standards.get("file"), config.gaia.get("corrections")
-    standards, gaia = (None if name is None else read_observation_table(config.folder / name) for name in named)
-    return standards, gaia
+def config_from(table: Mapping[str, Any], folder: Path = Path(), *, joint: bool = False) -> Config:
+    """A configuration from nested names and values; paths in it are relative to `folder`.
 
-
-def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
-    """A configuration from nested names and values; paths in it are relative to `folder`."""
+    joint: of a joint solution, whose terms need other columns than [model] does.
+    """
     check_names(table, SECTIONS, "section")
+    for name, part in table.items():
+        if name != "band" and not isinstance(part, Mapping):
+            raise XpjaxError(f"{name} = {part!r}: expected a section, [{name}], with entries of its own")
     columns = dict(table.get("columns", {}))
-    known = (*REQUIRED, *OPTIONAL, *CUT_COLUMNS)
+    known = (*COLUMNS, *CUT_COLUMNS)
     check_names(columns, known, "column")
     parts = table.get("band", [])
     if not isinstance(parts, list):
         raise XpjaxError("bands are tables in double brackets, [[band]], each with a name")
     names = columns.pop("bands", None)
+    if names is not None and not isinstance(names, list):
+        raise XpjaxError(f"columns.bands = {names!r}: expected a list of names")
     if parts and names is not None:
         raise XpjaxError("give [[band]] tables or columns.bands, not both")
     bands: dict[str, dict[str, Any]] = {}
@@ -151,18 +149,12 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
     for name in names or []:
         bands[str(name)] = columns
     bands = {name: with_band(mapping, name) for name, mapping in (bands or {"": columns}).items()}
-    for name, mapping in bands.items():
-        missing = [key for key in REQUIRED if key not in mapping and "apertures" not in mapping]
-        if missing:
-            raise XpjaxError(f"[columns] has no {missing[0]}{f' for band {name}' if name else ''}")
+    _check_bands(bands)
     selection = dict(table.get("selection", {}))
     check_names(selection, ("cuts", "limits"), "entry of [selection]")
     standards = dict(table.get("standards", {}))
     check_names(standards, STANDARDS, "entry of [standards]")
-    if standards and "file" not in standards:
-        raise XpjaxError("[standards] has no file")
-    if standards.get("match", "source_id") not in ("source_id", "position"):
-        raise XpjaxError(f'[standards] match is "source_id" or "position", not {standards["match"]!r}')
+    check_standards(standards)
     gaia = dict(table.get("gaia", {}))
     check_names(gaia, ("corrections", "G", "BP", "RP"), "entry of [gaia]")
     passband = dict(table.get("passband", {}))
@@ -174,16 +166,59 @@ def config_from(table: Mapping[str, Any], folder: Path = Path()) -> Config:
         without = [name for name, mapping in bands.items() if "airmass" not in mapping]
         if without:
             raise XpjaxError("[passband] needs columns.airmass: a column, a number or a header keyword")
-        passband.setdefault("models", all("model" not in mapping for mapping in bands.values()))
+        has_models = any("model" in mapping for mapping in bands.values())
+        if passband.setdefault("models", not has_models) and has_models:
+            raise XpjaxError("[passband] models = true replaces columns.model: leave one of them out")
         passband["correction"] = named_correction(passband, folder)
     cuts = selection.get("cuts", [])
-    expand(cuts)
     limits = selection.get("limits", {})
+    check_limits(cuts, limits)
     settings = _settings(table.get("model", {}))
+    if not joint:
+        _check_model(table.get("model", {}), settings, bands)
     return Config(bands, settings, tuple(cuts), limits, standards, gaia, passband, folder)
 
 
+def _check_bands(bands: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise XpjaxError for columns that are lacking, halves of pairs, and what excludes each other."""
+    holder: dict[str, str] = {}
+    for name, mapping in bands.items():
+        where = f"[columns]{f' for band {name}' if name else ''}"
+        if "magnitude" not in mapping and "apertures" not in mapping:
+            raise XpjaxError(f"{where} has no magnitude")
+        for key in ("star", "ra", "dec"):
+            if not isinstance(mapping.get(key, ""), str):
+                raise XpjaxError(f"{where} has {key} = {mapping[key]!r}: expected the name of one column")
+        if "magnitude" in mapping and "apertures" in mapping:
+            raise XpjaxError(f"{where} has magnitude and apertures, of which one is calibrated: leave the other out")
+        if "aperture_errors" in mapping and "apertures" not in mapping:
+            raise XpjaxError(f"{where} has aperture_errors and no apertures: name these too, or leave it out")
+        for pair in (("x", "y"), ("ra", "dec")):
+            given = [key for key in pair if key in mapping]
+            if len(given) == 1:
+                raise XpjaxError(f"{where} has {given[0]} and no {({*pair} - {*given}).pop()}: give both, or none")
+        if "model_error" in mapping and "model" not in mapping:
+            raise XpjaxError(f"{where} has model_error and no model: name it too, or leave model_error out")
+        own = str(mapping.get("magnitude", mapping.get("apertures")))
+        if own in holder:
+            raise XpjaxError(
+                f"bands {holder[own]} and {name} have the same magnitudes, {own}: put {{band}} into its name"
+            )
+        holder[own] = name
+
+
+IDLE = {
+    "numerical_flat": ("neighbors",),
+    "stacked_flat": ("bins", "smooth", "interpolation", "rounds", "star_offsets"),
+}
+"""Entries of [model] that mean nothing without another one."""
+
+
 def _settings(table: Mapping[str, Any]) -> Settings:
+    for needed, names in IDLE.items():
+        idle = [name for name in names if name in table and not table.get(needed)]
+        if idle:
+            raise XpjaxError(f"[model] {idle[0]} has no effect without {needed} = true: add it, or leave {idle[0]} out")
     inner = [field.name for field in dataclasses.fields(Model)]
     outer = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
     check_names(table, (*inner, *outer), "entry of [model]")
@@ -191,6 +226,32 @@ def _settings(table: Mapping[str, Any]) -> Settings:
     if "size" in values:
         values["size"] = detector_size(values["size"])
     return Settings(model=Model(**{name: value for name, value in table.items() if name in inner}), **values)
+
+
+def _check_model(said: Mapping[str, Any], settings: Settings, bands: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise XpjaxError for entries of [model] that need columns which are not named, or are idle beside others."""
+    model = settings.model
+    for entry, wanted, keys, off in (
+        ("position_order", model.position_order, ("x", "y"), 0),
+        ("numerical_flat", settings.numerical_flat, ("x", "y"), False),
+        ("stacked_flat", settings.stacked_flat, ("x", "y"), False),
+        ("color_order", said.get("color_order", 0), ("color",), 0),
+        ("amplifiers", model.amplifiers, ("amplifier",), False),
+    ):
+        lacking = [key for key in keys if any(key not in mapping for mapping in bands.values())]
+        if wanted and lacking:
+            named = " and ".join(f"columns.{key}" for key in lacking)
+            value, idle = (str(v).lower() for v in (wanted, off))
+            raise XpjaxError(f"[model] {entry} = {value} needs {named}: name it in [columns], or set {entry} = {idle}")
+    for entry, used, needed in (
+        ("size", model.position_order or settings.stacked_flat, "position terms or stacked_flat"),
+        ("color_zero", model.color_order, "color terms"),
+        ("magnitude_zero", model.magnitude_order, "magnitude terms"),
+    ):
+        if entry in said and not used:
+            raise XpjaxError(f"[model] {entry} has no effect without {needed}: leave it out")
+    if not model.amplifiers and any("amplifier" in mapping for mapping in bands.values()):
+        raise XpjaxError("columns.amplifier has no effect without [model] amplifiers = true: add it, or leave it out")
 
 
 def detector_size(size: Any) -> tuple[float, ...]:
@@ -261,243 +322,3 @@ def files_relative_to(table: Mapping[str, Any], old: Path, new: Path) -> dict[st
             if isinstance(value, str) and value not in (STANDARD, NONE):
                 out[section][name] = os.path.relpath(old / out[section][name], new)
     return out
-
-
-def observations(
-    tables: Mapping[str, Catalogue],
-    config: Config,
-    standards: Catalogue | None = None,
-    gaia_table: Catalogue | None = None,
-) -> tuple[Observations, Account]:
-    """Observations from tables, by the name that an exposure without a column of its own gets.
-
-    A band none of whose columns a table has is absent there and told; other missing columns are a ValueError with the
-    nearest names. standards: joined to every table. gaia_table: corrections of G, BP, RP.
-    """
-    account = Account()
-    parts = [_one_band(part, config, account) for part in _parts(tables, config, standards, gaia_table, account)]
-    return with_nights(concatenate(parts)), account
-
-
-def further_column(
-    tables: Mapping[str, Catalogue],
-    config: Config,
-    column: Any,
-    standards: Catalogue | None = None,
-    gaia_table: Catalogue | None = None,
-) -> np.ndarray:
-    """A column of numbers (n,), NaN where missing, for the rows of `observations` of the same tables.
-
-    Raises ValueError as it does.
-    """
-    found = []
-    for part in _parts(tables, config, standards, gaia_table, Account()):
-        value = _value(part.name, part.columns, part.header, column, "a covariate")
-        n = len(next(iter(part.columns.values())))
-        found.append(np.broadcast_to(as_numbers(part.name, np.asarray(value), str(column)), n))
-    values = np.concatenate(found)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-class _Part(NamedTuple):
-    """What the rows of one band in one table are made of."""
-
-    name: str
-    band: str
-    columns: Mapping[str, np.ndarray]
-    header: Mapping[str, Any]
-    mapping: Mapping[str, Any]
-    own_star: np.ndarray | None
-
-
-def _parts(
-    tables: Mapping[str, Catalogue],
-    config: Config,
-    standards: Catalogue | None,
-    gaia_table: Catalogue | None,
-    account: Account,
-) -> Iterator[_Part]:
-    """Table by table, band by band, with the columns of matched standards. Raises ValueError where there is none."""
-    none = True
-    for name, table in tables.items():
-        columns = dict(table.columns)
-        account.n_row += len(table)
-        own_star = None
-        if standards is not None:
-            columns, own_star = _joined(name, columns, standards, config, account)
-        if gaia_table is not None:
-            columns |= _gaia(name, columns, gaia_table, config.gaia)
-        for band, mapping in config.bands.items():
-            if len(config.bands) > 1 and not _named(mapping, "magnitude", "apertures") & set(columns):
-                account.bands_absent.append(f"{band} of {name}")
-                continue
-            none = False
-            yield _Part(name, band, columns, table.meta, mapping, own_star)
-    if none:
-        raise XpjaxError(f"no table has any of the bands {list(config.bands)}")
-
-
-def _named(mapping: Mapping[str, Any], *keys: str) -> set[str]:
-    values = [mapping[key] for key in keys if key in mapping]
-    return {name for value in values for name in (value if isinstance(value, list) else [value])}
-
-
-def find_column(name: str, columns: Mapping[str, np.ndarray], wanted: str, meaning: str) -> np.ndarray:
-    """A column (n,) of the table `name`. Raises ValueError where it is absent."""
-    if wanted not in columns:
-        near = difflib.get_close_matches(wanted, list(columns), 3, 0.5)
-        raise XpjaxError(
-            f"{name} has no column {wanted!r} for {meaning}; "
-            + (f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(columns)[:20])}")
-        )
-    return columns[wanted]
-
-
-def _value(name: str, columns: Mapping[str, np.ndarray], header: Mapping[str, Any], wanted: Any, meaning: str) -> Any:
-    """What a mapping means: a column, a number, a header keyword, or the difference of two columns."""
-    if isinstance(wanted, bool):
-        raise XpjaxError(f"{meaning}: expected the name of a column, not {wanted}")
-    if isinstance(wanted, int | float):
-        return float(wanted)
-    if isinstance(wanted, dict):
-        if set(wanted) != {"header"}:
-            raise XpjaxError(f'{meaning}: expected {{ header = "KEYWORD" }}, not {wanted}')
-        if wanted["header"] not in header:
-            raise XpjaxError(f"{name} has no header keyword {wanted['header']} for {meaning}")
-        return header[wanted["header"]]
-    if isinstance(wanted, list):
-        if len(wanted) != 2:
-            raise XpjaxError(f"{meaning}: two columns, of which the difference is taken, or one; not {wanted}")
-        a, b = (as_numbers(name, find_column(name, columns, w, meaning), w) for w in wanted)
-        # A missing magnitude is 99 or -99 in many catalogues, and a color of 80 is none.
-        return np.where((np.abs(a) < 90) & (np.abs(b) < 90), a - b, np.nan)
-    return find_column(name, columns, wanted, meaning)
-
-
-def as_numbers(name: str, column: np.ndarray, what: str) -> np.ndarray:
-    """A column (n,) as floats. Raises ValueError where it holds something else."""
-    try:
-        return np.asarray(column, float)
-    except (TypeError, ValueError):
-        raise XpjaxError(f"{name}: column {what!r} does not hold numbers, but {column.dtype}") from None
-
-
-def _one_band(part: _Part, config: Config, account: Account) -> Observations:
-    name, band, columns, header, mapping, own_star = part
-
-    def get(key: str, default: Any = None) -> Any:
-        return _value(name, columns, header, mapping[key], key) if key in mapping else default
-
-    def text(key: str, default: str) -> Any:
-        """A column, or several joined: a detector is known by its telescope and its number."""
-        wanted = mapping.get(key)
-        if not isinstance(wanted, list):
-            return get(key, default)
-        parts = [find_column(name, columns, w, key).astype(str) for w in wanted]
-        return np.array(["-".join(row) for row in zip(*(part.tolist() for part in parts), strict=True)])
-
-    def numbers(key: str) -> Any:
-        value = get(key)
-        return as_numbers(name, value, str(mapping[key])) if isinstance(value, np.ndarray) else value
-
-    n = len(next(iter(columns.values())))
-    star = own_star if own_star is not None else get("star")
-    if star is None:
-        star = np.arange(1, n + 1)
-    magnitude, error = numbers("magnitude"), numbers("magnitude_error")
-    fields: dict[str, Any] = {
-        "exposure": text("exposure", name), "band": text("band", band), "detector": text("detector", ""),
-        "night": text("night", ""), "amplifier": get("amplifier"),
-        "time": numbers("time") if "time" in mapping else np.nan,
-        "airmass": numbers("airmass") if "airmass" in mapping else np.nan,
-        "color": numbers("color"), "model_error": numbers("model_error"),
-    }  # fmt: skip
-    place = numbers("x"), numbers("y")
-    x, y = (np.full(n, np.nan) if value is None else value for value in place)
-    model = numbers("model")
-    named = {need: mapping.get(need, need) for need in CUT_COLUMNS}
-    extra = {need: columns[column] for need, column in named.items() if column in columns}
-    if "apertures" in mapping:
-        seen = [np.asarray(c, float) for c in _vectors(name, columns, mapping["apertures"], "apertures")]
-        errors = [np.asarray(c, float) for c in _vectors(name, columns, mapping.get("aperture_errors", []), "errors")]
-        flags = np.asarray(extra["flags"]) if "flags" in extra else np.zeros(n)
-        corrected = aperture_correction(
-            make(star, x, y, np.zeros(n), None, None, **{k: fields[k] for k in ("exposure", "detector")}),
-            np.stack(seen, axis=1), np.stack(errors, axis=1) if errors else None, bright=flags == 0,
-        )  # fmt: skip
-        magnitude, error = corrected.magnitude, corrected.magnitude_error
-    cut = None
-    if config.cuts:
-        own = {"magnitude": magnitude, "magnitude_error": error, "color": fields["color"]}
-        chosen = select(
-            {**extra, **{k: v for k, v in own.items() if v is not None}, **{"_row": np.zeros(n)}},
-            config.cuts, config.limits, band,
-        )  # fmt: skip
-        account.add(chosen)
-        cut = ~chosen.keep
-    return make(star, x, y, magnitude, error, model, cut=cut, **fields)
-
-
-def _vectors(name: str, columns: Mapping[str, np.ndarray], wanted: Any, what: str) -> list[np.ndarray]:
-    """Columns of one aperture each, or those of one column with several numbers."""
-    names = wanted if isinstance(wanted, list) else [wanted]
-    found = [find_column(name, columns, w, what) for w in names]
-    return [part for column in found for part in (column.T if column.ndim == 2 else [column])]
-
-
-def _joined(
-    name: str, columns: dict[str, np.ndarray], standards: Catalogue, config: Config, account: Account
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The columns with those of the matched standards, and star ids: the standard's, or -(row + 1) without one."""
-    want = config.standards
-    mapping = next(iter(config.bands.values()))
-    identity = want.get("id", "source_id")
-    reference = find_column("the table of standards", standards.columns, identity, "id")
-    if want.get("match", "source_id") == "source_id":
-        if "star" not in mapping:
-            raise XpjaxError('[standards] match = "source_id" needs columns.star')
-        found: Match = match_ids(np.asarray(find_column(name, columns, mapping["star"], "star")), reference)
-    else:
-        for key in ("ra", "dec"):
-            if key not in mapping:
-                raise XpjaxError(f'[standards] match = "position" needs columns.{key}')
-        place = [as_numbers(name, find_column(name, columns, mapping[key], key), key) for key in ("ra", "dec")]
-        there = [
-            np.asarray(find_column("the table of standards", standards.columns, want.get(key, key), key), float)
-            for key in ("ra", "dec")
-        ]
-        motion = {
-            key: np.asarray(standards.columns[want[key]], float)
-            for key in ("pm_ra", "pm_dec")
-            if want.get(key) in standards.columns
-        }
-        years = float(want.get("years", float(want.get("epoch", 2016.0)) - 2016.0))
-        found = match_positions(*place, *there, radius=float(want.get("radius", 1.0)), **motion, years=years)
-    account.matched = True
-    account.n_matched += found.n_matched
-    account.n_ambiguous += found.n_ambiguous
-    has = found.index >= 0
-    out = dict(columns)
-    for key, column in standards.columns.items():
-        if key in out and key != identity and key not in (want.get("ra", "ra"), want.get("dec", "dec")):
-            raise XpjaxError(f"column {key!r} is in {name} and in the table of standards: rename one")
-        if column.dtype.kind == "f":
-            out[key] = np.where(has, column[found.index], np.nan) if len(column) else np.full(len(has), np.nan)
-        elif key not in out:
-            out[key] = column[np.where(has, found.index, 0)] if len(column) else np.zeros(len(has))
-    rows = -(np.arange(len(has)) + 1)
-    if reference.dtype.kind in "iu":
-        star = np.where(has, reference[found.index], rows) if len(reference) else rows
-    else:
-        star = np.where(has, reference[found.index].astype(str), rows.astype(str))
-    return out, star
-
-
-def _gaia(name: str, columns: Mapping[str, np.ndarray], table: Catalogue, names: Mapping[str, Any]) -> dict[str, Any]:
-    """The Gaia magnitudes of the table, corrected, under their own names."""
-    usual = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
-    mine = {key: names.get(key, column) for key, column in usual.items() if names.get(key, column) in columns}
-    if "G" not in mine:
-        raise XpjaxError(f"{name} has no column {names.get('G', usual['G'])!r}, which Gaia's corrections need")
-    out = correct_gaia({key: np.asarray(columns[c], float) for key, c in mine.items()}, table.columns)
-    return {column: out[key] for key, column in mine.items()}

@@ -28,6 +28,8 @@ FEWEST = 6
 """Standards that a local plane needs."""
 ROUNDS = 12
 """Of the alternation between cells and star offsets."""
+PLACES = 4096
+"""Of every batch of local planes, so that a place has the same bits whatever comes with it."""
 
 
 class _Place(eqx.Module):
@@ -120,7 +122,7 @@ def numerical_flat(
         constants = standards.x, standards.y, standards.residual, 1 / standards.variance
         fitted, variance = engine.run(
             _plane_kernel, constants, _Place(x[good], y[good], near[good]), float64=True, devices=devices,
-            work_bytes=64 * neighbors,
+            batch_rows=PLACES,
         )  # fmt: skip
         value[good], error[good] = fitted, np.sqrt(variance)
     return value, error

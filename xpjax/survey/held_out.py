@@ -32,7 +32,7 @@ class HeldOut(Record):
         """One row for each standard, with its magnitude by the solution of all: what `held_out.parquet` holds."""
         whole = calibrated.catalogue()
         kept = np.isfinite(self.residual)
-        names = ("star", "exposure", "magnitude", "magnitude_error", "flags", "band", "detector")
+        names = ("star", "exposure", "magnitude", "magnitude_error", "status", "band", "detector")
         columns = {name: whole.columns[name][kept] for name in names if name in whole.columns}
         columns |= {"residual": self.residual[kept], "error": self.error[kept]}
         units = {**{k: v for k, v in whole.units.items() if k in columns}, "residual": "mag", "error": "mag"}

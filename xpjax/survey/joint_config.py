@@ -23,6 +23,7 @@ kind = "transmission"
 chain = "telescope.toml"               # beside this file, as the spectra are
 sources = "standards.h5"
 correction = "standard"                # linear correction of the spectra: the default; "none", or a file
+star_prior = false                     # true, the default, takes stars' priors from the spectra instead
 parameters = { water = { per = "night", prior = 3.0 }, filter_shift = { per = "band", prior = 2.0 } }
 [[constraint]]
 term = "flat"                          # the mean is zero; also part, place and value
@@ -31,27 +32,18 @@ term = "flat"                          # the mean is zero; also part, place and 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.records import Catalogue
-from xpjax.survey.config import (
-    Account,
-    Config,
-    check_names,
-    config_from,
-    detector_size,
-    further_column,
-    named_correction,
-    observations,
-    read_toml,
-)
+from xpjax.survey.config import Config, check_names, config_from, detector_size, named_correction, read_toml
+from xpjax.survey.identity import check_one_place
 from xpjax.survey.joint import JointModel
-from xpjax.survey.observations import Observations
+from xpjax.survey.observations import Observations, with_nights
+from xpjax.survey.reading import Reading, has_identity, read_observations
 from xpjax.survey.terms import TERMS, Constraint, Covariate, Term
 from xpjax.survey.transmission import Parameter, Transmission
 from xpjax.synthetic.chain import read_chain
@@ -71,10 +63,12 @@ class JointConfig:
     constraints: tuple[Constraint, ...]
 
     def hold_out(self, o: Observations) -> dict[str, Any]:
-        """Masks of exposures and of rows that are kept back: one in so many, spread evenly."""
+        """Masks of exposures and of rows that are kept back: one in so many by name, in whatever order files came."""
         out: dict[str, Any] = {}
         if every := self.joint.get("hold_out_exposures"):
-            out["held_out_frames"] = np.arange(len(o.frames)) % every == every - 1
+            rank = np.empty(len(o.frames), int)
+            rank[np.lexsort((o.frames.detector, o.frames.band, o.frames.exposure))] = np.arange(len(rank))
+            out["held_out_frames"] = rank % every == every - 1
         if every := self.joint.get("hold_out_stars"):
             _, number = np.unique(o.star, return_inverse=True)
             out["held_out_stars"] = number % every == every - 1
@@ -92,7 +86,7 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
     for name in ("model", "passband"):
         if name in rest:
             raise XpjaxError(f"[{name}] is of `survey calibrate`; a joint solution has [joint] and [[term]]")
-    survey = config_from(rest, folder)
+    survey = config_from(rest, folder, joint=True)
     joint = dict(table.get("joint", {}))
     fields = [f.name for f in dataclasses.fields(JointModel) if f.name not in ("terms", "constraints")]
     check_names(joint, (*fields, *HOLD_OUT), "entry of [joint]")
@@ -107,6 +101,7 @@ def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
         raise XpjaxError('there is no term: add [[term]] with kind = "zero_point", and others')
     for term in terms:
         _check_term(term)
+    _check_effect(joint, terms, survey)
     constraints = []
     for one in table.get("constraint", []):
         check_names(one, [f.name for f in dataclasses.fields(Constraint)], "entry of [[constraint]]")
@@ -136,20 +131,50 @@ def _check_term(term: Mapping[str, Any]) -> None:
         for name, parameter in term["parameters"].items():
             check_names(parameter, ("per", "prior"), f"entry of the parameter {name}")
     elif kind != "covariate":
-        TERMS[kind](**{name: value for name, value in term.items() if name != "kind"})
+        made = TERMS[kind](**{name: value for name, value in term.items() if name != "kind"})
+        idle = {"superpixel": "order", "chebyshev": "bins"}.get(getattr(made, "form", ""))
+        if idle in term:
+            raise XpjaxError(f'[[term]] {made.name}: {idle} has no effect with form = "{made.form}": leave it out')
 
 
-def build(
-    config: JointConfig,
-    tables: Mapping[str, Catalogue],
-    standards: Catalogue | None = None,
-    gaia_table: Catalogue | None = None,
-) -> tuple[Observations, JointModel, Account]:
-    """Observations in these tables, and the model with what its terms need of them.
+def _check_effect(joint: Mapping[str, Any], terms: Sequence[Mapping[str, Any]], survey: Config) -> None:
+    """Raise XpjaxError for terms that need columns which are not named, and for entries of [joint] without effect."""
+    colored = [t for t in terms if t["kind"] == "color" or t.get("second_order")]
+    placed = [t for t in terms if t["kind"] == "flat" or t.get("position_order")]
+    needs = [(f"the {t['kind']} term", key) for t in placed for key in ("x", "y")]
+    needs += [(f"the {t['kind']} term", "color") for t in colored]
+    needs += [("star_prior", "model")] * bool(joint.get("star_prior"))
+    for what, key in needs:
+        if any(key not in mapping for mapping in survey.bands.values()):
+            raise XpjaxError(f"{what} needs columns.{key}: name it in [columns], or leave {what} out")
+    spectra = [t for t in terms if t["kind"] == "transmission" and t.get("star_prior", True)]
+    if len(spectra) + bool(joint.get("star_prior")) > 1:
+        raise XpjaxError(
+            "stars have one prior: of [joint] star_prior or of the spectra of one transmission term; set star_prior = "
+            "false for the others"
+        )
+    for entry, used, what in (("size", placed, "place"), ("color_zero", colored, "color")):
+        if entry in joint and not used:
+            raise XpjaxError(f"[joint] {entry} has no effect: no term depends on the {what}; leave it out")
 
-    Raises ValueError for columns, chains and spectra that are not there.
+
+def build(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[Reading, JointModel]:
+    """Observations in files or tables, and the model with what its terms need of them.
+
+    Raises XpjaxError for columns, chains and spectra that are not there, and where nothing tells which detections are
+    of one star.
     """
-    o, account = observations(tables, config.survey, standards, gaia_table)
+    if not has_identity(config.survey):
+        raise XpjaxError(
+            "a joint solution must know which detections are of one star: name columns.star, or columns.ra and "
+            "columns.dec, or [standards]"
+        )
+    wanted = [one["column"] for one in config.terms if one["kind"] == "covariate"]
+    reading = read_observations(sources, config.survey, keep=keep, further=wanted)
+    o = reading.observations = with_nights(reading.observations)
+    by_name = any("star" in mapping for mapping in config.survey.bands.values())
+    if by_name and o.origin is not None and "ra" in o.origin.columns and "radius" not in config.survey.standards:
+        check_one_place(o.star, o.origin.columns["ra"], o.origin.columns["dec"])
     terms: list[Term] = []
     for one in config.terms:
         options = {name: value for name, value in one.items() if name != "kind"}
@@ -160,12 +185,11 @@ def build(
             options["parameters"] = {name: Parameter(**p) for name, p in one["parameters"].items()}
             terms.append(Transmission(**options))
         elif one["kind"] == "covariate":
-            values = further_column(tables, config.survey, options.pop("column"), standards, gaia_table)
-            terms.append(Covariate(values=values, **options))
+            terms.append(Covariate(values=reading.further[options.pop("column")], **options))
         else:
             terms.append(TERMS[one["kind"]](**options))
     options = {name: value for name, value in config.joint.items() if name not in HOLD_OUT}
-    return o, JointModel(tuple(terms), config.constraints, **options), account
+    return reading, JointModel(tuple(terms), config.constraints, **options)
 
 
 def _spectra(path: Path) -> Any:

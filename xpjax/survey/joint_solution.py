@@ -16,7 +16,7 @@ from xpjax.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
 from xpjax.records import Catalogue, Record
 from xpjax.survey.model import Scaling
-from xpjax.survey.observations import Frames, Observations, RowFlag
+from xpjax.survey.observations import Frames, Observations, RowFlag, columns_home
 from xpjax.survey.terms import Block, Term, column_name
 from xpjax.survey.transmission import Transmission
 
@@ -250,11 +250,12 @@ class JointSolution(Record):
         columns: dict[str, np.ndarray] = {
             "star": o.star, "exposure": frames.exposure[o.frame], "band": frames.band[o.frame],
             "magnitude": truth - self.residual, "magnitude_error": o.magnitude_error, "star_magnitude": truth,
-            "residual": self.residual, "used": self.used, "flags": self.flags,
+            "residual": self.residual, "used": self.used, "status": self.flags,
             "quality": _described(self.flags),
         }  # fmt: skip
-        units = dict.fromkeys(("magnitude", "magnitude_error", "star_magnitude", "residual"), "mag")
-        return Catalogue(columns, units)
+        home, units = columns_home(o, columns)
+        units |= dict.fromkeys(("magnitude", "magnitude_error", "star_magnitude", "residual"), "mag")
+        return Catalogue({**columns, **home}, units)
 
 
 def write_joint(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpjax.errors import XpjaxError
+from xpjax.io.columns import join_columns
 from xpjax.matching import places_of
 from xpjax.records import Bits, Record
 
@@ -101,13 +102,34 @@ class Frames(Record):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
+class Origin(Record):
+    """Where rows come from, and what goes back with them: files, and for each row (n,) its file's index and its number.
+
+    row: from 1, in the file's table. columns: by name, (n,): the input's own identifiers, positions, and whatever was
+    to be kept.
+    """
+
+    files: tuple[str, ...]
+    file: np.ndarray
+    row: np.ndarray
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, rows: Any) -> Origin:
+        return Origin(self.files, self.file[rows], self.row[rows], {k: v[rows] for k, v in self.columns.items()})
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Observations(Record):
     """Measurements of stars on frames; arrays (n,) on the host, NaN where missing.
 
     frame: index into frames. star: an id, the same on every frame (int64 or text). x, y [pixels]. magnitude,
     magnitude_error: instrumental [mag]. model, model_error: the standard's magnitude in the survey's passband [mag].
     color: of the star [mag]. amplifier: code from 0. excluded: RowFlag bits set before any fit, by `RowFlag.CUT` for
-    stars that are not to be standards. Raises ValueError for arrays of different lengths.
+    stars that are not to be standards. origin: where rows come from, None where nobody said. Raises ValueError for
+    arrays of different lengths.
     """
 
     frames: Frames
@@ -122,9 +144,11 @@ class Observations(Record):
     color: np.ndarray
     amplifier: np.ndarray
     excluded: np.ndarray
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
-        sizes = {f.name: len(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "frames"}
+        sizes = {name: len(getattr(self, name)) for name in _ROWS}
+        sizes |= {} if self.origin is None else {"origin": len(self.origin)}
         if len({*sizes.values()}) > 1:
             raise XpjaxError(f"the columns of observations have different lengths: {sizes}")
 
@@ -133,8 +157,8 @@ class Observations(Record):
 
     def __getitem__(self, rows: Any) -> Observations:
         """Some rows, with all frames."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "frames"]
-        return Observations(self.frames, *(getattr(self, name)[rows] for name in names))
+        picked: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ROWS}
+        return dataclasses.replace(self, origin=None if self.origin is None else self.origin[rows], **picked)
 
     def on_frames(self, chosen: np.ndarray) -> Observations:
         """The rows on these frames (indices or a mask), and these frames alone, in their order."""
@@ -143,6 +167,31 @@ class Observations(Record):
         place[chosen] = np.arange(len(chosen))
         part = self[place[self.frame] >= 0]
         return dataclasses.replace(part, frames=self.frames[chosen], frame=place[part.frame].astype(np.int32))
+
+
+def columns_home(o: Observations, taken: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What brings rows home: x, y, the input's own identifiers, positions and kept columns, file and row; and units.
+
+    taken: names that other columns have; the input's columns of these names are called input_NAME.
+    """
+    columns: dict[str, np.ndarray] = {}
+    used = {*taken, "x", "y", "file", "row"}
+    if np.isfinite(o.x).any():
+        columns |= {"x": o.x, "y": o.y}
+    if o.origin is not None:
+        for name, values in o.origin.columns.items():
+            while name in used:
+                name = f"input_{name}"
+            used.add(name)
+            columns[name] = values
+        columns["file"] = np.array(o.origin.files, np.str_)[o.origin.file]
+        columns["row"] = o.origin.row
+    units = {"x": "pixel", "y": "pixel", "ra": "deg", "dec": "deg"}
+    return columns, {name: unit for name, unit in units.items() if name in columns}
+
+
+_ROWS = tuple(f.name for f in dataclasses.fields(Observations) if f.name not in ("frames", "origin"))
+"""The arrays (n,) of observations."""
 
 
 def make(
@@ -224,33 +273,69 @@ def make(
 
 
 def concatenate(parts: Sequence[Observations]) -> Observations:
-    """Observations one after the other; frames of the same exposure, band and detector stay apart."""
+    """Observations one after the other; a frame is one exposure, band and detector, whatever parts it lies in.
+
+    Time and airmass of a frame are the medians of its parts'; its night is the first that is known.
+    """
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(len(part.frames) for part in parts[:-1])])
-    fields: dict[str, Any] = {
-        f.name: np.concatenate([getattr(part, f.name) for part in parts])
-        for f in dataclasses.fields(Observations)
-        if f.name not in ("frames", "frame")
-    }
+    fields: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ROWS[1:]}
     frames = Frames(
         *(np.concatenate([getattr(part.frames, f.name) for part in parts]) for f in dataclasses.fields(Frames))
     )
     frame = np.concatenate([part.frame + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
-    return Observations(frames=frames, frame=frame, **fields)
+    group, first = frames.group("exposure", "band", "detector")
+    if len(first) < len(frames):
+        order = np.argsort(first)  # in the order in which they come
+        place = np.empty(len(order), np.int32)
+        place[order] = np.arange(len(order))
+        group = place[group]
+        middle = {name: group_median(getattr(frames, name), group, len(first)) for name in ("time", "airmass")}
+        night = frames.night[first[order]].astype(object)
+        for k in np.flatnonzero(frames.night != ""):
+            night[group[k]] = night[group[k]] or frames.night[k]
+        frames = dataclasses.replace(frames[first[order]], night=night.astype(str), **middle)
+        frame = group[frame].astype(np.int32)
+    return Observations(frames=frames, frame=frame, origin=_joined_origins([p.origin for p in parts]), **fields)
 
 
-def with_nights(observations: Observations, gap: float = 0.25) -> Observations:
-    """The observations with a night for frames that have a time [d] but none: a gap of six hours begins another."""
+def _joined_origins(parts: Sequence[Origin | None]) -> Origin | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    files = tuple(dict.fromkeys(name for part in known for name in part.files))
+    place = {name: k for k, name in enumerate(files)}
+    codes = [np.array([place[name] for name in part.files], np.int32)[part.file] for part in known]
+    names = dict.fromkeys(name for part in known for name in part.columns)
+    sizes = [len(part) for part in known]
+    columns = {name: join_columns([part.columns.get(name) for part in known], sizes) for name in names}
+    return Origin(files, np.concatenate(codes), np.concatenate([part.row for part in known]), columns)
+
+
+def with_nights(observations: Observations, gap: float = 0.25, known: Frames | None = None) -> Observations:
+    """The observations with a night for frames that have a time [d] but none: a gap of six hours begins another.
+
+    A frame less than the gap from one whose night is known, here or among `known` frames, is of that night.
+    """
     frames = observations.frames
     open_ones = np.flatnonzero((frames.night == "") & np.isfinite(frames.time))
     if not len(open_ones):
         return observations
-    order = open_ones[np.argsort(frames.time[open_ones], kind="stable")]
-    number = np.cumsum(np.diff(frames.time[order], prepend=frames.time[order[0]]) > gap)
-    night = frames.night.astype(object)
-    night[order] = [f"night {k + 1}" for k in number]
-    return dataclasses.replace(observations, frames=dataclasses.replace(frames, night=night.astype(str)))
+    named = [(f.time[there], f.night[there]) for f in (known, frames) if f is not None
+             for there in [(f.night != "") & np.isfinite(f.time)]]  # fmt: skip
+    time = np.concatenate([frames.time[open_ones], *(t for t, _ in named)])
+    night = np.concatenate([np.full(len(open_ones), "", object), *(n.astype(object) for _, n in named)])
+    order = np.argsort(time, kind="stable")
+    number = np.empty(len(order), int)
+    number[order] = np.cumsum(np.diff(time[order], prepend=time[order[0]]) > gap)
+    name = {int(k): str(n) for k, n in zip(number[::-1], night[::-1], strict=True) if n}
+    fresh = (f"night {k}" for k in itertools.count(1) if f"night {k}" not in name.values())
+    for k in np.unique(number[: len(open_ones)]):
+        name[int(k)] = name.get(int(k)) or next(fresh)
+    found = frames.night.astype(object)
+    found[open_ones] = [name[int(k)] for k in number[: len(open_ones)]]
+    return dataclasses.replace(observations, frames=dataclasses.replace(frames, night=found.astype(str)))
 
 
 def group_median(values: np.ndarray, group: np.ndarray, n_group: int) -> np.ndarray:
@@ -353,6 +438,14 @@ def match_positions(
     twice = (index >= 0) & shared[index]
     index[twice] = -1
     return Match(index, int(two.sum() + twice.sum()))
+
+
+def separation(ra: np.ndarray, dec: np.ndarray, reference_ra: np.ndarray, reference_dec: np.ndarray) -> float:
+    """The least separation [arcsec] of positions [deg] from reference positions, none of them missing."""
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(unit_vectors(reference_ra, reference_dec)).query(unit_vectors(ra, dec))
+    return float(np.rad2deg(2 * np.arcsin(min(distance.min() / 2, 1.0))) * 3600)
 
 
 def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:

@@ -128,7 +128,8 @@ class Weights:
     def _move_floor(self, excess: np.ndarray, slope: np.ndarray, total: np.ndarray, number: np.ndarray) -> int:
         """A Newton step of each band's floor to where rho has its mean; how many moved by more than is settled."""
         mean = total / np.maximum(number, 1)
-        step = np.clip(excess / np.maximum(slope, np.finfo(float).tiny), -0.7 * mean, 3 * mean)
+        with np.errstate(over="ignore"):  # no residual within the core: the step is as large as it may be
+            step = np.clip(excess / np.maximum(slope, np.finfo(float).tiny), -0.7 * mean, 3 * mean)
         new = np.where(number > 0, np.maximum(self.floor + step, 0.0), self.floor)
         moved = np.abs(new - self.floor) > FLOOR_SETTLED * mean
         self.floor = new

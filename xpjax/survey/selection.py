@@ -166,6 +166,15 @@ class Selected:
     removed: Mapping[str, int]
     not_run: Mapping[str, tuple[str, ...]]
 
+    def check_ran(self, cuts: Sequence[str], where: str) -> None:
+        """Raise XpjaxError for a cut that was asked for by its own name, not by a preset's, and could not be made."""
+        for name in cuts:
+            if name in self.not_run:
+                raise XpjaxError(
+                    f"[selection] the cut {name!r} cannot be made: {where} has no column "
+                    f"{', '.join(self.not_run[name])}; name it in [columns], or leave the cut out"
+                )
+
     def lines(self) -> list[str]:
         """What happened, one line for each cut."""
         done = [f"{name}: {n:,} removed" for name, n in self.removed.items()]
@@ -175,11 +184,29 @@ class Selected:
 def expand(cuts: Sequence[str]) -> list[str]:
     """Names of cuts, presets replaced by theirs. Raises ValueError for an unknown name."""
     out: list[str] = []
+    if isinstance(cuts, str):
+        raise XpjaxError(f"cuts = {cuts!r}: expected a list, as in cuts = [{cuts!r}]")
     for name in cuts:
         if name not in CUTS and name not in PRESETS:
             raise XpjaxError(f"no cut {name!r}; there are {sorted(CUTS)} and the presets {sorted(PRESETS)}")
         out += [cut for cut in PRESETS.get(name, (name,)) if cut not in out]
     return out
+
+
+def check_limits(cuts: Sequence[str], limits: Limits) -> None:
+    """Raise XpjaxError for a limit that none of the cuts has, which would change nothing, and for what is no number."""
+    names = expand(cuts)
+    if not isinstance(limits, Mapping):
+        raise XpjaxError(f"limits = {limits!r}: expected a table, as in limits = {{ ruwe = 1.3 }}")
+    known = sorted({limit for name in names for limit in CUTS[name].limits})
+    strange = sorted(set(limits) - {*known})
+    if strange and not names:
+        raise XpjaxError(f"the limit {strange[0]!r} has no effect without cuts: name a cut, or leave it out")
+    if strange:
+        raise XpjaxError(f"no limit {strange[0]!r} in the cuts {names}; they have {known}")
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise XpjaxError(f"the limit {name} = {value!r}: expected a number")
 
 
 def select(columns: Columns, cuts: Sequence[str], limits: Limits | None = None, band: str = "") -> Selected:
@@ -189,10 +216,7 @@ def select(columns: Columns, cuts: Sequence[str], limits: Limits | None = None, 
     """
     names = expand(cuts)
     given = dict(limits or {})
-    known = {limit for name in names for limit in CUTS[name].limits}
-    strange = sorted(set(given) - known)
-    if strange:
-        raise XpjaxError(f"no limit {strange[0]!r} in the cuts {names}; they have {sorted(known)}")
+    check_limits(cuts, given)
     for preset in cuts:
         special = BAND_LIMITS.get(preset, {})
         if band in special:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.errors import XpjaxError, say
 from xpjax.records import Catalogue, Record
 from xpjax.survey.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
 from xpjax.survey.levels import levels, with_zero_points
@@ -29,9 +29,14 @@ from xpjax.survey.observations import (
     Frames,
     Observations,
     RowFlag,
+    columns_home,
     group_median,
+    with_nights,
 )
 from xpjax.survey.zeropoint import ExposureFits, Terms4Rows, evaluate, fit_exposures, needs_magnitude, standards
+
+SAME_TIME = 0.01
+"""By how much the time of an exposure may be off its time in a solution [d]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,19 @@ class Calibration(Record):
     common_floor: np.ndarray
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def zero_point_systematic(self) -> np.ndarray:
+        """What the zero-points (n_frame,) have wrong alike [mag]; NaN where the data do not say.
+
+        They say nothing of a band whose standards came without errors of models, whose stars are not off on all
+        frames alike as far as can be seen, and for which no systematic_error was set.
+        """
+        error = self.settings.systematic_error
+        group, first = self.frames.group("band")
+        known = self.standards.model_error  # absent from solutions of old
+        given = np.bincount(group[self.standards.frame[: len(known)]], known > 0, len(first)) > 0
+        stated = given[group] | (self.common_floor > 0) | (error > 0)
+        return np.where(stated, np.hypot(self.fits.zero_point_common, error), np.nan)
+
     def zero_points(self) -> Catalogue:
         """One row for each frame: what `zeropoints.ecsv` holds."""
         fits, frames = self.fits, self.frames
@@ -106,7 +124,7 @@ class Calibration(Record):
         columns |= {
             "zero_point": fits.zero_point,
             "zero_point_error": fits.zero_point_error,
-            "zero_point_systematic": np.hypot(fits.zero_point_common, self.settings.systematic_error),
+            "zero_point_systematic": self.zero_point_systematic(),
         }
         error = np.sqrt(np.maximum(np.diagonal(fits.covariance + fits.common_covariance, axis1=1, axis2=2), 0))
         for k, name in enumerate(fits.terms.names):
@@ -118,7 +136,7 @@ class Calibration(Record):
             "error_floor": fits.floor,
             "scatter": fits.scatter,
             "rms": fits.rms,
-            "flags": fits.status,
+            "status": fits.status,
             "quality": np.array([FrameFlag.describe(int(bits)) for bits in fits.status]),
         }
         magnitudes = [name for name in columns if columns[name].dtype.kind == "f" and name not in ("time", "airmass")]
@@ -126,13 +144,14 @@ class Calibration(Record):
         descriptions = {
             "zero_point": "median over 20 x 20 places of constant and position terms, at color_zero",
             "zero_point_error": "beside the other frames: noise, and what dithers change of the errors of models",
-            "zero_point_systematic": "what all frames have alike: errors of the models of these stars, and of the flat",
+            "zero_point_systematic": "what all frames have alike: errors of the models of these stars, and of the "
+            "flat; none where no errors of models were given and none show",
             "constant": "coefficient of T_0(u) T_0(v)",
             "position_10": "coefficient of T_1(u) T_0(v), u and v scaled to -1..1; position_ij likewise",
             "error_floor": "added in quadrature to the errors so that the standards scatter as they say",
             "scatter": "1.48 MAD of all standards, outliers included",
             "rms": "root mean square of all standards, outliers included",
-            "flags": FrameFlag.legend(),
+            "status": FrameFlag.legend(),
         }
         scale = fits.scaling
         meta = {
@@ -168,19 +187,24 @@ class Calibrated(Record):
         columns = {
             "star": o.star, "exposure": o.frames.exposure[o.frame], "magnitude": self.magnitude,
             "magnitude_error": self.magnitude_error, "systematic_error": self.systematic_error,
-            "residual": self.residual, "flags": self.flags,
+            "residual": self.residual, "status": self.flags,
         }  # fmt: skip
         for name in ("band", "detector"):
             if any(getattr(o.frames, name)):
                 columns[name] = getattr(o.frames, name)[o.frame]
-        units = dict.fromkeys(("magnitude", "magnitude_error", "systematic_error", "residual"), "mag")
+        home, units = columns_home(o, columns)
+        columns |= home
+        units |= dict.fromkeys(("magnitude", "magnitude_error", "systematic_error", "residual"), "mag")
         descriptions = {
+            "star": "identifier of the standard or of the input; negative: named by its position, or by nothing",
             "magnitude": "calibrated, in the survey's natural system",
             "magnitude_error": "statistical",
             "systematic_error": "error floor of the exposure and common error of the standards",
             "residual": "model - color term - magnitude; a standard's flat does not contain itself",
-            "flags": RowFlag.legend(),
+            "row": "of the input's table, counted from 1",
+            "status": RowFlag.legend(),
         }
+        descriptions = {name: text for name, text in descriptions.items() if name in columns}
         return Catalogue(columns, units, descriptions, meta=dict(self.record))
 
 
@@ -200,28 +224,28 @@ def calibrate(
     tell is called with the name of each stage. record goes into the products. See `Settings`, `fit_exposures`. Raises
     ValueError where there are no frames at all; a frame that cannot be calibrated is NaN, and its status says why.
     """
-    o = observations
+    o = with_nights(observations)
     settings = settings or Settings()
     model = settings.model
     if not len(o.frames):
         raise XpjaxError("there are no measurements to calibrate: the tables have no rows")
-    say = tell or (lambda text: None)
+    stage = tell or (lambda text: None)
     scale = scaling(o, model, settings.size)
     u, v = scale.places(o.frame, o.x, o.y)
     options: dict[str, Any] = {"scale": scale, "devices": devices}
-    say("fitting exposures")
+    stage("fitting exposures")
     options["allowed"] = needs_magnitude(o, model, **options)
     fits = fit_exposures(o, model, **options)
     flats, offset = None, None
     for _ in range(settings.rounds if settings.stacked_flat else 0):
-        say("stacking flats")
+        stage("stacking flats")
         flats = stack_flats(o, fits, settings, offset)
         offset = flats.at(flats.groups(o.frames, epochs(o.frames, settings.epoch))[o.frame], u, v)
         fits = fit_exposures(o, model, offset=offset, **options)
     common = common_floor(o, fits)
     prior = night_prior(o, fits, settings)
     if common.any() or prior is not None:
-        say("nights")
+        stage("nights")
         fits = fit_exposures(o, model, offset=offset, prior=prior, common_floor=common, **options)
     if prior is not None:
         leaning = (prior.precision > 0).any(axis=1) & (fits.n_standard > 0)
@@ -242,7 +266,7 @@ def calibrate(
     }  # fmt: skip
     solution = Calibration(settings, o.frames, fits, flats, kept, np.full(len(o.frames), np.nan), common, about)
     if settings.numerical_flat:
-        say("numerical flats")
+        stage("numerical flats")
     rows = _calibrated(solution, o, np.arange(len(o.frames)), fits, offset, devices)
     if settings.numerical_flat:
         solution = dataclasses.replace(solution, local_floor=rows[1])
@@ -421,8 +445,10 @@ def apply_with_fits(
         )
     }
     place = np.array([known.get(key, -1) for key in keys], int)
+    o = _renamed(solution.standards, _timed(solution.frames, o, place), place)
     same = {(b, d): k for k, (b, d) in enumerate(zip(solution.frames.band, solution.frames.detector, strict=True))}
     alike = np.array([same.get(key[1:], -1) for key in keys], int)
+    alike[(alike < 0) & (np.bincount(o.frame[np.isfinite(o.magnitude)], minlength=len(keys)) == 0)] = 0  # nothing to do
     if len(keys) and (alike < 0).any():
         k = int(np.argmax(alike < 0))
         have = sorted({" ".join(filter(None, pair)) or "(unnamed)" for pair in same})
@@ -443,6 +469,50 @@ def apply_with_fits(
     if len(new):
         _new_frames(solution, o, fits, offset, new, alike, devices)
     return _calibrated(solution, o, place, fits, offset, devices)[0], fits
+
+
+def _timed(solved: Frames, o: Observations, place: np.ndarray) -> Observations:
+    """The observations with times and nights of a solution's frames at `place`; others join its nights by their times.
+
+    A file alone does not say in which night of the survey it is, nor what was the middle of an exposure in many files.
+    """
+    frames, old = o.frames, place >= 0
+    if len(solved):
+        off = np.where(old, np.abs(frames.time - solved.time[place]), np.nan)
+        if (off > SAME_TIME).any():
+            k = int(np.nanargmax(off))
+            raise XpjaxError(
+                f"{frames.name(k)}: its time is {frames.time[k]:.5f}, that of the solution's exposure of this name "
+                f"{solved.time[place[k]]:.5f}: it is another exposure; say so with {say('new=True', '--new')} or "
+                f"{say('exposure=', '--exposure')}, or mend the time"
+            )
+        times = {name: np.where(old, getattr(solved, name)[place], getattr(frames, name)) for name in ("night", "time")}
+        frames = dataclasses.replace(frames, **times)
+    return with_nights(dataclasses.replace(o, frames=frames), known=solved)
+
+
+def _renamed(known: Standards, o: Observations, place: np.ndarray) -> Observations:
+    """The observations, where a nameless detection at the very place of a nameless standard of its frame is that one.
+
+    Names by position depend on the files that are read together; the numerical flat of a standard must not contain it.
+    """
+    if (known.star.dtype.kind in "iu") != (o.star.dtype.kind in "iu"):
+        return o
+    nameless = [a < 0 if a.dtype.kind in "iu" else np.char.startswith(a, "-") for a in (known.star, o.star)]
+    theirs = np.flatnonzero(nameless[0] & np.isfinite(known.x + known.y) & np.isin(known.frame, place))
+    mine = np.flatnonzero(nameless[1] & np.isfinite(o.x + o.y))
+    if not len(theirs) or not len(mine):
+        return o
+    keys = [np.stack([known.frame, known.x, known.y], 1)[theirs], np.stack([place[o.frame], o.x, o.y], 1)[mine]]
+    _, code = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    code, n = code.ravel(), len(theirs)
+    at = np.full(len(code), -1)
+    at[code[:n]] = theirs
+    at[np.flatnonzero(np.bincount(code[:n], minlength=len(code)) != 1)] = -1
+    found = at[code[n:]]
+    star = o.star.astype(np.result_type(o.star, known.star))
+    star[mine[found >= 0]] = known.star[found[found >= 0]]
+    return dataclasses.replace(o, star=star)
 
 
 def _take(old: ExposureFits, place: np.ndarray, alike: np.ndarray, scale: Scaling) -> ExposureFits:

@@ -38,6 +38,8 @@ SINGULAR = 1e-9
 """A term that the others predict to this fraction of its variance is not determined."""
 GRID = 20
 """The zero-point of a frame is the median over GRID x GRID places."""
+EVALUATED = 4096
+"""Rows of every batch of an evaluation: roundings depend on the size, and `apply` is to find the same bits."""
 
 
 class Frame(eqx.Module):
@@ -565,10 +567,9 @@ def evaluate(fits: ExposureFits, observations: Observations, devices: str | int 
         o.amplifier, o.frame,
     )  # fmt: skip
     constants = (fits.terms, fits.value, fits.covariance, fits.common_covariance, fits.terms.kinds == "color")
-    n_term = len(fits.terms)
     if not len(o):
         return Terms4Rows(*(np.zeros(0) for _ in range(4)))
     added, taken, variance, alike = engine.run(
-        _evaluate_kernel, constants, rows, float64=True, devices=devices, work_bytes=16 * n_term * (n_term + 2)
+        _evaluate_kernel, constants, rows, float64=True, devices=devices, batch_rows=EVALUATED
     )
     return Terms4Rows(added, taken, np.sqrt(np.maximum(variance, 0)), np.sqrt(np.maximum(alike, 0)))

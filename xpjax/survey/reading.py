@@ -1,0 +1,266 @@
+"""Observations from tables of detections, as a configuration reads them.
+
+A name in the configuration means a column of the survey's table; `model`, `model_error` and `color`, and columns of
+cuts, may be the standards' instead. A name that both have must say whose it is, as in `standards.MAG`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables import Table, open_table, open_tables, split_part
+from xpjax.survey.config import Account, Config
+from xpjax.survey.identity import Named, detection_ids, name_exposures, settle_stars
+from xpjax.survey.observations import Observations, concatenate
+from xpjax.survey.rows import Rows, listed, named_columns
+from xpjax.survey.standards import Standards, coefficients_said, open_standards
+
+
+@dataclasses.dataclass
+class Reading:
+    """What was read: observations, the account of it, where the files of the exposures lay, and further columns.
+
+    amplifiers: by their codes; airmass_laws: of observations in the passband at one airmass (`airmass.to_reference`).
+    """
+
+    observations: Observations
+    account: Account
+    files: Mapping[str, str]
+    further: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    amplifiers: tuple[str, ...] = ()
+    airmass_laws: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_observations(
+    sources: Any,
+    config: Config,
+    *,
+    exposure: str | None = None,
+    keep: Sequence[str] = (),
+    further: Sequence[str] = (),
+    known: Mapping[str, str] | None = None,
+    amplifiers: Sequence[str] | None = None,
+    new: bool = False,
+) -> Reading:
+    """Observations in files or tables, joined to what the configuration names.
+
+    sources: a list of paths and tables, or a mapping from the names of their exposures. exposure: what all of them are,
+    where no column says it. keep: columns that go back with calibrated magnitudes. further: columns of numbers (n,)
+    that are wanted as they are. known, new: see `name_exposures`; amplifiers: those of an earlier solution.
+
+    Raises XpjaxError for columns that are not there, units of other things, and whatever else is wrong, naming file
+    and column.
+
+    Examples
+    --------
+    >>> from xpjax.survey.config import config_from
+    >>> columns = {"star": "id", "magnitude": "m", "model": "M"}
+    >>> config = config_from({"columns": columns, "model": {"position_order": 0}})
+    >>> tonight = {"id": [7, 8], "m": [14.2, 99.0], "M": [17.1, 16.8]}
+    >>> reading = read_observations({"e1": tonight}, config)
+    >>> reading.observations.magnitude.tolist(), reading.observations.frames.exposure.tolist()
+    ([14.2, nan], ['e1'])
+    """
+    standards = _standards(config, further)
+    gaia = None
+    if config.gaia:
+        table = open_table(_under(config.folder, config.gaia["corrections"]))
+        gaia = {name: table.column(name).numbers() for name in table.names}
+    named, tables = _named(sources, config, exposure, known, new)
+    account = Account(notes=list(named.notes))
+    pile = _Pile(further={name: [] for name in further})
+    for name, each in zip(named.names, tables, strict=True):
+        found, detectors = _opened(each)
+        if len(found) > 1 and all("detector" not in mapping for mapping in config.bands.values()):
+            account.notes.append(f"{each}: {len(found)} tables of like columns, taken for detectors")
+        for table, detector in zip(found, detectors, strict=True):
+            for rows in _bands(name, detector, table, config, standards, gaia, account):
+                pile.add(rows, keep, detection_ids(name, detector, len(table)))
+            account.notes += [note for note in table.notes if note not in account.notes]
+            table.drop()
+    if not pile.parts:
+        raise XpjaxError(f"no table has any of the bands {list(config.bands)}")
+    if standards is not None:
+        account.notes += [note for note in standards.table.notes if note not in account.notes]
+    o, names_of = pile.observations(standards, account, amplifiers)
+    more = {name: np.concatenate(values) for name, values in pile.further.items()}
+    return Reading(o, account, named.files, more, names_of)
+
+
+def _standards(config: Config, further: Sequence[str]) -> Standards | None:
+    """The table of standards that a configuration names."""
+    said = config.standards
+    if not said:
+        return None
+    names = {n for mapping in config.bands.values() for n in named_columns(mapping)} | {*further}
+    standards = Standards(open_standards(_under(config.folder, said["file"])), said, names)
+    has_models = config.passband.get("models") or any("model" in mapping for mapping in config.bands.values())
+    if standards.holds_coefficients and not has_models:
+        raise XpjaxError(f"[standards] file {coefficients_said(standards.table.origin)}")
+    return standards
+
+
+@dataclasses.dataclass
+class _Pile:
+    """What the tables of a survey gave so far, a part for each table and band."""
+
+    further: dict[str, list[np.ndarray]]
+    parts: list[Observations] = dataclasses.field(default_factory=list)
+    unknown: list[np.ndarray] = dataclasses.field(default_factory=list)
+    places: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
+    own: list[np.ndarray] = dataclasses.field(default_factory=list)
+    amplifiers: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def add(self, rows: Rows, keep: Sequence[str], own: np.ndarray) -> None:
+        """Take up rows; own (n,): names of the detections."""
+        part, unknown, place = rows.observations(keep)
+        self.parts.append(part)
+        self.unknown.append(unknown)
+        self.places.append(place)
+        self.own.append(own)
+        self.amplifiers.append(rows.amplifiers())
+        for name, values in self.further.items():
+            values.append(rows.column_numbers(name, "a covariate"))
+
+    def observations(
+        self, standards: Standards | None, account: Account, amplifiers: Sequence[str] | None
+    ) -> tuple[Observations, tuple[str, ...]]:
+        """All rows, every star of them named, and the names of amplifiers; the account gets what is to be told."""
+        o = concatenate(_of_one_kind(self.parts))
+        ra, dec = (np.concatenate([place[k] for place in self.places]) for k in (0, 1))
+        by_position = standards is not None and standards.by_position
+        if standards is not None and by_position and account.n_row and not account.n_matched:
+            account.notes.insert(0, standards.why_none(ra, dec))
+        radius = standards.radius if standards is not None and by_position else 1.0
+        unknown = np.concatenate(self.unknown)
+        unknown = unknown | self._repeated(o, unknown, account)
+        star, n_star, n_alone = settle_stars(o.star, unknown, ra, dec, o.frame, radius, np.concatenate(self.own))
+        if n_star and (standards is not None or n_star < int(unknown.sum())):
+            account.notes.append(
+                f"{int(unknown.sum()):,} detections without a name are {n_star:,} stars by position"
+                + (f", {n_alone:,} ambiguous ones stay alone" if n_alone else "")
+            )
+        names_of, code = _codes(np.concatenate(self.amplifiers), amplifiers)
+        return dataclasses.replace(o, star=star, amplifier=code), names_of
+
+    @staticmethod
+    def _repeated(o: Observations, unknown: np.ndarray, account: Account) -> np.ndarray:
+        """Which names (n,) are 0 or negative and come several times on one frame: so tables without masks have gaps."""
+        out = np.zeros(len(o), bool)
+        rows = np.flatnonzero(~unknown & (o.star <= 0)) if o.star.dtype.kind in "iu" else np.zeros(0, int)
+        if len(rows):
+            keys = np.stack([o.star[rows], o.frame[rows]], axis=1)
+            kinds, count = np.unique(keys, axis=0, return_counts=True)
+            out[rows] = np.isin(o.star[rows], kinds[count > 1, 0])
+        if out.any():
+            said = ", ".join(str(k) for k in np.unique(o.star[out])[:3])
+            account.notes.append(f"{int(out.sum()):,} names of stars are {said}, several on one exposure: missing")
+        return out
+
+
+def _codes(names: np.ndarray, known: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """The amplifiers (n,) by name as numbers that all files share. Raises XpjaxError for one that a solution lacks."""
+    kinds, inverse = np.unique(names, return_inverse=True)
+    if known:
+        strange = sorted({*kinds.tolist()} - {*known})
+        if strange and any(known):
+            raise XpjaxError(f"the solution has no amplifier {strange[0]!r}; it has {list(known)}")
+        place = {name: k for k, name in enumerate(known)}
+        return tuple(known), np.array([place.get(name, 0) for name in kinds.tolist()], np.int32)[inverse]
+    return tuple(kinds.tolist()), inverse.astype(np.int32)
+
+
+def has_identity(config: Config) -> bool:
+    """Whether stars can be told across files: by a column, by standards, or by position."""
+    return bool(config.standards) or all("star" in m or {"ra", "dec"} <= set(m) for m in config.bands.values())
+
+
+def _opened(source: Any) -> tuple[list[Table], list[str]]:
+    """The tables of a source, and what they are called as detectors: one of a file is called as beside the others."""
+    tables = open_tables(source)
+    path, part = split_part(source) if isinstance(source, str | Path) else (None, "")
+    if not part:
+        return tables, _detectors(tables)
+    try:
+        others = open_tables(path)
+    except XpjaxError:  # tables of other columns
+        return tables, [part]
+    return tables, [name for one, name in zip(others, _detectors(others), strict=True) if one.part == tables[0].part]
+
+
+def _detectors(tables: Sequence[Table]) -> list[str]:
+    """What tables of one file are called as detectors: their names, or their numbers where names are not distinct."""
+    if len(tables) < 2:
+        return [""] * len(tables)
+    names = [found[1] if (found := re.search(r"\[([^\[\]]+)\]$", table.origin)) else table.part for table in tables]
+    return names if len({*names}) == len(names) else [table.part for table in tables]
+
+
+def _is_column(value: Any) -> bool:
+    """Whether this is a column, so that a mapping with it is one table."""
+    return np.ndim(value) == 1 and not (
+        hasattr(value, "colnames") or getattr(getattr(value, "dtype", None), "names", None)
+    )
+
+
+def _under(folder: Path, name: Any) -> Any:
+    return folder / name if isinstance(name, str) else name
+
+
+def _named(
+    sources: Any, config: Config, exposure: str | None, known: Mapping[str, str] | None, new: bool
+) -> tuple[Named, list[Any]]:
+    """The exposures that sources are unless a column says it, and the sources."""
+    if isinstance(sources, Mapping) and not any(map(_is_column, sources.values())):
+        return Named(tuple(map(str, sources)), {}), list(sources.values())
+    tables = list(sources) if isinstance(sources, list | tuple) else [sources]
+    if exposure is not None:
+        return Named((exposure,) * len(tables), {}), tables
+    if all("exposure" in mapping for mapping in config.bands.values()):
+        files = [str(Path(t).absolute()) if isinstance(t, str | Path) else "" for t in tables]
+        return Named(tuple(file or f"table {k + 1}" for k, file in enumerate(files)), {}), tables
+    if all(isinstance(table, str | Path) for table in tables):
+        return name_exposures([Path(table) for table in tables], known, new=new), tables
+    if len(tables) == 1:
+        return Named(("exposure",), {}), tables
+    raise XpjaxError("tables in memory have no names: pass a mapping from the names of their exposures to them")
+
+
+def _of_one_kind(parts: list[Observations]) -> list[Observations]:
+    """Parts whose names of stars are all numbers or all text."""
+    if len({part.star.dtype.kind in "iu" for part in parts}) < 2:
+        return parts
+    return [dataclasses.replace(part, star=part.star.astype(str)) for part in parts]
+
+
+def _bands(
+    name: str,
+    detector: str,
+    table: Table,
+    config: Config,
+    standards: Standards | None,
+    gaia: Mapping[str, np.ndarray] | None,
+    account: Account,
+) -> Iterator[Rows]:
+    """The rows of each band that a table has."""
+    account.n_row += len(table)
+    table.load(n for mapping in config.bands.values() for n in named_columns(mapping))
+    matched: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None = None
+    for band, mapping in config.bands.items():
+        wanted = {n for key in ("magnitude", "apertures") if key in mapping for n in listed(mapping[key])}
+        if len(config.bands) > 1 and not wanted & set(table.fields):
+            account.bands_absent.append(f"{band} of {name}")
+            continue
+        rows = Rows(name, detector, band, table, mapping, config, standards, account)
+        rows.join(matched)
+        matched = rows.index, rows.place
+        if gaia is not None:
+            rows.correct_gaia(gaia)
+        yield rows

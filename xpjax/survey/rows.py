@@ -1,0 +1,344 @@
+"""The rows of one band in one table: what the names in a configuration mean, and the observations that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError, say
+from xpjax.io.tables import Table
+from xpjax.io.tables.parsing import iso_day
+from xpjax.io.words import parse_number
+from xpjax.survey.aperture import aperture_correction
+from xpjax.survey.config import CUT_COLUMNS, Account, Config
+from xpjax.survey.observations import MISSING, Observations, Origin, correct_gaia, make
+from xpjax.survey.selection import CUTS, expand, select
+from xpjax.survey.standards import Standards, coefficients_said
+
+KINDS = {
+    **dict.fromkeys(("magnitude", "magnitude_error", "model", "model_error", "color"), "magnitude"),
+    **dict.fromkeys(("bp_rp", "phot_g_mean_mag"), "magnitude"),
+    "teff": "temperature",
+}
+"""What is measured in the columns that a configuration names."""
+TEXTS = ("exposure", "band", "detector", "night")
+OF_STANDARDS = ("model", "model_error", "color")
+WORDS = ("phot_variable_flag",)
+"""Columns of cuts that hold words."""
+GAIA = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
+
+
+def listed(value: Any) -> list[Any]:
+    """One or several as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def named_columns(mapping: Mapping[str, Any]) -> set[str]:
+    """The names in a mapping that may be columns."""
+    return {n for value in mapping.values() for n in listed(value) if isinstance(n, str)}
+
+
+class Rows:
+    """The rows of one band in one table, and the standards that they are matched to."""
+
+    def __init__(
+        self,
+        name: str,
+        detector: str,
+        band: str,
+        table: Table,
+        mapping: Mapping[str, Any],
+        config: Config,
+        standards: Standards | None,
+        account: Account,
+    ) -> None:
+        self.name, self.detector, self.band, self.table, self.mapping = name, detector, band, table, mapping
+        self.config, self.standards, self.account = config, standards, account
+        self.index = np.full(len(table), -1)
+        self.place: tuple[np.ndarray, np.ndarray] | None = None
+        self.replaced: dict[tuple[str, bool], np.ndarray] = {}
+
+    def join(self, known: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None) -> None:
+        """Match the rows to standards; known: what another band of the table found."""
+        if known is not None:
+            self.index, self.place = known
+            return
+        if {"ra", "dec"} <= set(self.mapping):
+            self.place = Standards.positions(self.table, self.mapping["ra"], self.mapping["dec"])
+        if self.standards is None:
+            return
+        if self.standards.by_position:
+            if self.place is None:
+                raise XpjaxError('[standards] match = "position" needs columns.ra and columns.dec')
+            found = self.standards.match_positions(*self.place)
+        else:
+            if "star" not in self.mapping:
+                raise XpjaxError('[standards] match = "source_id" needs columns.star')
+            ids = self.table.column(self.mapping["star"], "star").ids()
+            found = self.standards.match_ids(ids, f"{self.table.origin}, column {self.mapping['star']!r}")
+        self.index = found.index
+        self.account.matched = True
+        self.account.n_matched += found.n_matched
+        self.account.n_ambiguous += found.n_ambiguous
+
+    # What names mean
+
+    def _side(self, wanted: str, meaning: str) -> tuple[Table, str, bool]:
+        """The table that a name means, the column's own name, and whether it is the standards'."""
+        theirs = None if self.standards is None else self.standards.table
+        head, _, rest = wanted.partition(".")
+        if wanted in self.table:
+            if theirs is not None and wanted in theirs and meaning in OF_STANDARDS:
+                raise XpjaxError(
+                    f"columns.{meaning} = {wanted!r}: both {self.table.origin} and the standards {theirs.origin} have "
+                    f'this column; write "survey.{wanted}" or "standards.{wanted}"'
+                )
+            return self.table, wanted, False
+        if theirs is not None and head == "standards" and rest in theirs:
+            return theirs, rest, True
+        if head == "survey" and rest in self.table:
+            return self.table, rest, False
+        if theirs is not None and wanted in theirs:
+            return theirs, wanted, True
+        try:
+            self.table.check(wanted, meaning)
+        except XpjaxError as error:
+            more = "" if theirs is None else f"; nor have the standards {theirs.origin}"
+            if meaning in OF_STANDARDS and self.standards is not None and self.standards.holds_coefficients:
+                more = f"; and the standards' table {coefficients_said(self.standards.table.origin)}"
+            raise XpjaxError(f"{error}{more}") from None
+        return self.table, wanted, False
+
+    def column_numbers(self, wanted: str, meaning: str) -> np.ndarray:
+        """A column (n,) as floats, NaN where missing or where a row has no standard."""
+        table, name, joined = self._side(wanted, meaning)
+        if (name, joined) in self.replaced:
+            return self.replaced[name, joined]
+        column = table.column(name, meaning)
+        values = column.times() if meaning == "time" else column.numbers(KINDS.get(meaning))
+        return self._taken(values, np.nan) if joined else values
+
+    def _taken(self, values: np.ndarray, missing: Any) -> np.ndarray:
+        """Values of standards for the rows that have one."""
+        has = self.index >= 0
+        out = np.full(len(has), missing, np.result_type(values, type(missing)) if values.dtype.kind != "U" else object)
+        out[has] = values[self.index[has]]
+        return out
+
+    def numbers(self, key: str) -> Any:
+        """What the mapping means by a key: numbers (n,), one number for all, or None where it does not say."""
+        wanted = self.mapping.get(key)
+        if wanted is None:
+            return None
+        if isinstance(wanted, bool):
+            raise XpjaxError(f"columns.{key}: expected the name of a column, not {wanted}")
+        if isinstance(wanted, int | float):
+            return float(wanted)
+        if isinstance(wanted, dict):
+            return self._header(key, wanted)
+        if isinstance(wanted, list):
+            if len(wanted) != 2:
+                raise XpjaxError(f"columns.{key}: two columns, of which the difference is taken, or one; not {wanted}")
+            a, b = (self.column_numbers(one, key) for one in wanted)
+            # A missing magnitude is 99 or -99 in many catalogues, and a color of 80 is none.
+            with np.errstate(invalid="ignore"):
+                return np.where((np.abs(a) < MISSING) & (np.abs(b) < MISSING), a - b, np.nan)
+        return self.column_numbers(wanted, key)
+
+    def _header(self, key: str, wanted: Mapping[str, Any], as_text: bool = False) -> Any:
+        """A keyword of the file's header."""
+        if set(wanted) != {"header"}:
+            raise XpjaxError(f'columns.{key}: expected {{ header = "KEYWORD" }}, not {wanted}')
+        keyword = wanted["header"]
+        if keyword not in self.table.header:
+            raise XpjaxError(f"{self.table.origin} has no header keyword {keyword} for {key}")
+        value = self.table.header[keyword]
+        if as_text:
+            return str(value).strip()
+        if isinstance(value, str):
+            day = iso_day(value) if key == "time" else np.nan
+            try:
+                value = day if np.isfinite(day) else parse_number(value)
+            except ValueError:
+                value = None
+        if value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
+            said = self.table.header[keyword]
+            raise XpjaxError(
+                f"{self.table.origin}: the header keyword {keyword} for {key} is {said!r}, expected "
+                f"{'a number or a date' if key == 'time' else 'a number'}; mend the header, or give a number instead"
+            )
+        return float(value)
+
+    def texts(self, key: str, default: str) -> Any:
+        """A column of text, or several joined: a detector is known by its telescope and its number."""
+        wanted = self.mapping.get(key)
+        if wanted is None:
+            return default
+        if isinstance(wanted, dict):
+            return self._header(key, wanted, as_text=True)
+        if isinstance(wanted, int | float):
+            return str(wanted)
+        parts = []
+        for one in listed(wanted):
+            table, name, joined = self._side(one, key)
+            texts = table.column(name, key).texts()
+            parts.append(self._taken(texts, "").astype(str) if joined else texts)
+        if len(parts) == 1:
+            return parts[0]
+        whole = ["-".join(row) if all(row) else "" for row in zip(*(part.tolist() for part in parts), strict=True)]
+        return np.array(whole, np.str_)
+
+    def correct_gaia(self, terms: Mapping[str, np.ndarray]) -> None:
+        """Replace Gaia's magnitudes by corrected ones, under their own names."""
+        said = self.config.gaia
+        have = set(self.table.fields) | (set(self.standards.table.fields) if self.standards is not None else set())
+        mine = {key: said.get(key, column) for key, column in GAIA.items() if key in said or column in have}
+        if "G" not in mine:
+            raise XpjaxError(f"{self.table.origin} has no column {GAIA['G']!r}, which Gaia's corrections need")
+        sides = {key: self._side(column, f"[gaia] {key}")[1:] for key, column in mine.items()}
+        needs = {self.mapping.get(need, need) for cut in expand(self.config.cuts) for need in CUTS[cut].needs}
+        used = {re.sub(r"^(standards|survey)\.", "", name) for name in named_columns(self.mapping) | needs}
+        if not used & {name for name, _ in sides.values()}:
+            raise XpjaxError(
+                f"[gaia] corrections have no effect: neither [columns] nor cuts use {', '.join(mine.values())}; say "
+                'what Gaia\'s columns are called, as in G = "phot_g_mean_mag", or leave the section out'
+            )
+        values = {key: self.column_numbers(column, "phot_g_mean_mag") for key, column in mine.items()}
+        out = correct_gaia(values, terms)
+        self.replaced = {sides[key]: out[key] for key in mine}
+
+    # Observations
+
+    def stars(self) -> tuple[np.ndarray, np.ndarray]:
+        """Names (n,) of stars, and which rows have none yet: standards' names where matched, else their own."""
+        n = len(self.table)
+        own = None
+        if "star" in self.mapping and (self.standards is None or not self.standards.by_position):
+            own = self.table.column(self.mapping["star"], "star").ids()
+        if self.standards is None:
+            return (np.zeros(n, np.int64), np.ones(n, bool)) if own is None else (own.value, own.missing)
+        names = self.standards.ids.value
+        has = self.index >= 0
+        if own is not None and (own.value.dtype.kind in "iu") == (names.dtype.kind in "iu"):
+            return own.value, own.missing
+        star = np.zeros(n, np.int64) if names.dtype.kind in "iu" else np.full(n, "", names.dtype)
+        if len(names):
+            star[has] = names[self.index[has]]
+        return star, ~has | (self.standards.ids.missing[self.index] if len(names) else ~has)
+
+    def observations(self, keep: Sequence[str]) -> tuple[Observations, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """The rows, which stars have no name yet, and positions (NaN where there are none)."""
+        n = len(self.table)
+        star, unknown = self.stars()
+        magnitude, error = self.numbers("magnitude"), self.numbers("magnitude_error")
+        fields: dict[str, Any] = {key: self.texts(key, default) for key, default in self._defaults().items()}
+        fields |= {key: self.numbers(key) for key in ("color", "model_error")}
+        fields |= {key: np.nan if (value := self.numbers(key)) is None else value for key in ("time", "airmass")}
+        x, y = (np.full(n, np.nan) if (v := self.numbers(k)) is None else np.broadcast_to(v, n) for k in ("x", "y"))
+        extra = self._extra()
+        if "apertures" in self.mapping:
+            magnitude, error = self._corrected(star, x, y, fields, extra)
+        magnitude = self._without_frame(np.broadcast_to(np.asarray(magnitude, float), n), fields)
+        cut = self._cut(magnitude, error, fields["color"], extra)
+        made = make(star, x, y, magnitude, error, self.numbers("model"), cut=cut, **fields)
+        place = self.place if self.place is not None else (np.full(n, np.nan), np.full(n, np.nan))
+        return dataclasses.replace(made, origin=self._origin(keep)), unknown, place
+
+    def amplifiers(self) -> np.ndarray:
+        """The amplifier (n,) of each row, by name; empty where nothing says it."""
+        return np.array(np.broadcast_to(np.asarray(self.texts("amplifier", ""), np.str_), len(self.table)))
+
+    def _defaults(self) -> dict[str, str]:
+        return {"exposure": self.name, "band": self.band, "detector": self.detector, "night": ""}
+
+    def _without_frame(self, magnitude: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
+        """Magnitudes of rows whose exposure or band nobody names are missing: no frame can calibrate them."""
+        lost = np.zeros(len(magnitude), bool)
+        for key in ("exposure", "band", "detector"):
+            if isinstance(fields[key], np.ndarray):
+                gone = fields[key] == ""
+                if gone.any():
+                    said = f"{self.table.origin}: {int(gone.sum()):,} rows have no {key}: not calibrated"
+                    self.account.notes.append(said)
+                lost |= gone
+        return np.where(lost, np.nan, magnitude)
+
+    def _extra(self) -> dict[str, np.ndarray]:
+        """The columns that cuts need, of those that the tables have."""
+        out: dict[str, np.ndarray] = {}
+        theirs = self.standards.table if self.standards is not None else ()
+        for need in CUT_COLUMNS:
+            wanted = self.mapping.get(need, need)
+            if need not in self.mapping and wanted not in self.table and wanted not in theirs:
+                continue
+            if need in ("ra", "dec") and self.place is not None:
+                out[need] = self.place[need == "dec"]
+                continue
+            if not self.config.cuts and need != "flags" and need not in self.mapping:
+                continue
+            table, name, joined = self._side(wanted, need)
+            column = table.column(name, need)
+            if need in WORDS:
+                out[need] = self._taken(column.texts(), "").astype(str) if joined else column.texts()
+            elif need == "flags":
+                bits = column.flags()
+                out[need] = self._taken(bits, 0) if joined else bits
+            else:
+                out[need] = self.column_numbers(wanted, need)
+        return out
+
+    def _cut(self, magnitude: Any, error: Any, color: Any, extra: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Rows that the cuts take away; None without cuts."""
+        if not self.config.cuts:
+            return None
+        n = len(self.table)
+        own = {"magnitude": magnitude, "magnitude_error": error, "color": color}
+        columns = {**extra, **{k: np.broadcast_to(v, n) for k, v in own.items() if v is not None}, "_row": np.zeros(n)}
+        chosen = select(columns, self.config.cuts, self.config.limits, self.band)
+        chosen.check_ran(self.config.cuts, self.table.origin)
+        self.account.add(chosen)
+        return ~chosen.keep
+
+    def _corrected(
+        self, star: np.ndarray, x: np.ndarray, y: np.ndarray, fields: Mapping[str, Any], extra: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitudes of the best aperture, brought to the whole star's light."""
+        seen, errors = self._apertures("apertures"), self._apertures("aperture_errors")
+        flags = extra.get("flags", np.zeros(len(star)))
+        assert seen is not None
+        if errors is not None and errors.shape != seen.shape:
+            raise XpjaxError(
+                f"{self.table.origin}: {seen.shape[1]} apertures, and errors of {errors.shape[1]}: name as many"
+            )
+        corrected = aperture_correction(
+            make(star, x, y, np.zeros(len(star)), None, None, **{k: fields[k] for k in ("exposure", "detector")}),
+            seen, errors, bright=flags == 0,
+        )  # fmt: skip
+        return corrected.magnitude, corrected.magnitude_error
+
+    def _apertures(self, key: str) -> np.ndarray | None:
+        """Columns of one aperture each, or those of one column with several numbers (n, k)."""
+        if key not in self.mapping:
+            return None
+        columns = [self.table.column(name, key) for name in listed(self.mapping[key])]
+        return np.concatenate([column.array() * column.factor("magnitude") for column in columns], axis=1)
+
+    def _origin(self, keep: Sequence[str]) -> Origin:
+        """What goes back with the magnitudes: file, row, identifier, positions, columns to be kept."""
+        n, table = len(self.table), self.table
+        columns: dict[str, np.ndarray] = {}
+        if "star" in self.mapping:
+            ids = table.column(self.mapping["star"], "star").ids()
+            columns[self.mapping["star"]] = ids.value
+        if self.place is not None:
+            columns["ra"], columns["dec"] = self.place
+        for name in keep:
+            if name != self.mapping.get("star"):  # ra and dec are degrees, whatever the input's columns of these names
+                key = f"input_{name}" if name in columns else name
+                columns[key] = table.column(name, say("keep", "--keep")).plain()
+        file = self.name if table.origin == "memory" else table.origin
+        return Origin((file,), np.zeros(n, np.int32), np.arange(1, n + 1), columns)

@@ -1,0 +1,188 @@
+"""Standards from a table, matched to detections by identifier or by position; their columns stay their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.errors import XpjaxError
+from xpjax.io.tables import Table, open_table
+from xpjax.io.tables.column import Ids
+from xpjax.survey.identity import position_ids
+from xpjax.survey.observations import Match, match_ids, match_positions, separation
+
+OWN_EPOCH = 2016.0
+"""Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]."""
+MISSING_IDS = (0, *(-(10**k - 1) for k in range(1, 6)), -1)
+"""Identifiers that say, where several detections have them, that there is none."""
+BY_POSITION = ("radius", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
+"""Entries of [standards] that only a match by position has."""
+
+
+def check_standards(said: Mapping[str, Any]) -> None:
+    """Raise XpjaxError for entries of [standards] that are wrong, halves of pairs, or without effect."""
+    if not said:
+        return
+    if "file" not in said:
+        raise XpjaxError("[standards] has no file")
+    match = said.get("match", "source_id")
+    if match not in ("source_id", "position"):
+        raise XpjaxError(f'[standards] match is "source_id" or "position", not {match!r}')
+    if match == "source_id":
+        idle = [name for name in BY_POSITION if name in said]
+        if idle:
+            raise XpjaxError(f'[standards] {idle[0]} has no effect with match = "source_id": leave it out')
+        return
+    for pair in (("ra", "dec"), ("pm_ra", "pm_dec")):
+        given = [name for name in pair if name in said]
+        if len(given) == 1:
+            raise XpjaxError(f"[standards] has {given[0]} and no {({*pair} - {*given}).pop()}: give both")
+    if "epoch" in said and "years" in said:
+        raise XpjaxError("[standards] has epoch and years, which say the same: give one")
+    for name in ("epoch", "years"):
+        if name in said and "pm_ra" not in said:
+            raise XpjaxError(
+                f"[standards] {name} moves no position without pm_ra and pm_dec: name them, or leave it out"
+            )
+    radius = said.get("radius", 1.0)
+    if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < 3600:
+        raise XpjaxError(f"[standards] radius = {radius!r}: expected arcseconds, such as 1.0")
+    _years(said)
+
+
+def _years(said: Mapping[str, Any]) -> float:
+    """How far proper motions carry the standards [yr]."""
+    if "years" in said:
+        return _number(said["years"], "years", "a number of years")
+    epoch = said.get("epoch", OWN_EPOCH)
+    if isinstance(epoch, str) and (found := re.fullmatch(r"\s*J?(\d{4}(?:\.\d+)?)\s*", epoch)):
+        epoch = float(found[1])
+    return _number(epoch, "epoch", "a year, such as 2021.5 or J2021.5") - OWN_EPOCH
+
+
+def _number(value: Any, name: str, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise XpjaxError(f"[standards] {name} = {value!r}: expected {expected}")
+    return float(value)
+
+
+def coefficients_said(origin: object) -> str:
+    """What is to be told of XP coefficients where a table of magnitudes is expected."""
+    return (
+        f"{origin} holds XP coefficients, not magnitudes: make magnitudes of them with `xpjax photometry` and name its "
+        "output as [standards] file, or name them as [passband] sources with the chain of the telescope"
+    )
+
+
+def open_standards(path: Any) -> Table:
+    """The table of standards. Raises XpjaxError for a store of XP coefficients, and as `open_table` does."""
+    if isinstance(path, Path) and path.is_dir() and any(path.glob("*.h5")):
+        raise XpjaxError(f"[standards] file {coefficients_said(path)}")
+    return open_table(path)
+
+
+class Standards:
+    """A table of standards, ready to be matched to the tables of a survey.
+
+    said: the entries of [standards]. wanted: columns that will be asked for, if they are there.
+    """
+
+    def __init__(self, table: Table, said: Mapping[str, Any], wanted: Iterable[str] = ()) -> None:
+        self.table, self.said = table, said
+        self.by_position = said.get("match", "source_id") == "position"
+        named = [said.get(key, key) for key in ("ra", "dec", "pm_ra", "pm_dec") if self.by_position]
+        identity = said.get("id", "source_id")
+        table.load([identity, *named, *wanted])
+        if self.by_position:
+            self.ra, self.dec = self.positions(table, *named[:2])
+        if self.by_position and "id" not in said and identity not in table:
+            self.ids = Ids(position_ids(self.ra, self.dec), ~np.isfinite(self.ra + self.dec))
+        else:
+            self.ids = table.column(identity, "[standards] id").ids()
+        if self.by_position:
+            self.motion: dict[str, np.ndarray] = {}
+            if "pm_ra" in said:
+                self.motion = {
+                    key: table.column(said[key], f"[standards] {key}").numbers("proper motion")
+                    for key in ("pm_ra", "pm_dec")
+                }
+            self.years = _years(said)
+
+    @property
+    def holds_coefficients(self) -> bool:
+        """Whether the table is one of XP coefficients, be it with columns of Gaia beside them."""
+        return any(re.search(r"(^|_|/)[br]p_coefficients$", name.lower()) for name in self.table.names)
+
+    @property
+    def radius(self) -> float:
+        """Within which a detection is a standard [arcsec]."""
+        return float(self.said.get("radius", 1.0))
+
+    @staticmethod
+    def positions(table: Table, ra: str, dec: str) -> tuple[np.ndarray, np.ndarray]:
+        """Right ascensions and declinations (n,) [deg], NaN where missing or impossible, which a note tells."""
+        a = table.column(ra, "ra").angles(hours=True)
+        d = table.column(dec, "dec").angles()
+        with np.errstate(invalid="ignore"):
+            bad = (np.abs(d) > 90) | (a < -360) | (a > 720)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            table.notes.append(
+                f"{table.origin}: {int(bad.sum()):,} positions are impossible, such as {a[row]:g}, {d[row]:g} in row "
+                f"{row + 1}: missing"
+            )
+        return np.where(bad, np.nan, a), np.where(bad, np.nan, d)
+
+    def match_ids(self, ids: Ids, where: str) -> Match:
+        """Detections with these identifiers. Raises XpjaxError where one side is text and the other numbers."""
+        own, theirs = self.ids.value, ids.value
+        if (own.dtype.kind in "iu") != (theirs.dtype.kind in "iu") and len(own) and not ids.missing.all():
+            kinds = ("integers", "text") if own.dtype.kind in "iu" else ("text", "integers")
+            raise XpjaxError(
+                f"{self.table.origin}: its identifiers are {kinds[0]}, those of {where} {kinds[1]}: they never agree; "
+                "name columns of one kind"
+            )
+        if own.dtype.kind != theirs.dtype.kind and not (own.dtype.kind in "iu" and theirs.dtype.kind in "iu"):
+            return Match(np.full(len(theirs), -1), 0)
+        known = np.flatnonzero(~self.ids.missing)
+        found = match_ids(theirs, own[known])
+        none = ids.missing
+        if theirs.dtype.kind in "iu":
+            for value in MISSING_IDS:
+                same = theirs == value
+                none = none | same if same.sum() > 1 else none
+        index = np.where((found.index >= 0) & ~none, known[found.index] if len(known) else -1, -1)
+        return Match(index, found.n_ambiguous)
+
+    def match_positions(self, ra: np.ndarray, dec: np.ndarray) -> Match:
+        """Detections within the radius of one standard, and of one only."""
+        return match_positions(ra, dec, self.ra, self.dec, radius=self.radius, years=self.years, **self.motion)
+
+    def why_none(self, ra: np.ndarray, dec: np.ndarray) -> str:
+        """Where no detection is matched by position: how far the nearest is, and what the positions look like."""
+        good, known = np.isfinite(ra) & np.isfinite(dec), np.isfinite(self.ra) & np.isfinite(self.dec)
+        if not good.any() or not known.any():
+            whose = "the detections have" if not good.any() else "the standards have"
+            return f"no detection is matched: {whose} no positions"
+        nearest = separation(ra[good], dec[good], self.ra[known], self.dec[known])
+        said = f"no detection lies within {self.radius:g} arcsec of a standard: the nearest is {_angle(nearest)} away"
+        ours, theirs = (ra[good], dec[good]), (self.ra[known], self.dec[known])
+        turn = np.rad2deg(1.0)
+        for look, a, d in (("radians", turn, turn), ("hours of right ascension", 15.0, 1.0)):
+            for whose, one, two in (
+                ("detections", (a * ours[0], d * ours[1]), theirs), ("standards", ours, (a * theirs[0], d * theirs[1])),
+            ):  # fmt: skip
+                if max(np.abs(one[1]).max(), np.abs(two[1]).max()) <= 90 and separation(*one, *two) < nearest / 10:
+                    said += f"; positions of the {whose} look like {look}: state the unit in the table"
+        return said
+
+
+def _angle(arcsec: float) -> str:
+    for size, unit in ((3600.0, "deg"), (60.0, "arcmin")):
+        if arcsec >= size:
+            return f"{arcsec / size:.3g} {unit}"
+    return f"{arcsec:.3g} arcsec"
