@@ -32,7 +32,7 @@ STAGES = (
     "passbands",
     "gaiaxpy",
 )
-LONG = ("faults", "exactness", "curves", "linear", "labels", "scr")
+LONG = ("faults", "exactness", "curves", "linear", "labels", "scr", "untidy")
 """Not of a quick run: they measure no speed, and take minutes."""
 
 

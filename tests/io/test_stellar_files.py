@@ -315,7 +315,7 @@ def test_fits_images_with_wavelengths_apart(tmp_path: Path) -> None:
             hdus[0].header.update({"CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], "CUNIT1": "nm"})
     (first, _) = read_library("files", home, **options)
     assert np.allclose(first.wavelength, WAVE)
-    with pytest.raises(FileNotFoundError, match="none.fits: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.fits: no such file"):
         read_library("files", home, wavelengths=tmp_path / "none.fits", unit="nm", **options)
 
 

@@ -118,10 +118,27 @@ def test_what_is_passed_on_keeps_its_digits(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(table.column("mag").plain(), NUMBERS)
 
 
+def test_masks_that_astropy_writes_beside_columns_of_ecsv(tmp_path: Path) -> None:
+    masked().write(tmp_path / "a.ecsv", format="ascii.ecsv", serialize_method="data_mask")
+    table = open_table(tmp_path / "a.ecsv")
+    assert table.names == ["id", "mag", "name"]
+    assert table.column("id").ids().missing.tolist() == GONE.tolist()
+    assert table.column("name").texts().tolist() == NAMES
+
+
+def test_digits_that_say_more_than_their_number_are_passed_on_as_text(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.csv", "zeros,beyond,mixed,plain", f"007,{1 << 63},{BIG},1.50", "8,5,0.5,2")
+    table = open_table(path)
+    assert table.column("zeros").plain().tolist() == ["007", "8"]
+    assert table.column("beyond").plain().tolist() == [str(1 << 63), "5"]
+    assert table.column("mixed").plain().tolist() == [str(BIG), "0.5"]
+    assert table.column("plain").plain().tolist() == [1.5, 2]
+
+
 def test_nulls_of_scaled_integers_in_fits(tmp_path: Path) -> None:
     """TNULL is a value as it is stored, before TSCAL and TZERO."""
-    column = odd_tables.Made("mag", "mag", np.array([100, 200, 0, 7], "i2"), None, np.array([False, False, True, False]),
-                             traits=frozenset({"scale:0.5", "zero:10.0"}))  # fmt: skip
+    gone, traits = np.array([False, False, True, False]), frozenset({"scale:0.5", "zero:10.0"})
+    column = odd_tables.Made("mag", "mag", np.array([100, 200, 0, 7], "i2"), None, gone, traits=traits)
     fits.HDUList([fits.PrimaryHDU(), odd_tables.fits_table([column])]).writeto(tmp_path / "a.fits")
     assert fits.getheader(tmp_path / "a.fits", 1)["TNULL1"] == -9999
     np.testing.assert_array_equal(open_table(tmp_path / "a.fits").column("mag").numbers(), [60, 110, np.nan, 13.5])
@@ -146,8 +163,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, form: str) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data.rstrip(b"\0 ")) * 7 // 10])
     with pytest.raises(XpjaxError, match=r"made\.\w+.*download it again"):
-        table = open_table(path)
-        [table.column(name) for name in ("id", "mag", "name")]
+        [open_table(path).column(name) for name in ("id", "mag", "name")]
 
 
 def test_a_later_table_of_which_the_header_is_cut_is_not_lost(tmp_path: Path) -> None:
@@ -219,7 +235,9 @@ def test_one_column_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> Non
 def with_name_twice(form: str, folder: Path) -> Any:
     path = folder / f"twice.{form}"
     if form in ("csv", "txt"):
-        return lines(path, *(row.replace(",", "," if form == "csv" else " ") for row in ("x,mag,mag", "1,2,3", "4,5,6")))
+        return lines(
+            path, *(row.replace(",", "," if form == "csv" else " ") for row in ("x,mag,mag", "1,2,3", "4,5,6"))
+        )
     if form == "fits":
         made = [fits.Column(name, "D", array=np.array([1.0, 4.0])) for name in ("x", "mag", "ZZZ")]
         fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(made)]).writeto(path)
@@ -293,7 +311,9 @@ def test_like_tables_of_a_file_are_all_read(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", odd_tables.SEVERAL)
 def test_unlike_tables_of_a_file_are_named(tmp_path: Path, form: str) -> None:
     path = several(form, tmp_path / "a.dat", unlike=True)
-    with pytest.raises(XpjaxError, match=r"a\.dat holds several tables of different columns: .*name one, as in a\.dat\["):
+    with pytest.raises(
+        XpjaxError, match=r"a\.dat holds several tables of different columns: .*name one, as in a\.dat\["
+    ):
         open_table(path)
 
 
@@ -320,6 +340,7 @@ def ids_of_text(tmp_path: Path, *cells: str) -> Ids:
 
 @pytest.mark.parametrize("values", [
     np.array([BIG, BIG + 1], "u8"), np.array([BIG, BIG + 1], ">i8"), [decimal.Decimal(BIG), decimal.Decimal(BIG + 1)],
+    pa.array([decimal.Decimal(BIG), decimal.Decimal(BIG + 1)], pa.decimal128(38, 0)),
     [str(BIG), f" {BIG + 1} "], [str(BIG).encode(), str(BIG + 1).encode()], pd.array([BIG, BIG + 1], "Int64"),
     pd.Series([str(BIG), str(BIG + 1)], dtype="category"), np.array([BIG, BIG + 1], object),
 ])  # fmt: skip
@@ -355,6 +376,9 @@ def test_whole_floats_that_are_exact_are_ids(tmp_path: Path) -> None:
     assert ids_of_text(tmp_path, "3.0", "", "4.0").value.tolist() == [3, 0, 4]
     with pytest.raises(XpjaxError, match=r"ids\.csv: column 'id': row 1: the identifier '1.15e\+18' is a floating"):
         ids_of_text(tmp_path, "1.15e+18", "1.16e+18")
+    with pytest.raises(XpjaxError, match=r"row 2: the identifier '1.15e18' is a floating"):
+        ids_of_text(tmp_path, "7", "1.15e18", "8", "9")
+    assert ids_of_text(tmp_path, "7", "1.15e18", "star 8").value.tolist() == ["7", "1.15e18", "star 8"]
 
 
 # --- numbers and words ------------------------------------------------------------------------------------------------
@@ -399,6 +423,10 @@ def test_what_holds_no_numbers_is_refused(values: Any, message: str) -> None:
 def test_infinities_are_missing_and_sentinels_are_numbers(tmp_path: Path) -> None:
     table = open_table(lines(tmp_path / "a.csv", "mag,x", "inf,1", "-Infinity,2", "99,3"))
     np.testing.assert_array_equal(table.column("mag").numbers(), [np.nan, np.nan, 99])
+    table = open_table({"t": ["inf", "2020-01-01"], "v": np.array([[1, np.inf], [2, 99]]), "a": ["inf", "1:30:00"]})
+    np.testing.assert_array_equal(table.column("t").times(), [np.nan, 58849])
+    np.testing.assert_array_equal(table.column("v").array(), [[1, np.nan], [2, 99]])
+    np.testing.assert_array_equal(table.column("a").angles(), [np.nan, 1.5])
 
 
 def test_frames_called_by_numbers_have_one_name_in_every_format(tmp_path: Path) -> None:
@@ -418,6 +446,42 @@ def test_flags_are_whole_numbers() -> None:
     assert [table.column(name).flags().tolist() for name in "abc"] == [[1, 0], [3, 0], [4, 0]]
     with pytest.raises(XpjaxError, match=r"column 'd': row 1: flags are whole numbers, not 1.5"):
         table.column("d").flags()
+
+
+BITS = (1 << 60) | 1
+"""Flags that float64 cannot hold."""
+
+
+def test_flags_of_64_bits_keep_them_all(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.csv", "f,x", f"{BITS},1", ",2", "3,3")
+    for source in (path, {"f": np.ma.array([BITS, 0, 3], mask=[False, True, False])}, {"f": [BITS, None, 3]}):
+        assert open_table(source).column("f").flags().tolist() == [BITS, 0, 3]
+    assert open_table({"f": [float("inf"), 3.0]}).column("f").flags().tolist() == [0, 3]
+    with pytest.raises(XpjaxError, match=r"column 'f': row 1: flags are whole numbers, not 1.15.*write it as integers"):
+        open_table({"f": np.array([float(BITS)])}).column("f").flags()
+
+
+def test_numbers_that_netcdf_packed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["v"] = np.array([100, -1, 200], "i2")
+        file["v"].attrs.update({"scale_factor": 0.01, "add_offset": 10.0, "_FillValue": np.int16(-1)})
+    np.testing.assert_allclose(open_table(tmp_path / "a.nc").column("v").numbers(), [11, np.nan, 12], rtol=1e-14)
+
+
+def test_tables_in_memory_of_odd_columns() -> None:
+    moments = Time([58849.5, 58850.5], format="mjd")
+    moments[1] = np.ma.masked
+    for source in ({"t": moments}, Table({"t": moments})):
+        np.testing.assert_array_equal(open_table(source).column("t").times(), [58849.5, np.nan])
+    table = open_table(
+        {7: [1.0, 2.0], "b": [np.ma.masked, 1.5], "c": np.array([0.1, 2], "f4"), "d": [[1.0], [2.0, 3.0]]}
+    )
+    assert table.column("7").numbers().tolist() == [1, 2]
+    np.testing.assert_array_equal(table.column("b").numbers(), [np.nan, 1.5])
+    assert table.column("c").texts().tolist() == ["0.1", "2"]
+    for value in (3.0, "abc", np.array(1.0)):
+        with pytest.raises(XpjaxError, match=r"memory: column 'a' is one value, expected one for each row"):
+            open_table({"a": value})
 
 
 # --- units, angles, times ---------------------------------------------------------------------------------------------
@@ -459,8 +523,10 @@ def test_units_that_a_table_states_are_kept(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize(("unit", "kind", "factor"), [
-    ("rad", "angle", 180 / np.pi), ("hourangle", "angle", 15.0), ("arcsec", "angle", 1 / 3600), ("s", "time", 1 / 86400),
+    ("rad", "angle", 180 / np.pi), ("hourangle", "angle", 15.0), ("arcsec", "angle", 1 / 3600),
+    ("s", "time", 1 / 86400),
     ("arcsec/yr", "proper motion", 1000.0), ("", "magnitude", 1.0), ("mag(AB)", "magnitude", 1.0),
+    ("'", "angle", 1 / 60), ('"', "angle", 1 / 3600), ("'deg'", "angle", 1.0),
     ("h", "time", 1 / 24), ("Angstrom", "wavelength", 0.1),
 ])  # fmt: skip
 def test_kinds_of_units(unit: str, kind: str, factor: float) -> None:
@@ -474,6 +540,7 @@ def test_positions_as_text(tmp_path: Path) -> None:
     table = open_table(path)
     np.testing.assert_allclose(table.column("ra").angles(hours=True), [187.5, 187.65, 15, np.nan, 0], rtol=1e-14)
     np.testing.assert_allclose(table.column("dec").angles(), [-0.5, 10.5, -89.9975, np.nan, np.nan], rtol=1e-14)
+    assert open_table({"a": ["12h30m00s"]}).column("a").angles().tolist() == [187.5]
     assert any("column 'dec': 1 cells are not an angle" in note for note in table.notes)
 
 
@@ -499,7 +566,8 @@ PLAIN = "a,b\n1,x\n2,y\n"
     lambda t: t.replace(",", "\t").encode(), lambda t: t.replace(",", "|").encode(), lambda t: t.encode() + b"\n\n \n",
     lambda t: t.replace("1,", "\n# a, remark\n1,").encode(), lambda t: t.replace("1", '"1"').encode(),
     lambda t: ("# made by hand\n#\n" + t).encode(), lambda t: t.replace(",", "  ").encode(),
-    lambda t: (" " + t.replace(",", "   ").replace("\n", " \n ")).encode(), lambda t: ("# " + t.replace(",", " ")).encode(),
+    lambda t: (" " + t.replace(",", "   ").replace("\n", " \n ")).encode(),
+    lambda t: ("# " + t.replace(",", " ")).encode(),
     lambda t: t.replace("y", "y ").encode(), lambda t: t.replace(",", " , ").encode(),
 ])  # fmt: skip
 def test_layouts_of_text(tmp_path: Path, change: Callable[[str], bytes]) -> None:
@@ -516,6 +584,17 @@ def test_text_of_latin_1_and_quotes(tmp_path: Path) -> None:
     assert open_table(tmp_path / "a.csv").column("b").texts().tolist() == ['Größe, "x"', "é"]
 
 
+@pytest.mark.parametrize("cell", ["x,y", '"x, y"', "x;y", "x|y"])
+def test_names_in_a_comment_say_that_blanks_separate(tmp_path: Path, cell: str) -> None:
+    table = open_table(lines(tmp_path / "a.txt", "# made by hand, once", "# a name b", f"1.5 {cell} 2", "2.5 z 3"))
+    assert table.column("a").numbers().tolist() == [1.5, 2.5]
+    assert table.column("name").texts().tolist() == [cell.strip('"'), "z"]
+    table = open_table(lines(tmp_path / "a.cat", "# 1 NUMBER", "# 2 NAME", f"7 {cell}", "8 z"))
+    assert table.column("NAME").texts().tolist() == [cell.strip('"'), "z"]
+    table = open_table(lines(tmp_path / "b.txt", "# a, b", "1.5, 2", "2.5, 3"))
+    assert table.column("b").numbers().tolist() == [2, 3]
+
+
 def test_sextractor_columns_of_several_numbers(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.cat", "#   1 NUMBER    Running number", "#   2 MAG_APER  Apertures  [mag]",
                  "#   5 FLAGS     Flags", " 1 12.5 12.25 12.0 0", " 2 13.5 13.25 99.0 3")  # fmt: skip
@@ -524,6 +603,10 @@ def test_sextractor_columns_of_several_numbers(tmp_path: Path) -> None:
     assert table.column("FLAGS").flags().tolist() == [0, 3]
     with pytest.raises(XpjaxError, match=r"a\.cat: column 'MAG_APER' has 3 numbers a row"):
         table.column("MAG_APER").numbers()
+    assert not table.notes
+    odd = open_table(lines(path, "# 1 MAG_APER", "# 3 FLAGS", "12.5 oops 0", "13.5 14.5 1"))
+    np.testing.assert_array_equal(odd.column("MAG_APER").array(), [[12.5, np.nan], [13.5, 14.5]])
+    assert odd.notes == [f"{path}: column 'MAG_APER': 1 cells are not a number: missing"]
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -94,7 +94,8 @@ def test_unlike_tables_are_refused_and_named(tmp_path, suffix):
 
     tables = [as_table(make(2, missing_bp=())), Table({"node": [1], "weight": [0.5]})]
     path = (write_hdus if suffix == "fits" else write_votable)(tmp_path / f"two.{suffix}", tables)
-    with pytest.raises(ValueError, match=rf"two.{suffix} holds several tables of different columns: .*node, weight.*name one"):
+    message = rf"two.{suffix} holds several tables of different columns: .*node, weight.*name one"
+    with pytest.raises(ValueError, match=message):
         read(path)
     report = bulk.ingest([path], tmp_path / "store")
     assert "node, weight" in report.failures[path.name]

@@ -42,9 +42,8 @@ def arrow_raw(column: Any, where: str) -> Raw:
     if kind.is_binary(column.type) or kind.is_large_binary(column.type) or kind.is_fixed_size_binary(column.type):
         return text([None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()])
     if kind.is_decimal(column.type):
-        whole = column.type.scale == 0 and column.type.precision <= 19
         try:
-            column = column.cast(pa.int64() if whole else pa.float64())
+            column = column.cast(pa.float64() if column.type.scale else pa.int64())
         except pa.ArrowInvalid as error:
             raise XpjaxError(f"{where} holds decimals that do not fit ({error}); write int64 or float64") from None
     if kind.is_float16(column.type):

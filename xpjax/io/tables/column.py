@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from xpjax.errors import XpjaxError
+from xpjax.io.tables.parsing import iso_day, modified_julian_day, parse_numbers, sexagesimal
 from xpjax.io.tables.quantities import factor, is_unit
-from xpjax.io.words import EXACT, MISSING, abridged, integer, is_missing, parse_number
+from xpjax.io.words import EXACT, abridged, integer, is_missing
 
 Note = Callable[[str], None]
 
@@ -172,7 +173,8 @@ class Column:
             value[~missing] = np.array(whole, np.int64)
             return Ids(value, missing)
         rounded = [k for k, cell in enumerate(cells) if not missing[k] and _is_rounded(cell)]
-        if rounded and 2 * len(rounded) > len(filled):
+        others = len(filled) - len(rounded)
+        if rounded and (len(rounded) > others or sum(number is not None for number in whole) == others):
             raise XpjaxError(
                 f"{self.where}: row {rounded[0] + 1}: the identifier {cells[rounded[0]]!r} is a floating-point number, "
                 "which has rounded it; write identifiers as integers (pandas: astype('Int64'))"
@@ -194,21 +196,28 @@ class Column:
         data = self.values
         if data.dtype.kind == "f":
             gone = self.missing | np.isnan(data)
-            texts = [repr(float(x)).removesuffix(".0") for x in data]
+            texts = [cell.removesuffix(".0") for cell in data.astype(str).tolist()]
         else:
             gone, texts = self.missing, data.astype(str).tolist()
         return np.array(["" if g else t for t, g in zip(texts, gone, strict=True)], np.str_)
 
     def flags(self) -> np.ndarray:
         """Bits of flags (n,) int64, 0 where missing. Raises XpjaxError for words."""
-        if not self.is_text and self.values.dtype.kind == "b":
+        if not self.is_text and self.values.ndim == 1 and self.values.dtype.kind in "biu":
             return np.where(self.missing, 0, self.values).astype(np.int64)
         numbers = self._numbers()
-        bad = np.isfinite(numbers) & (numbers != np.round(numbers))
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise XpjaxError(f"{self.where}: row {row + 1}: flags are whole numbers, not {numbers[row]:g}")
-        return np.nan_to_num(numbers).astype(np.int64)
+        known = np.isfinite(numbers)
+        exact = known & (np.abs(numbers) < EXACT) & (numbers == np.round(numbers))
+        out = np.where(exact, numbers, 0).astype(np.int64)
+        for row in np.flatnonzero(known & ~exact):
+            bits = integer(self.values[row].as_py()) if self.is_text else None  # float64 loses bits of large numbers
+            if bits is None:
+                raise XpjaxError(
+                    f"{self.where}: row {row + 1}: flags are whole numbers, not {numbers[row]:g}; name another column, "
+                    "or write it as integers"
+                )
+            out[row] = bits
+        return out
 
     def angles(self, hours: bool = False) -> np.ndarray:
         """Angles (n,) [deg], NaN where missing: numbers, or text as 12:34:56.7, 12h34m56.7s, 12 34 56.7.
@@ -220,17 +229,17 @@ class Column:
         numbers, odd = parse_numbers(self.values)
         if not (odd & ~self.missing).any():
             return self.numbers("angle")
-        angle, found = _sexagesimal(self.values)
+        angle, found = sexagesimal(self.values)
         cells = _stripped(self.values)
         stated = is_unit(self.unit)
         per = self.factor("angle")
-        if hours and not stated:
+        if not stated:
             degrees = np.array(["d" in cell or "°" in cell for cell in cells])
-            angle = np.where(degrees, angle, 15 * angle)
+            angle = np.where(degrees if hours else np.array(["h" not in cell for cell in cells]), angle, 15 * angle)
         else:
             angle = angle * per
         numbers = np.where(found, angle, numbers * (per if stated else 1.0))
-        numbers[self.missing] = np.nan
+        numbers[self.missing | ~np.isfinite(numbers)] = np.nan
         self._judge(odd & ~found & ~self.missing, int(np.isfinite(numbers).sum()), "an angle")
         return numbers
 
@@ -244,7 +253,7 @@ class Column:
                 numbers = np.where(np.isfinite(days), days, numbers)
                 n_good = int(np.isfinite(numbers).sum())
                 self._judge(odd & ~self.missing, n_good, "a time or a date as 2026-01-31T12:00:00")
-                numbers[self.missing] = np.nan
+                numbers[self.missing | ~np.isfinite(numbers)] = np.nan
                 return numbers
         elif self.values.dtype.kind == "M":
             days = modified_julian_day(self.values)
@@ -252,7 +261,7 @@ class Column:
         return self.numbers("time")
 
     def array(self) -> np.ndarray:
-        """Numbers (n, k), NaN where missing, of a column of arrays; (n, 1) of one of numbers."""
+        """Numbers (n, k), NaN where missing or infinite, of a column of arrays; (n, 1) of one of numbers."""
         if self.is_text:
             from xpjax.io.tables.vectors import matrix
 
@@ -265,6 +274,7 @@ class Column:
             raise XpjaxError(f"{self.where} holds arrays of {self.values.dtype}, expected numbers; name another column")
         out = self.values.astype(np.float64).reshape(len(self.values), -1)
         out[np.broadcast_to(self.missing.reshape(len(out), -1) if len(out) else False, out.shape)] = np.nan
+        out[np.isinf(out)] = np.nan
         return out
 
     def plain(self) -> np.ndarray:
@@ -308,7 +318,7 @@ class Column:
             data[~missing] = np.array(whole, np.int64)
             return whole_with_gaps(data, missing) if missing.any() else data
         numbers, odd = parse_numbers(self.values)
-        if not (odd & ~missing).any():
+        if not (odd & ~missing).any() and not any(_is_name(cell) for cell in filled):
             return np.where(missing, np.nan, numbers)
         if not missing.any() and {cell.lower() for cell in filled} <= {"true", "false"}:
             return np.array([cell.lower() == "true" for cell in filled])
@@ -323,28 +333,6 @@ def whole_with_gaps(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
     if (data > EXACT).any() or (data < -EXACT).any():
         return data.astype(np.int64)
     return np.where(missing, np.nan, data.astype(np.float64))
-
-
-def parse_numbers(cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of text, an Arrow array, as float64 with NaN where missing or odd; and which are odd."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    trimmed = pc.utf8_trim_whitespace(cells)
-    gone = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
-    known = pc.if_else(gone, None, trimmed)
-    try:
-        numbers = pc.cast(known, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    except pa.ArrowInvalid:
-        out, odd = np.full(len(cells), np.nan), np.zeros(len(cells), bool)
-        for i, cell in enumerate(known.to_pylist()):
-            if cell is not None:
-                try:
-                    out[i] = parse_number(cell)
-                except ValueError:
-                    odd[i] = True
-        return out, odd
-    return numbers.copy(), np.zeros(len(cells), bool)
 
 
 def _stripped(cells: Any) -> list[str]:
@@ -363,55 +351,17 @@ def _is_rounded(cell: str) -> bool:
         return False
 
 
+def _is_name(cell: str) -> bool:
+    """Whether digits say more than their number does: leading zeros, or more of them than float64 keeps."""
+    return bool(re.fullmatch(r"[+-]?\d+", cell)) and (bool(re.match(r"[+-]?0\d", cell)) or abs(int(cell)) > EXACT)
+
+
 def _as_exact(cell: str) -> int | None:
     """The integer that a text such as 12 or 12.0 stands for."""
     found = integer(cell)
     if found is None and re.fullmatch(r"-?\d+\.0*", cell):
         found = integer(float(cell))
     return found
-
-
-_ANGLE = (
-    r"^(?P<sign>[+-]?)\s*(?P<whole>\d{1,3})\s*[:hd°\s]\s*(?P<minute>\d{1,2})\s*[:m'′\s]\s*"
-    r"(?P<second>\d{1,2}(?:\.\d*)?)\s*[s\"″]?$"
-)
-
-
-def _sexagesimal(cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Angles (n,) in units of their first part, and which cells are such."""
-    import pyarrow.compute as pc
-
-    found = pc.extract_regex(pc.utf8_trim_whitespace(cells), _ANGLE)
-    good = found.is_valid().to_numpy(zero_copy_only=False).astype(bool) if hasattr(found, "is_valid") else None
-    assert good is not None
-    parts = []
-    for name in ("whole", "minute", "second"):
-        text = pc.struct_field(found, name)
-        parts.append(np.array([float(x) if x else np.nan for x in text.to_pylist()]))
-    negative = np.array([x == "-" for x in pc.struct_field(found, "sign").to_pylist()])
-    whole, minute, second = parts
-    good &= (minute < 60) & (second < 60)
-    angle = whole + minute / 60 + second / 3600
-    return np.where(negative, -angle, angle), good
-
-
-_EPOCH = np.datetime64("1858-11-17T00:00:00", "us")
-
-
-def modified_julian_day(dates: np.ndarray) -> np.ndarray:
-    """Modified Julian days of datetime64."""
-    return (dates.astype("datetime64[us]") - _EPOCH) / np.timedelta64(1, "D")
-
-
-def iso_day(cell: str) -> float:
-    """The modified Julian day of a date as 2026-01-31, with a time or without; NaN for what is none."""
-    text = cell.strip().removesuffix("Z").replace("/", "-").replace(" ", "T")
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d*)?)?)?", text):
-        return np.nan
-    try:
-        return float(modified_julian_day(np.array(text.rstrip("."), "datetime64[us]")))
-    except ValueError:
-        return np.nan
 
 
 def concatenate(columns: Sequence[Column]) -> Column:

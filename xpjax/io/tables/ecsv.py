@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.tables.column import parse_numbers
+from xpjax.io.tables.parsing import parse_numbers
 from xpjax.io.tables.table import Raw
 from xpjax.io.tables.vectors import matrix
 

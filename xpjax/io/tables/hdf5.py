@@ -114,6 +114,10 @@ def _raw(item: Any, mask: Any, where: str) -> Raw:
         raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column")
     for fill in fills:
         missing |= data == np.ravel(fill)[0]
+    packed = [np.ravel(item.attrs.get(key, d))[0] for key, d in (("scale_factor", 1), ("add_offset", 0))] if isinstance(
+        item, h5py.Dataset) else [1, 0]  # fmt: skip
+    if packed != [1, 0]:  # as netCDF packs numbers
+        data = data * float(packed[0]) + float(packed[1])
     values = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
     if values.dtype.kind == "f" and values.ndim > 1:  # NaN marks single numbers
         values = np.where(missing, np.nan, values).astype(values.dtype) if missing.any() else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from xpjax.errors import XpjaxError
 from xpjax.io.tables.arrow import arrow_raw, memory_arrow, text
 from xpjax.io.tables.fits import from_records
 from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.words import is_missing
 from xpjax.records import Catalogue
 
 KNOWN = "a path, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array or a dict of columns"
@@ -27,11 +29,12 @@ def from_memory(source: Any) -> Table:
         out.header, out.meta, out.shared = dict(source.meta), dict(source.meta), dict(source.shared)
         return out
     if isinstance(source, Mapping):
-        sizes = {name: len(column) for name, column in source.items()}
+        columns = {str(name): column for name, column in source.items()}
+        sizes = {name: _length(column, name) for name, column in columns.items()}
         if len({*sizes.values()}) > 1:
             raise XpjaxError(f"the columns of a table have different lengths: {sizes}")
-        fields = [Field(str(name), _unit(column)) for name, column in source.items()]
-        return _table(fields, lambda name: source[name], next(iter(sizes.values()), 0))
+        fields = [Field(name, _unit(column)) for name, column in columns.items()]
+        return _table(fields, lambda name: columns[name], next(iter(sizes.values()), 0))
     if pandas is not None and isinstance(source, pandas.DataFrame):
         if any(source.index.names) and not {*source.index.names} & {*source.columns}:
             source = source.reset_index()
@@ -51,6 +54,14 @@ def from_memory(source: Any) -> Table:
     if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
         return _table([Field(name) for name in source.dtype.names], lambda name: source[name], len(source))
     raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
+
+
+def _length(column: Any, name: str) -> int:
+    """The number of rows of a column. Raises XpjaxError for a single value."""
+    if not isinstance(column, str | bytes):
+        with contextlib.suppress(TypeError):
+            return len(column)
+    raise XpjaxError(f"memory: column {name!r} is one value, expected one for each row: give a list")
 
 
 def _unit(column: Any) -> str | None:
@@ -75,7 +86,7 @@ def raw(column: Any, where: str) -> Raw:
             else raw(column.to_numpy(), where)
         )
     if hasattr(column, "mjd"):
-        column = np.asarray(column.mjd, float)
+        column = np.ma.masked_array(np.asarray(getattr(column.mjd, "unmasked", column.mjd)), np.array(column.mask))
     if hasattr(column, "unit") and hasattr(column, "value"):
         column = np.ma.asarray(column.value) if hasattr(column.value, "mask") else column.value
     arrow = sys.modules.get("pyarrow")
@@ -113,8 +124,8 @@ def _objects(column: Any, where: str) -> Raw:
         found = pa.array(cells, from_pandas=True, mask=mask)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError):
         items = list(cells)
-        if any(isinstance(cell, list | tuple | dict | np.ndarray) for cell in items):
+        if any(isinstance(cell, list | tuple | dict | np.ndarray) and not is_missing(cell) for cell in items):
             raise XpjaxError(f"{where} holds objects such as {type(items[0]).__name__}; name another column") from None
-        blank = [cell is None or cell != cell or (mask is not None and mask[i]) for i, cell in enumerate(items)]
+        blank = [is_missing(cell) or (mask is not None and mask[i]) for i, cell in enumerate(items)]
         found = pa.array([None if gone else str(cell) for cell, gone in zip(items, blank, strict=True)], pa.string())
     return arrow_raw(found, where)

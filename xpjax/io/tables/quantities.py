@@ -33,12 +33,18 @@ _SAME = {
 """Spellings of the unit itself, in lower case."""
 _SPELLINGS = {"h:m:s": "hourangle", "hms": "hourangle", "hours": "hourangle", "hour": "hourangle", "h": "hourangle",
               "hr": "hourangle", "radians": "rad", "radian": "rad", "angstroms": "Angstrom", "aa": "Angstrom",
-              "sec": "s", "seconds": "s", "arcsec/year": "arcsec/yr"}  # fmt: skip
+              "'": "arcmin", '"': "arcsec", "sec": "s", "seconds": "s", "arcsec/year": "arcsec/yr"}  # fmt: skip
 
 
 def is_unit(text: str | None) -> bool:
     """Whether a column states a unit at all."""
-    return text is not None and text.strip().strip("'\"").lower() not in _NONE
+    return text is not None and _bare(text).lower() not in _NONE
+
+
+def _bare(text: str) -> str:
+    """A unit without quotes and brackets around; a single quote is one of minutes or seconds of arc."""
+    text = text.strip()
+    return text if text in ("'", '"') else text.strip("'\"[]").strip()
 
 
 @functools.lru_cache(maxsize=256)
@@ -50,7 +56,7 @@ def factor(text: str | None, kind: str) -> float:
     if not is_unit(text):
         return 1.0
     assert text is not None
-    plain = text.strip().strip("'\"[]").strip()
+    plain = _bare(text)
     lower = plain.lower()
     if lower in _SAME[kind] or (kind == "magnitude" and lower.startswith("mag(") and lower.endswith(")")):
         return 1.0

@@ -16,7 +16,7 @@ from xpjax.errors import XpjaxError
 from xpjax.io.streams import File
 from xpjax.io.tables import ecsv
 from xpjax.io.tables.arrow import text
-from xpjax.io.tables.column import parse_numbers
+from xpjax.io.tables.parsing import parse_numbers
 from xpjax.io.tables.table import Field, Raw, Table
 from xpjax.io.words import is_missing, parse_number
 
@@ -69,7 +69,10 @@ def open_text(file: File) -> list[Table]:
         for name in names:
             cells = [read[place] for place in places[name]]
             if len(cells) > 1:
-                numbers = np.stack([parse_numbers(column)[0] for column in cells], axis=1)
+                parsed = [parse_numbers(column) for column in cells]
+                numbers, odd = (np.stack([part[k] for part in parsed], axis=1) for k in (0, 1))
+                if odd.any():
+                    table.notes.append(f"{path}: column {name!r}: {int(odd.sum()):,} cells are not a number: missing")
                 out[name] = Raw(numbers, np.isnan(numbers))
                 continue
             raw = text(cells[0], typed=False)
@@ -85,7 +88,9 @@ def open_text(file: File) -> list[Table]:
     meta = dict(layout.header.get("meta") or {}) if layout.is_ecsv else {}
     shared = {name: np.asarray(meta.pop(name)) for name in meta.pop("shared", []) if name in meta}
     meta.pop("__serialized_columns__", None)
-    return [Table(path, layout.fields, n, pull, header=meta, meta=meta, shared=shared)]
+    fields = [field for field in layout.fields if field.name not in masks.values()]
+    table = Table(path, fields, n, pull, header=meta, meta=meta, shared=shared)
+    return [table]
 
 
 def _read(file: File) -> bytes:
@@ -124,6 +129,11 @@ def _layout(path: str, data: bytes) -> Layout:
             return _ecsv_layout(path, comments, line, end)
         start = end - len(line.encode()) - (1 if data[end - 1 : end] == b"\n" else 0)
         delimiter = _delimiter(line)
+        if comments and delimiter is not None and _delimiter(comments[-1]) is None:
+            names, blanks = comments[-1].lstrip("#%! \t").split(), split(line, None)
+            named = len(names) == len(blanks) or all(_SEXTRACTOR.match(comment) for comment in comments)
+            if named and len(blanks) > 1 and any(_is_number(cell) for cell in blanks):
+                delimiter = None  # the other marks belong to text
         cells = split(line, delimiter)
         if not any(_is_number(cell) for cell in cells):
             return Layout(tuple(Field(cell) for cell in cells), delimiter, {}, end, False)
@@ -178,7 +188,8 @@ def _ecsv_layout(path: str, comments: Sequence[str], line: str, end: int) -> Lay
 
 
 def _delimiter(line: str) -> str | None:
-    return next((mark for mark in (",", "\t", ";", "|") if mark in line), None)
+    bare = re.sub(r'"[^"]*"', "", line)
+    return next((mark for mark in (",", "\t", ";", "|") if mark in bare), None)
 
 
 def split(line: str, delimiter: str | None) -> list[str]:
