@@ -237,7 +237,7 @@ def test_export_for_gaiaxpy(tmp_path: Path) -> None:
 
 
 def test_survey_files_name_a_correction(folder: Path) -> None:
-    columns = {"magnitude": "m", "airmass": "x"}
+    columns = {"magnitude": "m", "x": "px", "y": "py", "airmass": "x"}
     table = {"columns": columns, "passband": {"chain": "t.toml", "sources": "s.h5"}}
     assert config_from(table).correction == "standard", "by default"
     named = {**table, "passband": {**table["passband"], "correction": "half.h5"}}

@@ -238,7 +238,7 @@ def test_every_figure_is_made_or_says_why_not(evidence: Evidence) -> None:
     made = {section.title: section for section in figures.sections(evidence)}
     without = {name: section.missing for name, section in made.items() if section.figure is None}
     assert set(without) == {"XPSP - SCR", "Light curves", "Stars kept back", "Exposures kept back"}
-    assert "--stars" in without["XPSP - SCR"]
+    assert "stars=" in without["XPSP - SCR"]
     assert "--folds" in without["Stars kept back"]
     page = figures.page("a <b>", evidence, list(made.values()), ["cut flags: 3 removed"]).decode()
     assert page.count("<img ") == len(made) - len(without)

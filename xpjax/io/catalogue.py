@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from xpjax.io.atomic import DeafFile, behind_link, expanded, explain, whole_file
 from xpjax.io.atomic import remove_abandoned as remove_abandoned
 from xpjax.io.atomic import write_bytes as write_bytes
 from xpjax.io.columns import join_columns
+from xpjax.io.csv_rows import write_rows
 from xpjax.io.tables import open_table
 from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE
 from xpjax.records import Catalogue, SourceTable
@@ -177,43 +178,11 @@ def _sidecars(path: Path, shared: Iterable[str]) -> dict[str, Path]:
     return {name: path.with_name(f"{stem}_{name}.csv") for name in shared if suffix in (".csv", ".csv.gz")}
 
 
-def _text_cells(values: np.ndarray, *, null: bool) -> pyarrow.Array:
-    """A column as CSV cells: the shortest digits that read back exactly, `[a,b]` for arrays, no NaN if `null`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if values.dtype.kind == "b":
-        return pc.if_else(pa.array(values), "True", "False")
-    if values.ndim == 1:
-        return pa.array(values, from_pandas=null)
-    if values.dtype.kind == "U":
-        return pa.array([json.dumps(row) for row in values.tolist()])
-    text = pc.cast(pa.array(values.ravel()), pa.string())
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        # Array cells are JSON as Python reads it.
-        text = pc.replace_substring(pc.replace_substring(text, "inf", "Infinity"), "nan", "NaN")
-    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1]))
-    return pc.binary_join_element_wise("[", pc.binary_join(pa.ListArray.from_arrays(offsets, text), ","), "]", "")
-
-
-def _write_text(handle: IO[bytes], header: str, columns: Mapping[str, np.ndarray], *, null: bool) -> None:
-    """Write header and rows, some million cells at a time: the text of an array is longer than its numbers."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    handle.write(header.encode())
-    n_row = len(next(iter(columns.values()))) if columns else 0
-    step = max(1, (1 << 22) // max(1, sum(column[:1].size for column in columns.values())))
-    for start in range(0, n_row, step):
-        cells = [_text_cells(column[start : start + step], null=null) for column in columns.values()]
-        pa.csv.write_csv(pa.table(cells, names=list(columns)), handle, pa.csv.WriteOptions(include_header=False))
-
-
 def _write_csv(path: Path, catalogue: Catalogue, opener: Callable[..., IO[bytes]] = open) -> None:
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(catalogue.columns)
     with opener(path, "wb") as handle:
-        _write_text(handle, header.getvalue(), catalogue.columns, null=True)
+        write_rows(handle, header.getvalue(), catalogue.columns, null=True)
 
 
 def _write_csv_gz(path: Path, catalogue: Catalogue) -> None:
@@ -230,7 +199,7 @@ def _write_ecsv(path: Path, catalogue: Catalogue) -> None:
     table.meta["shared"] = list(catalogue.shared)
     table.write(header, format="ascii.ecsv", delimiter=",")
     with path.open("wb") as handle:
-        _write_text(handle, header.getvalue(), catalogue.columns, null=False)
+        write_rows(handle, header.getvalue(), catalogue.columns, null=False)
 
 
 def _astropy_table(catalogue: Catalogue, rows: slice = slice(0)) -> Table:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from xpjax.errors import XpjaxError
-from xpjax.io.tables.parsing import iso_day, modified_julian_day, parse_numbers, sexagesimal
+from xpjax.io.tables.parsing import (
+    distinct,
+    iso_day,
+    modified_julian_day,
+    parse_integers,
+    parse_numbers,
+    sexagesimal,
+)
 from xpjax.io.tables.quantities import factor, is_unit
 from xpjax.io.words import EXACT, abridged, integer, is_missing
 
@@ -163,6 +170,9 @@ class Column:
         return Ids(np.where(self.missing, 0, data).astype(np.int64), self.missing.copy())
 
     def _text_ids(self) -> Ids:
+        if (found := parse_integers(self.values)) is not None:
+            gone = found[1] | self.missing
+            return Ids(np.where(gone, 0, found[0]), gone)
         cells = _stripped(self.values)
         missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
         filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
@@ -188,10 +198,11 @@ class Column:
     def texts(self) -> np.ndarray:
         """Text (n,), empty where missing; whole numbers without a decimal point."""
         if self.is_text:
-            cells = ["" if is_missing(cell) else cell for cell in _stripped(self.values)]
-            if not self.typed and all(re.fullmatch(r"-?\d+\.0*", cell) for cell in cells if cell):
-                cells = [cell.partition(".")[0] for cell in cells]
-            return np.array(["" if gone else c for c, gone in zip(cells, self.missing, strict=True)], np.str_)
+            words, place = distinct(self.values)
+            words = ["" if is_missing(cell) else cell for cell in words]
+            if not self.typed and all(re.fullmatch(r"-?\d+\.0*", cell) for cell in words if cell):
+                words = [cell.partition(".")[0] for cell in words]
+            return np.where(self.missing, "", np.array([*words, ""], np.str_)[place])
         self.check_plain()
         data = self.values
         if data.dtype.kind == "f":

@@ -32,6 +32,31 @@ def parse_numbers(cells: Any) -> tuple[np.ndarray, np.ndarray]:
     return numbers.copy(), np.zeros(len(cells), bool)
 
 
+def parse_integers(cells: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Cells of text as int64, 0 where missing, and which are; None where one is no integer, or is a name as 0012."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(cells)
+    gone = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
+    known = pc.if_else(gone, None, trimmed)
+    if known.null_count == len(known) or pc.any(pc.match_substring_regex(known, r"^[+-]?0\d|^\+")).as_py():
+        return None
+    try:
+        whole = pc.cast(known, pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    missing = np.asarray(whole.is_null())
+    return np.asarray(whole.fill_null(0)).astype(np.int64), missing.astype(bool)
+
+
+def distinct(cells: Any) -> tuple[list[str], np.ndarray]:
+    """The distinct texts among cells, less blanks around, and the place (n,) of each cell's; null is an empty text."""
+    whole = cells.combine_chunks() if hasattr(cells, "combine_chunks") else cells
+    coded = whole.fill_null("").dictionary_encode()
+    return [cell.strip() for cell in coded.dictionary.to_pylist()], np.asarray(coded.indices)
+
+
 _ANGLE = (
     r"^(?P<sign>[+-]?)\s*(?P<whole>\d{1,3})\s*[:hd°\s]\s*(?P<minute>\d{1,2})\s*[:m'′\s]\s*"
     r"(?P<second>\d{1,2}(?:\.\d*)?)\s*[s\"″]?$"
