@@ -239,7 +239,7 @@ def test_every_figure_is_made_or_says_why_not(evidence: Evidence) -> None:
     without = {name: section.missing for name, section in made.items() if section.figure is None}
     assert set(without) == {"XPSP - SCR", "Light curves", "Stars kept back", "Exposures kept back"}
     assert "stars=" in without["XPSP - SCR"]
-    assert "--folds" in without["Stars kept back"]
+    assert "held_stars=" in without["Stars kept back"]
     page = figures.page("a <b>", evidence, list(made.values()), ["cut flags: 3 removed"]).decode()
     assert page.count("<img ") == len(made) - len(without)
     assert page.count("Not made: ") == len(without)
