@@ -99,6 +99,7 @@ def test_stars_that_took_no_part(folder: Path) -> None:
     assert {"x", "y", "file", "row"} <= set(rows.columns)
     assert len(rows) == held.sum()
     assert set(rows.columns["exposure"]) == {"train"}
+    assert "test.parquet: taken for exposure train, the only one of the solution" in done.stderr
     pull = rows.columns["residual"] / np.hypot(rows.columns["magnitude_error"], rows.columns["systematic_error"])
     assert np.std(pull) == pytest.approx(1, abs=0.25)
     assert not (rows.columns["status"] & np.uint32(RowFlag.STANDARD)).any()

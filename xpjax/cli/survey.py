@@ -304,6 +304,10 @@ def apply(
     clash = np.intersect1d(rows.frames.exposure, only)
     if new and len(clash):
         raise XpjaxError(f"the solution has an exposure {str(clash[0])!r} already: rename it, or leave out --new")
+    strange = [path.name for path in catalogues if str(path.resolve()) not in files.values()] if alone else []
+    if strange:
+        taken = f"taken for exposure {only[0]}, the only one of the solution; --new says otherwise"
+        account.notes.append(f"{', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}: {taken}")
     fresh = np.setdiff1d(rows.frames.exposure, [*only, ""])
     if len(fresh):
         more = ", ..." if len(fresh) > 5 else ""
