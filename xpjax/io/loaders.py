@@ -76,7 +76,7 @@ def stem_of(path: Path) -> str:
 
 def _load_file(file: File, part: str, xp: Sequence[str], dtype: DTypeLike | None) -> list[Table]:
     if file.suffix in TEXT and not part:
-        with reading(file.path, "text"), file.open() as stream:
+        with reading(file.path, "text"), file.open(ahead=True) as stream:
             n_byte = file.path.stat().st_size * (PACKED_RATIO if packing(file.path) else 1)
             return [TextReader(stream, file.origin, xp, dtype=dtype).whole(n_byte)]
     if file.suffix == ".avro":

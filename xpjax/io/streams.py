@@ -17,6 +17,8 @@ from xpjax.errors import XpjaxError
 
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 """Suffixes of packed files, which come after the suffix of what is in them."""
+AHEAD = 1 << 23
+"""Bytes that are unpacked ahead of what is worked on."""
 _SIGNS = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"PK\x03\x04": ".zip"}
 
 
@@ -33,8 +35,10 @@ def members(path: Path) -> list[str]:
         return [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
 
 
-def open_bytes(path: Path, member: str = "") -> IO[bytes]:
+def open_bytes(path: Path, member: str = "", *, ahead: bool = False) -> IO[bytes]:
     """The unpacked bytes of a file; of one of its members where it is a zip file.
+
+    ahead: gzip is unpacked in a thread of its own, while what came before is worked on.
 
     Raises XpjaxError for a zip file that holds no file or several, where none is named.
     """
@@ -42,9 +46,9 @@ def open_bytes(path: Path, member: str = "") -> IO[bytes]:
     if not kind:
         return path.open("rb")
     if kind == ".gz":
-        from isal import igzip
+        from isal import igzip, igzip_threaded
 
-        return igzip.open(path, "rb")
+        return igzip_threaded.open(path, "rb", threads=1, block_size=AHEAD) if ahead else igzip.open(path, "rb")
     if kind == ".bz2":
         import bz2
 
@@ -77,9 +81,9 @@ class File:
         """The suffix that tells the format, in lower case."""
         return Path(self.member).suffix.lower() if self.member else plain_suffix(self.path)
 
-    def open(self) -> IO[bytes]:
+    def open(self, *, ahead: bool = False) -> IO[bytes]:
         """Its unpacked bytes."""
-        return open_bytes(self.path, self.member)
+        return open_bytes(self.path, self.member, ahead=ahead)
 
     def source(self) -> Any:
         """The path of a plain file, or the unpacked bytes in memory: what libraries take."""
