@@ -13,8 +13,7 @@ from xpjax.errors import XpjaxError
 from xpjax.io.formats import load_avro, load_tables, pairs_of
 from xpjax.io.layout import Table, make_table
 from xpjax.io.streams import PACKED, File, check_file, members, packing, reading
-from xpjax.io.tables import split_part
-from xpjax.io.tables.memory import from_memory
+from xpjax.io.tables import open_table, split_part
 from xpjax.io.text import PACKED_RATIO, TextReader
 
 TEXT = (".csv", ".ecsv")
@@ -37,7 +36,7 @@ def load(source: Any, xp: Sequence[str], dtype: DTypeLike | None = None) -> list
         return tables
     if isinstance(source, Mapping):
         return [make_table(source.items(), xp, "memory")]
-    return [make_table(pairs_of(from_memory(source), xp), xp, "memory")]
+    return [make_table(pairs_of(open_table(source), xp), xp, "memory")]
 
 
 def files_of(source: str | os.PathLike[str]) -> list[File]:

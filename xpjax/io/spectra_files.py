@@ -90,7 +90,7 @@ def source_ids(table: Table) -> np.ndarray:
 
 def wavelengths(table: Table, path: Path) -> np.ndarray | None:
     """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none."""
-    from xpjax.io.tables.column import Column
+    from xpjax.io.tables import Column
 
     values, unit = table.shared.get("wavelength"), table.shared_units.get("wavelength")
     if values is None:

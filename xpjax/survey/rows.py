@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.errors import XpjaxError, say
-from xpjax.io.tables import Table
-from xpjax.io.tables.parsing import iso_day
+from xpjax.io.tables import Table, iso_day
 from xpjax.io.words import parse_number
 from xpjax.survey.aperture import aperture_correction
 from xpjax.survey.config import CUT_COLUMNS, Account, Config

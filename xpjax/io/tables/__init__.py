@@ -24,11 +24,24 @@ from xpjax.io.tables.column import Column, Ids, Ragged
 from xpjax.io.tables.fits import open_fits
 from xpjax.io.tables.hdf5 import open_hdf5
 from xpjax.io.tables.memory import from_memory
+from xpjax.io.tables.parsing import iso_day
 from xpjax.io.tables.table import Field, Raw, Table, joined, like
 from xpjax.io.tables.text import open_text
 from xpjax.io.tables.votable import open_votable
 
-__all__ = ["Column", "Field", "Ids", "Ragged", "Raw", "Table", "open_file", "open_table", "open_tables", "split_part"]
+__all__ = [
+    "Column",
+    "Field",
+    "Ids",
+    "Ragged",
+    "Raw",
+    "Table",
+    "iso_day",
+    "open_file",
+    "open_table",
+    "open_tables",
+    "split_part",
+]
 
 _SIGNS = (
     (b"SIMPLE", "FITS", open_fits),

@@ -68,8 +68,7 @@ def sexagesimal(cells: Any) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
     found = pc.extract_regex(pc.utf8_trim_whitespace(cells), _ANGLE)
-    good = found.is_valid().to_numpy(zero_copy_only=False).astype(bool) if hasattr(found, "is_valid") else None
-    assert good is not None
+    good = np.array(found.is_valid(), bool)
     parts = []
     for name in ("whole", "minute", "second"):
         text = pc.struct_field(found, name)
