@@ -37,15 +37,17 @@ from benchmarks.correction import kernel_arguments, magnitude_flops, random_phot
 from benchmarks.harness import Limits, Row, best
 from benchmarks.stellar import work as fit_work
 from tests.stellar.helpers import spectrum
-from xpjax import engine, linalg, simulate
-from xpjax.correction.inputs import Features, features
-from xpjax.correction.magnitude import CorrectedPhotometer, corrected_kernel
-from xpjax.correction.training import WIDTHS, Settings, _Data, _epoch, _State, first_network
-from xpjax.records import FitStatus, SourceTable, XPCoefficients
+from xpjax.core import engine, linalg
+from xpjax.core.status import FitStatus
 from xpjax.stellar.fit import MORE_ROUNDS, _Model, _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.synthetic.magnitude import Photometer, photometry_kernel
+from xpjax.wiggles.features import Features, features
+from xpjax.wiggles.magnitude import CorrectedPhotometer, corrected_kernel
+from xpjax.wiggles.training import WIDTHS, Settings, _Data, _epoch, _State, first_network
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
 
 SYSTEM = "JPLUS"
@@ -172,7 +174,7 @@ def device_limits(scale: float) -> tuple[Limits, dict[str, float]]:
 def precision(plan: Plan) -> list[Row]:
     """TF32 shown to be off: errors of products relative to sum |a_i b_i|, which TF32's 11 bits cannot bring to 1e-6."""
     rng, n = np.random.default_rng(1), plan.size(2**18, 512)
-    k = xpjax.instrument().release.n_basis_total
+    k = xpjax.load_instrument().release.n_basis_total
     a, b = rng.normal(size=(n, k)).astype("f4"), rng.normal(size=(k, 64)).astype("f4")
     exact, sums = a.astype(float) @ b, np.abs(a).astype(float) @ np.abs(b)
 
@@ -197,7 +199,7 @@ def _bare(b: Any, a: Any) -> Any:
 
 def base_sources(plan: Plan, correlations: bool) -> SourceTable:
     most = BASE // 8 if correlations else BASE
-    return simulate.sources(min(plan.size(SOURCES, 256), most), seed=1, correlations=correlations)
+    return simulate.simulate_sources(min(plan.size(SOURCES, 256), most), seed=1, correlations=correlations)
 
 
 def plain(table: SourceTable) -> SourceTable:
@@ -207,7 +209,7 @@ def plain(table: SourceTable) -> SourceTable:
 
 def magnitudes(plan: Plan) -> list[Row]:
     """12 magnitudes of 220 million sources."""
-    table, system, n_all = base_sources(plan, False), xpjax.system(SYSTEM), plan.size(SOURCES, 256)
+    table, system, n_all = base_sources(plan, False), xpjax.load_system(SYSTEM), plan.size(SOURCES, 256)
     photometer, n, release = Photometer(system, errors=False), len(table), table.release
     kernel = photometry_kernel(guard=False)
     moved = 4 * (release.n_basis_total + 2 * system.n_band + 1)
@@ -243,7 +245,7 @@ def tiled(value: np.ndarray, n: int) -> np.ndarray:
 
 def errors(plan: Plan) -> list[Row]:
     """The same with errors from all correlations, 12 kB a source."""
-    table, system, n_all = base_sources(plan, True), xpjax.system(SYSTEM), plan.size(SOURCES, 256)
+    table, system, n_all = base_sources(plan, True), xpjax.load_system(SYSTEM), plan.size(SOURCES, 256)
     photometer, n, release = Photometer(system), len(table), table.release
     moved = 4 * (2 * release.n_basis_total + release.n_pair_total + 4 * system.n_band + 1)
     flops = 2 * (2 * release.n_basis_total + release.n_pair_total) * system.n_band
@@ -407,7 +409,7 @@ def rounds(shared: _Model, batch: _Star, most: int) -> tuple[Callable[[int], Any
 def joint(plan: Plan) -> list[Row]:
     """3,100 exposures of 15,000 stars: zero-points, color terms and a flat, with stars' magnitudes eliminated."""
     from benchmarks.joint import compare, dithered, plain_model
-    from xpjax.survey.joint import solve_joint
+    from xpjax.survey.joint.solve import solve_joint
 
     side = plan.scale**0.5
     n_exposure, n_star = max(int(side * EXPOSURES), 12), max(int(side * STARS_SEEN / SEEN), 300)
@@ -440,7 +442,7 @@ def agreement(plan: Plan) -> list[Row]:
         cpu = jax.devices("cpu")[:1]
     except RuntimeError as error:
         raise RuntimeError("JAX has no CPU backend in this process: unset JAX_PLATFORMS") from error
-    table = simulate.sources(plan.size(2_000_000, 256) if plan.scale < 0.01 else 20_000, seed=3)
+    table = simulate.simulate_sources(plan.size(2_000_000, 256) if plan.scale < 0.01 else 20_000, seed=3)
     photometer, stars = a_correction(table, "small")
 
     def magnitude(devices: Any, float64: bool = False) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpjax.records import SourceTable
+from xpjax.xp.sources import SourceTable
 
 ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 KINDS = {"source_id": "int64", "solution_id": "int64"} | {

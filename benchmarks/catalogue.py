@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Row
-from xpjax import simulate
-from xpjax.io.store import write_store_file
-from xpjax.pipeline import run_catalogue
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.catalogue.pipeline import run_catalogue
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.store.store import write_store_file
 
 SYSTEM = "JPLUS"
 UNIT = 65_000
@@ -36,14 +36,16 @@ def run(quick: bool) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory(prefix="xpjax-catalogue-") as name:
         folder = Path(name)
-        plain = fill(folder / "plain", without_errors(simulate.sources(2 * UNIT, seed=1, correlations=False)), sizes)
+        plain = fill(
+            folder / "plain", without_errors(simulate.simulate_sources(2 * UNIT, seed=1, correlations=False)), sizes
+        )
         for n, store in plain.items():
             rows.append(case(f"{n // 1000:,}k sources, 12 magnitudes, no errors", store, n, errors=False))
         if not quick:
             small = sizes[0]
             rows.append(case(f"{small // 1000:,}k sources, no errors, hats", plain[small], small, False, "hats"))
         n, n_file = (20_000, 1) if quick else (UNIT, 8)
-        table = simulate.sources(n, seed=2)
+        table = simulate.simulate_sources(n, seed=2)
         for kind in ("float32",) if quick else ("float32", "int16"):
             store = folder / kind
             store.mkdir()

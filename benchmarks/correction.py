@@ -15,22 +15,18 @@ import optax
 
 import xpjax
 from benchmarks.harness import Row, absent, measure, product_flops
-from xpjax import engine, simulate
-from xpjax.constants import FLUX_UNIT
-from xpjax.correction.inputs import Features, features
-from xpjax.correction.magnitude import (
-    CorrectedPhotometer,
-    Correcting,
-    _Observed,
-    corrected_kernel,
-    corrected_photometry,
-)
-from xpjax.correction.residuals import Residuals
-from xpjax.correction.training import WIDTHS, Settings, _Data, _epoch, _State, first_network, predict, train
-from xpjax.correction.wiggle import Limits, Network, WiggleCorrection, applicable, star_inputs
+from xpjax.core import engine
+from xpjax.core.constants import FLUX_UNIT
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
-from xpjax.records import Passband, SourceTable, XPCoefficients
 from xpjax.synthetic.magnitude import Photometer
+from xpjax.synthetic.passband import Passband
+from xpjax.wiggles.features import Features, features
+from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel, corrected_photometry
+from xpjax.wiggles.network import Limits, Network, WiggleCorrection, applicable, star_inputs
+from xpjax.wiggles.residuals import Residuals
+from xpjax.wiggles.training import WIDTHS, Settings, _Data, _epoch, _State, first_network, predict, train
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
 
 WIDE = np.arange(330.0, 1050.1, 1.0)
@@ -59,16 +55,16 @@ def pattern(color: np.ndarray, g: np.ndarray, ebv: np.ndarray, wavelength: np.nd
 
 def make(n: int, seed: int) -> Mock:
     """n bright enough mock stars; the wiggles are put into the coefficients, so that everything sees the same ones."""
-    table = simulate.sources(3 * n, seed=seed, dtype=np.float64)
+    table = simulate.simulate_sources(3 * n, seed=seed, dtype=np.float64)
     g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     table = table[np.flatnonzero((g > 8) & (g < 16.5) & (color > -0.2) & (color < 2.5))[:n]]
     g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     rng = np.random.default_rng(seed)
     ebv = rng.exponential(0.15, len(table)).clip(0, 1)
     true = table.coefficients.value
-    design = xpjax.instrument().design(WIDE)
+    design = xpjax.load_instrument().design(WIDE)
     matrix = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
-    own = xpjax.instrument().design(constant_grid())
+    own = xpjax.load_instrument().design(constant_grid())
     sampled = true @ (np.asarray(own.value) * (float(own.scale) / FLUX_UNIT))
     reddening = 0.4 * AV_PER_SFD * ebv[:, None]
     mean = (sampled * 10 ** (reddening * extinction_curve(constant_grid()))).mean(axis=1)
@@ -89,7 +85,7 @@ def make(n: int, seed: int) -> Mock:
 
 def normalised(coefficients: np.ndarray, ebv: np.ndarray) -> np.ndarray:
     """Dereddened flux over its mean at the paper's wavelengths."""
-    design = xpjax.instrument().design(constant_grid())
+    design = xpjax.load_instrument().design(constant_grid())
     flux = coefficients @ np.asarray(design.value)
     flux = flux * 10 ** (0.4 * AV_PER_SFD * ebv[:, None] * extinction_curve(constant_grid()))
     return flux / flux.mean(axis=1, keepdims=True)
@@ -217,10 +213,10 @@ def speed(n_small: int, n_paper: int, repeats: int) -> list[Row]:
     """Corrected magnitudes against the network alone, both from and to host memory."""
     rows = []
     for name, n in (("small", n_small), ("paper", n_paper)):
-        base = simulate.sources(n, seed=3, correlations=False)
+        base = simulate.simulate_sources(n, seed=3, correlations=False)
         stars = features(base, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, n))
-        plain = Photometer(xpjax.system(SYSTEM), errors=False)
-        photometer = random_photometer(name, stars, plain, xpjax.passbands(SYSTEM).passbands)
+        plain = Photometer(xpjax.load_system(SYSTEM), errors=False)
+        photometer = random_photometer(name, stars, plain, xpjax.load_passbands(SYSTEM).passbands)
         model = photometer.how.model
         (network,) = model.networks
         x = ((stars.value - model.feature_mean) / model.feature_scale).astype(np.float32)

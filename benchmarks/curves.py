@@ -16,8 +16,8 @@ import numpy as np
 
 import xpjax
 from benchmarks.harness import DATA, Row, absent
-from xpjax.io.passband_files import read_passbands
-from xpjax.synthetic.passband import passband_system
+from xpjax.synthetic.files.passband_files import read_passbands
+from xpjax.synthetic.projection import passband_system
 
 STARS, CATALOGUE = DATA / "xp" / "xp_random_1200.fits", DATA / "splus" / "stripe82_0001_400.fits"
 PAIRS = (
@@ -39,8 +39,10 @@ def published(sources: Any) -> list[Row]:
     rows = []
     for system, name, bands in PAIRS:
         started = time.perf_counter()
-        theirs = magnitudes(sources, xpjax.system(f"{system}:{','.join(bands)}"))
-        ours = magnitudes(sources, passband_system(xpjax.passbands(name)[[band.removesuffix("p") for band in bands]]))
+        theirs = magnitudes(sources, xpjax.load_system(f"{system}:{','.join(bands)}"))
+        ours = magnitudes(
+            sources, passband_system(xpjax.load_passbands(name)[[band.removesuffix("p") for band in bands]])
+        )
         seconds = time.perf_counter() - started
         for band, difference in zip(bands, np.abs(ours - theirs).T, strict=True):
             row = Row("curves", f"{name} {band.removesuffix('p')}", len(ours), seconds)
@@ -62,7 +64,7 @@ def splus(sources: Any, table: Path, folder: Path) -> list[Row]:
     out = []
     curves = read_passbands([folder / f"SPLUS_{band}.dat" for band in SPLUS], names=SPLUS, clip=True)
     started = time.perf_counter()
-    for title, system in (("S-PLUS curves", passband_system(curves)), ("J-PLUS system", xpjax.system(JPLUS))):
+    for title, system in (("S-PLUS curves", passband_system(curves)), ("J-PLUS system", xpjax.load_system(JPLUS))):
         ours = magnitudes(sources, system)
         ours = ours[np.all(np.isfinite(ours), axis=1)]
         for k, band in enumerate(SPLUS):

@@ -16,7 +16,7 @@ import numpy as np
 import xpjax
 from benchmarks.harness import DATA, Row, absent
 from benchmarks.peers import frame, quiet
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 NAMES = ("xp_random_1200.fits", "xp_blue_1800.fits", "xp_bright_corr_20.parquet", "formats/XP_CONTINUOUS_RAW.csv")
 FILES = tuple(DATA / "xp" / name for name in NAMES)
@@ -63,7 +63,7 @@ def gaiaxpy(table: SourceTable) -> dict[str, Any]:
 
 def magnitudes(case: str, table: SourceTable, theirs: dict[str, Any], float64: bool) -> list[Row]:
     """Fluxes, flux errors and magnitudes of all bands."""
-    system = xpjax.system(*xpjax.available_systems())
+    system = xpjax.load_system(*xpjax.available_systems())
     pairs = list(zip(system.labels, system.names, strict=True))
     expected = {
         kind: theirs["photometry"][[f"{a}_{kind}_{b}" for a, b in pairs]].to_numpy(float)
@@ -105,7 +105,7 @@ def spectra(case: str, table: SourceTable, theirs: dict[str, Any], float64: bool
         ours = xpjax.spectra(table, points, float64=float64)
         row = Row("exactness", f"{case}, {name}", len(table), time.perf_counter() - started)
         flux, error = (np.stack(theirs[name][column]) for column in ("flux", "flux_error"))
-        unit = value @ np.abs(np.asarray(xpjax.instrument().design(points).value)) * 1e-18
+        unit = value @ np.abs(np.asarray(xpjax.load_instrument().design(points).value)) * 1e-18
         row.error, row.error_of = float(np.max(np.abs(ours.flux - flux) / unit)), "flux, relative to sum |c d|"
         row.ratios = {"flux, relative": relative(ours.flux, flux), "error, relative": relative(ours.flux_error, error)}
         rows.append(row)

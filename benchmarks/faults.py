@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.catalogue import without_errors
 from benchmarks.harness import Row
-from xpjax import simulate
-from xpjax.io.store import open_store, write_store_file
-from xpjax.pipeline import RunReport, catalogue_status, run_catalogue
+from xpjax.catalogue.pipeline import RunReport, catalogue_status, run_catalogue
+from xpjax.xp import simulate
+from xpjax.xp.store.store import open_store, write_store_file
 
 SYSTEM = "JPLUS"
 UNITS = 40
@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="xpjax-faults-") as name:
         folder = Path(name)
         (folder / "store").mkdir()
-        table = without_errors(simulate.sources(UNITS * per_unit, seed=4, correlations=False))
+        table = without_errors(simulate.simulate_sources(UNITS * per_unit, seed=4, correlations=False))
         for k in range(UNITS):
             part = table[k * per_unit : (k + 1) * per_unit]
             write_store_file(folder / "store" / f"XP_{k:02d}.h5", part, correlations="none")

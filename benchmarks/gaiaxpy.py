@@ -1,4 +1,5 @@
-"""GaiaXPy's functions and those of `xpjax.gaiaxpy`, called alike: from CSV and from a DataFrame, frames built included.
+"""GaiaXPy's functions and those of `xpjax.compat.gaiaxpy`, called alike: from CSV and from a DataFrame, frames built
+included.
 
 Both packages run in this process, one after the other, on the same made sources; the first call imports, reads tables
 and, in xpjax, compiles. Ratios are of the second and later calls: of wall-clock time and of processor time of all
@@ -18,7 +19,7 @@ import pandas as pd
 
 from benchmarks import bulkfile, peers
 from benchmarks.harness import PeakMemory, Row
-from xpjax import simulate
+from xpjax.xp import simulate
 
 SYSTEM = "JPLUS"
 
@@ -70,10 +71,10 @@ def _worst(found: pd.DataFrame, expected: pd.DataFrame) -> float:
 
 def run(quick: bool) -> list[Row]:
     """Rows of xpjax with ratios, and of GaiaXPy where it is installed."""
-    from xpjax import gaiaxpy as ours
+    from xpjax.compat import gaiaxpy as ours
 
     n, repeats, peer_repeats = (300, 3, 1) if quick else (5000, 7, 1)
-    table = simulate.sources(n, seed=8, dtype=np.float64)
+    table = simulate.simulate_sources(n, seed=8, dtype=np.float64)
     frame = peers.frame(table)
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "XP_CONTINUOUS_RAW.csv"

@@ -141,7 +141,7 @@ def product_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """
     import jax
 
-    from xpjax import engine
+    from xpjax.core import engine
 
     with engine.precision(False):
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), engine._type(x, np.dtype("f4"))), arguments)

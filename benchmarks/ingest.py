@@ -15,8 +15,10 @@ import numpy as np
 from benchmarks import bulkfile
 from benchmarks.harness import Row, best, measure
 from benchmarks.peers import quiet
-from xpjax import simulate
-from xpjax.io import bulk, cells, store
+from xpjax.io import cells
+from xpjax.xp import simulate
+from xpjax.xp.store import ingest as bulk
+from xpjax.xp.store import store
 
 N_TEXT = 1000
 """Sources of the made text, which is repeated."""
@@ -28,7 +30,7 @@ def run(quick: bool) -> list[Row]:
     parsers = [cells.parsers()] if quick else [(cells.parse_with_arrow,), cells.parsers()]
     with tempfile.TemporaryDirectory(prefix="xpjax-ingest-") as name:
         folder = Path(name)
-        text = bulkfile.text(simulate.sources(N_TEXT, seed=5))
+        text = bulkfile.text(simulate.simulate_sources(N_TEXT, seed=5))
         data, n_file = bulkfile.copies(text, copies), 1 if quick else 2
         zipped = [bulkfile.write(folder / f"{k}.csv.gz", data) for k in range(n_file)]
         n, size = N_TEXT * copies, len(text) // N_TEXT
@@ -100,7 +102,7 @@ def _gaiaxpy(folder: Path, text: bytes, n: int) -> Row | None:
 def _read(folder: Path, n: int, repeats: int) -> list[Row]:
     """Store files in batches, checked or not, against reading their bytes."""
     rows = []
-    block = simulate.sources(10_000, seed=1)
+    block = simulate.simulate_sources(10_000, seed=1)
     for kind in store.CORRELATIONS:
         path = folder / f"read_{kind}.h5"
         with store.StoreWriter(path, block.release, correlations=kind) as writer:

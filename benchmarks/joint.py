@@ -11,25 +11,25 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from benchmarks.harness import PeakMemory, Row, alone, best
-from xpjax import simulate
-from xpjax.constants import XP_RANGE
+from xpjax.core.constants import XP_RANGE
 from xpjax.extinction import extinction_curve
-from xpjax.records import SourceTable
-from xpjax.survey.flat import Standards, numerical_flat
-from xpjax.survey.joint import JointModel, solve_joint
-from xpjax.survey.joint_solution import JointSolution
+from xpjax.survey.exposures.flat import Standards, numerical_flat
+from xpjax.survey.joint.realizations import solve_realisations
+from xpjax.survey.joint.solution import JointSolution
+from xpjax.survey.joint.solve import JointModel, solve_joint
+from xpjax.survey.joint.star_prior import xp_prior
+from xpjax.survey.joint.terms import Color, Constraint, Flat, ZeroPoint
+from xpjax.survey.joint.transmission import Parameter, Transmission
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.realisations import solve_realisations
 from xpjax.survey.simulate import Setup, Survey
-from xpjax.survey.star_prior import xp_prior
-from xpjax.survey.terms import Color, Constraint, Flat, ZeroPoint
-from xpjax.survey.transmission import Parameter, Transmission
 from xpjax.synthetic.atmosphere import Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import passbands
+from xpjax.synthetic.projection import load_passbands
+from xpjax.xp import simulate
 from xpjax.xp.coefficients import covariance_matrix
-from xpjax.xp.instrument import instrument as load_instrument
+from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp.sources import SourceTable
 
 BINS = 20
 
@@ -316,7 +316,7 @@ class Nights:
 
 def stars(n: int, seed: int, *, faint: float = 16.5, color: tuple[float, float] = (0.3, 3.0)) -> SourceTable:
     """Mock XP sources of G 12.5..faint in a range of BP-RP."""
-    table = simulate.sources(8 * n + 500, seed=seed)
+    table = simulate.simulate_sources(8 * n + 500, seed=seed)
     g, c = table.columns["phot_g_mean_mag"], table.columns["bp_rp"]
     return table[np.flatnonzero((g > 12.5) & (g < faint) & (c > color[0]) & (c < color[1]))[:n]]
 
@@ -339,7 +339,7 @@ def drifting(
 ) -> Nights:
     """An exposure a night in every band, under water and ozone that drift, with moved filters and a detector slope."""
     rng = np.random.default_rng(seed)
-    curves = passbands("PanSTARRS1")[list(bands)]
+    curves = load_passbands("PanSTARRS1")[list(bands)]
     chain = TransmissionChain(
         "mock", bands, tuple(Curve(b.wavelength, b.transmission) for b in curves), np.arange(380.0, 1000.0),
         Atmosphere(airmass=1.2, water=3.0, ozone=300.0, aerosol=0.03),

@@ -20,17 +20,19 @@ from benchmarks import harness
 from benchmarks.correction import pattern
 from benchmarks.harness import DATA, Row, absent
 from benchmarks.stellar import BLOCK, NEXTGEN, mad
-from xpjax.correction.inputs import features
-from xpjax.correction.magnitude import Correcting
-from xpjax.correction.residuals import Trust, make_residuals
-from xpjax.correction.training import Settings, train
-from xpjax.correction.wiggle import Limits
+from xpjax.core.release import DR3
+from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.records import DR3, FitStatus, SourceTable, XPCoefficients
 from xpjax.stellar.fit import StellarFit, fit_stars
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import interpolator, model_spectra, redden
 from xpjax.stellar.sources import LabelFitter
+from xpjax.wiggles.features import features
+from xpjax.wiggles.magnitude import Correcting
+from xpjax.wiggles.network import Limits
+from xpjax.wiggles.residuals import Trust, make_residuals
+from xpjax.wiggles.training import Settings, train
+from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
 
 CK04, XP = DATA / "grids" / "ck04", DATA / "xp"
@@ -162,7 +164,7 @@ def loop(nextgen: Path, n: int, epochs: int) -> Row:
     started = time.perf_counter()
     wide = np.arange(331.0, 1049.5, 1.0)
     at = constant_grid()
-    instrument = xpjax.instrument()
+    instrument = xpjax.load_instrument()
     solver = np.linalg.pinv(np.asarray(instrument.design(wide).value), rcond=1e-4)
     library = build_grid("nextgen", nextgen, limits=BLOCK, resolution="xp", sampling=wide)
     seen = np.asarray(library.flux) @ solver @ np.asarray(instrument.design(at).value)

@@ -25,14 +25,14 @@ import numpy as np
 import xpjax
 from benchmarks import harness
 from benchmarks.harness import DATA, Row, absent
-from xpjax import simulate
-from xpjax.correction.domain import carbon, make_domain, quasar
-from xpjax.correction.evidence import ALIASED, SYSTEMS, Evidence, robust
-from xpjax.correction.figures import figure
-from xpjax.correction.linear import Population, Training, behind_dust, dimming, multiplied, scaled_reference
-from xpjax.correction.pairs import Pairs, on_grid, read_pairs
-from xpjax.correction.train_linear import STEPS, train_linear
-from xpjax.records import Status
+from xpjax.core.status import Status
+from xpjax.wiggles.linear.domain import carbon, make_domain, quasar
+from xpjax.wiggles.linear.evidence import ALIASED, SYSTEMS, Evidence, robust
+from xpjax.wiggles.linear.figures import figure
+from xpjax.wiggles.linear.fit import Population, Training, behind_dust, dimming, multiplied, scaled_reference
+from xpjax.wiggles.linear.pairs import Pairs, on_grid, read_pairs
+from xpjax.wiggles.linear.train import STEPS, train_linear
+from xpjax.xp import simulate
 
 PAIRS = DATA / "calspec" / "xp_calspec_pairs.parquet"
 SNFACTORY = DATA / "snfactory" / "snfactory_dev.parquet"
@@ -192,7 +192,7 @@ def moved() -> Row:
     )
     any_far, any_flag = np.zeros(len(table), bool), np.zeros(len(table), bool)
     for system, bands in SYSTEMS.items():
-        curves = xpjax.passbands(system)[list(bands)]
+        curves = xpjax.load_passbands(system)[list(bands)]
         raw, found = (xpjax.photometry(table, curves, errors=False, correction=c) for c in (None, "standard"))
         with np.errstate(invalid="ignore"):
             far = (np.abs(found.magnitude - raw.magnitude) > LARGE + 1e-5) | (
@@ -294,7 +294,7 @@ def cost(quick: bool) -> Row:
     from benchmarks.photometry import tile
 
     n, n_error = (200_000, 20_000) if quick else (2_000_000, 100_000)
-    base = simulate.sources(n_error, seed=1)
+    base = simulate.simulate_sources(n_error, seed=1)
     plain = tile(base, n)
     systems = {c: xpjax.photometry(base[:10], "JPLUS", correction=c).system for c in (None, "standard")}
     row = Row("linear", "cost of the correction: time with over without", n, float("nan"))

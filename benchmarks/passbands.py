@@ -11,11 +11,13 @@ import numpy as np
 import xpjax
 from benchmarks.harness import Row, best, measure
 from benchmarks.photometry import flux_error_bound, tile
-from xpjax import engine, simulate
-from xpjax.records import Passband, PassbandSet, XPCoefficients
+from xpjax.core import engine
 from xpjax.synthetic.magnitude import _project
-from xpjax.synthetic.passband import mean_wavelength, passband_system
+from xpjax.synthetic.passband import Passband, PassbandSet
+from xpjax.synthetic.projection import mean_wavelength, passband_system
 from xpjax.synthetic.recover import GOOD, recover_passbands
+from xpjax.xp import simulate
+from xpjax.xp.sources import XPCoefficients
 
 WIGGLE = 0.03
 MEASURED = ("sdss2010", "panstarrs", "lsst2023", "decamDR1")
@@ -33,9 +35,9 @@ def projecting(n: int, repeats: int) -> Row:
     import jax
     import jax.numpy as jnp
 
-    base = simulate.sources(5000, seed=1, correlations=False)
+    base = simulate.simulate_sources(5000, seed=1, correlations=False)
     sources = tile(base, n)
-    system = xpjax.system(*xpjax.available_systems())
+    system = xpjax.load_system(*xpjax.available_systems())
     row = measure(
         "passbands",
         f"{system.n_band} fluxes and magnitudes",
@@ -64,9 +66,11 @@ def _projection(bands: xpjax.PhotometricSystem, source: XPCoefficients) -> Any:
 
 def building(repeats: int) -> Row:
     """Twelve curves from their files to a system."""
-    row = measure("passbands", "12 curves to a system", 12, lambda: passband_system(xpjax.passbands("JPLUS")), repeats)
-    published = xpjax.system("JPLUS")
-    mine = passband_system(xpjax.passbands("JPLUS"))
+    row = measure(
+        "passbands", "12 curves to a system", 12, lambda: passband_system(xpjax.load_passbands("JPLUS")), repeats
+    )
+    published = xpjax.load_system("JPLUS")
+    mine = passband_system(xpjax.load_passbands("JPLUS"))
     vectors = [np.asarray(s.projection * s.scale) for s in (mine, published)]
     angle = [np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b)) for a, b in zip(*(v.T for v in vectors))]
     row.error, row.error_of = float(max(angle)), "projection vectors, against the published ones"
@@ -81,12 +85,12 @@ def fitting(n_seed: int) -> Row:
     from xpjax.synthetic.fit import fit_passband, warped
 
     truth = {"zero_point": 0.05, "shift": 2.0, "width": 0.03, "tilt": 0.05}
-    band = xpjax.passbands("JPLUS")["gJPLUS"]
+    band = xpjax.load_passbands("JPLUS")["gJPLUS"]
     curve = warped(band)
     with engine.precision(float64=True):
         values = np.asarray(curve({name: jnp.asarray(v) for name, v in truth.items() if name != "zero_point"}))
     true = Passband("g", curve.grid, np.clip(values, 0, None) / values.max())
-    stars = simulate.sources(2000, seed=3, correlations=False, dtype=np.float64)
+    stars = simulate.simulate_sources(2000, seed=3, correlations=False, dtype=np.float64)
     exact = xpjax.photometry(stars, true, errors=False, float64=True).magnitude[:, 0] + truth["zero_point"]
     rng = np.random.default_rng(11)
     fits, seconds = [], []
@@ -110,7 +114,7 @@ def recovered(every: int) -> list[Row]:
 
     every: one in so many of the known ones.
     """
-    bands = [band for name in xpjax.available_systems() for band in xpjax.passbands(name)]
+    bands = [band for name in xpjax.available_systems() for band in xpjax.load_passbands(name)]
     good = sum(band.meta["residual"] < GOOD for band in bands)
     rows = [
         Row(
@@ -123,8 +127,8 @@ def recovered(every: int) -> list[Row]:
             ratios={f"below {GOOD:g}": float(good)},
         )
     ]
-    true = [*smoothed(xpjax.passbands("JPLUS")).passbands[MAIN_BANDS]]
-    true += [band for name in MEASURED for band in xpjax.passbands(f"{name}:g,r,i")]
+    true = [*smoothed(xpjax.load_passbands("JPLUS")).passbands[MAIN_BANDS]]
+    true += [band for name in MEASURED for band in xpjax.load_passbands(f"{name}:g,r,i")]
     true = true[::every]
     start = time.perf_counter()
     again = [recover_passbands(passband_system(band))[0] for band in true]
@@ -151,7 +155,7 @@ def smoothed(bands: PassbandSet) -> PassbandSet:
 
 def wiggle(band: Passband, period: float) -> np.ndarray:
     """Change [mmag] of a K star's magnitude by wiggles of this period [nm] and eight phases."""
-    from xpjax.synthetic.passband import band_flux
+    from xpjax.synthetic.projection import band_flux
 
     x = np.arange(300.0, 1150.0, 0.1)
     flux = 1e-15 / (x**5 * (np.exp(14387769 / (x * 4800)) - 1))

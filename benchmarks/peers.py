@@ -12,7 +12,7 @@ import pandas as pd
 
 import xpjax
 from benchmarks.harness import Row, measure
-from xpjax.records import SourceTable
+from xpjax.xp.sources import SourceTable
 
 
 @contextlib.contextmanager

@@ -7,17 +7,17 @@ import numpy as np
 import xpjax
 from benchmarks.harness import Row, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_generate, reference_flux
-from xpjax import simulate
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 SYSTEM = "JPLUS"
 
 
 def run(quick: bool) -> list[Row]:
-    system = xpjax.system(SYSTEM)
+    system = xpjax.load_system(SYSTEM)
     n, n_error, n_peer = (200_000, 20_000, 500) if quick else (2_000_000, 100_000, 10_000)
     repeats = 3 if quick else 5
-    base = simulate.sources(n_error, seed=1)
+    base = simulate.simulate_sources(n_error, seed=1)
     plain = tile(base, n)
 
     copy = copy_limit()
@@ -68,7 +68,7 @@ def run(quick: bool) -> list[Row]:
 
 def tile(table: SourceTable, n: int) -> XPCoefficients:
     """Coefficients of n sources, repeated from a table, where a reader would put them."""
-    value = xpjax.engine.aligned((n, table.release.n_basis_total))
+    value = xpjax.core.engine.aligned((n, table.release.n_basis_total))
     for start in range(0, n, len(table)):
         value[start : start + len(table)] = table.coefficients.value[: n - start]
     return XPCoefficients(value, release=table.release)

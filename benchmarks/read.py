@@ -12,7 +12,7 @@ import numpy as np
 import xpjax
 from benchmarks.harness import Row, measure
 from benchmarks.peers import quiet
-from xpjax import simulate
+from xpjax.xp import simulate
 
 SUFFIXES = ("csv", "csv.gz", "ecsv", "fits", "vot", "parquet", "h5")
 THEIRS = ("csv", "ecsv")
@@ -21,7 +21,7 @@ THEIRS = ("csv", "ecsv")
 
 def run(quick: bool) -> list[Row]:
     n, repeats = (200, 0) if quick else (3000, 3)
-    table = simulate.sources(n, seed=6)
+    table = simulate.simulate_sources(n, seed=6)
     more: dict[str, np.ndarray] = {}  # that GaiaXPy asks for
     for xp, n_basis in zip(table.release.xp, table.release.n_basis, strict=True):
         more |= {f"{xp}_standard_deviation": np.ones(n), f"{xp}_n_parameters": np.full(n, n_basis)}

@@ -14,12 +14,13 @@ import numpy as np
 import xpjax
 from benchmarks.correction import magnitude_flops, random_photometer
 from benchmarks.harness import Row, measure
-from xpjax import engine, simulate
-from xpjax.correction.inputs import features
-from xpjax.correction.magnitude import CorrectedPhotometer
-from xpjax.linalg import pair_index
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.core import engine
+from xpjax.core.linalg import pair_index
 from xpjax.synthetic.magnitude import Photometer
+from xpjax.wiggles.features import features
+from xpjax.wiggles.magnitude import CorrectedPhotometer
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 SYSTEM = "JPLUS"
 SMALLEST, STEP = 1000, 10
@@ -40,7 +41,7 @@ class Case:
 
 
 def run(quick: bool) -> list[Row]:
-    base = simulate.sources(BASE, seed=4)
+    base = simulate.simulate_sources(BASE, seed=4)
     rows = []
     for case in (magnitudes(base), errors(base), spectra(base), corrected(base)):
         n, most = SMALLEST, min(case.most, BASE if quick else case.most)
@@ -70,7 +71,7 @@ def tiled(table: SourceTable, n: int, errors: bool = False) -> SourceTable:
 
 
 def magnitudes(base: SourceTable) -> Case:
-    system, release = xpjax.system(SYSTEM), base.release
+    system, release = xpjax.load_system(SYSTEM), base.release
 
     def make(n: int) -> Callable[[], Any]:
         sources = tiled(base, n)
@@ -84,7 +85,7 @@ def magnitudes(base: SourceTable) -> Case:
 
 
 def errors(base: SourceTable) -> Case:
-    system, release = xpjax.system(SYSTEM), base.release
+    system, release = xpjax.load_system(SYSTEM), base.release
 
     def make(n: int) -> Callable[[], Any]:
         sources = tiled(base, n, errors=True)
@@ -100,14 +101,14 @@ def errors(base: SourceTable) -> Case:
 
 
 def spectra(base: SourceTable) -> Case:
-    n_basis, n_sample = base.release.n_basis_total, len(xpjax.instrument().wavelength)
+    n_basis, n_sample = base.release.n_basis_total, len(xpjax.load_instrument().wavelength)
 
     def make(n: int) -> Callable[[], Any]:
         sources = tiled(base, n)
         return lambda: xpjax.spectra(sources, errors=False)
 
     one, exact = (xpjax.spectra(base, errors=False, float64=x).flux for x in (False, True))
-    sums = np.abs(base.coefficients.value.astype(float)) @ np.abs(xpjax.instrument().design().value) * 1e-18
+    sums = np.abs(base.coefficients.value.astype(float)) @ np.abs(xpjax.load_instrument().design().value) * 1e-18
     error = float(np.max(np.abs(one - exact) / sums))
     return Case(
         f"{n_sample} fluxes", make, 4 * (n_basis + n_sample + 1), 2 * n_basis * n_sample, error,
@@ -119,7 +120,7 @@ def corrected(base: SourceTable) -> Case:
     """With the default network, of random weights: they do not matter here."""
     plain = SourceTable(base.source_id, XPCoefficients(base.coefficients.value, release=base.release), base.status)
     stars = features(plain, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(base)))
-    system, curves = xpjax.system(SYSTEM), tuple(xpjax.passbands(SYSTEM))
+    system, curves = xpjax.load_system(SYSTEM), tuple(xpjax.load_passbands(SYSTEM))
 
     def photometer(float64: bool = False) -> CorrectedPhotometer:
         return random_photometer("small", stars, Photometer(system, False, float64=float64), curves)
@@ -141,7 +142,7 @@ def corrected(base: SourceTable) -> Case:
 def _numpy(case: Case, base: SourceTable, ours: Row) -> Row | None:
     """The same products by NumPy in float32, as one would write them."""
     n = ours.n
-    system = xpjax.system(SYSTEM)
+    system = xpjax.load_system(SYSTEM)
     projection = np.asarray(system.projection, np.float32)
     zero = np.asarray(system.scaled_zero_point, np.float32)
     if case.name.startswith(f"{system.n_band} magnitudes"):
@@ -163,7 +164,7 @@ def _numpy(case: Case, base: SourceTable, ours: Row) -> Row | None:
             return out
 
     elif case.name.endswith(" fluxes"):
-        c, design = tiled(base, n).coefficients, np.asarray(xpjax.instrument().design().value, np.float32)
+        c, design = tiled(base, n).coefficients, np.asarray(xpjax.load_instrument().design().value, np.float32)
 
         def call() -> Any:
             return c.value @ design

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import DATA, Row, absent
-from xpjax.survey.color_regression import (
+from xpjax.survey.robust import MAD
+from xpjax.survey.scr.homogenize import homogenise, tile_zero_points
+from xpjax.survey.scr.regression import (
     SCALE,
     ZERO,
     ColorFit,
@@ -25,8 +27,6 @@ from xpjax.survey.color_regression import (
     predict_scr,
     terms,
 )
-from xpjax.survey.homogenise import homogenise, tile_zero_points
-from xpjax.survey.robust import MAD
 
 LAMOST, MONSTER = DATA / "lamost" / "lamost_7000.h5", DATA / "monster"
 BANDS = ("u", "J0378", "J0395", "J0410", "J0430", "g", "J0515", "r", "J0660", "i", "J0861", "z")
@@ -287,7 +287,7 @@ def compare(
     difference: np.ndarray, error: np.ndarray, color: np.ndarray, part: np.ndarray, middle: float = 1.0
 ) -> Compared:
     """A clipped line in color, and zero-points of parts about it, by weighted least squares with a fitted floor."""
-    from xpjax.survey.flat import error_floor
+    from xpjax.survey.exposures.flat import error_floor
 
     good = np.isfinite(difference) & np.isfinite(color) & (error > 0)
     d, e, c, part = difference[good], error[good], color[good] - middle, part[good]

@@ -7,17 +7,17 @@ import numpy as np
 import xpjax
 from benchmarks.harness import Row, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_calibrate
-from xpjax import simulate
-from xpjax.records import XPCoefficients
+from xpjax.xp import simulate
+from xpjax.xp.sources import XPCoefficients
 
 
 def run(quick: bool) -> list[Row]:
     n, n_error, n_peer, repeats = (50_000, 5_000, 300, 2) if quick else (500_000, 50_000, 10_000, 3)
-    base = simulate.sources(n_error, seed=2)
-    value = xpjax.engine.aligned((n, base.release.n_basis_total))
+    base = simulate.simulate_sources(n_error, seed=2)
+    value = xpjax.core.engine.aligned((n, base.release.n_basis_total))
     value[:] = np.resize(base.coefficients.value, value.shape)
     copy = copy_limit()
-    n_sample = len(xpjax.instrument().wavelength)
+    n_sample = len(xpjax.load_instrument().wavelength)
     flux = measure(
         "spectra",
         f"{n_sample} fluxes, no errors",
@@ -28,7 +28,7 @@ def run(quick: bool) -> list[Row]:
     )
     part = base[:2000]
     exact, found = xpjax.spectra(part, float64=True), xpjax.spectra(part)
-    sums = np.abs(part.coefficients.value.astype(float)) @ np.abs(xpjax.instrument().design().value) * 1e-18
+    sums = np.abs(part.coefficients.value.astype(float)) @ np.abs(xpjax.load_instrument().design().value) * 1e-18
     flux.error = float(np.max(np.abs(found.flux - exact.flux) / sums))
     flux.error_of = "flux, relative to sum |c_i d_i|"
     errors = measure(

@@ -15,7 +15,7 @@ from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from benchmarks.harness import DATA, Row, measure, product_flops
 from tests.stellar.helpers import made_grid, tensor
-from xpjax.linalg import pack
+from xpjax.core.linalg import pack
 from xpjax.stellar.fit import StellarFit, _Options, _prepare, _Star, fit_kernel, fit_stars, interpolation_error
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra

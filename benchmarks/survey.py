@@ -16,14 +16,14 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import DATA, PeakMemory, Row, absent, best, measure
-from xpjax.survey.held_out import cross_validate
-from xpjax.survey.model import Model, scaling
+from xpjax.survey.exposures.held_out import cross_validate
+from xpjax.survey.exposures.model import Model, scaling
+from xpjax.survey.exposures.solution import Calibration, Settings, apply, calibrate
+from xpjax.survey.exposures.zeropoint import fit_exposures
 from xpjax.survey.observations import Observations, concatenate, group_median, make
-from xpjax.survey.report import structure
+from xpjax.survey.report.statistics import structure
 from xpjax.survey.robust import MAD
 from xpjax.survey.simulate import Setup, Survey, Truth
-from xpjax.survey.solution import Calibration, Settings, apply, calibrate
-from xpjax.survey.zeropoint import fit_exposures
 
 FIELD = DATA / "splus" / "stripe82_0001_400.fits"
 BANDS = ("F378", "F395", "F410", "F430", "G", "F515", "R", "F660", "I", "F861", "Z")

@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks import odd_tables as odd
 from benchmarks.harness import RESULTS, Row
 from benchmarks.odd_tables import FILE_ODDITIES, FORMATS, MEMORY, ODDITIES, ROLES, TEXTS, Made, N
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 OUTCOMES = ("used", "missing", "refused", "WRONG", "TRACEBACK")
 SIZES = {"columns": 0.5, "survey": 0.2, "standards": 0.12, "gaia": 0.06, "scr": 0.05, "curves": 0.04, "commands": 0.03}
@@ -454,7 +454,7 @@ GAIA = {"id": "source_id", "ra": "ra", "dec": "dec", "mag": "phot_g_mean_mag", "
 
 def through_gaia(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """The join of `ingest --gaia-source`."""
-    from xpjax.io import gaia_source
+    from xpjax.xp.read import gaia_source
 
     start = {role: c.but(name=GAIA.get(role, c.name)) for role, c in odd.tidy(rng).items()}
     if rng.random() < 0.3:
@@ -504,7 +504,7 @@ LABELS = {"teff": "x", "feh": "y", "reddening": "color", "bp": "model", "rp": "a
 
 def through_scr(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """The table of `survey scr`."""
-    from xpjax.survey.scr import REGRESSION, Stars
+    from xpjax.survey.scr.camera import REGRESSION, Stars
 
     case = make_case(rng, folder, [*LABELS.values(), "unused"], only=only)
     columns = {key: case.columns[role].name for key, role in LABELS.items()}
@@ -544,7 +544,7 @@ CURVE_KINDS = ("gap", "word", "strings", "single", "byte_order", "odd_cell", "od
 
 def through_curves(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """Passbands of curves."""
-    from xpjax.io.passband_files import read_passbands
+    from xpjax.synthetic.files.passband_files import read_passbands
 
     wavelength = np.linspace(400.0, 500.0, N)
     transmission = np.round(np.exp(-(((wavelength - 450) / 20) ** 2)), 6)

@@ -28,9 +28,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import simulate
+from xpjax.core.status import Status
 from xpjax.io.catalogue import from_sources
-from xpjax.records import Status
+from xpjax.xp import simulate
 
 folder = Path(tempfile.mkdtemp())
 
@@ -41,7 +41,7 @@ folder = Path(tempfile.mkdtemp())
 # no BP spectrum, another a coefficient that is not a number.
 
 # %%
-mock = simulate.sources(300, seed=5)
+mock = simulate.simulate_sources(300, seed=5)
 value = mock.coefficients.value.copy()
 value[10, mock.release.slices[0]] = np.nan
 value[20, 60] = np.nan
@@ -130,7 +130,7 @@ for k in (0, 5, 7, 11):
 # millions without (large samples: README). `07_an_all_sky_catalogue.py` has the rest of the way to 220 million.
 
 # %%
-many = simulate.sources(10_000, seed=6)
+many = simulate.simulate_sources(10_000, seed=6)
 for errors in (True, False):
     xpjax.photometry(many, "JPLUS", errors=errors)
     start = time.perf_counter()

@@ -26,11 +26,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import simulate
 from xpjax.plot import plot_passbands
-from xpjax.synthetic.passband import fwhm, mean_wavelength, share_outside
+from xpjax.synthetic.projection import fwhm, mean_wavelength, share_outside
+from xpjax.xp import simulate
 
-stars = simulate.sources(5000, seed=1)
+stars = simulate.simulate_sources(5000, seed=1)
 
 # %% [markdown]
 # ## From a text file
@@ -42,7 +42,7 @@ angstrom = np.arange(4700.0, 5601.0, 10.0)
 curve = 0.82 / (1 + np.exp(-(angstrom - 4900) / 25)) / (1 + np.exp((angstrom - 5400) / 30))
 np.savetxt(folder / "mine.dat", np.stack([angstrom, curve], axis=1), header="wavelength transmission")
 
-mine = xpjax.passbands(folder / "mine.dat")
+mine = xpjax.load_passbands(folder / "mine.dat")
 band = mine["mine"]
 print(band, band.meta)
 print(f"mean {mean_wavelength(band):.2f} nm, width {fwhm(band):.2f} nm, {share_outside(band):.2%} outside XP")
@@ -53,7 +53,7 @@ print(f"mean {mean_wavelength(band):.2f} nm, width {fwhm(band):.2f} nm, {share_o
 # coefficients.
 
 # %%
-result = xpjax.photometry(stars, [mine, xpjax.system("JPLUS")])
+result = xpjax.photometry(stars, [mine, xpjax.load_system("JPLUS")])
 difference = result["mine"] - result["J0515"]
 color = result["gJPLUS"] - result["iJPLUS"]
 print(f"median error in the new band: {1000 * np.nanmedian(result.magnitude_error[:, 0]):.1f} mmag")
@@ -70,12 +70,12 @@ figure
 # stand-in parts; every continuous part of it can be changed, and differentiated.
 
 # %%
-from xpjax.io.folders import filters_folder
 from xpjax.synthetic.chain import read_chain
+from xpjax.synthetic.files.folders import filters_folder
 
 chain = read_chain(filters_folder() / "minisitian" / "system.toml")
 print({name: np.round(value, 3).tolist() for name, value in chain.parameters.items()})
-plot_passbands([chain.passbands(), xpjax.passbands("sdss2010:g,r,i")])
+plot_passbands([chain.passbands(), xpjax.load_passbands("sdss2010:g,r,i")])
 
 # %%
 low = xpjax.photometry(stars, chain.with_parameters(airmass=1.0).passbands(), errors=False)
@@ -94,8 +94,8 @@ for a, b in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.0)):
 # Own files are ECSV, a file for each band. GaiaXPy's users can have the system too.
 
 # %%
-from xpjax.io.gaiaxpy_files import write_gaiaxpy
-from xpjax.io.passband_files import write_passbands
+from xpjax.synthetic.files.gaiaxpy_files import write_gaiaxpy
+from xpjax.synthetic.files.passband_files import write_passbands
 
 write_passbands(folder / "mine", mine)
 print(*sorted(p.name for p in (folder / "mine").iterdir()))

@@ -36,15 +36,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import simulate
-from xpjax.records import Status
-from xpjax.xp.correction import linear_correction
+from xpjax.core.status import Status
+from xpjax.xp import simulate
+from xpjax.xp.correction import load_correction
 
 BLUE, GREEN, RED, GRAY = "#0072B2", "#009E73", "#D55E00", "0.6"
-correction = linear_correction("standard")
+correction = load_correction("standard")
 print(f"the correction {correction.name!r}: a matrix {correction.change.shape}, from {correction.meta['n_pair']} pairs")
 
-stars = simulate.sources(6000, seed=3, dtype=np.float64)
+stars = simulate.simulate_sources(6000, seed=3, dtype=np.float64)
 g, color = (np.asarray(stars.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
 bright = stars[np.flatnonzero(g < 15)]
 g_bright, color_bright = g[g < 15], color[g < 15]
@@ -211,17 +211,17 @@ figure
 # %% [markdown]
 # ## Real stars: CALSPEC
 # The same training on real pairs of XP and CALSPEC spectra, as `xpjax wiggles train-linear` does it. Name the file in
-# the environment, `XPJAX_CALSPEC=pairs.parquet`; `xpjax.correction.pairs` says what columns the file has. Every pair
-# is left out once, in closed form, without training anew.
+# the environment, `XPJAX_CALSPEC=pairs.parquet`; `xpjax.wiggles.linear.pairs` says what columns the file
+# has. Every pair is left out once, in closed form, without training anew.
 
 # %%
 pairs_file = os.environ.get("XPJAX_CALSPEC", "")
 if not pairs_file or not Path(pairs_file).exists():
     print("no CALSPEC pairs at hand (XPJAX_CALSPEC is not set to a file): this part is left out")
 else:
-    from xpjax.correction.linear import Population
-    from xpjax.correction.pairs import read_pairs
-    from xpjax.correction.train_linear import train_linear
+    from xpjax.wiggles.linear.fit import Population
+    from xpjax.wiggles.linear.pairs import read_pairs
+    from xpjax.wiggles.linear.train import train_linear
 
     start = time.perf_counter()
     made = train_linear(read_pairs(pairs_file), Population.known(correction))
@@ -239,9 +239,9 @@ else:
 # did not beat the linear operator; a network needs many more stars.
 
 # %%
-from xpjax.correction.inputs import features
-from xpjax.correction.residuals import make_residuals
-from xpjax.correction.training import Settings, predict, train
+from xpjax.wiggles.features import features
+from xpjax.wiggles.residuals import make_residuals
+from xpjax.wiggles.training import Settings, predict, train
 from xpjax.xp.wavelengths import constant_grid
 
 grid = constant_grid()

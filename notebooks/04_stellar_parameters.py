@@ -25,8 +25,8 @@ import time
 import numpy as np
 from matplotlib.figure import Figure
 
+from xpjax.core.status import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.records import FitStatus
 from xpjax.stellar.fit import fit_stars, interpolation_error
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra, redden

@@ -23,10 +23,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpjax.survey.model import Model
+from xpjax.survey.exposures.model import Model
+from xpjax.survey.exposures.solution import Settings, apply, calibrate
 from xpjax.survey.observations import RowFlag, group_median
 from xpjax.survey.simulate import Setup, Survey
-from xpjax.survey.solution import Settings, apply, calibrate
 
 survey = Survey(Setup(n_exposure=24, n_star=1200, n_night=3, dither=0.1, cloudy=0.3, seed=5))
 observations, truth = survey.observe()

@@ -23,13 +23,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import engine, simulate
-from xpjax.records import Passband
+from xpjax.core import engine
 from xpjax.synthetic.fit import warped
-from xpjax.synthetic.passband import mean_wavelength
+from xpjax.synthetic.passband import Passband
+from xpjax.synthetic.projection import mean_wavelength
+from xpjax.xp import simulate
 
-stars = simulate.sources(2000, seed=3, correlations=False)
-nominal = xpjax.passbands("JPLUS")["gJPLUS"]
+stars = simulate.simulate_sources(2000, seed=3, correlations=False)
+nominal = xpjax.load_passbands("JPLUS")["gJPLUS"]
 
 # %% [markdown]
 # ## Make observations
@@ -111,8 +112,8 @@ figure
 # (`filters/minisitian/system.toml`).
 
 # %%
-from xpjax.io.folders import filters_folder
 from xpjax.synthetic.chain import read_chain
+from xpjax.synthetic.files.folders import filters_folder
 
 chain = read_chain(filters_folder() / "minisitian" / "system.toml")
 night = chain.with_parameters(airmass=1.7, filter_shift=1.5)

@@ -28,11 +28,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import simulate
+from xpjax.catalogue.pipeline import catalogue_status
 from xpjax.io.catalogue import read_catalogue
-from xpjax.io.store import write_store_file
-from xpjax.pipeline import catalogue_status
 from xpjax.plot import plot_photometry
+from xpjax.xp import simulate
+from xpjax.xp.store.store import write_store_file
 
 folder = Path(tempfile.mkdtemp())
 
@@ -44,7 +44,7 @@ folder = Path(tempfile.mkdtemp())
 # %%
 (folder / "store").mkdir()
 for k in range(8):
-    stars = simulate.sources(5000, seed=k, correlations=False)
+    stars = simulate.simulate_sources(5000, seed=k, correlations=False)
     write_store_file(folder / "store" / f"XP_{k}.h5", stars, correlations="none")
 store = xpjax.open_store(folder / "store")
 size = sum(file.path.stat().st_size for file in store.files)

@@ -32,9 +32,9 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import gaiaxpy as ours
-from xpjax import simulate
+from xpjax.compat import gaiaxpy as ours
 from xpjax.io.catalogue import from_sources
+from xpjax.xp import simulate
 
 N = 300
 
@@ -60,11 +60,11 @@ else:
 
 # %% [markdown]
 # ## The same input
-# GaiaXPy takes data frames of the archive's columns. So does `xpjax.gaiaxpy`, which has GaiaXPy's functions; the
+# GaiaXPy takes data frames of the archive's columns. So does `xpjax.compat.gaiaxpy`, which has GaiaXPy's functions; the
 # functions of xpjax itself take coefficients.
 
 # %%
-sources = simulate.sources(N, seed=11, dtype=np.float64)
+sources = simulate.simulate_sources(N, seed=11, dtype=np.float64)
 columns = from_sources(sources).columns
 frame = pd.DataFrame({name: list(c) if np.ndim(c) > 1 else c for name, c in columns.items()})
 for xp in ("bp", "rp"):
@@ -101,7 +101,7 @@ def calls(module: object) -> dict[str, Callable[[], object]]:
 mine = {name: timed(call, 3) for name, call in calls(ours).items()}
 others = {name: timed(call, 1) for name, call in calls(theirs).items()} if there else {}
 for name, (_, first, later) in mine.items():
-    print(f"{name:10} xpjax.gaiaxpy {1e3 * later:5.0f} ms (first call, which compiles: {1e3 * first:.0f} ms)")
+    print(f"{name:10} xpjax.compat.gaiaxpy {1e3 * later:5.0f} ms (first call, which compiles: {1e3 * first:.0f} ms)")
     if there:
         print(f"{'':10} GaiaXPy       {1e3 * others[name][2]:5.0f} ms, {others[name][2] / later:.0f} times as long")
 
@@ -144,7 +144,7 @@ rates = []
 for name in ("generate", "calibrate"):
     if there:
         rates.append((f"GaiaXPy\n{name}", N / others[name][2], "0.6"))
-    rates.append((f"xpjax.gaiaxpy\n{name}", N / mine[name][2], "#56B4E9"))
+    rates.append((f"xpjax.compat.gaiaxpy\n{name}", N / mine[name][2], "#56B4E9"))
 rates.append(("xpjax\nphotometry", N / seconds, "#0072B2"))
 left.barh([r[0] for r in rates], [r[1] for r in rates], color=[r[2] for r in rates], log=True)
 left.invert_yaxis()

@@ -27,14 +27,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax import simulate
-from xpjax.survey.joint import JointModel, solve_joint
+from xpjax.survey.joint.solve import JointModel, solve_joint
+from xpjax.survey.joint.star_prior import xp_prior
+from xpjax.survey.joint.terms import Color, Constraint, ZeroPoint
+from xpjax.survey.joint.transmission import Parameter, Transmission
 from xpjax.survey.observations import make
-from xpjax.survey.star_prior import xp_prior
-from xpjax.survey.terms import Color, Constraint, ZeroPoint
-from xpjax.survey.transmission import Parameter, Transmission
 from xpjax.synthetic.atmosphere import Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain
+from xpjax.xp import simulate
 
 # %% [markdown]
 # ## Ten nights
@@ -44,7 +44,7 @@ from xpjax.synthetic.chain import Curve, TransmissionChain
 
 # %%
 bands = ("rp", "ip", "zp")
-filters = xpjax.passbands("PanSTARRS1")[list(bands)]
+filters = xpjax.load_passbands("PanSTARRS1")[list(bands)]
 chain = TransmissionChain(
     "telescope",
     bands,
@@ -53,7 +53,7 @@ chain = TransmissionChain(
     Atmosphere(airmass=1.2, water=3.0, ozone=300.0, aerosol=0.03),
 )
 rng = np.random.default_rng(9)
-table = simulate.sources(5000, seed=9)
+table = simulate.simulate_sources(5000, seed=9)
 bright = np.flatnonzero((table.columns["phot_g_mean_mag"] < 16) & (table.columns["bp_rp"] < 3))[:500]
 stars = table[bright]
 

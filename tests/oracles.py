@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xpjax.records import SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 
 def gaiaxpy_frame(table: SourceTable, rows: slice | np.ndarray = slice(None)) -> pd.DataFrame:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import xpjax
-from xpjax import simulate
-from xpjax.io.folders import filters_folder, shipped_passbands
 from xpjax.synthetic.chain import KINDS
-from xpjax.synthetic.passband import MOSTLY, mean_wavelength, passband_system, share_outside
+from xpjax.synthetic.files.folders import filters_folder, shipped_passbands
+from xpjax.synthetic.projection import MOSTLY, mean_wavelength, passband_system, share_outside
 from xpjax.synthetic.recover import GOOD
+from xpjax.xp import simulate
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(shipped_passbands())
@@ -21,7 +21,7 @@ SHIPPED = sorted(shipped_passbands())
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, xpjax.PassbandSet]:
-    return {name: xpjax.passbands(name) for name in SHIPPED}
+    return {name: xpjax.load_passbands(name) for name in SHIPPED}
 
 
 def test_every_curve_says_what_it_is(shipped: dict[str, xpjax.PassbandSet]) -> None:
@@ -42,7 +42,7 @@ def test_published_systems_are_all_there(shipped: dict[str, xpjax.PassbandSet]) 
     """Every published band, but the one whose vector is no passband's; 275 of them or more to 1e-5."""
     residuals, absent = [], []
     for name in xpjax.available_systems():
-        system = xpjax.system(name)
+        system = xpjax.load_system(name)
         absent += [f"{name}:{band}" for band in system.names if band not in shipped[name].names]
         residuals += [band.meta["residual"] for band in shipped[name]]
     assert absent == ["HST_WFC3UVIS:f658n"]
@@ -52,7 +52,7 @@ def test_published_systems_are_all_there(shipped: dict[str, xpjax.PassbandSet]) 
 
 
 def test_recovered_jplus_gives_published_magnitudes(shipped: dict[str, xpjax.PassbandSet]) -> None:
-    stars = simulate.sources(500, seed=2, correlations=False, dtype=np.float64)
+    stars = simulate.simulate_sources(500, seed=2, correlations=False, dtype=np.float64)
     mine = xpjax.photometry(stars, passband_system(shipped["JPLUS"]), errors=False, float64=True)
     published = xpjax.photometry(stars, "JPLUS", errors=False, float64=True)
     difference = np.abs(mine.magnitude - published.magnitude)
@@ -86,7 +86,7 @@ def test_components_are_labelled() -> None:
         assert meta["reference"], path
     chain = tomllib.loads((filters_folder() / "minisitian" / "system.toml").read_text())
     assert "stand-in" in chain["description"]
-    assert all(band.meta["kind"] == "stand-in" for band in xpjax.passbands("minisitian"))
+    assert all(band.meta["kind"] == "stand-in" for band in xpjax.load_passbands("minisitian"))
 
 
 def test_folder_is_found_in_a_wheel_first(tmp_path: Path) -> None:

@@ -14,18 +14,25 @@ import xpjax
 
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
-    ("constants", "errors"),
-    ("hdf5", "units"),
-    ("linalg", "extinction", "records", "conditions", "matching"),
-    ("engine",),
-    ("xp", "io", "simulate"),
+    ("core.constants", "core.errors", "core.paths"),
+    ("core.units", "core.curve_units", "core.release", "core.status"),
+    ("core",),
+    ("extinction", "io"),
+    ("xp",),
     ("synthetic",),
-    ("correction", "stellar"),
-    ("survey", "correction.training", "stellar.sources"),
-    ("contents",),
-    ("pipeline",),
-    ("cli", "gaiaxpy", "plot"),
+    ("wiggles",),
+    ("stellar",),
+    ("survey",),
+    ("survey.exposures",),
+    ("survey.joint", "survey.scr", "survey.report"),
+    ("catalogue",),
+    ("cli", "compat", "plot"),
 )
+UPWARD = {
+    ("survey.config", "survey.exposures"): "a survey's TOML file names the terms of its exposures' zero-points",
+    ("survey.rows", "survey.exposures"): "aperture magnitudes are corrected as the rows are read",
+}
+"""Imports from a floor above, with their reasons; at most two."""
 LAZY = (
     *("astropy", "astropy_healpix", "dask", "distributed", "fastavro", "hats", "isal", "lsdb", "matplotlib", "optax"),
     *("pandas", "pyarrow"),
@@ -62,7 +69,8 @@ def test_imports_go_down_only(path: Path) -> None:
             continue
         for target in targets:
             level = floor(target)
-            assert level is None or level <= own, f"{name(path)} imports {target} from a floor above"
+            allowed = any(name(path) == here and target.startswith(there) for here, there in UPWARD)
+            assert level is None or level <= own or allowed, f"{name(path)} imports {target} from a floor above"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -87,7 +95,7 @@ def test_no_basis_size_is_written_as_a_number(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and type(node.value) is int and node.value in (55, 110, 1485, 1540, 2970)
     ]
-    allowed = 2 if path.name == "records.py" else 0  # DR3's own descriptor
+    allowed = 2 if path.name == "release.py" else 0  # DR3's own descriptor
     assert len(found) <= allowed, found
 
 
@@ -129,7 +137,7 @@ def test_public_names_exist_and_hide_no_room() -> None:
     for public in xpjax.__all__:
         assert getattr(xpjax, public) is not None
         assert public not in rooms
-    assert len(xpjax.__all__) <= 30
+    assert len(xpjax.__all__) <= 35
     assert set(xpjax.__all__) <= set(dir(xpjax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         xpjax.nothing  # noqa: B018

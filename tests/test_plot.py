@@ -8,7 +8,8 @@ import pytest
 
 import xpjax
 from xpjax import plot
-from xpjax.records import Catalogue, Passband, PassbandSet
+from xpjax.core.records import Catalogue
+from xpjax.synthetic.passband import Passband, PassbandSet
 
 GRID = np.arange(336.0, 1021.0, 2.0)
 
@@ -52,10 +53,10 @@ def test_internal_spectra_share_a_panel() -> None:
 
 
 def test_bands_are_marked() -> None:
-    figure = plot.plot_spectra(spectra(1), system=xpjax.system("JPLUS"))
+    figure = plot.plot_spectra(spectra(1), system=xpjax.load_system("JPLUS"))
     strip = shown(figure)[-1]
-    assert [text.get_text() for text in strip.texts] == list(xpjax.system("JPLUS").names)
-    assert not shown(plot.plot_spectra(spectra(1), system=xpjax.system("JPAS")))[-1].texts
+    assert [text.get_text() for text in strip.texts] == list(xpjax.load_system("JPLUS").names)
+    assert not shown(plot.plot_spectra(spectra(1), system=xpjax.load_system("JPAS")))[-1].texts
 
 
 def test_spectra_without_data_or_errors() -> None:
@@ -90,7 +91,7 @@ def test_one_band_is_a_histogram() -> None:
 
 def test_every_published_system_has_a_color() -> None:
     for name in xpjax.available_systems():
-        names = xpjax.system(name).names
+        names = xpjax.load_system(name).names
         if len(names) > 1:
             blue, red, magnitude = plot._color_bands(names)
             assert blue != red, name
@@ -145,7 +146,7 @@ def test_names_of_passbands_do_not_overlap() -> None:
         (lambda: plot.plot_spectra(spectra(0)), "no sources to plot"),
         (lambda: plot.plot_photometry(photometry(0, "g", "i")), "no sources to plot"),
         (lambda: plot.plot_passbands([]), "0 sets of passbands to plot; choose 1 to 12"),
-        (lambda: plot.plot_spectra(spectra(4, internal=True), system=xpjax.system("JPLUS")), "internal spectra"),
+        (lambda: plot.plot_spectra(spectra(4, internal=True), system=xpjax.load_system("JPLUS")), "internal spectra"),
     ],
 )
 def test_refusals(call: object, message: str) -> None:

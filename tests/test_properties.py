@@ -10,12 +10,12 @@ from hypothesis import given, settings
 
 import xpjax
 from tests import oracles
-from xpjax import engine
-from xpjax.records import XPCoefficients
+from xpjax.core import engine
 from xpjax.synthetic.magnitude import photometry_kernel
+from xpjax.xp.sources import XPCoefficients
 
 BASE = oracles.coefficients(np.random.default_rng(11), 12)
-SYSTEM = xpjax.system("SDSS")
+SYSTEM = xpjax.load_system("SDSS")
 finite = st.floats(-1e5, 1e5, allow_nan=False, width=32)
 vectors = hnp.arrays(np.float64, (2, 110), elements=finite)
 TINY = np.finfo(np.float32).tiny  # below this, AB magnitudes of 38, float32 fluxes are flushed to zero
@@ -98,5 +98,5 @@ def test_samples_do_not_depend_on_the_grid_around_them(grid: np.ndarray) -> None
     grid = np.sort(grid)
     whole = xpjax.spectra(BASE, grid, float64=True)
     one = xpjax.spectra(BASE, grid[4:5], float64=True)
-    design = np.abs(xpjax.instrument().design(grid[4:5]).value) * 1e-18
+    design = np.abs(xpjax.load_instrument().design(grid[4:5]).value) * 1e-18
     assert np.all(np.abs(one.flux - whole.flux[:, 4:5]) <= 1e-13 * np.abs(BASE.value) @ design)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import xpjax
-from xpjax.correction.linear import LEVEL_RANGE, Population, Settings
-from xpjax.correction.pairs import read_pairs
-from xpjax.correction.train_linear import train_linear
+from xpjax.wiggles.linear.fit import LEVEL_RANGE, Population, Settings
+from xpjax.wiggles.linear.pairs import read_pairs
+from xpjax.wiggles.linear.train import train_linear
 from xpjax.xp.correction import STANDARD, Domain, LinearCorrection, write_linear
 
 OUTPUT = Path(xpjax.__file__).parent / "data" / "correction_dr3.h5"
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     args = parser.parse_args()
-    instrument = xpjax.instrument()
+    instrument = xpjax.load_instrument()
     files = {name: hashlib.sha256((args.data / name).read_bytes()).hexdigest() for name in (PAIRS, RANDOM)}
     normal = population(args.data / RANDOM, instrument)
     pairs = read_pairs(args.data / PAIRS, instrument, blank(normal, instrument))

@@ -16,8 +16,8 @@ import numpy as np
 import speclite
 from astropy.table import Table
 
-from xpjax.io.passband_files import write_passbands
-from xpjax.records import Passband, PassbandSet
+from xpjax.synthetic.files.passband_files import write_passbands
+from xpjax.synthetic.passband import Passband, PassbandSet
 
 OUTPUT = Path(__file__).parents[1] / "filters"
 SOURCE = Path(speclite.__file__).parent / "data" / "filters"

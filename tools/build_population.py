@@ -235,7 +235,7 @@ class CorrelationModel:
 
     def __init__(self, s: Sample) -> None:
         self.pseudo = np.linspace(0, 60, 241)
-        self.basis = [xpjax.instrument().internal["hermite"][xp](self.pseudo) for xp in XP]
+        self.basis = [xpjax.load_instrument().internal["hermite"][xp](self.pseudo) for xp in XP]
         # Twenty of the sources are bright and alike: a third of the weight each.
         weight = np.where(s.g < 9, 0.3, 1.0)
         x = self.features(s.g, s.color)
@@ -320,7 +320,8 @@ def adjust_blue(s: Sample, mean: np.ndarray, shape: np.ndarray, noise: np.ndarra
     In red stars these are small sums of large terms: curves that fit each coefficient well can miss them by half.
     """
     bands = np.concatenate(
-        [zero_units(xpjax.system(f"JPLUS:{name}")) for name in ("uJAVA", "J0378", "J0395", "J0410", "J0430")], axis=1
+        [zero_units(xpjax.load_system(f"JPLUS:{name}")) for name in ("uJAVA", "J0378", "J0395", "J0410", "J0430")],
+        axis=1,
     )
     bands *= 10 ** (0.4 * 15)
     knots = np.arange(-0.7, 4.11, 0.2)
@@ -462,7 +463,7 @@ def density(random: Sample, blue: Sample, blue_share: float, flat_share: float) 
 
 def build(data: Path) -> tuple[Sample, Sample, Sample]:
     """Fit everything and write OUTPUT; the real samples, for the figure."""
-    projection = zero_units(xpjax.system("Gaia_DR3_Vega"))
+    projection = zero_units(xpjax.load_system("Gaia_DR3_Vega"))
     random, blue, few = load(data, projection)
     errors = ErrorModel(joined(random, few))
     correlations = CorrelationModel(few)
@@ -509,7 +510,7 @@ def build(data: Path) -> tuple[Sample, Sample, Sample]:
     OUTPUT.parent.mkdir(exist_ok=True)
     with h5py.File(OUTPUT, "w") as file:
         file.attrs.update(
-            title="Population model of Gaia DR3 XP sources for xpjax.simulate",
+            title="Population model of Gaia DR3 XP sources for xpjax.xp.simulate",
             format_version=1,
             release_name="Gaia DR3",
             release_xp=list(XP),
@@ -569,11 +570,11 @@ def figure(random: Sample, blue: Sample, few: Sample, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from xpjax import simulate
+    from xpjax.xp import simulate
 
-    mock = simulate.sources(60_000, seed=1)
+    mock = simulate.simulate_sources(60_000, seed=1)
     value, error = (np.asarray(x, float) for x in (mock.coefficients.value, mock.coefficients.error))
-    gaia, sdss = (zero_units(xpjax.system(name)) for name in ("Gaia_DR3_Vega", "SDSS"))
+    gaia, sdss = (zero_units(xpjax.load_system(name)) for name in ("Gaia_DR3_Vega", "SDSS"))
     m = Sample(value, error, None, np.asarray(mock.coefficients.n_relevant), magnitudes(value, gaia))
     plt.rcParams.update({
         "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#52514e",

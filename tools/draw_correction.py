@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import xpjax
-from xpjax.correction.figures import draw_left_out, draw_operator
-from xpjax.correction.linear import Population
-from xpjax.correction.pairs import read_pairs
-from xpjax.correction.train_linear import train_linear
-from xpjax.xp.correction import linear_correction
+from xpjax.wiggles.linear.figures import draw_left_out, draw_operator
+from xpjax.wiggles.linear.fit import Population
+from xpjax.wiggles.linear.pairs import read_pairs
+from xpjax.wiggles.linear.train import train_linear
+from xpjax.xp.correction import load_correction
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAIRS = "calspec/xp_calspec_pairs.parquet"
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     args = parser.parse_args()
-    model, correction = xpjax.instrument(), linear_correction()
+    model, correction = xpjax.load_instrument(), load_correction()
     assert correction is not None
     operator, left_out = (
         Figure(figsize=(11, 7), layout="constrained"),

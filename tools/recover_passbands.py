@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xpjax.io.passband_files import write_passbands
-from xpjax.records import PassbandSet
-from xpjax.synthetic.passband import mean_wavelength
+from xpjax.synthetic.files.passband_files import write_passbands
+from xpjax.synthetic.passband import PassbandSet
+from xpjax.synthetic.projection import mean_wavelength
 from xpjax.synthetic.recover import GOOD, recover_passbands
-from xpjax.synthetic.system import available_systems, system
+from xpjax.synthetic.system import available_systems, load_system
 
 OUTPUT = Path(__file__).parents[1] / "filters"
 HOPELESS = 0.1
@@ -38,7 +38,7 @@ def main() -> None:
     poor, total, start = [], 0, time.perf_counter()
     print(f"{'band':28} {'residual':>9} {'inside':>8} {'mean':>8} {'published':>9} {'samples':>7}  from      to")
     for name in options.systems:
-        full = system(name)
+        full = load_system(name)
         bands = recover_passbands(full)
         total += len(bands)
         for column, band, published in zip(full.columns, bands, np.asarray(full.mean_wavelength), strict=True):

@@ -5,8 +5,9 @@
     stars = xpjax.photometry(sources, "JPLUS")
     spectra = xpjax.spectra(sources)
 
-The names below are all that is public at the top; they are loaded when first used, so that importing xpjax is quick
-and starts no backend.
+The names below are what most work needs; rooms hold the rest: `xpjax.xp`, `xpjax.synthetic`, `xpjax.wiggles`,
+`xpjax.stellar`, `xpjax.survey`, `xpjax.catalogue`, `xpjax.plot`. Both are loaded when first used, so that importing
+xpjax is quick and starts no backend.
 """
 
 from __future__ import annotations
@@ -16,69 +17,78 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
+ROOMS = ("catalogue", "compat", "extinction", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
+"""Rooms with a door of their own."""
+
 _HOME = {
-    "read": "xpjax.io.archive",
-    "write": "xpjax.io.catalogue",
-    "ingest": "xpjax.io.bulk",
-    "open_store": "xpjax.io.store",
-    "run_catalogue": "xpjax.pipeline",
-    "photometry": "xpjax.synthetic.magnitude",
-    "spectra": "xpjax.xp.spectrum",
-    "system": "xpjax.synthetic.system",
-    "available_systems": "xpjax.synthetic.system",
-    "passbands": "xpjax.synthetic.passband",
-    "passband_system": "xpjax.synthetic.passband",
-    "fit_passband": "xpjax.synthetic.fit",
-    "instrument": "xpjax.xp.instrument",
-    "covariance_matrix": "xpjax.xp.coefficients",
-    "XPCoefficients": "xpjax.records",
-    "SourceTable": "xpjax.records",
-    "Catalogue": "xpjax.records",
-    "Passband": "xpjax.records",
-    "PassbandSet": "xpjax.records",
-    "Release": "xpjax.records",
-    "Status": "xpjax.records",
-    "PhotometricSystem": "xpjax.synthetic.system",
     "Instrument": "xpjax.xp.instrument",
+    "Passband": "xpjax.synthetic.passband",
+    "PassbandSet": "xpjax.synthetic.passband",
+    "PhotometricSystem": "xpjax.synthetic.system",
     "Photometry": "xpjax.synthetic.magnitude",
+    "Release": "xpjax.core.release",
+    "SourceTable": "xpjax.xp.sources",
     "Spectra": "xpjax.xp.spectrum",
+    "Status": "xpjax.core.status",
+    "XPCoefficients": "xpjax.xp.sources",
+    "XpjaxError": "xpjax.core.errors",
+    "available_systems": "xpjax.synthetic.system",
+    "covariance_matrix": "xpjax.xp.coefficients",
+    "fit_passband": "xpjax.synthetic.fit",
+    "ingest": "xpjax.xp.store.ingest",
+    "load_correction": "xpjax.xp.correction",
+    "load_instrument": "xpjax.xp.instrument",
+    "load_passbands": "xpjax.synthetic.projection",
+    "load_system": "xpjax.synthetic.system",
+    "open_store": "xpjax.xp.store.store",
+    "passband_system": "xpjax.synthetic.projection",
+    "photometry": "xpjax.synthetic.magnitude",
+    "read": "xpjax.xp.read.archive",
+    "run_catalogue": "xpjax.catalogue.pipeline",
+    "simulate_sources": "xpjax.xp.simulate",
+    "spectra": "xpjax.xp.spectrum",
+    "write": "xpjax.io.catalogue",
 }
 
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from xpjax.io.archive import read as read
-    from xpjax.io.bulk import ingest as ingest
+    from xpjax.catalogue.pipeline import run_catalogue as run_catalogue
+    from xpjax.core.errors import XpjaxError as XpjaxError
+    from xpjax.core.release import Release as Release
+    from xpjax.core.status import Status as Status
     from xpjax.io.catalogue import write as write
-    from xpjax.io.store import open_store as open_store
-    from xpjax.pipeline import run_catalogue as run_catalogue
-    from xpjax.records import Catalogue as Catalogue
-    from xpjax.records import Passband as Passband
-    from xpjax.records import PassbandSet as PassbandSet
-    from xpjax.records import Release as Release
-    from xpjax.records import SourceTable as SourceTable
-    from xpjax.records import Status as Status
-    from xpjax.records import XPCoefficients as XPCoefficients
     from xpjax.synthetic.fit import fit_passband as fit_passband
     from xpjax.synthetic.magnitude import Photometry as Photometry
     from xpjax.synthetic.magnitude import photometry as photometry
-    from xpjax.synthetic.passband import passband_system as passband_system
-    from xpjax.synthetic.passband import passbands as passbands
+    from xpjax.synthetic.passband import Passband as Passband
+    from xpjax.synthetic.passband import PassbandSet as PassbandSet
+    from xpjax.synthetic.projection import load_passbands as load_passbands
+    from xpjax.synthetic.projection import passband_system as passband_system
     from xpjax.synthetic.system import PhotometricSystem as PhotometricSystem
     from xpjax.synthetic.system import available_systems as available_systems
-    from xpjax.synthetic.system import system as system
+    from xpjax.synthetic.system import load_system as load_system
     from xpjax.xp.coefficients import covariance_matrix as covariance_matrix
+    from xpjax.xp.correction import load_correction as load_correction
     from xpjax.xp.instrument import Instrument as Instrument
-    from xpjax.xp.instrument import instrument as instrument
+    from xpjax.xp.instrument import load_instrument as load_instrument
+    from xpjax.xp.read.archive import read as read
+    from xpjax.xp.simulate import simulate_sources as simulate_sources
+    from xpjax.xp.sources import SourceTable as SourceTable
+    from xpjax.xp.sources import XPCoefficients as XPCoefficients
     from xpjax.xp.spectrum import Spectra as Spectra
     from xpjax.xp.spectrum import spectra as spectra
+    from xpjax.xp.store.ingest import ingest as ingest
+    from xpjax.xp.store.store import open_store as open_store
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name in ROOMS:
+        return importlib.import_module(f"xpjax.{name}")
     raise AttributeError(f"module 'xpjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *ROOMS])

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from xpjax.errors import XpjaxError
-from xpjax.records import AnyArray
-from xpjax.units import degrees, nanometers
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import AnyArray
+from xpjax.core.units import degrees, nanometers
 
 R_V = 3.1
 """A_V/E(B-V) of the diffuse interstellar medium."""

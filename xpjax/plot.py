@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.constants import MERGE_RANGE, XP_RANGE
-from xpjax.errors import XpjaxError
-from xpjax.records import Catalogue, Passband, PassbandSet
-from xpjax.synthetic.passband import curves_of, mean_wavelength
+from xpjax.core.constants import MERGE_RANGE, XP_RANGE
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue
+from xpjax.synthetic.passband import Passband, PassbandSet
+from xpjax.synthetic.projection import curves_of, mean_wavelength
 from xpjax.synthetic.recover import recover_passbands
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from xpjax.cli import main
-from xpjax.records import DR3, SourceTable, XPCoefficients
+from xpjax.core.release import DR3
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 N = 6
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import xp
-from xpjax import simulate
 from xpjax.io.catalogue import read_catalogue
-from xpjax.io.store import open_store, write_store_file
+from xpjax.xp import simulate
+from xpjax.xp.store.store import open_store, write_store_file
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    table = simulate.sources(120, seed=2)
+    table = simulate.simulate_sources(120, seed=2)
     (tmp_path / "store").mkdir()
     for k in range(3):
         write_store_file(tmp_path / "store" / f"XP_{k}.h5", table[40 * k : 40 * k + 40])
@@ -121,7 +121,7 @@ def test_a_hats_catalogue_is_made(store: Path, tmp_path: Path) -> None:
 
 
 def test_hats_without_positions_is_told(tmp_path: Path) -> None:
-    bare = dataclasses.replace(simulate.sources(5, seed=1, correlations=False), columns={})
+    bare = dataclasses.replace(simulate.simulate_sources(5, seed=1, correlations=False), columns={})
     write_store_file(tmp_path / "s.h5", bare)
     options = ("--system", "JPLUS", "--no-errors", "--format", "hats")
     done = xp("catalogue", tmp_path / "s.h5", *options, "--output", tmp_path / "out")
@@ -161,7 +161,7 @@ def test_dask_is_silent(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_without_correlations_is_told(tmp_path: Path) -> None:
-    write_store_file(tmp_path / "XP.h5", simulate.sources(5, correlations=False), correlations="none")
+    write_store_file(tmp_path / "XP.h5", simulate.simulate_sources(5, correlations=False), correlations="none")
     done = xp("catalogue", tmp_path / "XP.h5", "--system", "JPLUS", "-o", tmp_path / "out")
     assert done.exit_code == 0
     assert "no correlations" in done.stderr

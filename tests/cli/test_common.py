@@ -13,7 +13,8 @@ import pytest
 from tests.cli.helpers import files, xp
 from tests.marks import slow_after
 from xpjax.cli import main
-from xpjax.errors import XpjaxError, command_line, say
+from xpjax.core.errors import XpjaxError, command_line, say
+from xpjax.core.records import Catalogue
 
 COMMANDS = (
     *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "grid", "ingest", "store"),
@@ -148,7 +149,7 @@ def test_devices_and_memory_that_fail(
     def fail(*arguments: object, **options: object) -> None:
         raise failure
 
-    monkeypatch.setattr("xpjax.engine.run", fail)
+    monkeypatch.setattr("xpjax.core.engine.run", fail)
     call = ("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", tmp_path / "mags.csv")
     result = xp(*call)
     assert result.exit_code == 2
@@ -172,7 +173,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise failure
 
-    monkeypatch.setattr("xpjax.engine.run", fail)
+    monkeypatch.setattr("xpjax.core.engine.run", fail)
 
 
 @pytest.mark.parametrize("failure", BUGS, ids=lambda failure: type(failure).__name__)
@@ -225,7 +226,7 @@ def test_messages_speak_python_or_options(inputs: Path, tmp_path: Path) -> None:
     taken = tmp_path / "mags.csv"
     taken.touch()
     with pytest.raises(FileExistsError, match=r"overwrite it with overwrite=True$"):
-        xpjax.write(taken, xpjax.Catalogue({}))
+        xpjax.write(taken, Catalogue({}))
     result = xp("photometry", inputs / "sources.fits", "--system", "SDSS", "-o", taken)
     assert "overwrite it with --overwrite" in result.stderr
     assert say("a", "b") == "a"

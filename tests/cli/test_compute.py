@@ -11,8 +11,8 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import N, files, made, xp
+from xpjax.core.status import Status
 from xpjax.io import catalogue
-from xpjax.records import Status
 from xpjax.xp.instrument import DATA
 
 
@@ -25,7 +25,7 @@ def test_photometry_in_every_format(inputs: Path, tmp_path: Path, suffix: str) -
     assert f"6 sources read from 1 file, 6 rows written to mags{suffix}" in result.stderr
     found = catalogue.read_catalogue(output)
     expected = xpjax.photometry(
-        xpjax.read(inputs / "sources.fits", dtype=np.float32), xpjax.system("JPLUS", "SDSS")
+        xpjax.read(inputs / "sources.fits", dtype=np.float32), xpjax.load_system("JPLUS", "SDSS")
     ).catalogue()
     assert list(found.columns) == list(expected.columns)
     assert {"Jplus_mag_gJPLUS", "Sdss_flux_error_u", "Sdss_mag_error_z", "xp_status"} <= set(found.columns)
@@ -78,7 +78,7 @@ def test_passbands_as_in_python(inputs: Path, tmp_path: Path) -> None:
     assert "outside" not in result.stderr
     expected = xpjax.photometry(
         xpjax.read(inputs / "sources.fits", dtype=np.float32),
-        ["SDSS", xpjax.passbands(path), xpjax.passbands("minisitian:r,g")],
+        ["SDSS", xpjax.load_passbands(path), xpjax.load_passbands("minisitian:r,g")],
     ).catalogue()
     found = catalogue.read_catalogue(tmp_path / "mags.h5")
     assert list(found.columns) == list(expected.columns)
@@ -97,7 +97,7 @@ def test_passbands_alone_take_the_other_options(inputs: Path, tmp_path: Path) ->
     assert list(found) == ["source_id", "my_g_mag_my_g", "my_g_flux_my_g", "phot_g_mean_mag", "xp_status"]
     expected = xpjax.photometry(
         xpjax.read(inputs / "sources.csv", dtype=float),
-        xpjax.passbands(tmp_path / "my_g.dat"),
+        xpjax.load_passbands(tmp_path / "my_g.dat"),
         truncate=True,
         errors=False,
         float64=True,
@@ -124,7 +124,7 @@ def test_light_outside_is_told(inputs: Path, tmp_path: Path) -> None:
         assert line.endswith("missed")
         expected = xpjax.photometry(
             xpjax.read(inputs / "sources.csv", dtype=np.float32),
-            xpjax.passband_system(xpjax.passbands(path), extrapolate=extrapolate),
+            xpjax.passband_system(xpjax.load_passbands(path), extrapolate=extrapolate),
         )
         magnitudes.append(catalogue.read_catalogue(output).columns["u_mag_u"][:N])
         assert np.array_equal(magnitudes[-1], expected["u"])
@@ -195,7 +195,7 @@ def test_bad_rows_are_counted(tmp_path: Path) -> None:
     table = made()
     table.coefficients.value[2, 5] = np.nan
     table.source_id[4] = 0
-    catalogue.write(tmp_path / "sources.csv", catalogue.from_sources(table))
+    catalogue.write(tmp_path / "sources.csv", table.catalogue())
     result = xp("photometry", tmp_path / "sources.csv", "--system", "SDSS", "-o", tmp_path / "mags.csv")
     assert result.exit_code == 0, result.stderr
     assert "1  BP_BAD (4): A BP coefficient is not finite" in result.stderr
@@ -271,7 +271,7 @@ def test_kept_ids_keep_their_digits(tmp_path: Path) -> None:
     """Across files of which one has none, and one no rows."""
     solution = 4545469030156206080
     for name, ids in (("dup.csv", np.full(N, solution)), ("nosol.csv", np.full(N, np.nan))):
-        catalogue.write(tmp_path / name, catalogue.from_sources(replace(made(), columns={"solution_id": ids})))
+        catalogue.write(tmp_path / name, replace(made(), columns={"solution_id": ids}).catalogue())
     (tmp_path / "head.csv").write_text((tmp_path / "dup.csv").read_text().partition("\n")[0] + "\n")
     names = [tmp_path / name for name in ("head.csv", "dup.csv", "nosol.csv")]
     call = ("--system", "SDSS", "--keep", "solution_id", "-o", tmp_path / "o.csv")

@@ -8,24 +8,26 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
-from xpjax.io.catalogue import from_sources, read_catalogue, write
-from xpjax.io.spectra_files import read_sampled
-from xpjax.records import Catalogue, SourceTable, Status
-from xpjax.simulate import sources
+from xpjax.core.records import Catalogue
+from xpjax.core.status import Status
+from xpjax.io.catalogue import read_catalogue, write
+from xpjax.xp.read.spectra_files import read_sampled
+from xpjax.xp.simulate import simulate_sources
+from xpjax.xp.sources import SourceTable
 
 GRID = np.arange(336.0, 1021.0, 2.0)
 
 
 @pytest.fixture(scope="module")
 def stars() -> SourceTable:
-    made = sources(300, seed=2)
+    made = simulate_sources(300, seed=2)
     return made[np.flatnonzero((made.columns["phot_g_mean_mag"] < 15) & (made.columns["bp_rp"] < 1.5))[:8]]
 
 
 @pytest.fixture(scope="module")
 def folder(stars: SourceTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("linear")
-    write(home / "sources.parquet", from_sources(stars))
+    write(home / "sources.parquet", stars.catalogue())
     for name, options in (
         ("spectra.h5", ()),
         ("internal.h5", ("--internal",)),

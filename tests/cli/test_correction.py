@@ -9,17 +9,18 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
-from tests.correction.helpers import star_features, stars
-from tests.correction.test_training import made
-from xpjax.correction.inputs import Features, features, read_features, write_features
-from xpjax.correction.magnitude import corrected_photometry
-from xpjax.correction.meaning import Meaning
-from xpjax.correction.residuals import write_residuals
-from xpjax.correction.training import predict, remove_checkpoints
-from xpjax.correction.wiggle import correct_spectra, read_correction
-from xpjax.io.catalogue import from_sources, read_catalogue, write
-from xpjax.io.store import write_store_file
-from xpjax.records import Catalogue, Status
+from tests.wiggles.helpers import star_features, stars
+from tests.wiggles.test_training import made
+from xpjax.core.records import Catalogue
+from xpjax.core.status import Status
+from xpjax.io.catalogue import read_catalogue, write
+from xpjax.wiggles.features import Features, features, read_features, write_features
+from xpjax.wiggles.magnitude import corrected_photometry
+from xpjax.wiggles.meaning import Meaning
+from xpjax.wiggles.network import correct_spectra, read_correction
+from xpjax.wiggles.residuals import write_residuals
+from xpjax.wiggles.training import predict, remove_checkpoints
+from xpjax.xp.store.store import write_store_file
 
 N = 30
 
@@ -36,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.exit_code == 0, done.stderr
     assert "400 stars (240, 80, 80 to train, judge and test)" in done.stderr
     assert "4 + 4 epochs" in done.stderr
-    write(home / "sources.h5", from_sources(stars()[:N]))
-    write(home / "sources.parquet", from_sources(stars()[:N]))
+    write(home / "sources.h5", stars()[:N].catalogue())
+    write(home / "sources.parquet", stars()[:N].catalogue())
     assert xp("spectra", home / "sources.parquet", "-o", home / "spectra.h5").exit_code == 0
     gaia = star_features()[:N].select(("BP-RP", "G", "E(B-V)"))
     # In another order, and one star is not there.
@@ -60,7 +61,7 @@ def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     table = dataclasses.replace(table, columns={**table.columns, "ebv": np.linspace(0, 0.3, N)})
     halves = [tmp_path / "a.parquet", tmp_path / "b.fits"]
     for path, rows in zip(halves, (slice(0, 7), slice(7, N)), strict=True):
-        write(path, from_sources(table[rows]))
+        write(path, table[rows].catalogue())
     done = xp("make-features", *halves, "--ebv", "ebv", "--errors", "-o", tmp_path / "f.h5")
     assert done.exit_code == 0, done.stderr
     assert f"14 features of {N} sources written to f.h5" in done.stderr
@@ -108,7 +109,7 @@ def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: py
     """The second half of the same command, from the first one's checkpoint."""
     call = ("train-correction", folder / "residuals.h5", "-o", tmp_path / "m.h5", "--widths", "8")
     with monkeypatch.context() as patch:
-        patch.setattr("xpjax.correction.training.remove_checkpoints", lambda *_: None)
+        patch.setattr("xpjax.wiggles.training.remove_checkpoints", lambda *_: None)
         assert xp(*call, "--epochs", 3).exit_code == 0
     assert files(tmp_path) == ["m.h5", "m.h5.checkpoint.0"]
     assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
@@ -187,7 +188,7 @@ def test_photometry_is_corrected_by_files_columns_and_in_a_catalogue(folder: Pat
     table = xpjax.SourceTable(
         sources.source_id, sources.coefficients, sources.status, {"ebv": ebv, **sources.columns}, sources.origin
     )
-    write(tmp_path / "xp.parquet", from_sources(table))
+    write(tmp_path / "xp.parquet", table.catalogue())
     write_store_file(tmp_path / "store.h5", table, correlations="none")
     model = ("--correction", folder / "model.h5")
     common = ("--system", "JPLUS", *model, "--no-errors")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import files, xp
-from tests.io.test_stellar_files import write_ferre, write_nextgen
+from tests.stellar.libraries.test_files import write_ferre, write_nextgen
 from tests.stellar.test_grid import HOLES, NODES
 from xpjax.cli.grid import _nodes, build
-from xpjax.io.libraries import FORMATS
 from xpjax.plot import plot_grid
 from xpjax.stellar.grid import read_grid
+from xpjax.stellar.libraries import FORMATS
 
 
 @pytest.fixture

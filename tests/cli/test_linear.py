@@ -11,22 +11,22 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
-from tests.correction.helpers import made_model, stars
 from tests.stellar.test_sources import xp_grid
+from tests.wiggles.helpers import made_model, stars
 from tests.xp.test_correction import standard
-from xpjax.correction.inputs import read_features
-from xpjax.correction.residuals import read_residuals
-from xpjax.correction.wiggle import read_correction, write_correction
-from xpjax.io.catalogue import from_sources, read_catalogue, write
-from xpjax.io.gaiaxpy_files import read_gaiaxpy
-from xpjax.io.store import write_store_file
-from xpjax.pipeline import run_catalogue
+from xpjax.catalogue.pipeline import run_catalogue
+from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.grid import write_grid
 from xpjax.stellar.interpolation import interpolator
 from xpjax.stellar.sources import LabelFitter
 from xpjax.survey.config import config_from, files_relative_to
-from xpjax.survey.joint_config import joint_from
+from xpjax.survey.joint.config import joint_from
+from xpjax.synthetic.files.gaiaxpy_files import read_gaiaxpy
+from xpjax.wiggles.features import read_features
+from xpjax.wiggles.network import read_correction, write_correction
+from xpjax.wiggles.residuals import read_residuals
 from xpjax.xp.correction import write_linear
+from xpjax.xp.store.store import write_store_file
 
 N = 30
 TABLE = stars(N, correlations=True)
@@ -36,7 +36,7 @@ TABLE = stars(N, correlations=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("linear")
     table = dataclasses.replace(TABLE, columns={**TABLE.columns, "ebv": np.full(N, 0.1)})
-    write(home / "xp.parquet", from_sources(table))
+    write(home / "xp.parquet", table.catalogue())
     write_store_file(home / "store.h5", table)
     write_linear(home / "half.h5", dataclasses.replace(standard(), name="half", change=0.5 * standard().change))
     write_correction(home / "network.h5", made_model(smooth=12.0, base="standard"))
@@ -65,7 +65,9 @@ def test_photometry_as_in_python(folder: Path, tmp_path: Path) -> None:
     own = ("photometry", folder / "xp.parquet", "--passbands", "minisitian", "--correction", "standard")
     assert xp(*own, "-o", tmp_path / "own.parquet").exit_code == 0
     found = read_catalogue(tmp_path / "own.parquet")
-    expected = xpjax.photometry(xpjax.read(folder / "xp.parquet"), xpjax.passbands("minisitian"), correction="standard")
+    expected = xpjax.photometry(
+        xpjax.read(folder / "xp.parquet"), xpjax.load_passbands("minisitian"), correction="standard"
+    )
     columns = expected.catalogue().columns
     for column in columns:
         np.testing.assert_array_equal(found.columns[column], columns[column])
@@ -229,7 +231,7 @@ def test_export_for_gaiaxpy(tmp_path: Path) -> None:
     done = xp("passband", "export", "minisitian", "--correction", "standard", "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     (path,) = tmp_path.iterdir()
-    system = xpjax.passband_system(xpjax.passbands("minisitian"), correction="standard")
+    system = xpjax.passband_system(xpjax.load_passbands("minisitian"), correction="standard")
     np.testing.assert_array_equal(
         read_gaiaxpy(path).projection, np.asarray(system.projection) * np.asarray(system.scale)
     )

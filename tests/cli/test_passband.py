@@ -16,13 +16,14 @@ from astropy.table import Table
 
 import xpjax
 from tests.cli.helpers import files, made, xp
-from xpjax import simulate
+from xpjax.core.records import Catalogue
 from xpjax.io import catalogue
-from xpjax.io.folders import filters_folder, shipped_passbands
-from xpjax.io.passband_files import write_passbands
-from xpjax.records import DETECTORS, MAGNITUDES, Catalogue, Passband, PassbandSet
 from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.passband import cut_off, share_outside, vega_zero_point
+from xpjax.synthetic.files.folders import filters_folder, shipped_passbands
+from xpjax.synthetic.files.passband_files import write_passbands
+from xpjax.synthetic.passband import DETECTORS, MAGNITUDES, Passband, PassbandSet
+from xpjax.synthetic.projection import cut_off, share_outside, vega_zero_point
+from xpjax.xp import simulate
 
 GRID = np.arange(380.0, 570.0)
 BOX = 0.25 * (1 + np.tanh((GRID - 400) / 4)) * (1 - np.tanh((GRID - 550) / 4))
@@ -75,7 +76,7 @@ def test_list() -> None:
     assert "stand-in" in rows["minisitian"]
     for name, folder in shipped_passbands().items():
         if not (folder / "system.toml").is_file():
-            chosen = xpjax.passbands(name)
+            chosen = xpjax.load_passbands(name)
             assert rows[name].split()[1] == str(len(chosen))
             assert all(str(band.meta["kind"]) in rows[name] for band in chosen)
             assert str(chosen.meta.get("title", chosen.label))[:20] in rows[name]
@@ -89,7 +90,7 @@ def test_list_reads_headers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_passbands(tmp_path / "other", titled)
     (tmp_path / "components").mkdir()
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr("xpjax.io.folders.filters_folder", lambda: tmp_path)
+    monkeypatch.setattr("xpjax.synthetic.files.folders.filters_folder", lambda: tmp_path)
     lines = xp("passband", "list").stdout.splitlines()[2:]
     assert lines[0].split() == ["mine", "2", "measured,", "recovered", "Mine"]
     assert lines[1].startswith("other  1      computed             It's one, of 'many': long long")
@@ -121,7 +122,7 @@ def test_show(tmp_path: Path) -> None:
     assert row[6:] == ["0.00", "%", "photon", "Vega", "none", "recovered", "1.2e-06"]
     # A recovered curve ends at 330 nm, the published band does not.
     row = xp("passband", "show", "JPLUS:uJAVA").stdout.splitlines()[-1].split()
-    assert row[6] == f"{100 * cut_off(xpjax.passbands('JPLUS:uJAVA')['uJAVA']):.2f}" == "7.83"
+    assert row[6] == f"{100 * cut_off(xpjax.load_passbands('JPLUS:uJAVA')['uJAVA']):.2f}" == "7.83"
     refused(tmp_path, "no file or folder 'nosuch'", "show", "minisitian", "nosuch")
     refused(tmp_path, "MiniSiTian has no passband 'q'; it has", "show", "minisitian:q")
 
@@ -145,7 +146,7 @@ def test_build_from_curves(tmp_path: Path) -> None:
     result = xp("passband", "build", *curves, *call, "--normalize", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "wrote 2 passbands of Mine (x, y)" in result.stderr
-    found = xpjax.passbands(tmp_path / "out")
+    found = xpjax.load_passbands(tmp_path / "out")
     assert (found.label, found.names) == ("Mine", ("x", "y"))
     assert [(b.detector, b.magnitude, b.transmission.max()) for b in found] == [("energy", "ST", 1.0)] * 2
     assert np.allclose(found["y"].wavelength, GRID)
@@ -160,7 +161,7 @@ def test_build_a_single_file_and_clip(tmp_path: Path) -> None:
     curve = text(tmp_path / "g.dat", t=dipping)
     refused(tmp_path, "negative; read it with --clip to", "build", curve, "-o", tmp_path / "out.ecsv")
     assert xp("passband", "build", curve, "--clip", "-o", tmp_path / "out.ecsv").exit_code == 0
-    assert xpjax.passbands(tmp_path / "out.ecsv")["g"].meta["clipped"] == 1
+    assert xpjax.load_passbands(tmp_path / "out.ecsv")["g"].meta["clipped"] == 1
 
 
 def test_build_from_a_chain(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_build_from_a_chain(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     chain = read_chain(filters_folder() / "minisitian" / "system.toml")
     expected = chain.with_parameters(airmass=2.0, water=3.0, filter_shift=1.5).passbands()
-    found = xpjax.passbands(tmp_path / "out")
+    found = xpjax.load_passbands(tmp_path / "out")
     assert (found.label, found.names) == ("High", ("one", "two"))
     assert np.array_equal(found["two"].transmission, expected["g"].transmission)
     assert not np.array_equal(found["two"].transmission, chain.passbands()["g"].transmission)
@@ -198,7 +199,7 @@ def test_build_with_vega(tmp_path: Path, name: str) -> None:
     curve = text(tmp_path / "g.dat")
     result = xp("passband", "build", curve, "--vega-spectrum", vega(tmp_path, name), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    band = xpjax.passbands(tmp_path / "out")["g"]
+    band = xpjax.load_passbands(tmp_path / "out")["g"]
     x = np.arange(200.0, 1200.0, 0.2)
     f = (x / 550) ** -2.0 * np.where(x < 390 - 1e-6, 0.4, 1.0)
     assert band.magnitude == "Vega"
@@ -210,7 +211,7 @@ def test_build_with_zero_points(tmp_path: Path) -> None:
     curve = text(tmp_path / "g.dat")
     call = ("build", curve, "--magnitude", "Vega", "-o", tmp_path / "out")
     assert xp("passband", *call, "--zero-points", "-26.2").exit_code == 0
-    assert xpjax.passbands(tmp_path / "out")["g"].zero_point == -26.2
+    assert xpjax.load_passbands(tmp_path / "out")["g"].zero_point == -26.2
     refused(tmp_path, "gives 2 numbers for the 1 bands", *call, "--zero-points", "-26.2,-26", "--overwrite")
     refused(tmp_path, "--zero-points x:", *call, "--zero-points", "x", "--overwrite")
 
@@ -319,7 +320,7 @@ def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(tmp_path, "has no 'CTIO/DECam.k'; did you mean CTIO/DECam.g", "fetch", "CTIO/DECam.k", *out)
     result = xp("passband", "fetch", "CTIO/DECam.g", "--magnitude", "AB", "--label", "decam", *out)
     assert result.exit_code == 0, result.stderr
-    found = xpjax.passbands(tmp_path / "decam")
+    found = xpjax.load_passbands(tmp_path / "decam")
     assert (found.label, found.names, found["g"].magnitude) == ("decam", ("g",), "AB")
     assert np.allclose(found["g"].transmission, BOX)
     service.error = TimeoutError("timed out")
@@ -335,7 +336,7 @@ def test_export(tmp_path: Path) -> None:
     assert f'gaiaxpy.load_additional_systems("{tmp_path / "out"}")' in result.stderr
     assert "photometric_system=known.USER_MyU" in result.stderr
     assert "is extrapolated to 322 nm" in result.stderr
-    assert share_outside(xpjax.passbands(curve)["u"]) > 1e-3
+    assert share_outside(xpjax.load_passbands(curve)["u"]) > 1e-3
     out = ("-o", tmp_path / "other")
     refused(tmp_path, "exists", "export", curve, "--name", "MyU", "-o", tmp_path / "out")
     refused(tmp_path, "cannot be the name of a system", "export", curve, "--name", "my-u", *out)
@@ -350,9 +351,9 @@ def test_export(tmp_path: Path) -> None:
 def stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with xp1.parquet, xp2.parquet and obs.csv: g moved by 2 nm, 30 mmag off, with odd rows."""
     folder = tmp_path_factory.mktemp("stars")
-    table = simulate.sources(300, seed=3)
-    catalogue.write(folder / "xp1.parquet", catalogue.from_sources(table[:200]))
-    catalogue.write(folder / "xp2.parquet", catalogue.from_sources(table[150:]))
+    table = simulate.simulate_sources(300, seed=3)
+    catalogue.write(folder / "xp1.parquet", table[:200].catalogue())
+    catalogue.write(folder / "xp2.parquet", table[150:].catalogue())
     moved = Passband("g", GRID + 2.0, BOX)
     magnitude = xpjax.photometry(table, moved, errors=False, float64=True)["g"] + 0.03
     rng = np.random.default_rng(5)
@@ -397,7 +398,7 @@ def test_fit(stars: Path, tmp_path: Path, table: str) -> None:
     assert found["zero_point"][0] == pytest.approx(0.03, abs=4 * found["zero_point"][1])
     assert found["shift"][1] < 0.1
     assert f"{n - 3} stars" in result.stdout, "one clipped, two without a magnitude"
-    fitted = xpjax.passbands(tmp_path / "out.ecsv")
+    fitted = xpjax.load_passbands(tmp_path / "out.ecsv")
     assert fitted.label == "g_fit"
     meta = fitted["g"].meta
     assert meta["fit_parameters"] == ["zero_point", "shift"]
@@ -412,7 +413,7 @@ def test_fit(stars: Path, tmp_path: Path, table: str) -> None:
 
 def test_fit_says_that_spectra_have_no_errors(stars: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.parquet"
-    catalogue.write(bare, catalogue.from_sources(simulate.sources(300, seed=3, correlations=False)))
+    catalogue.write(bare, simulate.simulate_sources(300, seed=3, correlations=False).catalogue())
     call = ("fit", bare, *fit_call(stars)[3:], "--curve", stars / "g.dat", "-o", tmp_path / "out.ecsv")
     said = "the spectra have no errors or no correlations"
     assert said in xp("passband", *call).stderr
@@ -444,12 +445,12 @@ def test_fit_as_in_python(stars: Path, tmp_path: Path) -> None:
         table,
         np.where(magnitude > 90, np.nan, magnitude),
         np.asarray(0.01),
-        xpjax.passbands(stars / "g.dat")["g"],
+        xpjax.load_passbands(stars / "g.dat")["g"],
         ("zero_point", "shift", "tilt"),
         priors={"tilt": 0.05},
         clip=5.0,
     )
-    meta = xpjax.passbands(tmp_path / "out")["g"].meta
+    meta = xpjax.load_passbands(tmp_path / "out")["g"].meta
     assert meta["fit_value"] == pytest.approx(expected.value.tolist(), rel=1e-6, abs=1e-8)
     assert meta["fit_chi2"] == pytest.approx(expected.chi2, rel=1e-8)
 
@@ -466,7 +467,7 @@ def test_fit_of_a_chain_and_freely(stars: Path, tmp_path: Path) -> None:
         out = tmp_path / f"{k}.ecsv"
         result = xp("passband", *fit_call(stars), "--curve", "minisitian:g", *options, "--clip", 5, "-o", out)
         assert result.exit_code == 0, result.stderr
-        found = xpjax.passbands(out)
+        found = xpjax.load_passbands(out)
         assert found.label == "MiniSiTian_fit"
         assert found["g"].meta["fit_parameters"][:2] == names
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.cli.helpers import files, xp
 from xpjax.cli.homogenise import read_zero_points
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.records import Catalogue
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Axes.*")
 

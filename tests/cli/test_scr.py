@@ -12,9 +12,9 @@ from benchmarks.scr import BANDS, Sky, truth_of
 from tests.cli.helpers import files
 from xpjax.cli.common import Group
 from xpjax.cli.scr import scr
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.records import Catalogue
-from xpjax.survey.color_regression import regressions_from
+from xpjax.survey.scr.regression import regressions_from
 
 TOML = """
 [columns]
@@ -243,7 +243,7 @@ def test_names_of_stars_and_tiles_with_gaps(folder: Path, suffix: str) -> None:
 
 
 def test_sentinels_are_missing(folder: Path) -> None:
-    from xpjax.survey.scr import Stars, read_scr_config
+    from xpjax.survey.scr.camera import Stars, read_scr_config
 
     columns = {name: values.copy() for name, values in table()[0].columns.items()}
     columns["z_err"] = np.broadcast_to(columns["z_err"], columns["z"].shape).copy()

@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.joint import dithered, plain_model
 from tests.cli.helpers import files, xp
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.records import Catalogue
-from xpjax.survey.joint import solve_joint
-from xpjax.survey.joint_config import joint_from, read_joint
+from xpjax.survey.joint.config import joint_from, read_joint
+from xpjax.survey.joint.solve import solve_joint
 
 COLUMNS = """
 [columns]
@@ -131,7 +131,7 @@ def test_refusals_leave_nothing(table: Path, tmp_path: Path, text: str, message:
 
 
 def test_the_modules_own_example(tmp_path: Path) -> None:
-    from xpjax.survey import joint_config
+    from xpjax.survey.joint import config as joint_config
 
     assert joint_config.__doc__ is not None
     text = joint_config.__doc__.split("\n\n", 1)[1]

@@ -9,16 +9,16 @@ import pytest
 from tests.cli.helpers import files, xp
 from tests.stellar.helpers import NAMES, WAVELENGTH
 from tests.stellar.test_sources import made_sources, xp_grid
-from xpjax.correction.inputs import features, write_features
-from xpjax.correction.meaning import Meaning
-from xpjax.correction.residuals import read_residuals
+from xpjax.core.records import Catalogue
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.io.catalogue import from_sources, read_catalogue, write
-from xpjax.io.store import write_store_file
-from xpjax.records import Catalogue
+from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.grid import write_grid
 from xpjax.stellar.interpolation import interpolator
 from xpjax.stellar.sources import LabelFitter
+from xpjax.wiggles.features import features, write_features
+from xpjax.wiggles.meaning import Meaning
+from xpjax.wiggles.residuals import read_residuals
+from xpjax.xp.store.store import write_store_file
 
 N = 24
 LABELS = made_sources(N)[1]
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("stellar")
     table, labels = made_sources(N)
     write_grid(xp_grid(), home / "grid.h5")
-    write(home / "xp.parquet", from_sources(table))
+    write(home / "xp.parquet", table.catalogue())
     write_store_file(home / "store.h5", table)
     sampled = ("spectra", home / "xp.parquet", "--truncate", "--wavelength", "350:1000:1")
     assert xp(*sampled, "-o", home / "spectra.h5").exit_code == 0

@@ -8,17 +8,18 @@ import pytest
 
 from benchmarks import bulkfile
 from tests.cli.helpers import files, xp
-from tests.io.test_store import flip
-from xpjax import simulate
-from xpjax.io import catalogue, store
-from xpjax.io.archive import read
+from tests.xp.store.test_store import flip
+from xpjax.io import catalogue
+from xpjax.xp import simulate
+from xpjax.xp.read.archive import read
+from xpjax.xp.store import store
 
 
 @pytest.fixture(scope="module")
 def bulk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two bulk files, and the gaia_source of their sources."""
     folder = tmp_path_factory.mktemp("bulk")
-    table = simulate.sources(16, seed=3)
+    table = simulate.simulate_sources(16, seed=3)
     bulkfile.write(folder / "a.csv.gz", bulkfile.text(table[:8], missing_bp=(2,)))
     bulkfile.write(folder / "b.csv", bulkfile.text(table[8:]))
     columns = {name: table.columns[name][1:] for name in ("ra", "dec", "phot_g_mean_mag", "bp_rp")}

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import files, xp
-from tests.survey.test_zeropoint import made
-from xpjax import simulate
+from tests.survey.exposures.test_zeropoint import made
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.io.folders import filters_folder
-from xpjax.records import Catalogue
 from xpjax.survey.observations import FrameFlag, RowFlag
 from xpjax.synthetic.chain import read_chain
+from xpjax.synthetic.files.folders import filters_folder
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import passband_system
+from xpjax.synthetic.projection import passband_system
+from xpjax.xp import simulate
 
 TOML = """
 [columns]
@@ -166,7 +166,7 @@ def test_several_columns_name_a_detector(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_passband_at_each_exposures_airmass(tmp_path: Path) -> None:
     """Models and shifts from spectra; applied later from the files that the solution remembers."""
-    stars = simulate.sources(60, seed=5)
+    stars = simulate.simulate_sources(60, seed=5)
     write(tmp_path / "xp.parquet", stars)
     chain = read_chain(filters_folder() / "minisitian" / "system.toml")
     parts = []

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from tests.cli.helpers import files, xp
-from xpjax import simulate
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.records import Catalogue
 from xpjax.survey.config import read_config
+from xpjax.survey.exposures.solution import calibrate as calibrate_rows
 from xpjax.survey.reading import read_observations
-from xpjax.survey.solution import calibrate as calibrate_rows
+from xpjax.xp import simulate
 
 N = 80
 FIRST_ID = 4_100_000_000_000_000_000
@@ -147,7 +147,7 @@ def test_no_column_hides_a_method_of_data_frames(folder: Path, tmp_path: Path) -
 
 
 def test_a_store_of_coefficients_is_no_table_of_standards(folder: Path, tmp_path: Path) -> None:
-    write(tmp_path / "xp.csv", simulate.sources(3, seed=1))
+    write(tmp_path / "xp.csv", simulate.simulate_sources(3, seed=1))
     assert xp("ingest", tmp_path / "xp.csv", "--store", tmp_path / "store", "-q").exit_code == 0
     (tmp_path / "s.toml").write_text(
         '[columns]\nstar = "source_id"\nmagnitude = "g"\nmodel = "MOD"\n[model]\nposition_order = 0\n'

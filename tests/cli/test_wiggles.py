@@ -12,18 +12,18 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import xp
-from xpjax import simulate
 from xpjax.synthetic.absolute import gaia_scale, scaled
+from xpjax.xp import simulate
 from xpjax.xp.correction import read_linear
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """Fifteen mock stars, seen with a response that is wrong by waves of 3 %."""
-    made = simulate.sources(1500, 3, correlations=False, dtype=np.float64)
+    made = simulate.simulate_sources(1500, 3, correlations=False, dtype=np.float64)
     g, color = (np.asarray(made.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(made.coefficients.value, float)[(g < 13.5) & (color < 1.6)][:15]
-    model = xpjax.instrument()
+    model = xpjax.load_instrument()
     x, half = model.wavelength, model.release.n_basis[0]
     true = (value @ model.default_design) * (1 + 0.03 * np.sin(x / 25.0))
     table = {
@@ -53,7 +53,7 @@ def test_train_linear_and_use_it(pairs: Path, tmp_path: Path) -> None:
     stars = xpjax.read(pairs)
     raw = xpjax.spectra(stars, errors=False, float64=True).flux
     found = xpjax.spectra(stars, errors=False, float64=True, correction=output, resolution="full").flux
-    x = xpjax.instrument().wavelength
+    x = xpjax.load_instrument().wavelength
     seen = (x > 450) & (x < 900)
     left = np.median(np.abs(found / raw - 1 - 0.03 * np.sin(x / 25.0))[:, seen])
     assert left < 0.4 * np.median(np.abs(0.03 * np.sin(x / 25.0))[seen])

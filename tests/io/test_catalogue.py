@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import xpjax
+from xpjax.core.records import Catalogue
+from xpjax.core.release import DR3
 from xpjax.io import catalogue
-from xpjax.records import DR3, Catalogue, SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 BINARY = (".fits", ".parquet", ".h5", ".hdf5")
 TEXT = (".csv", ".csv.gz")

@@ -25,7 +25,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 
 from benchmarks import odd_tables, untidy
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import open_table, open_tables, split_part
 from xpjax.io.tables.column import Column, Ids
 

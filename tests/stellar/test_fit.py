@@ -12,9 +12,9 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
 from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_grid, made_labels, spectrum, tensor
+from xpjax.core.linalg import pack
+from xpjax.core.status import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.linalg import pack
-from xpjax.records import FitStatus
 from xpjax.stellar.fit import fit_stars, interpolation_error
 from xpjax.stellar.grid import build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra, redden

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import xpjax
-from tests.io.test_stellar_files import WAVE, spectrum, write_ck04, write_nextgen
-from xpjax.io.libraries import ModelSpectra, read_library
+from tests.stellar.libraries.test_files import WAVE, spectrum, write_ck04, write_nextgen
 from xpjax.stellar.grid import StellarGrid, build_grid, fill_holes, read_grid, write_grid
+from xpjax.stellar.libraries import ModelSpectra, read_library
 from xpjax.stellar.sampling import Sampler, resolution
-from xpjax.synthetic.passband import band_flux
+from xpjax.synthetic.projection import band_flux
 
 TEFF, LOGG, MH = (4000.0, 4250.0, 5000.0), (4.0, 4.5, 5.0), (-1.0, 0.0)
 NODES = np.array([[t, g, m] for t in TEFF for g in LOGG for m in MH])
@@ -175,7 +175,7 @@ def test_the_regular_block_of_nextgen(shared: Callable[[str], Path]) -> None:
 def test_xp_coefficients_as_samples(shared: Callable[[str], Path]) -> None:
     limits = {"teff": (5000, 6000, 200), "logg": (4.5, 5), "mh": (0, 0)}
     grid = build_grid("nextgen", shared(NEXTGEN), resolution="xp", sampling="coefficients", limits=limits)
-    assert grid.flux.shape == (6, 2, xpjax.instrument().release.n_basis_total)
+    assert grid.flux.shape == (6, 2, xpjax.load_instrument().release.n_basis_total)
     assert grid.sampling == "coefficients"
     assert 0 < json.loads(grid.provenance)["missed_rms"]["largest"] < 7e-3
 
@@ -188,7 +188,7 @@ def test_castelli_and_kurucz_have_the_colors_of_the_sun(shared: Callable[[str], 
         for (teff, logg, _), flux in zip(part.labels, part.flux, strict=True):
             weight = (1 - abs(teff - 5772) / 250) * (1 - abs(logg - 4.44) / 0.5)
             # erg s-1 cm-2 A-1 are 1e-2 W m-2 nm-1.
-            mean = [band_flux(band, part.wavelength, 1e-2 * flux) for band in xpjax.passbands("sdss2010:g,r,i,z")]
+            mean = [band_flux(band, part.wavelength, 1e-2 * flux) for band in xpjax.load_passbands("sdss2010:g,r,i,z")]
             colors += weight * 2.5 * np.log10(np.divide(mean[1:], mean[:-1]))
             temperatures.append(weight)
     assert sum(temperatures) == pytest.approx(1)

@@ -9,10 +9,10 @@ from astropy import units
 from scipy.integrate import quad
 from scipy.ndimage import gaussian_filter1d
 
-from xpjax.constants import FLUX_UNIT, SIGMA_PER_FWHM
-from xpjax.io.libraries import ModelSpectra, read_library
+from xpjax.core.constants import FLUX_UNIT, SIGMA_PER_FWHM
+from xpjax.stellar.libraries import ModelSpectra, read_library
 from xpjax.stellar.sampling import Sampler, as_coefficients, resolution, sampling
-from xpjax.xp.instrument import instrument
+from xpjax.xp.instrument import load_instrument
 
 FINE = np.geomspace(300.0, 1100.0, 20001)
 LOG330 = sampling("log330", None).wavelength
@@ -185,7 +185,7 @@ def test_coefficients_give_the_spectrum_back(shared: Callable[[str], Path]) -> N
     missed = {}
     for power in ("xp", 104):
         value, missed[power] = as_coefficients(where, Sampler(models, where.needed, resolution(power))(models.flux))
-        design = instrument().design(LOG330)
+        design = load_instrument().design(LOG330)
         made = value @ np.asarray(design.value) * float(design.scale)
         assert np.allclose(made.mean(axis=1), FLUX_UNIT, rtol=1e-9)
         direct = Sampler(models, LOG330, resolution(power))(models.flux)

@@ -10,18 +10,21 @@ import pytest
 
 import xpjax
 from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_labels, spectrum
-from xpjax.correction.inputs import features
-from xpjax.correction.magnitude import Correcting
-from xpjax.correction.residuals import Trust, make_residuals
-from xpjax.correction.training import Settings, train
-from xpjax.correction.wiggle import Limits
+from xpjax.core.records import Catalogue
+from xpjax.core.release import DR3
+from xpjax.core.status import FitStatus, Status
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.records import DR3, Catalogue, FitStatus, SourceTable, Status, XPCoefficients
 from xpjax.stellar import sources as module
 from xpjax.stellar.fit import fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.stellar.sources import SELECTIONS, LabelFitter, selected
+from xpjax.wiggles.features import features
+from xpjax.wiggles.magnitude import Correcting
+from xpjax.wiggles.network import Limits
+from xpjax.wiggles.residuals import Trust, make_residuals
+from xpjax.wiggles.training import Settings, train
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 DENSE = np.arange(331.0, 1049.5, 1.0)
 
@@ -29,12 +32,12 @@ DENSE = np.arange(331.0, 1049.5, 1.0)
 @functools.cache
 def solver() -> np.ndarray:
     """From spectra at DENSE to coefficients."""
-    return np.linalg.pinv(np.asarray(xpjax.instrument().design(DENSE).value), rcond=1e-4)
+    return np.linalg.pinv(np.asarray(xpjax.load_instrument().design(DENSE).value), rcond=1e-4)
 
 
 def seen(flux: np.ndarray) -> np.ndarray:
     """Spectra at DENSE as XP sees them, at WAVELENGTH, over their mean."""
-    flux = flux @ solver() @ np.asarray(xpjax.instrument().design(WAVELENGTH).value)
+    flux = flux @ solver() @ np.asarray(xpjax.load_instrument().design(WAVELENGTH).value)
     return flux / flux.mean(axis=-1, keepdims=True)
 
 

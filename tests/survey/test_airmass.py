@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from xpjax import simulate
-from xpjax.io.folders import filters_folder
-from xpjax.records import SourceTable
 from xpjax.survey.airmass import NODES, AirmassShifts, airmass_shifts, at_reference
-from xpjax.survey.model import Model
+from xpjax.survey.exposures.model import Model
+from xpjax.survey.exposures.solution import Settings, calibrate
 from xpjax.survey.observations import Observations, concatenate, make
-from xpjax.survey.solution import Settings, calibrate
 from xpjax.synthetic.chain import TransmissionChain, read_chain
+from xpjax.synthetic.files.folders import filters_folder
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import passband_system
+from xpjax.synthetic.projection import passband_system
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable
 
 AIRMASS = np.array([1.0, 1.31, 1.63, 2.02])
 
@@ -26,7 +26,7 @@ def chain() -> TransmissionChain:
 
 @pytest.fixture(scope="module")
 def table() -> SourceTable:
-    return simulate.sources(200, seed=5)
+    return simulate.simulate_sources(200, seed=5)
 
 
 @pytest.fixture(scope="module")

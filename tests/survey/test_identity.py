@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from benchmarks.joint import dithered
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.records import Catalogue
 from xpjax.survey.config import Config, config_from
+from xpjax.survey.exposures.files import read_solution, write_solution
+from xpjax.survey.exposures.solution import apply_with_fits, calibrate
 from xpjax.survey.identity import check_one_place, detection_ids, name_exposures, position_ids, same_stars, stem
-from xpjax.survey.joint import solve_joint
-from xpjax.survey.joint_config import build, joint_from
+from xpjax.survey.joint.config import build, joint_from
+from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.observations import Frames, concatenate, make, with_nights
 from xpjax.survey.reading import read_observations
-from xpjax.survey.solution import apply_with_fits, calibrate
-from xpjax.survey.solution_file import read_solution, write_solution
 
 ARCSEC = 1 / 3600
 

@@ -12,12 +12,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
-from xpjax import simulate
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.records import Catalogue
 from xpjax.survey.config import Config, config_from
 from xpjax.survey.observations import RowFlag
 from xpjax.survey.reading import Reading, read_observations
+from xpjax.xp import simulate
 
 N = 12
 FIRST_ID = 4_100_000_000_000_000_000
@@ -441,7 +441,7 @@ def test_tables_in_memory_are_as_files_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".csv"])
 def test_coefficients_are_no_magnitudes(tmp_path: Path, suffix: str) -> None:
-    write(tmp_path / f"xp{suffix}", simulate.sources(3, seed=1))
+    write(tmp_path / f"xp{suffix}", simulate.simulate_sources(3, seed=1))
     seen = pick(data(), "source_id", "MAG", "ERR")
     for columns in (COLUMNS, {"star": "source_id", "magnitude": "MAG"}):
         chosen = config(columns, tmp_path, standards={"file": f"xp{suffix}"})

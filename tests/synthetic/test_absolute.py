@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import xpjax
-from xpjax import simulate
+from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.records import Catalogue
 from xpjax.synthetic.absolute import MagnitudeTerm, gaia_scale, read_terms, scaled
+from xpjax.xp import simulate
 
 
 @pytest.fixture(scope="module")
 def sources() -> xpjax.SourceTable:
-    return simulate.sources(60, seed=8, dtype=np.float64)
+    return simulate.simulate_sources(60, seed=8, dtype=np.float64)
 
 
 @pytest.mark.parametrize("correction", [None, "standard"])

@@ -13,8 +13,8 @@ import pytest
 from astropy.table import Table
 
 from tests.marks import slow_after
-from xpjax.io.folders import filters_folder
 from xpjax.synthetic import atmosphere as air
+from xpjax.synthetic.files.folders import filters_folder
 
 GRID = np.arange(322.3, 1060.0, 3.7)
 

@@ -14,9 +14,9 @@ import pytest
 from astropy.table import Table
 from scipy.integrate import trapezoid
 
-from xpjax.io.folders import filters_folder
 from xpjax.synthetic.atmosphere import Atmosphere
 from xpjax.synthetic.chain import KINDS, Curve, Element, TransmissionChain, read_chain
+from xpjax.synthetic.files.folders import filters_folder
 
 X = np.arange(380.23, 900.0, 0.71)
 

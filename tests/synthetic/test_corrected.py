@@ -10,12 +10,15 @@ import pytest
 
 import xpjax
 from tests.xp.test_correction import covariance, distances, standard, without_limit
-from xpjax import simulate
-from xpjax.io.catalogue import from_sources, write
-from xpjax.records import DR3, Passband, SourceTable, Status
+from xpjax.core.release import DR3
+from xpjax.core.status import Status
+from xpjax.io.catalogue import write
 from xpjax.synthetic.magnitude import as_system
-from xpjax.synthetic.passband import band_flux, corrected_system, passband_system
+from xpjax.synthetic.passband import Passband
+from xpjax.synthetic.projection import band_flux, corrected_system, passband_system
 from xpjax.synthetic.system import stack
+from xpjax.xp import simulate
+from xpjax.xp.sources import SourceTable
 
 POGSON = 2.5 / np.log(10)
 
@@ -27,18 +30,18 @@ def box() -> Passband:
 
 @pytest.fixture(scope="module")
 def stars() -> SourceTable:
-    table = simulate.sources(150, seed=22, dtype=np.float64)
+    table = simulate.simulate_sources(150, seed=22, dtype=np.float64)
     return table[np.flatnonzero(table.columns["phot_g_mean_mag"] < 16.5)]
 
 
 def test_without_a_correction_nothing_changes() -> None:
     """Bit for bit among the ways to say so; and the figures are those of the version before there was one."""
-    table = simulate.sources(40, seed=3, dtype=np.float64)
+    table = simulate.simulate_sources(40, seed=3, dtype=np.float64)
     found = xpjax.photometry(table, "JPLUS", float64=True)
     for other in (
         xpjax.photometry(table, "JPLUS", float64=True, correction=None),
         xpjax.photometry(table, "JPLUS", float64=True, correction="none"),
-        xpjax.photometry(table, corrected_system(xpjax.system("JPLUS"), None), float64=True),
+        xpjax.photometry(table, corrected_system(xpjax.load_system("JPLUS"), None), float64=True),
     ):
         assert found.magnitude_error is not None
         assert other.magnitude_error is not None
@@ -77,7 +80,7 @@ def test_magnitudes_are_integrals_of_the_corrected_spectrum(stars: SourceTable) 
 
 def test_published_systems_have_the_change_of_their_curves() -> None:
     found = as_system("JPLUS", "standard")
-    own = passband_system(xpjax.passbands("JPLUS"), correction="standard")
+    own = passband_system(xpjax.load_passbands("JPLUS"), correction="standard")
     changes = [
         (np.asarray(system.projection) - np.asarray(system.uncorrected)) * np.asarray(system.scale)
         for system in (found, own)
@@ -85,7 +88,7 @@ def test_published_systems_have_the_change_of_their_curves() -> None:
     np.testing.assert_allclose(changes[0], changes[1], rtol=1e-6, atol=1e-9 * np.abs(changes[1]).max())
     assert np.abs(changes[0]).max() > 0
     # The projections themselves stay the published ones.
-    np.testing.assert_array_equal(found.uncorrected, xpjax.system("JPLUS").projection)
+    np.testing.assert_array_equal(found.uncorrected, xpjax.load_system("JPLUS").projection)
     assert not np.array_equal(found.uncorrected, own.uncorrected)
 
 
@@ -147,7 +150,7 @@ def test_missing_far_and_bad_stars(stars: SourceTable) -> None:
     far = good & (distance > limit)
     np.testing.assert_array_equal((found.status[good] & np.uint32(Status.OUTSIDE_TRAINING)) > 0, far[good])
     assert not (found.status[good] & np.uint32(Status.NOT_CORRECTED)).any()
-    model, domain = xpjax.instrument(), standard().domain
+    model, domain = xpjax.load_instrument(), standard().domain
     grid = (model.wavelength >= 400) & (model.wavelength <= 990)
     level = np.asarray(table.coefficients.value)[good] @ model.default_design[:, grid].mean(axis=1)
     lead = np.concatenate([np.arange(r.start, r.start + n) for r, n in zip(DR3.slices, domain.lead, strict=True)])
@@ -196,7 +199,7 @@ def test_single_precision_and_truncation(stars: SourceTable) -> None:
 
 
 def test_arrays_tables_and_files_agree(stars: SourceTable, tmp_path: Path) -> None:
-    write(tmp_path / "xp.parquet", from_sources(stars))
+    write(tmp_path / "xp.parquet", stars.catalogue())
     by_array = xpjax.photometry(np.asarray(stars.coefficients.value), "SDSS", correction="standard", float64=True)
     by_table = xpjax.photometry(stars, "SDSS", correction="standard", float64=True)
     by_file = xpjax.photometry(tmp_path / "xp.parquet", "SDSS", correction=standard(), float64=True)
@@ -206,11 +209,11 @@ def test_arrays_tables_and_files_agree(stars: SourceTable, tmp_path: Path) -> No
 
 
 def test_refusals() -> None:
-    corrected = corrected_system(xpjax.system("SDSS"))
+    corrected = corrected_system(xpjax.load_system("SDSS"))
     with pytest.raises(ValueError, match=r"standardised.*plain system"):
-        corrected_system(xpjax.system("SDSS_Std"))
+        corrected_system(xpjax.load_system("SDSS_Std"))
     with pytest.raises(ValueError, match=r"corrections \['standard', 'none'\] cannot be stacked"):
-        stack([corrected, xpjax.system("JPLUS")])
+        stack([corrected, xpjax.load_system("JPLUS")])
     with pytest.raises(ValueError, match="has the correction standard already; other is another"):
         corrected_system(corrected, dataclasses.replace(standard(), name="other"))
     with pytest.raises(ValueError, match="hold for uncorrected magnitudes"):

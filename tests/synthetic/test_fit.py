@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import xpjax
-from xpjax import engine, simulate
-from xpjax.records import Passband, Status
+from xpjax.core import engine
+from xpjax.core.status import Status
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.fit import PassbandFit, fit_passband, warped
-from xpjax.synthetic.passband import mean_wavelength, passband_operator
+from xpjax.synthetic.passband import Passband
+from xpjax.synthetic.projection import mean_wavelength, passband_operator
+from xpjax.xp import simulate
 
 TRUTH = {"shift": 2.0, "width": 0.03, "tilt": 0.05}
 ERROR = 0.01
@@ -22,7 +24,7 @@ ERROR = 0.01
 
 @pytest.fixture(scope="module")
 def stars() -> xpjax.SourceTable:
-    return simulate.sources(2000, seed=3, correlations=False, dtype=np.float64)
+    return simulate.simulate_sources(2000, seed=3, correlations=False, dtype=np.float64)
 
 
 def broad(name: str = "g") -> Passband:
@@ -90,7 +92,7 @@ def test_derivatives_through_a_transmission_chain(stars: xpjax.SourceTable, name
 
 
 def minisitian() -> TransmissionChain:
-    from xpjax.io.folders import filters_folder
+    from xpjax.synthetic.files.folders import filters_folder
 
     return read_chain(filters_folder() / "minisitian" / "system.toml")
 
@@ -193,7 +195,7 @@ def test_a_chain_is_fitted_by_its_own_parameters(stars: xpjax.SourceTable) -> No
 
 @pytest.mark.slow
 def test_errors_of_the_spectra_are_added() -> None:
-    table = simulate.sources(300, seed=5)
+    table = simulate.simulate_sources(300, seed=5)
     exact = observed(table, broad(), 0, 0.0)
     with_xp = fit_passband(table, exact, 0.001, broad(), ("shift",))
     without = fit_passband(table, exact, 0.001, broad(), ("shift",), xp_errors=False)

@@ -11,10 +11,11 @@ import pytest
 import xpjax
 from tests import oracles
 from tests.marks import slow_after
-from xpjax import simulate
-from xpjax.records import SourceTable, Status, XPCoefficients
+from xpjax.core.status import Status
 from xpjax.synthetic.system import refused_bands
+from xpjax.xp import simulate
 from xpjax.xp.coefficients import as_sources
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 SYSTEMS = xpjax.available_systems()
 KINDS = ("mag", "flux", "flux_error")
@@ -34,7 +35,7 @@ def compare(
     expected = oracles.generate(against or table, names, **own)
     found = xpjax.photometry(table, names, float64=float64, **options).catalogue().columns
     result: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
-    system = xpjax.system(*names)
+    system = xpjax.load_system(*names)
     for kind in KINDS:
         for label, band in zip(system.labels, system.names, strict=True):
             column = f"{label}_{kind}_{band}"
@@ -52,7 +53,7 @@ def test_all_published_systems_are_there() -> None:
     assert set(SYSTEMS) == set(reference)
     assert sum(map(len, reference.values())) == 295
     for name, bands in reference.items():
-        ours = xpjax.system(name)
+        ours = xpjax.load_system(name)
         refused = [key.split("_", 1)[1] for key in refused_bands() if key.startswith(ours.labels[0] + "_")]
         assert [b for b in bands if b not in refused] == list(ours.names)
     assert list(refused_bands()) == ["HalphaCustomAb_Halpha01nm"]
@@ -83,7 +84,7 @@ def test_real_sources_equal_gaiaxpy(shared) -> None:
 def test_float32_error_is_bounded_by_cancellation(shared, name: str) -> None:
     table = xpjax.read(shared(name))[::6]
     expected = oracles.generate(table, list(SYSTEMS))
-    system = xpjax.system(*SYSTEMS)
+    system = xpjax.load_system(*SYSTEMS)
     result = xpjax.photometry(table, system, errors=False)
     projection = np.asarray(system.projection) * system.scale
     bound = 1e-6 * np.abs(table.coefficients.value.astype(float)) @ np.abs(projection)
@@ -113,10 +114,10 @@ def test_comparison_fails_on_a_wrong_answer() -> None:
     assert max(worst["flux_error"].values()) > 1e-10
 
 
-@pytest.mark.parametrize("name", slow_after(6, [n for n in SYSTEMS if len(xpjax.system(n).names) <= 16]))
+@pytest.mark.parametrize("name", slow_after(6, [n for n in SYSTEMS if len(xpjax.load_system(n).names) <= 16]))
 def test_float32_bound_holds_for_few_bands_too(shared, name: str) -> None:
     table = xpjax.read(shared("xp/xp_random_1200.fits"))
-    system = xpjax.system(name)
+    system = xpjax.load_system(name)
     projection = np.asarray(system.projection) * system.scale
     value = table.coefficients.value.astype(float)
     linear = np.ones(system.n_band, bool)
@@ -130,10 +131,10 @@ def test_float32_bound_holds_for_few_bands_too(shared, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("error_correction", [False, True])
 def test_guarded_and_unguarded_agree_on_complete_sources(error_correction: bool) -> None:
-    from xpjax import engine
+    from xpjax.core import engine
     from xpjax.synthetic.magnitude import photometry_kernel
 
-    system = xpjax.system("JPLUS", "SDSS_Std").with_pair_weights()
+    system = xpjax.load_system("JPLUS", "SDSS_Std").with_pair_weights()
     a, b = (
         engine.run(photometry_kernel(False, True, error_correction, guard), system, made().coefficients, float64=True)
         for guard in (False, True)
@@ -150,7 +151,7 @@ def test_impossible_errors_are_no_errors() -> None:
     correlation[2, 1485] = np.inf
     result = xpjax.photometry(XPCoefficients(c.value, c.error, correlation), "JPLUS")
     assert not np.any(result.flux_error == 0)
-    assert np.all(np.isnan(result.flux_error[2][xpjax.system("JPLUS").needs[1]]))
+    assert np.all(np.isnan(result.flux_error[2][xpjax.load_system("JPLUS").needs[1]]))
     assert result.status[1] & Status.BP_NO_ERROR
     assert result.status[2] & Status.RP_NO_ERROR
     assert np.all(np.isfinite(result.flux_error[3:]))
@@ -170,7 +171,7 @@ def test_odd_arrays_are_refused_or_understood() -> None:
         xpjax.photometry(value, None)
     with pytest.raises(ValueError, match="at least one"):
         xpjax.photometry(value, [])
-    both = xpjax.photometry(value, [xpjax.system("JPLUS"), "SDSS"], errors=False)
+    both = xpjax.photometry(value, [xpjax.load_system("JPLUS"), "SDSS"], errors=False)
     assert both.system.n_band == 17
     assert len(xpjax.photometry(made()[0], "SDSS")) == 1
     with pytest.raises(ValueError, match="cannot keep columns"):
@@ -184,7 +185,7 @@ def test_missing_xp_leaves_the_bands_of_the_other() -> None:
     value[1, 60] = np.inf
     value[2] = np.nan
     table = as_sources(XPCoefficients(value, c.error, c.correlation))
-    system = xpjax.system("JPLUS")
+    system = xpjax.load_system("JPLUS")
     whole = xpjax.photometry(made(), system)
     for errors in (False, True):
         part = xpjax.photometry(table, system, errors=errors)
@@ -214,7 +215,7 @@ def test_errors_are_absent_where_correlations_are() -> None:
     correlation = c.correlation.copy()
     correlation[2, 10] = np.nan
     result = xpjax.photometry(XPCoefficients(c.value, c.error, correlation), "SDSS")
-    needs_bp = xpjax.system("SDSS").needs[0]
+    needs_bp = xpjax.load_system("SDSS").needs[0]
     np.testing.assert_array_equal(np.isnan(result.flux_error[2]), needs_bp)
     assert result.status[2] & ~np.uint32(Status.NONPOSITIVE_FLUX) == Status.BP_NO_ERROR
     assert np.all(np.isfinite(result.flux_error[[0, 1, 3, 4, 5, 6, 7]]))
@@ -223,7 +224,7 @@ def test_errors_are_absent_where_correlations_are() -> None:
 @pytest.mark.parametrize("n", [64, 2000])
 def test_bad_numbers_are_flagged_in_batches_of_any_size(n: int) -> None:
     """XLA's minimum and maximum lose NaN on CPUs in batches of more than 383 rows."""
-    table = simulate.sources(n, seed=4)
+    table = simulate.simulate_sources(n, seed=4)
     c = table.coefficients
     value, error, correlation = (np.array(a) for a in (c.value, c.error, c.correlation))
     value[5, 60], error[7, 3], correlation[9, 2000], error[11, 70] = np.nan, np.nan, np.nan, np.inf
@@ -256,7 +257,7 @@ def test_magnitude_error_is_the_relative_flux_error() -> None:
 
 def test_color_equation_beyond_its_range_is_flagged() -> None:
     result = xpjax.photometry(made(), "SDSS_Std", float64=True)
-    (equation,) = xpjax.system("SDSS_Std").color_equations
+    (equation,) = xpjax.load_system("SDSS_Std").color_equations
     color = result.magnitude[:, equation.blue] - result.magnitude[:, equation.red]
     low, high = equation.color_range
     np.testing.assert_array_equal((result.status & Status.COLOR_EXTRAPOLATED) != 0, (color < low) | (color > high))
@@ -294,7 +295,7 @@ def test_kernel_can_be_differentiated() -> None:
 
     from xpjax.synthetic.magnitude import photometry_kernel
 
-    system = xpjax.system("SDSS")
+    system = xpjax.load_system("SDSS")
     kernel = photometry_kernel()
     source = XPCoefficients(made().coefficients.value[0].astype("f4"))
     gradient = jax.grad(lambda s: kernel(system, s)["magnitude"][1])(source).value

@@ -10,8 +10,8 @@ import pytest
 
 import xpjax
 from tests import oracles
-from xpjax.records import XPCoefficients
 from xpjax.xp.coefficients import as_sources
+from xpjax.xp.sources import XPCoefficients
 
 
 @pytest.mark.parametrize("xp", ["bp", "rp"])

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import xpjax
-from xpjax import simulate
-from xpjax.records import SourceTable, Status
-from xpjax.xp.correction import LinearCorrection, is_linear, linear_correction, named_correction, write_linear
+from xpjax.core.status import Status
+from xpjax.xp import simulate
+from xpjax.xp.correction import LinearCorrection, is_linear, load_correction, named_correction, write_linear
+from xpjax.xp.sources import SourceTable
 
 GRID = np.array([342.0, 402.0, 500.0, 640.0, 700.0, 956.0])
 
 
 def standard() -> LinearCorrection:
-    found = linear_correction()
+    found = load_correction()
     assert found is not None
     return found
 
@@ -29,7 +30,7 @@ def without_limit() -> LinearCorrection:
 
 @pytest.fixture(scope="module")
 def stars() -> SourceTable:
-    table = simulate.sources(120, seed=21, dtype=np.float64)
+    table = simulate.simulate_sources(120, seed=21, dtype=np.float64)
     return table[np.flatnonzero(table.columns["phot_g_mean_mag"] < 17)]
 
 
@@ -53,7 +54,7 @@ def matrix(correction: LinearCorrection) -> np.ndarray:
     """W + D on GRID: the published design matrix, and what is added to it."""
     place = np.searchsorted(correction.wavelength, GRID)
     np.testing.assert_array_equal(correction.wavelength[place], GRID)
-    design = xpjax.instrument().design(GRID)
+    design = xpjax.load_instrument().design(GRID)
     return np.asarray(design.value) * float(design.scale) + correction.change[:, place]
 
 
@@ -77,7 +78,7 @@ def test_resolution_of_xp_is_a_convolution(stars: SourceTable) -> None:
     fine = np.arange(330.0, 1050.1, 0.25)
     dense = xpjax.spectra(stars, fine, correction=without_limit(), resolution="full", float64=True, errors=False).flux
     found = xpjax.spectra(stars, GRID, correction=without_limit(), float64=True, errors=False)
-    sigma = GRID / xpjax.instrument().resolution(GRID) / 2.3548
+    sigma = GRID / xpjax.load_instrument().resolution(GRID) / 2.3548
     kernel = np.exp(-0.5 * ((GRID[:, None] - fine) / sigma[:, None]) ** 2)
     smooth = dense @ (kernel / kernel.sum(axis=1, keepdims=True)).T
     level = np.abs(smooth).mean(axis=1, keepdims=True)
@@ -138,7 +139,7 @@ def test_files(tmp_path: Path) -> None:
     write_linear(path, own)
     assert is_linear(path)
     assert not is_linear(__file__)
-    read = linear_correction(path)
+    read = load_correction(path)
     assert read is not None
     np.testing.assert_array_equal(read.change, own.change)
     assert (read.name, read.domain.lead) == ("own", own.domain.lead)
@@ -154,10 +155,10 @@ def test_files(tmp_path: Path) -> None:
 
 def test_refusals(stars: SourceTable) -> None:
     with pytest.raises(ValueError, match="v375wi/v142r, not for v211w/v142r"):
-        xpjax.instrument("v211w/v142r").corrected()
+        xpjax.load_instrument("v211w/v142r").corrected()
     with pytest.raises(ValueError, match="internal spectra have no correction"):
         xpjax.spectra(stars, internal=True, correction="standard")
     with pytest.raises(ValueError, match="resolution 'half'"):
         xpjax.spectra(stars, resolution="half")
     with pytest.raises(ValueError, match="no file of a linear correction"):
-        linear_correction(__file__)
+        load_correction(__file__)

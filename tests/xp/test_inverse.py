@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import xpjax
-from xpjax.records import DR3, SourceTable, Status, XPCoefficients
-from xpjax.simulate import sources
-from xpjax.synthetic.passband import corrected_system
+from xpjax.core.release import DR3
+from xpjax.core.status import Status
+from xpjax.synthetic.projection import corrected_system
 from xpjax.xp.inverse import MISFIT, Inverse, coefficients_of_samples, correct_samples, corrected, invert
+from xpjax.xp.simulate import simulate_sources
+from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.spectrum import Spectra
 
-WAVELENGTH = xpjax.instrument().wavelength
+WAVELENGTH = xpjax.load_instrument().wavelength
 BANDS = "JPLUS:J0410,J0430,gJPLUS,J0515,rJPLUS,J0660,iJPLUS,J0861,zJPLUS"
 
 
@@ -27,14 +29,14 @@ def samples(value: np.ndarray, dtype: type = np.float64, **options: object) -> n
 
 
 def magnitudes(value: np.ndarray) -> np.ndarray:
-    system = corrected_system(xpjax.system(BANDS))
+    system = corrected_system(xpjax.load_system(BANDS))
     return xpjax.photometry(table(value), system, errors=False, float64=True).magnitude
 
 
 @pytest.fixture(scope="module")
 def stars() -> np.ndarray:
     """Made coefficients of bright stars of ordinary colors."""
-    made = sources(600, correlations=False, dtype=np.float64)
+    made = simulate_sources(600, correlations=False, dtype=np.float64)
     g, color = made.columns["phot_g_mean_mag"], made.columns["bp_rp"]
     return made.coefficients.value[(g < 16) & (color > 0) & (color < 1.8)][:60]
 
@@ -73,7 +75,7 @@ def test_single_precision_loses_next_to_nothing(stars: np.ndarray) -> None:
 
 def least_squares(flux: np.ndarray, wavelength: np.ndarray | None) -> np.ndarray:
     """The way back without a prior."""
-    made = xpjax.instrument().design(wavelength)
+    made = xpjax.load_instrument().design(wavelength)
     design = np.asarray(made.value) * float(made.scale)
     return np.linalg.lstsq(design.T, flux.astype(float).T, rcond=1e-16)[0].T
 
@@ -133,7 +135,7 @@ def spectra_of(flux: np.ndarray, wavelength: np.ndarray = WAVELENGTH, **changed:
 @pytest.mark.slow
 @pytest.mark.parametrize("resolution", ["xp", "full"])
 def test_corrected_samples_are_the_corrected_spectra(stars: np.ndarray, resolution: str) -> None:
-    made = sources(80, seed=5, dtype=np.float64)
+    made = simulate_sources(80, seed=5, dtype=np.float64)
     raw = xpjax.spectra(made, float64=True)
     expected = xpjax.spectra(made, float64=True, correction="standard", resolution=resolution)
     found = corrected(raw, "standard", resolution)

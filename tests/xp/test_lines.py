@@ -7,7 +7,7 @@ from numpy.polynomial import hermite
 from scipy.special import gammaln
 
 from xpjax.xp.basis import HermiteBasis, hermite_functions
-from xpjax.xp.instrument import instrument
+from xpjax.xp.instrument import load_instrument
 from xpjax.xp.lines import derivative, extrema, roots
 
 
@@ -31,7 +31,7 @@ def test_roots_are_those_of_the_polynomial() -> None:
 
 
 def test_one_bad_source_costs_no_other() -> None:
-    basis = instrument().internal["hermite"]["bp"]
+    basis = load_instrument().internal["hermite"]["bp"]
     assert isinstance(basis, HermiteBasis)
     value = np.random.default_rng(3).normal(size=(3, basis.n_basis))
     good = extrema(value, basis)

@@ -11,8 +11,10 @@ import pytest
 import xpjax
 from tests import oracles
 from tests.marks import slow_after
-from xpjax.records import Release, SourceTable, Status, XPCoefficients
+from xpjax.core.release import Release
+from xpjax.core.status import Status
 from xpjax.xp.coefficients import as_sources
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 MODELS = ("v375wi/v142r", "v211w/v142r")
 GRIDS = {"default": None, "regular": np.arange(336.0, 1021, 3.7), "sparse": np.array([330.0, 400, 640, 641, 1050])}
@@ -35,7 +37,7 @@ def scaled(found: np.ndarray, expected: np.ndarray) -> float:
 def test_absolute_equals_gaiaxpy(model: str, truncate: bool, grid: str) -> None:
     expected = oracles.calibrate(made(), GRIDS[grid], model.split("/")[0], truncation=truncate)
     flux, error = np.stack(expected.flux), np.stack(expected.flux_error)
-    instrument = xpjax.instrument(model)
+    instrument = xpjax.load_instrument(model)
     exact = xpjax.spectra(made(), GRIDS[grid], truncate=truncate, float64=True, instrument=instrument)
     assert oracles.worst(exact.flux_error, error) < 1e-10
     design = np.abs(instrument.design(GRIDS[grid]).value) * 1e-18
@@ -125,7 +127,7 @@ def test_correlation_is_a_correlation(float64: bool, internal: bool) -> None:
 def test_correlation_agrees_with_a_dense_product() -> None:
     grid = np.array([400.0, 500, 637, 639, 641, 700])
     found = xpjax.spectra(made(), grid, correlation=True, float64=True)
-    design = np.asarray(xpjax.instrument().design(grid).value) * 1e-18
+    design = np.asarray(xpjax.load_instrument().design(grid).value) * 1e-18
     c = made().coefficients
     for row in range(3):
         expected = 0.0

@@ -23,17 +23,20 @@ from xpjax.cli.terminal import (
     refusal,
     tell,
 )
-from xpjax.errors import XpjaxError, command_line
+from xpjax.core.errors import XpjaxError, command_line
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from xpjax.correction.magnitude import Correcting
-    from xpjax.correction.wiggle import WiggleCorrection
-    from xpjax.records import Catalogue, PassbandSet, Release, SourceTable
+    from xpjax.core.records import Catalogue
+    from xpjax.core.release import Release
+    from xpjax.synthetic.passband import PassbandSet
     from xpjax.synthetic.system import PhotometricSystem
+    from xpjax.wiggles.magnitude import Correcting
+    from xpjax.wiggles.network import WiggleCorrection
     from xpjax.xp.correction import LinearCorrection
+    from xpjax.xp.sources import SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,7 +107,7 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
         return None
     import numpy as np
 
-    from xpjax.constants import PSEUDO_RANGE, XP_RANGE
+    from xpjax.core.constants import PSEUDO_RANGE, XP_RANGE
     from xpjax.xp.instrument import check_grid
 
     try:
@@ -147,7 +150,7 @@ def load_passbands(source: str) -> PassbandSet:
     import xpjax
 
     try:
-        return xpjax.passbands(source)
+        return xpjax.load_passbands(source)
     except KeyError as exc:  # a band that the set does not have
         raise XpjaxError(exc.args[0]) from exc
     except ValueError as exc:
@@ -165,14 +168,14 @@ def chosen_system(
 ) -> PhotometricSystem:
     """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
     import xpjax
-    from xpjax.synthetic.passband import corrected_system
+    from xpjax.synthetic.projection import corrected_system
     from xpjax.synthetic.system import stack
 
     if not (systems or passbands):
         raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
     if not passbands and (extrapolate != "none" or allow_outside):
         raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    parts = [corrected_system(xpjax.system(*systems), correction)] if systems else []
+    parts = [corrected_system(xpjax.load_system(*systems), correction)] if systems else []
     options: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, "correction": correction}
     sets = [load_passbands(source) for source in passbands]
     for chosen in sets:
@@ -194,13 +197,13 @@ def chosen_correction(correction: str, base: Path | None = None) -> tuple[Linear
 
     A network may stand on a linear one, base where that is not the standard one. Raises ValueError.
     """
-    from xpjax.correction.wiggle import read_correction
-    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction, named_correction
+    from xpjax.wiggles.network import read_correction
+    from xpjax.xp.correction import NONE, STANDARD, is_linear, load_correction, named_correction
 
     if correction in (STANDARD, NONE) or is_linear(correction):
         if base is not None:
             raise click.UsageError("--base is for networks; a linear correction stands on none.")
-        return linear_correction(correction), None
+        return load_correction(correction), None
     model = read_correction(correction)
     return named_correction(model.base, base), model
 
@@ -232,8 +235,8 @@ def correcting(
                 "with --correction, or leave them out."
             )
         return None
-    from xpjax.correction.inputs import read_features
-    from xpjax.correction.magnitude import Correcting
+    from xpjax.wiggles.features import read_features
+    from xpjax.wiggles.magnitude import Correcting
 
     if features and (ebv or gaia != "synthetic"):
         raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
@@ -252,7 +255,7 @@ def corrected_bands(
     **options: Any,
 ) -> tuple[PhotometricSystem, Correcting | None]:
     """The system of the options, with a linear correction or without, and a network. Raises ValueError, UsageError."""
-    from xpjax.synthetic.passband import curves_of
+    from xpjax.synthetic.projection import curves_of
 
     linear, network = chosen_correction(correction, base)
     if network is not None and truncate and not network.truncate:
@@ -265,7 +268,7 @@ def corrected_bands(
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
     """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
-    from xpjax.synthetic.passband import cut_off, share_outside
+    from xpjax.synthetic.projection import cut_off, share_outside
 
     for band in passbands:
         name = f"{passbands.label} {band.name}"
@@ -449,8 +452,8 @@ def run(
     import numpy as np
 
     import xpjax
+    from xpjax.core.status import Status
     from xpjax.io import catalogue
-    from xpjax.records import Status
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite, shared=shared)
@@ -551,7 +554,7 @@ def counted(counts: Mapping[Any, int]) -> list[str]:
 def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
     import numpy as np
 
-    from xpjax.records import Status
+    from xpjax.core.status import Status
 
     n, params = len(status), context.params
     files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}"

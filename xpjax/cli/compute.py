@@ -23,7 +23,7 @@ from xpjax.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from xpjax.records import SourceTable
+    from xpjax.xp.sources import SourceTable
 
 
 @click.command()
@@ -89,8 +89,8 @@ def photometry(
       xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
       xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
-    from xpjax.correction.magnitude import prepared
     from xpjax.synthetic.magnitude import Photometer
+    from xpjax.wiggles.magnitude import prepared
 
     chosen = {name: options.pop(name) for name in BANDS}
     tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])
@@ -162,7 +162,7 @@ def spectra(
     import xpjax
 
     is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
-    instrument = xpjax.instrument(path=model) if is_file else xpjax.instrument(*filter(None, [model]))
+    instrument = xpjax.load_instrument(path=model) if is_file else xpjax.load_instrument(*filter(None, [model]))
     instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax correct`"))
 
     if tie is not None and options["internal"]:

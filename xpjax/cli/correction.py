@@ -24,16 +24,16 @@ from xpjax.cli.common import (
     write_figure,
 )
 from xpjax.cli.terminal import bar, tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from xpjax.correction.residuals import Residuals
-    from xpjax.correction.training import Step
-    from xpjax.correction.wiggle import WiggleCorrection
-    from xpjax.records import Catalogue
+    from xpjax.core.records import Catalogue
+    from xpjax.wiggles.network import WiggleCorrection
+    from xpjax.wiggles.residuals import Residuals
+    from xpjax.wiggles.training import Step
     from xpjax.xp.spectrum import Spectra
 
 
@@ -89,7 +89,7 @@ def make_features(
     import numpy as np
 
     import xpjax
-    from xpjax.correction.inputs import COLUMNS, check_names, concatenate, features, write_features
+    from xpjax.wiggles.features import COLUMNS, check_names, concatenate, features, write_features
 
     chosen = check_names(names[0] if len(names) == 1 else names or "paper")
     if output.exists() and not overwrite:
@@ -164,9 +164,9 @@ def train_correction(
     import dataclasses
     import json
 
-    from xpjax.correction.residuals import read_residuals
-    from xpjax.correction.training import Settings, predict, remove_checkpoints, train
-    from xpjax.correction.wiggle import write_correction
+    from xpjax.wiggles.network import write_correction
+    from xpjax.wiggles.residuals import read_residuals
+    from xpjax.wiggles.training import Settings, predict, remove_checkpoints, train
 
     started = time.perf_counter()
     _check_output(output, overwrite)
@@ -227,7 +227,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    from xpjax.correction.training import WIDTHS
+    from xpjax.wiggles.training import WIDTHS
 
     if text in WIDTHS:
         return WIDTHS[text]
@@ -353,23 +353,23 @@ def correct(
     import numpy as np
 
     import xpjax
-    from xpjax.correction.wiggle import read_correction
+    from xpjax.core.status import Status
     from xpjax.io import catalogue
-    from xpjax.io.spectra_files import read_sampled
     from xpjax.io.streams import plain_suffix
-    from xpjax.records import Status
-    from xpjax.xp.correction import NONE, STANDARD, is_linear, linear_correction
+    from xpjax.wiggles.network import read_correction
+    from xpjax.xp.correction import NONE, STANDARD, is_linear, load_correction
     from xpjax.xp.inverse import check_uncorrected, corrected
+    from xpjax.xp.read.spectra_files import read_sampled
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite, shared=["wavelength"])
     # By its name alone: spectra that a network stands on say which linear correction they have.
     plain = correction in (STANDARD, NONE) or is_linear(correction)
-    linear = linear_correction(correction) if plain else None
+    linear = load_correction(correction) if plain else None
     network = None if plain else read_correction(correction)
     others = teff or mh or float64 or device or truncate is not None
     _check_kind(correction, linear, network, resolution, features, others)
-    table = read_sampled(spectra, xpjax.instrument().wavelength)
+    table = read_sampled(spectra, xpjax.load_instrument().wavelength)
     record = as_spectra(table, spectra.name)
     if network is not None:
         record = _with_truncation(record, truncate, spectra.name)
@@ -396,7 +396,7 @@ def _with_corrected(table: Catalogue, found: Spectra, distance: np.ndarray | Non
     """A table of spectra with corrected ones in their place; distance (n,): with a linear correction."""
     import dataclasses
 
-    from xpjax.records import Status
+    from xpjax.core.status import Status
     from xpjax.xp.correction import DISTANCE_MEANING
 
     columns, told = dict(table.columns), {**table.descriptions, "xp_status": Status.legend()}
@@ -464,8 +464,8 @@ def _by_network(
 ) -> Spectra:
     import numpy as np
 
-    from xpjax.correction.inputs import read_features
-    from xpjax.correction.wiggle import correct_spectra
+    from xpjax.wiggles.features import read_features
+    from xpjax.wiggles.network import correct_spectra
 
     assert features is not None
     stars = read_features(features, network.names).matched(record.source_id)
@@ -482,7 +482,7 @@ def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
     """The spectra in a file that `xpjax spectra` wrote; corrected: they may be. Raises ValueError for another."""
     import numpy as np
 
-    from xpjax.records import DR3
+    from xpjax.core.release import DR3
     from xpjax.xp.spectrum import Spectra
 
     absent = [key for key in ("source_id", "flux") if key not in table.columns]

@@ -11,7 +11,7 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
 from xpjax.cli.terminal import bar, tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,8 +181,8 @@ def info(file: Path, every: bool) -> None:
 
     import numpy as np
 
-    from xpjax.io.libraries import UNITS
     from xpjax.stellar.grid import read_grid
+    from xpjax.stellar.libraries import UNITS
 
     found = read_grid(file)
     x = found.wavelength

@@ -10,12 +10,12 @@ import click
 
 from xpjax.cli.common import FILE, OVERWRITE, record_call
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.survey.homogenise import Homogenised, TileZeroPoints
+    from xpjax.survey.scr.homogenize import Homogenised, TileZeroPoints
 
 TABLE = "zeropoints.ecsv"
 ANY = click.Path(exists=True, path_type=Path)
@@ -42,7 +42,7 @@ class ZeroPoints:
         """Those of these tiles and detectors in one band, NaN where there is none."""
         import numpy as np
 
-        from xpjax.survey.homogenise import TileZeroPoints
+        from xpjax.survey.scr.homogenize import TileZeroPoints
 
         row = self.places()
         at = np.array([row.get((tile, band, detector), -1) for tile, detector in tiles])
@@ -111,9 +111,9 @@ def homogenise(first: Path, second: Path, output: Path, names: str, fewest: int,
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.homogenise import homogenise as bring_together
-    from xpjax.survey.homogenise import zero_point_table
-    from xpjax.survey.solution import provenance
+    from xpjax.survey.exposures.solution import provenance
+    from xpjax.survey.scr.homogenize import homogenise as bring_together
+    from xpjax.survey.scr.homogenize import zero_point_table
 
     catalogue.check_output(output, overwrite=overwrite)
     methods = [name.strip() for name in names.split(",")]

@@ -30,12 +30,12 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
     """
     import dataclasses
 
-    from xpjax import simulate as simulator
     from xpjax.io import catalogue
+    from xpjax.xp import simulate as simulator
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
-    table = catalogue.from_sources(simulator.sources(number, seed=seed, correlations=correlations))
+    table = simulator.simulate_sources(number, seed=seed, correlations=correlations).catalogue()
     record = record_call(click.get_current_context())
     catalogue.write(output, dataclasses.replace(table, meta={**table.meta, **record}), overwrite=overwrite)
     seconds = time.perf_counter() - started
@@ -65,8 +65,8 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
 
     import xpjax
     from xpjax import plot as draw
-    from xpjax import simulate as simulator
     from xpjax.io import catalogue
+    from xpjax.xp import simulate as simulator
 
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,8 +78,8 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
         check_figure(path, overwrite)
 
     tell(f"simulating {number:,} sources ...")
-    table = simulator.sources(number, seed=0)
-    system = xpjax.system("JPLUS", "SDSS")
+    table = simulator.simulate_sources(number, seed=0)
+    system = xpjax.load_system("JPLUS", "SDSS")
     seconds = []
     for what in ("compiling and computing", "computing again, compiled"):
         tell(f"{len(system.names)} magnitudes with errors and full correlations: {what} ...")
@@ -90,10 +90,10 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
     record = record_call(click.get_current_context())
     result = photometry.catalogue({})
     catalogue.write(table_file, dataclasses.replace(result, meta={**result.meta, **record}), overwrite=overwrite)
-    sample = catalogue.from_sources(table[:100])
+    sample = table[:100].catalogue()
     catalogue.write(sample_file, dataclasses.replace(sample, meta={**sample.meta, **record}), overwrite=overwrite)
     write_figure(draw.plot_photometry(result), figures[0])
-    write_figure(draw.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.system("JPLUS")), figures[1])
+    write_figure(draw.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.load_system("JPLUS")), figures[1])
 
     click.echo(
         f"\n{number:,} sources in {len(system.names)} bands: {number / seconds[1]:,.0f} sources/s"

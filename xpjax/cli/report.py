@@ -13,16 +13,16 @@ import click
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, assignments
 from xpjax.cli.homogenise import ANY, read_zero_points
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.records import Catalogue
+    from xpjax.core.records import Catalogue
+    from xpjax.survey.exposures.solution import Calibration
     from xpjax.survey.noise import Camera
     from xpjax.survey.observations import Observations
-    from xpjax.survey.report import Evidence
-    from xpjax.survey.solution import Calibration
+    from xpjax.survey.report.statistics import Evidence
 
 PAGE, HELD = "report.html", "held_out.parquet"
 
@@ -76,8 +76,8 @@ def report(
     import json
 
     from xpjax.io import catalogue
-    from xpjax.survey import figures
-    from xpjax.survey.solution_file import read_solution
+    from xpjax.survey.exposures.files import read_solution
+    from xpjax.survey.report import figures
 
     started = time.perf_counter()
     target = output or folder / PAGE
@@ -135,7 +135,7 @@ def _gathered(folder: Path, solution: Calibration, catalogues: Sequence[Path]) -
 
     from xpjax.cli.survey import CALIBRATED, TABLE, read_rows
     from xpjax.survey.config import config_from
-    from xpjax.survey.report import gather, with_frames
+    from xpjax.survey.report.statistics import gather, with_frames
 
     for name in (CALIBRATED, TABLE):
         if not (folder / name).is_file():
@@ -218,7 +218,7 @@ def _held_frames(paths: Sequence[Path], solution: Calibration) -> dict[str, np.n
     """The rows of several tables one after the other, of columns that all have."""
     import numpy as np
 
-    from xpjax.survey.report import with_frames
+    from xpjax.survey.report.statistics import with_frames
 
     parts = [with_frames(solution, _read(path)) for path in paths]
     common = [name for name in parts[0] if all(name in part for part in parts)]

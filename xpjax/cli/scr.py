@@ -10,12 +10,12 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, OVERWRITE, record_call
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.survey.color_regression import ColorRegression
+    from xpjax.survey.scr.regression import ColorRegression
 
 COEFFICIENTS, ZERO_POINTS, PREDICTED = "coefficients.ecsv", "zeropoints.ecsv", "predicted.parquet"
 
@@ -69,10 +69,10 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.color_regression import coefficient_table
-    from xpjax.survey.homogenise import homogenise, zero_point_table
-    from xpjax.survey.scr import Stars, read_scr_config
-    from xpjax.survey.solution import provenance
+    from xpjax.survey.exposures.solution import provenance
+    from xpjax.survey.scr.camera import Stars, read_scr_config
+    from xpjax.survey.scr.homogenize import homogenise, zero_point_table
+    from xpjax.survey.scr.regression import coefficient_table
 
     started = time.perf_counter()
     chosen = read_scr_config(config)
@@ -102,7 +102,7 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
         raise XpjaxError("no band could be fitted: " + "; ".join(lines[len(stars.lines) :]))
     output.mkdir(parents=True, exist_ok=True)
     units = {key: "mag" for key, value in columns.items() if value.dtype.kind == "f" and key not in ("star", "tile")}
-    from xpjax.records import Catalogue
+    from xpjax.core.records import Catalogue
 
     catalogue.write(output / PREDICTED, Catalogue(columns, units, meta=record), overwrite=overwrite)
     catalogue.write(output / COEFFICIENTS, coefficient_table(laws, record), overwrite=overwrite)

@@ -11,10 +11,11 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.records import Catalogue, SourceTable
+    from xpjax.core.records import Catalogue
+    from xpjax.xp.sources import SourceTable
 
 
 @click.command()
@@ -32,12 +33,12 @@ def systems(name: str | None) -> None:
     if name is None:
         rows = []
         for known in xpjax.available_systems():
-            system = xpjax.system(known)
+            system = xpjax.load_system(known)
             bands = " ".join(system.names[:8]) + (f" ... ({len(system.names)})" if len(system.names) > 8 else "")
             rows.append((known, _magnitudes(system.flux_unit[0]), bands))
         print_table(("system", "magnitudes", "bands"), rows)
         return
-    system = xpjax.system(name)
+    system = xpjax.load_system(name)
     columns = zip(system.names, system.mean_wavelength, system.zero_point, system.flux_unit, strict=True)
     lines = [(band, f"{mean:.1f}", f"{zero:.4f}", unit) for band, mean, zero, unit in columns]
     click.echo(f"{system.labels[0]}: {_magnitudes(system.flux_unit[0])} magnitudes, release {system.release.name}")
@@ -57,8 +58,9 @@ def info() -> None:
 
     import jax
 
-    from xpjax.hdf5 import open_hdf5
-    from xpjax.xp.instrument import DATA, DEFAULT_MODEL
+    from xpjax.core.paths import DATA
+    from xpjax.io.hdf5 import open_hdf5
+    from xpjax.xp.instrument import DEFAULT_MODEL
 
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     for package in ("xpjax", "jax", "numpy", "equinox", "astropy", "h5py"):
@@ -108,7 +110,7 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
             raise XpjaxError("--system marks bands under spectra; photometry has none to mark")
         figure = draw.plot_photometry(data)
     else:
-        system = xpjax.system(system_name) if system_name else None
+        system = xpjax.load_system(system_name) if system_name else None
         figure = draw.plot_spectra(data, sources or None, system)
     write_figure(figure, output)
     tell(f"wrote {output}")
@@ -121,7 +123,7 @@ def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
     import xpjax
     from xpjax.io import catalogue
     from xpjax.plot import magnitude_bands
-    from xpjax.records import SourceTable
+    from xpjax.xp.sources import SourceTable
 
     table: Catalogue | SourceTable | None = None
     with contextlib.suppress(XpjaxError):  # XP files come in more formats than tables: their reader speaks below

@@ -13,8 +13,8 @@ from xpjax.cli.common import EXISTING_FILE, OVERWRITE, TABLE_FILE, comma_separat
 from xpjax.cli.terminal import tell
 
 if TYPE_CHECKING:
-    from xpjax.survey.joint import JointModel
-    from xpjax.survey.joint_solution import JointSolution
+    from xpjax.survey.joint.solution import JointSolution
+    from xpjax.survey.joint.solve import JointModel
     from xpjax.survey.observations import Observations
 
 PARAMETERS, STARS, CALIBRATED, SOLUTION = "parameters.ecsv", "stars.parquet", "calibrated.parquet", "joint.h5"
@@ -84,9 +84,9 @@ def solve(
     import tomllib
 
     from xpjax.io import catalogue
-    from xpjax.survey.joint import solve_joint
-    from xpjax.survey.joint_config import build, read_joint
-    from xpjax.survey.joint_solution import write_joint
+    from xpjax.survey.joint.config import build, read_joint
+    from xpjax.survey.joint.solution import write_joint
+    from xpjax.survey.joint.solve import solve_joint
 
     started = time.perf_counter()
     chosen = read_joint(config)
@@ -118,7 +118,7 @@ def solve(
 
 def corrections_of(model: JointModel) -> dict[str, str]:
     """The linear correction of the spectra of each transmission term, as metadata; none without such a term."""
-    from xpjax.survey.transmission import Transmission
+    from xpjax.survey.joint.transmission import Transmission
 
     terms = [term for term in model.terms if isinstance(term, Transmission)]
     names = dict.fromkeys(term.model.correction.name if term.model.correction else "none" for term in terms)

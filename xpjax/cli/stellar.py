@@ -26,13 +26,14 @@ from xpjax.cli.common import (
 )
 from xpjax.cli.correction import DUST, KINDS, SPACES, as_spectra
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.records import Catalogue, SourceTable
+    from xpjax.core.records import Catalogue
     from xpjax.stellar.sources import LabelFits, LabelFitter
+    from xpjax.xp.sources import SourceTable
 
 
 @click.command("fit-stars")
@@ -96,9 +97,9 @@ def fit_stars(
 
     import numpy as np
 
+    from xpjax.core.status import FitStatus
     from xpjax.extinction import AV_PER_SFD
     from xpjax.io import catalogue
-    from xpjax.records import FitStatus
     from xpjax.stellar.sources import selected
 
     started = time.perf_counter()
@@ -188,11 +189,11 @@ def _fits(
     import numpy as np
 
     import xpjax
-    from xpjax.io.spectra_files import read_sampled
-    from xpjax.io.store import is_store, open_store
+    from xpjax.core.release import DR3
     from xpjax.io.streams import plain_suffix
     from xpjax.io.tables import open_table
-    from xpjax.records import DR3
+    from xpjax.xp.read.spectra_files import read_sampled
+    from xpjax.xp.store.store import is_store, open_store
 
     needed = [*dict.fromkeys([*keep, *fitter.columns])]
     passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
@@ -213,7 +214,7 @@ def _fits(
     if plain_suffix(path) in (".h5", ".hdf5", ".parquet", ".fits"):
         names = open_table(path).names
         if "flux" in names and not any(f"{xp}_coefficients" in names for xp in DR3.xp):
-            rows = read_sampled(path, xpjax.instrument().wavelength)
+            rows = read_sampled(path, xpjax.load_instrument().wavelength)
             return [(_fit_sampled(rows, path.name, fitter, devices), kept(_with(rows, passed, path.name)))]
     dtype = np.float64 if fitter.float64 else np.float32
     table: SourceTable = xpjax.read(path, dtype=dtype, keep=needed)
@@ -233,8 +234,8 @@ def _reference(path: Path, names: list[str]) -> tuple[Mapping[str, np.ndarray], 
 
     Raises XpjaxError where there are none, or no rows.
     """
-    from xpjax.io.spectra_files import source_ids
     from xpjax.io.tables import open_table
+    from xpjax.xp.read.spectra_files import source_ids
 
     table = open_table(path)
     if not len(table):
@@ -330,10 +331,10 @@ def make_residuals(
     """
     import numpy as np
 
-    from xpjax.correction import residuals
-    from xpjax.correction.inputs import read_features
-    from xpjax.io.spectra_files import read_sampled
-    from xpjax.matching import places_of
+    from xpjax.core.ids import places_of
+    from xpjax.wiggles import residuals
+    from xpjax.wiggles.features import read_features
+    from xpjax.xp.read.spectra_files import read_sampled
 
     if (fits is None) != (grid is None) or (fits is None) == (true_spectra is None):
         raise click.UsageError("Give --fits with --grid, or --true.")
@@ -384,8 +385,8 @@ def _best_models(made: Any, fits: Path, grid: Path, dust: Mapping[str, Any]) -> 
     """
     import numpy as np
 
-    from xpjax.matching import places_of
-    from xpjax.records import FitStatus
+    from xpjax.core.ids import places_of
+    from xpjax.core.status import FitStatus
     from xpjax.stellar.grid import read_grid
     from xpjax.stellar.interpolation import interpolator, model_spectra
     from xpjax.stellar.sources import grid_digest, interpolated

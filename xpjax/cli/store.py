@@ -9,10 +9,10 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
 from xpjax.cli.terminal import bar, tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.io.bulk import Ingested
+    from xpjax.xp.store.ingest import Ingested
 
 STORE = click.Path(exists=True, path_type=Path)
 
@@ -64,7 +64,7 @@ def ingest(
     """
     import time
 
-    from xpjax.io import bulk
+    from xpjax.xp.store import ingest as bulk
 
     started = time.perf_counter()
     with bar(len(files), unit=" files", delay=1) as shown:
@@ -118,7 +118,7 @@ def info(path: Path, each: bool) -> None:
       xpjax store info xp
       xpjax store info xp --files
     """
-    from xpjax.io.store import open_store
+    from xpjax.xp.store.store import open_store
 
     found = open_store(path)
     size = sum(file.path.stat().st_size for file in found.files)
@@ -164,7 +164,7 @@ def verify(path: Path) -> None:
     Examples:
       xpjax store verify xp
     """
-    from xpjax.io.store import open_store
+    from xpjax.xp.store.store import open_store
 
     found = open_store(path)
     problems = found.verify()
@@ -219,7 +219,7 @@ def select(
       xpjax store select xp --source-ids wanted.csv -o wanted.h5
     """
     from xpjax.io import catalogue
-    from xpjax.io.store import SUFFIX, open_store, write_store_file
+    from xpjax.xp.store.store import SUFFIX, open_store, write_store_file
 
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}

@@ -15,15 +15,15 @@ from xpjax.cli.report import HELD, report
 from xpjax.cli.scr import scr
 from xpjax.cli.solve import solve
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from xpjax.survey.config import Config
+    from xpjax.survey.exposures.zeropoint import ExposureFits
     from xpjax.survey.observations import Frames, Observations
     from xpjax.survey.reading import Reading
-    from xpjax.survey.zeropoint import ExposureFits
 
 CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=TABLE_FILE)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -101,10 +101,10 @@ def calibrate(
 
     from xpjax.io import catalogue
     from xpjax.survey.config import files_relative_to, read_config
-    from xpjax.survey.held_out import cross_validate
+    from xpjax.survey.exposures.files import write_solution
+    from xpjax.survey.exposures.held_out import cross_validate
+    from xpjax.survey.exposures.solution import calibrate as solve_survey
     from xpjax.survey.observations import FrameFlag
-    from xpjax.survey.solution import calibrate as solve_survey
-    from xpjax.survey.solution_file import write_solution
 
     started = time.perf_counter()
     chosen = read_config(config)
@@ -137,7 +137,7 @@ def calibrate(
     catalogue.write(output / CALIBRATED, calibrated, overwrite=overwrite)
     write_solution(output / SOLUTION, solved, overwrite=overwrite)
     if wide:
-        from xpjax.survey.wide import wide as by_star
+        from xpjax.survey.exposures.wide import wide as by_star
 
         catalogue.write(output / WIDE, by_star(calibrated), overwrite=overwrite)
     else:  # that of an earlier solution, as below
@@ -273,8 +273,8 @@ def apply(
 
     from xpjax.io import catalogue
     from xpjax.survey.config import config_from, read_config
-    from xpjax.survey.solution import apply_with_fits, provenance
-    from xpjax.survey.solution_file import read_solution
+    from xpjax.survey.exposures.files import read_solution
+    from xpjax.survey.exposures.solution import apply_with_fits, provenance
 
     started = time.perf_counter()
     solved = read_solution(solution)
@@ -322,7 +322,7 @@ def apply(
         output.mkdir(parents=True, exist_ok=True)
     catalogue.write(target, result, overwrite=overwrite)
     if wide:
-        from xpjax.survey.wide import wide as by_star
+        from xpjax.survey.exposures.wide import wide as by_star
 
         catalogue.write(output / WIDE, by_star(result), overwrite=overwrite)
     elif whole:
@@ -360,11 +360,11 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
     """
     import numpy as np
 
+    from xpjax.core.records import Catalogue
     from xpjax.io import catalogue
-    from xpjax.records import Catalogue
-    from xpjax.survey.flat import epochs, stack
-    from xpjax.survey.solution import provenance
-    from xpjax.survey.solution_file import read_solution
+    from xpjax.survey.exposures.files import read_solution
+    from xpjax.survey.exposures.flat import epochs, stack
+    from xpjax.survey.exposures.solution import provenance
 
     catalogue.check_output(output, overwrite=overwrite)
     span: str | float = epoch
@@ -443,11 +443,11 @@ def simulate(
       xpjax survey simulate --output mock
       xpjax survey simulate --exposures 200 --stars 3000 --nights 10 --camera ccd --output ccd
     """
+    from xpjax.core.records import Catalogue
     from xpjax.io import catalogue
-    from xpjax.records import Catalogue
+    from xpjax.survey.exposures.solution import provenance
     from xpjax.survey.noise import CCD, Camera
     from xpjax.survey.simulate import COLOR_ZERO, Setup, Survey, as_table
-    from xpjax.survey.solution import provenance
 
     started = time.perf_counter()
     try:

@@ -179,7 +179,7 @@ def bug_report(exc: BaseException, arguments: Sequence[str]) -> str:
 
 def refusal(exc: BaseException) -> str | None:
     """What to tell of an error that the user can mend: wrong input, files, memory, devices; None for others."""
-    from xpjax.errors import XpjaxError
+    from xpjax.core.errors import XpjaxError
 
     if isinstance(exc, OSError) and exc.filename and exc.strerror:
         return f"{exc.filename}: {exc.strerror}"

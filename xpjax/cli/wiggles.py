@@ -10,7 +10,7 @@ import click
 
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, record_call, write_figure
 from xpjax.cli.terminal import tell
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 
 @click.group()
@@ -67,11 +67,11 @@ def train_linear(
 
     import xpjax
     from xpjax.cli.common import assignments
-    from xpjax.correction.figures import figure as draw
-    from xpjax.correction.linear import Population, Settings
-    from xpjax.correction.pairs import read_pairs
-    from xpjax.correction.train_linear import train_linear as train
-    from xpjax.xp.correction import NONE, STANDARD, linear_correction, write_linear
+    from xpjax.wiggles.linear.figures import figure as draw
+    from xpjax.wiggles.linear.fit import Population, Settings
+    from xpjax.wiggles.linear.pairs import read_pairs
+    from xpjax.wiggles.linear.train import train_linear as train
+    from xpjax.xp.correction import NONE, STANDARD, load_correction, write_linear
 
     started = time.perf_counter()
     if output.suffix.lower() not in (".h5", ".hdf5"):
@@ -86,7 +86,7 @@ def train_linear(
     chosen = _settings(Settings(), assignments("--set", settings))
     data = read_pairs(pairs)
     if population is None:
-        standard = linear_correction()
+        standard = load_correction()
         assert standard is not None
         normal = Population.known(standard)
     else:

@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import Catalogue
 from xpjax.io.atomic import DeafFile, behind_link, expanded, explain, whole_files
 from xpjax.io.atomic import remove_abandoned as remove_abandoned
 from xpjax.io.atomic import write_bytes as write_bytes
@@ -27,7 +28,6 @@ from xpjax.io.columns import join_columns
 from xpjax.io.csv_rows import write_rows
 from xpjax.io.tables import open_table
 from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE
-from xpjax.records import Catalogue, SourceTable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -64,15 +64,12 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
 def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) -> None:
     """Write a table in the format of the suffix: csv, csv.gz, ecsv, fits, ldac, cat, vot, xml, parquet, h5 or hdf5.
 
-    table: a Catalogue, what has one (Photometry, Spectra), or a SourceTable, which `xpjax.read` reads back. The file
+    table: a Catalogue, or what has one (Photometry, Spectra, a SourceTable, which `xpjax.read` reads back). The file
     appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format cannot hold
     and OSError where the disk refuses.
     """
     path = expanded(path)
-    if isinstance(table, SourceTable):
-        catalogue = from_sources(table)
-    else:
-        catalogue = table if isinstance(table, Catalogue) else table.catalogue()
+    catalogue = table if isinstance(table, Catalogue) else table.catalogue()
     writer = _FORMATS[_suffix(path)]
     check_output(path, overwrite=overwrite, shared=catalogue.shared)
     catalogue = _plain(catalogue)
@@ -119,22 +116,6 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
     sizes = [len(part) for part in parts]
     columns = {name: join_columns([part.columns[name] for part in parts], sizes) for name in first.columns}
     return Catalogue(columns, first.units, first.descriptions, first.shared, first.meta)
-
-
-def from_sources(table: SourceTable) -> Catalogue:
-    """XP coefficients as the archive's columns (`bp_coefficients`, ...), then the table's other columns."""
-    c, release = table.coefficients, table.release
-    columns: dict[str, Any] = {"source_id": table.source_id}
-    for i, xp in enumerate(release.xp):
-        columns[f"{xp}_n_parameters"] = np.full(len(table), release.n_basis[i], np.int16)
-        if c.n_relevant is not None:
-            columns[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, i]
-        columns[f"{xp}_coefficients"] = c.value[:, release.slices[i]]
-        if c.error is not None:
-            columns[f"{xp}_coefficient_errors"] = c.error[:, release.slices[i]]
-        if c.correlation is not None:
-            columns[f"{xp}_coefficient_correlations"] = c.correlation[:, release.pair_slices[i]]
-    return Catalogue({**columns, **table.columns}, meta={"release": release.name})
 
 
 # --- plain arrays -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.words import abridged, is_missing, parse_number
 
 _BRACKETS = {"(": ")", "[": "]"}

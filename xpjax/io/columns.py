@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.cells import Vectors
 from xpjax.io.words import EXACT, MISSING, integer, is_missing, parse_number
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 """Suffixes of packed files, which come after the suffix of what is in them."""

@@ -27,15 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from xpjax import engine
-from xpjax.errors import XpjaxError
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import dot, unpack
+from xpjax.core.records import AnyArray, Catalogue, Record
+from xpjax.core.status import FitStatus
+from xpjax.core.units import in_unit
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.io.libraries import UNITS
-from xpjax.linalg import dot, unpack
-from xpjax.records import AnyArray, Catalogue, FitStatus, Record
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import COMPONENTS, Interpolator, interpolator, model_spectra
-from xpjax.units import in_unit
+from xpjax.stellar.libraries import UNITS
 
 NORMALISATIONS = ("mean", "scale")
 DEVIANT = 0.05

@@ -24,13 +24,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from xpjax import engine
-from xpjax.errors import XpjaxError
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import dot
+from xpjax.core.records import AnyArray
+from xpjax.core.units import in_unit
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
-from xpjax.linalg import dot
-from xpjax.records import AnyArray
 from xpjax.stellar.grid import StellarGrid
-from xpjax.units import in_unit
 
 KINDS = ("spline", "local", "linear")
 COEFFICIENTS = "coefficients"

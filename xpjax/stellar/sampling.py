@@ -25,15 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.constants import SIGMA_PER_FWHM
-from xpjax.errors import XpjaxError
+from xpjax.core.constants import SIGMA_PER_FWHM
+from xpjax.core.errors import XpjaxError
+from xpjax.core.units import nanometers
 from xpjax.io.catalogue import expanded
-from xpjax.io.libraries import ModelSpectra
 from xpjax.io.streams import text_of
-from xpjax.synthetic.passband import interpolation, quadrature
-from xpjax.units import nanometers
+from xpjax.stellar.libraries import ModelSpectra
+from xpjax.synthetic.projection import interpolation, quadrature
 from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import instrument as load_instrument
+from xpjax.xp.instrument import load_instrument as load_instrument
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 SAMPLINGS = ("log330", "variable", "coefficients")

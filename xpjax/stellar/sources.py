@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from xpjax import engine
-from xpjax.correction.inputs import floats
-from xpjax.correction.magnitude import Correcting, linear_and_network
-from xpjax.correction.wiggle import correct_spectra
-from xpjax.errors import XpjaxError, say
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import Catalogue, Record
+from xpjax.core.status import FitStatus, Status
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.records import Catalogue, FitStatus, Record, SourceTable, Status
 from xpjax.stellar.fit import StellarFit, fit_stars
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator
+from xpjax.wiggles.features import floats
+from xpjax.wiggles.magnitude import Correcting, linear_and_network
+from xpjax.wiggles.network import correct_spectra
 from xpjax.xp.correction import LinearCorrection
+from xpjax.xp.sources import SourceTable
 from xpjax.xp.spectrum import Spectra, spectra
 
 ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
-from xpjax.io.archive import read
-from xpjax.records import PassbandSet, Record
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Record
 from xpjax.survey.config import Config
 from xpjax.survey.observations import Observations, match_ids
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import passband_system
+from xpjax.synthetic.passband import PassbandSet
+from xpjax.synthetic.projection import passband_system
 from xpjax.xp.coefficients import as_sources
-from xpjax.xp.instrument import instrument
+from xpjax.xp.instrument import load_instrument
+from xpjax.xp.read.archive import read
 
 NODES = 5
 """Airmasses at which spectra are projected."""
@@ -84,7 +85,7 @@ def airmass_shifts(
         raise XpjaxError(f"airmasses from {span.min():g} to {span.max():g}: expected 1 to 20")
     low, high = span.min(), max(span.max(), span.min() + 0.01)
     nodes = np.linspace(low, high, NODES)
-    table = as_sources(sources, instrument().release)
+    table = as_sources(sources, load_instrument().release)
     ids = getattr(table, "source_id", None)
     if ids is None:
         raise XpjaxError("the XP sources have no source_id: they cannot be told from each other")

@@ -39,12 +39,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xpjax.errors import XpjaxError
-from xpjax.survey.model import Model
+from xpjax.core.errors import XpjaxError
+from xpjax.survey.exposures.model import Model
+from xpjax.survey.exposures.solution import Settings
 from xpjax.survey.selection import CUTS, Selected, check_limits
-from xpjax.survey.solution import Settings
 from xpjax.survey.standards import check_standards
-from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
+from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, load_correction
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def named_correction(table: Mapping[str, Any], folder: Path) -> LinearCorrection
     name = table.get("correction", STANDARD)
     if not isinstance(name, str):
         raise XpjaxError(f'correction = {name!r}: expected "standard", "none" or a file of a linear correction')
-    return linear_correction(name if name in (STANDARD, NONE) else folder / name)
+    return load_correction(name if name in (STANDARD, NONE) else folder / name)
 
 
 def config_from(table: Mapping[str, Any], folder: Path = Path(), *, joint: bool = False) -> Config:

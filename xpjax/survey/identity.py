@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpjax.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError, say
 from xpjax.io.streams import PACKED
 from xpjax.io.tables import split_part
 from xpjax.survey.observations import unit_vectors

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from xpjax.constants import POGSON
+from xpjax.core.constants import POGSON
 
 SCALE_HEIGHT = 8000.0
 """Of the turbulence [m], in both laws of scintillation."""

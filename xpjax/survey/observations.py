@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
+from xpjax.core.ids import places_of
+from xpjax.core.records import Record
+from xpjax.core.status import Bits
 from xpjax.io.columns import join_columns
-from xpjax.matching import places_of
-from xpjax.records import Bits, Record
 
 
 class RowFlag(Bits):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Table, open_table, open_tables, split_part
 from xpjax.survey.config import Account, Config
 from xpjax.survey.identity import Named, detection_ids, name_exposures, settle_stars

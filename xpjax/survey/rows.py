@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import Table, iso_day
 from xpjax.io.words import parse_number
-from xpjax.survey.aperture import aperture_correction
 from xpjax.survey.config import CUT_COLUMNS, Account, Config
+from xpjax.survey.exposures.aperture import aperture_correction
 from xpjax.survey.observations import MISSING, Observations, Origin, correct_gaia, make
 from xpjax.survey.selection import CUTS, expand, select
 from xpjax.survey.standards import Standards, coefficients_said

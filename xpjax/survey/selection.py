@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 Columns = Mapping[str, np.ndarray]
 Limits = Mapping[str, Any]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import Observations, concatenate, make
 
@@ -185,13 +185,13 @@ def _wave(place: np.ndarray, waves: tuple[np.ndarray, np.ndarray]) -> np.ndarray
 
 def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Ids, true magnitudes, model magnitudes with their errors, and BP-RP of mock XP sources, in SDSS g."""
-    from xpjax import simulate
     from xpjax.synthetic.magnitude import photometry
+    from xpjax.xp import simulate
 
     ids, parts = [], []
     seed, missing = s.seed, s.n_star
     while missing > 0:
-        table = simulate.sources(2 * missing + 200, seed=seed)
+        table = simulate.simulate_sources(2 * missing + 200, seed=seed)
         result = photometry(table, "SDSS", correction=s.correction)
         k = result.system.names.index("g")
         magnitude, error = np.asarray(result.magnitude)[:, k], np.asarray(result.magnitude_error)[:, k]

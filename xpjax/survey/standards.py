@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Ids, Table, open_table
 from xpjax.survey.identity import position_ids
 from xpjax.survey.observations import Match, match_ids, match_positions, separation

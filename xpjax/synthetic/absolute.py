@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from xpjax.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import open_table
 from xpjax.synthetic.magnitude import Photometry, photometry
 from xpjax.xp.coefficients import as_sources

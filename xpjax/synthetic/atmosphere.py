@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.errors import XpjaxError
-from xpjax.records import AnyArray
-from xpjax.units import nanometers
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import AnyArray
+from xpjax.core.units import nanometers
 
 Scalar: TypeAlias = Float[AnyArray, ""] | float
 

@@ -18,7 +18,7 @@
     curve = "g.ecsv"              # also shift [nm] and scale
 
 A name without suffix is a component of the filters folder, anything else a path relative to the TOML file, in any
-format of `xpjax.io.passband_files`; unit = "angstrom" beside it for a text whose header does not name one. Every
+format of passband files; unit = "angstrom" beside it for a text whose header does not name one. Every
 continuous parameter has a name (`TransmissionChain.parameters`) that `transmission` takes as a keyword.
 """
 
@@ -38,14 +38,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.engine import precision
-from xpjax.errors import XpjaxError
-from xpjax.io.folders import filters_folder
-from xpjax.io.passband_files import read_curve
-from xpjax.linalg import local_cubic
-from xpjax.records import DETECTORS, MAGNITUDES, AnyArray, Passband, PassbandSet
+from xpjax.core.engine import precision
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import local_cubic
+from xpjax.core.records import AnyArray
+from xpjax.core.units import nanometers
 from xpjax.synthetic.atmosphere import RANGES, SEA_LEVEL, Atmosphere, Scalar, SiteCurve, pressure, scalar
-from xpjax.units import nanometers
+from xpjax.synthetic.files.folders import filters_folder
+from xpjax.synthetic.files.passband_files import read_curve
+from xpjax.synthetic.passband import DETECTORS, MAGNITUDES, Passband, PassbandSet
 
 PIVOT = 600.0
 """Wavelength [nm] at which the detector's slope changes nothing."""

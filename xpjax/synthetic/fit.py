@@ -30,13 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax import engine
-from xpjax.errors import XpjaxError
-from xpjax.linalg import Solution, dot, gauss_newton, local_cubic
-from xpjax.records import AnyArray, Passband, Record, Status
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import Solution, dot, gauss_newton, local_cubic
+from xpjax.core.records import AnyArray, Record
+from xpjax.core.status import Status
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import (
+from xpjax.synthetic.passband import Passband
+from xpjax.synthetic.projection import (
     PassbandOperator,
     fwhm,
     mean_wavelength,
@@ -46,7 +48,7 @@ from xpjax.synthetic.passband import (
 )
 from xpjax.xp.coefficients import as_sources
 from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import instrument as load_instrument
+from xpjax.xp.instrument import load_instrument as load_instrument
 
 STEP = 0.5
 """Sampling [nm] of the curves that are fitted."""

@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from xpjax import engine
-from xpjax.constants import POGSON
-from xpjax.errors import XpjaxError
-from xpjax.linalg import dot, dot_last_first
-from xpjax.records import AnyArray, Catalogue, Passband, PassbandSet, Record, SourceTable, Status, XPCoefficients
-from xpjax.synthetic.passband import corrected_system, passband_system
+from xpjax.core import engine
+from xpjax.core.constants import POGSON
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import dot, dot_last_first
+from xpjax.core.records import AnyArray, Catalogue, Record
+from xpjax.core.status import Status
+from xpjax.synthetic.passband import Passband, PassbandSet
+from xpjax.synthetic.projection import corrected_system, passband_system
 from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
-from xpjax.synthetic.system import system as load_system
+from xpjax.synthetic.system import load_system as load_system
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -37,6 +39,7 @@ from xpjax.xp.coefficients import (
     usable,
 )
 from xpjax.xp.correction import DISTANCE_MEANING
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 FEW_BANDS = 16
 LARGE = 1 - 10 ** (-0.4 * 0.15)
@@ -490,10 +493,10 @@ def photometry(
     """Synthetic fluxes and magnitudes, with errors, of many sources in one or more photometric systems.
 
     sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
-    a name for `xpjax.system`, passbands (`passband_system` has options for them), or several of these. truncate keeps
-    n_relevant bases only. errors are given where the input has correlations. error_correction multiplies them by the
-    published factors of G. correction: a linear one, "standard", a file or a `LinearCorrection`; by default none, as in
-    GaiaXPy. devices: see `engine.find_devices`.
+    a name for `xpjax.load_system`, passbands (`passband_system` has options for them), or several of these. truncate
+    keeps n_relevant bases only. errors are given where the input has correlations. error_correction multiplies them by
+    the published factors of G. correction: a linear one, "standard", a file or a `LinearCorrection`; by default none,
+    as in GaiaXPy. devices: see `engine.find_devices`.
 
     Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
     `status`, and bands that lie wholly in the other XP are still given.

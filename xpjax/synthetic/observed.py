@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
-from xpjax.io.archive import read
+from xpjax.core.errors import XpjaxError
+from xpjax.core.ids import places_of
 from xpjax.io.tables import Column, Table, open_table
-from xpjax.matching import places_of
-from xpjax.records import SourceTable
+from xpjax.xp.read.archive import read
+from xpjax.xp.sources import SourceTable
 
 NO_MAGNITUDE = 90.0
 """Tables write 99 or -99 where there is no magnitude."""

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.constants import AB_ZERO_POINT, FLUX_UNIT, XP_RANGE
-from xpjax.errors import XpjaxError
-from xpjax.records import Passband
-from xpjax.synthetic.passband import interpolation, passband_operator, quadrature
+from xpjax.core.constants import AB_ZERO_POINT, FLUX_UNIT, XP_RANGE
+from xpjax.core.errors import XpjaxError
+from xpjax.synthetic.passband import Passband
+from xpjax.synthetic.projection import interpolation, passband_operator, quadrature
 from xpjax.synthetic.system import PhotometricSystem
-from xpjax.xp.instrument import instrument
+from xpjax.xp.instrument import load_instrument
 
 TARGET = 2e-6
 """Residual that is aimed at: published vectors have six digits."""
@@ -274,7 +274,7 @@ def _n_cell() -> int:
 def _lattice(model: str) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (m,) [nm], three in each cell, and lambda D times their weights (n_basis_total, m)."""
     nodes, weights, _ = quadrature(XP_RANGE[0] + CELL * np.arange(_n_cell() + 1))
-    return nodes, np.asarray(instrument(model).design(nodes).value) * nodes * weights
+    return nodes, np.asarray(load_instrument(model).design(nodes).value) * nodes * weights
 
 
 def _operator(model: str, index: np.ndarray) -> np.ndarray:

@@ -19,11 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from xpjax.errors import XpjaxError
-from xpjax.linalg import pair_weights
-from xpjax.records import AnyArray, Release
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import pair_weights
+from xpjax.core.paths import DATA
+from xpjax.core.records import AnyArray
+from xpjax.core.release import Release
 from xpjax.xp.correction import Domain
-from xpjax.xp.instrument import DATA, open_model, read_release
+from xpjax.xp.instrument import open_model, read_release
 
 G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
 
@@ -71,7 +73,7 @@ class PhotometricSystem(eqx.Module):
     (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
     {label}_mag_{name}. model: the instrument model that the projections were made with.
 
-    With a linear correction (`xpjax.synthetic.passband.corrected_system`) projection is the corrected one, uncorrected
+    With a linear correction (`projection.corrected_system`) projection is the corrected one, uncorrected
     the other; systematic (r, n_band) [mag] is the root of the covariance of what the correction leaves; domain says
     where it holds; flat (n_band,) is the scaled flux, over the level in `Domain.unit`, below which a band has a share
     of the change; correction is its name, and joined is for kernels (`with_change`).
@@ -289,7 +291,7 @@ def available_systems(path: str | Path | None = None) -> tuple[str, ...]:
     return tuple(name for name, _ in _index(_file(path)).values())
 
 
-def system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
+def load_system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
     """The published photometric system of this name, or several stacked in order.
 
     names: as in GaiaXPy (`JPLUS`, `Gaia_DR3_Vega`), any case; `JPLUS:gJPLUS,rJPLUS` takes some bands; the path of an

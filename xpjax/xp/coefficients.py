@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from xpjax import engine
-from xpjax.errors import XpjaxError
-from xpjax.linalg import dot, inverse_sqrt, pair_index, unpack
-from xpjax.records import DR3, Release, SourceTable, Status, XPCoefficients
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import dot, inverse_sqrt, pair_index, unpack
+from xpjax.core.release import DR3, Release
+from xpjax.core.status import Status
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 MISSING = (Status.BP_MISSING, Status.RP_MISSING)
 BAD = (Status.BP_BAD, Status.RP_BAD)
@@ -155,7 +157,7 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
             raise XpjaxError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
         return as_sources(XPCoefficients(array, release=release or DR3), release)
     else:
-        from xpjax.io.archive import read
+        from xpjax.xp.read.archive import read
 
         table = read(sources, release=release)
     if release is not None and table.release.n_basis != release.n_basis:

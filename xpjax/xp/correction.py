@@ -6,10 +6,10 @@ response, dispersion and line spread. The corrected spectrum of a star with coef
     f(l) = c (W(l) + D(l))
 
 with the published design matrix W and one constant matrix D, the change. Whatever is made of design matrices, spectra,
-passbands, errors and covariances, follows. `xpjax.correction.linear` trains D on XP spectra of stars whose true spectra
-are known. What it leaves is known from stars that were left out: a covariance of relative errors, which grows
-with a star's distance d^2 from the stars that D was learned from, as 1 + d^2. Beyond a limit of d^2 the change fades,
-by the factor limit / d^2.
+passbands, errors and covariances, follows. `xpjax.wiggles` trains D on XP spectra of stars whose true spectra are
+known. What it leaves is known from stars that were left out: a covariance of relative errors, which grows with a
+star's distance d^2 from the stars that D was learned from, as 1 + d^2. Beyond a limit of d^2 the change fades, by the
+factor limit / d^2.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.errors import XpjaxError, say
-from xpjax.hdf5 import open_hdf5
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.linalg import dot, interpolation
+from xpjax.core.paths import DATA
+from xpjax.core.records import AnyArray, Record
+from xpjax.core.release import Release
+from xpjax.core.units import nanometers
 from xpjax.io.catalogue import write_bytes
-from xpjax.linalg import dot, interpolation
-from xpjax.records import AnyArray, Record, Release
-from xpjax.units import nanometers
+from xpjax.io.hdf5 import open_hdf5
 
 FORMAT, VERSION = "xpjax linear correction", 1
 STANDARD, NONE = "standard", "none"
-DATA = Path(__file__).parents[1] / "data"
 DISTANCE_MEANING = (
     "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors grow as "
     "sqrt(1 + d^2), and beyond d^2 = 1 the correction fades"
@@ -171,7 +172,7 @@ class LinearCorrection(Record):
             )
 
 
-def linear_correction(spec: Any = STANDARD) -> LinearCorrection | None:
+def load_correction(spec: Any = STANDARD) -> LinearCorrection | None:
     """A linear correction by its name "standard", from a file, or as it is; None for None and "none".
 
     Raises ValueError for a file that holds none, FileNotFoundError for one that is not there.
@@ -186,7 +187,7 @@ def linear_correction(spec: Any = STANDARD) -> LinearCorrection | None:
 
 def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
     """The linear correction of this name: one given, "standard", or None for "none". Raises ValueError for others."""
-    chosen = linear_correction(given)
+    chosen = load_correction(given)
     if chosen is not None:
         if chosen.name != name:
             raise XpjaxError(f"what stands on the linear correction {name} cannot have {chosen.name}: give {name}")
@@ -196,7 +197,7 @@ def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
             f"the linear correction {name} is needed, which is not the standard one: give its file by "
             + say("base=", "--base")
         )
-    return linear_correction(name)
+    return load_correction(name)
 
 
 def is_linear(path: str | Path) -> bool:

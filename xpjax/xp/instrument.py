@@ -19,7 +19,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from xpjax.constants import (
+from xpjax.core.constants import (
     FLUX_UNIT,
     MERGE_RANGE,
     PLANCK,
@@ -29,16 +29,17 @@ from xpjax.constants import (
     SPEED_OF_LIGHT,
     XP_RANGE,
 )
-from xpjax.errors import XpjaxError, say
-from xpjax.hdf5 import open_hdf5
-from xpjax.linalg import pair_weights
-from xpjax.records import AnyArray, Record, Release
-from xpjax.units import in_unit, nanometers
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.linalg import pair_weights
+from xpjax.core.paths import DATA
+from xpjax.core.records import AnyArray, Record
+from xpjax.core.release import Release
+from xpjax.core.units import in_unit, nanometers
+from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.basis import HermiteBasis, SplineBasis
-from xpjax.xp.correction import LinearCorrection, linear_correction
+from xpjax.xp.correction import LinearCorrection, load_correction
 
 DEFAULT_MODEL = "v375wi/v142r"
-DATA = Path(__file__).parents[1] / "data"
 LINE_WIDTH = 1.17
 """FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
 after Montegriffo et al. (2023), and the dispersion of the instrument model give 1.10..1.29 with this median."""
@@ -120,9 +121,9 @@ class Instrument(Record):
         Design matrices, and all that is made of them, are then those of corrected spectra, at full resolution. Raises
         ValueError for a correction of another release or instrument model.
 
-        >>> design = xpjax.instrument().corrected("standard").design(np.arange(400.0, 900.0))
+        >>> design = xpjax.load_instrument().corrected("standard").design(np.arange(400.0, 900.0))
         """
-        chosen = linear_correction(correction)
+        chosen = load_correction(correction)
         if chosen is not None:
             chosen.check(self.release, self.model)
         return dataclasses.replace(self, correction=chosen)
@@ -259,7 +260,7 @@ def _spline(x: np.ndarray, y: np.ndarray) -> Any:
     return make_interp_spline(x, y, k=3)
 
 
-def instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> Instrument:
+def load_instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> Instrument:
     """The instrument model of this name (`v375wi/v142r` or `v211w/v142r`), or from another instrument file.
 
     path: an HDF5 file laid out as `xpjax/data/instrument_dr3.h5`, for other releases. Raises ValueError for a name

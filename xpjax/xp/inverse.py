@@ -19,13 +19,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from xpjax.constants import XP_RANGE
-from xpjax.errors import XpjaxError, say
-from xpjax.records import Record, SourceTable, Status, XPCoefficients
-from xpjax.units import FLUX, in_unit, nanometers
-from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, linear_correction
+from xpjax.core.constants import XP_RANGE
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import Record
+from xpjax.core.status import Status
+from xpjax.core.units import FLUX, in_unit, nanometers
+from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, load_correction
 from xpjax.xp.instrument import Instrument, check_grid
-from xpjax.xp.instrument import instrument as load_instrument
+from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.spectrum import RESOLUTIONS, Spectra
 from xpjax.xp.spectrum import spectra as sample
 
@@ -121,7 +123,7 @@ def invert(
     correction that does not fit.
     """
     model = dataclasses.replace(instrument or load_instrument(), correction=None)
-    prior = linear_correction(correction)
+    prior = load_correction(correction)
     if prior is None:
         raise XpjaxError('the way back needs the population of a linear correction: leave correction="standard"')
     prior.check(model.release, model.model)
@@ -172,7 +174,7 @@ def corrected(
     be used, or cannot be of an uncorrected XP spectrum, passes through and is flagged NOT_CORRECTED.
 
     flux_error is scaled, for corrected stars, by what the correction does to errors of mock sources with full
-    covariances (`xpjax.simulate`), median at each wavelength: the samples' errors alone, without correlations, say
+    covariances (`xpjax.xp.simulate`), median at each wavelength: the samples' errors alone, without correlations, say
     less. Mock sources differ from this by some 15 %, real bright ones by 25 %; what the correction leaves is not in it.
     Correlations are not carried over.
 
@@ -182,7 +184,7 @@ def corrected(
     if resolution not in RESOLUTIONS:
         raise XpjaxError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
     check_uncorrected(spectra)
-    chosen = linear_correction(correction)
+    chosen = load_correction(correction)
     if chosen is None:
         raise XpjaxError('correction="none" leaves spectra as they are: name "standard" or a file')
     model = dataclasses.replace(instrument or load_instrument(), correction=None)
@@ -249,9 +251,9 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _error_scale(model: Instrument, correction: LinearCorrection, grid: np.ndarray | None, resolution: str) -> Any:
     """Typical ratio (m,) of the errors of corrected and uncorrected spectra."""
-    from xpjax.simulate import sources
+    from xpjax.xp.simulate import simulate_sources
 
-    table = sources(TYPICAL, release=model.release)
+    table = simulate_sources(TYPICAL, release=model.release)
     before = sample(table, grid, instrument=model).flux_error
     after = sample(table, grid, instrument=model, correction=correction, resolution=resolution).flux_error
     assert before is not None

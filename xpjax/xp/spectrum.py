@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from xpjax import engine
-from xpjax.errors import XpjaxError
-from xpjax.linalg import dot, dot_last_first, pack
-from xpjax.records import Catalogue, Record, Release, SourceTable, Status, XPCoefficients
-from xpjax.units import in_unit, nanometers
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import dot, dot_last_first, pack
+from xpjax.core.records import Catalogue, Record
+from xpjax.core.release import Release
+from xpjax.core.status import Status
+from xpjax.core.units import in_unit, nanometers
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -35,7 +37,8 @@ from xpjax.xp.coefficients import (
 )
 from xpjax.xp.correction import DISTANCE_MEANING, NONE, LinearCorrection
 from xpjax.xp.instrument import DesignMatrix, Instrument
-from xpjax.xp.instrument import instrument as load_instrument
+from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp.sources import SourceTable, XPCoefficients
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpjax.records import AnyArray
-from xpjax.units import nanometers
+from xpjax.core.records import AnyArray
+from xpjax.core.units import nanometers
 
 
 def constant_grid() -> np.ndarray:

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File, check_file, reading
 from xpjax.io.tables.arrow import open_parquet
 from xpjax.io.tables.column import Column, Ids, Ragged

@@ -13,15 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
-from xpjax.io.tables.parsing import (
-    distinct,
-    iso_day,
-    modified_julian_day,
-    parse_integers,
-    parse_numbers,
-    sexagesimal,
-)
+from xpjax.core.errors import XpjaxError
+from xpjax.io.tables.parsing import distinct, iso_day, modified_julian_day, parse_integers, parse_numbers, sexagesimal
 from xpjax.io.tables.quantities import factor, is_unit
 from xpjax.io.words import EXACT, abridged, integer, is_missing
 

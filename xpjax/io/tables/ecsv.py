@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.tables.parsing import parse_numbers
 from xpjax.io.tables.table import Raw
 from xpjax.io.tables.vectors import matrix

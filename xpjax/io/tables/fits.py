@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File
 from xpjax.io.tables.arrow import text
 from xpjax.io.tables.table import Field, Raw, Table, arrays

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
-from xpjax.hdf5 import open_hdf5 as open_path
+from xpjax.core.errors import XpjaxError
+from xpjax.io.hdf5 import open_hdf5 as open_path
 from xpjax.io.streams import File
 from xpjax.io.tables.arrow import text
 from xpjax.io.tables.table import Field, Raw, Table

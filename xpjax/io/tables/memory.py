@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue
 from xpjax.io.tables.arrow import arrow_raw, memory_arrow, text
 from xpjax.io.tables.fits import from_records
 from xpjax.io.tables.table import Field, Raw, Table
 from xpjax.io.words import is_missing
-from xpjax.records import Catalogue
 
 KNOWN = "a path, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array or a dict of columns"
 

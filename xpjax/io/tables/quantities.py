@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 
 KINDS = {
     "magnitude": "mag",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.errors import XpjaxError
+from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import reading
 from xpjax.io.tables.column import Column, Ragged, concatenate
 

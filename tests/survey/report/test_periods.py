@@ -1,0 +1,117 @@
+"""Periods: those that were put in, none in noise, aliases by name; digits that the error supports."""
+
+import numpy as np
+import pytest
+
+from tests.marks import slow_after
+from xpjax.core.errors import XpjaxError
+from xpjax.survey.report.periods import FALSE_ALARM, find_period, rounded
+
+SIGMA = 0.01
+
+
+def nightly(rng: np.random.Generator, n: int, days: int) -> np.ndarray:
+    """Times [d] of n exposures at random within eight hours of random nights."""
+    return np.sort(60000.7 + rng.integers(0, days, n) + rng.uniform(-0.17, 0.17, n))
+
+
+def sine(rng: np.random.Generator, time: np.ndarray, period: float, amplitude: float, wild: float = 0.0) -> np.ndarray:
+    """Magnitudes of a star, some of them spoilt."""
+    out = 15 + amplitude * np.sin(2 * np.pi * time / period + rng.uniform(0, 6)) + rng.normal(0, SIGMA, len(time))
+    return out + (rng.random(len(time)) < wild) * rng.uniform(0.05, 1, len(time)) * rng.choice([-1, 1], len(time))
+
+
+@pytest.mark.parametrize(("n", "days", "wild"), [(15, 10, 0.0), (40, 30, 0.02)])
+def test_periods_are_those_put_in_within_their_errors(n: int, days: int, wild: float) -> None:
+    rng = np.random.default_rng(3)
+    pulls = []
+    for _ in range(20):
+        true, time = np.exp(rng.uniform(np.log(0.1), np.log(8))), nightly(rng, n, days)
+        found = find_period(time, sine(rng, time, true, 0.1, wild), np.full(n, SIGMA))
+        if not np.isfinite(found.period):
+            continue
+        values = [(found.period, found.error), *found.aliases]
+        pulls.append(min(((value - true) / error for value, error in values), key=abs))
+        printed = float(str(found).split()[1])
+        assert abs(printed - found.period) <= 0.5 * found.error
+    assert len(pulls) >= 16
+    assert np.abs(pulls).max() < 5
+    assert 0.4 < np.std(pulls) < 2
+
+
+@pytest.mark.parametrize("n", slow_after(1, [40, 300]))
+def test_constant_stars_have_no_periods(n: int) -> None:
+    rng = np.random.default_rng(4)
+    false = 0
+    for k in range(n):
+        time = nightly(rng, 20, 15)
+        found = find_period(time, sine(rng, time, 1.0, 0.0, 0.05 * (k % 2)), np.full(20, SIGMA))
+        false += np.isfinite(found.period)
+        assert np.isfinite(found.period) or str(found).startswith("no ")
+        assert found.false_alarm > FALSE_ALARM or np.isfinite(found.period) or found.aliases or found.slower
+    assert false <= 2  # 0.04 and 0.3 of them expected
+
+
+def test_a_gap_of_a_season() -> None:
+    rng = np.random.default_rng(5)
+    time = np.concatenate([nightly(rng, 40, 40), nightly(rng, 40, 40) + 250])
+    found = find_period(time, sine(rng, time, 0.4321, 0.1), np.full(80, SIGMA))
+    assert found.period == pytest.approx(0.4321, abs=5 * found.error)
+    assert found.error < 1e-5
+    assert found.longest == pytest.approx(290, abs=2)
+
+
+def test_one_exposure_a_night_has_daily_aliases() -> None:
+    rng = np.random.default_rng(6)
+    time = 60000.7 + np.arange(40) + rng.normal(0, 0.05, 40)
+    found = find_period(time, sine(rng, time, 0.37, 0.02), np.full(40, SIGMA))
+    text = str(found)
+    assert found.daily or not np.isfinite(found.period)
+    assert any(abs(value - 0.37) < 5 * error for value, error in [(found.period, found.error), *found.aliases])
+    assert "daily aliases" in text or "no unique period" in text
+
+
+def test_a_sampling_that_repeats_itself_says_how_far_it_sees() -> None:
+    time = 60000.0 + np.arange(40)
+    rng = np.random.default_rng(7)
+    found = find_period(time, sine(rng, time, 1 / 0.7, 0.1), np.full(40, SIGMA))
+    assert found.repeats == pytest.approx(1.0, rel=1e-3)
+    assert found.shortest == pytest.approx(2.0, rel=1e-3)
+    assert found.period == pytest.approx(1 / 0.3, abs=5 * found.error)  # 0.7 cycles a day look like 0.3
+    assert "if above 2 d, for exposures are every 1 d" in str(found)
+
+
+def test_a_trend_is_no_period() -> None:
+    rng = np.random.default_rng(8)
+    time = nightly(rng, 60, 40)
+    found = find_period(time, 15 + 0.01 * (time - 60000) + rng.normal(0, SIGMA, 60), np.full(60, SIGMA))
+    assert np.isnan(found.period)
+    assert str(found).startswith("no period: slower than the ")
+
+
+def test_rows_that_cannot_be_used_cost_themselves() -> None:
+    rng = np.random.default_rng(9)
+    time = nightly(rng, 60, 40)
+    magnitude, error = sine(rng, time, 0.37, 0.1), np.full(60, SIGMA)
+    whole = find_period(time[5:], magnitude[5:], error[5:])
+    magnitude[:3], time[3:5], error[10] = np.nan, np.nan, np.nan
+    found = find_period(time, magnitude, error)
+    assert found.period == pytest.approx(whole.period, abs=whole.error)
+    with pytest.raises(XpjaxError, match="a period needs 10"):
+        find_period(time[:9], magnitude[:9])
+    with pytest.raises(XpjaxError, match="12 measurements at 1 times"):
+        find_period(np.full(12, 60000.0), np.arange(12.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.3700123, 0.00004, "0.37001 \u00b1 0.00004"),
+        (0.3700123, 0.000013, "0.370012 \u00b1 0.000013"),
+        (12.34, 0.3, "12.3 \u00b1 0.3"),
+        (123.4, 20.0, "123 \u00b1 20"),
+        (1.5, np.nan, "1.5"),
+    ],
+)
+def test_digits_are_those_the_error_supports(value: float, error: float, text: str) -> None:
+    assert rounded(value, error) == text

@@ -1,0 +1,1 @@
+"""Catalogues of many files: resumable runs."""

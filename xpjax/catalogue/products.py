@@ -1,0 +1,208 @@
+"""What the rows of a catalogue are made of: magnitudes in a system, or labels that a fitter gives.
+
+Both are plain data, which can be sent to other machines; `xpjax.catalogue.pipeline` knows nothing else of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue
+from xpjax.core.release import Release
+from xpjax.stellar.sources import LabelFits, LabelFitter
+from xpjax.synthetic.magnitude import Photometer, Photometry
+from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, prepared
+from xpjax.xp.sources import SourceTable
+
+GUARD_ROWS = 256
+"""Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
+
+
+class Content(Protocol):
+    """What `xpjax.catalogue.pipeline` asks of it."""
+
+    @property
+    def errors(self) -> bool:
+        """Whether errors and correlations of the coefficients are read."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the rows depend on, as JSON."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Further columns of the sources that are needed."""
+
+    def check(self, release: Release, path: Any) -> None:
+        """Raise ValueError for sources of a release, from a path, that it cannot be made of."""
+
+    def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> Catalogue | None:
+        """The catalogue of a table without rows, where that is known without computing."""
+
+    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry | LabelFits]:
+        """What makes the rows of tables of about `chunk` sources."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Magnitudes:
+    """Fluxes and magnitudes, with errors if the photometer gives them, of corrected spectra if that is asked for.
+
+    The photometer's system has a linear correction or none, correction is a network. systematic: with columns of what
+    the linear one leaves, which the metadata tell at d^2 = 0 without them.
+    """
+
+    photometer: Photometer
+    correction: Correcting | None = None
+    systematic: bool = False
+
+    @property
+    def errors(self) -> bool:
+        """Whether errors and correlations of the coefficients are read."""
+        return self.photometer.errors
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the rows depend on, as JSON."""
+        plain, how = self.photometer, self.correction
+        corrected: dict[str, Any] = {}
+        if plain.system.domain is not None:
+            corrected = {"linear correction": plain.system.correction, "systematic": self.systematic}
+        if how is not None:
+            rules = [how.ebv, how.gaia, how.teff, how.mh, *dataclasses.astuple(how.limits), how.feature_errors]
+            stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
+            corrected |= {"correction": _digest(how.model), "corrected with": rules, "features": _digest(stars)}
+        return {
+            **corrected,
+            "systems": list(plain.system.columns),
+            "passband curves": _digest(plain.system),
+            "errors": plain.errors,
+            "truncate": plain.truncate,
+            "error_correction": plain.error_correction,
+            "float64": plain.float64,
+            "release": plain.system.release.name,
+        }
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Further columns of the sources that are needed."""
+        return () if self.correction is None else tuple(self.correction.columns)
+
+    def check(self, release: Release, path: Any) -> None:
+        """Raise ValueError for sources of another release than the system's, and for what cannot be corrected."""
+        own = self.photometer.system.release
+        if own.n_basis != release.n_basis:
+            raise XpjaxError(
+                f"{path} has {release.n_basis} coefficients for {release.xp}, but the systems are for {own.name} with "
+                f"{own.n_basis}"
+            )
+        if self.correction is not None:
+            CorrectedPhotometer.check(self.photometer, self.correction)
+
+    def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> Catalogue:
+        """The catalogue of a table without rows."""
+        system = self.photometer.system
+        flux = np.zeros((0, system.n_band), np.float32)
+        error = flux if self.errors else None
+        distance = None if system.domain is None else flux[:, 0]
+        made = Photometry(table.source_id, system, flux, error, flux, error, table.status, distance=distance)
+        return self._told(made).catalogue(kept)
+
+    def _told(self, made: Photometry) -> Photometry:
+        """With or without the columns of what the linear correction leaves: they are a quarter of a catalogue."""
+        if self.systematic:
+            return made
+        return dataclasses.replace(made, system=dataclasses.replace(made.system, systematic=None))
+
+    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry]:
+        """What makes the rows of tables of about `chunk` sources; errors NaN where the input has none."""
+        photometer = prepared(self.photometer, self.correction)
+
+        def make(table: SourceTable) -> Photometry:
+            c = table.coefficients
+            with_errors = self.errors and c.error is not None and c.correlation is not None
+            rows = self._batch_rows(chunk, with_errors, devices)
+            result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
+            arrays: dict[str, Any] = {}
+            for name in ("flux", "flux_error", "magnitude", "magnitude_error", "left"):
+                array = getattr(result, name, None)
+                if array is None and name == "left":
+                    continue
+                if array is None and self.errors:
+                    array = np.full_like(result.flux, np.nan)
+                arrays[name] = None if array is None else np.ascontiguousarray(array.T).T  # a band in one piece
+            return self._told(dataclasses.replace(result, **arrays))
+
+        return make
+
+    def _batch_rows(self, chunk: int, with_errors: bool, devices: Any) -> int:
+        """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
+        chosen = engine.find_devices(devices)
+        system, size = self.photometer.system, 8 if self.photometer.float64 else 4
+        numbers = system.release.n_basis_total + 2 * system.n_band
+        if with_errors:
+            # In, and as products of errors; the results double too.
+            numbers += numbers + 2 * system.release.n_pair_total
+        if self.correction is not None:
+            numbers += 2 * sum(sum(network.widths) for network in self.correction.model.networks)
+        limit = engine.CPU_BATCH_BYTES if chosen[0].platform == "cpu" else engine.ACCELERATOR_BATCH_BYTES
+        most = max(limit * len(chosen) // (size * numbers), 1)
+        multiple = engine.ROW_MULTIPLE * len(chosen)
+        share = -(-chunk // -(-chunk // most))
+        return -(-share // multiple) * multiple
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Stellar labels, with all that a fitter says of them."""
+
+    fitter: LabelFitter
+
+    errors = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the rows depend on, as JSON."""
+        fit = self.fitter
+        plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
+        linear = {}
+        if fit.linear is not None:
+            linear = {"linear correction": fit.linear.name, "change": _digest([fit.linear.change, fit.linear.domain])}
+        return {
+            "labels": list(fit.model.names),
+            "grid": _digest(fit.model),
+            "fitted with": json.loads(json.dumps(plain)),
+            "correction": None if fit.network is None else _digest(fit.network.model),
+            **linear,
+        }
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Further columns of the sources that are needed."""
+        return self.fitter.columns
+
+    def check(self, release: Release, path: Any) -> None:
+        """A fitter looks at its sources itself."""
+
+    def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> None:
+        """Not known before a fit."""
+
+    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], LabelFits]:
+        """What makes the rows of tables; the fitter has batches of its own."""
+        return lambda table: self.fitter(table, devices=devices)
+
+
+def _digest(tree: Any) -> str:
+    """A checksum of the arrays in a tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

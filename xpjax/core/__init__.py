@@ -1,0 +1,1 @@
+"""Ground: numbers, errors, records, products and batches; no files and no stars."""

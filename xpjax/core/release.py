@@ -1,0 +1,61 @@
+"""Gaia data releases: which photometers, and how many basis functions each."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpjax.core.errors import XpjaxError
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A Gaia data release: which photometers (XP), and how many basis functions each spectrum has.
+
+    Every size in xpjax comes from here: Gaia DR3 has 55 + 55; later releases may have others.
+    """
+
+    name: str
+    n_basis: tuple[int, ...]
+    xp: tuple[str, ...] = ("bp", "rp")
+
+    def __post_init__(self) -> None:
+        if len(self.n_basis) != len(self.xp) or min(self.n_basis) < 1:
+            raise XpjaxError(f"release {self.name!r} needs one positive n_basis for each of {self.xp}: {self.n_basis}")
+
+    @property
+    def n_basis_total(self) -> int:
+        """Number of coefficients of a source."""
+        return sum(self.n_basis)
+
+    @property
+    def n_pair(self) -> tuple[int, ...]:
+        """Number of correlations (strict lower triangle) for each XP."""
+        return tuple(n * (n - 1) // 2 for n in self.n_basis)
+
+    @property
+    def n_pair_total(self) -> int:
+        """Number of correlations of a source."""
+        return sum(self.n_pair)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each XP's coefficients lie in the joined vector."""
+        return _slices(self.n_basis)
+
+    @property
+    def pair_slices(self) -> tuple[slice, ...]:
+        """Where each XP's correlations lie in the joined packed vector."""
+        return _slices(self.n_pair)
+
+
+def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
+    stops = np.cumsum([0, *sizes])
+    return tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(stops))
+
+
+DR3 = Release("Gaia DR3", (55, 55))
+"""Gaia Data Release 3 (2022): 55 BP and 55 RP coefficients."""

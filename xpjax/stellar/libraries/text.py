@@ -1,0 +1,81 @@
+"""Spectra in text files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from xpjax.core.curve_units import UNIT_WORDS
+from xpjax.core.errors import XpjaxError
+from xpjax.io.streams import reading, text_of
+from xpjax.io.words import abridged, parse_number
+from xpjax.stellar.libraries.spectrum import Spectrum, apart, in_nm
+
+
+def text_spectrum(file: Path, unit: str | None, grid: Spectrum | None = None) -> Spectrum:
+    """Wavelengths and flux of a text file, or flux alone where there is a grid of wavelengths. Raises XpjaxError."""
+    text = _text(file)
+    if grid is not None:
+        return dataclasses.replace(grid, flux=_columns(file, text, 1)[0])
+    wavelength, flux = _columns(file, text, 2)
+    return _with_comments(file, text, wavelength, flux, unit)
+
+
+def text_wavelengths(file: Path, unit: str | None) -> Spectrum:
+    """Wavelengths of a text file that has nothing else."""
+    text = _text(file)
+    (wavelength,) = _columns(file, text, 1)
+    return _with_comments(file, text, wavelength, wavelength, unit)
+
+
+def _text(file: Path) -> str:
+    with reading(file, "text"):
+        return text_of(file)
+
+
+def _with_comments(file: Path, text: str, x: np.ndarray, flux: np.ndarray, unit: str | None) -> Spectrum:
+    """The spectrum, with the unit and the medium that a comment may tell of wavelengths."""
+    told = re.search(r"[#!%].*?((?:\b(?:air|vac\w*)\W+)?(?:wave|lambda)(?:(?!flux|inten)[^,;|\n]){,30})", text, re.I)
+    words = " ".join(told[1].split()) if told else ""
+    units = [name for name, pattern in UNIT_WORDS.items() if pattern.search(words)]
+    media = {word.lower() for word in re.findall(r"\b(air|vac)", words, re.I)}
+    clear = len(media) == 1 and not re.search("from|conver|correct", words, re.I)
+    where = f"the comment {words!r}"
+    wavelength = in_nm(file, "column 1", "", x, (where, units[0] if len(units) == 1 else None), unit)
+    return Spectrum({}, wavelength, flux, [(where, ("air" if "air" in media else "vacuum") if clear else None)])
+
+
+def _columns(file: Path, text: str, n: int) -> list[np.ndarray]:
+    """The first n columns of a text, with blanks or commas between; #, ! or % begin a comment; a single one for n = 1.
+
+    Raises XpjaxError for what is no number or missing, by its line.
+    """
+    bare = enumerate(re.sub("[#!%].*", "", text).splitlines(), 1)
+    lines = [(number, line) for number, line in bare if line.strip()]
+    comma = "," if lines and "," in lines[0][1] else None
+    width = len(lines[0][1].split(comma)) if lines else 0
+    if width < n or (n == 1 and width > 1):
+        remedy = f"pass {apart()}" if width == 1 else f"leave out {apart()}" if width else "mend the file"
+        raise XpjaxError(f"{file}: {width} columns, expected {'one' if n == 1 else 'wavelengths and flux'}; {remedy}")
+    with contextlib.suppress(ValueError):
+        table = np.loadtxt([line for _, line in lines], ndmin=2, delimiter=comma, usecols=range(n))
+        if np.isfinite(table).all():
+            return list(table.T)
+    return list(np.array([_row(file, number, line.split(comma)[:n], n) for number, line in lines]).T)
+
+
+def _row(file: Path, number: int, cells: list[str], n: int) -> list[float]:
+    """The first n numbers of a line, also with Fortran's exponent D."""
+    row: list[float] = []
+    for cell in cells:
+        with contextlib.suppress(ValueError):
+            row.append(parse_number(re.sub(r"(?<=[\d.])[dD](?=[-+\d])", "e", cell)))
+    if len(row) != n or not np.isfinite(row).all():
+        raise XpjaxError(
+            f"{file}: line {number}: expected numbers, found {abridged(' '.join(cells))}; mend it, or mark it with #"
+        )
+    return row

@@ -1,0 +1,1 @@
+"""Zero-points, flat fields and nights, exposure by exposure."""

@@ -1,0 +1,290 @@
+"""Stellar flats: what the stars say of the detector's response that no low polynomial holds.
+
+The *numerical* flat of one frame is, at every star, the plane through the residuals of the nearest standards, weighted
+by their errors; a standard never counts for itself (Xiao et al. 2023, 2025). The *stacked* flat of a band and detector
+is the mean residual of many frames in cells, interpolated; what interpolation smooths away is put back by stacking
+again what is left. The same star falls on the same cells again and again, and the error of its model with it: star
+offsets are taken out alongside, shrunk by their own variance, as far as dithers tell them from the flat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import AnyArray, Record
+from xpjax.survey.observations import Frames, group_median
+from xpjax.survey.robust import MAD
+
+FEWEST = 6
+"""Standards that a local plane needs."""
+ROUNDS = 12
+"""Of the alternation between cells and star offsets."""
+PLACES = 4096
+"""Of every batch of local planes, so that a place has the same bits whatever comes with it."""
+
+
+class _Place(eqx.Module):
+    x: Float[AnyArray, ""]
+    y: Float[AnyArray, ""]
+    near: Int[AnyArray, " k"]
+
+
+def _plane_kernel(constants: Any, place: _Place) -> tuple[Array, Array]:
+    """The weighted plane through the nearest standards, at the place itself: value and variance."""
+    x, y, value, weight = constants
+    w = jnp.where(place.near >= 0, weight[place.near], 0)
+    dx, dy, r = x[place.near] - place.x, y[place.near] - place.y, value[place.near]
+    total = jnp.sum(w)
+    mx, my, mr = (jnp.sum(w * a) / total for a in (dx, dy, r))
+    cx, cy = dx - mx, dy - my
+    sxx, sxy, syy = jnp.sum(w * cx * cx), jnp.sum(w * cx * cy), jnp.sum(w * cy * cy)
+    # Standards along a line determine no slope across it: the smallest ridge makes that slope zero.
+    ridge = 1e-9 * (sxx + syy) + jnp.finfo(x.dtype).tiny ** 0.25
+    sxx, syy = sxx + ridge, syy + ridge
+    determinant = sxx * syy - sxy * sxy
+    rx, ry = jnp.sum(w * cx * (r - mr)), jnp.sum(w * cy * (r - mr))
+    slope_x, slope_y = (syy * rx - sxy * ry) / determinant, (sxx * ry - sxy * rx) / determinant
+    variance = 1 / total + (syy * mx * mx - 2 * sxy * mx * my + sxx * my * my) / determinant
+    return mr - slope_x * mx - slope_y * my, variance
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Standards(Record):
+    """Standards of all frames that took part, frame by frame: what a numerical flat is made from. Arrays (n,).
+
+    residual, variance [mag, mag^2]: model less color term less calibrated magnitude; of each with its floor. color,
+    model_error [mag]: for reports; may be empty.
+    """
+
+    frame: np.ndarray
+    star: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    residual: np.ndarray
+    variance: np.ndarray
+    color: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    model_error: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+def numerical_flat(
+    standards: Standards,
+    frame: np.ndarray,
+    star: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    neighbors: int = 20,
+    devices: str | int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The local plane through the `neighbors` nearest standards at stars (n,) of frames (n,): value and error [mag].
+
+    A standard is left out of its own plane (known by its id and frame). NaN where a frame has fewer than 6 standards to
+    give, or the place is unknown. Nearest neighbours by scipy's cKDTree on the host, planes on the device in float64.
+    """
+    from scipy.spatial import cKDTree
+
+    near = np.full((len(frame), neighbors), -1, np.int32)
+    known = np.isfinite(x) & np.isfinite(y)
+    starts = np.searchsorted(standards.frame, np.arange(max(frame.max(initial=0), standards.frame.max(initial=0)) + 2))
+    order = np.argsort(frame, kind="stable")
+    edges = np.searchsorted(frame[order], np.arange(len(starts)))
+    for k in np.unique(frame):
+        mine = slice(starts[k], starts[k + 1])
+        rows = order[edges[k] : edges[k + 1]]
+        rows = rows[known[rows]]
+        n = mine.stop - mine.start
+        if n < FEWEST or not len(rows):
+            continue
+        tree = cKDTree(np.column_stack([standards.x[mine], standards.y[mine]]))
+        found = tree.query(np.column_stack([x[rows], y[rows]]), k=min(neighbors + 1, n), workers=os.cpu_count() or 1)[1]
+        found = found + mine.start
+        # Oneself goes to the end, which is cut off; where absent, the farthest goes.
+        own = standards.star[found] == star[rows][:, None]
+        found = np.take_along_axis(found, np.argsort(own, axis=1, kind="stable"), axis=1)
+        own = np.take_along_axis(own, np.argsort(own, axis=1, kind="stable"), axis=1)
+        found = np.where(own, -1, found)[:, :neighbors]
+        near[rows[:, None], np.arange(found.shape[1])] = found
+    value, error = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    good = np.flatnonzero((near >= 0).sum(axis=1) >= FEWEST)
+    if len(good):
+        constants = standards.x, standards.y, standards.residual, 1 / standards.variance
+        fitted, variance = engine.run(
+            _plane_kernel, constants, _Place(x[good], y[good], near[good]), float64=True, devices=devices,
+            batch_rows=PLACES,
+        )  # fmt: skip
+        value[good], error[good] = fitted, np.sqrt(variance)
+    return value, error
+
+
+def error_floor(residual: np.ndarray, variance: np.ndarray, group: np.ndarray, n_group: int) -> np.ndarray:
+    """For each group the floor [mag] that makes 1.48 MAD of residual / sqrt(variance + floor^2) one; 0 if below."""
+    low = np.zeros(n_group)
+    spread = MAD * group_median(np.abs(residual), group, n_group)
+    high = np.nan_to_num(spread**2) * 4
+
+    def ratio(square: np.ndarray) -> np.ndarray:
+        total = np.maximum(variance + square[group], 1e-16)
+        return MAD * group_median(np.abs(residual) / np.sqrt(total), group, n_group)
+
+    none = ~(ratio(low) > 1)
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        above = ratio(middle) > 1
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.where(none, 0.0, np.sqrt(0.5 * (low + high)))
+
+
+# --- stacked ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class StackedFlats(Record):
+    """Flats of groups of frames on one grid of cells over the scaled detector; added to magnitudes [mag].
+
+    value, error, count (n_group, bins, bins), rows along y; labels (n_group, 3): band, detector and epoch; order: of
+    the spline between cell centres, 1 or 3.
+    """
+
+    labels: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+    count: np.ndarray
+    order: int = 3
+
+    @property
+    def bins(self) -> int:
+        """Cells along a side."""
+        return self.value.shape[-1]
+
+    def at(self, group: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """The flats of groups (n,) at scaled places u, v (n,) in -1..1; 0 for group -1 and unknown places."""
+        return _interpolate(self.value, group, u, v, self.order)
+
+    def groups(self, frames: Frames, epochs: np.ndarray) -> np.ndarray:
+        """The group of each frame (n_frame,), -1 for none."""
+        known = {tuple(label): k for k, label in enumerate(self.labels.tolist())}
+        keys = zip(frames.band.tolist(), frames.detector.tolist(), epochs.tolist(), strict=True)
+        return np.array([known.get(tuple(map(str, key)), -1) for key in keys], int)
+
+
+def _interpolate(grids: np.ndarray, group: np.ndarray, u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
+    from scipy.ndimage import map_coordinates
+
+    bins = grids.shape[-1]
+    out = np.zeros(len(u))
+    known = np.isfinite(u) & np.isfinite(v)
+    for k in np.unique(group[group >= 0]):
+        # One more cell on every side, straight on, so that the outer half cells are no plateau.
+        grid = np.pad(grids[k], 1, mode="reflect", reflect_type="odd")
+        rows = (group == k) & known
+        places = [np.clip((a[rows] + 1) / 2 * bins + 0.5, 0, bins + 1) for a in (v, u)]
+        out[rows] = map_coordinates(grid, places, order=order, mode="nearest")
+    return out
+
+
+def epochs(frames: Frames, epoch: str | float) -> np.ndarray:
+    """The epoch (n_frame,) of each frame, as text: "all" is one, "night" its night, a number blocks of so many days."""
+    if epoch == "all":
+        return np.full(len(frames), "all")
+    if epoch == "night":
+        return frames.night.astype(str)
+    if not isinstance(epoch, int | float) or not epoch > 0:
+        raise XpjaxError(f'an epoch of flats is "all", "night" or a number of days, not {epoch!r}')
+    blocks = np.floor(np.nan_to_num(frames.time) / epoch)
+    return np.array([f"{block * epoch:g}" for block in blocks])
+
+
+def stack(
+    frames: Frames,
+    frame: np.ndarray,
+    star: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    residual: np.ndarray,
+    variance: np.ndarray,
+    *,
+    bins: int = 30,
+    smooth: float = 0.0,
+    order: int = 3,
+    epoch: str | float = "all",
+    star_offsets: bool = True,
+) -> StackedFlats:
+    """Mean residuals of standards (n,) at scaled places in bins x bins cells for each band, detector and epoch.
+
+    smooth: standard deviation [cells] of a Gaussian; order: 1 or 3, of the interpolation. Empty cells are filled from
+    their neighbours and have infinite error. star_offsets: see the module; nothing changes for stars seen once.
+    """
+    ages = epochs(frames, epoch)
+    keys = np.array([frames.band.astype(str), frames.detector.astype(str), ages]).T.reshape(-1, 3)
+    labels, group_of = np.unique(keys, axis=0, return_inverse=True)
+    group_of = group_of.ravel()
+    group, n_group = group_of[frame], len(labels)
+    weight = 1 / variance
+    i, j = (np.clip(((a + 1) / 2 * bins).astype(int), 0, bins - 1) for a in (v, u))
+    cell = (group * bins + i) * bins + j
+    n_cell = n_group * bins * bins
+    shape = (n_group, bins, bins)
+    total = np.bincount(cell, weight, n_cell)
+    count = np.bincount(cell, minlength=n_cell)
+
+    def binned(values: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            mean = np.bincount(cell, weight * values, n_cell) / total
+        return np.stack([_filled(g, w, smooth) for g, w in zip(mean.reshape(shape), total.reshape(shape), strict=True)])
+
+    flat = binned(residual)
+    offset = np.zeros(len(residual))
+    band = np.unique(frames.band, return_inverse=True)[1][frame]
+    one = np.unique(star, return_inverse=True)[1] * (band.max(initial=0) + 1) + band
+    one = np.unique(one, return_inverse=True)[1]
+    seen = np.bincount(one)
+    often = star_offsets and len(one) > 0 and np.median(seen[one]) >= 5
+    weight_of_star = np.bincount(one, weight)
+    for _ in range(ROUNDS if often else 2):
+        left = residual - _interpolate(flat, group, u, v, order)
+        if often:
+            mean = np.bincount(one, weight * left) / weight_of_star
+            noise = 1 / weight_of_star
+            spread = error_floor(mean, noise, np.zeros(len(mean), int), 1)[0] ** 2
+            offset = (mean * spread / (spread + noise))[one]
+        flat = flat + binned(left - offset)
+    with np.errstate(divide="ignore"):
+        error = np.sqrt(1 / total).reshape(shape)
+    return StackedFlats(labels, flat, error, count.reshape(shape), order)
+
+
+def _filled(mean: np.ndarray, weight: np.ndarray, smooth: float) -> np.ndarray:
+    """A grid smoothed with its weights, and empty cells filled from their surroundings, nearer ones counting more."""
+    from scipy.ndimage import gaussian_filter
+
+    value = np.where(weight > 0, mean, 0.0)
+    if not (weight > 0).any():
+        return np.zeros_like(value)
+    out = value
+    if smooth > 0:
+        norm = gaussian_filter(weight, smooth, mode="nearest")
+        out = gaussian_filter(weight * value, smooth, mode="nearest") / np.maximum(norm, 1e-300)
+    empty, width = weight <= 0, 1.0
+    while empty.any():
+        norm = gaussian_filter(np.where(empty, 0.0, weight), width, mode="nearest")
+        near = empty & (norm > 1e-6 * weight.max())
+        out = np.where(
+            near,
+            gaussian_filter(np.where(empty, 0.0, weight * out), width, mode="nearest") / np.maximum(norm, 1e-300),
+            out,
+        )
+        weight = np.where(near, norm, weight)
+        empty, width = empty & ~near, width * 2
+    return out

@@ -1,0 +1,181 @@
+"""The model of single frames: its terms and scaled coordinates; `zeropoint` has the equation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Record
+from xpjax.survey.observations import Observations
+
+ROBUST = ("tukey", "huber", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is fitted to each frame and how. Raises ValueError for what cannot be.
+
+    position_order 0..9, color_order 0..3, magnitude_order 0..2 or "auto": 1 where needed (`needs_magnitude`).
+    color_zero, magnitude_zero [mag]: None is the median standard's, to 0.01.
+    robust: "tukey", "huber" or "none"; clip [sigma], 0 for none. error_floor [mag], None: fitted. amplifiers: offsets
+    between them. stars_per_term: fewer standards lower the orders.
+    """
+
+    position_order: int = 2
+    color_order: int = 2
+    magnitude_order: int | str = "auto"
+    color_zero: float | None = None
+    magnitude_zero: float | None = None
+    robust: str = "tukey"
+    clip: float = 4.0
+    error_floor: float | None = None
+    amplifiers: bool = False
+    stars_per_term: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, top in (("position_order", 9), ("color_order", 3), ("magnitude_order", 2)):
+            value = getattr(self, name)
+            if name == "magnitude_order" and value == "auto":
+                continue
+            if isinstance(value, bool) or not (isinstance(value, int) and 0 <= value <= top):
+                raise XpjaxError(f"{name} must be a whole number 0..{top}, not {value!r}")
+        if self.robust not in ROBUST:
+            raise XpjaxError(f"robust must be one of {ROBUST}, not {self.robust!r}")
+        for name in ("clip", "stars_per_term"):
+            if not getattr(self, name) >= 0:
+                raise XpjaxError(f"{name} must not be negative: {getattr(self, name)!r}")
+        if self.error_floor is not None and not self.error_floor >= 0:
+            raise XpjaxError(f"error_floor must be zero or more magnitudes, or left out: {self.error_floor!r}")
+
+
+class Terms(eqx.Module):
+    """The terms of the model as static sizes; `names` in the order of the coefficients."""
+
+    position_order: int = eqx.field(static=True)
+    color_order: int = eqx.field(static=True)
+    magnitude_order: int = eqx.field(static=True)
+    n_amplifier: int = eqx.field(static=True, default=1)
+
+    @property
+    def position(self) -> list[tuple[int, int]]:
+        """Orders (i, j) of the Chebyshev terms, the constant first."""
+        top = self.position_order
+        return [(total - j, j) for total in range(top + 1) for j in range(total + 1)]
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """What each coefficient belongs to: "position", "color", "magnitude" or "amplifier"."""
+        counts = (len(self.position), self.color_order, self.magnitude_order, self.n_amplifier - 1)
+        return np.repeat(["position", "color", "magnitude", "amplifier"], counts)
+
+    @property
+    def orders(self) -> np.ndarray:
+        """The order of each coefficient within its kind."""
+        return np.array(
+            [i + j for i, j in self.position]
+            + [k for k in range(1, self.color_order + 1)]
+            + [k for k in range(1, self.magnitude_order + 1)]
+            + [1] * (self.n_amplifier - 1)
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """zero_point_00, position_10, ..., color_1, ..., magnitude_1, ..., amplifier_1, ..."""
+        places = ["constant" if i + j == 0 else f"position_{i}{j}" for i, j in self.position]
+        colors = [f"color_{k}" for k in range(1, self.color_order + 1)]
+        magnitudes = [f"magnitude_{k}" for k in range(1, self.magnitude_order + 1)]
+        return places + colors + magnitudes + [f"amplifier_{k}" for k in range(1, self.n_amplifier)]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def design(self, u: Any, v: Any, color: Any, magnitude: Any, amplifier: Any) -> Array:
+        """The terms (n_term, n) at scaled places, color - zero, magnitude - zero and amplifier codes, each (n,)."""
+        across, along = _chebyshev(u, self.position_order), _chebyshev(v, self.position_order)
+        rows = [across[i] * along[j] for i, j in self.position]
+        rows += [color**k for k in range(1, self.color_order + 1)]
+        rows += [magnitude**k for k in range(1, self.magnitude_order + 1)]
+        rows += [(amplifier == k).astype(u.dtype) for k in range(1, self.n_amplifier)]
+        return jnp.stack(rows)
+
+
+def _chebyshev(x: Array, order: int) -> list[Array]:
+    """T_0..T_order at x."""
+    out = [jnp.ones_like(x), x]
+    for _ in range(order - 1):
+        out.append(2 * x * out[-1] - out[-2])
+    return out[: order + 1]
+
+
+def chebyshev_places(terms: Terms, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The position terms (n_term, n) at scaled places u, v (n,), all else zero; NumPy on the host."""
+    across, along = (np.polynomial.chebyshev.chebvander(a, max(terms.position_order, 1)) for a in (u, v))
+    out = np.zeros((len(terms), len(u)))
+    for k, (i, j) in enumerate(terms.position):
+        out[k] = across[:, i] * along[:, j]
+    return out
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Scaling(Record):
+    """Where scaled coordinates and terms are zero: box (n_frame, 4) x and y from..to [pixels], color and magnitude."""
+
+    box: np.ndarray
+    color_zero: float
+    magnitude_zero: float
+
+    def places(self, frame: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x, y (n,) on frames (n,) scaled to -1..1."""
+        middle = 0.5 * (self.box[:, 0::2] + self.box[:, 1::2])
+        half = np.maximum(0.5 * (self.box[:, 1::2] - self.box[:, 0::2]), np.finfo(float).tiny)
+        return (x - middle[frame, 0]) / half[frame, 0], (y - middle[frame, 1]) / half[frame, 1]
+
+
+def scaling(observations: Observations, model: Model, sizes: Sequence[float] | None = None) -> Scaling:
+    """Scaled coordinates: `sizes` x and y from..to [pixels], else what each detector's rows span.
+
+    color_zero: the model's, else the median color of the standards to 0.01 mag; magnitude_zero likewise.
+    """
+    frames = observations.frames
+    group, first = frames.group("detector")
+    box = np.empty((len(frames), 4))
+    if sizes is not None:
+        box[:] = sizes
+    else:
+        rows = group[observations.frame]
+        for axis, values in enumerate((observations.x, observations.y)):
+            good = np.isfinite(values)
+            low, high = np.full(len(first), np.inf), np.full(len(first), -np.inf)
+            np.minimum.at(low, rows[good], values[good])
+            np.maximum.at(high, rows[good], values[good])
+            flat = ~(high > low)
+            low, high = np.where(flat, np.where(np.isfinite(low), low - 1, -1), low), np.where(flat, low + 1, high)
+            high = np.where(np.isfinite(high), high, 1.0)
+            box[:, 2 * axis], box[:, 2 * axis + 1] = low[group], high[group]
+    usable = np.isfinite(observations.model) & np.isfinite(observations.magnitude)
+    return Scaling(
+        box,
+        _zero(model.color_zero, observations.color[usable]),
+        _zero(model.magnitude_zero, observations.magnitude[usable]),
+    )
+
+
+def _zero(stated: float | None, values: np.ndarray) -> float:
+    if stated is not None:
+        return float(stated)
+    values = values[np.isfinite(values)]
+    return round(float(np.median(values)), 2) if len(values) else 0.0
+
+
+def terms_of(model: Model, observations: Observations) -> Terms:
+    """The terms that a model has for these observations; `magnitude_order="auto"` has the linear one."""
+    magnitude_order = 1 if model.magnitude_order == "auto" else int(model.magnitude_order)
+    n_amplifier = int(observations.amplifier.max(initial=0)) + 1 if model.amplifiers else 1
+    return Terms(model.position_order, model.color_order, magnitude_order, n_amplifier)

@@ -1,0 +1,132 @@
+"""Nights: what frames of one night, band and detector have alike, and how one of them looks beside the others.
+
+Frames with few standards lean on their night for flat and color terms; frames without take its zero-point at their
+airmass; frames that look cloudy, scattered or drifting are flagged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpjax.survey.exposures.zeropoint import ExposureFits, Prior
+from xpjax.survey.observations import FrameFlag, Frames, Observations
+from xpjax.survey.robust import MAD
+
+if TYPE_CHECKING:
+    from xpjax.survey.exposures.solution import Settings
+
+
+def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
+    """The mean terms (n_frame, n_term) of well-measured frames alike in `fields`, and their variance between frames.
+
+    NaN where fewer than three frames are. A term's variance is what one more frame would differ by.
+    """
+    group, first = frames.group(*fields)
+    mean, variance = np.full_like(fits.value, np.nan), np.full_like(fits.value, np.nan)
+    good = (fits.n_used >= few) & ((fits.status & np.uint32(FrameFlag.LOWERED)) == 0)
+    for k in range(len(first)):
+        mine = group == k
+        chosen = np.flatnonzero(mine & good)
+        if len(chosen) < 3:
+            continue
+        value = fits.value[chosen]
+        own = np.diagonal(fits.covariance[chosen] + fits.common_covariance[chosen], axis1=1, axis2=2)
+        middle = np.median(value, axis=0)
+        spread = (MAD * np.median(np.abs(value - middle), axis=0)) ** 2
+        mean[mine], variance[mine] = middle, np.maximum(spread, np.median(own, axis=0) / len(chosen)) + 1e-12
+    return mean, variance
+
+
+def night_prior(observations: Observations, fits: ExposureFits, settings: Settings) -> Prior | None:
+    """For frames with few standards, what the night's other frames (else the band's) say of all but the constant."""
+    frames, terms = observations.frames, fits.terms
+    few = settings.few if settings.few is not None else 3 * len(terms)
+    weak = (fits.n_standard < few) & (fits.n_standard > 0)
+    if not weak.any() or len(terms) == 1:
+        return None
+    mean, variance = mean_terms(frames, fits, few, "night", "band", "detector")
+    wider = mean_terms(frames, fits, few, "band", "detector")
+    missing = ~np.isfinite(mean)
+    mean, variance = np.where(missing, wider[0], mean), np.where(missing, wider[1], variance)
+    known = np.isfinite(mean) & weak[:, None]
+    known[:, 0] = False
+    if not known.any():
+        return None
+    return Prior(np.where(known, mean, 0.0), np.where(known, 1 / np.where(known, variance, 1.0), 0.0))
+
+
+def night_line(frames: Frames, zero_point: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, float]:
+    """Zero-point against airmass of one night's frames (indices), robustly: (constant, slope) and scatter."""
+    z, air = zero_point[chosen], frames.airmass[chosen]
+    slope = 0.0
+    if np.isfinite(air).all() and len(air) >= 5 and np.ptp(air) > 0.2:
+        pairs = np.triu_indices(len(air), 1)
+        run = air[pairs[0]] - air[pairs[1]]
+        far = np.abs(run) > 0.05
+        if far.any():  # Theil's slope bears a third of cloudy frames
+            slope = float(np.median((z[pairs[0]] - z[pairs[1]])[far] / run[far]))
+    level = z - slope * (np.nan_to_num(air, nan=1.0) - 1)
+    middle = float(np.median(level))
+    return np.array([middle, slope]), float(MAD * np.median(np.abs(level - middle)))
+
+
+def fall_back(frames: Frames, fits: ExposureFits) -> ExposureFits:
+    """Frames without standards take zero-point and terms from their night, with its scatter as error; flagged."""
+    refused = (fits.status & np.uint32(FrameFlag.NO_STANDARDS)) > 0
+    if not refused.any():
+        return fits
+    mean, variance = mean_terms(frames, fits, 1, "night", "band", "detector")
+    group, _ = frames.group("night", "band", "detector")
+    known_night = frames.night != ""
+    for k in np.flatnonzero(refused & known_night & np.isfinite(mean).all(axis=1)):
+        others = np.flatnonzero((group == group[k]) & np.isfinite(fits.zero_point) & ~refused)
+        line, scatter = night_line(frames, fits.zero_point, others)
+        air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
+        shift = line[0] + line[1] * air - np.median(fits.zero_point[others])
+        fits.value[k] = mean[k]
+        fits.value[k, 0] += shift
+        spread = np.where(np.arange(len(mean[k])) == 0, max(scatter, 1e-4) ** 2, variance[k])
+        fits.covariance[k], fits.common_covariance[k] = (
+            np.diag(spread),
+            np.median(fits.common_covariance[others], axis=0),
+        )
+        fits.zero_point[k] = line[0] + line[1] * air
+        fits.zero_point_error[k] = max(scatter, 1e-4)
+        fits.zero_point_common[k] = np.median(fits.zero_point_common[others])
+        fits.floor[k] = np.median(fits.floor[others])
+        fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
+    return fits
+
+
+def judge(frames: Frames, fits: ExposureFits, settings: Settings) -> ExposureFits:
+    """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
+    group, first = frames.group("night", "band", "detector")
+    for k in range(len(first)):
+        mine = np.flatnonzero((group == k) & np.isfinite(fits.zero_point))
+        if len(mine) < 5:
+            continue
+        line, _ = night_line(frames, fits.zero_point, mine)
+        air = np.nan_to_num(frames.airmass[mine], nan=1.0) - 1
+        off = fits.zero_point[mine] - line[0] - line[1] * air
+        noise = 5 * fits.zero_point_error[mine]
+        fits.status[mine[off < -np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.CLOUD)
+        fits.status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
+        typical = np.median(fits.floor[mine])
+        fits.status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
+    return fits
+
+
+def frozen_terms(frames: Frames, fits: ExposureFits) -> tuple[np.ndarray, np.ndarray]:
+    """Mean terms of each frame's band and detector, and variances; of the best frame where fewer than three are."""
+    mean, variance = mean_terms(frames, fits, 1, "band", "detector")
+    group, first = frames.group("band", "detector")
+    for k in range(len(first)):
+        mine = np.flatnonzero(group == k)
+        if np.isfinite(mean[mine[0]]).all():
+            continue
+        best = mine[np.argmax(np.where(np.isfinite(fits.zero_point[mine]), fits.n_used[mine], -1))]
+        mean[mine] = np.nan_to_num(fits.value[best])
+        variance[mine] = np.nan_to_num(np.diagonal(fits.covariance[best] + fits.common_covariance[best]))
+    return mean, variance

@@ -1,0 +1,1 @@
+"""Stars, exposures and transmission in one least-squares solution."""

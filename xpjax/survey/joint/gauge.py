@@ -1,0 +1,134 @@
+"""The gauge of a joint solution: combinations of columns that data leave open, found, and told by their terms' names.
+
+A zero-point of all exposures can be traded for the stars' magnitudes, slopes of a flat for zero-points where exposures
+are shifted and nothing else: such combinations p have R p = 0. Where R is formed its factor finds them; where it is too
+large its products do, with a part of the stars: what all rows leave open, some of them leave open too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import linalg
+
+from xpjax.survey.joint.normal import SINGULAR, Factor, HostRows, Rows, Slots, block_preconditioner, probe_null_space
+from xpjax.survey.joint.terms import Block
+
+PROBE_ROWS = 20
+"""Rows for each column that look for open combinations first."""
+
+
+def decided(factor: Factor, stiff: np.ndarray) -> np.ndarray:
+    """What constraints decide that the data do not (n_column, k): null vectors of R lie in the span of R^-1 H'.
+
+    stiff (n_constraint, n_column): H, as stiff as the data and part of what was factorised.
+    """
+    if not len(stiff):
+        return np.empty((stiff.shape[1], 0))
+    across = factor.solve(stiff.T)
+    share, turn = linalg.eigh(stiff @ across)
+    return across @ turn[:, share > 1 - 1e-7]
+
+
+def open_combinations(
+    rows: Rows,
+    weight: np.ndarray,
+    inverse: np.ndarray,
+    precision: np.ndarray,
+    scale: np.ndarray,
+) -> np.ndarray:
+    """Null vectors (n_column, k) of R with the priors of columns, from products alone; see `HostRows.operator`.
+
+    scale (n_column,): 1 / sqrt(diagonal of R), zero for empty columns.
+    """
+    some, mine = _some_stars(rows, PROBE_ROWS * len(scale))
+    w = weight[mine]
+    few = some.operator(w, inverse)
+    precondition = block_preconditioner(some, w, inverse, precision, some.diagonal(w) + precision)
+    null = probe_null_space(lambda x: few(x) + precision * x, precondition, scale)
+    if not null.shape[1]:
+        return null
+    whole = rows.operator(weight, inverse)
+    image = np.column_stack([whole(x) + precision * x for x in null.T])
+    value, turn = linalg.eigh(null.T @ image)
+    return null @ turn[:, value < SINGULAR]
+
+
+def unfixed(null: np.ndarray, stiff: np.ndarray) -> np.ndarray:
+    """Those combinations of null vectors (n_column, k) that no constraint fixes; stiff as for `decided`."""
+    if not len(stiff):
+        return null
+    return null @ linalg.null_space(stiff @ null, rcond=1e-6)
+
+
+def _some_stars(rows: Rows, n_row: int) -> tuple[Rows, np.ndarray | slice]:
+    """About so many rows, of every k-th star, and which they are."""
+    slots = rows.slots
+    step = len(rows.column) // n_row
+    if step < 2:
+        return rows, slice(None)
+    chosen = np.flatnonzero((slots.slot // slots.n_band) % step == 0)
+    counts = np.diff(slots.bounds)
+    mine = np.flatnonzero(np.repeat((slots.slot // slots.n_band) % step == 0, counts))
+    bounds = np.cumsum([0, *counts[chosen]])
+    part = Slots(bounds, slots.slot[chosen], slots.n_star, slots.n_band)
+    return HostRows(rows.layout, part, rows.column[mine], rows.value[mine]), mine
+
+
+def describe_null(null: np.ndarray, blocks: Sequence[Block], weight: np.ndarray) -> list[str]:
+    """Words for every combination of columns that is not determined, each of as few terms as can be.
+
+    null (n_column, k) spans them; weight (n_column,): how much the rows see of each column, squared.
+    """
+    edges = np.cumsum([0, *(b.n_column for b in blocks)])
+    scaled = null * np.sqrt(weight)[:, None]
+    left = np.linalg.qr(scaled)[0]
+    out: list[str] = []
+    for number in range(1, len(blocks) + 1):
+        for chosen in itertools.combinations(range(len(blocks)), number):
+            if not left.shape[1]:
+                return out
+            outside = np.ones(len(scaled), bool)
+            for b in chosen:
+                outside[edges[b] : edges[b + 1]] = False
+            square, turn = np.linalg.eigh(left[outside].T @ left[outside])
+            size, turn = np.sqrt(np.maximum(square, 0.0)), turn.T
+            alone = left @ turn[size < 1e-5].T
+            if alone.shape[1]:
+                columns = [slice(edges[b], edges[b + 1]) for b in chosen]
+                out += _words(alone, [blocks[b] for b in chosen], columns)
+                left = left @ turn[size >= 1e-5].T
+    return out
+
+
+def _words(null: np.ndarray, blocks: Sequence[Block], columns: Sequence[slice]) -> list[str]:
+    """Words for combinations (n_column, k) of columns in these blocks."""
+    said = []
+    for block, mine in zip(blocks, columns, strict=True):
+        share = (null[mine] ** 2).sum(axis=1)
+        # A constraint of the mean makes all others move a little where one is free.
+        most = np.sort(share)[::-1][:3].sum() > 0.9 * share.sum()
+        busy = np.flatnonzero(share > (0.01 if most else 1e-6) * share.max())
+        if most and len(busy) <= 3:
+            said.append(" and ".join(block.column_name(int(c)) for c in busy))
+        else:
+            parts = sorted({block.parts[c % len(block.parts)] for c in busy.tolist()}, key=block.parts.index)
+            named = block.name if len(block.parts) == 1 else f"{block.name} ({', '.join(parts)})"
+            said.append(named)
+    number = null.shape[1]
+    times = "" if number == 1 else f" ({number} combinations)"
+    if len(blocks) == 1:
+        return [f"{said[0]}: star magnitudes can take it up{times}"]
+    return [f"{' against '.join(said)}: one can be traded for the other{times}"]
+
+
+def refusal(words: Sequence[str]) -> str:
+    """Why a fit is refused, and what to do."""
+    listed = "; ".join(f"({k + 1}) {one}" for k, one in enumerate(words))
+    return (
+        f"the data do not determine every combination of the terms: {listed}. Say what they are to be: a constraint "
+        'for each, such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point"; '
+        "or a prior of one of the terms; or star_prior, for magnitudes from spectra (glossary: gauge)"
+    )

@@ -1,0 +1,1 @@
+"""What a calibration left: numbers, figures, a page."""

@@ -1,0 +1,1 @@
+"""Linear corrections: training on pairs, domain, evidence."""

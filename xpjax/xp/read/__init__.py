@@ -1,0 +1,1 @@
+"""Files of XP coefficients and of sampled spectra into memory."""

@@ -1,0 +1,84 @@
+"""Any input as tables of named columns: files of each format of the archive, packed or not, and tables in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from xpjax.core.errors import XpjaxError
+from xpjax.io.streams import PACKED, File, check_file, members, packing, reading
+from xpjax.io.tables import open_table, split_part
+from xpjax.xp.read.formats import load_avro, load_tables, pairs_of
+from xpjax.xp.read.layout import Table, make_table
+from xpjax.xp.read.text import PACKED_RATIO, TextReader
+
+TEXT = (".csv", ".ecsv")
+SUFFIXES = (*TEXT, ".fits", ".fit", ".vot", ".votable", ".xml", ".avro", ".parquet", ".h5", ".hdf5")
+"""What can be read, besides what is packed: these with one of `PACKED` after them, and zip files of them."""
+
+
+def load(source: Any, xp: Sequence[str], dtype: DTypeLike | None = None) -> list[Table]:
+    """The tables of one input, under archive names. Raises FileNotFoundError and ValueError.
+
+    dtype: what text becomes where it is coefficients, errors or correlations; None is float64.
+    """
+    if isinstance(source, str | os.PathLike):
+        path, part = split_part(source)
+        tables = [table for file in files_of(path) for table in _load_file(file, part, xp, dtype)]
+        kinds = [{*table.columns} for table in tables]
+        if any(kind != kinds[0] for kind in kinds):
+            others = ", ".join(table.origin for table in tables)
+            raise XpjaxError(f"{source}: holds tables of different columns: {others}; unzip it and give one of them")
+        return tables
+    if isinstance(source, Mapping):
+        return [make_table(source.items(), xp, "memory")]
+    return [make_table(pairs_of(open_table(source), xp), xp, "memory")]
+
+
+def files_of(source: str | os.PathLike[str]) -> list[File]:
+    """The file of a path, or the members of a zip file that hold XP coefficients. Raises as `load`."""
+    path = Path(os.path.expanduser(source))
+    check_file(path)
+    if packing(path) != ".zip":
+        stem_of(path)
+        return [File(path)]
+    with reading(path, "zip"):
+        inside = members(path)
+    known = [name for name in inside if Path(name).suffix.lower() in SUFFIXES]
+    # The archive's zip files may have a file of each product.
+    known = [name for name in known if Path(name).name.upper().startswith("XP_CONTINUOUS")] or known
+    if not known:
+        raise XpjaxError(
+            f"{path}: a zip file of {', '.join(inside[:5]) or 'nothing'}; expected files that end in one of "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return [File(path, name) for name in sorted(known)]
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without the suffixes that tell its format. Raises ValueError for an unknown suffix."""
+    name = path.name
+    packed = next((suffix for suffix in PACKED if name.lower().endswith(suffix)), "")
+    name = name[: len(name) - len(packed)]
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    if not suffix and packed != ".zip":
+        raise XpjaxError(
+            f"{path}: unknown suffix {path.suffix.lower()!r}; expected one of {', '.join(SUFFIXES)}, or one of these "
+            f"and {', '.join(PACKED)}"
+        )
+    return name[: len(name) - len(suffix)]
+
+
+def _load_file(file: File, part: str, xp: Sequence[str], dtype: DTypeLike | None) -> list[Table]:
+    if file.suffix in TEXT and not part:
+        with reading(file.path, "text"), file.open(ahead=True) as stream:
+            n_byte = file.path.stat().st_size * (PACKED_RATIO if packing(file.path) else 1)
+            return [TextReader(stream, file.origin, xp, dtype=dtype).whole(n_byte)]
+    if file.suffix == ".avro":
+        with reading(file.path, "AVRO"):
+            return load_avro(file, xp)
+    return load_tables(file, part, xp)

@@ -1,0 +1,199 @@
+"""Sampled spectra from files: those of `xpjax spectra`, the archive's XP_SAMPLED, and plain ones of others.
+
+HDF5 (datasets), Parquet, FITS, VOTable, ECSV and CSV, packed or not, with the columns
+
+    source_id               integers; 0 or nothing where there is none
+    flux, flux_error        an array in each row; per wavelength in W m-2 nm-1, or in the unit that the file states
+    wavelength              [nm, in vacuum] or in the unit stated, ascending: once (an HDF5 dataset, an attribute of a
+                            file of xpjax, NAME_wavelength.csv beside a CSV file), or the same in each row
+
+or a row for each sample. Other columns are passed on. Files of xpjax say in their metadata what their spectra are
+(`truncate`, `correction`, `resolution`, `corrected`); spectra of a file that does not are taken to be as published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue
+from xpjax.core.units import FLUX
+from xpjax.io.streams import plain_suffix
+from xpjax.io.tables import Table, open_table
+from xpjax.io.tables.quantities import is_unit
+
+LAYOUT = (
+    "expected a file of `xpjax spectra`, or columns source_id, flux (an array in each row), optional flux_error, and "
+    "wavelength [nm], once (an HDF5 dataset) or the same in each row"
+)
+SAMPLES = ("flux", "flux_error", "wavelength")
+
+
+def read_sampled(path: str | Path, archive_grid: np.ndarray | None = None) -> Catalogue:
+    """A file of sampled spectra as `xpjax spectra` writes it: flux (n, m), with wavelength (m,) [nm] among `shared`.
+
+    Where there is no wavelength, and as many samples as archive_grid (m,) has, that is taken: the archive's files have
+    none. A table with a row for each sample becomes one with a row for each source_id, in order of appearance. Fluxes
+    are converted to W m-2 nm-1. Raises XpjaxError for another layout, and for ids that are no integers.
+    """
+    path = Path(path).expanduser()
+    name = path.name
+    try:
+        table = open_table(path)
+    except XpjaxError as error:
+        raise XpjaxError(f"{name} holds no table of spectra ({error}); {LAYOUT}") from error
+    absent = [key for key in ("source_id", "flux") if key not in table]
+    if absent:
+        raise XpjaxError(f"{name} has no {' and no '.join(absent)}, it has {table.names}; {LAYOUT}")
+    axis = wavelengths(table, path)
+    columns: dict[str, np.ndarray] = {"source_id": source_ids(table)}
+    columns |= {key: table.column(key).array() for key in ("flux", "flux_error") if key in table}
+    columns |= _others(table)
+    if axis is not None and axis.ndim == 1 and columns["flux"].shape == (len(axis), 1) and len(axis) > 1:
+        columns, axis = _one_row_each(columns, axis, name)
+    flux = columns["flux"]
+    if flux.shape[1] < 2:
+        raise XpjaxError(f"{name}: flux has shape {(len(flux),)}, one number for each source; {LAYOUT}")
+    if axis is None:
+        if archive_grid is None or flux.shape[1] != len(archive_grid):
+            known = "" if archive_grid is None else f" (the archive's have {len(archive_grid)})"
+            raise XpjaxError(f"{name} has no wavelength for its {flux.shape[1]} samples{known}; {LAYOUT}")
+        axis = np.asarray(archive_grid, float)
+    axis = the_same(axis, name)
+    if axis.shape != flux.shape[1:]:
+        raise XpjaxError(f"{name}: wavelength has shape {axis.shape}, flux {flux.shape}; {LAYOUT}")
+    if "xp" not in table:
+        check_ascending(axis, name)
+    if "flux_error" in columns and columns["flux_error"].shape != flux.shape:
+        shape = columns["flux_error"].shape
+        shape = shape[:1] if shape[1:] == (1,) else shape
+        raise XpjaxError(f"{name}: flux_error has shape {shape}, flux {flux.shape}; they must agree")
+    units = {key: field.unit for key, field in table.fields.items() if field.unit and key in columns}
+    for key in ("flux", "flux_error"):
+        if key in columns and "xp" not in table:  # internal spectra are in units of their own
+            columns[key] = columns[key] * flux_factor(units.get(key), axis, f"{name}: column {key!r}")
+            units[key] = FLUX
+    told = {key: field.description for key, field in table.fields.items() if field.description and key in columns}
+    return Catalogue(columns, {**units, "wavelength": "nm"}, told, {"wavelength": axis}, dict(table.meta))
+
+
+def source_ids(table: Table) -> np.ndarray:
+    """The column source_id (n,) int64, 0 where missing. Raises XpjaxError for text and for numbers that are rounded."""
+    ids = table.column("source_id").ids()
+    if ids.value.dtype.kind != "i":
+        raise XpjaxError(f"{table.origin}: column 'source_id' holds text such as {ids.value[:1]}; expected integers")
+    return ids.value
+
+
+def wavelengths(table: Table, path: Path) -> np.ndarray | None:
+    """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none."""
+    from xpjax.io.tables import Column
+
+    values, unit = table.shared.get("wavelength"), table.shared_units.get("wavelength")
+    if values is None:
+        values, unit = _beside(path) or (None, None)
+    if values is None and "wavelength" not in table:
+        return None
+    if values is None:
+        column = table.column("wavelength")
+        values, unit = column.array(), column.unit
+        values = values[:, 0] if values.shape[1:] == (1,) else values
+    values = np.asarray(values, float)
+    missing = np.zeros(values.shape, bool)
+    return values * Column(table.origin, "wavelength", values, missing, unit).factor("wavelength")
+
+
+def _beside(path: Path) -> tuple[np.ndarray, str | None] | None:
+    """Wavelengths that a file has once, and their unit: those of HDF5, or in a file beside CSV."""
+    if plain_suffix(path) == ".csv":
+        sidecar = path.with_name(f"{path.name[: path.name.lower().rindex('.csv')]}_wavelength.csv")
+        if not sidecar.is_file():
+            return None
+        column = open_table(sidecar).column("wavelength")
+        return column.numbers(), column.unit
+    found = hdf5_axis(path, "wavelength")
+    return found if found is not None and np.ndim(found[0]) == 1 else None
+
+
+def hdf5_axis(path: Path, name: str) -> tuple[np.ndarray, str | None] | None:
+    """A dataset of an HDF5 file that is no column, and its unit; None where there is none, or the file is no HDF5."""
+    import h5py
+
+    from xpjax.io.hdf5 import open_hdf5
+
+    if not h5py.is_hdf5(path):
+        return None
+    with open_hdf5(path) as file:
+        item = file.get(name)
+        if not isinstance(item, h5py.Dataset) or item.dtype.names or item.dtype.kind not in "iuf":
+            return None
+        unit = next((item.attrs[key] for key in ("unit", "units", "UNIT") if key in item.attrs), None)
+        return item[()], unit.decode() if isinstance(unit, bytes) else None if unit is None else str(unit)
+
+
+def check_ascending(axis: np.ndarray, origin: str) -> None:
+    """Raise XpjaxError for wavelengths (m,) that do not ascend."""
+    if not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
+        raise XpjaxError(f"{origin}: the wavelengths do not ascend; sort them, with the fluxes")
+
+
+def flux_factor(unit: str | None, wavelength: np.ndarray, where: str) -> Any:
+    """What fluxes (..., m) in a unit are multiplied by to be in W m-2 nm-1: a number, or (m,) for those per frequency.
+
+    Raises XpjaxError for what is no flux density.
+    """
+    if not is_unit(unit):
+        return 1.0
+    from astropy import units as u
+
+    density = u.spectral_density(np.asarray(wavelength, float) * u.nm)
+    try:
+        parsed = u.Unit(unit)
+        plain = parsed.is_equivalent(FLUX)
+        return parsed.to(FLUX) if plain else (np.ones(len(wavelength)) * parsed).to_value(FLUX, equivalencies=density)
+    except (ValueError, TypeError) as error:
+        raise XpjaxError(
+            f"{where} has the unit {unit!r}, which is none of a flux per wavelength or frequency ({FLUX}); mend the "
+            "unit, or convert the column"
+        ) from error
+
+
+def the_same(axis: np.ndarray, origin: str) -> np.ndarray:
+    """One row (m,) of wavelengths (n, m) that are all the same, or those (m,) of all."""
+    if axis.ndim == 1:
+        return axis
+    if not len(axis):
+        raise XpjaxError(f"{origin} has no rows")
+    if not np.abs(axis - axis[0]).max() <= 1e-6:
+        raise XpjaxError(f"{origin}: wavelengths differ from row to row; give one file for each grid")
+    return np.asarray(axis[0])
+
+
+def _others(table: Table) -> dict[str, np.ndarray]:
+    """The columns that are passed on; those that no table could hold are left out."""
+    out = {}
+    for name in table.names:
+        if name in ("source_id", *SAMPLES):
+            continue
+        try:
+            column = table.column(name)
+            out[name] = column.array() if not column.is_text and column.values.ndim > 1 else column.plain()
+        except XpjaxError as error:
+            table.notes.append(str(error))
+    return out
+
+
+def _one_row_each(
+    columns: dict[str, np.ndarray], axis: np.ndarray, name: str
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rows that are samples as rows that are sources; other columns from each one's first row."""
+    ids = columns["source_id"]
+    _, first, number = np.unique(ids, return_index=True, return_counts=True)
+    first, m = np.sort(first), int(number[0])
+    if np.any(number != m) or np.any(ids.reshape(-1, m) != ids[first][:, None]):
+        raise XpjaxError(f"{name}: sources have {number.min()} to {number.max()} rows, or not one after the other")
+    out = {key: c.reshape(-1, m) if key in SAMPLES else c[first] for key, c in columns.items()}
+    return out, axis.reshape(-1, m)

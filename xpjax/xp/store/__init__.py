@@ -1,0 +1,1 @@
+"""The store: coefficients on disk, by position on the sky."""
