@@ -39,13 +39,13 @@ from benchmarks.stellar import work as fit_work
 from tests.stellar.helpers import spectrum
 from xpjax.core import engine, linalg
 from xpjax.core.status import FitStatus
-from xpjax.stellar.fit import MORE_ROUNDS, _Model, _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_stars
+from xpjax.stellar.fit import MORE_ROUNDS, _Model, _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.synthetic.magnitude import Photometer, photometry_kernel
-from xpjax.wiggles.features import Features, features
+from xpjax.wiggles.features import Features, make_features
 from xpjax.wiggles.magnitude import CorrectedPhotometer, corrected_kernel
-from xpjax.wiggles.training import WIDTHS, Settings, _Data, _epoch, _State, first_network
+from xpjax.wiggles.training import WIDTHS, TrainingSettings, _Data, _epoch, _State, first_network
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
@@ -264,7 +264,7 @@ def errors(plan: Plan) -> list[Row]:
 
 def a_correction(table: SourceTable, network: str) -> tuple[CorrectedPhotometer, Features]:
     """A photometer with a network of random weights, and the features of the sources."""
-    stars = features(plain(table), "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(table)))
+    stars = make_features(plain(table), "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(table)))
     photometer = Photometer(xpjax.passband_system(curves()), errors=False)
     return random_photometer(network, stars, photometer, curves().passbands), stars
 
@@ -330,7 +330,11 @@ def _epochs(case: str, data: _Data, judge: _Data, plan: Plan) -> Row:
         moments, copy = optax.scale_by_adam().init(network), jax.tree.map(jnp.copy, network)
         # Bound to the device as what an epoch gives back: else the second epoch would compile too.
         state = jax.device_put(_State(network, moments, copy, jnp.float32(jnp.inf)), jax.devices()[0])
-    run, rate, key = _epoch(Settings(widths=widths, batch=BATCH, epochs=1), False), jnp.float32(1e-3), jax.random.key(0)
+    run, rate, key = (
+        _epoch(TrainingSettings(widths=widths, batch=BATCH, epochs=1), False),
+        jnp.float32(1e-3),
+        jax.random.key(0),
+    )
 
     def step(k: int) -> Any:
         nonlocal state
@@ -363,8 +367,8 @@ def labels(plan: Plan) -> list[Row]:
     seen = (clean + error * rng.normal(size=clean.shape)).astype(np.float32)
     # From host memory first: that call compiles the program that both run.
     whole = measured("fits of three labels, from and to host memory", n, n_all,
-                     lambda _: fit_stars(seen, error, model, starts=STARTS).status, plan.left())  # fmt: skip
-    found = fit_stars(seen, error, model, starts=STARTS)
+                     lambda _: fit_labels(seen, error, model, starts=STARTS).status, plan.left())  # fmt: skip
+    found = fit_labels(seen, error, model, starts=STARTS)
     good, off = found.status == 0, found.labels - truth
     whole.error, whole.error_of = float(1.4826 * np.nanmedian(np.abs(off[:, 0]))), "1.48 MAD of Teff [K]"
     whole.ratios["pull of Teff"] = float(1.4826 * np.nanmedian(np.abs(off / found.error)[good, 0]))

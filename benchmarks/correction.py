@@ -20,11 +20,20 @@ from xpjax.core.constants import FLUX_UNIT
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.synthetic.magnitude import Photometer
 from xpjax.synthetic.passband import Passband
-from xpjax.wiggles.features import Features, features
+from xpjax.wiggles.features import Features, make_features
 from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel, corrected_photometry
 from xpjax.wiggles.network import Limits, Network, WiggleCorrection, applicable, star_inputs
 from xpjax.wiggles.residuals import Residuals
-from xpjax.wiggles.training import WIDTHS, Settings, _Data, _epoch, _State, first_network, predict, train
+from xpjax.wiggles.training import (
+    WIDTHS,
+    TrainingSettings,
+    _Data,
+    _epoch,
+    _State,
+    first_network,
+    predict,
+    train_network,
+)
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
@@ -78,7 +87,7 @@ def make(n: int, seed: int) -> Mock:
     observed = dataclasses.replace(
         table, coefficients=XPCoefficients(noiseless + noise, c.error, c.correlation, c.n_relevant, table.release)
     )
-    stars = features(observed, "paper", ebv=ebv)
+    stars = make_features(observed, "paper", ebv=ebv)
     good = np.flatnonzero(np.isfinite(stars.value).all(axis=1))
     return Mock(observed[good], true[good], noiseless[good], ebv[good], stars[good])
 
@@ -115,7 +124,7 @@ def learned(widths: tuple[int, ...]) -> tuple[WiggleCorrection, dict[str, Any], 
     """A network taught by mocks, its record, and the seconds that it took."""
     data = mocks()[0]
     started = time.perf_counter()
-    model = train(data, Settings(widths=widths, epochs=400, batch=256))
+    model = train_network(data, TrainingSettings(widths=widths, epochs=400, batch=256))
     return model, json.loads(model.record), time.perf_counter() - started
 
 
@@ -214,7 +223,7 @@ def speed(n_small: int, n_paper: int, repeats: int) -> list[Row]:
     rows = []
     for name, n in (("small", n_small), ("paper", n_paper)):
         base = simulate.simulate_sources(n, seed=3, correlations=False)
-        stars = features(base, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, n))
+        stars = make_features(base, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, n))
         plain = Photometer(xpjax.load_system(SYSTEM), errors=False)
         photometer = random_photometer(name, stars, plain, xpjax.load_passbands(SYSTEM).passbands)
         model = photometer.how.model
@@ -318,7 +327,7 @@ def _epoch_here(x: np.ndarray, y: np.ndarray, start: Network, batch: int) -> Row
     network = jax.tree.map(jnp.asarray, start)
     copy = jax.tree.map(jnp.copy, network)
     state = _State(network, optax.scale_by_adam().init(network), copy, jnp.asarray(jnp.inf, jnp.float32))
-    compiled = _epoch(Settings(widths=WIDTHS["paper"], batch=batch, epochs=1), False)
+    compiled = _epoch(TrainingSettings(widths=WIDTHS["paper"], batch=batch, epochs=1), False)
 
     def once() -> None:
         nonlocal state

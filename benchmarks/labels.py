@@ -23,15 +23,15 @@ from benchmarks.stellar import BLOCK, NEXTGEN, mad
 from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.stellar.fit import StellarFit, fit_stars
+from xpjax.stellar.fit import StellarFit, fit_labels
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import interpolator, model_spectra, redden
 from xpjax.stellar.sources import LabelFitter
-from xpjax.wiggles.features import features
+from xpjax.wiggles.features import make_features
 from xpjax.wiggles.magnitude import Correcting
 from xpjax.wiggles.network import Limits
 from xpjax.wiggles.residuals import Trust, make_residuals
-from xpjax.wiggles.training import Settings, train
+from xpjax.wiggles.training import TrainingSettings, train_network
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
 
@@ -109,7 +109,7 @@ def real(path: Path, grid: StellarGrid) -> Row:
     made = xpjax.spectra(table, wavelength, truncate=True)
     model = interpolator(redden(grid, np.linspace(0, 1, 11)))
     started = time.perf_counter()
-    fit = fit_stars(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
+    fit = fit_labels(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
     row = Row("labels", f"real stars, {path.stem}", len(fit), time.perf_counter() - started)
     magnitudes = xpjax.photometry(table, "GAIA_DR3_VEGA").magnitude
     flux = made.flux / made.flux.mean(axis=1, keepdims=True)
@@ -142,7 +142,7 @@ def calspec(path: Path, grid: StellarGrid) -> Row:
     flux = np.array([np.interp(wavelength, row["wavelength"], row["gaia_spectrum"]) for row in rows])
     model = interpolator(redden(grid, np.linspace(0, 1, 11)))
     started = time.perf_counter()
-    fit = fit_stars(flux, np.zeros_like(flux), model, error_floor=0.02, priors={"ebv": (0.0, 0.1)})
+    fit = fit_labels(flux, np.zeros_like(flux), model, error_floor=0.02, priors={"ebv": (0.0, 0.1)})
     teff = fit.labels[:, 0]
     usable = np.flatnonzero(np.isfinite(number) & (number >= 18) & np.isfinite(teff))  # from B8: the grid ends there
     row = Row("labels", "CALSPEC, in the order of types", len(usable), time.perf_counter() - started)
@@ -192,13 +192,13 @@ def loop(nextgen: Path, n: int, epochs: int) -> Row:
     reference = labels[learn] + rng.normal(size=(learn.sum(), 3)) * [60, 0.1, 0.05]  # a spectroscopic survey's errors
     first = LabelFitter(model, ebv="ebv", error_floor=0.02)(table[learn])
     made = xpjax.spectra(table[learn], at)
-    stars = features(table[learn], ("BP-RP", "G", "E(B-V)"), ebv="ebv")
+    stars = make_features(table[learn], ("BP-RP", "G", "E(B-V)"), ebv="ebv")
     data, counts = make_residuals(
         stars, at, made.flux, model_spectra(model, np.clip(reference, low, high)), flux_error=made.flux_error,
         fitted=dict(zip(grid.names, first.fit.labels.T, strict=True)),
         reference=dict(zip(grid.names, reference.T, strict=True)), trust=Trust(),
     )  # fmt: skip
-    correction = train(data, Settings(epochs=epochs, batch=256), truncate=True)
+    correction = train_network(data, TrainingSettings(epochs=epochs, batch=256), truncate=True)
     how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
     fits = LabelFitter(model, how, "ebv", error_floor=0.02)(table[test])
     assert fits.before is not None

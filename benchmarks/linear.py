@@ -154,7 +154,7 @@ def subdwarfs() -> Row:
 def chi2() -> Row:
     """Random stars against model spectra, with errors of 1 % of the flux: their correlations are unknown."""
     from benchmarks.labels import FLOOR
-    from xpjax.stellar.fit import fit_stars
+    from xpjax.stellar.fit import fit_labels
     from xpjax.stellar.grid import build_grid
     from xpjax.stellar.interpolation import interpolator, redden
 
@@ -167,7 +167,7 @@ def chi2() -> Row:
     found = {}
     for name, correction in (("before", "none"), ("after", "standard")):
         made = xpjax.spectra(table, np.asarray(grid.wavelength), correction=correction, resolution="xp")
-        fit = fit_stars(made.flux, np.zeros_like(made.flux), model, error_floor=FLOOR)
+        fit = fit_labels(made.flux, np.zeros_like(made.flux), model, error_floor=FLOOR)
         found[name] = fit.labels[:, 0], fit.chi2 / fit.dof, fit.status
     teff = found["after"][0]
     for low, high in ((4500, 5500), (5500, 6500), (6500, 8000)):

@@ -17,7 +17,7 @@ from benchmarks.harness import Row, measure
 from xpjax.core import engine
 from xpjax.core.linalg import pair_index
 from xpjax.synthetic.magnitude import Photometer
-from xpjax.wiggles.features import features
+from xpjax.wiggles.features import make_features
 from xpjax.wiggles.magnitude import CorrectedPhotometer
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
@@ -119,7 +119,7 @@ def spectra(base: SourceTable) -> Case:
 def corrected(base: SourceTable) -> Case:
     """With the default network, of random weights: they do not matter here."""
     plain = SourceTable(base.source_id, XPCoefficients(base.coefficients.value, release=base.release), base.status)
-    stars = features(plain, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(base)))
+    stars = make_features(plain, "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(base)))
     system, curves = xpjax.load_system(SYSTEM), tuple(xpjax.load_passbands(SYSTEM))
 
     def photometer(float64: bool = False) -> CorrectedPhotometer:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.harness import DATA, Row, absent
 from xpjax.survey.robust import MAD
-from xpjax.survey.scr.homogenize import homogenise, tile_zero_points
+from xpjax.survey.scr.homogenize import homogenize, tile_zero_points
 from xpjax.survey.scr.regression import (
     SCALE,
     ZERO,
@@ -173,7 +173,7 @@ def homogenised(seed: int = 0, **size: int) -> tuple[float, float, np.ndarray]:
         value=np.where(bare, np.nan, found.zero_point), error=found.zero_point_error,
         count=np.where(bare, 0, found.n_used),
     )  # fmt: skip
-    both = homogenise(scr, xpsp)
+    both = homogenize(scr, xpsp)
     level = np.average(sky.zero_point[sky.tile, k])  # the regression's own zero
     off = both.value[bare] - (sky.zero_point[bare, k] - level)
     return both.offset + level - offset, both.offset_error, off / np.hypot(both.error, both.systematic)[bare]

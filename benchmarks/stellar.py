@@ -16,7 +16,7 @@ from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 from benchmarks.harness import DATA, Row, measure, product_flops
 from tests.stellar.helpers import made_grid, tensor
 from xpjax.core.linalg import pack
-from xpjax.stellar.fit import StellarFit, _Options, _prepare, _Star, fit_kernel, fit_stars, interpolation_error
+from xpjax.stellar.fit import StellarFit, _Options, _prepare, _Star, fit_kernel, fit_labels, interpolation_error
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra
 
@@ -107,7 +107,7 @@ def fitted(
 ) -> tuple[Row, StellarFit]:
     """A row of fits with options of `fit_stars`, and what they found."""
     found: list[StellarFit] = []
-    fit = functools.partial(fit_stars, flux, error, model, **options)
+    fit = functools.partial(fit_labels, flux, error, model, **options)
     row = measure("stellar", case, len(flux), lambda: found.append(fit()), repeats, note=note)
     return dataclasses.replace(row, **work(model, **options)), found[-1]  # counted after: tracing is part of compiling
 
@@ -121,7 +121,7 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
         found = interpolation_error(grid, kind=kind)
         row = Row("stellar", f"left-out nodes, {kind}", int(found.count.sum()), time.perf_counter() - start, note=note)
         formal = np.nanmedian(
-            fit_stars(*noisy(model_spectra(grid, labels)), interpolator(grid, kind=kind)).error, axis=0
+            fit_labels(*noisy(model_spectra(grid, labels)), interpolator(grid, kind=kind)).error, axis=0
         )
         for k, name in enumerate(grid.names):
             row.ratios[f"{name} left out"] = float(np.sqrt(np.nansum(found.rms[:, k] ** 2)))
@@ -153,7 +153,7 @@ def full_covariance(grid: StellarGrid, note: str, n: int = 1024) -> Row:
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     packed = np.asarray(pack(0.9 * np.exp(-distance / 6) + 0.1 * np.eye(size)), np.float32)
     packed = np.tile(packed, (n, 1))
-    fit = functools.partial(fit_stars, flux, error, model, correlation=packed)
+    fit = functools.partial(fit_labels, flux, error, model, correlation=packed)
     row = measure("stellar", "fit, full covariance", n, fit, 2, note=note)
     return dataclasses.replace(row, **work(model, correlated=True))
 

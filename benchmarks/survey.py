@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.harness import DATA, PeakMemory, Row, absent, best, measure
 from xpjax.survey.exposures.held_out import cross_validate
-from xpjax.survey.exposures.model import Model, scaling
-from xpjax.survey.exposures.solution import Calibration, Settings, apply, calibrate
+from xpjax.survey.exposures.model import ExposureModel, scaling
+from xpjax.survey.exposures.solution import Calibration, CalibrationSettings, apply_calibration, calibrate
 from xpjax.survey.exposures.zeropoint import fit_exposures
-from xpjax.survey.observations import Observations, concatenate, group_median, make
+from xpjax.survey.observations import Observations, concatenate, group_median, make_observations
 from xpjax.survey.report.statistics import structure
 from xpjax.survey.robust import MAD
 from xpjax.survey.simulate import Setup, Survey, Truth
@@ -39,7 +39,7 @@ def real_field(bands: tuple[str, ...] = BANDS) -> Observations:
     color = c["SPLUS_G_mod"] - c["SPLUS_I_mod"]
     return concatenate(
         [
-            make(
+            make_observations(
                 c["source_id"], c["X"], c["Y"], c[f"SPLUS_{b}"], c[f"SPLUS_{b}_err"], c[f"SPLUS_{b}_mod"], color=color,
                 exposure="STRIPE82-0001", band=b,
             )
@@ -54,10 +54,10 @@ def held_out(bands: tuple[str, ...], n_case: int) -> list[Row]:
         return [absent("survey", "stars held out of a real field", f"no {FIELD}")]
     field = real_field(bands)
     cases = {
-        "quadratics in X, Y, color": Settings(Model(magnitude_order=0)),
-        "and a magnitude term where needed": Settings(Model()),
-        "and the numerical flat": Settings(Model(), numerical_flat=True),
-        "flat without magnitude term": Settings(Model(magnitude_order=0), numerical_flat=True),
+        "quadratics in X, Y, color": CalibrationSettings(ExposureModel(magnitude_order=0)),
+        "and a magnitude term where needed": CalibrationSettings(ExposureModel()),
+        "and the numerical flat": CalibrationSettings(ExposureModel(), numerical_flat=True),
+        "flat without magnitude term": CalibrationSettings(ExposureModel(magnitude_order=0), numerical_flat=True),
     }
     rows = []
     for name, settings in [*cases.items()][:n_case]:
@@ -107,16 +107,16 @@ def minisitian(
     """Calibrate four fifths of a simulated survey, and look at its zero-points, flats and repeatability."""
     survey = Survey(Setup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, seed=seed, **change))
     size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
-    model = Model(color_zero=1.0)
+    model = ExposureModel(color_zero=1.0)
     kept_back = np.arange(n_exposure) % 5 == 4
     mine, _ = survey.observe(np.flatnonzero(~kept_back))
     started = time.perf_counter()
-    stacked, _ = calibrate(mine, Settings(model, size=size, stacked_flat=True, bins=bins))
+    stacked, _ = calibrate(mine, CalibrationSettings(model, size=size, stacked_flat=True, bins=bins))
     seconds = time.perf_counter() - started
     scatter, formal, systematic, *pulls = zero_points(survey, stacked, np.flatnonzero(~kept_back))
     others, truth = survey.observe(np.flatnonzero(kept_back))
     plain = dataclasses.replace(stacked, flats=None)
-    before, after = (apply(solution, others) for solution in (plain, stacked))
+    before, after = (apply_calibration(solution, others) for solution in (plain, stacked))
     u, v = scaling(others, model, size).places(others.frame, others.x, others.y)
     good = ~truth.disturbed & np.isfinite(after.magnitude)
     place, variance = (u[good], v[good]), truth.error[good] ** 2
@@ -146,10 +146,10 @@ def zero_points(survey: Survey, solution: Calibration, exposures: np.ndarray) ->
     return float(difference.std()), formal, common, float(pull.std()), float(pull[clear].std())
 
 
-def corners(survey: Survey, model: Model, size: tuple[float, ...], n: int = 8) -> tuple[float, float]:
+def corners(survey: Survey, model: ExposureModel, size: tuple[float, ...], n: int = 8) -> tuple[float, float]:
     """RMS and 1.48 MAD of what single-exposure numerical flats are off by in the corners (outer tenth both ways)."""
     rows, truth = survey.observe(np.linspace(0, survey.setup.n_exposure - 1, n).astype(int))
-    _, single = calibrate(rows, Settings(model, size=size, numerical_flat=True))
+    _, single = calibrate(rows, CalibrationSettings(model, size=size, numerical_flat=True))
     off = (single.magnitude - rows.magnitude) - truth.correction
     off = off - group_median(off, rows.frame, n)[rows.frame]
     u, v = scaling(rows, model, size).places(rows.frame, rows.x, rows.y)
@@ -212,7 +212,7 @@ def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, Surve
 def speed(repeats: int, n_peer: int) -> list[Row]:
     """The fit of 60 exposures x 2200 stars from and to host arrays, and other packages on the first n_peer of them."""
     rows, survey = sixty()
-    model = Model(magnitude_order=0, color_zero=1.0)
+    model = ExposureModel(magnitude_order=0, color_zero=1.0)
     scale = scaling(rows, model, (0.0, survey.setup.size[0], 0.0, survey.setup.size[1]))
     n = len(rows.frames)
     ours = measure(

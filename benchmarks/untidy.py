@@ -300,7 +300,7 @@ FIELDS = {"x": "x", "y": "y", "mag": "magnitude", "err": "magnitude_error", "mod
 
 
 def config_of(columns: dict[str, Made], **rest: Any) -> Any:
-    from xpjax.survey.config import config_from
+    from xpjax.survey.reading.config import config_from
 
     mapping = {key: columns[role].name for key, role in SURVEY.items() if role in columns}
     return config_from({"columns": mapping, **rest})
@@ -346,7 +346,7 @@ def faulty(case: Case, *roles: str) -> list[str]:
 
 def through_survey(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """Observations of one table."""
-    from xpjax.survey.reading import read_observations
+    from xpjax.survey.reading.tables import read_observations
 
     case = make_case(rng, folder, only=only)
     attempt(judge, case, case.columns, lambda: read_observations([case.source], config_of(case.columns)))
@@ -382,7 +382,7 @@ SEEN_ROLES = ("id", "ra", "dec", "x", "y", "mag", "err", "flags", "airmass", "ti
 
 def through_standards(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """Observations of a table joined to standards of another: either is odd, and they meet by id or by position."""
-    from xpjax.survey.reading import read_observations
+    from xpjax.survey.reading.tables import read_observations
 
     columns = odd.tidy(rng)
     by_id = rng.random() < 0.6
@@ -404,7 +404,7 @@ def through_standards(rng: np.random.Generator, folder: Path, judge: Judge, only
     mapping |= {key: f"standards.{theirs[key].name}" for key in ("model", "color")}
 
     def read() -> Any:
-        from xpjax.survey.config import config_from
+        from xpjax.survey.reading.config import config_from
 
         config = config_from({"columns": mapping, "standards": {**said, "file": "x"}})
         config = dataclasses.replace(config, standards=said)

@@ -28,9 +28,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.core.status import Status
-from xpjax.io.catalogue import from_sources
-from xpjax.xp import simulate
+from xpjax import Status
+from xpjax.xp import simulate_sources
 
 folder = Path(tempfile.mkdtemp())
 
@@ -41,12 +40,12 @@ folder = Path(tempfile.mkdtemp())
 # no BP spectrum, another a coefficient that is not a number.
 
 # %%
-mock = simulate.simulate_sources(300, seed=5)
+mock = simulate_sources(300, seed=5)
 value = mock.coefficients.value.copy()
 value[10, mock.release.slices[0]] = np.nan
 value[20, 60] = np.nan
 spoilt = dataclasses.replace(mock, coefficients=dataclasses.replace(mock.coefficients, value=value))
-xpjax.write(folder / "XP_CONTINUOUS_RAW.csv.gz", from_sources(spoilt))
+xpjax.write(folder / "XP_CONTINUOUS_RAW.csv.gz", spoilt)
 
 sources = xpjax.read(folder / "XP_CONTINUOUS_RAW.csv.gz")
 print(f"{len(sources)} sources of {sources.release.name}, coefficients {sources.coefficients.value.shape}")
@@ -130,7 +129,7 @@ for k in (0, 5, 7, 11):
 # millions without (large samples: README). `07_an_all_sky_catalogue.py` has the rest of the way to 220 million.
 
 # %%
-many = simulate.simulate_sources(10_000, seed=6)
+many = simulate_sources(10_000, seed=6)
 for errors in (True, False):
     xpjax.photometry(many, "JPLUS", errors=errors)
     start = time.perf_counter()

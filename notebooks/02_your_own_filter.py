@@ -27,10 +27,10 @@ from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.plot import plot_passbands
-from xpjax.synthetic.projection import fwhm, mean_wavelength, share_outside
-from xpjax.xp import simulate
+from xpjax.synthetic import fwhm, mean_wavelength, share_outside
+from xpjax.xp import simulate_sources
 
-stars = simulate.simulate_sources(5000, seed=1)
+stars = simulate_sources(5000, seed=1)
 
 # %% [markdown]
 # ## From a text file
@@ -70,8 +70,7 @@ figure
 # stand-in parts; every continuous part of it can be changed, and differentiated.
 
 # %%
-from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.files.folders import filters_folder
+from xpjax.synthetic import filters_folder, read_chain
 
 chain = read_chain(filters_folder() / "minisitian" / "system.toml")
 print({name: np.round(value, 3).tolist() for name, value in chain.parameters.items()})
@@ -94,8 +93,7 @@ for a, b in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.0)):
 # Own files are ECSV, a file for each band. GaiaXPy's users can have the system too.
 
 # %%
-from xpjax.synthetic.files.gaiaxpy_files import write_gaiaxpy
-from xpjax.synthetic.files.passband_files import write_passbands
+from xpjax.synthetic import write_gaiaxpy, write_passbands
 
 write_passbands(folder / "mine", mine)
 print(*sorted(p.name for p in (folder / "mine").iterdir()))

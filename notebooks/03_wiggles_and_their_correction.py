@@ -36,15 +36,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.core.status import Status
-from xpjax.xp import simulate
-from xpjax.xp.correction import load_correction
+from xpjax import Status
+from xpjax.xp import load_correction, simulate_sources
 
 BLUE, GREEN, RED, GRAY = "#0072B2", "#009E73", "#D55E00", "0.6"
 correction = load_correction("standard")
 print(f"the correction {correction.name!r}: a matrix {correction.change.shape}, from {correction.meta['n_pair']} pairs")
 
-stars = simulate.simulate_sources(6000, seed=3, dtype=np.float64)
+stars = simulate_sources(6000, seed=3, dtype=np.float64)
 g, color = (np.asarray(stars.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
 bright = stars[np.flatnonzero(g < 15)]
 g_bright, color_bright = g[g < 15], color[g < 15]
@@ -219,9 +218,7 @@ pairs_file = os.environ.get("XPJAX_CALSPEC", "")
 if not pairs_file or not Path(pairs_file).exists():
     print("no CALSPEC pairs at hand (XPJAX_CALSPEC is not set to a file): this part is left out")
 else:
-    from xpjax.wiggles.linear.fit import Population
-    from xpjax.wiggles.linear.pairs import read_pairs
-    from xpjax.wiggles.linear.train import train_linear
+    from xpjax.wiggles import Population, read_pairs, train_linear
 
     start = time.perf_counter()
     made = train_linear(read_pairs(pairs_file), Population.known(correction))
@@ -239,14 +236,12 @@ else:
 # did not beat the linear operator; a network needs many more stars.
 
 # %%
-from xpjax.wiggles.features import features
-from xpjax.wiggles.residuals import make_residuals
-from xpjax.wiggles.training import Settings, predict, train
-from xpjax.xp.wavelengths import constant_grid
+from xpjax.wiggles import TrainingSettings, make_features, make_residuals, predict, train_network
+from xpjax.xp import constant_grid
 
 grid = constant_grid()
 ordinary = bright[np.flatnonzero((color_bright > 0.3) & (color_bright < 1.5))]
-shape = features(ordinary, "shape", correction="standard")
+shape = make_features(ordinary, "shape", correction="standard")
 seen = xpjax.spectra(ordinary, grid, errors=False, correction="standard").flux
 bp_rp = np.asarray(ordinary.columns["bp_rp"], float)
 pattern = 0.01 * np.sin(grid / 15 + 3 * bp_rp[:, None])
@@ -254,7 +249,7 @@ learn = np.arange(len(ordinary)) % 4 != 0
 options = {"kind": "multiplicative", "space": "observed"}
 residuals, _ = make_residuals(shape[learn], grid, seen[learn], (seen * (1 + pattern))[learn], **options)
 start = time.perf_counter()
-network = train(residuals, Settings(widths=(64,), epochs=150, learning_rate=3e-3), **options)
+network = train_network(residuals, TrainingSettings(widths=(64,), epochs=150, learning_rate=3e-3), **options)
 found = predict(network, shape[~learn])
 print(f"a network on the linear correction {network.base!r}, trained in {time.perf_counter() - start:.1f} s:")
 before, after = np.sqrt(np.mean(pattern[~learn] ** 2)), np.sqrt(np.mean((pattern[~learn] - found) ** 2))

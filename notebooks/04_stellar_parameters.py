@@ -25,12 +25,10 @@ import time
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpjax.core.status import FitStatus
+from xpjax import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.stellar.fit import fit_stars, interpolation_error
-from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import interpolator, model_spectra, redden
-from xpjax.xp.wavelengths import constant_grid
+from xpjax.stellar import StellarGrid, fit_labels, interpolation_error, interpolator, model_spectra, redden
+from xpjax.xp import constant_grid
 
 wavelength = constant_grid()
 
@@ -67,9 +65,9 @@ clean = atmosphere(*truth.T)
 error = clean / 100
 flux = clean + error * rng.normal(size=clean.shape)
 
-fit_stars(flux, error, model)  # compiles
+fit_labels(flux, error, model)  # compiles
 start = time.perf_counter()
-fit = fit_stars(flux, error, model)
+fit = fit_labels(flux, error, model)
 print(f"{n / (time.perf_counter() - start):,.0f} spectra a second")
 inside = fit.status == FitStatus.OK
 pull = (fit.labels - truth)[inside] / fit.error[inside]
@@ -99,8 +97,8 @@ few = 1000
 ebv = rng.exponential(0.1, few).clip(0, 0.5)
 with_dust = flux[:few] * np.asarray(transmission(extinction_curve(wavelength), ebv))
 dusty = interpolator(redden(grid, np.linspace(0, 0.6, 5)))
-free = fit_stars(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, np.inf)})
-prior = fit_stars(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, 0.005)})
+free = fit_labels(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, np.inf)})
+prior = fit_labels(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, 0.005)})
 for fits, label in ((free, "E(B-V) free"), (prior, "a map of 0.005")):
     off = 1.4826 * np.median(np.abs(fits.labels[:, 0] - truth[:few, 0]))
     print(f"Teff to {off:.0f} K with {label}")
@@ -116,7 +114,7 @@ print(f"correlation of Teff and E(B-V): {np.nanmedian(correlation):.2f}")
 odd = flux.copy()
 odd[1] = atmosphere(9000.0, 4.0, 0.0)
 odd[2, 40] = np.nan
-found = fit_stars(odd, error, model)
+found = fit_labels(odd, error, model)
 for k in range(4):
     print(k, found.labels[k].round(2), FitStatus(int(found.status[k])).name)
 others = np.delete(np.arange(n), [1, 2])

@@ -23,10 +23,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpjax.survey.exposures.model import Model
-from xpjax.survey.exposures.solution import Settings, apply, calibrate
-from xpjax.survey.observations import RowFlag, group_median
-from xpjax.survey.simulate import Setup, Survey
+from xpjax.survey import RowFlag, Setup, Survey, group_median
+from xpjax.survey.exposures import CalibrationSettings, ExposureModel, apply_calibration, calibrate
 
 survey = Survey(Setup(n_exposure=24, n_star=1200, n_night=3, dither=0.1, cloudy=0.3, seed=5))
 observations, truth = survey.observe()
@@ -42,10 +40,10 @@ print(f"{len(observations):,} measurements on {len(observations.frames)} exposur
 # with the models at color 1.
 
 # %%
-model = Model(magnitude_order=0, color_zero=1.0)
+model = ExposureModel(magnitude_order=0, color_zero=1.0)
 size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
 one = observations.on_frames(np.array([3]))
-solution, stars = calibrate(one, Settings(model, size=size))
+solution, stars = calibrate(one, CalibrationSettings(model, size=size))
 fits = solution.fits
 print(
     f"zero-point {fits.zero_point[0]:.4f} +- {fits.zero_point_error[0]:.4f}, true {survey.true_zero_points([3])[0]:.4f}"
@@ -73,15 +71,15 @@ for bits, count in zip(*np.unique(stars.flags, return_counts=True), strict=True)
 
 # %%
 held = np.arange(len(observations.frames)) % 4 == 3
-settings = Settings(model, size=size, stacked_flat=True, bins=12, smooth=0.7)
-plain, _ = calibrate(observations.on_frames(~held), Settings(model, size=size))
+settings = CalibrationSettings(model, size=size, stacked_flat=True, bins=12, smooth=0.7)
+plain, _ = calibrate(observations.on_frames(~held), CalibrationSettings(model, size=size))
 solution, _ = calibrate(observations.on_frames(~held), settings)
 
 new = observations.on_frames(held)
 new_truth = np.isin(observations.frame, np.flatnonzero(held))
 true_magnitude, disturbed = truth.magnitude[new_truth], truth.disturbed[new_truth]
 for name, one_solution in (("quadratics alone", plain), ("with the stacked flat", solution)):
-    rows = apply(one_solution, new)
+    rows = apply_calibration(one_solution, new)
     off = rows.magnitude - true_magnitude
     off = off - group_median(off, new.frame, len(new.frames))[new.frame]
     bright = ~disturbed & (true_magnitude < 13.5) & np.isfinite(off)
@@ -144,7 +142,7 @@ for panel, (title, values, most) in zip(panels[0], maps, strict=True):
 panels[1, 0].errorbar(frames.airmass, difference * 1e3, 1e3 * fits.zero_point_error, fmt=".", color="#0072B2")
 panels[1, 0].axhline(0, color="0.7", lw=1)
 panels[1, 0].set(xlabel="airmass", ylabel="zero-point minus truth [mmag]")
-rows = apply(solution, new)
+rows = apply_calibration(solution, new)
 panels[1, 1].plot(new.color, 1e3 * (new.model - rows.magnitude), ".", ms=2, color="0.6")
 x = np.linspace(*np.nanpercentile(new.color, [1, 99]), 50)
 first, second = survey.setup.color_term

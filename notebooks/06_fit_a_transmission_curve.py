@@ -23,13 +23,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.core import engine
-from xpjax.synthetic.fit import warped
-from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import mean_wavelength
-from xpjax.xp import simulate
+from xpjax.synthetic import Passband, mean_wavelength, warped
+from xpjax.xp import simulate_sources
 
-stars = simulate.simulate_sources(2000, seed=3, correlations=False)
+stars = simulate_sources(2000, seed=3, correlations=False)
 nominal = xpjax.load_passbands("JPLUS")["gJPLUS"]
 
 # %% [markdown]
@@ -39,7 +36,7 @@ nominal = xpjax.load_passbands("JPLUS")["gJPLUS"]
 
 # %%
 curve = warped(nominal)
-with engine.precision(float64=True):
+with xpjax.precision(float64=True):
     values = np.asarray(curve({"shift": np.float64(2.0), "width": np.float64(0.03), "tilt": np.float64(0.05)}))
 true = Passband("g", curve.grid, np.clip(values, 0, None) / values.max())
 rng = np.random.default_rng(6)
@@ -112,8 +109,7 @@ figure
 # (`filters/minisitian/system.toml`).
 
 # %%
-from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.files.folders import filters_folder
+from xpjax.synthetic import filters_folder, read_chain
 
 chain = read_chain(filters_folder() / "minisitian" / "system.toml")
 night = chain.with_parameters(airmass=1.7, filter_shift=1.5)

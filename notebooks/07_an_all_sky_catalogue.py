@@ -28,11 +28,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.catalogue.pipeline import catalogue_status
-from xpjax.io.catalogue import read_catalogue
+from xpjax.catalogue import catalogue_status
 from xpjax.plot import plot_photometry
-from xpjax.xp import simulate
-from xpjax.xp.store.store import write_store_file
+from xpjax.xp import simulate_sources, write_store_file
 
 folder = Path(tempfile.mkdtemp())
 
@@ -44,7 +42,7 @@ folder = Path(tempfile.mkdtemp())
 # %%
 (folder / "store").mkdir()
 for k in range(8):
-    stars = simulate.simulate_sources(5000, seed=k, correlations=False)
+    stars = simulate_sources(5000, seed=k, correlations=False)
     write_store_file(folder / "store" / f"XP_{k}.h5", stars, correlations="none")
 store = xpjax.open_store(folder / "store")
 size = sum(file.path.stat().st_size for file in store.files)
@@ -102,7 +100,7 @@ import pyarrow.parquet as pq
 
 table = pq.read_table(folder / "jplus")
 print(f"{table.num_rows:,} rows, {table.num_columns} columns:", ", ".join(table.column_names[1:5]), "...")
-part = read_catalogue(folder / "jplus" / f"{store.files[0].name}.parquet")
+part = xpjax.read_table(folder / "jplus" / f"{store.files[0].name}.parquet")
 direct = xpjax.photometry(store.files[0].read(), "JPLUS", errors=False)
 same = np.array_equal(part.columns["Jplus_mag_gJPLUS"], direct["gJPLUS"], equal_nan=True)
 print("the same numbers as xpjax.photometry gives:", same)

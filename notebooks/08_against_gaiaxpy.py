@@ -33,8 +33,7 @@ from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.compat import gaiaxpy as ours
-from xpjax.io.catalogue import from_sources
-from xpjax.xp import simulate
+from xpjax.xp import simulate_sources
 
 N = 300
 
@@ -64,8 +63,8 @@ else:
 # functions of xpjax itself take coefficients.
 
 # %%
-sources = simulate.simulate_sources(N, seed=11, dtype=np.float64)
-columns = from_sources(sources).columns
+sources = simulate_sources(N, seed=11, dtype=np.float64)
+columns = sources.catalogue().columns
 frame = pd.DataFrame({name: list(c) if np.ndim(c) > 1 else c for name, c in columns.items()})
 for xp in ("bp", "rp"):
     for name, value in (("n_parameters", sources.release.n_basis[0]), ("standard_deviation", 1.0)):

@@ -27,14 +27,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.survey.joint.solve import JointModel, solve_joint
-from xpjax.survey.joint.star_prior import xp_prior
-from xpjax.survey.joint.terms import Color, Constraint, ZeroPoint
-from xpjax.survey.joint.transmission import Parameter, Transmission
-from xpjax.survey.observations import make
-from xpjax.synthetic.atmosphere import Atmosphere
-from xpjax.synthetic.chain import Curve, TransmissionChain
-from xpjax.xp import simulate
+from xpjax.survey import make_observations
+from xpjax.survey.joint import Color, Constraint, JointModel, Parameter, Transmission, ZeroPoint, solve_joint, xp_prior
+from xpjax.synthetic import Atmosphere, Curve, TransmissionChain
+from xpjax.xp import simulate_sources
 
 # %% [markdown]
 # ## Ten nights
@@ -53,7 +49,7 @@ chain = TransmissionChain(
     Atmosphere(airmass=1.2, water=3.0, ozone=300.0, aerosol=0.03),
 )
 rng = np.random.default_rng(9)
-table = simulate.simulate_sources(5000, seed=9)
+table = simulate_sources(5000, seed=9)
 bright = np.flatnonzero((table.columns["phot_g_mean_mag"] < 16) & (table.columns["bp_rp"] < 3))[:500]
 stars = table[bright]
 
@@ -72,7 +68,7 @@ for night in nights:
 n = len(stars)
 magnitude = np.concatenate([c[0] for c in columns]) + rng.normal(0, 0.004, n * len(columns))
 exposure, band, night, airmass = (np.repeat([c[k] for c in columns], n) for k in (1, 2, 3, 4))
-observations = make(
+observations = make_observations(
     np.tile(stars.source_id, len(columns)),
     np.zeros(len(magnitude)),
     np.zeros(len(magnitude)),
@@ -154,7 +150,7 @@ k = 2  # zp on the first night
 frame = observations.frames[[k]]
 air = chain.with_parameters(airmass=frame.airmass[0], water=water[0], ozone=ozone[0], filter_shift=shift)
 seen = xpjax.photometry(red, air.passbands(), errors=False, float64=True).magnitude[:, k]
-rows = make(
+rows = make_observations(
     red.source_id,
     np.zeros(len(red)),
     np.zeros(len(red)),

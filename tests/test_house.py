@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import xpjax
 
 PACKAGE = Path(xpjax.__file__).parent
 FLOORS = (
-    ("core.constants", "core.errors", "core.paths"),
+    ("core.constants", "core.errors", "core.paths", "core.version"),
     ("core.units", "core.curve_units", "core.release", "core.status"),
     ("core",),
     ("extinction", "io"),
@@ -24,15 +25,16 @@ FLOORS = (
     ("stellar",),
     ("survey",),
     ("survey.exposures",),
+    ("survey.reading",),
     ("survey.joint", "survey.scr", "survey.report"),
     ("catalogue",),
     ("cli", "compat", "plot"),
 )
-UPWARD = {
-    ("survey.config", "survey.exposures"): "a survey's TOML file names the terms of its exposures' zero-points",
-    ("survey.rows", "survey.exposures"): "aperture magnitudes are corrected as the rows are read",
-}
-"""Imports from a floor above, with their reasons; at most two."""
+GROUND = ("core", "io")
+ROOMS = (
+    *("xp", "synthetic", "wiggles", "stellar", "catalogue", "compat.gaiaxpy", "plot", "extinction", "cli"),
+    *("survey", "survey.exposures", "survey.reading", "survey.joint", "survey.scr", "survey.report"),
+)
 LAZY = (
     *("astropy", "astropy_healpix", "dask", "distributed", "fastavro", "hats", "isal", "lsdb", "matplotlib", "optax"),
     *("pandas", "pyarrow"),
@@ -69,8 +71,7 @@ def test_imports_go_down_only(path: Path) -> None:
             continue
         for target in targets:
             level = floor(target)
-            allowed = any(name(path) == here and target.startswith(there) for here, there in UPWARD)
-            assert level is None or level <= own or allowed, f"{name(path)} imports {target} from a floor above"
+            assert level is None or level <= own, f"{name(path)} imports {target} from a floor above"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -104,6 +105,91 @@ def test_no_output_and_no_global_settings(path: Path) -> None:
     text = path.read_text()
     for word in ("pickle", "config.update(", "warnings.filterwarnings", "except:", "jax_enable_x64"):
         assert word not in text, f"{word} in {name(path)}"
+
+
+def imports(path: Path) -> list[tuple[str, str]]:
+    """Every `from xpjax.module import name` of a file, in functions too: the module without `xpjax.`, and the name."""
+    return [
+        (node.module.removeprefix("xpjax").lstrip("."), alias.name)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "xpjax"
+        for alias in node.names
+    ]
+
+
+def room(module: str) -> str:
+    """The room that a module is in; "" for the top."""
+    return max((r for r in (*GROUND, *ROOMS) if module == r or module.startswith(r + ".")), key=len, default="")
+
+
+def test_no_import_circle() -> None:
+    """Modules, imports in functions included, form no circle."""
+    known = {name(path) for path in MODULES}
+    graph = {
+        name(path): {
+            target if (target := f"{module}.{what}".lstrip(".")) in known else module for module, what in imports(path)
+        }
+        for path in MODULES
+        if name(path) != "__init__"  # the top's door is lazy
+    }
+    while graph:
+        leaves = [module for module, targets in graph.items() if not (targets & graph.keys()) - {module}]
+        assert leaves, f"a circle among {sorted(graph)}"
+        for module in leaves:
+            del graph[module]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_rooms_are_entered_through_doors(path: Path) -> None:
+    """Between rooms a name is imported from the room; the ground's modules are their own doors."""
+    for module, what in imports(path):
+        there = room(module)
+        if there in GROUND or there == room(name(path)) or path == PACKAGE / "__init__.py":
+            continue
+        assert module == there, f"{name(path)} imports {what} from {module}, not from the door of {there or 'xpjax'}"
+
+
+USERS = sorted([*(PACKAGE.parent / "notebooks").glob("*.py"), *(PACKAGE / "cli").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", USERS, ids=lambda path: path.name)
+def test_users_import_public_names(path: Path) -> None:
+    for module, what in imports(path):
+        there = room(module)
+        if (there in GROUND and path.parent.name == "cli") or module.startswith("cli"):
+            continue
+        public = importlib.import_module(f"xpjax.{module}".rstrip(".")).__all__
+        assert what in public or f"{module}.{what}".lstrip(".") in ROOMS, (
+            f"{path.name}: {what} is not public in {module}"
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_private_name_crosses_a_file(path: Path) -> None:
+    crossing = [(module, what) for module, what in imports(path) if re.match("_[^_]", what)]
+    assert not crossing, f"{name(path)} imports private names {crossing}"
+
+
+def test_rooms_have_doors() -> None:
+    total = 0
+    for there in ROOMS:
+        door = importlib.import_module(f"xpjax.{there}")
+        assert door.__all__ == sorted(door.__all__), there
+        assert all(hasattr(door, public) for public in door.__all__), there
+        assert not [public for public in door.__all__ if public in ROOMS], "a public name is the name of a room"
+        total += len(door.__all__)
+    assert total <= 170, total
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 500, f"{name(path)} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            length = (node.end_lineno or first) - first + 1
+            assert length <= 80, f"{name(path)}.{node.name} has {length} lines"
 
 
 def test_import_is_quick_quiet_and_starts_no_backend() -> None:

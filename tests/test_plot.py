@@ -157,7 +157,7 @@ def test_refusals(call: object, message: str) -> None:
 def test_no_pyplot() -> None:
     """Plotting leaves no global figure and chooses no backend."""
     code = (
-        "import sys, numpy as np; from xpjax import plot; from xpjax.records import Catalogue;"
+        "import sys, numpy as np; from xpjax import plot; from xpjax.core.records import Catalogue;"
         "assert 'matplotlib' not in sys.modules;"
         "plot.plot_photometry(Catalogue({'A_mag_g': np.arange(9.), 'A_mag_i': np.zeros(9)}));"
         "assert 'matplotlib.pyplot' not in sys.modules"

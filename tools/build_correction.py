@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import xpjax
-from xpjax.wiggles.linear.fit import LEVEL_RANGE, Population, Settings
+from xpjax.wiggles.linear.fit import LEVEL_RANGE, LinearSettings, Population
 from xpjax.wiggles.linear.pairs import read_pairs
 from xpjax.wiggles.linear.train import train_linear
-from xpjax.xp.correction import STANDARD, Domain, LinearCorrection, write_linear
+from xpjax.xp.correction import STANDARD, Domain, LinearCorrection, write_correction
 
 OUTPUT = Path(xpjax.__file__).parent / "data" / "correction_dr3.h5"
 PAIRS, RANDOM = "calspec/xp_calspec_pairs.parquet", "xp/xp_random_1200.fits"
@@ -62,11 +62,13 @@ def main() -> None:
     files = {name: hashlib.sha256((args.data / name).read_bytes()).hexdigest() for name in (PAIRS, RANDOM)}
     normal = population(args.data / RANDOM, instrument)
     pairs = read_pairs(args.data / PAIRS, instrument, blank(normal, instrument))
-    made = train_linear(pairs, normal, Settings(), name=STANDARD, meta={"sources": SOURCES, "files (sha256)": files})
+    made = train_linear(
+        pairs, normal, LinearSettings(), name=STANDARD, meta={"sources": SOURCES, "files (sha256)": files}
+    )
     table = made.evidence.table(made.correction)
     print("\n".join(table))
     made.correction.meta["left out"] = table  # type: ignore[index]
-    write_linear(OUTPUT, made.correction, overwrite=True)
+    write_correction(OUTPUT, made.correction, overwrite=True)
     print(f"{OUTPUT} written, {OUTPUT.stat().st_size / 1e3:.0f} kB")
 
 

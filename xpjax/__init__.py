@@ -15,12 +15,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from xpjax.core.version import __version__
 
 ROOMS = ("catalogue", "compat", "extinction", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
 """Rooms with a door of their own."""
 
 _HOME = {
+    "FitStatus": "xpjax.core.status",
     "Instrument": "xpjax.xp.instrument",
     "Passband": "xpjax.synthetic.passband",
     "PassbandSet": "xpjax.synthetic.passband",
@@ -43,7 +44,9 @@ _HOME = {
     "open_store": "xpjax.xp.store.store",
     "passband_system": "xpjax.synthetic.projection",
     "photometry": "xpjax.synthetic.magnitude",
+    "precision": "xpjax.core.engine",
     "read": "xpjax.xp.read.archive",
+    "read_table": "xpjax.io.catalogue",
     "run_catalogue": "xpjax.catalogue.pipeline",
     "simulate_sources": "xpjax.xp.simulate",
     "spectra": "xpjax.xp.spectrum",
@@ -54,9 +57,12 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from xpjax.catalogue.pipeline import run_catalogue as run_catalogue
+    from xpjax.core.engine import precision as precision
     from xpjax.core.errors import XpjaxError as XpjaxError
     from xpjax.core.release import Release as Release
+    from xpjax.core.status import FitStatus as FitStatus
     from xpjax.core.status import Status as Status
+    from xpjax.io.catalogue import read_table as read_table
     from xpjax.io.catalogue import write as write
     from xpjax.synthetic.fit import fit_passband as fit_passband
     from xpjax.synthetic.magnitude import Photometry as Photometry

@@ -18,6 +18,8 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.units import degrees, nanometers
 
+__all__ = ["AV_PER_SFD", "LAWS", "R_V", "extinction_curve", "sfd_ebv", "transmission"]
+
 R_V = 3.1
 """A_V/E(B-V) of the diffuse interstellar medium."""
 

@@ -13,16 +13,16 @@ import numpy as np
 from xpjax.core.constants import MERGE_RANGE, XP_RANGE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import curves_of, mean_wavelength
-from xpjax.synthetic.recover import recover_passbands
+from xpjax.synthetic import Passband, PassbandSet, curves_of, mean_wavelength, recover_passbands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpjax.stellar.grid import StellarGrid
-    from xpjax.synthetic.system import PhotometricSystem
+    from xpjax.stellar import StellarGrid
+    from xpjax.synthetic import PhotometricSystem
+
+__all__ = ["plot_grid", "plot_passbands", "plot_photometry", "plot_spectra"]
 
 COLORS = {"all": "#1f3a5f", "bp": "#0072B2", "rp": "#D55E00", "flag": "#D55E00"}
 """Okabe & Ito's (2008) blue and vermillion, told apart with any color vision, and a dark neutral one."""

@@ -14,10 +14,10 @@ from tests.wiggles.test_training import made
 from xpjax.core.records import Catalogue
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.wiggles.features import Features, features, read_features, write_features
+from xpjax.wiggles.features import Features, make_features, read_features, write_features
 from xpjax.wiggles.magnitude import corrected_photometry
 from xpjax.wiggles.meaning import Meaning
-from xpjax.wiggles.network import correct_spectra, read_correction
+from xpjax.wiggles.network import correct_spectra, read_network
 from xpjax.wiggles.residuals import write_residuals
 from xpjax.wiggles.training import predict, remove_checkpoints
 from xpjax.xp.store.store import write_store_file
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_leaves_a_model_a_figure_and_no_checkpoint(folder: Path) -> None:
     assert not [name for name in files(folder) if "checkpoint" in name]
     assert (folder / "patterns.png").stat().st_size > 10_000
-    model = read_correction(folder / "model.h5")
+    model = read_network(folder / "model.h5")
     assert len(model.networks) == 2
     assert model.networks[0].widths == (16, 16)
     assert '"command": "xpjax train-correction"' in model.record
@@ -65,7 +65,7 @@ def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     done = xp("make-features", *halves, "--ebv", "ebv", "--errors", "-o", tmp_path / "f.h5")
     assert done.exit_code == 0, done.stderr
     assert f"14 features of {N} sources written to f.h5" in done.stderr
-    found, expected = read_features(tmp_path / "f.h5"), features(table, ebv="ebv", errors=True, float64=True)
+    found, expected = read_features(tmp_path / "f.h5"), make_features(table, ebv="ebv", errors=True, float64=True)
     assert found.names == expected.names
     np.testing.assert_array_equal(found.source_id, expected.source_id)
     for name in ("value", "ebv", "input_error"):
@@ -89,7 +89,7 @@ def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path
     before, after = read_catalogue(folder / "spectra.h5"), read_catalogue(tmp_path / "out.h5")
     assert list(before.columns) == list(after.columns)
     np.testing.assert_array_equal(before.shared["wavelength"], after.shared["wavelength"])
-    model = read_correction(folder / "model.h5")
+    model = read_network(folder / "model.h5")
     gaia = star_features()[:N].select(("BP-RP", "G", "E(B-V)"))
     expected = correct_spectra(xpjax.spectra(stars()[:N]), model, gaia)
     np.testing.assert_allclose(after.columns["flux"][:-1], expected.flux[:-1], rtol=1e-5, atol=1e-22)
@@ -113,9 +113,9 @@ def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: py
         assert xp(*call, "--epochs", 3).exit_code == 0
     assert files(tmp_path) == ["m.h5", "m.h5.checkpoint.0"]
     assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
-    resumed = read_correction(tmp_path / "m.h5")
+    resumed = read_network(tmp_path / "m.h5")
     assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
-    whole = read_correction(tmp_path / "m.h5")
+    whole = read_network(tmp_path / "m.h5")
     np.testing.assert_array_equal(resumed.networks[0].weight[-1], whole.networks[0].weight[-1])
     remove_checkpoints(tmp_path / "m.h5.checkpoint")
     assert files(tmp_path) == ["m.h5"]
@@ -169,7 +169,7 @@ def test_wrong_calls_exit_with_2_and_leave_nothing(folder: Path, arguments: tupl
 
 
 def test_features_without_ebv_are_refused(folder: Path, tmp_path: Path) -> None:
-    model = read_correction(folder / "model.h5")
+    model = read_network(folder / "model.h5")
     write_features(tmp_path / "f.h5", Features(np.arange(3), model.names[:2], np.zeros((3, 2))))
     done = xp(
         "correct", folder / "spectra.h5", "--correction", folder / "model.h5", "--features", tmp_path / "f.h5",
@@ -200,8 +200,8 @@ def test_photometry_is_corrected_by_files_columns_and_in_a_catalogue(folder: Pat
     assert list(a.columns) == list(b.columns)
     assert "Jplus_mag_systematic_gJPLUS" in a.columns  # an ensemble knows
     assert "ebv" not in a.columns
-    stars_ = features(sources, ("BP-RP", "G", "E(B-V)"), ebv=ebv)
-    found = corrected_photometry(sources, "JPLUS", read_correction(folder / "model.h5"), stars_, errors=False)
+    stars_ = make_features(sources, ("BP-RP", "G", "E(B-V)"), ebv=ebv)
+    found = corrected_photometry(sources, "JPLUS", read_network(folder / "model.h5"), stars_, errors=False)
     for name, column in found.catalogue().columns.items():
         np.testing.assert_allclose(a.columns[name], column, rtol=2e-5, err_msg=name)
         np.testing.assert_allclose(b.columns[name], column, rtol=2e-5, err_msg=name)
@@ -250,7 +250,7 @@ def test_training_needs_no_options_and_refuses_contradictions(folder: Path, tmp_
     write_residuals(tmp_path / "ratio.h5", ratio)
     call = ("train-correction", tmp_path / "ratio.h5", "-o", tmp_path / "m.h5", "--widths", "4", "--epochs", 1)
     assert xp(*call).exit_code == 0
-    model = read_correction(tmp_path / "m.h5")
+    model = read_network(tmp_path / "m.h5")
     assert (model.kind, model.space, model.truncate) == ("multiplicative", "observed", True)
     other = xp(*call, "--overwrite", "--kind", "additive")
     assert other.exit_code == 2
@@ -266,7 +266,7 @@ def test_training_needs_no_options_and_refuses_contradictions(folder: Path, tmp_
     done = xp(*plain, "--kind", "additive", "--space", "dereddened", "--no-truncate", "--law", "odonnell94", "--r-v",
               2.9, "--per-ebv", 2.6)  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    model = read_correction(tmp_path / "m.h5")
+    model = read_network(tmp_path / "m.h5")
     assert (model.kind, model.law, float(model.r_v), float(model.per_ebv)) == ("additive", "odonnell94", 2.9, 2.6)
 
 

@@ -19,13 +19,13 @@ from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.grid import write_grid
 from xpjax.stellar.interpolation import interpolator
 from xpjax.stellar.sources import LabelFitter
-from xpjax.survey.config import config_from, files_relative_to
 from xpjax.survey.joint.config import joint_from
+from xpjax.survey.reading.config import config_from, files_relative_to
 from xpjax.synthetic.files.gaiaxpy_files import read_gaiaxpy
 from xpjax.wiggles.features import read_features
-from xpjax.wiggles.network import read_correction, write_correction
+from xpjax.wiggles.network import read_network, write_network
 from xpjax.wiggles.residuals import read_residuals
-from xpjax.xp.correction import write_linear
+from xpjax.xp.correction import write_correction
 from xpjax.xp.store.store import write_store_file
 
 N = 30
@@ -38,9 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = dataclasses.replace(TABLE, columns={**TABLE.columns, "ebv": np.full(N, 0.1)})
     write(home / "xp.parquet", table.catalogue())
     write_store_file(home / "store.h5", table)
-    write_linear(home / "half.h5", dataclasses.replace(standard(), name="half", change=0.5 * standard().change))
-    write_correction(home / "network.h5", made_model(smooth=12.0, base="standard"))
-    write_correction(home / "on_half.h5", made_model(smooth=12.0, base="half"))
+    write_correction(home / "half.h5", dataclasses.replace(standard(), name="half", change=0.5 * standard().change))
+    write_network(home / "network.h5", made_model(smooth=12.0, base="standard"))
+    write_network(home / "on_half.h5", made_model(smooth=12.0, base="half"))
     write_grid(xp_grid(), home / "grid.h5")
     return home
 
@@ -224,7 +224,7 @@ def test_a_network_on_the_standard_correction(folder: Path, tmp_path: Path) -> N
     assert done.exit_code == 0, done.stderr
     assert "it starts from the linear correction standard" in done.stderr
     assert "NO GAIN: on the test stars the network does not beat the linear correction standard" in done.stderr
-    assert read_correction(tmp_path / "w.h5").base == "standard"
+    assert read_network(tmp_path / "w.h5").base == "standard"
 
 
 def test_export_for_gaiaxpy(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.grid import write_grid
 from xpjax.stellar.interpolation import interpolator
 from xpjax.stellar.sources import LabelFitter
-from xpjax.wiggles.features import features, write_features
+from xpjax.wiggles.features import make_features, write_features
 from xpjax.wiggles.meaning import Meaning
 from xpjax.wiggles.residuals import read_residuals
 from xpjax.xp.store.store import write_store_file
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store_file(home / "store.h5", table)
     sampled = ("spectra", home / "xp.parquet", "--truncate", "--wavelength", "350:1000:1")
     assert xp(*sampled, "-o", home / "spectra.h5").exit_code == 0
-    write_features(home / "features.h5", features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv", truncate=True))
+    write_features(home / "features.h5", make_features(table, ("BP-RP", "G", "E(B-V)"), ebv="ebv", truncate=True))
     reference = {"source_id": table.source_id, **dict(zip(NAMES, labels.T, strict=True))}
     reference["teff"] = reference["teff"] + 300 * (np.arange(N) == 2)
     write(home / "reference.fits", Catalogue(reference))

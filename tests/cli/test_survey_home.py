@@ -9,9 +9,9 @@ import pytest
 from tests.cli.helpers import files, xp
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.config import read_config
 from xpjax.survey.exposures.solution import calibrate as calibrate_rows
-from xpjax.survey.reading import read_observations
+from xpjax.survey.reading.config import read_config
+from xpjax.survey.reading.tables import read_observations
 from xpjax.xp import simulate
 
 N = 80

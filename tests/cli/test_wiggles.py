@@ -12,7 +12,7 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import xp
-from xpjax.synthetic.absolute import gaia_scale, scaled
+from xpjax.synthetic.absolute import gaia_scale, scaled_photometry
 from xpjax.xp import simulate
 from xpjax.xp.correction import read_linear
 
@@ -89,12 +89,12 @@ def test_the_scale_is_tied_three_ways_alike(tmp_path: Path) -> None:
     keep = ["phot_g_mean_mag"]
     table = xpjax.read(tmp_path / "xp.parquet", keep=keep, dtype=np.float32)
     factor = gaia_scale(table, terms=tmp_path / "terms.txt", correction="standard")
-    expected = scaled(xpjax.photometry(table, "SDSS", correction="standard"), factor)
+    expected = scaled_photometry(xpjax.photometry(table, "SDSS", correction="standard"), factor)
     with h5py.File(tmp_path / "m.h5") as file:
         np.testing.assert_array_equal(file["Sdss_mag_g"][()], expected.magnitude[:, 1])
     xp("spectra", tmp_path / "xp.parquet", *tie, "-o", tmp_path / "s.h5")
     with h5py.File(tmp_path / "s.h5") as file:
-        flux = scaled(xpjax.spectra(table), gaia_scale(table, terms=tmp_path / "terms.txt")).flux
+        flux = scaled_photometry(xpjax.spectra(table), gaia_scale(table, terms=tmp_path / "terms.txt")).flux
         np.testing.assert_array_equal(file["flux"][()], flux)
     done = xp("spectra", tmp_path / "xp.parquet", *tie[2:], "-o", tmp_path / "t.h5")
     assert "--tie" in done.stderr

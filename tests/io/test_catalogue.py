@@ -313,7 +313,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from xpjax.io import catalogue
-from xpjax.records import Catalogue
+from xpjax.core.records import Catalogue
 given = Catalogue({"flux": np.random.default_rng(0).random((4000, 20))}, shared={"wavelength": np.arange(20.0)})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for suffix in catalogue.SUFFIXES:
@@ -340,7 +340,7 @@ def test_disk_that_takes_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", catalogue.SUFFIXES)
 def test_sources_are_read_back(tmp_path: Path, suffix: str) -> None:
-    """`from_sources` writes what `xpjax.read` reads, to the last digit, in every format."""
+    """`write` writes sources as what `xpjax.read` reads, to the last digit, in every format."""
     rng = np.random.default_rng(5)
     n, total, pairs = 4, DR3.n_basis_total, DR3.n_pair_total
     table = SourceTable(
@@ -355,7 +355,7 @@ def test_sources_are_read_back(tmp_path: Path, suffix: str) -> None:
         {"bp_rp": rng.random(n)},
     )
     path = tmp_path / f"sources{suffix}"
-    catalogue.write(path, catalogue.from_sources(table))
+    catalogue.write(path, table)
     found = xpjax.read(path, dtype=np.float32, keep=["bp_rp"])
     assert found.source_id.tolist() == table.source_id.tolist()
     assert not found.status.any()

@@ -15,7 +15,7 @@ from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_grid, made_labe
 from xpjax.core.linalg import pack
 from xpjax.core.status import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.stellar.fit import fit_stars, interpolation_error
+from xpjax.stellar.fit import fit_labels, interpolation_error
 from xpjax.stellar.grid import build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra, redden
 
@@ -53,7 +53,7 @@ def chi2(model: Interpolator, labels: np.ndarray, flux: np.ndarray, error: np.nd
 def test_mocks_give_the_truth_within_honest_errors(model: Interpolator) -> None:
     labels = made_labels(3000)
     flux, error = mocks(model, labels)
-    fit = fit_stars(flux, error, model)
+    fit = fit_labels(flux, error, model)
     assert fit.labels.dtype == np.float32
     missed = fit.chi2 > chi2(model, labels, flux, error) + 0.05
     assert missed.mean() < 2e-3
@@ -76,8 +76,8 @@ def test_the_minimum_is_scipys(model: Interpolator) -> None:
     labels = made_labels(6, seed=3)
     labels = 0.8 * labels + 0.2 * np.array([5000, 4.3, -0.6])
     flux, error = mocks(model, labels, seed=3)
-    fit = fit_stars(flux, error, model, float64=True)
-    single = fit_stars(flux, error, model)
+    fit = fit_labels(flux, error, model, float64=True)
+    single = fit_labels(flux, error, model)
     scale = np.array([100.0, 0.1, 0.1])
     for i, truth in enumerate(labels):
 
@@ -103,11 +103,11 @@ def test_bad_stars_are_flagged_and_change_no_other_by_a_bit(model: Interpolator)
     labels = made_labels(10_000)
     flux, error = mocks(model, labels)
     flux, error = flux.astype(np.float32), error.astype(np.float32)
-    clean = fit_stars(flux, error, model, spectra=True)
+    clean = fit_labels(flux, error, model, spectra=True)
     bad = {3: "nan", 77: "zero", 1234: "infinite error", 5000: "zero error", 9_999: "nan error", 400: "negative"}
     flux[3, 10], flux[77], error[1234], error[5000, 4], error[9_999, 0] = np.nan, 0, np.inf, 0, np.nan
     flux[400] *= -1
-    fit = fit_stars(flux, error, model, spectra=True)
+    fit = fit_labels(flux, error, model, spectra=True)
     rows = np.array(list(bad))
     np.testing.assert_array_equal(fit.status[rows], int(FitStatus.BAD_INPUT))
     good = np.setdiff1d(np.arange(len(flux)), rows)
@@ -122,7 +122,7 @@ def test_labels_stop_at_the_edge_and_others_go_on(model: Interpolator) -> None:
     # Cooler than the grid: Teff is held, the other labels and their errors are still given.
     low, high = 3900.0, 6300.0
     flux = spectrum(np.array([[low, 4.2, -0.5], [high, 4.2, -0.5], [5000, 4.2, -0.5]]))
-    fit = fit_stars(flux, flux / SNR, model, float64=True)
+    fit = fit_labels(flux, flux / SNR, model, float64=True)
     assert [FitStatus.describe(s) for s in fit.status] == ["EDGE", "EDGE", "OK"]
     np.testing.assert_array_equal(fit.labels[:2, 0], [4000, 6200])
     assert np.isnan(fit.error[:2, 0]).all()
@@ -135,7 +135,7 @@ def test_a_fit_that_wants_into_a_hole_says_so() -> None:
     holey = interpolator(made_grid(holes=((4, 1, 2),)), components=16)
     labels = np.array([[4830.0, 4.05, -0.45], [4300, 4.2, -1.2]])
     flux = spectrum(labels)
-    fit = fit_stars(flux, flux / SNR, holey, float64=True)
+    fit = fit_labels(flux, flux / SNR, holey, float64=True)
     assert FitStatus(int(fit.status[0])) & FitStatus.HOLE
     assert fit.status[1] == 0
     np.testing.assert_allclose(fit.labels[1], labels[1], rtol=5e-3)
@@ -174,7 +174,7 @@ def test_every_normalisation_finds_noiseless_labels(model: Interpolator, case: s
         )
         labels = labels[:, :2]
         flux = model_spectra(own, labels, float64=True)
-    fit = fit_stars(flux, np.abs(flux) / SNR, own, float64=True, **options)
+    fit = fit_labels(flux, np.abs(flux) / SNR, own, float64=True, **options)
     good = fit.status == 0
     assert good.mean() > 0.95
     assert np.median(np.abs(fit.labels - labels)[good] / fit.error[good]) < 1e-3
@@ -190,7 +190,7 @@ def test_extinction_is_a_label_like_others_and_priors_pull() -> None:
     # Each star twice: without a prior on E(B-V), and with one.
     twice = np.concatenate([np.arange(n), np.arange(n)])
     prior = {"ebv": (0.3, np.repeat([np.nan, 0.01], n))}
-    fit = fit_stars(flux[twice], error[twice], red, priors=prior)
+    fit = fit_labels(flux[twice], error[twice], red, priors=prior)
     good = (fit.status[:n] == 0) & (fit.status[n:] == 0)
     assert good.mean() > 0.8
     np.testing.assert_allclose(mad(((fit.labels[:n] - labels) / fit.error[:n])[good]), 1, atol=0.25)
@@ -213,8 +213,8 @@ def test_correlated_noise_is_whitened(model: Interpolator) -> None:
     flux = truth + noise * (np.random.default_rng(2).normal(size=truth.shape) @ np.linalg.cholesky(matrix).T)
     rows = np.tile(np.asarray(pack(matrix)), (len(flux), 1))
     rows[-20:-2], rows[-2:] = 0, 1.5  # no correlations, and impossible ones
-    fit = fit_stars(flux, noise, model, correlation=rows)
-    plain = fit_stars(flux, noise, model)
+    fit = fit_labels(flux, noise, model, correlation=rows)
+    plain = fit_labels(flux, noise, model)
     assert np.all(np.abs(fit.labels - plain.labels)[-20:-2] <= 0.02 * np.nan_to_num(plain.error[-20:-2], nan=1e-3))
     np.testing.assert_allclose(fit.chi2[-20:-2], plain.chi2[-20:-2], rtol=1e-3)
     np.testing.assert_array_equal(fit.status[-2:], int(FitStatus.BAD_INPUT))
@@ -231,7 +231,7 @@ def test_correlated_noise_is_whitened(model: Interpolator) -> None:
 @pytest.mark.slow
 def test_an_error_floor_widens_errors(model: Interpolator) -> None:
     flux, error = mocks(model, made_labels(50))
-    thin, wide = (fit_stars(flux, error, model, error_floor=floor) for floor in (0.0, 0.01))
+    thin, wide = (fit_labels(flux, error, model, error_floor=floor) for floor in (0.0, 0.01))
     good = (thin.status == 0) & (wide.status == 0)
     np.testing.assert_allclose(np.median(wide.error[good] / thin.error[good]), np.sqrt(2), rtol=0.02)
 
@@ -270,18 +270,18 @@ def test_coefficients_are_fitted_with_an_amplitude() -> None:
     model = interpolator(own, components=16)
     labels = 0.9 * made_labels(50, seed=6) + 0.1 * np.array([5000, 4.3, -0.6])
     value = 7e3 * model_spectra(model, labels, float64=True)
-    fit = fit_stars(value, np.full(value.shape, 7.0), model, normalisation="scale", float64=True)
+    fit = fit_labels(value, np.full(value.shape, 7.0), model, normalisation="scale", float64=True)
     assert (fit.status == 0).mean() > 0.9
     good = fit.status == 0
     assert np.median(np.abs(fit.labels - labels)[good] / fit.error[good]) < 1e-3
     with pytest.raises(ValueError, match="normalisation='scale'"):
-        fit_stars(value, value, model)
+        fit_labels(value, value, model)
 
 
 @pytest.mark.slow
 def test_a_catalogue_has_labels_errors_and_covariances(model: Interpolator) -> None:
     flux, error = mocks(model, made_labels(5))
-    fit = fit_stars(flux, error, model)
+    fit = fit_labels(flux, error, model)
     table = fit.catalogue(np.arange(5), keep={"g": np.ones(5)})
     assert list(table.columns) == [
         *("source_id", "teff", "logg", "mh", "teff_error", "logg_error", "mh_error"),
@@ -307,11 +307,11 @@ def test_calls_that_do_not_fit_are_refused(model: Interpolator) -> None:
         ({"correlation": np.zeros((4, 7))}, "correlation must be"),
     ):
         with pytest.raises(ValueError, match=message):
-            fit_stars(flux, error, model, **options)
+            fit_labels(flux, error, model, **options)
     with pytest.raises(ValueError, match="flux must be"):
-        fit_stars(flux[:, 1:], error[:, 1:], model)
+        fit_labels(flux[:, 1:], error[:, 1:], model)
     with pytest.raises(ValueError, match="error must be"):
-        fit_stars(flux, error[:2], model)
+        fit_labels(flux, error[:2], model)
 
 
 @pytest.mark.slow
@@ -322,7 +322,7 @@ def test_nextgen_reaches_the_noise_limit(shared: Callable[[str], Path]) -> None:
     full, model = interpolator(grid, components=None), interpolator(grid)
     labels = np.random.default_rng(0).uniform([4000, 3.5, -1.5], [7000, 5.0, 0.0], (6000, 3))
     flux, error = mocks(full, labels)
-    fit = fit_stars(flux, error, model)
+    fit = fit_labels(flux, error, model)
     assert np.all(mad(fit.labels - labels) < [4.1, 0.018, 0.012])
     good = fit.status == 0
     np.testing.assert_allclose(mad(((fit.labels - labels) / fit.error)[good]), 1, atol=0.05)
@@ -331,7 +331,7 @@ def test_nextgen_reaches_the_noise_limit(shared: Callable[[str], Path]) -> None:
     # Spectra that another interpolator made: FERRE's own figures on such a set.
     some = labels[:400]
     flux, error = noisy(tensor(grid, some, PchipInterpolator))
-    found = fit_stars(flux, error, model).labels
+    found = fit_labels(flux, error, model).labels
     assert np.all(mad(found - some) < [6.6, 0.033, 0.025])
-    wrong = fit_stars(flux, error, interpolator(grid, kind="linear")).labels
+    wrong = fit_labels(flux, error, interpolator(grid, kind="linear")).labels
     assert np.any(mad(wrong - some) > [6.6, 0.033, 0.025])

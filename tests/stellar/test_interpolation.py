@@ -12,7 +12,7 @@ from scipy.interpolate import BSpline, RegularGridInterpolator, make_interp_spli
 
 from tests.stellar.helpers import NODES, made_grid, made_labels, tensor
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.stellar.fit import fit_stars
+from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import KINDS, interpolator, model_spectra, redden
 
@@ -157,4 +157,4 @@ def test_labels_with_units_are_converted_or_refused() -> None:
         model_spectra(grid, np.array([[5000, 4.5, 0]]) * units.K)
     flux = np.ones((1, len(grid.wavelength)))
     with pytest.raises(ValueError, match="prior of teff has the unit m; expected values in K"):
-        fit_stars(flux, flux, grid, priors={"teff": (5 * units.m, 1 * units.m)})
+        fit_labels(flux, flux, grid, priors={"teff": (5 * units.m, 1 * units.m)})

@@ -15,15 +15,15 @@ from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus, Status
 from xpjax.extinction import AV_PER_SFD, extinction_curve
 from xpjax.stellar import sources as module
-from xpjax.stellar.fit import fit_stars
+from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import interpolator, model_spectra
 from xpjax.stellar.sources import SELECTIONS, LabelFitter, selected
-from xpjax.wiggles.features import features
+from xpjax.wiggles.features import make_features
 from xpjax.wiggles.magnitude import Correcting
 from xpjax.wiggles.network import Limits
 from xpjax.wiggles.residuals import Trust, make_residuals
-from xpjax.wiggles.training import Settings, train
+from xpjax.wiggles.training import TrainingSettings, train_network
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
 DENSE = np.arange(331.0, 1049.5, 1.0)
@@ -137,7 +137,7 @@ def test_a_source_without_one_xp_is_fitted_on_the_other() -> None:
     assert 20 < there.sum() < len(WAVELENGTH)
     assert found.fit.dof[3] == whole.fit.dof[3] - (~there).sum()
     filled = np.nan_to_num(made.flux[3:4], nan=7.0)  # whatever stands there does not count
-    alone = fit_stars(filled, made.flux_error[3:4], model, used=there, error_floor=0.02)
+    alone = fit_labels(filled, made.flux_error[3:4], model, used=there, error_floor=0.02)
     np.testing.assert_array_equal(found.fit.labels[3], alone.labels[0])
     rest = np.arange(20) != 3
     np.testing.assert_array_equal(found.fit.labels[rest], whole.fit.labels[rest])
@@ -150,7 +150,7 @@ def test_the_loop_closes() -> None:
     model = interpolator(xp_grid())
     learn, labels = made_sources(400, noise=1e-5, wiggle=0.03, dusty=True)
     made = xpjax.spectra(learn, WAVELENGTH, truncate=True)
-    stars = features(learn, names, ebv="ebv", truncate=True)
+    stars = make_features(learn, names, ebv="ebv", truncate=True)
     first = LabelFitter(model, ebv="ebv", error_floor=0.02)(learn)
     reference = dict(zip(NAMES, labels.T, strict=True))
     fitted = dict(zip(NAMES, first.fit.labels.T, strict=True))
@@ -159,7 +159,7 @@ def test_the_loop_closes() -> None:
         reference=reference, trust=Trust(10.0, {"teff": 1000.0, "logg": 2.0, "mh": 2.0}),
     )  # fmt: skip
     assert len(data) + sum(counts.values()) == 400
-    correction = train(data, Settings(widths=(32, 32), epochs=150, batch=64, learning_rate=3e-3))
+    correction = train_network(data, TrainingSettings(widths=(32, 32), epochs=150, batch=64, learning_rate=3e-3))
     how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
     again = LabelFitter(model, how, "ebv", error_floor=0.02)(learn)
     assert again.before is not None

@@ -10,14 +10,14 @@ import pytest
 from benchmarks.joint import dithered
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.survey.config import Config, config_from
 from xpjax.survey.exposures.files import read_solution, write_solution
-from xpjax.survey.exposures.solution import apply_with_fits, calibrate
+from xpjax.survey.exposures.solution import apply_calibration_with_fits, calibrate
 from xpjax.survey.identity import check_one_place, detection_ids, name_exposures, position_ids, same_stars, stem
-from xpjax.survey.joint.config import build, joint_from
+from xpjax.survey.joint.config import build_joint, joint_from
 from xpjax.survey.joint.solve import solve_joint
-from xpjax.survey.observations import Frames, concatenate, make, with_nights
-from xpjax.survey.reading import read_observations
+from xpjax.survey.observations import Frames, concatenate, make_observations, with_nights
+from xpjax.survey.reading.config import Config, config_from
+from xpjax.survey.reading.tables import read_observations
 
 ARCSEC = 1 / 3600
 
@@ -175,7 +175,9 @@ def test_a_nameless_detection_is_one_star_in_all_bands() -> None:
 
 def frames(*times: float, night: str = "") -> Any:
     return concatenate([
-        make(np.array([1]), *[np.zeros(1)] * 2, np.ones(1), None, None, exposure=f"{t}", time=t, night=night)
+        make_observations(
+            np.array([1]), *[np.zeros(1)] * 2, np.ones(1), None, None, exposure=f"{t}", time=t, night=night
+        )
         for t in times
     ])  # fmt: skip
 
@@ -257,7 +259,7 @@ def test_a_survey_is_the_same_file_by_file(
         one = read_observations([path], config, known=whole.files)
         name = one.observations.frames.exposure[0]
         assert Path(whole.files[name]) == paths[k].resolve()
-        found, _ = apply_with_fits(solution, one.observations)
+        found, _ = apply_calibration_with_fits(solution, one.observations)
         rows = exposure == name
         for field in ("magnitude", "magnitude_error", "systematic_error", "residual"):
             np.testing.assert_array_equal(getattr(found, field), getattr(expected, field)[rows])
@@ -270,7 +272,7 @@ def test_an_exposure_of_the_same_name_and_another_night_is_not_the_same() -> Non
     solution, _ = calibrate(read_observations({"img.01": table}, config).observations, config.settings)
     tonight = read_observations({"img.01": {**table, "T": np.full(30, 60001.0)}}, config).observations
     with pytest.raises(ValueError, match=r"img.01: its time is 60001.00000, .* 60000.00000: it is another exposure"):
-        apply_with_fits(solution, tonight)
+        apply_calibration_with_fits(solution, tonight)
 
 
 # --- joint solutions --------------------------------------------------------------------------------------------------
@@ -316,16 +318,16 @@ def test_joint_solutions_do_not_depend_on_the_order_of_files() -> None:
     config = joint(ra="ra", dec="dec")
     found = []
     for order in ((0, 1, 2, 3), (2, 0, 3, 1)):
-        reading, model = build(config, [tables[k] for k in order])
+        reading, model = build_joint(config, [tables[k] for k in order])
         solution = solve_joint(reading.observations, model, **config.hold_out(reading.observations))
         found.append(dict(zip(solution.star.tolist(), solution.magnitude[:, 0].tolist(), strict=True)))
     assert found[0].keys() == found[1].keys()
     assert len(found[0]) == len(np.unique(o.star))
     np.testing.assert_allclose([found[1][s] for s in found[0]], [*found[0].values()], atol=1e-9)
     with pytest.raises(ValueError, match=r"columns\.star does not tell stars"):
-        build(joint(star="count", ra="ra", dec="dec"), tables)
+        build_joint(joint(star="count", ra="ra", dec="dec"), tables)
     with pytest.raises(ValueError, match="must know which detections are of one star"):
-        build(joint(), tables)
+        build_joint(joint(), tables)
 
 
 @pytest.mark.parametrize(

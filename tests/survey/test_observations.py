@@ -11,7 +11,7 @@ from xpjax.survey.observations import (
     concatenate,
     correct_gaia,
     group_median,
-    make,
+    make_observations,
     match_ids,
     match_positions,
     with_nights,
@@ -20,7 +20,7 @@ from xpjax.survey.selection import CUTS, PRESETS, corrected_excess, select
 
 
 def test_sentinels_become_nan_and_frames_keep_their_order() -> None:
-    o = make(
+    o = make_observations(
         np.array([5, 6, 7]), np.array([1.0, np.inf, 3]), np.zeros(3), np.array([12.0, 99, -99]),
         np.array([0.1, 99, 0.1]),
         np.array([12.0, 13, 14]), exposure=np.array(["b", "a", "b"]), band="r", airmass=np.array([1.0, 1.5, 1.2]),
@@ -40,7 +40,10 @@ def test_sentinels_become_nan_and_frames_keep_their_order() -> None:
 
 def test_nights_begin_after_gaps() -> None:
     times = [60000.1, 60000.3, 60000.9, 60001.0]
-    parts = [make(np.array([1]), *[np.zeros(1)] * 2, np.ones(1), None, None, exposure=str(t), time=t) for t in times]
+    parts = [
+        make_observations(np.array([1]), *[np.zeros(1)] * 2, np.ones(1), None, None, exposure=str(t), time=t)
+        for t in times
+    ]
     nights = with_nights(concatenate(parts)).frames.night
     assert nights[0] == nights[1] != nights[2] == nights[3]
 

@@ -10,7 +10,7 @@ import pytest
 import xpjax
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.synthetic.absolute import MagnitudeTerm, gaia_scale, read_terms, scaled
+from xpjax.synthetic.absolute import MagnitudeTerm, gaia_scale, read_terms, scaled_photometry
 from xpjax.xp import simulate
 
 
@@ -25,13 +25,13 @@ def test_synthetic_magnitudes_become_the_given_ones(sources: xpjax.SourceTable, 
     factor = gaia_scale(sources, correction=correction)
     options = {"errors": False, "float64": True, "correction": correction}
     before = xpjax.photometry(sources, "Gaia_DR3_Vega", **options)
-    after = scaled(before, factor)
+    after = scaled_photometry(before, factor)
     np.testing.assert_allclose(after.magnitude[:, 0], given, atol=1e-9)
     assert np.abs(before.magnitude[:, 0] - given).max() > 1e-3
     # Colors and relative errors stay.
     np.testing.assert_allclose(np.diff(after.magnitude), np.diff(before.magnitude), atol=1e-9)
     flux = xpjax.spectra(sources, correction=correction)
-    tied = scaled(flux, factor)
+    tied = scaled_photometry(flux, factor)
     np.testing.assert_allclose(tied.flux, flux.flux * factor[:, None], rtol=1e-6)
     np.testing.assert_allclose(tied.flux_error / tied.flux, flux.flux_error / flux.flux, rtol=1e-5)
 
@@ -57,7 +57,7 @@ def test_magnitude_terms_are_what_given_magnitudes_are_too_faint_by(sources: xpj
 def test_what_is_unknown_cannot_be_tied(sources: xpjax.SourceTable) -> None:
     given = np.asarray(sources.columns["phot_g_mean_mag"], float).copy()
     given[3] = np.nan
-    made = scaled(xpjax.photometry(sources, "SDSS"), gaia_scale(sources, given))
+    made = scaled_photometry(xpjax.photometry(sources, "SDSS"), gaia_scale(sources, given))
     assert np.isnan(made.magnitude[3]).all()
     assert np.isnan(made.magnitude_error[3]).all()
     assert np.isfinite(made.magnitude[4]).any()

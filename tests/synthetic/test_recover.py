@@ -9,9 +9,10 @@ import pytest
 from scipy.integrate import simpson
 
 import xpjax
+from xpjax.core.linalg import interpolation
 from xpjax.core.release import DR3
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import interpolation, passband_system
+from xpjax.synthetic.projection import passband_system
 from xpjax.synthetic.recover import GOOD, recover_passbands
 from xpjax.synthetic.system import PhotometricSystem, from_projection
 from xpjax.xp import simulate

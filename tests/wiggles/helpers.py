@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.wiggles.features import Features, check_names, features
+from xpjax.wiggles.features import Features, check_names, make_features
 from xpjax.wiggles.network import BLEND, Network, WiggleCorrection
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable
@@ -20,14 +20,14 @@ from xpjax.xp.wavelengths import constant_grid
 def stars(n: int = 300, seed: int = 5, correlations: bool = False) -> SourceTable:
     """n sources bright enough that every synthetic magnitude is there."""
     table = simulate.simulate_sources(3 * n, seed=seed, correlations=correlations, dtype=np.float64)
-    complete = np.isfinite(features(table, "no-ebv", float64=True).value).all(axis=1)
+    complete = np.isfinite(make_features(table, "no-ebv", float64=True).value).all(axis=1)
     return table[np.flatnonzero(complete & (table.columns["phot_g_mean_mag"] < 17))[:n]]
 
 
 @functools.cache
 def star_features(n: int = 300, seed: int = 5, top_ebv: float = 0.8) -> Features:
     ebv = np.random.default_rng(seed).uniform(0.0, top_ebv, n)
-    return features(stars(n, seed), ebv=ebv, float64=True)
+    return make_features(stars(n, seed), ebv=ebv, float64=True)
 
 
 def made_model(

@@ -14,11 +14,11 @@ from tests.wiggles.helpers import made_model, star_features, stars
 from xpjax.core.status import Status
 from xpjax.synthetic.passband import Passband
 from xpjax.synthetic.projection import band_flux
-from xpjax.wiggles.features import SETS, SHAPES, Features, features, read_features, write_features
+from xpjax.wiggles.features import SETS, SHAPES, Features, make_features, read_features, write_features
 from xpjax.wiggles.magnitude import Correcting, corrected_photometry, linear_and_network
-from xpjax.wiggles.network import Limits, correct_spectra, read_correction, write_correction
+from xpjax.wiggles.network import Limits, correct_spectra, read_network, write_network
 from xpjax.wiggles.residuals import Residuals, make_residuals, read_residuals, write_residuals
-from xpjax.wiggles.training import Settings, train
+from xpjax.wiggles.training import TrainingSettings, train_network
 from xpjax.xp.correction import load_correction
 
 ANY = Limits(None, None, None)
@@ -86,8 +86,8 @@ def test_contradictions_are_refused_by_name() -> None:
 def test_files_say_what_they_stand_on(tmp_path: Path) -> None:
     for base, version in (("none", 1), ("standard", 2)):
         path = tmp_path / f"{base}.h5"
-        write_correction(path, made_model(base=base))
-        assert read_correction(path).base == base
+        write_network(path, made_model(base=base))
+        assert read_network(path).base == base
         with h5py.File(path) as file:
             assert file.attrs["format_version"] == version, "an older xpjax refuses what it cannot start from"
         write_features(tmp_path / "f.h5", known(base), overwrite=True)
@@ -108,13 +108,13 @@ def test_training_keeps_the_base() -> None:
     with pytest.raises(ValueError, match="the spectra have the linear correction none"):
         make_residuals(known(), grid, flux, flux, base="none")
     made, _ = make_residuals(known(), grid, flux, flux * (1 + 0.02 * rng.normal(size=flux.shape)), base="standard")
-    model = train(made, Settings(widths=(4,), epochs=2))
+    model = train_network(made, TrainingSettings(widths=(4,), epochs=2))
     assert (made.base, model.base) == ("standard", "standard")
 
 
 def test_shapes_are_whitened_leading_components() -> None:
     table = stars()
-    found = features(table, "shape")
+    found = make_features(table, "shape")
     assert found.names == SHAPES == SETS["shape"]
     correction = load_correction()
     assert correction is not None
@@ -125,20 +125,20 @@ def test_shapes_are_whitened_leading_components() -> None:
     expected = off @ vector[:, ::-1][:, :10] / np.sqrt(size[::-1][:10])
     sign = np.sign((expected * found.value).sum(axis=0))
     np.testing.assert_allclose(found.value[:, :6], (expected * sign)[:, :6], rtol=1e-5, atol=1e-5)
-    some = features(table, ("G", "shape-3"))
+    some = make_features(table, ("G", "shape-3"))
     np.testing.assert_array_equal(some.value[:, 1], found.value[:, 2])
-    cut = features(table, "shape", truncate=True).value
+    cut = make_features(table, "shape", truncate=True).value
     assert np.nanmax(np.abs(cut - found.value)) > 0
     broken = np.array(table.coefficients.value)
     broken[2, table.release.slices[0]] = np.nan
-    assert np.isnan(features(broken, "shape").value[2]).all()
+    assert np.isnan(make_features(broken, "shape").value[2]).all()
     with pytest.raises(ValueError, match="made of coefficients"):
-        features({"G": np.ones(3)}, ("G", "shape-1"))
+        make_features({"G": np.ones(3)}, ("G", "shape-1"))
 
 
 def test_features_of_corrected_spectra() -> None:
     table = stars()[np.arange(10)]
-    found, raw = (features(table, ("g-i", "G"), correction=c, float64=True) for c in ("standard", None))
+    found, raw = (make_features(table, ("g-i", "G"), correction=c, float64=True) for c in ("standard", None))
     seen = xpjax.photometry(table, "SkyMapper:g,i", correction="standard", errors=False, float64=True).magnitude
     np.testing.assert_allclose(found.value[:, 0], seen[:, 0] - seen[:, 1], atol=1e-12)
     assert np.abs(found.value - raw.value).max() > 1e-4

@@ -8,13 +8,13 @@ import pytest
 
 import xpjax
 from tests.wiggles.helpers import stars
-from xpjax.wiggles.features import FEATURES, INPUTS, Features, check_names, features, read_features, write_features
+from xpjax.wiggles.features import FEATURES, INPUTS, Features, check_names, make_features, read_features, write_features
 
 
 def test_the_papers_features_are_gaiaxpy_magnitudes_combined() -> None:
     table = stars()
     ebv = np.linspace(0, 1, len(table))
-    found = features(table, ebv=ebv, float64=True)
+    found = make_features(table, ebv=ebv, float64=True)
     mags = xpjax.photometry(table, ["SkyMapper", "Gaia_DR3_Vega"], errors=False, float64=True)
     u, v, g, i = (mags[f"SkyMapper_{band}"] for band in "uvgi")
     big, bp, rp = (mags[f"GaiaDr3Vega_{band}"] for band in ("G", "BP", "RP"))
@@ -28,12 +28,12 @@ def test_the_papers_features_are_gaiaxpy_magnitudes_combined() -> None:
 def test_given_gaia_magnitudes_and_columns() -> None:
     table = stars()
     given = {"G": table.columns["phot_g_mean_mag"], "BP": np.full(len(table), 14.0), "RP": 13.0}
-    by_mapping = features(table, ("G", "BP-RP"), gaia=given)
+    by_mapping = make_features(table, ("G", "BP-RP"), gaia=given)
     np.testing.assert_array_equal(by_mapping.value[:, 0], given["G"])
     np.testing.assert_array_equal(by_mapping.value[:, 1], 1.0)
-    by_column = features(table, ("G",), gaia="columns")
+    by_column = make_features(table, ("G",), gaia="columns")
     np.testing.assert_array_equal(by_column.value[:, 0], given["G"])
-    mapped = features({"G": given["G"], "BP": 14.0, "RP": 13.0, "E(B-V)": 0.1}, "gaia")
+    mapped = make_features({"G": given["G"], "BP": 14.0, "RP": 13.0, "E(B-V)": 0.1}, "gaia")
     np.testing.assert_allclose(mapped.value[:, 0], 1.0)
     np.testing.assert_array_equal(mapped.ebv, 0.1)
 
@@ -42,14 +42,14 @@ def test_missing_inputs_spoil_only_what_needs_them() -> None:
     table = stars(4)
     value = table.coefficients.value.copy()
     value[1, table.release.slices[0]] = np.nan
-    found = features(xpjax.XPCoefficients(value), "no-ebv")
+    found = make_features(xpjax.XPCoefficients(value), "no-ebv")
     assert np.isfinite(found.value[[0, 2, 3]]).all()
     assert np.isnan(found.value[1, found.names.index("u")])
 
 
 def test_errors_are_those_of_the_inputs() -> None:
     table = stars(20, correlations=True)
-    found = features(table, "no-ebv", errors=True)
+    found = make_features(table, "no-ebv", errors=True)
     assert found.input_error is not None
     assert np.all(found.input_error[:, INPUTS.index("G")] > 0)
     assert np.all(found.input_error[:, INPUTS.index("E(B-V)")] == 0)
@@ -68,7 +68,7 @@ def test_errors_are_those_of_the_inputs() -> None:
 )
 def test_wrong_calls(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        features(stars(4).coefficients, **arguments)
+        make_features(stars(4).coefficients, **arguments)
 
 
 def test_sets_and_shapes() -> None:
@@ -88,7 +88,7 @@ def test_matching_by_source_id() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    table = features(stars(5, correlations=True), "no-ebv", errors=True, ebv=np.full(5, 0.2))
+    table = make_features(stars(5, correlations=True), "no-ebv", errors=True, ebv=np.full(5, 0.2))
     write_features(tmp_path / "f.h5", table)
     back = read_features(tmp_path / "f.h5")
     for name in ("source_id", "value", "ebv", "input_error"):

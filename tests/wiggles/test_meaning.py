@@ -18,14 +18,14 @@ from xpjax.core.errors import XpjaxError, command_line
 from xpjax.core.records import Catalogue
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import write
-from xpjax.wiggles.features import Features, features, read_features, write_features
+from xpjax.wiggles.features import Features, make_features, read_features, write_features
 from xpjax.wiggles.magnitude import Correcting
 from xpjax.wiggles.meaning import Meaning
-from xpjax.wiggles.network import correct_spectra, read_correction, write_correction
+from xpjax.wiggles.network import correct_spectra, read_network, write_network
 from xpjax.wiggles.residuals import make_residuals, read_residuals, write_residuals
-from xpjax.wiggles.training import Settings, train
+from xpjax.wiggles.training import TrainingSettings, train_network
 
-SHORT = Settings(widths=(4,), epochs=1)
+SHORT = TrainingSettings(widths=(4,), epochs=1)
 HOW = {"kind": "multiplicative", "space": "observed", "truncate": False}
 
 
@@ -41,11 +41,11 @@ def test_a_network_is_what_its_residuals_are(tmp_path: Path) -> None:
         assert file["wavelength"].attrs["unit"] == "nm"
     back = read_residuals(tmp_path / "r.h5")
     assert back.meaning == found.meaning == Meaning(**how, truncate=True, gaia="columns")
-    model = train(back, SHORT)
+    model = train_network(back, SHORT)
     assert (model.kind, model.space, model.law, float(model.r_v), float(model.per_ebv)) == tuple(how.values())
     assert (model.truncate, model.gaia) == (True, "columns")
-    write_correction(tmp_path / "m.h5", model)
-    assert read_correction(tmp_path / "m.h5").gaia == "columns"
+    write_network(tmp_path / "m.h5", model)
+    assert read_network(tmp_path / "m.h5").gaia == "columns"
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_contradictions_name_both(option: str, value: object, named: str) -> Non
     own = Meaning("multiplicative", "observed", "ccm89", R_V, AV_PER_SFD, False)
     data = dataclasses.replace(made(40), meaning=own, origin="r.h5")
     with pytest.raises(XpjaxError, match=f"r.h5: made with {option} .*{option}={value!r}"):
-        train(data, SHORT, **{option: value})
+        train_network(data, SHORT, **{option: value})
     with command_line(), pytest.raises(XpjaxError, match=f"but {named} was asked for"):
-        train(data, SHORT, **{option: value})
-    assert train(data, SHORT, **HOW, r_v=R_V).kind == "multiplicative"
+        train_network(data, SHORT, **{option: value})
+    assert train_network(data, SHORT, **HOW, r_v=R_V).kind == "multiplicative"
 
 
 def test_what_residuals_do_not_say_must_be_said(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_what_residuals_do_not_say_must_be_said(tmp_path: Path) -> None:
             del file.attrs[name]
     old = read_residuals(tmp_path / "r.h5")
     with pytest.raises(XpjaxError, match=r"r\.h5: the attributes kind, space, truncate, law, r_v, per_ebv are absent"):
-        train(old, SHORT)
+        train_network(old, SHORT)
     with command_line(), pytest.raises(XpjaxError, match="--kind additive, --space dereddened, --no-truncate, --law"):
-        train(old, SHORT)
+        train_network(old, SHORT)
     with pytest.raises(XpjaxError, match="the attributes law, r_v, per_ebv are absent"):
-        train(old, SHORT, kind="additive", space="dereddened", truncate=False)
-    model = train(old, SHORT, **HOW)  # no dust enters
+        train_network(old, SHORT, kind="additive", space="dereddened", truncate=False)
+    model = train_network(old, SHORT, **HOW)  # no dust enters
     assert (model.kind, model.space) == ("multiplicative", "observed")
     with h5py.File(tmp_path / "r.h5", "a") as file:
         file.attrs["kind"] = "ratio"
@@ -96,9 +96,9 @@ def test_spectra_and_features_are_truncated_alike() -> None:
 
 def test_features_say_what_they_are_of(tmp_path: Path) -> None:
     table = stars(8)
-    given = features(table, ("G", "BP-RP"), gaia="columns")
+    given = make_features(table, ("G", "BP-RP"), gaia="columns")
     assert (given.truncate, given.gaia) == (None, "columns"), "no spectrum is in them"
-    shape = features(table, "shape", truncate=True)
+    shape = make_features(table, "shape", truncate=True)
     assert (shape.truncate, shape.gaia) == (True, None)
     for one in (given, shape):
         write_features(tmp_path / "f.h5", one, overwrite=True)
@@ -108,7 +108,7 @@ def test_features_say_what_they_are_of(tmp_path: Path) -> None:
 
 def test_given_and_synthetic_magnitudes_are_told_apart() -> None:
     data = dataclasses.replace(made(40), meaning=Meaning(**HOW, gaia="columns"))
-    model = train(data, SHORT)
+    model = train_network(data, SHORT)
     known = Features(np.arange(1, 3), NAMES, np.ones((2, 3)), gaia="synthetic")
     with pytest.raises(XpjaxError, match=r"trained on given G, BP and RP .*have synthetic .*gaia='columns'"):
         Correcting(model, stars=known)
@@ -133,7 +133,7 @@ def test_quantities_are_converted() -> None:
     again = dataclasses.replace(found, wavelength=(GRID * u.nm).to(u.Angstrom))
     np.testing.assert_allclose(again.wavelength, GRID)
     given = {"G": np.array([14000.0, 15000.0]) * u.mmag, "BP": np.ones(2), "RP": np.zeros(2)}
-    made_of = features(given, ("G", "BP-RP"))
+    made_of = make_features(given, ("G", "BP-RP"))
     np.testing.assert_allclose(made_of.value, [[14, 1], [15, 1]])
     assert made_of.gaia == "columns"
     with pytest.raises(XpjaxError, match="wavelength has the unit"):

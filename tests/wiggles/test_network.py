@@ -20,7 +20,7 @@ from xpjax.core.status import Status
 from xpjax.extinction import extinction_curve
 from xpjax.synthetic.magnitude import Photometer
 from xpjax.synthetic.projection import band_flux, curves_of, zero_point
-from xpjax.wiggles.features import Features, features
+from xpjax.wiggles.features import Features, make_features
 from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, absolute_scale, corrected_photometry
 from xpjax.wiggles.network import (
     Limits,
@@ -29,9 +29,9 @@ from xpjax.wiggles.network import (
     applicable,
     correct_spectra,
     from_torch_state,
-    read_correction,
+    read_network,
     systematic_error,
-    write_correction,
+    write_network,
 )
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
@@ -141,7 +141,7 @@ def test_a_photometer_makes_its_features_and_agrees() -> None:
     model, sources = made_model(), stars()[:20]
     ebv = np.linspace(0.05, 0.25, 20)
     curves, system = xpjax.load_passbands("JPLUS"), xpjax.load_system("JPLUS")
-    table = features(sources, ebv=ebv)
+    table = make_features(sources, ebv=ebv)
     a = corrected_photometry(sources, curves, model, table, system=system, errors=False, limits=ANY)
     how = Correcting(model, curves_of(system), ebv="ebv", limits=ANY)
     photometer = CorrectedPhotometer.prepare(Photometer(system, errors=False), how)
@@ -210,19 +210,21 @@ def test_errors_hold_the_features_errors() -> None:
     noisy = xpjax.XPCoefficients(value)
     grid = np.arange(350.0, 1001.0, 5.0)
     scatter = correct_spectra(
-        xpjax.spectra(noisy, grid, errors=False, float64=True), model, features(noisy, "no-ebv"), limits=ANY
+        xpjax.spectra(noisy, grid, errors=False, float64=True), model, make_features(noisy, "no-ebv"), limits=ANY
     ).flux.std(axis=0)
     one = sources[star : star + 1]
     told = correct_spectra(
-        xpjax.spectra(one, grid, float64=True), model, features(one, "no-ebv", errors=True), limits=ANY
+        xpjax.spectra(one, grid, float64=True), model, make_features(one, "no-ebv", errors=True), limits=ANY
     )
     ratio = told.flux_error[0] / scatter
     assert 0.9 < np.median(ratio) < 1.1, np.median(ratio)
     assert ratio.min() > 0.6, ratio.min()
     assert ratio.max() < 1.6, ratio.max()
     curves = xpjax.load_passbands("JPLUS")
-    mags = corrected_photometry(noisy, "JPLUS", model, features(noisy, "no-ebv"), errors=False, limits=ANY).magnitude
-    told_mag = corrected_photometry(one, "JPLUS", model, features(one, "no-ebv", errors=True), limits=ANY)
+    mags = corrected_photometry(
+        noisy, "JPLUS", model, make_features(noisy, "no-ebv"), errors=False, limits=ANY
+    ).magnitude
+    told_mag = corrected_photometry(one, "JPLUS", model, make_features(one, "no-ebv", errors=True), limits=ANY)
     ratio = told_mag.magnitude_error[0] / np.nanstd(mags, axis=0)
     assert len(ratio) == len(curves)
     assert ratio.min() > 0.6, ratio
@@ -345,20 +347,20 @@ def test_files(tmp_path: Path) -> None:
     table = SystematicTable(np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1, 330)))
     model = made_model(n_network=2, kind="multiplicative", truncate=True, record='{"a": 1}', systematic=table)
     path = tmp_path / "model.h5"
-    write_correction(path, model)
-    back = read_correction(path)
+    write_network(path, model)
+    back = read_network(path)
     assert jax.tree.structure(back) == jax.tree.structure(model)
     for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(model), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(FileExistsError):
-        write_correction(path, model)
+        write_network(path, model)
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = 99
     with pytest.raises(ValueError, match="version 99"):
-        read_correction(path)
+        read_network(path)
     (tmp_path / "other.h5").write_text("x")
     with pytest.raises(ValueError, match="no file of a wiggle correction"):
-        read_correction(tmp_path / "other.h5")
+        read_network(tmp_path / "other.h5")
 
 
 def test_torch_states(tmp_path: Path) -> None:

@@ -21,9 +21,17 @@ from xpjax.wiggles.features import Features
 from xpjax.wiggles.meaning import Meaning
 from xpjax.wiggles.network import WiggleCorrection, systematic_error
 from xpjax.wiggles.residuals import Residuals, read_residuals, write_residuals
-from xpjax.wiggles.training import Settings, Step, predict, remaining, remove_checkpoints, split_sources, train
+from xpjax.wiggles.training import (
+    Step,
+    TrainingSettings,
+    predict,
+    remaining,
+    remove_checkpoints,
+    split_sources,
+    train_network,
+)
 
-QUICK = Settings(widths=(32, 32), epochs=60, batch=128)
+QUICK = TrainingSettings(widths=(32, 32), epochs=60, batch=128)
 NAMES = ("BP-RP", "G", "E(B-V)")
 
 
@@ -56,7 +64,7 @@ def same(a: WiggleCorrection, b: WiggleCorrection) -> bool:
 
 @pytest.fixture(scope="module")
 def trained() -> WiggleCorrection:
-    return train(made(), QUICK)
+    return train_network(made(), QUICK)
 
 
 def test_it_finds_the_pattern_on_stars_that_it_has_not_seen(trained: WiggleCorrection) -> None:
@@ -84,7 +92,7 @@ def test_the_table_tells_what_is_left(trained: WiggleCorrection) -> None:
 
 def test_same_seed_same_weights_and_another_seed_others(trained: WiggleCorrection) -> None:
     short = dataclasses.replace(QUICK, epochs=3)
-    a, b, c = (train(made(), dataclasses.replace(short, seed=seed)) for seed in (0, 0, 1))
+    a, b, c = (train_network(made(), dataclasses.replace(short, seed=seed)) for seed in (0, 0, 1))
     assert same(a, b)
     assert not same(a, c)
 
@@ -92,7 +100,7 @@ def test_same_seed_same_weights_and_another_seed_others(trained: WiggleCorrectio
 @pytest.mark.slow
 def test_resumed_is_the_same_as_not_interrupted(tmp_path: Path) -> None:
     data, settings = made(300), dataclasses.replace(QUICK, epochs=12)
-    whole = train(data, settings, n_network=2)
+    whole = train_network(data, settings, n_network=2)
     path = tmp_path / "check"
 
     class Stop(Exception):
@@ -103,14 +111,16 @@ def test_resumed_is_the_same_as_not_interrupted(tmp_path: Path) -> None:
             raise Stop
 
     with pytest.raises(Stop):
-        train(data, settings, n_network=2, checkpoint=path, checkpoint_epochs=5, progress=stop)
+        train_network(data, settings, n_network=2, checkpoint=path, checkpoint_epochs=5, progress=stop)
     seen = []
-    resumed = train(data, settings, n_network=2, checkpoint=path, progress=lambda s: seen.append((s.member, s.epoch)))
+    resumed = train_network(
+        data, settings, n_network=2, checkpoint=path, progress=lambda s: seen.append((s.member, s.epoch))
+    )
     assert seen[0] == (1, 6)
     assert same(whole, resumed)
     assert json.loads(whole.record)["history"] == json.loads(resumed.record)["history"]
     with pytest.raises(ValueError, match="other residuals or settings"):
-        train(data, dataclasses.replace(settings, seed=4), checkpoint=path)
+        train_network(data, dataclasses.replace(settings, seed=4), checkpoint=path)
     remove_checkpoints(path, 2)
     assert not list(tmp_path.iterdir())
 
@@ -132,9 +142,9 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    resumed = train(read_residuals(tmp_path / "residuals.h5"), settings, checkpoint=check)
+    resumed = train_network(read_residuals(tmp_path / "residuals.h5"), settings, checkpoint=check)
     assert len(json.loads(resumed.record)["history"][0]) >= 400
-    whole = train(data, dataclasses.replace(settings, epochs=len(json.loads(resumed.record)["history"][0])))
+    whole = train_network(data, dataclasses.replace(settings, epochs=len(json.loads(resumed.record)["history"][0])))
     assert same(whole, resumed)
 
 
@@ -145,20 +155,20 @@ def test_missing_samples_and_weights() -> None:
     rng = np.random.default_rng(1)
     gone = rng.random(data.residual.shape) < 0.3
     settings = dataclasses.replace(QUICK, epochs=15)
-    missing = train(dataclasses.replace(data, residual=np.where(gone, np.nan, data.residual)), settings)
-    weighted = train(
+    missing = train_network(dataclasses.replace(data, residual=np.where(gone, np.nan, data.residual)), settings)
+    weighted = train_network(
         dataclasses.replace(data, residual=np.where(gone, 99.0, data.residual), weight=np.where(gone, 0.0, 1.0)),
         settings,
     )
     assert same(missing, weighted)
-    full = train(data, settings)
+    full = train_network(data, settings)
     clean = truth(data.features, data.wavelength)
     assert np.std(predict(missing, data.stars) - clean) < 1.5 * np.std(predict(full, data.stars) - clean)
 
 
 @pytest.mark.slow
 def test_an_ensemble_is_better_and_tells_its_scatter(trained: WiggleCorrection) -> None:
-    model = train(made(), dataclasses.replace(QUICK, epochs=25), n_network=3)
+    model = train_network(made(), dataclasses.replace(QUICK, epochs=25), n_network=3)
     new = made(300, seed=8)
     pattern = truth(new.features, new.wavelength)
     each = [predict(dataclasses.replace(model, networks=(n,)), new.stars) for n in model.networks]
@@ -171,7 +181,7 @@ def test_plateaus_halve_the_rate_and_training_stops() -> None:
     rng = np.random.default_rng(0)
     data = made(200)
     data = dataclasses.replace(data, residual=0.02 * rng.normal(size=data.residual.shape))
-    model = train(data, Settings(widths=(8,), epochs=400, batch=40, patience=3, stop=10))
+    model = train_network(data, TrainingSettings(widths=(8,), epochs=400, batch=40, patience=3, stop=10))
     history = np.array(json.loads(model.record)["history"][0])
     assert len(history) < 400
     rates = history[:, 2]
@@ -209,7 +219,7 @@ def test_rows_that_are_left_out() -> None:
     source_id, features, residual = data.source_id.copy(), data.features.copy(), data.residual.copy()
     source_id[0], source_id[2] = 0, source_id[1]
     features[3, 1], residual[4] = np.nan, np.nan
-    model = train(
+    model = train_network(
         dataclasses.replace(data, source_id=source_id, features=features, residual=residual),
         dataclasses.replace(QUICK, epochs=1),
     )
@@ -229,7 +239,7 @@ def test_rows_that_are_left_out() -> None:
 )
 def test_what_cannot_be_learned_is_refused(change: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        train(made(200, **change), QUICK)
+        train_network(made(200, **change), QUICK)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +263,11 @@ def test_wrong_shapes(change: dict[str, Any], match: str) -> None:
 )
 def test_wrong_settings(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"widths|epochs|rate|split"):
-        Settings(**change)
+        TrainingSettings(**change)
 
 
 @pytest.mark.slow
 def test_one_feature_and_names() -> None:
-    model = train(made(200), dataclasses.replace(QUICK, epochs=2), names=("BP-RP",))
+    model = train_network(made(200), dataclasses.replace(QUICK, epochs=2), names=("BP-RP",))
     assert model.names == ("BP-RP",)
     assert np.isnan(predict(model, Features(np.arange(1), NAMES, np.full((1, 3), np.nan)))).all()

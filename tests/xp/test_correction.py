@@ -11,7 +11,7 @@ import pytest
 import xpjax
 from xpjax.core.status import Status
 from xpjax.xp import simulate
-from xpjax.xp.correction import LinearCorrection, is_linear, load_correction, named_correction, write_linear
+from xpjax.xp.correction import LinearCorrection, is_linear, load_correction, named_correction, write_correction
 from xpjax.xp.sources import SourceTable
 
 GRID = np.array([342.0, 402.0, 500.0, 640.0, 700.0, 956.0])
@@ -136,7 +136,7 @@ def test_precision_and_truncation(stars: SourceTable) -> None:
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "own.h5"
     own = dataclasses.replace(standard(), name="own", change=standard().change * 0.5)
-    write_linear(path, own)
+    write_correction(path, own)
     assert is_linear(path)
     assert not is_linear(__file__)
     read = load_correction(path)
@@ -144,7 +144,7 @@ def test_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.change, own.change)
     assert (read.name, read.domain.lead) == ("own", own.domain.lead)
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        write_linear(path, own)
+        write_correction(path, own)
     assert named_correction("own", path) is read
     assert named_correction("none") is None
     with pytest.raises(ValueError, match=r"own is needed.*base="):

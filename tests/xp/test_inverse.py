@@ -10,7 +10,7 @@ import xpjax
 from xpjax.core.release import DR3
 from xpjax.core.status import Status
 from xpjax.synthetic.projection import corrected_system
-from xpjax.xp.inverse import MISFIT, Inverse, coefficients_of_samples, correct_samples, corrected, invert
+from xpjax.xp.inverse import MISFIT, Inverse, coefficients_of_samples, correct_samples, invert
 from xpjax.xp.simulate import simulate_sources
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.spectrum import Spectra
@@ -138,7 +138,7 @@ def test_corrected_samples_are_the_corrected_spectra(stars: np.ndarray, resoluti
     made = simulate_sources(80, seed=5, dtype=np.float64)
     raw = xpjax.spectra(made, float64=True)
     expected = xpjax.spectra(made, float64=True, correction="standard", resolution=resolution)
-    found = corrected(raw, "standard", resolution)
+    found = correct_samples(raw, "standard", resolution)
     scale = raw.flux.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found.spectra.flux / scale, expected.flux / scale, atol=1e-7)
     assert np.abs(raw.flux / scale - expected.flux / scale).max() > 1e-3
@@ -150,7 +150,7 @@ def test_corrected_samples_are_the_corrected_spectra(stars: np.ndarray, resoluti
     ratio = found.spectra.flux_error / expected.flux_error
     assert np.median(np.abs(np.log(ratio))) < 0.2
     assert np.median(np.abs(np.log(raw.flux_error / expected.flux_error))) > 0.5  # and it would notice
-    single = correct_samples(dataclasses.replace(raw, flux=raw.flux.astype(np.float32)), "standard", resolution)
+    single = correct_samples(dataclasses.replace(raw, flux=raw.flux.astype(np.float32)), "standard", resolution).spectra
     assert single.flux.dtype == np.float32
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_corrected_passes_through(stars: np.ndarray) -> None:
     flux[1, 100] = np.nan
     flux[2] = np.roll(flux[2], 1)
     flux[3] *= -1
-    found = corrected(spectra_of(flux, flux_error=0.1 * flux))
+    found = correct_samples(spectra_of(flux, flux_error=0.1 * flux))
     flagged = found.spectra.status & np.uint32(Status.NOT_CORRECTED) != 0
     np.testing.assert_array_equal(flagged, [False, True, True, True, False, False])
     np.testing.assert_array_equal(found.spectra.flux[flagged], flux[flagged])

@@ -20,7 +20,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
 from xpjax.io.atomic import whole_files, write_bytes
-from xpjax.xp.store.store import HEALPIX_LEVEL, on_sky, pixel_centers
+from xpjax.xp import HEALPIX_LEVEL, on_sky, pixel_centers
 
 if TYPE_CHECKING:
     import pyarrow

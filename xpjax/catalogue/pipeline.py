@@ -46,11 +46,10 @@ from xpjax.core.status import Status
 from xpjax.io import catalogue
 from xpjax.io.atomic import whole_files, write_bytes
 from xpjax.io.hdf5 import NO_LOCKS, locks_wanted
-from xpjax.stellar.sources import LabelFitter
-from xpjax.synthetic.magnitude import AnySystem, Photometer, as_system
-from xpjax.wiggles.magnitude import linear_and_network
-from xpjax.xp.store.format import crc32
-from xpjax.xp.store.store import Store, StoreError, StoreFile, open_store
+from xpjax.stellar import LabelFitter
+from xpjax.synthetic import AnySystem, Photometer, as_system
+from xpjax.wiggles import linear_and_network
+from xpjax.xp import Store, StoreError, StoreFile, crc32, open_store
 
 if TYPE_CHECKING:
     import pyarrow

@@ -18,10 +18,10 @@ from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
 from xpjax.core.release import Release
-from xpjax.stellar.sources import LabelFits, LabelFitter
-from xpjax.synthetic.magnitude import Photometer, Photometry
-from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, prepared
-from xpjax.xp.sources import SourceTable
+from xpjax.stellar import LabelFits, LabelFitter
+from xpjax.synthetic import Photometer, Photometry
+from xpjax.wiggles import CorrectedPhotometer, Correcting, prepared
+from xpjax.xp import SourceTable
 
 GUARD_ROWS = 256
 """Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""

@@ -12,7 +12,7 @@ from xpjax.cli.common import corrected_bands, print_table
 from xpjax.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
-    from xpjax.catalogue.pipeline import RunReport
+    from xpjax.catalogue import RunReport
 
 SHARED = (
     "systems",
@@ -112,7 +112,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
       xpjax catalogue store --system JPLUS --correction standard -o corrected
       xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o network
     """
-    from xpjax.xp.store.store import open_store
+    from xpjax.xp import open_store
 
     chosen = {name: options.pop(name) for name in compute.BANDS}
     system, options["correction"] = corrected_bands(**chosen, truncate=options["truncate"])
@@ -140,7 +140,7 @@ def labels(store: Path, output: Path, grid: Path, **options: Any) -> None:
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 -o labels --shard 3/16 --resume
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction none -o uncorrected
     """
-    from xpjax.xp.store.store import open_store
+    from xpjax.xp import open_store
 
     chosen = {name: options.pop(name) for name in stellar.FITTING}
     fitter = stellar.fitter_of(grid, **chosen)
@@ -155,7 +155,7 @@ labels.params[:] = [
 
 def _run(store: Any, output: Path, **options: Any) -> None:
     """Run, with a bar, tell what was done, and end with status 1 where units failed."""
-    from xpjax.catalogue.pipeline import run_catalogue
+    from xpjax.catalogue import run_catalogue
 
     with bar(len(store), unit=" sources", unit_scale=True) as shown:
         report = run_catalogue(store, output, progress=lambda n: shown.update(n - shown.n), **options)
@@ -197,7 +197,7 @@ def status(directory: Path) -> None:
     Example:
       xpjax catalogue status jplus
     """
-    from xpjax.catalogue.pipeline import catalogue_status
+    from xpjax.catalogue import catalogue_status
 
     found = catalogue_status(directory)
     rows = [

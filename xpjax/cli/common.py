@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
     from xpjax.core.records import Catalogue
     from xpjax.core.release import Release
-    from xpjax.synthetic.passband import PassbandSet
-    from xpjax.synthetic.system import PhotometricSystem
-    from xpjax.wiggles.magnitude import Correcting
-    from xpjax.wiggles.network import WiggleCorrection
-    from xpjax.xp.correction import LinearCorrection
-    from xpjax.xp.sources import SourceTable
+    from xpjax.synthetic import PassbandSet, PhotometricSystem
+    from xpjax.wiggles import Correcting, WiggleCorrection
+    from xpjax.xp import LinearCorrection, SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,7 +105,7 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
     import numpy as np
 
     from xpjax.core.constants import PSEUDO_RANGE, XP_RANGE
-    from xpjax.xp.instrument import check_grid
+    from xpjax.xp import check_grid
 
     try:
         start, stop, step = map(float, value.split(":"))
@@ -168,8 +165,7 @@ def chosen_system(
 ) -> PhotometricSystem:
     """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
     import xpjax
-    from xpjax.synthetic.projection import corrected_system
-    from xpjax.synthetic.system import stack
+    from xpjax.synthetic import corrected_system, stack
 
     if not (systems or passbands):
         raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
@@ -197,14 +193,14 @@ def chosen_correction(correction: str, base: Path | None = None) -> tuple[Linear
 
     A network may stand on a linear one, base where that is not the standard one. Raises ValueError.
     """
-    from xpjax.wiggles.network import read_correction
-    from xpjax.xp.correction import NONE, STANDARD, is_linear, load_correction, named_correction
+    from xpjax.wiggles import read_network
+    from xpjax.xp import NONE, STANDARD, is_linear, load_correction, named_correction
 
     if correction in (STANDARD, NONE) or is_linear(correction):
         if base is not None:
             raise click.UsageError("--base is for networks; a linear correction stands on none.")
         return load_correction(correction), None
-    model = read_correction(correction)
+    model = read_network(correction)
     return named_correction(model.base, base), model
 
 
@@ -235,8 +231,7 @@ def correcting(
                 "with --correction, or leave them out."
             )
         return None
-    from xpjax.wiggles.features import read_features
-    from xpjax.wiggles.magnitude import Correcting
+    from xpjax.wiggles import Correcting, read_features
 
     if features and (ebv or gaia != "synthetic"):
         raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
@@ -255,7 +250,7 @@ def corrected_bands(
     **options: Any,
 ) -> tuple[PhotometricSystem, Correcting | None]:
     """The system of the options, with a linear correction or without, and a network. Raises ValueError, UsageError."""
-    from xpjax.synthetic.projection import curves_of
+    from xpjax.synthetic import curves_of
 
     linear, network = chosen_correction(correction, base)
     if network is not None and truncate and not network.truncate:
@@ -268,7 +263,7 @@ def corrected_bands(
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
     """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
-    from xpjax.synthetic.projection import cut_off, share_outside
+    from xpjax.synthetic import cut_off, share_outside
 
     for band in passbands:
         name = f"{passbands.label} {band.name}"
@@ -412,13 +407,13 @@ def tying(
         if terms is not None:
             raise click.UsageError("--magnitude-terms is for --tie: say which of Gaia's magnitudes.")
         return lambda table, result: result, ()
-    from xpjax.synthetic.absolute import GAIA, gaia_scale, read_terms, scaled
+    from xpjax.synthetic import GAIA, gaia_scale, read_terms, scaled_photometry
 
     chosen = linear_only(correction, "leave --tie out")
     known = None if terms is None else read_terms(terms)
 
     def tied(table: SourceTable, result: Any) -> Any:
-        return scaled(result, gaia_scale(table, band=tie, terms=known, correction=chosen, truncate=truncate))
+        return scaled_photometry(result, gaia_scale(table, band=tie, terms=known, correction=chosen, truncate=truncate))
 
     return tied, tuple(GAIA[name] for name in dict.fromkeys((tie, *["G"] * (terms is not None))))
 

@@ -23,7 +23,7 @@ from xpjax.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from xpjax.xp.sources import SourceTable
+    from xpjax.xp import SourceTable
 
 
 @click.command()
@@ -89,8 +89,8 @@ def photometry(
       xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
       xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
-    from xpjax.synthetic.magnitude import Photometer
-    from xpjax.wiggles.magnitude import prepared
+    from xpjax.synthetic import Photometer
+    from xpjax.wiggles import prepared
 
     chosen = {name: options.pop(name) for name in BANDS}
     tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])

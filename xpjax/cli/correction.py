@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpjax.core.records import Catalogue
-    from xpjax.wiggles.network import WiggleCorrection
-    from xpjax.wiggles.residuals import Residuals
-    from xpjax.wiggles.training import Step
-    from xpjax.xp.spectrum import Spectra
+    from xpjax.wiggles import Residuals, Step, WiggleCorrection
+    from xpjax.xp import Spectra
 
 
 KINDS, SPACES = ("additive", "multiplicative"), ("dereddened", "observed")
@@ -89,7 +87,7 @@ def make_features(
     import numpy as np
 
     import xpjax
-    from xpjax.wiggles.features import COLUMNS, check_names, concatenate, features, write_features
+    from xpjax.wiggles import COLUMNS, check_names, concatenate, make_features, write_features
 
     chosen = check_names(names[0] if len(names) == 1 else names or "paper")
     if output.exists() and not overwrite:
@@ -98,7 +96,9 @@ def make_features(
     options: dict[str, Any] = {"ebv": ebv, "gaia": gaia, "truncate": truncate, "errors": errors, "float64": True}
     options["correction"] = linear_only(correction, "a network stands on a linear correction, not on another network")
     # File by file: coefficients and correlations take a hundred times the memory of features.
-    made = concatenate([features(xpjax.read(path, dtype=np.float64, keep=keep), chosen, **options) for path in inputs])
+    made = concatenate(
+        [make_features(xpjax.read(path, dtype=np.float64, keep=keep), chosen, **options) for path in inputs]
+    )
     write_features(output, made, overwrite=overwrite)
     unknown = int(np.isnan(made.value).any(axis=1).sum())
     told = f", {unknown:,} with one that is unknown" * bool(unknown)
@@ -164,19 +164,24 @@ def train_correction(
     import dataclasses
     import json
 
-    from xpjax.wiggles.network import write_correction
-    from xpjax.wiggles.residuals import read_residuals
-    from xpjax.wiggles.training import Settings, predict, remove_checkpoints, train
+    from xpjax.wiggles import (
+        TrainingSettings,
+        predict,
+        read_residuals,
+        remove_checkpoints,
+        train_network,
+        write_network,
+    )
 
     started = time.perf_counter()
     _check_output(output, overwrite)
     if figure is not None:
         check_figure(figure, overwrite)
     data = read_residuals(residuals, features)
-    settings = Settings(widths=_widths(widths), **options)
+    settings = TrainingSettings(widths=_widths(widths), **options)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     with _Epochs(settings.epochs * ensemble) as bar:
-        model = train(
+        model = train_network(
             data,
             settings,
             names=features or None,
@@ -193,7 +198,7 @@ def train_correction(
         )
     record = {**json.loads(model.record), **record_call(click.get_current_context())}
     model = dataclasses.replace(model, record=json.dumps(record))
-    write_correction(output, model, overwrite=overwrite)
+    write_network(output, model, overwrite=overwrite)
     remove_checkpoints(checkpoint, ensemble)
     if figure is not None:
         write_figure(draw_patterns(model, data, predict(model, data.stars)), figure)
@@ -227,7 +232,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    from xpjax.wiggles.training import WIDTHS
+    from xpjax.wiggles import WIDTHS
 
     if text in WIDTHS:
         return WIDTHS[text]
@@ -356,17 +361,15 @@ def correct(
     from xpjax.core.status import Status
     from xpjax.io import catalogue
     from xpjax.io.streams import plain_suffix
-    from xpjax.wiggles.network import read_correction
-    from xpjax.xp.correction import NONE, STANDARD, is_linear, load_correction
-    from xpjax.xp.inverse import check_uncorrected, corrected
-    from xpjax.xp.read.spectra_files import read_sampled
+    from xpjax.wiggles import read_network
+    from xpjax.xp import NONE, STANDARD, check_uncorrected, correct_samples, is_linear, load_correction, read_sampled
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite, shared=["wavelength"])
     # By its name alone: spectra that a network stands on say which linear correction they have.
     plain = correction in (STANDARD, NONE) or is_linear(correction)
     linear = load_correction(correction) if plain else None
-    network = None if plain else read_correction(correction)
+    network = None if plain else read_network(correction)
     others = teff or mh or float64 or device or truncate is not None
     _check_kind(correction, linear, network, resolution, features, others)
     table = read_sampled(spectra, xpjax.load_instrument().wavelength)
@@ -378,7 +381,7 @@ def correct(
         found = _by_network(record, network, features, table, spectra.name, {"teff": teff, "mh": mh}, float64, device)
     else:
         check_uncorrected(record, spectra.name)
-        result = corrected(record, linear, resolution or "xp")
+        result = correct_samples(record, linear, resolution or "xp")
         found, distance = result.spectra, result.distance
     written = _with_corrected(table, found, distance)
     meta = {**written.meta, **record_call(click.get_current_context())}
@@ -397,7 +400,7 @@ def _with_corrected(table: Catalogue, found: Spectra, distance: np.ndarray | Non
     import dataclasses
 
     from xpjax.core.status import Status
-    from xpjax.xp.correction import DISTANCE_MEANING
+    from xpjax.xp import DISTANCE_MEANING
 
     columns, told = dict(table.columns), {**table.descriptions, "xp_status": Status.legend()}
     gone = ("xp_correction_distance", "xp_status", *["correlation"] * (distance is not None))
@@ -464,8 +467,7 @@ def _by_network(
 ) -> Spectra:
     import numpy as np
 
-    from xpjax.wiggles.features import read_features
-    from xpjax.wiggles.network import correct_spectra
+    from xpjax.wiggles import correct_spectra, read_features
 
     assert features is not None
     stars = read_features(features, network.names).matched(record.source_id)
@@ -483,7 +485,7 @@ def as_spectra(table: Catalogue, name: str, corrected: bool = False) -> Spectra:
     import numpy as np
 
     from xpjax.core.release import DR3
-    from xpjax.xp.spectrum import Spectra
+    from xpjax.xp import Spectra
 
     absent = [key for key in ("source_id", "flux") if key not in table.columns]
     if absent or "wavelength" not in table.shared or table.columns["flux"].ndim != 2:

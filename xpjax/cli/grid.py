@@ -16,7 +16,7 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.stellar.grid import StellarGrid
+    from xpjax.stellar import StellarGrid
 
 LISTED = 12
 """Holes that are listed one by one."""
@@ -98,7 +98,7 @@ def build(
       xpjax grid build files phoenix/ -o p.h5 --pattern 'lte{teff}-{logg}{mh}.PHOENIX*' --medium vacuum \\
         --wavelengths WAVE_PHOENIX.fits --unit Angstrom
     """
-    from xpjax.stellar.grid import build_grid, check_grid_output, write_grid
+    from xpjax.stellar import build_grid, check_grid_output, write_grid
 
     started = time.perf_counter()
     check_grid_output(output, overwrite=overwrite)
@@ -181,8 +181,7 @@ def info(file: Path, every: bool) -> None:
 
     import numpy as np
 
-    from xpjax.stellar.grid import read_grid
-    from xpjax.stellar.libraries import UNITS
+    from xpjax.stellar import UNITS, read_grid
 
     found = read_grid(file)
     x = found.wavelength
@@ -266,7 +265,7 @@ def plot(file: Path, output: Path, overwrite: bool) -> None:
       xpjax grid plot grid.h5 -o grid.png
     """
     from xpjax.plot import plot_grid
-    from xpjax.stellar.grid import read_grid
+    from xpjax.stellar import read_grid
 
     check_figure(output, overwrite)
     write_figure(plot_grid(read_grid(file)), output)

@@ -15,7 +15,7 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.survey.scr.homogenize import Homogenised, TileZeroPoints
+    from xpjax.survey.scr import Homogenized, TileZeroPoints
 
 TABLE = "zeropoints.ecsv"
 ANY = click.Path(exists=True, path_type=Path)
@@ -42,7 +42,7 @@ class ZeroPoints:
         """Those of these tiles and detectors in one band, NaN where there is none."""
         import numpy as np
 
-        from xpjax.survey.scr.homogenize import TileZeroPoints
+        from xpjax.survey.scr import TileZeroPoints
 
         row = self.places()
         at = np.array([row.get((tile, band, detector), -1) for tile, detector in tiles])
@@ -111,9 +111,9 @@ def homogenise(first: Path, second: Path, output: Path, names: str, fewest: int,
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.exposures.solution import provenance
-    from xpjax.survey.scr.homogenize import homogenise as bring_together
-    from xpjax.survey.scr.homogenize import zero_point_table
+    from xpjax.survey.exposures import provenance
+    from xpjax.survey.scr import homogenize as bring_together
+    from xpjax.survey.scr import zero_point_table
 
     catalogue.check_output(output, overwrite=overwrite)
     methods = [name.strip() for name in names.split(",")]
@@ -145,7 +145,7 @@ def homogenise(first: Path, second: Path, output: Path, names: str, fewest: int,
         raise SystemExit(1)
 
 
-def _line(band: str, found: Homogenised, names: list[str]) -> str:
+def _line(band: str, found: Homogenized, names: list[str]) -> str:
     by = ", ".join(f"{int((found.method == name).sum()):,} by {name}" for name in names)
     said = f"{band or 'all'}: {by}"
     if found.n_overlap >= 3:

@@ -31,11 +31,11 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
     import dataclasses
 
     from xpjax.io import catalogue
-    from xpjax.xp import simulate as simulator
+    from xpjax.xp import simulate_sources
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
-    table = simulator.simulate_sources(number, seed=seed, correlations=correlations).catalogue()
+    table = simulate_sources(number, seed=seed, correlations=correlations).catalogue()
     record = record_call(click.get_current_context())
     catalogue.write(output, dataclasses.replace(table, meta={**table.meta, **record}), overwrite=overwrite)
     seconds = time.perf_counter() - started
@@ -66,7 +66,7 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
     import xpjax
     from xpjax import plot as draw
     from xpjax.io import catalogue
-    from xpjax.xp import simulate as simulator
+    from xpjax.xp import simulate_sources
 
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
         check_figure(path, overwrite)
 
     tell(f"simulating {number:,} sources ...")
-    table = simulator.simulate_sources(number, seed=0)
+    table = simulate_sources(number, seed=0)
     system = xpjax.load_system("JPLUS", "SDSS")
     seconds = []
     for what in ("compiling and computing", "computing again, compiled"):

@@ -33,9 +33,7 @@ from xpjax.cli.terminal import tell
 from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.synthetic.chain import TransmissionChain
-    from xpjax.synthetic.fit import PassbandFit
-    from xpjax.synthetic.passband import Passband, PassbandSet
+    from xpjax.synthetic import Passband, PassbandFit, PassbandSet, TransmissionChain
 
 COARSE = 10.0
 """Steps [nm] longer than this can hide what a filter does between samples."""
@@ -85,7 +83,7 @@ def list_() -> None:
       xpjax passband list
     """
     # Texts are looked at, not read: JAX and astropy would take a second.
-    from xpjax.synthetic.files.folders import shipped_passbands
+    from xpjax.synthetic import shipped_passbands
 
     rows = []
     for name, folder in shipped_passbands().items():
@@ -167,7 +165,7 @@ def _count(passbands: PassbandSet) -> str:
 def _row(band: Passband) -> list[str]:
     import numpy as np
 
-    from xpjax.synthetic.projection import cut_off, fwhm, mean_wavelength, pivot_wavelength, share_outside, zero_point
+    from xpjax.synthetic import cut_off, fwhm, mean_wavelength, pivot_wavelength, share_outside, zero_point
 
     try:
         zero = f"{zero_point(band):.4f}"
@@ -262,7 +260,7 @@ def build(
     """
     import dataclasses
 
-    from xpjax.synthetic.projection import with_zero_points
+    from xpjax.synthetic import with_zero_points
 
     _check_output(output, overwrite)
     if vega_spectrum is not None and (zero_points or options["magnitude"] not in (None, "Vega")):
@@ -289,7 +287,7 @@ def _from_inputs(
     """Passbands of a chain, or of curves. Raises ValueError for options that do not go with them."""
     import dataclasses
 
-    from xpjax.synthetic.files.passband_files import find_passbands, read_passbands
+    from xpjax.synthetic import find_passbands, read_passbands
 
     given = [f"--{name}" for name, value in options.items() if value]
     chains = [source for source in inputs if _chain_file(source) is not None]
@@ -323,7 +321,7 @@ def _from_inputs(
 
 def _chain_file(source: str) -> Path | None:
     """The TOML file of the chain that a source means; None where it means curves. Raises ValueError for neither."""
-    from xpjax.synthetic.files.passband_files import find_passbands
+    from xpjax.synthetic import find_passbands
 
     path = find_passbands(split_source(source)[0])
     described = path / "system.toml" if path.is_dir() else path
@@ -331,7 +329,7 @@ def _chain_file(source: str) -> Path | None:
 
 
 def _chain(source: str) -> TransmissionChain:
-    from xpjax.synthetic.chain import read_chain
+    from xpjax.synthetic import read_chain
 
     described = _chain_file(source)
     assert described is not None
@@ -351,8 +349,7 @@ def _with_vega(passbands: PassbandSet, spectrum: Path) -> PassbandSet:
     import dataclasses
 
     from xpjax.core.constants import VEGA_FLUX
-    from xpjax.synthetic.files.passband_files import read_spectrum
-    from xpjax.synthetic.projection import vega_zero_point
+    from xpjax.synthetic import read_spectrum, vega_zero_point
 
     wavelength, flux = read_spectrum(spectrum)
     bands = []
@@ -379,7 +376,7 @@ def _check_output(path: Path, overwrite: bool) -> None:
 
 
 def _write(output: Path, passbands: PassbandSet, overwrite: bool) -> None:
-    from xpjax.synthetic.files.passband_files import write_passbands
+    from xpjax.synthetic import write_passbands
 
     write_passbands(output, passbands, overwrite=overwrite)
     tell(f"wrote {_count(passbands)} of {passbands.label} ({', '.join(passbands.names)}) to {output}")
@@ -424,7 +421,7 @@ def _findings(band: Passband) -> Iterator[tuple[bool, str]]:
     """What is to be known of a passband: whether photometry refuses it for that, and the words."""
     import numpy as np
 
-    from xpjax.synthetic.projection import MOSTLY, passband_system, share_outside
+    from xpjax.synthetic import MOSTLY, passband_system, share_outside
 
     try:
         passband_system(band)
@@ -485,7 +482,7 @@ def fetch(ids: tuple[str, ...], output: Path, overwrite: bool, **options: Any) -
       xpjax passband fetch CTIO/DECam.g CTIO/DECam.r --magnitude AB -o decam
       xpjax passband fetch OAJ/JPLUS --magnitude AB -o jplus
     """
-    from xpjax.synthetic.files.svo import fetch_passbands
+    from xpjax.synthetic import fetch_passbands
 
     _check_output(output, overwrite)
     _write(output, fetch_passbands(*ids, **options), overwrite)
@@ -513,7 +510,7 @@ def export(source: str, output: Path, name: str | None, correction: str, overwri
       xpjax passband export minisitian --name MiniCorrected --correction standard -o for_gaiaxpy
     """
     import xpjax
-    from xpjax.synthetic.files.gaiaxpy_files import write_gaiaxpy
+    from xpjax.synthetic import write_gaiaxpy
 
     chosen = load_passbands(source)
     linear = linear_only(correction, "GaiaXPy can have a linear correction only")
@@ -583,7 +580,7 @@ def fit(
           --curve my_g.dat --fit zero_point,shift,tilt --prior tilt=0.05 --clip 4 -o g_fitted.ecsv
     """
     import xpjax
-    from xpjax.synthetic.observed import observed_magnitudes
+    from xpjax.synthetic import observed_magnitudes
 
     _check_output(output, overwrite)
     start, band, label = _start(curve, free is not None)
@@ -623,7 +620,7 @@ def _fitted(found: PassbandFit, label: str) -> PassbandSet:
     """The fitted curve, with all that the fit found in its header."""
     import dataclasses
 
-    from xpjax.synthetic.passband import PassbandSet
+    from xpjax.synthetic import PassbandSet
 
     meta = {
         "fit_parameters": list(found.names),

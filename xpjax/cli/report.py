@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xpjax.core.records import Catalogue
-    from xpjax.survey.exposures.solution import Calibration
-    from xpjax.survey.noise import Camera
-    from xpjax.survey.observations import Observations
-    from xpjax.survey.report.statistics import Evidence
+    from xpjax.survey import Camera, Observations
+    from xpjax.survey.exposures import Calibration
+    from xpjax.survey.report import Evidence
 
 PAGE, HELD = "report.html", "held_out.parquet"
 
@@ -76,7 +75,7 @@ def report(
     import json
 
     from xpjax.io import catalogue
-    from xpjax.survey.exposures.files import read_solution
+    from xpjax.survey.exposures import read_solution
     from xpjax.survey.report import figures
 
     started = time.perf_counter()
@@ -134,8 +133,8 @@ def _gathered(folder: Path, solution: Calibration, catalogues: Sequence[Path]) -
     import json
 
     from xpjax.cli.survey import CALIBRATED, TABLE, read_rows
-    from xpjax.survey.config import config_from
-    from xpjax.survey.report.statistics import gather, with_frames
+    from xpjax.survey.reading import config_from
+    from xpjax.survey.report import gather_evidence, with_frames
 
     for name in (CALIBRATED, TABLE):
         if not (folder / name).is_file():
@@ -153,7 +152,7 @@ def _gathered(folder: Path, solution: Calibration, catalogues: Sequence[Path]) -
         plain = dataclasses.replace(chosen, cuts=(), passband={})
         rows = read_rows(catalogues, plain, exposure=exposure, known=files).observations
         tiles = _places(rows, solution)
-    evidence = gather(solution, _read(folder / CALIBRATED), _read(folder / TABLE), rows)
+    evidence = gather_evidence(solution, _read(folder / CALIBRATED), _read(folder / TABLE), rows)
     held = with_frames(solution, _read(folder / HELD)) if (folder / HELD).is_file() else None
     return dataclasses.replace(evidence, held_stars=held, tiles=tiles)
 
@@ -218,7 +217,7 @@ def _held_frames(paths: Sequence[Path], solution: Calibration) -> dict[str, np.n
     """The rows of several tables one after the other, of columns that all have."""
     import numpy as np
 
-    from xpjax.survey.report.statistics import with_frames
+    from xpjax.survey.report import with_frames
 
     parts = [with_frames(solution, _read(path)) for path in paths]
     common = [name for name in parts[0] if all(name in part for part in parts)]
@@ -229,8 +228,8 @@ def read_camera(name: str) -> Camera:
     """A camera by its name, or of a TOML file. Raises ValueError for what it does not know."""
     import tomllib
 
-    from xpjax.survey.config import check_names
-    from xpjax.survey.noise import CCD, Camera
+    from xpjax.survey import CCD, Camera
+    from xpjax.survey.reading import check_names
 
     known = {"cmos": Camera(), "ccd": CCD}
     if name.lower() in known:

@@ -15,7 +15,7 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.survey.scr.regression import ColorRegression
+    from xpjax.survey.scr import ColorRegression
 
 COEFFICIENTS, ZERO_POINTS, PREDICTED = "coefficients.ecsv", "zeropoints.ecsv", "predicted.parquet"
 
@@ -69,10 +69,8 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.exposures.solution import provenance
-    from xpjax.survey.scr.camera import Stars, read_scr_config
-    from xpjax.survey.scr.homogenize import homogenise, zero_point_table
-    from xpjax.survey.scr.regression import coefficient_table
+    from xpjax.survey.exposures import provenance
+    from xpjax.survey.scr import Stars, coefficient_table, homogenize, read_scr_config, zero_point_table
 
     started = time.perf_counter()
     chosen = read_scr_config(config)
@@ -93,7 +91,7 @@ def scr(table: Path, config: Path, output: Path, overwrite: bool) -> None:
             lines.append(f"not fitted: {error}")
             continue
         other = stars.synthetic(band)
-        found = homogenise(mine, other)
+        found = homogenize(mine, other)
         laws.append(law)
         zero_points[name] = (found, mine, other)
         columns |= {f"{name}_{key}": value for key, value in more.items()}

@@ -15,7 +15,7 @@ from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     from xpjax.core.records import Catalogue
-    from xpjax.xp.sources import SourceTable
+    from xpjax.xp import SourceTable
 
 
 @click.command()
@@ -60,7 +60,7 @@ def info() -> None:
 
     from xpjax.core.paths import DATA
     from xpjax.io.hdf5 import open_hdf5
-    from xpjax.xp.instrument import DEFAULT_MODEL
+    from xpjax.xp import DEFAULT_MODEL
 
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     for package in ("xpjax", "jax", "numpy", "equinox", "astropy", "h5py"):
@@ -123,7 +123,7 @@ def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
     import xpjax
     from xpjax.io import catalogue
     from xpjax.plot import magnitude_bands
-    from xpjax.xp.sources import SourceTable
+    from xpjax.xp import SourceTable
 
     table: Catalogue | SourceTable | None = None
     with contextlib.suppress(XpjaxError):  # XP files come in more formats than tables: their reader speaks below

@@ -13,9 +13,8 @@ from xpjax.cli.common import EXISTING_FILE, OVERWRITE, TABLE_FILE, comma_separat
 from xpjax.cli.terminal import tell
 
 if TYPE_CHECKING:
-    from xpjax.survey.joint.solution import JointSolution
-    from xpjax.survey.joint.solve import JointModel
-    from xpjax.survey.observations import Observations
+    from xpjax.survey import Observations
+    from xpjax.survey.joint import JointModel, JointSolution
 
 PARAMETERS, STARS, CALIBRATED, SOLUTION = "parameters.ecsv", "stars.parquet", "calibrated.parquet", "joint.h5"
 LARGEST = 4000
@@ -84,16 +83,14 @@ def solve(
     import tomllib
 
     from xpjax.io import catalogue
-    from xpjax.survey.joint.config import build, read_joint
-    from xpjax.survey.joint.solution import write_joint
-    from xpjax.survey.joint.solve import solve_joint
+    from xpjax.survey.joint import build_joint, read_joint, solve_joint, write_joint
 
     started = time.perf_counter()
     chosen = read_joint(config)
     for name in (PARAMETERS, STARS, CALIBRATED, SOLUTION):
         if (output / name).exists() and not overwrite:
             raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
-    reading, model = build(chosen, list(catalogues), keep)
+    reading, model = build_joint(chosen, list(catalogues), keep)
     rows, account = reading.observations, reading.account
     found = solve_joint(rows, model, devices=device, **chosen.hold_out(rows))
     record = {
@@ -118,7 +115,7 @@ def solve(
 
 def corrections_of(model: JointModel) -> dict[str, str]:
     """The linear correction of the spectra of each transmission term, as metadata; none without such a term."""
-    from xpjax.survey.joint.transmission import Transmission
+    from xpjax.survey.joint import Transmission
 
     terms = [term for term in model.terms if isinstance(term, Transmission)]
     names = dict.fromkeys(term.model.correction.name if term.model.correction else "none" for term in terms)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xpjax.core.records import Catalogue
-    from xpjax.stellar.sources import LabelFits, LabelFitter
-    from xpjax.xp.sources import SourceTable
+    from xpjax.stellar import LabelFits, LabelFitter
+    from xpjax.xp import SourceTable
 
 
 @click.command("fit-stars")
@@ -100,7 +100,7 @@ def fit_stars(
     from xpjax.core.status import FitStatus
     from xpjax.extinction import AV_PER_SFD
     from xpjax.io import catalogue
-    from xpjax.stellar.sources import selected
+    from xpjax.stellar import selected
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
@@ -151,9 +151,7 @@ def fitter_of(
     **options: Any,
 ) -> LabelFitter:
     """What the options of `FITTING` mean. Raises ValueError and UsageError."""
-    from xpjax.stellar.grid import read_grid
-    from xpjax.stellar.interpolation import interpolator, redden
-    from xpjax.stellar.sources import LabelFitter, grid_digest
+    from xpjax.stellar import LabelFitter, grid_digest, interpolator, read_grid, redden
 
     models = read_grid(grid)
     about = {"grid": grid.name, "grid_digest": grid_digest(models)}
@@ -192,8 +190,7 @@ def _fits(
     from xpjax.core.release import DR3
     from xpjax.io.streams import plain_suffix
     from xpjax.io.tables import open_table
-    from xpjax.xp.read.spectra_files import read_sampled
-    from xpjax.xp.store.store import is_store, open_store
+    from xpjax.xp import is_store, open_store, read_sampled
 
     needed = [*dict.fromkeys([*keep, *fitter.columns])]
     passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
@@ -235,7 +232,7 @@ def _reference(path: Path, names: list[str]) -> tuple[Mapping[str, np.ndarray], 
     Raises XpjaxError where there are none, or no rows.
     """
     from xpjax.io.tables import open_table
-    from xpjax.xp.read.spectra_files import source_ids
+    from xpjax.xp import source_ids
 
     table = open_table(path)
     if not len(table):
@@ -332,9 +329,8 @@ def make_residuals(
     import numpy as np
 
     from xpjax.core.ids import places_of
-    from xpjax.wiggles import residuals
-    from xpjax.wiggles.features import read_features
-    from xpjax.xp.read.spectra_files import read_sampled
+    from xpjax.wiggles import read_features, residuals
+    from xpjax.xp import read_sampled
 
     if (fits is None) != (grid is None) or (fits is None) == (true_spectra is None):
         raise click.UsageError("Give --fits with --grid, or --true.")
@@ -387,9 +383,7 @@ def _best_models(made: Any, fits: Path, grid: Path, dust: Mapping[str, Any]) -> 
 
     from xpjax.core.ids import places_of
     from xpjax.core.status import FitStatus
-    from xpjax.stellar.grid import read_grid
-    from xpjax.stellar.interpolation import interpolator, model_spectra
-    from xpjax.stellar.sources import grid_digest, interpolated
+    from xpjax.stellar import grid_digest, interpolated, interpolator, model_spectra, read_grid
 
     models = read_grid(grid)
     model = interpolator(models)

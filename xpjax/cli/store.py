@@ -12,7 +12,7 @@ from xpjax.cli.terminal import bar, tell
 from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.xp.store.ingest import Ingested
+    from xpjax.xp import Ingested
 
 STORE = click.Path(exists=True, path_type=Path)
 
@@ -118,7 +118,7 @@ def info(path: Path, each: bool) -> None:
       xpjax store info xp
       xpjax store info xp --files
     """
-    from xpjax.xp.store.store import open_store
+    from xpjax.xp import open_store
 
     found = open_store(path)
     size = sum(file.path.stat().st_size for file in found.files)
@@ -164,7 +164,7 @@ def verify(path: Path) -> None:
     Examples:
       xpjax store verify xp
     """
-    from xpjax.xp.store.store import open_store
+    from xpjax.xp import open_store
 
     found = open_store(path)
     problems = found.verify()
@@ -219,7 +219,7 @@ def select(
       xpjax store select xp --source-ids wanted.csv -o wanted.h5
     """
     from xpjax.io import catalogue
-    from xpjax.xp.store.store import SUFFIX, open_store, write_store_file
+    from xpjax.xp import SUFFIX, open_store, write_store_file
 
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}

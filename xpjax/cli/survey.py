@@ -20,10 +20,9 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.survey.config import Config
-    from xpjax.survey.exposures.zeropoint import ExposureFits
-    from xpjax.survey.observations import Frames, Observations
-    from xpjax.survey.reading import Reading
+    from xpjax.survey import Frames, Observations
+    from xpjax.survey.exposures import ExposureFits
+    from xpjax.survey.reading import Config, Reading
 
 CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=TABLE_FILE)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -100,11 +99,10 @@ def calibrate(
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.config import files_relative_to, read_config
-    from xpjax.survey.exposures.files import write_solution
-    from xpjax.survey.exposures.held_out import cross_validate
-    from xpjax.survey.exposures.solution import calibrate as solve_survey
-    from xpjax.survey.observations import FrameFlag
+    from xpjax.survey import FrameFlag
+    from xpjax.survey.exposures import calibrate as solve_survey
+    from xpjax.survey.exposures import cross_validate, write_solution
+    from xpjax.survey.reading import files_relative_to, read_config
 
     started = time.perf_counter()
     chosen = read_config(config)
@@ -137,7 +135,7 @@ def calibrate(
     catalogue.write(output / CALIBRATED, calibrated, overwrite=overwrite)
     write_solution(output / SOLUTION, solved, overwrite=overwrite)
     if wide:
-        from xpjax.survey.exposures.wide import wide as by_star
+        from xpjax.survey.exposures import wide_table as by_star
 
         catalogue.write(output / WIDE, by_star(calibrated), overwrite=overwrite)
     else:  # that of an earlier solution, as below
@@ -188,7 +186,7 @@ def read_rows(
     reading = read_observations(list(catalogues), config, **options)
     if not config.passband:
         return reading
-    from xpjax.survey.airmass import to_reference
+    from xpjax.survey.reading import to_reference
 
     before = json.loads((solved or {}).get("airmass_laws", "null"))
     rows, line, laws = to_reference(reading.observations, config, before)
@@ -200,7 +198,7 @@ def _frame_lines(rows: Observations, fits: ExposureFits) -> list[str]:
     """The exposures in a few lines: each for a few, in sum for many, and whatever was flagged."""
     import numpy as np
 
-    from xpjax.survey.observations import FrameFlag
+    from xpjax.survey import FrameFlag
 
     lines = []
     n = len(rows.frames)
@@ -272,9 +270,8 @@ def apply(
     import numpy as np
 
     from xpjax.io import catalogue
-    from xpjax.survey.config import config_from, read_config
-    from xpjax.survey.exposures.files import read_solution
-    from xpjax.survey.exposures.solution import apply_with_fits, provenance
+    from xpjax.survey.exposures import apply_calibration_with_fits, provenance, read_solution
+    from xpjax.survey.reading import config_from, read_config
 
     started = time.perf_counter()
     solved = read_solution(solution)
@@ -312,7 +309,7 @@ def apply(
     if len(fresh):
         more = ", ..." if len(fresh) > 5 else ""
         account.notes.append(f"{len(fresh):,} new exposures: {', '.join(fresh[:5])}{more}")
-    result, fits = apply_with_fits(solved, rows, devices=device)
+    result, fits = apply_calibration_with_fits(solved, rows, devices=device)
     import dataclasses
 
     record = {**record_call(click.get_current_context()), **provenance(), "inputs": [path.name for path in catalogues]}
@@ -322,7 +319,7 @@ def apply(
         output.mkdir(parents=True, exist_ok=True)
     catalogue.write(target, result, overwrite=overwrite)
     if wide:
-        from xpjax.survey.exposures.wide import wide as by_star
+        from xpjax.survey.exposures import wide_table as by_star
 
         catalogue.write(output / WIDE, by_star(result), overwrite=overwrite)
     elif whole:
@@ -362,9 +359,7 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str, ove
 
     from xpjax.core.records import Catalogue
     from xpjax.io import catalogue
-    from xpjax.survey.exposures.files import read_solution
-    from xpjax.survey.exposures.flat import epochs, stack
-    from xpjax.survey.exposures.solution import provenance
+    from xpjax.survey.exposures import epochs, provenance, read_solution, stack
 
     catalogue.check_output(output, overwrite=overwrite)
     span: str | float = epoch
@@ -445,9 +440,8 @@ def simulate(
     """
     from xpjax.core.records import Catalogue
     from xpjax.io import catalogue
-    from xpjax.survey.exposures.solution import provenance
-    from xpjax.survey.noise import CCD, Camera
-    from xpjax.survey.simulate import COLOR_ZERO, Setup, Survey, as_table
+    from xpjax.survey import CCD, COLOR_ZERO, Camera, Setup, Survey, as_table
+    from xpjax.survey.exposures import provenance
 
     started = time.perf_counter()
     try:

@@ -67,11 +67,10 @@ def train_linear(
 
     import xpjax
     from xpjax.cli.common import assignments
-    from xpjax.wiggles.linear.figures import figure as draw
-    from xpjax.wiggles.linear.fit import Population, Settings
-    from xpjax.wiggles.linear.pairs import read_pairs
-    from xpjax.wiggles.linear.train import train_linear as train
-    from xpjax.xp.correction import NONE, STANDARD, load_correction, write_linear
+    from xpjax.wiggles import LinearSettings, Population, read_pairs
+    from xpjax.wiggles import figure as draw
+    from xpjax.wiggles import train_linear as train
+    from xpjax.xp import NONE, STANDARD, load_correction, write_correction
 
     started = time.perf_counter()
     if output.suffix.lower() not in (".h5", ".hdf5"):
@@ -83,7 +82,7 @@ def train_linear(
         raise FileExistsError(f"{output} exists; name another file with --output, or add --overwrite")
     if figure is not None:
         check_figure(figure, overwrite)
-    chosen = _settings(Settings(), assignments("--set", settings))
+    chosen = _settings(LinearSettings(), assignments("--set", settings))
     data = read_pairs(pairs)
     if population is None:
         standard = load_correction()
@@ -94,7 +93,7 @@ def train_linear(
         normal = Population.of(value, data.instrument)
     sizes = range(10, len(data), 10) if learning_curve else ()
     made = train(data, normal, chosen, name=name, sizes=sizes, meta=record_call(click.get_current_context()))
-    write_linear(output, made.correction, overwrite=overwrite)
+    write_correction(output, made.correction, overwrite=overwrite)
     click.echo("\n".join(made.evidence.table(made.correction)))
     for size, left in made.curve.items():
         click.echo(f"trained on {size} pairs: the others' median RMS is {left:.2%}")

@@ -1,1 +1,3 @@
 """Interfaces of other packages on top of xpjax."""
+
+__all__ = ["gaiaxpy"]

@@ -26,11 +26,11 @@ from xpjax.io.atomic import remove_abandoned as remove_abandoned
 from xpjax.io.atomic import write_bytes as write_bytes
 from xpjax.io.columns import join_columns
 from xpjax.io.csv_rows import write_rows
+from xpjax.io.results import arrow_table, astropy_table, plain_meta
 from xpjax.io.tables import open_table
 from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE
 
 if TYPE_CHECKING:
-    import pyarrow
     from astropy.table import Table
 
 FITS_COLUMNS = 999
@@ -100,6 +100,36 @@ def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
     return Catalogue(columns, units, told, shared, table.meta)
 
 
+def read_table(source: str | os.PathLike[str] | Any) -> Table:
+    """Read a table of any format that xpjax writes as an astropy table.
+
+    Parameters
+    ----------
+    source
+        The file, `FILE[NAME]` for one of several tables in a file, or a table in memory (pandas, Arrow, a mapping of
+        columns).
+
+    Returns
+    -------
+    astropy.table.Table
+        One row for each row of the file. Columns have units and descriptions where the format holds them; `meta` has
+        the metadata and what all rows share, such as `wavelength`. Missing numbers are NaN, missing text is empty.
+
+    Raises
+    ------
+    XpjaxError
+        If the file is no table, or a column can be none of numbers, flags and text.
+
+    Examples
+    --------
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(3, seed=1), "JPLUS")
+    >>> xpjax.write("jplus.ecsv", stars)
+    >>> xpjax.read_table("jplus.ecsv")["Jplus_mag_rSDSS"].unit
+    Unit("mag")
+    """
+    return astropy_table(read_catalogue(source))
+
+
 def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
     """Join catalogues with the same columns row by row, in order; all else comes from the first.
 
@@ -145,10 +175,6 @@ def _plain_array(name: str, column: Any) -> np.ndarray:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _meta(catalogue: Catalogue) -> dict[str, Any]:
-    return {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in catalogue.meta.items()}
-
-
 # --- CSV and ECSV -----------------------------------------------------------------------------------------------------
 
 
@@ -175,30 +201,12 @@ def _write_csv_gz(path: Path, catalogue: Catalogue) -> None:
 def _write_ecsv(path: Path, catalogue: Catalogue) -> None:
     # astropy writes the header; rows go through Arrow, which is some 50 times faster and as exact.
     header = io.StringIO()
-    table = _astropy_table(catalogue)
-    table.meta.update(_meta(catalogue), **{name: array.tolist() for name, array in catalogue.shared.items()})
+    table = astropy_table(catalogue)[:0]
+    table.meta.update({name: array.tolist() for name, array in catalogue.shared.items()})
     table.meta["shared"] = list(catalogue.shared)
     table.write(header, format="ascii.ecsv", delimiter=",")
     with path.open("wb") as handle:
         write_rows(handle, header.getvalue(), catalogue.columns, null=False)
-
-
-def _astropy_table(catalogue: Catalogue, rows: slice = slice(0)) -> Table:
-    """The columns with units and descriptions as an astropy table; by default without rows."""
-    from astropy.table import Column, Table
-    from astropy.units import Unit
-
-    return Table(
-        [
-            Column(
-                column[rows],
-                name,
-                unit=Unit(catalogue.units[name], parse_strict="silent") if catalogue.units.get(name) else None,
-                description=catalogue.descriptions.get(name),
-            )
-            for name, column in catalogue.columns.items()
-        ]
-    )
 
 
 # --- FITS -------------------------------------------------------------------------------------------------------------
@@ -229,7 +237,7 @@ def _write_fits(path: Path, catalogue: Catalogue) -> None:
         if catalogue.descriptions.get(name):
             hdu.header[f"TCOMM{i}"] = catalogue.descriptions[name]
     # One JSON value is read back exactly; FITS keywords have eight characters and no lists.
-    hdu.header["XPJAX"] = json.dumps(_meta(catalogue))
+    hdu.header["XPJAX"] = json.dumps(plain_meta(catalogue))
     tables = [fits.table_to_hdu(Table({name: array})) for name, array in catalogue.shared.items()]
     for table, name in zip(tables, catalogue.shared, strict=True):
         table.name = name.upper()
@@ -278,14 +286,15 @@ def _write_votable(path: Path, catalogue: Catalogue) -> None:
 
     # VOTable knows no unsigned integers.
     signed = {n: c.astype(np.int64) if c.dtype.kind == "u" else c for n, c in catalogue.columns.items()}
-    votable = from_table(_astropy_table(dataclasses.replace(catalogue, columns=signed), slice(None)))
+    bare = dataclasses.replace(catalogue, columns=signed, meta={}, shared={})
+    votable = from_table(astropy_table(bare))
     votable.set_all_tables_format("binary")
     table = votable.get_first_table()
     for name, array in catalogue.shared.items():
         kind = {"f4": "float", "f8": "double", "i8": "long", "i4": "int"}[array.dtype.str[1:]]
         unit = catalogue.units.get(name)
         table.params.append(Param(votable, name=name, datatype=kind, arraysize=str(array.size), value=array, unit=unit))
-    for name, value in _meta(catalogue).items():
+    for name, value in plain_meta(catalogue).items():
         table.infos.append(Info(name=name, value=json.dumps(value)))
     with path.open("wb") as handle, warnings.catch_warnings():
         # The standard knows no electrons; readers take the unit as text.
@@ -297,26 +306,9 @@ def _write_votable(path: Path, catalogue: Catalogue) -> None:
 
 
 def _write_parquet(path: Path, catalogue: Catalogue) -> None:
-    import pyarrow as pa
     import pyarrow.parquet
 
-    def cells(values: np.ndarray) -> pyarrow.Array:
-        flat = pa.array(values.ravel())
-        return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-    def field(name: str, kind: pyarrow.DataType) -> pyarrow.Field:
-        notes = {"unit": catalogue.units.get(name), "description": catalogue.descriptions.get(name)}
-        return pa.field(name, kind, metadata={key: text for key, text in notes.items() if text})
-
-    arrays = [cells(column) for column in catalogue.columns.values()]
-    shared = {name: array.tolist() for name, array in catalogue.shared.items()}
-    units = {name: catalogue.units[name] for name in shared if name in catalogue.units}
-    notes = {"meta": _meta(catalogue), "shared": shared, "shared_units": units}
-    schema = pa.schema(
-        [field(name, array.type) for name, array in zip(catalogue.columns, arrays, strict=True)],
-        metadata={b"xpjax": json.dumps(notes).encode()},
-    )
-    pa.parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
+    pyarrow.parquet.write_table(arrow_table(catalogue), path)
 
 
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
@@ -337,7 +329,7 @@ def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
                         data.attrs[key] = note[name]
                 if name in catalogue.shared:
                     data.attrs["shared"] = True
-            file.attrs.update(_meta(catalogue))
+            file.attrs.update(plain_meta(catalogue))
         if handle.error is not None:
             raise handle.error
 

@@ -470,7 +470,7 @@ def _starts(
 # --- many stars -------------------------------------------------------------------------------------------------------
 
 
-def fit_stars(
+def fit_labels(
     flux: Any,
     error: Any,
     model: Interpolator | StellarGrid,
@@ -731,7 +731,7 @@ def interpolation_error(
             flux = np.asarray(grid.flux)[place].reshape(len(truth), -1)
             there = np.isfinite(flux).all(axis=1)
             truth, flux = truth[there], flux[there]
-            fit = fit_stars(flux, 0.01 * flux, model, **settings)
+            fit = fit_labels(flux, 0.01 * flux, model, **settings)
             good = fit.status == FitStatus.OK
             off.append((fit.labels - truth)[good])
             wrong.append((model_spectra(model, truth, float64=True) - flux)[good])

@@ -24,16 +24,16 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from xpjax import __version__
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
+from xpjax.core.version import __version__
 from xpjax.io.catalogue import check_output, expanded, write_bytes
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.stellar.libraries import UNITS, Library, check_limits, named, plain_limits, read_library, within
 from xpjax.stellar.sampling import Sampler, Sampling, as_coefficients
 from xpjax.stellar.sampling import resolution as find_resolution
 from xpjax.stellar.sampling import sampling as find_sampling
-from xpjax.xp.instrument import Instrument
+from xpjax.xp import Instrument
 
 FORMAT, VERSION = "xpjax stellar grid", 1
 TEXTS = ("resolution", "origin", "sampling", "provenance")

@@ -27,14 +27,14 @@ import numpy as np
 
 from xpjax.core.constants import SIGMA_PER_FWHM
 from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import interpolation
 from xpjax.core.units import nanometers
 from xpjax.io.catalogue import expanded
 from xpjax.io.streams import text_of
 from xpjax.stellar.libraries import ModelSpectra
-from xpjax.synthetic.projection import interpolation, quadrature
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
-from xpjax.xp.wavelengths import constant_grid, variable_grid
+from xpjax.synthetic import quadrature
+from xpjax.xp import Instrument, constant_grid, variable_grid
+from xpjax.xp import load_instrument as load_instrument
 
 SAMPLINGS = ("log330", "variable", "coefficients")
 REACH = 5.0

@@ -16,15 +16,11 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue, Record
 from xpjax.core.status import FitStatus, Status
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.stellar.fit import StellarFit, fit_stars
+from xpjax.stellar.fit import StellarFit, fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator
-from xpjax.wiggles.features import floats
-from xpjax.wiggles.magnitude import Correcting, linear_and_network
-from xpjax.wiggles.network import correct_spectra
-from xpjax.xp.correction import LinearCorrection
-from xpjax.xp.sources import SourceTable
-from xpjax.xp.spectrum import Spectra, spectra
+from xpjax.wiggles import Correcting, correct_spectra, floats, linear_and_network
+from xpjax.xp import LinearCorrection, SourceTable, Spectra, spectra
 
 ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
 """Sources whose spectra are held at a time."""
@@ -176,7 +172,7 @@ class LabelFitter:
         def fitted(rows: Any, **more: Any) -> StellarFit:
             own = [None if x is None else x[rows] for x in (correlation, ebv)]
             sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
-            return fit_stars(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
+            return fit_labels(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
 
         found = fitted(slice(None), progress=progress)
         # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.

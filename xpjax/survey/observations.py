@@ -195,7 +195,7 @@ _ROWS = tuple(f.name for f in dataclasses.fields(Observations) if f.name not in 
 """The arrays (n,) of observations."""
 
 
-def make(
+def make_observations(
     star: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,

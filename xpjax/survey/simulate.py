@@ -16,7 +16,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.survey.noise import Camera
-from xpjax.survey.observations import Observations, concatenate, make
+from xpjax.survey.observations import Observations, concatenate, make_observations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Survey:
         wrong = np.where(spoilt, rng.choice([-1, 1], len(seen)) * rng.uniform(0.05, 1, len(seen)), 0.0)
         magnitude = natural - correction + rng.normal(size=len(seen)) * noise["total"] + wrong
         x, y = (place * np.array(s.size)).T
-        part = make(
+        part = make_observations(
             self.star[seen], x, y, magnitude, stated, self.model[seen], color=self.color[seen],
             model_error=self.model_error[seen], exposure=f"e{e:05d}", night=f"n{self.night[e]:03d}",
             time=self.time[e], airmass=self.airmass[e],
@@ -185,13 +185,13 @@ def _wave(place: np.ndarray, waves: tuple[np.ndarray, np.ndarray]) -> np.ndarray
 
 def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Ids, true magnitudes, model magnitudes with their errors, and BP-RP of mock XP sources, in SDSS g."""
-    from xpjax.synthetic.magnitude import photometry
-    from xpjax.xp import simulate
+    from xpjax.synthetic import photometry
+    from xpjax.xp import simulate_sources
 
     ids, parts = [], []
     seed, missing = s.seed, s.n_star
     while missing > 0:
-        table = simulate.simulate_sources(2 * missing + 200, seed=seed)
+        table = simulate_sources(2 * missing + 200, seed=seed)
         result = photometry(table, "SDSS", correction=s.correction)
         k = result.system.names.index("g")
         magnitude, error = np.asarray(result.magnitude)[:, k], np.asarray(result.magnitude_error)[:, k]

@@ -22,8 +22,7 @@ from jaxtyping import Float
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import open_table
 from xpjax.synthetic.magnitude import Photometry, photometry
-from xpjax.xp.coefficients import as_sources
-from xpjax.xp.spectrum import Spectra
+from xpjax.xp import Spectra, as_sources
 
 GAIA = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
 """Gaia's bands, and the columns of gaia_source with their magnitudes."""
@@ -107,7 +106,7 @@ def gaia_scale(
     return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))
 
 
-def scaled(result: Photometry | Spectra, factor: np.ndarray) -> Any:
+def scaled_photometry(result: Photometry | Spectra, factor: np.ndarray) -> Any:
     """Photometry or spectra with fluxes and errors multiplied by factors (n,); colors and relative errors stay.
 
     What has no factor (NaN) becomes NaN: it cannot be tied.

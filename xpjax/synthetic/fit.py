@@ -46,9 +46,8 @@ from xpjax.synthetic.projection import (
     passband_system,
     zero_point,
 )
-from xpjax.xp.coefficients import as_sources
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp import Instrument, as_sources
+from xpjax.xp import load_instrument as load_instrument
 
 STEP = 0.5
 """Sampling [nm] of the curves that are fitted."""

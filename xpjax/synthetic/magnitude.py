@@ -26,9 +26,12 @@ from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.projection import corrected_system, passband_system
 from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
 from xpjax.synthetic.system import load_system as load_system
-from xpjax.xp.coefficients import (
+from xpjax.xp import (
     BAD,
+    DISTANCE_MEANING,
     NO_ERROR,
+    SourceTable,
+    XPCoefficients,
     as_sources,
     mark_no_errors,
     masked,
@@ -38,8 +41,6 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
-from xpjax.xp.correction import DISTANCE_MEANING
-from xpjax.xp.sources import SourceTable, XPCoefficients
 
 FEW_BANDS = 16
 LARGE = 1 - 10 ** (-0.4 * 0.15)

@@ -12,8 +12,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.io.tables import Column, Table, open_table
-from xpjax.xp.read.archive import read
-from xpjax.xp.sources import SourceTable
+from xpjax.xp import SourceTable, read
 
 NO_MAGNITUDE = 90.0
 """Tables write 99 or -99 where there is no magnitude."""

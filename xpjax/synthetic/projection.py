@@ -38,9 +38,8 @@ from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.files.passband_files import find_passbands, read_passbands
 from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.system import PhotometricSystem, available_systems, from_projection, select_bands, stack
-from xpjax.xp.correction import FADE, STANDARD, LinearCorrection, load_correction
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp import FADE, STANDARD, Instrument, LinearCorrection, load_correction
+from xpjax.xp import load_instrument as load_instrument
 
 STEP = 0.25
 """Longest piece [nm] of the quadrature: at 330 nm the design matrix changes within 1 nm."""

@@ -18,10 +18,11 @@ import numpy as np
 
 from xpjax.core.constants import AB_ZERO_POINT, FLUX_UNIT, XP_RANGE
 from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import interpolation
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import interpolation, passband_operator, quadrature
+from xpjax.synthetic.projection import passband_operator, quadrature
 from xpjax.synthetic.system import PhotometricSystem
-from xpjax.xp.instrument import load_instrument
+from xpjax.xp import load_instrument
 
 TARGET = 2e-6
 """Residual that is aimed at: published vectors have six digits."""

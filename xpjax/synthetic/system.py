@@ -24,8 +24,7 @@ from xpjax.core.linalg import pair_weights
 from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray
 from xpjax.core.release import Release
-from xpjax.xp.correction import Domain
-from xpjax.xp.instrument import open_model, read_release
+from xpjax.xp import Domain, open_model, read_release
 
 G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
 

@@ -25,14 +25,9 @@ from xpjax.core.units import in_unit
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.tables import Table, open_table
-from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.system import G_SYSTEM, load_system
+from xpjax.synthetic import G_SYSTEM, load_system, photometry
 from xpjax.wiggles.meaning import Meaning
-from xpjax.xp.coefficients import as_sources
-from xpjax.xp.correction import NONE, load_correction
-from xpjax.xp.instrument import load_instrument
-from xpjax.xp.read.spectra_files import source_ids
-from xpjax.xp.sources import SourceTable
+from xpjax.xp import NONE, SourceTable, as_sources, load_correction, load_instrument, source_ids
 
 FEATURES: Mapping[str, Mapping[str, float]] = {
     "g-i": {"g": 1, "i": -1},
@@ -155,7 +150,7 @@ def combination(names: Sequence[str]) -> np.ndarray:
     return matrix
 
 
-def features(
+def make_features(
     sources: Any,
     names: str | Sequence[str] = "paper",
     *,

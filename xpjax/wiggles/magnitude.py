@@ -28,20 +28,24 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
-from xpjax.synthetic.magnitude import Photometer, Photometry, photometry_kernel
-from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import (
+from xpjax.synthetic import (
+    Passband,
+    PassbandSet,
+    Photometer,
+    PhotometricSystem,
+    Photometry,
     band_weights,
     corrected_system,
     curves_of,
     interpolation,
     load_passbands,
     passband_system,
+    photometry_kernel,
     published_name,
+    select_bands,
 )
-from xpjax.synthetic.system import PhotometricSystem, select_bands
-from xpjax.synthetic.system import load_system as load_system
-from xpjax.wiggles.features import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, features, floats
+from xpjax.synthetic import load_system as load_system
+from xpjax.wiggles.features import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, floats, make_features
 from xpjax.wiggles.network import (
     Limits,
     Network,
@@ -55,11 +59,19 @@ from xpjax.wiggles.network import (
     star_inputs,
     table_axes,
 )
-from xpjax.xp.coefficients import as_sources, masked, run_guarded, usable
-from xpjax.xp.correction import LinearCorrection, load_correction, named_correction
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp import (
+    Instrument,
+    LinearCorrection,
+    SourceTable,
+    XPCoefficients,
+    as_sources,
+    load_correction,
+    masked,
+    named_correction,
+    run_guarded,
+    usable,
+)
+from xpjax.xp import load_instrument as load_instrument
 
 SHORTEST, LONGEST = 12, 48
 """Terms of a series that are tried; 48 are more than any E(B-V) up to 10 needs."""
@@ -388,7 +400,7 @@ class Correcting:
         """Features of these sources. Raises ValueError for columns that are not there."""
         if self.stars is not None:
             return self.stars.matched(table.source_id)
-        return features(
+        return make_features(
             table,
             self.model.names,
             ebv=self.ebv,

@@ -28,20 +28,16 @@ from jaxtyping import Array, Bool, Float
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_UNIT, XP_RANGE
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import dot, interpolation
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
 from xpjax.core.units import nanometers
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.catalogue import write_bytes
 from xpjax.io.hdf5 import open_hdf5
-from xpjax.synthetic.projection import interpolation
 from xpjax.wiggles.features import GAIA, INPUTS, Features, combination
 from xpjax.wiggles.meaning import KINDS, SPACES
-from xpjax.xp.correction import NONE
-from xpjax.xp.instrument import check_grid
-from xpjax.xp.spectrum import Spectra
-from xpjax.xp.wavelengths import constant_grid
+from xpjax.xp import NONE, Spectra, check_grid, constant_grid
 
 FORMAT, VERSION = "xpjax wiggle correction", 2
 """Version 1 knows no linear correction beneath."""
@@ -464,7 +460,7 @@ _ARRAYS = ("feature_mean", "feature_scale", "low", "high", "wavelength", "blend"
 _TEXTS = ("kind", "space", "law", "record")
 
 
-def write_correction(path: str | Path, model: WiggleCorrection, *, overwrite: bool = False) -> None:
+def write_network(path: str | Path, model: WiggleCorrection, *, overwrite: bool = False) -> None:
     """A correction as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
     import h5py
 
@@ -489,7 +485,7 @@ def write_correction(path: str | Path, model: WiggleCorrection, *, overwrite: bo
     write_bytes(path, buffer.getvalue())
 
 
-def read_correction(path: str | Path) -> WiggleCorrection:
+def read_network(path: str | Path) -> WiggleCorrection:
     """A correction from a file of `write_correction`. Raises ValueError for another file or a newer format."""
 
     if not Path(path).exists():

@@ -28,8 +28,7 @@ from xpjax.io.catalogue import write_bytes
 from xpjax.io.tables import open_table
 from xpjax.wiggles.features import Features, features_of
 from xpjax.wiggles.meaning import Meaning
-from xpjax.xp.correction import NONE
-from xpjax.xp.read.spectra_files import the_same, wavelengths
+from xpjax.xp import NONE, the_same, wavelengths
 
 FLOOR = 0.005
 """Error of normalised flux that every sample is given at least: few bright stars must not rule, nor faint ones."""

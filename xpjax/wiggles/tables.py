@@ -24,8 +24,7 @@ from xpjax.core.constants import FLUX_UNIT
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
-from xpjax.xp.inverse import check_uncorrected
-from xpjax.xp.spectrum import Spectra
+from xpjax.xp import Spectra, check_uncorrected
 
 NORM = slice(62, 78)
 """Samples of the archive's grid whose mean normalises a spectrum."""

@@ -30,15 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax import __version__
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.version import __version__
 from xpjax.io.catalogue import write_bytes
 from xpjax.wiggles.features import Features
 from xpjax.wiggles.meaning import Meaning
 from xpjax.wiggles.network import BLEND, Network, SystematicTable, WiggleCorrection
 from xpjax.wiggles.residuals import Residuals
-from xpjax.xp.correction import NONE
+from xpjax.xp import NONE
 
 WIDTHS = {
     "paper": (128, 512, 1024, 1024, 1024, 1024, 1024),
@@ -58,7 +58,7 @@ PER_BIN = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How a network is trained: widths of hidden layers, most epochs, stars in a batch, first learning rate.
 
     batch: fewer, down to 16, where an epoch would have less than 32 steps.
@@ -135,7 +135,7 @@ def _squares(network: Network, data: _Data, centred: bool) -> tuple[Array, Array
 
 
 @functools.cache
-def _epoch(settings: Settings, centred: bool) -> Callable[..., tuple[_State, Array, Array]]:
+def _epoch(settings: TrainingSettings, centred: bool) -> Callable[..., tuple[_State, Array, Array]]:
     """The compiled epoch: (state, training, validation, key, rate) -> state and both losses."""
     import optax
 
@@ -202,9 +202,9 @@ class Step:
     learning_rate: float
 
 
-def train(
+def train_network(
     residuals: Residuals,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
     *,
     names: Sequence[str] | None = None,
     n_network: int = 1,
@@ -233,7 +233,7 @@ def train(
     ValueError where neither residuals nor arguments say how residuals were made, or they differ; where too few stars
     are left, for a feature that is the same for all of them, and for a checkpoint of another training.
     """
-    settings = settings or Settings()
+    settings = settings or TrainingSettings()
     meaning = residuals.meaning.completed(
         residuals.origin, kind=kind, space=space, law=law, r_v=r_v, per_ebv=per_ebv, truncate=truncate
     )
@@ -391,7 +391,7 @@ def _folded(network: Network, size: float, middle: np.ndarray, centred: bool) ->
 
 def _train_one(
     data: list[_Data],
-    settings: Settings,
+    settings: TrainingSettings,
     member: int,
     centred: bool,
     size: float,
@@ -438,7 +438,7 @@ def _train_one(
     return run
 
 
-def _fingerprint(used: Residuals, settings: Settings, centred: bool) -> str:
+def _fingerprint(used: Residuals, settings: TrainingSettings, centred: bool) -> str:
     """What a checkpoint must agree with: the data and all settings but the number of epochs."""
     digest = hashlib.sha256()
     for array in (used.source_id, used.features, used.wavelength, used.residual, used.weight):

@@ -213,7 +213,7 @@ _ARRAYS = ("wavelength", "change", "left", "center", "root", "level_range", "ord
 _DOMAIN = ("direction", "level", "center", "limit", "lead")
 
 
-def write_linear(path: str | Path, correction: LinearCorrection, *, overwrite: bool = False) -> None:
+def write_correction(path: str | Path, correction: LinearCorrection, *, overwrite: bool = False) -> None:
     """A linear correction as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
     if Path(path).exists() and not overwrite:
         raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")

@@ -156,16 +156,6 @@ def invert(
 
 def correct_samples(
     spectra: Spectra, correction: Any = STANDARD, resolution: str = "xp", *, instrument: Instrument | None = None
-) -> Spectra:
-    """Sampled, uncorrected absolute spectra with a linear correction, on their own wavelengths: see `corrected`.
-
-    >>> better = correct_samples(xpjax.spectra("xp.parquet", float64=True))
-    """
-    return corrected(spectra, correction, resolution, instrument=instrument).spectra
-
-
-def corrected(
-    spectra: Spectra, correction: Any = STANDARD, resolution: str = "xp", *, instrument: Instrument | None = None
 ) -> CorrectedSamples:
     """The correction of spectra that are known as samples only, by the way back to their coefficients.
 
@@ -180,6 +170,8 @@ def corrected(
 
     Raises ValueError for internal, smoothed or corrected spectra, or where most have a misfit that uncorrected XP
     spectra cannot have.
+
+    >>> better = correct_samples(xpjax.spectra("xp.parquet", float64=True)).spectra
     """
     if resolution not in RESOLUTIONS:
         raise XpjaxError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")

@@ -12,15 +12,20 @@ from tests.survey.exposures.test_zeropoint import BOX, DEGENERATE, PLAIN, change
 from xpjax.survey.exposures.files import VERSION, read_solution, write_solution
 from xpjax.survey.exposures.held_out import cross_validate
 from xpjax.survey.exposures.levels import grid_places
-from xpjax.survey.exposures.model import Model
-from xpjax.survey.exposures.solution import Settings, apply, apply_with_fits, calibrate
+from xpjax.survey.exposures.model import ExposureModel
+from xpjax.survey.exposures.solution import (
+    CalibrationSettings,
+    apply_calibration,
+    apply_calibration_with_fits,
+    calibrate,
+)
 from xpjax.survey.noise import CCD, Camera, scintillation_osborn, scintillation_young
 from xpjax.survey.observations import FrameFlag, Observations, RowFlag, concatenate
 from xpjax.survey.report import figures
-from xpjax.survey.report.statistics import gather
+from xpjax.survey.report.statistics import gather_evidence
 from xpjax.survey.simulate import Setup, Survey
 
-SETTINGS = Settings(PLAIN, size=BOX)
+SETTINGS = CalibrationSettings(PLAIN, size=BOX)
 
 
 def nights(counts: list[int], airmass: float = 0.0) -> Observations:
@@ -99,14 +104,14 @@ def test_clouds_and_drifts_are_flagged() -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, dataclasses.replace(SETTINGS, numerical_flat=True, stacked_flat=True)])
-def test_files_and_application_give_the_same_magnitudes(settings: Settings, tmp_path: Path) -> None:
+def test_files_and_application_give_the_same_magnitudes(settings: CalibrationSettings, tmp_path: Path) -> None:
     o = nights([300] * 6)
     solution, rows = calibrate(o, settings)
     write_solution(tmp_path / "solution.h5", solution)
     again = read_solution(tmp_path)
     assert again.settings == solution.settings
     assert dict(again.record) == dict(solution.record)
-    applied = apply(again, o)
+    applied = apply_calibration(again, o)
     for name in ("magnitude", "magnitude_error", "systematic_error", "residual"):
         np.testing.assert_allclose(getattr(applied, name), getattr(rows, name), rtol=1e-12, atol=1e-15)
     with pytest.raises(FileExistsError, match="exists"):
@@ -120,28 +125,28 @@ def test_stars_that_took_no_part_and_new_exposures() -> None:
     o = nights([300] * 7)
     solution, _ = calibrate(o.on_frames(np.arange(6)), SETTINGS)
     others = made(77, 300, 0.005, name="e2")
-    rows = apply(solution, others)
+    rows = apply_calibration(solution, others)
     assert np.std(rows.residual / np.hypot(rows.magnitude_error, rows.systematic_error)) == pytest.approx(1, abs=0.15)
     new = o.on_frames([6])
     moved = dataclasses.replace(new, model=new.model + 0.7)
-    rows, fits = apply_with_fits(solution, moved)
+    rows, fits = apply_calibration_with_fits(solution, moved)
     assert fits.status[0] & FrameFlag.FROZEN
     assert fits.zero_point[0] == pytest.approx(solution.fits.zero_point.mean() + 0.7, abs=0.002)
     assert abs(np.median(rows.residual)) < 1e-3
     blind = dataclasses.replace(new, model=new.model * np.nan)
-    rows, fits = apply_with_fits(solution, blind)
+    rows, fits = apply_calibration_with_fits(solution, blind)
     assert fits.status[0] & FrameFlag.NIGHT_FALLBACK
     assert np.isfinite(rows.magnitude).all()
     strange = dataclasses.replace(new, frames=dataclasses.replace(new.frames, band=np.array(["q"])))
     with pytest.raises(ValueError, match="no frame of band 'q'"):
-        apply(solution, strange)
+        apply_calibration(solution, strange)
 
 
 @pytest.mark.slow
 def test_held_out_stars_of_the_real_field(shared: Callable[[str], Path]) -> None:
     shared("splus/stripe82_0001_400.fits")
     field = real_field(tuple(PUBLISHED))
-    held = cross_validate(field, Settings(numerical_flat=True), folds=5)
+    held = cross_validate(field, CalibrationSettings(numerical_flat=True), folds=5)
     for k, band in enumerate(field.frames.band):
         assert 1e3 * held.scatter[k] < PUBLISHED[band]
         assert held.rms[k] > 0.2  # bad matches are still among them
@@ -179,7 +184,7 @@ def test_simulated_exposures_are_the_same_however_asked() -> None:
 )
 def test_settings_that_cannot_be(entry: str, value: object) -> None:
     with pytest.raises(ValueError, match=entry):
-        Settings(**{entry: value})  # type: ignore[arg-type]
+        CalibrationSettings(**{entry: value})  # type: ignore[arg-type]
 
 
 def detectors(seed: int, name: str) -> Observations:
@@ -207,7 +212,7 @@ def test_several_detectors_and_their_new_exposures() -> None:
     np.testing.assert_allclose(np.diff(solution.fits.zero_point)[::2], level, atol=0.02)
     assert "detector" in solution.zero_points().columns
     new = o.on_frames([8, 9])
-    rows, fits = apply_with_fits(solution, new)
+    rows, fits = apply_calibration_with_fits(solution, new)
     assert all(status & FrameFlag.FROZEN for status in fits.status)
     # Zero-points are medians over the detector, flat and tilt included, as those of frames that are fitted.
     np.testing.assert_allclose(fits.zero_point, calibrate(new, SETTINGS)[0].fits.zero_point, atol=0.004)
@@ -216,10 +221,10 @@ def test_several_detectors_and_their_new_exposures() -> None:
     for k in range(2):
         assert np.std(pull[new.frame == k]) == pytest.approx(1, abs=0.15)
     swapped = dataclasses.replace(new, frames=dataclasses.replace(new.frames, detector=new.frames.detector[::-1]))
-    assert np.std(apply(solution, swapped).residual) > 3 * np.std(rows.residual)  # the other's tilt
+    assert np.std(apply_calibration(solution, swapped).residual) > 3 * np.std(rows.residual)  # the other's tilt
     strange = dataclasses.replace(new, frames=dataclasses.replace(new.frames, detector=np.array(["ccd7", "ccd1"])))
     with pytest.raises(ValueError, match="detector 'ccd7'"):
-        apply(solution, strange)
+        apply_calibration(solution, strange)
 
 
 ALONE = {
@@ -236,13 +241,13 @@ ALONE = {
 def test_degenerate_frames_alone_are_named_through_all_stages(what: str) -> None:
     bad, flag = ALONE[what]
     o = bad()
-    solution, rows = calibrate(o, Settings(Model(), numerical_flat=True, stacked_flat=True, bins=5))
+    solution, rows = calibrate(o, CalibrationSettings(ExposureModel(), numerical_flat=True, stacked_flat=True, bins=5))
     assert solution.fits.status[0] & np.uint32(flag)
     assert FrameFlag.describe(int(solution.fits.status[0])) in solution.zero_points().columns["quality"]
     refused = bool(solution.fits.status[0] & np.uint32(FrameFlag.NO_STANDARDS))
     assert np.isnan(rows.magnitude).all() == refused or not len(o)
-    assert np.isfinite(apply(solution, o).magnitude).sum() == np.isfinite(rows.magnitude).sum()
-    evidence = gather(solution, rows.catalogue(), solution.zero_points())
+    assert np.isfinite(apply_calibration(solution, o).magnitude).sum() == np.isfinite(rows.magnitude).sum()
+    evidence = gather_evidence(solution, rows.catalogue(), solution.zero_points())
     assert len(figures.page(what, evidence, figures.sections(evidence))) > 1000
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xpjax.survey.exposures.solution import Calibrated
-from xpjax.survey.exposures.wide import wide
-from xpjax.survey.observations import Origin, concatenate, make
+from xpjax.survey.exposures.wide import wide_table
+from xpjax.survey.observations import Origin, concatenate, make_observations
 
 
 def calibrated(bands: tuple[str, ...] = ("g", "r")) -> Calibrated:
@@ -15,7 +15,7 @@ def calibrated(bands: tuple[str, ...] = ("g", "r")) -> Calibrated:
         for e in range(2):
             star = np.array([7, 3, 9])[: 2 if (k, e) == (1, 1) else 3]
             n = len(star)
-            part = make(star, *[np.zeros(n)] * 2, np.ones(n), None, None, exposure=f"e{e}", band=band)
+            part = make_observations(star, *[np.zeros(n)] * 2, np.ones(n), None, None, exposure=f"e{e}", band=band)
             parts.append(part)
             values.append(10.0 * k + star + (0.3 if e else 0.0))
             errors.append(np.full(n, 0.02 if e else 0.01))
@@ -26,7 +26,7 @@ def calibrated(bands: tuple[str, ...] = ("g", "r")) -> Calibrated:
 
 
 def test_means_are_weighted_and_counted() -> None:
-    table = wide(calibrated())
+    table = wide_table(calibrated())
     c = table.columns
     assert c["star"].tolist() == [3, 7, 9]
     weighted = (4 * 3.0 + 3.3) / 5
@@ -49,7 +49,7 @@ def test_one_band_without_a_name_positions_and_stars_without_errors() -> None:
     o = type(o)(**{f: getattr(o, f) for f in o.__dataclass_fields__ if f != "origin"}, origin=origin)
     error = np.where(o.star == 3, np.nan, made.magnitude_error)
     value = np.where(o.star == 9, np.nan, made.magnitude)
-    table = wide(Calibrated(o, value, error, made.systematic_error, made.residual, made.flags))
+    table = wide_table(Calibrated(o, value, error, made.systematic_error, made.residual, made.flags))
     c = table.columns
     assert [*c] == [
         "star", "ra", "dec", "magnitude", "magnitude_error", "magnitude_systematic", "n_measurement",

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from xpjax.survey.exposures.model import Model, scaling
+from xpjax.survey.exposures.model import ExposureModel, scaling
 from xpjax.survey.exposures.zeropoint import Prior, evaluate, fit_exposures, needs_magnitude, standards
-from xpjax.survey.observations import FrameFlag, Observations, RowFlag, concatenate, make
+from xpjax.survey.observations import FrameFlag, Observations, RowFlag, concatenate, make_observations
 from xpjax.survey.robust import HUBER, MAD, SCALE
 
 N = 300
-PLAIN = Model(magnitude_order=0, color_zero=1.0)
+PLAIN = ExposureModel(magnitude_order=0, color_zero=1.0)
 
 
 def made(seed: int = 0, n: int = N, noise: float = 0.01, outliers: float = 0.0, name: str = "e") -> Observations:
@@ -27,7 +27,7 @@ def made(seed: int = 0, n: int = N, noise: float = 0.01, outliers: float = 0.0, 
     model = magnitude + 3 + 0.03 * u - 0.02 * v * u + 0.04 * v**2 + 0.05 * c - 0.02 * c**2 + rng.normal(size=n) * error
     spoilt = rng.random(n) < outliers
     model = model + np.where(spoilt, rng.uniform(0.2, 3, n), 0)
-    return make(np.arange(1, n + 1), x, y, magnitude, error, model, color=color, exposure=name)
+    return make_observations(np.arange(1, n + 1), x, y, magnitude, error, model, color=color, exposure=name)
 
 
 def matrix(o: Observations) -> np.ndarray:
@@ -39,7 +39,7 @@ def matrix(o: Observations) -> np.ndarray:
 BOX = (0.0, 4000.0, 0.0, 4000.0)
 
 
-def fit(o: Observations, model: Model = PLAIN, **options: object):
+def fit(o: Observations, model: ExposureModel = PLAIN, **options: object):
     return fit_exposures(o, model, scale=scaling(o, model, BOX), **options)  # type: ignore[arg-type]
 
 
@@ -104,7 +104,7 @@ def test_zero_point_is_the_median_over_the_grid_and_errors_are_honest() -> None:
     pull = (found.zero_point - truth) / found.zero_point_error
     assert 0.85 < pull.std() < 1.2
     assert abs(pull.mean()) < 0.35
-    one = matrix(make(np.zeros(400), x, y, 0 * x, None, None, color=0 * x + 1.0))
+    one = matrix(make_observations(np.zeros(400), x, y, 0 * x, None, None, color=0 * x + 1.0))
     np.testing.assert_allclose(found.zero_point[3], np.median(one @ found.value[3]), rtol=1e-12)
     pulls = (found.value - [3.02, 0.03, 0, 0, -0.02, 0.02, 0.05, -0.02]) / np.sqrt(
         np.diagonal(found.covariance, axis1=1, axis2=2)
@@ -272,7 +272,7 @@ class _counting:
 )  # fmt: skip
 def test_models_that_cannot_be(entry: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Model(**{entry: value})  # type: ignore[arg-type]
+        ExposureModel(**{entry: value})  # type: ignore[arg-type]
 
 
 def test_scatter_is_the_mad() -> None:

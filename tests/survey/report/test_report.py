@@ -19,7 +19,7 @@ from xpjax.survey.report.statistics import (
     correlation,
     difference_numbers,
     flat_maps,
-    gather,
+    gather_evidence,
     gaussian,
     light_curve,
     line,
@@ -58,7 +58,7 @@ def two_bands() -> Observations:
 def evidence() -> Evidence:
     o = two_bands()
     solution, rows = calibrate(o, dataclasses.replace(SETTINGS, numerical_flat=True))
-    found = gather(solution, rows.catalogue(), solution.zero_points())
+    found = gather_evidence(solution, rows.catalogue(), solution.zero_points())
     rng = np.random.default_rng(0)
     n = len(o.frames)
     shared = np.tile(rng.normal(size=N_FRAME), 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scr import homogenised, zero_points
-from xpjax.survey.scr.homogenize import TileZeroPoints, homogenise, tile_zero_points, zero_point_table
+from xpjax.survey.scr.homogenize import TileZeroPoints, homogenize, tile_zero_points, zero_point_table
 
 
 def test_weighted_means_of_tiles_without_outliers() -> None:
@@ -41,7 +41,7 @@ def both(n: int = 100) -> tuple[TileZeroPoints, TileZeroPoints]:
 
 def test_the_offset_is_measured_on_the_overlap() -> None:
     first, second = both()
-    found = homogenise(first, second)
+    found = homogenize(first, second)
     assert found.n_overlap == 90
     assert abs(found.offset - 0.02) < 4 * found.offset_error
     assert 0.3e-3 < found.offset_error < 0.8e-3
@@ -58,22 +58,22 @@ def test_the_offset_is_measured_on_the_overlap() -> None:
 def test_nothing_ties_methods_that_share_no_tile() -> None:
     first, second = both()
     second.value[10:] = np.nan
-    found = homogenise(first, second)
+    found = homogenize(first, second)
     assert found.n_overlap == 0
     assert np.isnan(found.offset)
     assert (found.method[:10] == "").all()
     assert np.isnan(found.value[:10]).all()
     first.value[:] = np.nan
-    alone = homogenise(first, both()[1])
+    alone = homogenize(first, both()[1])
     assert (alone.method == "XPSP").all()
     np.testing.assert_allclose(alone.value, both()[1].value)
     with pytest.raises(ValueError, match="give the same tiles"):
-        homogenise(both(5)[0], second)
+        homogenize(both(5)[0], second)
 
 
 def test_the_table_says_which_method() -> None:
     first, second = both()
-    table = zero_point_table(np.arange(100), {"u": (homogenise(first, second), first, second)})
+    table = zero_point_table(np.arange(100), {"u": (homogenize(first, second), first, second)})
     assert len(table) == 100
     assert {"tile", "band", "zero_point", "method", "scr_zero_point", "xpsp_count", "offset"} <= set(table.columns)
 

@@ -11,7 +11,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from benchmarks.scr import REDDENING, Sky, Spectroscopic, read_monster, trend, truth_of
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.observations import make
+from xpjax.survey.observations import make_observations
 from xpjax.survey.scr.regression import (
     SCALE,
     ZERO,
@@ -261,7 +261,7 @@ def test_flats_of_tiles_are_found_with_the_law() -> None:
     zero = rng.normal(0, 0.02, 6)
     flat = 0.02 * u * v + 0.01 * (u**2 - 1 / 3)
     gaia = rng.uniform(14, 16, n)
-    o = make(np.arange(n), x, y, gaia - color - zero[tile] - flat, error, None, exposure=tile.astype(str))
+    o = make_observations(np.arange(n), x, y, gaia - color - zero[tile] - flat, error, None, exposure=tile.astype(str))
     fit, fits, predicted = calibrate_scr(o, gaia, np.zeros(n), labels)
     off = fits.zero_point - zero
     assert np.std(off) < 2e-3

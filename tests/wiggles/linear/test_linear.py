@@ -18,8 +18,8 @@ from tests.marks import slow_after
 from xpjax.wiggles.linear.domain import carbon, make_domain, quasar
 from xpjax.wiggles.linear.evidence import Evidence, band_errors, kind_of, learning_curve, robust, smoothing
 from xpjax.wiggles.linear.fit import (
+    LinearSettings,
     Population,
-    Settings,
     Training,
     behind_dust,
     dimming,
@@ -33,7 +33,7 @@ from xpjax.wiggles.linear.fit import (
 from xpjax.wiggles.linear.pairs import Pairs, on_grid, read_pairs
 from xpjax.wiggles.linear.train import Trained, train_linear
 from xpjax.xp import simulate
-from xpjax.xp.correction import load_correction, read_linear, write_linear
+from xpjax.xp.correction import load_correction, read_linear, write_correction
 
 N = 32
 GRID = xpjax.load_instrument().wavelength
@@ -119,8 +119,8 @@ def test_stars_that_took_no_part_are_corrected(trained: Trained) -> None:
 def test_where_nothing_is_wrong_nothing_changes(pairs: Pairs, population: Population) -> None:
     right = dataclasses.replace(pairs, reference=pairs.coefficients @ pairs.instrument.default_design)
     # Photon noise is answered less than fully even then, a change that is far below what is wrong elsewhere.
-    made = Training(right, population, Settings(photons=0.0)).fit()
-    wrong_one = Training(pairs, population, Settings(photons=0.0)).fit()
+    made = Training(right, population, LinearSettings(photons=0.0)).fit()
+    wrong_one = Training(pairs, population, LinearSettings(photons=0.0)).fit()
     change, other = (pairs.coefficients @ c for c in (made, wrong_one))
     assert np.abs(change).max() < 0.01 * np.abs(other).max()
 
@@ -140,7 +140,7 @@ def test_photon_noise_keeps_noise_down(pairs: Pairs, population: Population) -> 
     noise = photon_noise(pairs.instrument, (15.8, 16.2))
     spread = {}
     for photons in (0.0, 30.0):
-        made = Training(pairs, population, Settings(photons=photons)).fit() + pairs.instrument.default_design
+        made = Training(pairs, population, LinearSettings(photons=photons)).fit() + pairs.instrument.default_design
         spread[photons] = np.sqrt(np.einsum("im,ij,jm->m", made, noise, made))
     assert np.median(spread[30.0] / spread[0.0]) < 0.9
 
@@ -174,14 +174,14 @@ def test_stated_errors_fit_what_is_left(trained: Trained) -> None:
 
 def test_files_round_trip_to_the_bit(trained: Trained, tmp_path: Path) -> None:
     a, b = tmp_path / "a.h5", tmp_path / "b.h5"
-    write_linear(a, trained.correction)
+    write_correction(a, trained.correction)
     again = read_linear(a)
-    write_linear(b, again)
+    write_correction(b, again)
     assert a.read_bytes() == b.read_bytes()
     np.testing.assert_array_equal(again.change, trained.correction.change)
     assert again.meta["n_pair"] == N
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        write_linear(a, again)
+        write_correction(a, again)
     a.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no file of a linear correction"):
         read_linear(a)

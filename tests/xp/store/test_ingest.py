@@ -208,7 +208,7 @@ def test_many_odd_rows_and_odd_lines(tmp_path: Path, text: bytes, parser: str) -
 
 
 def test_columns_in_another_order(tmp_path: Path, parser: str) -> None:
-    made = catalogue.from_sources(simulate.simulate_sources(9, seed=2))
+    made = simulate.simulate_sources(9, seed=2).catalogue()
     columns = dict(reversed(made.columns.items()))
     catalogue.write(tmp_path / "turned.csv", type(made)(columns))
     file = assert_as_read(tmp_path / "turned.csv", tmp_path / "store")
@@ -312,7 +312,7 @@ def test_gaia_source_is_joined(tmp_path: Path, text: bytes, suffix: str) -> None
         "parallax": rng.uniform(0, 1, len(ids)),
         "ebv": rng.uniform(0, 1, len(ids)),
     }
-    catalogue.write(tmp_path / f"gaia{suffix}", type(catalogue.from_sources(table))(columns))
+    catalogue.write(tmp_path / f"gaia{suffix}", type(table.catalogue())(columns))
     other = tmp_path / "GaiaSource_786000-786431.csv"
     other.write_text("source_id,ra\n1,2\n")
     report = bulk.ingest([path], tmp_path / "store", gaia_source=[tmp_path / f"gaia{suffix}", other])

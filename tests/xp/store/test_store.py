@@ -429,8 +429,8 @@ def test_damaged_files_of_a_directory_are_listed(tmp_path: Path, table: SourceTa
 
 LIMITED = """
 import resource, sys
-from xpjax import simulate
-from xpjax.io import store
+from xpjax.xp import simulate
+from xpjax.xp.store import store
 table = simulate.simulate_sources(300)
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -462,8 +462,8 @@ def test_disk_that_takes_no_more(tmp_path: Path, limit: int) -> None:
 
 KILLED = """
 import sys
-from xpjax import simulate
-from xpjax.io import store
+from xpjax.xp import simulate
+from xpjax.xp.store import store
 table = simulate.simulate_sources(300)
 with store.StoreWriter("part.h5", table.release) as writer:
     for _ in range(3):

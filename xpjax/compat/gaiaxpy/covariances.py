@@ -9,7 +9,7 @@ import numpy as np
 from xpjax.compat.gaiaxpy.reading import objects, parse_band, read_input
 from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.release import DR3
-from xpjax.xp.coefficients import covariance_matrix
+from xpjax.xp import covariance_matrix
 
 
 def get_inverse_covariance_matrix(input_object: Any, band: Any = None) -> Any:

@@ -13,7 +13,7 @@ from xpjax.core.engine import aligned
 from xpjax.core.release import DR3
 from xpjax.core.status import Status
 from xpjax.io.words import is_missing
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp import SourceTable, XPCoefficients
 
 SCALARS = ("n_parameters", "standard_deviation")
 ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")

@@ -15,9 +15,8 @@ from xpjax.compat.gaiaxpy.systems import RegularPhotometricSystem, built_in, cho
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
 from xpjax.core.status import Status
-from xpjax.synthetic.magnitude import Photometry, color_corrected
-from xpjax.synthetic.magnitude import photometry as synthesize
-from xpjax.synthetic.system import G_BAND, G_SYSTEM, ColorEquation
+from xpjax.synthetic import G_BAND, G_SYSTEM, ColorEquation, Photometry, color_corrected
+from xpjax.synthetic import photometry as synthesize
 
 if TYPE_CHECKING:
     import pandas as pd

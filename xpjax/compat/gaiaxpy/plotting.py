@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.io.catalogue import expanded
-from xpjax.xp.spectrum import Spectra
+from xpjax.xp import Spectra
 
 if TYPE_CHECKING:
     import pandas as pd

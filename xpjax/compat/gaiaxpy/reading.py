@@ -17,9 +17,7 @@ import numpy as np
 from xpjax.compat.gaiaxpy.errors import InvalidBandError, InvalidExtensionError, MissingColumnError
 from xpjax.compat.gaiaxpy.frames import ARRAYS, SCALARS, plain_frame
 from xpjax.core.release import DR3
-from xpjax.xp.read.archive import read
-from xpjax.xp.read.fetch import fetch
-from xpjax.xp.sources import SourceTable
+from xpjax.xp import SourceTable, fetch, read
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,12 +18,9 @@ from xpjax.core.constants import XP_RANGE
 from xpjax.core.linalg import dot, pack
 from xpjax.core.release import DR3
 from xpjax.core.status import Status
-from xpjax.xp.coefficients import covariance, masked
-from xpjax.xp.instrument import Instrument, dispersion, merge_weights
-from xpjax.xp.instrument import load_instrument as load_instrument
-from xpjax.xp.sources import XPCoefficients
-from xpjax.xp.spectrum import INTERNAL_GRID, Spectra
-from xpjax.xp.spectrum import spectra as sample
+from xpjax.xp import INTERNAL_GRID, Instrument, Spectra, XPCoefficients, covariance, dispersion, masked, merge_weights
+from xpjax.xp import load_instrument as load_instrument
+from xpjax.xp import spectra as sample
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.constants import AB_ZERO_POINT
 from xpjax.core.paths import DATA
 from xpjax.core.release import DR3, Release
+from xpjax.synthetic import find_gaiaxpy, read_gaiaxpy
 from xpjax.synthetic import system as published
-from xpjax.synthetic.files.gaiaxpy_files import find_gaiaxpy, read_gaiaxpy
 
 BROKEN = DATA / "broken_dr3.h5"
 """Bands that xpjax refuses because their tables are broken, as GaiaXPy has them: for `strict` mode alone."""

@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.exposures.model import Model
+from xpjax.survey import Observations, group_median
+from xpjax.survey.exposures.model import ExposureModel
 from xpjax.survey.exposures.zeropoint import evaluate, fit_exposures
-from xpjax.survey.observations import Observations, group_median
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def aperture_correction(
         o, magnitude=mine, magnitude_error=np.full(len(o), np.nan) if error is None else error,
         model=np.where(tell, whole, np.nan), model_error=np.zeros(len(o)),
     )  # fmt: skip
-    fits = fit_exposures(pair, Model(position_order=order, color_order=0, magnitude_order=0))
+    fits = fit_exposures(pair, ExposureModel(position_order=order, color_order=0, magnitude_order=0))
     parts = evaluate(fits, pair)
     # A frame where nothing tells keeps its best aperture, uncorrected but for the growth curve's zero.
     correction = np.where(best[o.frame] == reference[o.frame], 0.0, np.nan_to_num(parts.added))

@@ -13,11 +13,11 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.catalogue import write_bytes
+from xpjax.survey import Frames
 from xpjax.survey.exposures.flat import StackedFlats, Standards
-from xpjax.survey.exposures.model import Model, Scaling, Terms
-from xpjax.survey.exposures.solution import Calibration, Settings
+from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms
+from xpjax.survey.exposures.solution import Calibration, CalibrationSettings
 from xpjax.survey.exposures.zeropoint import ExposureFits
-from xpjax.survey.observations import Frames
 
 FORMAT, VERSION = "xpjax survey solution", 1
 
@@ -109,10 +109,10 @@ def read_solution(path: str | Path) -> Calibration:
     return Calibration(settings, frames, fits, flats, kept, local, common, record)
 
 
-def settings_from(table: Mapping[str, Any]) -> Settings:
+def settings_from(table: Mapping[str, Any]) -> CalibrationSettings:
     """Settings from nested names and values, as `dataclasses.asdict` gives them."""
     values = dict(table)
-    model = Model(**values.pop("model", {}))
+    model = ExposureModel(**values.pop("model", {}))
     if values.get("size") is not None:
         values["size"] = tuple(values["size"])
-    return Settings(model=model, **values)
+    return CalibrationSettings(model=model, **values)

@@ -21,8 +21,7 @@ from jaxtyping import Array, Float, Int
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray, Record
-from xpjax.survey.observations import Frames, group_median
-from xpjax.survey.robust import MAD
+from xpjax.survey import MAD, Frames, group_median
 
 FEWEST = 6
 """Standards that a local plane needs."""

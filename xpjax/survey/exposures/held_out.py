@@ -8,11 +8,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
-from xpjax.survey.exposures.model import Model, scaling
-from xpjax.survey.exposures.solution import Calibrated, Settings, calibrate
+from xpjax.survey import MAD, Observations, RowFlag, group_median
+from xpjax.survey.exposures.model import ExposureModel, scaling
+from xpjax.survey.exposures.solution import Calibrated, CalibrationSettings, calibrate
 from xpjax.survey.exposures.zeropoint import standards
-from xpjax.survey.observations import Observations, RowFlag, group_median
-from xpjax.survey.robust import MAD
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -42,7 +41,7 @@ class HeldOut(Record):
 
 def cross_validate(
     observations: Observations,
-    settings: Settings | None = None,
+    settings: CalibrationSettings | None = None,
     *,
     folds: int = 10,
     seed: int = 0,
@@ -53,7 +52,7 @@ def cross_validate(
     All standards are kept back once, outliers too; a star is kept back from all frames at once.
     """
     o = observations
-    settings = settings or Settings()
+    settings = settings or CalibrationSettings()
     if not folds >= 2:
         raise XpjaxError(f"cross-validation needs two folds or more, not {folds}")
     ok, _ = standards(o, settings.model)
@@ -80,7 +79,7 @@ def cross_validate(
     return HeldOut(residual, error, MAD * group_median(np.abs(value - middle[frame]), frame, n), rms, count)
 
 
-def _pinned(o: Observations, model: Model) -> Model:
+def _pinned(o: Observations, model: ExposureModel) -> ExposureModel:
     """The model with the zeros that all folds share."""
     scale = scaling(o, model)
     return dataclasses.replace(model, color_zero=scale.color_zero, magnitude_zero=scale.magnitude_zero)

@@ -15,11 +15,10 @@ import dataclasses
 
 import numpy as np
 
+from xpjax.survey import LEAST_VARIANCE, Frames, Observations
 from xpjax.survey.exposures.flat import StackedFlats, epochs
 from xpjax.survey.exposures.model import chebyshev_places
 from xpjax.survey.exposures.zeropoint import GRID, ExposureFits, evaluate
-from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.robust import LEAST_VARIANCE
 
 
 def with_zero_points(

@@ -13,13 +13,13 @@ from jaxtyping import Array
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
-from xpjax.survey.observations import Observations
+from xpjax.survey import Observations
 
 ROBUST = ("tukey", "huber", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class ExposureModel:
     """What is fitted to each frame and how. Raises ValueError for what cannot be.
 
     position_order 0..9, color_order 0..3, magnitude_order 0..2 or "auto": 1 where needed (`needs_magnitude`).
@@ -138,7 +138,7 @@ class Scaling(Record):
         return (x - middle[frame, 0]) / half[frame, 0], (y - middle[frame, 1]) / half[frame, 1]
 
 
-def scaling(observations: Observations, model: Model, sizes: Sequence[float] | None = None) -> Scaling:
+def scaling(observations: Observations, model: ExposureModel, sizes: Sequence[float] | None = None) -> Scaling:
     """Scaled coordinates: `sizes` x and y from..to [pixels], else what each detector's rows span.
 
     color_zero: the model's, else the median color of the standards to 0.01 mag; magnitude_zero likewise.
@@ -174,7 +174,7 @@ def _zero(stated: float | None, values: np.ndarray) -> float:
     return round(float(np.median(values)), 2) if len(values) else 0.0
 
 
-def terms_of(model: Model, observations: Observations) -> Terms:
+def terms_of(model: ExposureModel, observations: Observations) -> Terms:
     """The terms that a model has for these observations; `magnitude_order="auto"` has the linear one."""
     magnitude_order = 1 if model.magnitude_order == "auto" else int(model.magnitude_order)
     n_amplifier = int(observations.amplifier.max(initial=0)) + 1 if model.amplifiers else 1

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpjax.survey import MAD, FrameFlag, Frames, Observations
 from xpjax.survey.exposures.zeropoint import ExposureFits, Prior
-from xpjax.survey.observations import FrameFlag, Frames, Observations
-from xpjax.survey.robust import MAD
 
 if TYPE_CHECKING:
-    from xpjax.survey.exposures.solution import Settings
+    from xpjax.survey.exposures.solution import CalibrationSettings
 
 
 def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +38,7 @@ def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tu
     return mean, variance
 
 
-def night_prior(observations: Observations, fits: ExposureFits, settings: Settings) -> Prior | None:
+def night_prior(observations: Observations, fits: ExposureFits, settings: CalibrationSettings) -> Prior | None:
     """For frames with few standards, what the night's other frames (else the band's) say of all but the constant."""
     frames, terms = observations.frames, fits.terms
     few = settings.few if settings.few is not None else 3 * len(terms)
@@ -100,7 +99,7 @@ def fall_back(frames: Frames, fits: ExposureFits) -> ExposureFits:
     return fits
 
 
-def judge(frames: Frames, fits: ExposureFits, settings: Settings) -> ExposureFits:
+def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> ExposureFits:
     """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
     group, first = frames.group("night", "band", "detector")
     for k in range(len(first)):

@@ -18,19 +18,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue, Record
-from xpjax.survey.exposures.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
-from xpjax.survey.exposures.levels import levels, with_zero_points
-from xpjax.survey.exposures.model import Model, Scaling, scaling
-from xpjax.survey.exposures.nights import fall_back, frozen_terms, judge, night_line, night_prior
-from xpjax.survey.exposures.zeropoint import (
-    ExposureFits,
-    Terms4Rows,
-    evaluate,
-    fit_exposures,
-    needs_magnitude,
-    standards,
-)
-from xpjax.survey.observations import (
+from xpjax.survey import (
     REFUSED,
     SUSPECT,
     FrameFlag,
@@ -41,13 +29,25 @@ from xpjax.survey.observations import (
     group_median,
     with_nights,
 )
+from xpjax.survey.exposures.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
+from xpjax.survey.exposures.levels import levels, with_zero_points
+from xpjax.survey.exposures.model import ExposureModel, Scaling, scaling
+from xpjax.survey.exposures.nights import fall_back, frozen_terms, judge, night_line, night_prior
+from xpjax.survey.exposures.zeropoint import (
+    ExposureFits,
+    Terms4Rows,
+    evaluate,
+    fit_exposures,
+    needs_magnitude,
+    standards,
+)
 
 SAME_TIME = 0.01
 """By how much the time of an exposure may be off its time in a solution [d]."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class CalibrationSettings:
     """How a survey is calibrated. Raises ValueError for what cannot be.
 
     model: of each frame. size: x and y from..to [pixels], None: what the rows span. numerical_flat with `neighbors`;
@@ -57,7 +57,7 @@ class Settings:
     systematic_error [mag]: what the standards are wrong by together.
     """
 
-    model: Model = dataclasses.field(default_factory=Model)
+    model: ExposureModel = dataclasses.field(default_factory=ExposureModel)
     size: tuple[float, float, float, float] | None = None
     numerical_flat: bool = False
     neighbors: int = 20
@@ -95,7 +95,7 @@ class Calibration(Record):
     record: how it came about.
     """
 
-    settings: Settings
+    settings: CalibrationSettings
     frames: Frames
     fits: ExposureFits
     flats: StackedFlats | None
@@ -220,7 +220,7 @@ Tell = Callable[[str], object]
 
 def calibrate(
     observations: Observations,
-    settings: Settings | None = None,
+    settings: CalibrationSettings | None = None,
     *,
     devices: str | int | None = None,
     tell: Tell | None = None,
@@ -232,7 +232,7 @@ def calibrate(
     ValueError where there are no frames at all; a frame that cannot be calibrated is NaN, and its status says why.
     """
     o = with_nights(observations)
-    settings = settings or Settings()
+    settings = settings or CalibrationSettings()
     model = settings.model
     if not len(o.frames):
         raise XpjaxError("there are no measurements to calibrate: the tables have no rows")
@@ -281,7 +281,7 @@ def calibrate(
 
 
 def stack_flats(
-    observations: Observations, fits: ExposureFits, settings: Settings, offset: np.ndarray | None = None
+    observations: Observations, fits: ExposureFits, settings: CalibrationSettings, offset: np.ndarray | None = None
 ) -> StackedFlats:
     """Stacked flats from the residuals of fits in which `offset` (n,) had been added to the magnitudes."""
     o = observations
@@ -428,17 +428,19 @@ def _flag_outside(solution: Calibration, o: Observations, place: np.ndarray, fla
     flags[outside] |= np.uint32(RowFlag.EXTRAPOLATED)
 
 
-def apply(solution: Calibration, observations: Observations, *, devices: str | int | None = None) -> Calibrated:
+def apply_calibration(
+    solution: Calibration, observations: Observations, *, devices: str | int | None = None
+) -> Calibrated:
     """Calibrate rows that took no part: other stars of the solution's frames, and new frames.
 
     A frame is known by exposure, band and detector. A new one takes its band's and detector's mean terms and stacked
     flat: only its zero-point is fitted if it has standards (FrameFlag.FROZEN), else its night's is taken, or it is
     refused. Raises ValueError for a detector or band that the solution knows nothing of.
     """
-    return apply_with_fits(solution, observations, devices=devices)[0]
+    return apply_calibration_with_fits(solution, observations, devices=devices)[0]
 
 
-def apply_with_fits(
+def apply_calibration_with_fits(
     solution: Calibration, observations: Observations, *, devices: str | int | None = None
 ) -> tuple[Calibrated, ExposureFits]:
     """`apply`, and the zero-points of the frames it met."""
@@ -559,7 +561,7 @@ def _new_frames(
     shifted[new, 0] = 0.0
     part = dataclasses.replace(fits, value=shifted)
     added = evaluate(part, o, devices)
-    constant = Model(
+    constant = ExposureModel(
         position_order=0, color_order=0, magnitude_order=0, color_zero=0.0, magnitude_zero=0.0,
         robust=solution.settings.model.robust, clip=solution.settings.model.clip,
         error_floor=solution.settings.model.error_floor,

@@ -8,7 +8,7 @@ from xpjax.core.records import Catalogue
 from xpjax.survey.exposures.solution import Calibrated
 
 
-def wide(calibrated: Calibrated) -> Catalogue:
+def wide_table(calibrated: Calibrated) -> Catalogue:
     """One row for each star: its mean magnitude in every band, errors, and how many measurements it has.
 
     Parameters

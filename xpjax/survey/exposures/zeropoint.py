@@ -28,9 +28,8 @@ from jaxtyping import Array, Bool, Float, Int
 from xpjax.core import engine
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray, Record
-from xpjax.survey.exposures.model import Model, Scaling, Terms, scaling, terms_of
-from xpjax.survey.observations import FrameFlag, Observations, RowFlag, group_median
-from xpjax.survey.robust import HUBER, LEAST_VARIANCE, MAD, SCALE, TUKEY
+from xpjax.survey import HUBER, LEAST_VARIANCE, MAD, SCALE, TUKEY, FrameFlag, Observations, RowFlag, group_median
+from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms, scaling, terms_of
 
 STEPS = 20
 """Most steps of each stage of the robust fit."""
@@ -245,7 +244,7 @@ class ExposureFits(Record):
         return len(self.value)
 
 
-def standards(observations: Observations, model: Model) -> tuple[np.ndarray, np.ndarray]:
+def standards(observations: Observations, model: ExposureModel) -> tuple[np.ndarray, np.ndarray]:
     """Which rows may be standards (n,), and RowFlag bits (n,) that say why others may not."""
     o = observations
     flags = np.array(o.excluded, np.uint32)
@@ -262,7 +261,7 @@ def standards(observations: Observations, model: Model) -> tuple[np.ndarray, np.
 
 
 def needs_magnitude(
-    observations: Observations, model: Model, *, significance: float = 5.0, **options: Any
+    observations: Observations, model: ExposureModel, *, significance: float = 5.0, **options: Any
 ) -> np.ndarray:
     """Which terms (n_frame, n_term) to fit where magnitude_order is "auto": all, or all but the magnitude's.
 
@@ -296,7 +295,7 @@ def needs_magnitude(
 
 def fit_exposures(
     observations: Observations,
-    model: Model,
+    model: ExposureModel,
     *,
     scale: Scaling | None = None,
     use: np.ndarray | None = None,

@@ -1,4 +1,4 @@
-"""A joint solution from a TOML file: columns as in `xpjax.survey.config`, then the model, its terms and constraints.
+"""A joint solution from a TOML file: columns as in `survey.reading.config`, then the model, its terms and constraints.
 
 [joint]
 star_prior = true                      # columns.model with model_error are priors of the stars' magnitudes
@@ -39,14 +39,22 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.config import Config, check_names, config_from, detector_size, named_correction, read_toml
-from xpjax.survey.identity import check_one_place
+from xpjax.survey import Observations, check_one_place, with_nights
 from xpjax.survey.joint.solve import JointModel
 from xpjax.survey.joint.terms import TERMS, Constraint, Covariate, Term
 from xpjax.survey.joint.transmission import Parameter, Transmission
-from xpjax.survey.observations import Observations, with_nights
-from xpjax.survey.reading import Reading, has_identity, read_observations
-from xpjax.synthetic.chain import read_chain
+from xpjax.survey.reading import (
+    Config,
+    Reading,
+    check_names,
+    config_from,
+    detector_size,
+    has_identity,
+    named_correction,
+    read_observations,
+    read_toml,
+)
+from xpjax.synthetic import read_chain
 
 OWN = ("joint", "term", "constraint")
 KINDS = (*TERMS, "transmission")
@@ -158,7 +166,7 @@ def _check_effect(joint: Mapping[str, Any], terms: Sequence[Mapping[str, Any]], 
             raise XpjaxError(f"[joint] {entry} has no effect: no term depends on the {what}; leave it out")
 
 
-def build(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[Reading, JointModel]:
+def build_joint(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[Reading, JointModel]:
     """Observations in files or tables, and the model with what its terms need of them.
 
     Raises XpjaxError for columns, chains and spectra that are not there, and where nothing tells which detections are
@@ -194,7 +202,7 @@ def build(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[
 
 def _spectra(path: Path) -> Any:
     """XP sources in a file. Raises ValueError where there is none."""
-    from xpjax.xp.coefficients import as_sources
+    from xpjax.xp import as_sources
 
     if not path.exists():
         raise XpjaxError(f"no file {path} with the spectra of a transmission term")

@@ -19,10 +19,10 @@ from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray, Record
+from xpjax.survey import Observations
 from xpjax.survey.joint.solve import JointModel, prepare
 from xpjax.survey.joint.star_prior import StarPrior
 from xpjax.survey.joint.transmission import BandCurves, Prepared
-from xpjax.survey.observations import Observations
 
 STEPS = 4
 """Gauss-Newton steps: transmission terms are nearly linear."""

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
+from xpjax.survey import MISSING, Observations, RowFlag
 from xpjax.survey.joint.normal import DeviceRows, HostRows, Layout, Rows, Slots
 from xpjax.survey.joint.terms import Block
-from xpjax.survey.observations import MISSING, Observations, RowFlag
 
 
 def row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:

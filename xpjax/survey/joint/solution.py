@@ -15,10 +15,10 @@ from scipy import sparse
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
 from xpjax.io.catalogue import write_bytes
-from xpjax.survey.exposures.model import Scaling
+from xpjax.survey import Frames, Observations, RowFlag, columns_home
+from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.terms import Block, Term, column_name
 from xpjax.survey.joint.transmission import Transmission
-from xpjax.survey.observations import Frames, Observations, RowFlag, columns_home
 
 FORMAT, VERSION = "xpjax joint solution", 1
 BATCH = 512

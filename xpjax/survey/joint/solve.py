@@ -27,7 +27,8 @@ import numpy as np
 from scipy import linalg, sparse
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.exposures.model import Model, scaling
+from xpjax.survey import Observations, RowFlag
+from xpjax.survey.exposures import ExposureModel, scaling
 from xpjax.survey.joint.covariance import noise_of_spectra
 from xpjax.survey.joint.gauge import decided, describe_null, open_combinations, refusal, unfixed
 from xpjax.survey.joint.normal import (
@@ -44,7 +45,6 @@ from xpjax.survey.joint.star_prior import StarPrior, coupled_precision, model_pr
 from xpjax.survey.joint.terms import Block, Constraint, Term, column_name
 from xpjax.survey.joint.transmission import Prepared, Transmission
 from xpjax.survey.joint.weights import Weights, robust_weight
-from xpjax.survey.observations import Observations, RowFlag
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
@@ -135,7 +135,7 @@ class Fit:
         devices: Any,
     ) -> None:
         self.o, self.model = o, model
-        self.scale = scaling(o, Model(color_zero=model.color_zero), model.size)
+        self.scale = scaling(o, ExposureModel(color_zero=model.color_zero), model.size)
         self.blocks: list[Block] = []
         self.nonlinear: list[tuple[int, Prepared]] = []
         for term in model.terms:

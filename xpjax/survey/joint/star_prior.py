@@ -16,11 +16,9 @@ from xpjax.core.ids import places_of
 from xpjax.core.linalg import dot
 from xpjax.core.records import Record
 from xpjax.core.status import Status
-from xpjax.survey.robust import LEAST_VARIANCE
-from xpjax.synthetic.magnitude import as_system, photometry
-from xpjax.synthetic.system import PhotometricSystem
-from xpjax.xp.coefficients import as_sources, covariance, masked
-from xpjax.xp.sources import XPCoefficients
+from xpjax.survey import LEAST_VARIANCE
+from xpjax.synthetic import PhotometricSystem, as_system, photometry
+from xpjax.xp import XPCoefficients, as_sources, covariance, masked
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -19,8 +19,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
-from xpjax.survey.exposures.model import Scaling
-from xpjax.survey.observations import Frames, Observations
+from xpjax.survey import Frames, Observations
+from xpjax.survey.exposures import Scaling
 
 FIELDS = ("exposure", "band", "detector", "night")
 

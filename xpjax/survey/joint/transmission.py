@@ -44,16 +44,12 @@ from xpjax.core.constants import AB_ZERO_POINT, POGSON, ST_ZERO_POINT
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.core.linalg import dot
-from xpjax.survey.exposures.model import Scaling
+from xpjax.survey import Frames, Observations
+from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.terms import Block, frame_groups, make_blocks
-from xpjax.survey.observations import Frames, Observations
-from xpjax.synthetic.atmosphere import RANGES
-from xpjax.synthetic.chain import TransmissionChain
-from xpjax.synthetic.projection import PassbandOperator, passband_operator
-from xpjax.xp.coefficients import as_sources, covariance
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.synthetic import RANGES, PassbandOperator, TransmissionChain, passband_operator
+from xpjax.xp import Instrument, SourceTable, XPCoefficients, as_sources, covariance
+from xpjax.xp import load_instrument as load_instrument
 
 STEP = 0.5
 """Sampling [nm] of the curves."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from xpjax.survey import HUBER, LEAST_VARIANCE, SCALE, TUKEY
 from xpjax.survey.joint.normal import Slots
-from xpjax.survey.robust import HUBER, LEAST_VARIANCE, SCALE, TUKEY
 
 FLOOR_SETTLED = 1e-4
 """Relative change of an error variance below which the floor has settled."""

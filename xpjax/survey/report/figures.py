@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from xpjax.core.errors import say
-from xpjax.survey.observations import FrameFlag, RowFlag
+from xpjax.survey import FrameFlag, RowFlag
 from xpjax.survey.report.periods import FALSE_ALARM
 from xpjax.survey.report.statistics import (
     PHASES,

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.robust import MAD
+from xpjax.survey import MAD
 
 FALSE_ALARM = 1e-3
 """Probability that noise alone has a peak as high as a significant one, anywhere in the range that was searched."""

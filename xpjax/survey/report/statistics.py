@@ -14,13 +14,9 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue
-from xpjax.survey.exposures.flat import epochs
-from xpjax.survey.exposures.nights import night_line
-from xpjax.survey.exposures.solution import Calibration
-from xpjax.survey.noise import Camera
-from xpjax.survey.observations import Observations, RowFlag, group_median
+from xpjax.survey import MAD, Camera, Observations, RowFlag, group_median
+from xpjax.survey.exposures import Calibration, epochs, night_line
 from xpjax.survey.report.periods import FALSE_ALARM, FEWEST, find_period
-from xpjax.survey.robust import MAD
 
 ENOUGH = 5
 """Measurements of a star that make a scatter, and tiles that make a slope or a sigma."""
@@ -72,7 +68,7 @@ class Evidence:
         return np.where(frame >= 0, getattr(self.solution.frames, name)[frame], np.nan)
 
 
-def gather(
+def gather_evidence(
     solution: Calibration, calibrated: Catalogue, zero_points: Catalogue, observations: Observations | None = None
 ) -> Evidence:
     """Evidence from what a calibration wrote; x, y and color from its standards, or of all rows from observations."""

@@ -11,9 +11,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import open_table
-from xpjax.survey.config import check_names, with_band
-from xpjax.survey.identity import stem
-from xpjax.survey.observations import MISSING, correct_gaia, make
+from xpjax.survey import MISSING, check_limits, correct_gaia, make_observations, select, stem
+from xpjax.survey.reading import check_names, with_band
 from xpjax.survey.scr.homogenize import TileZeroPoints, tile_zero_points
 from xpjax.survey.scr.regression import (
     ColorRegression,
@@ -24,7 +23,6 @@ from xpjax.survey.scr.regression import (
     predict_scr,
     star_pair_reddening,
 )
-from xpjax.survey.selection import check_limits, select
 
 LABEL_COLUMNS = ("teff", "feh", "reddening")
 REQUIRED = (*LABEL_COLUMNS, "bp", "rp", "magnitude", "magnitude_error")
@@ -237,7 +235,7 @@ class Stars:
         }  # fmt: skip
         gaia, gaia_error = self.gaia[which], self.gaia_error[which]
         if self.settings["position_order"]:
-            o = make(
+            o = make_observations(
                 self.star, self.numbers(mine, "x", np.nan), self.numbers(mine, "y", np.nan), magnitude, error, None,
                 exposure=self.tiles[self.tile], cut=~kept,
             )  # fmt: skip

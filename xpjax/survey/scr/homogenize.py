@@ -15,9 +15,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
-from xpjax.survey.exposures.flat import error_floor
-from xpjax.survey.observations import group_median
-from xpjax.survey.robust import MAD
+from xpjax.survey import MAD, group_median
+from xpjax.survey.exposures import error_floor
 
 FEWEST = 3
 """Stars that a tile needs, and tiles that an offset needs."""
@@ -65,7 +64,7 @@ def tile_zero_points(
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Homogenised(Record):
+class Homogenized(Record):
     """One zero-point for each tile (n_tile,) on the scale of the first method; NaN where no method gives one.
 
     error: of the tile alone; systematic: of the offset, common to all tiles of the second method. method (n_tile,): a
@@ -83,9 +82,9 @@ class Homogenised(Record):
     n_overlap: int
 
 
-def homogenise(
+def homogenize(
     first: TileZeroPoints, second: TileZeroPoints, names: tuple[str, str] = ("SCR", "XPSP"), fewest: int = FEWEST
-) -> Homogenised:
+) -> Homogenized:
     """Zero-points by the first method where it has `fewest` stars, by the second, less the offset, elsewhere.
 
     Where the first has no tile at all the second stands as it is. Where it has, but fewer than three together with the
@@ -119,12 +118,12 @@ def homogenise(
     method = np.where(one, names[0], np.where(use_two, names[1], ""))
     if not one.any():
         offset = offset_error = scatter = np.nan
-    return Homogenised(value, error, systematic, method, offset, offset_error, scatter, n)
+    return Homogenized(value, error, systematic, method, offset, offset_error, scatter, n)
 
 
 def zero_point_table(
     tiles: np.ndarray,
-    bands: Mapping[str, tuple[Homogenised, TileZeroPoints, TileZeroPoints]],
+    bands: Mapping[str, tuple[Homogenized, TileZeroPoints, TileZeroPoints]],
     names: Sequence[str] = ("SCR", "XPSP"),
     meta: Mapping[str, Any] | None = None,
 ) -> Catalogue:

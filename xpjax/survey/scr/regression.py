@@ -30,11 +30,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
-from xpjax.survey.exposures.flat import error_floor
-from xpjax.survey.exposures.model import Model
-from xpjax.survey.exposures.zeropoint import ExposureFits, evaluate, fit_exposures
-from xpjax.survey.observations import Observations, group_median
-from xpjax.survey.robust import MAD
+from xpjax.survey import MAD, Observations, group_median
+from xpjax.survey.exposures import ExposureFits, ExposureModel, error_floor, evaluate, fit_exposures
 
 LABELS = ("teff", "feh", "reddening")
 ZERO, SCALE = (6000.0, 0.0, 0.0), (500.0, 0.5, 1.0)
@@ -602,7 +599,7 @@ def calibrate_scr(
     """
     o = observations
     flat, before = np.zeros(len(o)), np.full(len(o.frames), np.inf)
-    model = Model(position_order=position_order, color_order=0, magnitude_order=0)
+    model = ExposureModel(position_order=position_order, color_order=0, magnitude_order=0)
     error = np.hypot(gaia_error, o.magnitude_error)
     for _ in range(rounds):
         fit = fit_scr(

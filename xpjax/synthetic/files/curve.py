@@ -30,7 +30,7 @@ _ODD_PROSE = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class FileCurve:
     """What a file says: wavelength (n,) [nm], up or down, and transmission (n,), finite; how magnitudes are counted."""
 
     path: Path
@@ -215,7 +215,7 @@ def curve_of(
     magnitude: str | None = None,
     *,
     extinction: bool = False,
-) -> Curve:
+) -> FileCurve:
     """The curve of a sheet; unit, detector and magnitude as given to `read_passbands`. Raises XpjaxError."""
     what = "extinction" if extinction else "transmission"
     i, j = columns_of(sheet, EXTINCTION if extinction else TRANSMISSION, what)
@@ -239,7 +239,7 @@ def curve_of(
     name, label = _names(sheet)
     order = header.number_of(sheet.path, sheet.entries, "order") if sheet.kind == "ECSV" else None
     extra = dict(sheet.meta.get("system") or {}) if isinstance(sheet.meta.get("system"), Mapping) else {}
-    return Curve(sheet.path, name, label, x, values, kind, system, zero_point, order, meta, extra)
+    return FileCurve(sheet.path, name, label, x, values, kind, system, zero_point, order, meta, extra)
 
 
 def _meta(sheet: Sheet) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def _check_order(sheet: Sheet, wavelength: np.ndarray) -> None:
         )
 
 
-def passband_of(curve: Curve, *, clip: bool = False, normalize: bool = False) -> Passband:
+def passband_of(curve: FileCurve, *, clip: bool = False, normalize: bool = False) -> Passband:
     """The curve as a record. Raises XpjaxError, with the sample, for transmissions that are none."""
     transmission, meta = curve.transmission, dict(curve.meta)
     if clip and transmission.min() < 0:

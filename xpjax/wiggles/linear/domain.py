@@ -16,12 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic import photometry
 from xpjax.wiggles.linear.fit import Population, dimming, level, multiplied, photon_noise
 from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp import simulate
-from xpjax.xp.correction import Domain
-from xpjax.xp.instrument import Instrument
+from xpjax.xp import Domain, Instrument, simulate_sources
 
 LEAD = 14
 """Leading coefficients of each XP that the domain looks at."""
@@ -85,7 +83,7 @@ def make_domain(pairs: Pairs, population: Population) -> Domain:
     _, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
     bare = pairs.coefficients[(bp - rp < COOL) & np.isfinite(bp - rp)]
     bare = bare[np.argsort((bp - rp)[(bp - rp < COOL) & np.isfinite(bp - rp)])]
-    mocks = simulate.simulate_sources(40_000, 11, correlations=False, dtype=np.float64)
+    mocks = simulate_sources(40_000, 11, correlations=False, dtype=np.float64)
     g, color = (np.asarray(mocks.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(mocks.coefficients.value, float)
     groups = [shape(c) for c in (bare, *(behind(bare, e) for e in DUST), value[(g < 14) & (color < COOL)])]

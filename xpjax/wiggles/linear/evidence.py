@@ -17,12 +17,10 @@ import numpy as np
 from xpjax.core.constants import POGSON
 from xpjax.core.linalg import interpolation
 from xpjax.core.records import Record
-from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.projection import load_passbands
+from xpjax.synthetic import load_passbands, photometry
 from xpjax.wiggles.linear.fit import LEVEL_RANGE, Training, rms, scaled_reference
 from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp.correction import LinearCorrection
-from xpjax.xp.instrument import Instrument
+from xpjax.xp import Instrument, LinearCorrection
 
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "JPLUS": ("J0378", "J0395", "J0410", "J0430", "gJPLUS", "J0515", "rJPLUS", "J0660", "iJPLUS", "J0861", "zJPLUS"),

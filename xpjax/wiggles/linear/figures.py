@@ -9,9 +9,7 @@ import numpy as np
 
 from xpjax.wiggles.linear.evidence import Evidence, smoothing
 from xpjax.wiggles.linear.fit import level
-from xpjax.xp import simulate
-from xpjax.xp.correction import LinearCorrection
-from xpjax.xp.instrument import Instrument
+from xpjax.xp import Instrument, LinearCorrection, simulate_sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +22,7 @@ TICKS = (400, 500, 600, 700, 800, 900, 1000)
 
 def mean_stars(model: Instrument) -> dict[str, np.ndarray]:
     """Mean coefficients, over the mean flux, of bright mock stars by color."""
-    table = simulate.simulate_sources(40_000, seed=4, correlations=False, dtype=np.float64)
+    table = simulate_sources(40_000, seed=4, correlations=False, dtype=np.float64)
     g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(table.coefficients.value)
     value = value / level(value, model)

@@ -33,12 +33,9 @@ from scipy.linalg import block_diag
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.extinction import R_V, extinction_curve
-from xpjax.synthetic.magnitude import photometry
+from xpjax.synthetic import photometry
 from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp import simulate
-from xpjax.xp.coefficients import covariance_matrix
-from xpjax.xp.correction import LinearCorrection
-from xpjax.xp.instrument import Instrument, merge_weights
+from xpjax.xp import Instrument, LinearCorrection, covariance_matrix, merge_weights, simulate_sources
 
 LEVEL_RANGE = (400.0, 990.0)
 """Wavelengths [nm] whose mean flux normalises a spectrum."""
@@ -55,7 +52,7 @@ PRECISION = 2e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class LinearSettings:
     """Priors and weights of the training.
 
     length: scale of a_q(l) [samples of u] by order q of the derivative; amplitude: its standard deviation. ridge: noise
@@ -168,7 +165,7 @@ def behind_dust(coefficients: np.ndarray, ebv: float, population: Population, mo
 
 def photon_noise(model: Instrument, g_range: tuple[float, float], n: int = 300, seed: int = 5) -> np.ndarray:
     """Covariance (k, k) of the noise of coefficients over their level: the mean of n mock stars with G in a range."""
-    table = simulate.simulate_sources(20 * n, seed, dtype=np.float64)
+    table = simulate_sources(20 * n, seed, dtype=np.float64)
     g = np.asarray(table.columns["phot_g_mean_mag"], float)
     chosen = table[np.flatnonzero((g > g_range[0]) & (g < g_range[1]))[:n]]
     if not len(chosen):
@@ -183,7 +180,7 @@ def photon_noise(model: Instrument, g_range: tuple[float, float], n: int = 300, 
     return total
 
 
-def local_operator(model: Instrument, settings: Settings) -> np.ndarray:
+def local_operator(model: Instrument, settings: LinearSettings) -> np.ndarray:
     """(k, m, p): derivatives d^q f / du^q of each photometer times smooth functions of u, of prior variance one."""
     blocks, taps = [], np.arange(-STENCIL_HALF, STENCIL_HALF + 1)
     derive = np.linalg.inv(np.vander(taps * STENCIL_STEP, len(taps), increasing=True))
@@ -225,8 +222,8 @@ class Training:
     >>> change = Training(pairs, population).fit()
     """
 
-    def __init__(self, pairs: Pairs, population: Population, settings: Settings | None = None) -> None:
-        self.pairs, self.population, self.settings = pairs, population, settings or Settings()
+    def __init__(self, pairs: Pairs, population: Population, settings: LinearSettings | None = None) -> None:
+        self.pairs, self.population, self.settings = pairs, population, settings or LinearSettings()
         model, own = pairs.instrument, self.settings
         ebv, n = (0.0, *own.dust), len(pairs)
         true = scaled_reference(pairs)

@@ -30,12 +30,8 @@ from xpjax.core.units import nanometers
 from xpjax.io.streams import check_file, reading
 from xpjax.io.tables import Table, open_table
 from xpjax.io.tables.quantities import factor, is_unit
-from xpjax.xp.coefficients import as_sources
-from xpjax.xp.correction import NONE, STANDARD
-from xpjax.xp.instrument import Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
-from xpjax.xp.inverse import coefficients_of_samples
-from xpjax.xp.read.spectra_files import flux_factor
+from xpjax.xp import NONE, STANDARD, Instrument, as_sources, coefficients_of_samples, flux_factor
+from xpjax.xp import load_instrument as load_instrument
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "star_name", "source_id"),

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from xpjax import __version__
 from xpjax.core.errors import XpjaxError
+from xpjax.core.version import __version__
 from xpjax.wiggles.linear.domain import make_domain
 from xpjax.wiggles.linear.evidence import Evidence, learning_curve, robust
-from xpjax.wiggles.linear.fit import LEVEL_RANGE, Population, Settings, Training
+from xpjax.wiggles.linear.fit import LEVEL_RANGE, LinearSettings, Population, Training
 from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp.correction import LinearCorrection
+from xpjax.xp import LinearCorrection
 
 STEPS = 2
 """Of weighing the stars by how well they fit."""
@@ -37,7 +37,7 @@ class Trained:
 def train_linear(
     pairs: Pairs,
     population: Population,
-    settings: Settings | None = None,
+    settings: LinearSettings | None = None,
     *,
     name: str = "own",
     floor: float = FLOOR,
@@ -54,7 +54,7 @@ def train_linear(
     """
     if len(pairs) < 10:
         raise XpjaxError(f"{len(pairs)} pairs are too few for a correction: give 10 or more, better 40")
-    model, chosen = pairs.instrument, settings or Settings()
+    model, chosen = pairs.instrument, settings or LinearSettings()
     training = Training(pairs, population, chosen)
     domain = make_domain(pairs, population)
     distance = np.asarray(domain.distance(pairs.coefficients, model.release))

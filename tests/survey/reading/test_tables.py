@@ -14,9 +14,9 @@ from astropy.table import MaskedColumn, Table
 
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.survey.config import Config, config_from
 from xpjax.survey.observations import RowFlag
-from xpjax.survey.reading import Reading, read_observations
+from xpjax.survey.reading.config import Config, config_from
+from xpjax.survey.reading.tables import Reading, read_observations
 from xpjax.xp import simulate
 
 N = 12

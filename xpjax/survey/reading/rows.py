@@ -12,11 +12,10 @@ import numpy as np
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import Table, iso_day
 from xpjax.io.words import parse_number
-from xpjax.survey.config import CUT_COLUMNS, Account, Config
-from xpjax.survey.exposures.aperture import aperture_correction
-from xpjax.survey.observations import MISSING, Observations, Origin, correct_gaia, make
-from xpjax.survey.selection import CUTS, expand, select
-from xpjax.survey.standards import Standards, coefficients_said
+from xpjax.survey import CUTS, MISSING, Observations, Origin, correct_gaia, expand, make_observations, select
+from xpjax.survey.exposures import aperture_correction
+from xpjax.survey.reading.config import CUT_COLUMNS, Account, Config
+from xpjax.survey.reading.standards import Standards, coefficients_said
 
 KINDS = {
     **dict.fromkeys(("magnitude", "magnitude_error", "model", "model_error", "color"), "magnitude"),
@@ -243,7 +242,7 @@ class Rows:
             magnitude, error = self._corrected(star, x, y, fields, extra)
         magnitude = self._without_frame(np.broadcast_to(np.asarray(magnitude, float), n), fields)
         cut = self._cut(magnitude, error, fields["color"], extra)
-        made = make(star, x, y, magnitude, error, self.numbers("model"), cut=cut, **fields)
+        made = make_observations(star, x, y, magnitude, error, self.numbers("model"), cut=cut, **fields)
         place = self.place if self.place is not None else (np.full(n, np.nan), np.full(n, np.nan))
         return dataclasses.replace(made, origin=self._origin(keep)), unknown, place
 
@@ -314,7 +313,9 @@ class Rows:
                 f"{self.table.origin}: {seen.shape[1]} apertures, and errors of {errors.shape[1]}: name as many"
             )
         corrected = aperture_correction(
-            make(star, x, y, np.zeros(len(star)), None, None, **{k: fields[k] for k in ("exposure", "detector")}),
+            make_observations(
+                star, x, y, np.zeros(len(star)), None, None, **{k: fields[k] for k in ("exposure", "detector")}
+            ),
             seen, errors, bright=flags == 0,
         )  # fmt: skip
         return corrected.magnitude, corrected.magnitude_error

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from xpjax.survey.airmass import NODES, AirmassShifts, airmass_shifts, at_reference
-from xpjax.survey.exposures.model import Model
-from xpjax.survey.exposures.solution import Settings, calibrate
-from xpjax.survey.observations import Observations, concatenate, make
+from xpjax.survey.exposures.model import ExposureModel
+from xpjax.survey.exposures.solution import CalibrationSettings, calibrate
+from xpjax.survey.observations import Observations, concatenate, make_observations
+from xpjax.survey.reading.airmass import NODES, AirmassShifts, airmass_shifts, at_reference
 from xpjax.synthetic.chain import TransmissionChain, read_chain
 from xpjax.synthetic.files.folders import filters_folder
 from xpjax.synthetic.magnitude import photometry
@@ -49,7 +49,7 @@ def o(chain: TransmissionChain, table: SourceTable) -> Observations:
     parts = []
     for k, air in enumerate(AIRMASS):
         m = magnitudes(chain, table, float(air))[:, 0] - 22 + 0.2 * air
-        part = make(
+        part = make_observations(
             table.source_id, *rng.uniform(0, 1000, (2, n)), m, np.full(n, 0.002), model, color=color, airmass=air,
             exposure=f"e{k}", band="g",
         )  # fmt: skip
@@ -73,7 +73,7 @@ def test_shifts_are_those_at_exactly_the_airmass(
 
 @pytest.mark.slow
 def test_magnitudes_of_all_exposures_are_in_one_passband(o: Observations, shifts: AirmassShifts) -> None:
-    model = Settings(Model(position_order=0, color_order=0, magnitude_order=0))
+    model = CalibrationSettings(ExposureModel(position_order=0, color_order=0, magnitude_order=0))
     spread = []
     for rows in (o, at_reference(o, shifts).observations):
         _, found = calibrate(rows, model)

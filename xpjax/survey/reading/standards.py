@@ -11,8 +11,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Ids, Table, open_table
-from xpjax.survey.identity import position_ids
-from xpjax.survey.observations import Match, match_ids, match_positions, separation
+from xpjax.survey import Match, match_ids, match_positions, position_ids, separation
 
 OWN_EPOCH = 2016.0
 """Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]."""

@@ -16,11 +16,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Table, open_table, open_tables, split_part
-from xpjax.survey.config import Account, Config
-from xpjax.survey.identity import Named, detection_ids, name_exposures, settle_stars
-from xpjax.survey.observations import Observations, concatenate
-from xpjax.survey.rows import Rows, listed, named_columns
-from xpjax.survey.standards import Standards, coefficients_said, open_standards
+from xpjax.survey import Named, Observations, concatenate, detection_ids, name_exposures, settle_stars
+from xpjax.survey.reading.config import Account, Config
+from xpjax.survey.reading.rows import Rows, listed, named_columns
+from xpjax.survey.reading.standards import Standards, coefficients_said, open_standards
 
 
 @dataclasses.dataclass
@@ -60,7 +59,7 @@ def read_observations(
 
     Examples
     --------
-    >>> from xpjax.survey.config import config_from
+    >>> from xpjax.survey.reading.config import config_from
     >>> columns = {"star": "id", "magnitude": "m", "model": "M"}
     >>> config = config_from({"columns": columns, "model": {"position_order": 0}})
     >>> tonight = {"id": [7, 8], "m": [14.2, 99.0], "M": [17.1, 16.8]}

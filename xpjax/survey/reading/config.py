@@ -1,4 +1,4 @@
-"""`survey.toml`: which columns mean what, which stars are standards, and the model; see `xpjax.survey.reading`.
+"""`survey.toml`: which columns mean what, which stars are standards, and the model; see `xpjax.survey.reading.tables`.
 
 [columns]
 star = "source_id"
@@ -22,7 +22,7 @@ limits = { ruwe = 1.3 }
 file = "standards.parquet"                   # models and colors from another table, joined by id or position
 match = "position"
 [passband]
-chain = "telescope.toml"                     # passbands at each exposure's own airmass: see `xpjax.survey.airmass`
+chain = "telescope.toml"                     # passbands at each exposure's own airmass: see `airmass`
 sources = "XpContinuousMeanSpectrum.csv.gz"  # XP spectra, by source_id
 airmass = 1.2                                # of the reference; by default the chain's own
 correction = "standard"                      # linear correction of the spectra: the default; "none", or a file
@@ -40,11 +40,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.exposures.model import Model
-from xpjax.survey.exposures.solution import Settings
-from xpjax.survey.selection import CUTS, Selected, check_limits
-from xpjax.survey.standards import check_standards
-from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, load_correction
+from xpjax.survey import CUTS, Selected, check_limits
+from xpjax.survey.exposures import CalibrationSettings, ExposureModel
+from xpjax.survey.reading.standards import check_standards
+from xpjax.xp import NONE, STANDARD, LinearCorrection, load_correction
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ class Config:
     """What a `survey.toml` says: columns of each band, settings, cuts with limits, standards, Gaia table, passband."""
 
     bands: Mapping[str, Mapping[str, Any]]
-    settings: Settings = dataclasses.field(default_factory=Settings)
+    settings: CalibrationSettings = dataclasses.field(default_factory=CalibrationSettings)
     cuts: tuple[str, ...] = ()
     limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     standards: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -214,21 +213,25 @@ IDLE = {
 """Entries of [model] that mean nothing without another one."""
 
 
-def _settings(table: Mapping[str, Any]) -> Settings:
+def _settings(table: Mapping[str, Any]) -> CalibrationSettings:
     for needed, names in IDLE.items():
         idle = [name for name in names if name in table and not table.get(needed)]
         if idle:
             raise XpjaxError(f"[model] {idle[0]} has no effect without {needed} = true: add it, or leave {idle[0]} out")
-    inner = [field.name for field in dataclasses.fields(Model)]
-    outer = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
+    inner = [field.name for field in dataclasses.fields(ExposureModel)]
+    outer = [field.name for field in dataclasses.fields(CalibrationSettings) if field.name != "model"]
     check_names(table, (*inner, *outer), "entry of [model]")
     values = {name: value for name, value in table.items() if name in outer}
     if "size" in values:
         values["size"] = detector_size(values["size"])
-    return Settings(model=Model(**{name: value for name, value in table.items() if name in inner}), **values)
+    return CalibrationSettings(
+        model=ExposureModel(**{name: value for name, value in table.items() if name in inner}), **values
+    )
 
 
-def _check_model(said: Mapping[str, Any], settings: Settings, bands: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_model(
+    said: Mapping[str, Any], settings: CalibrationSettings, bands: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Raise XpjaxError for entries of [model] that need columns which are not named, or are idle beside others."""
     model = settings.model
     for entry, wanted, keys, off in (

@@ -19,15 +19,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
-from xpjax.survey.config import Config
-from xpjax.survey.observations import Observations, match_ids
-from xpjax.synthetic.chain import TransmissionChain, read_chain
-from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.passband import PassbandSet
-from xpjax.synthetic.projection import passband_system
-from xpjax.xp.coefficients import as_sources
-from xpjax.xp.instrument import load_instrument
-from xpjax.xp.read.archive import read
+from xpjax.survey import Observations, match_ids
+from xpjax.survey.reading.config import Config
+from xpjax.synthetic import PassbandSet, TransmissionChain, passband_system, photometry, read_chain
+from xpjax.xp import as_sources, load_instrument, read
 
 NODES = 5
 """Airmasses at which spectra are projected."""

@@ -1,0 +1,161 @@
+"""Results as tables of other packages: what `Photometry`, `Spectra`, fits and solutions have in common."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpjax.core.records import Catalogue
+from xpjax.core.status import Bits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow
+    from astropy.table import Table
+
+FIRST_ROWS = 8
+"""Rows of the view in a notebook."""
+MAX_COLUMNS = 24
+"""Columns of the view in a notebook."""
+
+
+class TableResult:
+    """A result with one row for each source: as an astropy, pandas or Arrow table, and as HTML in a notebook.
+
+    A class that derives from it has `catalogue()`; `bits` names the meaning of its columns of flags.
+    """
+
+    bits: type[Bits] | None = None
+
+    def catalogue(self) -> Catalogue:
+        """The columns of the result with units and descriptions."""
+        raise NotImplementedError
+
+    def to_table(self) -> Table:
+        """Return the result as an astropy table.
+
+        Returns
+        -------
+        astropy.table.Table
+            One row for each source; columns carry units and descriptions, `meta` what holds for all rows.
+        """
+        return astropy_table(self.catalogue())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the result as a pandas data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each source, with the columns of `to_table`. A column of vectors (n, k) becomes one column of
+            arrays. pandas has no units: they are in `attrs["units"]`.
+        """
+        import pandas as pd
+
+        catalogue = self.catalogue()
+        frame = pd.DataFrame(
+            {name: column if column.ndim == 1 else list(column) for name, column in catalogue.columns.items()}
+        )
+        frame.attrs["units"] = dict(catalogue.units)
+        return frame
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return the result as an Arrow table.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each source, with the columns of `to_table`; units and descriptions are metadata of fields, as
+            in the Parquet files that `xpjax.write` writes.
+        """
+        return arrow_table(self.catalogue())
+
+    def _repr_html_(self) -> str:
+        return html_view(type(self).__name__, self.catalogue(), self.bits)
+
+
+def astropy_table(catalogue: Catalogue) -> Table:
+    """The columns of a catalogue with units and descriptions; what all rows share and metadata are in `meta`."""
+    from astropy.table import Column, Table
+    from astropy.units import Unit
+
+    def unit(name: str) -> Any:
+        text = catalogue.units.get(name)
+        return Unit(text, parse_strict="silent") if text else None
+
+    columns = [
+        Column(column, name, unit=unit(name), description=catalogue.descriptions.get(name))
+        for name, column in catalogue.columns.items()
+    ]
+    return Table(columns, meta={**plain_meta(catalogue), **catalogue.shared})
+
+
+def arrow_table(catalogue: Catalogue) -> pyarrow.Table:
+    """The columns of a catalogue; units and descriptions are metadata of fields, all else of the schema."""
+    import pyarrow as pa
+
+    def cells(values: np.ndarray) -> pyarrow.Array:
+        flat = pa.array(values.ravel())
+        return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+    def field(name: str, kind: pyarrow.DataType) -> pyarrow.Field:
+        notes = {"unit": catalogue.units.get(name), "description": catalogue.descriptions.get(name)}
+        return pa.field(name, kind, metadata={key: text for key, text in notes.items() if text})
+
+    arrays = [cells(np.asarray(column)) for column in catalogue.columns.values()]
+    shared = {name: array.tolist() for name, array in catalogue.shared.items()}
+    units = {name: catalogue.units[name] for name in shared if name in catalogue.units}
+    notes = {"meta": plain_meta(catalogue), "shared": shared, "shared_units": units}
+    schema = pa.schema(
+        [field(name, array.type) for name, array in zip(catalogue.columns, arrays, strict=True)],
+        metadata={b"xpjax": json.dumps(notes).encode()},
+    )
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def plain_meta(catalogue: Catalogue) -> dict[str, Any]:
+    """The metadata of a catalogue as plain Python values."""
+    return {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in catalogue.meta.items()}
+
+
+def html_view(title: str, catalogue: Catalogue, bits: type[Bits] | None) -> str:
+    """The first rows with units, and the flags that occur with their meaning, as HTML."""
+    names = list(catalogue.columns)[:MAX_COLUMNS]
+    n_row, n_column = len(catalogue), len(catalogue.columns)
+    head = f"<p><b>{html.escape(title)}</b>: {n_row:,} rows, {n_column:,} columns</p>"
+    units = [catalogue.units.get(name, "") for name in names]
+
+    def row(cells: list[str], tag: str = "td") -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    lines = [row(names, "th"), row(units, "th")]
+    lines += [row([_cell(catalogue.columns[name][i]) for name in names]) for i in range(min(n_row, FIRST_ROWS))]
+    parts = [head, "<table>", *lines, "</table>"]
+    if n_column > len(names) or n_row > FIRST_ROWS:
+        parts.append(f"<p>Shown: {min(n_row, FIRST_ROWS)} rows, {len(names)} columns.</p>")
+    return "\n".join([*parts, *_flags(catalogue, bits)])
+
+
+def _cell(value: Any) -> str:
+    if np.ndim(value):
+        return f"[{len(value)} values]"
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _flags(catalogue: Catalogue, bits: type[Bits] | None) -> list[str]:
+    """Lines with the flags that occur, how often, and what they mean."""
+    out = []
+    for name, text in catalogue.descriptions.items():
+        if bits is None or name not in catalogue.columns or not text.startswith("Bits: "):
+            continue
+        counts = bits.counts(catalogue.columns[name])
+        said = [
+            f"<li>{html.escape(str(bit.name))} ({n:,}): {html.escape(bit.meaning)}</li>" for bit, n in counts.items()
+        ]
+        out += (
+            [f"<p>{html.escape(name)}:</p><ul>", *said, "</ul>"] if said else [f"<p>{html.escape(name)}: none set</p>"]
+        )
+    return out
