@@ -39,13 +39,15 @@ from benchmarks.stellar import work as fit_work
 from tests.stellar.helpers import spectrum
 from xpjax.core import engine, linalg
 from xpjax.core.status import FitStatus
-from xpjax.stellar.fit import MORE_ROUNDS, _Model, _Options, _prepare, _Star, _work_bytes, fit_kernel, fit_labels
+from xpjax.stellar.fit import MORE_ROUNDS, fit_labels, prepare, work_bytes
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import interpolator, model_spectra
-from xpjax.synthetic.magnitude import Photometer, photometry_kernel
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra
+from xpjax.stellar.kernel import Model, Options, Star, fit_kernel
+from xpjax.synthetic.kernel import photometry_kernel
+from xpjax.synthetic.magnitude import Photometer
+from xpjax.wiggles.epochs import WIDTHS, Data, State, TrainingSettings, compiled_epoch, first_network
 from xpjax.wiggles.features import Features, make_features
 from xpjax.wiggles.magnitude import CorrectedPhotometer, corrected_kernel
-from xpjax.wiggles.training import WIDTHS, TrainingSettings, _Data, _epoch, _State, first_network
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
@@ -314,13 +316,13 @@ def training(plan: Plan) -> list[Row]:
     one = np.ones((n_all, 1), np.float32)
     rows = []
     for said, n, n_judge in (("", n_all, BATCH), (", split 60/20/20", int(0.6 * n_all), int(0.2 * n_all))):
-        data, judge = (_Data(*(on_device(a[s]) for a in (x, y, one))) for s in (slice(n), slice(n_all - n_judge, None)))
+        data, judge = (Data(*(on_device(a[s]) for a in (x, y, one))) for s in (slice(n), slice(n_all - n_judge, None)))
         rows.append(_epochs(f"{plan.network} network, {EPOCHS} epochs of {n_all:,} stars{said}", data, judge, plan))
         rows[-1].note = f"{n:,} stars learned from and {n_judge:,} validated in an epoch, batches of at most {BATCH}"
     return rows
 
 
-def _epochs(case: str, data: _Data, judge: _Data, plan: Plan) -> Row:
+def _epochs(case: str, data: Data, judge: Data, plan: Plan) -> Row:
     import optax
 
     n, widths = len(data.x), WIDTHS[plan.network]
@@ -329,9 +331,9 @@ def _epochs(case: str, data: _Data, judge: _Data, plan: Plan) -> Row:
     with engine.precision(False):
         moments, copy = optax.scale_by_adam().init(network), jax.tree.map(jnp.copy, network)
         # Bound to the device as what an epoch gives back: else the second epoch would compile too.
-        state = jax.device_put(_State(network, moments, copy, jnp.float32(jnp.inf)), jax.devices()[0])
+        state = jax.device_put(State(network, moments, copy, jnp.float32(jnp.inf)), jax.devices()[0])
     run, rate, key = (
-        _epoch(TrainingSettings(widths=widths, batch=BATCH, epochs=1), False),
+        compiled_epoch(TrainingSettings(widths=widths, batch=BATCH, epochs=1), False),
         jnp.float32(1e-3),
         jax.random.key(0),
     )
@@ -359,7 +361,7 @@ def labels(plan: Plan) -> list[Row]:
     wavelength, n_all = constant_grid(), plan.size(FITS, 128)
     nodes = np.arange(4000.0, 7001, 200), np.arange(3.5, 5.1, 0.5), np.arange(-1.5, 0.1, 0.5)
     flux = spectrum(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1), wavelength)
-    model = interpolator(StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh")))
+    model = interpolate_grid(StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh")))
     rng, n = np.random.default_rng(2), min(n_all, 2**17)
     truth = rng.uniform([x[0] for x in nodes], [x[-1] for x in nodes], (n, 3))
     clean = model_spectra(model, truth)
@@ -374,9 +376,9 @@ def labels(plan: Plan) -> list[Row]:
     whole.ratios["pull of Teff"] = float(1.4826 * np.nanmedian(np.abs(off / found.error)[good, 0]))
     whole.ratios["converged inside"] = float(good.mean())
     whole.ratios["converged"] = float(np.mean(found.status & STUCK == 0))
-    shared = _prepare(model, 1, np.zeros(len(wavelength)), 0.0)
-    part = min(engine.rows_of_batch(n, _work_bytes(shared, STARTS, False), jax.devices()[:1]), n)
-    batch, most = a_batch(_Star(seen[:part], error[:part], *[None] * 5)), min(MOST_TOGETHER, -(-n_all // part))
+    shared = prepare(model, 1, np.zeros(len(wavelength)), 0.0)
+    part = min(engine.rows_of_batch(n, work_bytes(shared, STARTS, False), jax.devices()[:1]), n)
+    batch, most = a_batch(Star(seen[:part], error[:part], *[None] * 5)), min(MOST_TOGETHER, -(-n_all // part))
     step, each, stuck = rounds(shared, batch, most)
     kept = measured("fits of three labels, on the device", each * part, n_all, step, plan.left())
     kept.ratios["converged in the first round"] = 1 - stuck / part
@@ -385,18 +387,18 @@ def labels(plan: Plan) -> list[Row]:
     return [dataclasses.replace(row, **work) for row in (whole, kept)]
 
 
-def rounds(shared: _Model, batch: _Star, most: int) -> tuple[Callable[[int], Any], int, int]:
+def rounds(shared: Model, batch: Star, most: int) -> tuple[Callable[[int], Any], int, int]:
     """A step of fits that stay on the device, how many batches it does, and how many stars of each get further rounds.
 
-    As `fit_stars` does: the same program goes on with the stars that have not converged, batches of them.
+    As `fit_labels` does: the same program goes on with the stars that have not converged, batches of them.
     """
     constants, more = (on_device(dataclasses.replace(shared, rounds=np.asarray(k, np.int32))) for k in (1, MORE_ROUNDS))
-    function, part = compiled(fit_kernel(_Options(False, 0, STARTS, False, False))), len(batch.flux)
+    function, part = compiled(fit_kernel(Options(0, STARTS, False, False))), len(batch.flux)
     stuck = int(np.sum(np.asarray(function(constants, batch)["status"]) & STUCK > 0))
     each = max(min(part // max(stuck, 1), most), 1)
 
     @jax.jit
-    def rest(batch: _Star, statuses: list[Any]) -> _Star:
+    def rest(batch: Star, statuses: list[Any]) -> Star:
         rows = jnp.concatenate([jnp.flatnonzero(status & STUCK, size=stuck, fill_value=0) for status in statuses])
         return jax.tree.map(lambda x: x[jnp.resize(rows, part)], batch)
 

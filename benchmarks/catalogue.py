@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Row
-from xpjax.catalogue.pipeline import run_catalogue
-from xpjax.xp import simulate
+from xpjax.catalogue.run import run_catalogue
+from xpjax.xp import simulate, write_store_file
 from xpjax.xp.sources import SourceTable, XPCoefficients
-from xpjax.xp.store.store import write_store_file
 
 SYSTEM = "JPLUS"
 UNIT = 65_000

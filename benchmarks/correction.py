@@ -20,20 +20,15 @@ from xpjax.core.constants import FLUX_UNIT
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.synthetic.magnitude import Photometer
 from xpjax.synthetic.passband import Passband
+from xpjax.wiggles.choice import NetworkCorrection
+from xpjax.wiggles.epochs import WIDTHS, Data, State, TrainingSettings, compiled_epoch, first_network
 from xpjax.wiggles.features import Features, make_features
-from xpjax.wiggles.magnitude import CorrectedPhotometer, Correcting, _Observed, corrected_kernel, corrected_photometry
-from xpjax.wiggles.network import Limits, Network, WiggleCorrection, applicable, star_inputs
+from xpjax.wiggles.judgment import predict_residuals
+from xpjax.wiggles.limits import Limits, applicable, star_inputs
+from xpjax.wiggles.magnitude import CorrectedPhotometer, Observed, corrected_kernel, corrected_photometry
+from xpjax.wiggles.network import Network, WiggleCorrection
 from xpjax.wiggles.residuals import Residuals
-from xpjax.wiggles.training import (
-    WIDTHS,
-    TrainingSettings,
-    _Data,
-    _epoch,
-    _State,
-    first_network,
-    predict,
-    train_network,
-)
+from xpjax.wiggles.training import train_network
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
@@ -149,7 +144,7 @@ def recovery() -> list[Row]:
     n = len(test.ebv)
     truth = normalised(test.true, test.ebv)
     injected = truth - normalised(test.noiseless, test.ebv)
-    found = predict(model, test.stars)
+    found = predict_residuals(model, test.stars)
     seen = normalised(test.observed.coefficients.value, test.ebv)
     noise = seen - normalised(test.noiseless, test.ebv)
     left = seen + found - truth
@@ -200,15 +195,15 @@ def random_correction(network: str, stars: Features) -> WiggleCorrection:
 
 def random_photometer(network: str, stars: Features, plain: Photometer, curves: tuple[Passband, ...]) -> Any:
     """A photometer of these curves with such a correction, for E(B-V) of up to 1."""
-    how = Correcting(random_correction(network, stars), curves, stars, limits=Limits(None, None, None))
+    how = NetworkCorrection(random_correction(network, stars), curves, stars, limits=Limits(None, None, None))
     return CorrectedPhotometer.prepare(plain, how, ebv_range=(0.0, 1.0))
 
 
-def kernel_arguments(photometer: CorrectedPhotometer, table: SourceTable, stars: Features) -> tuple[Any, _Observed]:
+def kernel_arguments(photometer: CorrectedPhotometer, table: SourceTable, stars: Features) -> tuple[Any, Observed]:
     """What the kernel of corrected magnitudes takes: constants and sources, without errors."""
     model = photometer.how.model
     apply, _ = applicable(model, stars, limits=photometer.how.limits)
-    sources = _Observed(photometer.plain.prepared(table)[0], star_inputs(model, stars, apply, False), None)
+    sources = Observed(photometer.plain.prepared(table)[0], star_inputs(model, stars, apply, False), None)
     return (photometer.plain.bands(False), photometer.folded), sources
 
 
@@ -273,7 +268,7 @@ def widths() -> list[Row]:
         row.error, row.error_of = record["test_loss"][0], "test loss, weighted mean square"
         # The noise of the spectra is in the loss, not in what the network has to learn.
         inside = np.all((judge.stars.value >= model.low) & (judge.stars.value <= model.high), axis=1)
-        wrong = predict(model, judge.stars)[inside] - injected[inside]
+        wrong = predict_residuals(model, judge.stars)[inside] - injected[inside]
         row.ratios = {
             "weights": model.networks[0].n_weight,
             "epochs": len(record["history"][0]),
@@ -323,11 +318,11 @@ def epoch(n: int, beside_torch: bool) -> list[Row]:
 def _epoch_here(x: np.ndarray, y: np.ndarray, start: Network, batch: int) -> Row:
     """An epoch without its validation, which PyTorch's has not either."""
     one = np.ones((len(x), 1), np.float32)
-    data, judge = (_Data(*map(jnp.asarray, arrays)) for arrays in ((x, y, one), (x[:batch], y[:batch], one[:batch])))
+    data, judge = (Data(*map(jnp.asarray, arrays)) for arrays in ((x, y, one), (x[:batch], y[:batch], one[:batch])))
     network = jax.tree.map(jnp.asarray, start)
     copy = jax.tree.map(jnp.copy, network)
-    state = _State(network, optax.scale_by_adam().init(network), copy, jnp.asarray(jnp.inf, jnp.float32))
-    compiled = _epoch(TrainingSettings(widths=WIDTHS["paper"], batch=batch, epochs=1), False)
+    state = State(network, optax.scale_by_adam().init(network), copy, jnp.asarray(jnp.inf, jnp.float32))
+    compiled = compiled_epoch(TrainingSettings(widths=WIDTHS["paper"], batch=batch, epochs=1), False)
 
     def once() -> None:
         nonlocal state

@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.catalogue import without_errors
 from benchmarks.harness import Row
-from xpjax.catalogue.pipeline import RunReport, catalogue_status, run_catalogue
-from xpjax.xp import simulate
-from xpjax.xp.store.store import open_store, write_store_file
+from xpjax.catalogue.run import RunReport, run_catalogue
+from xpjax.catalogue.state import read_status
+from xpjax.xp import open_store, simulate, write_store_file
 
 SYSTEM = "JPLUS"
 UNITS = 40
@@ -77,7 +77,7 @@ class Case:
     def finish(self, output: Path, format: str = "parquet") -> None:
         """Resume without disturbance, and compare: every row once, every bit the same, nothing left over."""
         assert in_child(lambda: self.go(output, format, resume=True)) == 0
-        status = catalogue_status(output)
+        status = read_status(output)
         assert status.complete
         assert (status.rows, len(status.finished)) == (self.n, UNITS)
         assert not list(output.rglob(".*.tmp"))
@@ -132,7 +132,7 @@ class Case:
         assert "XP_07.h5: rp_coefficients" in problems[0]
         assert in_child(lambda: self.go(output)) == 1
         seconds = time.perf_counter() - start
-        status = catalogue_status(output)
+        status = read_status(output)
         assert list(status.failed) == ["XP_07"]
         assert len(status.finished) == UNITS - 1
         file.path.write_bytes(raw)
@@ -152,7 +152,7 @@ class Case:
         start = time.perf_counter()
         assert in_child(limited) == 1
         seconds = time.perf_counter() - start
-        status = catalogue_status(output)
+        status = read_status(output)
         assert len(status.failed) == UNITS
         assert not [path for path in output.iterdir() if path.is_file()]
         self.finish(output)

@@ -16,9 +16,10 @@ from benchmarks import bulkfile
 from benchmarks.harness import Row, best, measure
 from benchmarks.peers import quiet
 from xpjax.io import cells
-from xpjax.xp import simulate
+from xpjax.xp import StoreFile, open_store, simulate
 from xpjax.xp.store import ingest as bulk
-from xpjax.xp.store import store
+from xpjax.xp.store.format import CORRELATIONS
+from xpjax.xp.store.writer import StoreWriter
 
 N_TEXT = 1000
 """Sources of the made text, which is repeated."""
@@ -38,7 +39,7 @@ def run(quick: bool) -> list[Row]:
         peer = _gaiaxpy(folder, text, n_peer)
         rows = [unzip, *([] if peer is None else [peer])]
         for parser in {len(known): known for known in parsers}.values():
-            for kind in ("none", "float32") if quick else store.CORRELATIONS:
+            for kind in ("none", "float32") if quick else CORRELATIONS:
                 rows.append(_one_file(zipped[0], folder, n, parser, kind, repeats))
                 rows[-1].bytes_per_source = size
                 rows[-1].ratios["igzip's time"] = rows[-1].seconds / unzip.seconds
@@ -103,12 +104,12 @@ def _read(folder: Path, n: int, repeats: int) -> list[Row]:
     """Store files in batches, checked or not, against reading their bytes."""
     rows = []
     block = simulate.simulate_sources(10_000, seed=1)
-    for kind in store.CORRELATIONS:
+    for kind in CORRELATIONS:
         path = folder / f"read_{kind}.h5"
-        with store.StoreWriter(path, block.release, correlations=kind) as writer:
+        with StoreWriter(path, block.release, correlations=kind) as writer:
             for _ in range(0, n, len(block)):
                 writer.append(block)
-        (file,) = store.open_store(path).files
+        (file,) = open_store(path).files
         size = path.stat().st_size
         buffer = np.empty(1 << 26, np.uint8)
 
@@ -120,7 +121,7 @@ def _read(folder: Path, n: int, repeats: int) -> list[Row]:
         seconds = best(plain, repeats)
         for check in (True, False):
 
-            def read(file: store.StoreFile = file, check: bool = check) -> None:
+            def read(file: StoreFile = file, check: bool = check) -> None:
                 table = None
                 for start, stop in file.batches(1 << 26):
                     table = file.read(start, stop, check=check, into=table)

@@ -11,21 +11,23 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from benchmarks.harness import PeakMemory, Row, alone, best
+from benchmarks.realizations import solve_realizations
 from xpjax.core.constants import XP_RANGE
 from xpjax.extinction import extinction_curve
 from xpjax.survey.exposures.flat import Standards, numerical_flat
-from xpjax.survey.joint.realizations import solve_realisations
+from xpjax.survey.joint.constraints import Constraint
+from xpjax.survey.joint.priors import xp_prior
+from xpjax.survey.joint.problem import JointModel
 from xpjax.survey.joint.solution import JointSolution
-from xpjax.survey.joint.solve import JointModel, solve_joint
-from xpjax.survey.joint.star_prior import xp_prior
-from xpjax.survey.joint.terms import Color, Constraint, Flat, ZeroPoint
+from xpjax.survey.joint.solve import solve_joint
+from xpjax.survey.joint.terms import Color, Flat, ZeroPoint
 from xpjax.survey.joint.transmission import Parameter, Transmission
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.simulate import Setup, Survey
+from xpjax.survey.simulate import SimulatedSurvey, SurveySetup
 from xpjax.synthetic.atmosphere import Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain
+from xpjax.synthetic.loading import load_passbands
 from xpjax.synthetic.magnitude import photometry
-from xpjax.synthetic.projection import load_passbands
 from xpjax.xp import simulate
 from xpjax.xp.coefficients import covariance_matrix
 from xpjax.xp.instrument import load_instrument as load_instrument
@@ -213,7 +215,7 @@ def flats(n_exposure: int, n_star: int) -> Row:
     What is left of the flat, stars and noise apart: rms of (correction - truth) within each exposure, in mmag.
     """
     o, truth = dithered(n_exposure, n_star, bins=1, outlier=0.005)
-    shape = Survey(Setup(n_star=50, n_exposure=1, flat=(0.05, 0.005, 0.0005)))
+    shape = SimulatedSurvey(SurveySetup(n_star=50, n_exposure=1, flat=(0.05, 0.005, 0.0005)))
     place = np.column_stack([o.x, o.y]).astype(float)
     injected = shape.flat(place)
     # Without models pure shifts say little of a flat's slopes: stars' magnitudes could have them.
@@ -240,7 +242,7 @@ def flats(n_exposure: int, n_star: int) -> Row:
         if terms:
             parts = [np.arange(len(found.value))[found.columns(t.name)] for t in terms]
             columns = np.concatenate(parts)
-            design, _ = found.design(dataclasses.replace(o, frames=_as_one(o.frames, ~held)))
+            design, _ = found.design_matrix(dataclasses.replace(o, frames=_as_one(o.frames, ~held)))
             flat = design.tocsc()[:, columns]
             flat.data = np.nan_to_num(flat.data)
             left[""] = flat @ np.nan_to_num(found.value[columns])
@@ -306,7 +308,7 @@ class Nights:
             none, color, zero.astype(np.int32), zero.astype(np.uint32),
         )  # fmt: skip
         term = Transmission(self.chain, exact, PARAMETERS, star_prior=False)
-        added, _ = term.prepare(rows).evaluate([self.change[name] for name in PARAMETERS])
+        added = term.prepare(rows).linearize([self.change[name] for name in PARAMETERS]).added
         band = np.array([self.chain.bands.index(b) for b in frames.band])[frame]
         true = np.asarray(photometry(exact, self.chain.passbands(), errors=False, float64=True).magnitude)
         magnitude = true[np.tile(np.arange(n_star), len(frames)), band] - self.zero_point[frame] - added
@@ -406,7 +408,7 @@ def bias(solution: JointSolution, nights: Nights, exact: SourceTable) -> float:
         dataclasses.replace(term, sources=exact, star_prior=False) if isinstance(term, Transmission) else term
         for term in solution.terms
     )
-    added, _ = dataclasses.replace(solution, terms=terms).correction(rows, errors=False)
+    added, _ = solution.with_terms(*terms).correction(rows, errors=False)
     true = np.asarray(photometry(exact, nights.chain.passbands(), errors=False, float64=True).magnitude)
     band = np.array([nights.chain.bands.index(b) for b in rows.frames.band])
     off = (rows.magnitude + added).reshape(len(band), -1) - true[:, band].T
@@ -443,7 +445,7 @@ def transmission(n_night: int, n_star: int) -> list[Row]:
 
 
 def pulls(n: int = 1000) -> Row:
-    """Widths of pulls over many realisations of a dithered field in one batched run."""
+    """Widths of pulls over many realizations of a dithered field in one batched run."""
     o, truth = dithered(12, 60, bins=3, outlier=0.0, seed=4, seen=0.6)
     rng = np.random.default_rng(1)
     i, j = (np.minimum((a.astype(float) * 3).astype(int), 2) for a in (o.y, o.x))
@@ -451,7 +453,7 @@ def pulls(n: int = 1000) -> Row:
     magnitude = clean + o.magnitude_error * rng.normal(size=(n, len(o)))
     model = plain_model(3, min_observations=1, clip=0.0)
     started = time.perf_counter()
-    found = solve_realisations(o, model, magnitude)
+    found = solve_realizations(o, model, magnitude)
     row = Row("joint", f"pulls, {n} dithered fields in one run", n, time.perf_counter() - started)
     parts = {"zero_point": truth.zero_point, "color": truth.color_term, "flat": truth.flat.ravel()}
     first = 0
@@ -479,13 +481,13 @@ def transmission_pulls(n: int = 1000) -> Row:
     o = dataclasses.replace(o, model=true[order][star, band], model_error=np.full(len(o), 0.0005),
                             magnitude_error=np.full(len(o), 0.001))  # fmt: skip
     change = {"water": np.array([0.5]), "filter_shift": np.array([SHIFT]), "detector_slope": np.array([SLOPE])}
-    added, _ = term.prepare(o).evaluate(list(change.values()))
+    added = term.prepare(o).linearize(list(change.values())).added
     clean = o.model - nights.zero_point[o.frame] - added
     magnitude = clean + 0.001 * rng.normal(size=(n, len(o)))
     column = np.argsort(nights.chain.bands)  # bands in the order of their names
     prior = true[order][:, column].ravel()
     started = time.perf_counter()
-    found = solve_realisations(o, model, magnitude, star_magnitude=prior + 0.0005 * rng.normal(size=(n, len(prior))))
+    found = solve_realizations(o, model, magnitude, star_magnitude=prior + 0.0005 * rng.normal(size=(n, len(prior))))
     row = Row("joint", f"pulls, {n} drifting transmissions in one run", n, time.perf_counter() - started)
     truth = np.concatenate([nights.zero_point, *change.values()])
     pull = (found.value - truth) / found.error

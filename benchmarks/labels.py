@@ -23,15 +23,17 @@ from benchmarks.stellar import BLOCK, NEXTGEN, mad
 from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.stellar.fit import StellarFit, fit_labels
+from xpjax.stellar.fit import fit_labels
+from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import StellarGrid, build_grid
-from xpjax.stellar.interpolation import interpolator, model_spectra, redden
-from xpjax.stellar.sources import LabelFitter
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
+from xpjax.stellar.results import StellarFit
+from xpjax.wiggles.choice import NetworkCorrection
+from xpjax.wiggles.comparison import Trust, make_residuals
+from xpjax.wiggles.epochs import TrainingSettings
 from xpjax.wiggles.features import make_features
-from xpjax.wiggles.magnitude import Correcting
-from xpjax.wiggles.network import Limits
-from xpjax.wiggles.residuals import Trust, make_residuals
-from xpjax.wiggles.training import TrainingSettings, train_network
+from xpjax.wiggles.limits import Limits
+from xpjax.wiggles.training import train_network
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.wavelengths import constant_grid
 
@@ -107,7 +109,7 @@ def real(path: Path, grid: StellarGrid) -> Row:
     table = with_errors(xpjax.read(path))
     wavelength = np.asarray(grid.wavelength)
     made = xpjax.spectra(table, wavelength, truncate=True)
-    model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    model = interpolate_grid(redden(grid, np.linspace(0, 1, 11)))
     started = time.perf_counter()
     fit = fit_labels(made.flux, made.flux_error, model, error_floor=FLOOR, spectra=True)
     row = Row("labels", f"real stars, {path.stem}", len(fit), time.perf_counter() - started)
@@ -140,7 +142,7 @@ def calspec(path: Path, grid: StellarGrid) -> Row:
     number = np.array([type_number(str(row["star_type"])) for row in rows])
     wavelength = np.asarray(grid.wavelength)
     flux = np.array([np.interp(wavelength, row["wavelength"], row["gaia_spectrum"]) for row in rows])
-    model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    model = interpolate_grid(redden(grid, np.linspace(0, 1, 11)))
     started = time.perf_counter()
     fit = fit_labels(flux, np.zeros_like(flux), model, error_floor=0.02, priors={"ebv": (0.0, 0.1)})
     teff = fit.labels[:, 0]
@@ -169,7 +171,7 @@ def loop(nextgen: Path, n: int, epochs: int) -> Row:
     library = build_grid("nextgen", nextgen, limits=BLOCK, resolution="xp", sampling=wide)
     seen = np.asarray(library.flux) @ solver @ np.asarray(instrument.design(at).value)
     grid = dataclasses.replace(library, flux=seen / seen.mean(axis=-1, keepdims=True), wavelength=at)
-    model, source = interpolator(grid), interpolator(library, components=None)
+    model, source = interpolate_grid(grid), interpolate_grid(library, components=None)
     rng = np.random.default_rng(3)
     low, high = ([x[k] for x in grid.nodes] for k in (0, -1))
     labels = rng.uniform(low, high, (n, 3))
@@ -199,7 +201,7 @@ def loop(nextgen: Path, n: int, epochs: int) -> Row:
         reference=dict(zip(grid.names, reference.T, strict=True)), trust=Trust(),
     )  # fmt: skip
     correction = train_network(data, TrainingSettings(epochs=epochs, batch=256), truncate=True)
-    how = Correcting(correction, ebv="ebv", limits=Limits(None, None, None))
+    how = NetworkCorrection(correction, ebv="ebv", limits=Limits(None, None, None))
     fits = LabelFitter(model, how, "ebv", error_floor=0.02)(table[test])
     assert fits.before is not None
     row = Row("labels", "loop of fit, learn, correct, fit", n, time.perf_counter() - started)

@@ -156,13 +156,13 @@ def chi2() -> Row:
     from benchmarks.labels import FLOOR
     from xpjax.stellar.fit import fit_labels
     from xpjax.stellar.grid import build_grid
-    from xpjax.stellar.interpolation import interpolator, redden
+    from xpjax.stellar.interpolation import interpolate_grid, redden
 
     table = xpjax.read(RANDOM)
     g = xpjax.photometry(table, "GaiaDR3Vega:G", errors=False).magnitude[:, 0]
     table = table[np.flatnonzero(g < 15)]
     grid = build_grid("ck04", CK04, resolution="xp")
-    model = interpolator(redden(grid, np.linspace(0, 1, 11)))
+    model = interpolate_grid(redden(grid, np.linspace(0, 1, 11)))
     row = Row("linear", "chi2/dof against CK04, G < 15", len(table), float("nan"))
     found = {}
     for name, correction in (("before", "none"), ("after", "standard")):

@@ -12,9 +12,9 @@ import xpjax
 from benchmarks.harness import Row, best, measure
 from benchmarks.photometry import flux_error_bound, tile
 from xpjax.core import engine
-from xpjax.synthetic.magnitude import _project
+from xpjax.synthetic.kernel import project
 from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import mean_wavelength, passband_system
+from xpjax.synthetic.projection import passband_system
 from xpjax.synthetic.recover import GOOD, recover_passbands
 from xpjax.xp import simulate
 from xpjax.xp.sources import XPCoefficients
@@ -61,7 +61,7 @@ def projecting(n: int, repeats: int) -> Row:
 
 
 def _projection(bands: xpjax.PhotometricSystem, source: XPCoefficients) -> Any:
-    return _project(bands, source) * bands.scale
+    return project(bands, source) * bands.scale
 
 
 def building(repeats: int) -> Row:
@@ -82,7 +82,8 @@ def fitting(n_seed: int) -> Row:
     """Shift, width and tilt from 2000 stars at 10 mmag: time, and pulls of every parameter."""
     import jax.numpy as jnp
 
-    from xpjax.synthetic.fit import fit_passband, warped
+    from xpjax.synthetic.fit import fit_passband
+    from xpjax.synthetic.warp import warped
 
     truth = {"zero_point": 0.05, "shift": 2.0, "width": 0.03, "tilt": 0.05}
     band = xpjax.load_passbands("JPLUS")["gJPLUS"]
@@ -102,7 +103,7 @@ def fitting(n_seed: int) -> Row:
     row = Row("passbands", "fit of shift, width and tilt, 2000 stars", len(stars), min(seconds), seconds[0])
     for name, value in truth.items():
         row.ratios[f"pull of {name}"] = float(np.std([(fit[name][0] - value) / fit[name][1] for fit in fits]))
-    off = [fit.effective_wavelength - mean_wavelength(true) for fit in fits]
+    off = [fit.effective_wavelength - true.mean_wavelength for fit in fits]
     row.error, row.error_of = float(np.sqrt(np.mean(np.square(off)))), "effective wavelength [nm], rms"
     pairs = {f"{a} and {b}": round(r, 3) for a, b, r in fits[0].degenerate}
     row.note = f"{n_seed} seeds; correlations above 0.9: {pairs}"
@@ -145,7 +146,7 @@ def smoothed(bands: PassbandSet) -> PassbandSet:
     """Other curves of the same kind: wider by a tenth and tilted, so that they are not those of a recovery."""
     made = []
     for band in bands:
-        center = mean_wavelength(band)
+        center = band.mean_wavelength
         x = center + 1.1 * (band.wavelength - center)
         inside = (x >= 330) & (x <= 1050)
         tilted = band.transmission * (1 + 0.3 * (x - center) / (x[-1] - x[0]))
@@ -155,10 +156,8 @@ def smoothed(bands: PassbandSet) -> PassbandSet:
 
 def wiggle(band: Passband, period: float) -> np.ndarray:
     """Change [mmag] of a K star's magnitude by wiggles of this period [nm] and eight phases."""
-    from xpjax.synthetic.projection import band_flux
-
     x = np.arange(300.0, 1150.0, 0.1)
     flux = 1e-15 / (x**5 * (np.exp(14387769 / (x * 4800)) - 1))
     phase = np.linspace(0, 2 * np.pi, 8, endpoint=False)[:, None]
-    waved = band_flux(band, x, flux * (1 + WIGGLE * np.sin(2 * np.pi * x / period + phase)))
-    return -2500 * np.log10(waved / band_flux(band, x, flux))
+    waved = band.mean_flux(x, flux * (1 + WIGGLE * np.sin(2 * np.pi * x / period + phase)))
+    return -2500 * np.log10(waved / band.mean_flux(x, flux))

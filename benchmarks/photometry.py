@@ -78,5 +78,5 @@ def flux_error_bound(table: SourceTable, system: xpjax.PhotometricSystem) -> tup
     """The worst error of float32 fluxes, relative to sum |c_i r_i|, of bands that are plain products."""
     exact, sums = reference_flux(table, system)
     found = xpjax.photometry(table, system, errors=False).flux
-    plain = ~np.array(system.standardised)
+    plain = ~np.array(system.standardized)
     return float(np.max((np.abs(found - exact) / sums)[:, plain])), "flux, relative to sum |c_i r_i|"

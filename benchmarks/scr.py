@@ -15,18 +15,11 @@ import numpy as np
 
 from benchmarks.harness import DATA, Row, absent
 from xpjax.survey.robust import MAD
-from xpjax.survey.scr.homogenize import homogenize, tile_zero_points
-from xpjax.survey.scr.regression import (
-    SCALE,
-    ZERO,
-    ColorFit,
-    Population,
-    find_population,
-    fit_scr,
-    mean_monomials,
-    predict_scr,
-    terms,
-)
+from xpjax.survey.scr.homogenize import homogenize_band, tile_zero_points
+from xpjax.survey.scr.labels import SCALE, ZERO, mean_monomials, terms
+from xpjax.survey.scr.law import predict_scr
+from xpjax.survey.scr.population import Population, find_population
+from xpjax.survey.scr.regression import ColorFit, ColorModel, fit_scr
 
 LAMOST, MONSTER = DATA / "lamost" / "lamost_7000.h5", DATA / "monster"
 BANDS = ("u", "J0378", "J0395", "J0410", "J0430", "g", "J0515", "r", "J0660", "i", "J0861", "z")
@@ -108,7 +101,7 @@ class Sky:
         """The regression of band k, with the errors of labels or without, and the stars' photometric errors."""
         color, error = self.color(k)
         found = fit_scr(
-            color, error, self.labels, order=order_of(BANDS[k]), tile=self.tile, band=BANDS[k],
+            color, error, self.labels, ColorModel(order=order_of(BANDS[k])), tile=self.tile, band=BANDS[k],
             label_covariance=self.covariance if errors else None, population=population if errors else None,
         )  # fmt: skip
         return found, error
@@ -158,7 +151,7 @@ def zero_points(seed: int = 0, **size: int) -> list[dict[str, float]]:
     return rows
 
 
-def homogenised(seed: int = 0, **size: int) -> tuple[float, float, np.ndarray]:
+def homogenized(seed: int = 0, **size: int) -> tuple[float, float, np.ndarray]:
     """A tenth of the tiles without spectroscopy: XPSP - truth there in units of its error, and the offset's pull."""
     sky = Sky.make(seed, **size)
     population = find_population(sky.labels, sky.covariance, sky.tile)
@@ -173,10 +166,14 @@ def homogenised(seed: int = 0, **size: int) -> tuple[float, float, np.ndarray]:
         value=np.where(bare, np.nan, found.zero_point), error=found.zero_point_error,
         count=np.where(bare, 0, found.n_used),
     )  # fmt: skip
-    both = homogenize(scr, xpsp)
+    both = homogenize_band(scr, xpsp)
     level = np.average(sky.zero_point[sky.tile, k])  # the regression's own zero
     off = both.value[bare] - (sky.zero_point[bare, k] - level)
-    return both.offset + level - offset, both.offset_error, off / np.hypot(both.error, both.systematic)[bare]
+    return (
+        both.scale.offset + level - offset,
+        both.scale.offset_error,
+        off / np.hypot(both.error, both.systematic)[bare],
+    )
 
 
 # --- real stars -------------------------------------------------------------------------------------------------------
@@ -224,7 +221,8 @@ class Spectroscopic:
         error = np.where(np.isfinite(color) & ~(error > 0), np.nanmedian(error), error)
         population = find_population(self.labels, self.covariance)
         options: dict[str, Any] = {
-            "label_covariance": self.covariance, "population": population, "order": order, "band": band, "gaia": gaia
+            "label_covariance": self.covariance, "population": population, "model": ColorModel(order=order),
+            "band": band, "gaia": gaia,
         }  # fmt: skip
         residual = np.full(len(color), np.nan)
         fold = np.random.default_rng(0).integers(0, folds, len(color))
@@ -328,7 +326,7 @@ def read_monster(folder: Path, system: str = "Panstarrs1_flux", cells: int = 2) 
 
     from astropy.table import Table
 
-    from xpjax.survey.observations import match_ids, match_positions
+    from xpjax.survey.matching import match_ids, match_positions
 
     columns: dict[str, list[np.ndarray]] = {}
     for path in shards(folder):
@@ -406,7 +404,7 @@ def against_xp() -> list[Row]:
         row.ratios = {"measured over predicted": found["measured"] / found["predicted"], **found, "true R": true}
         rows.append(row)
     started = time.perf_counter()
-    offset, error, off = homogenised()
+    offset, error, off = homogenized()
     row = Row("scr", "J-PLUS, tiles without spectra", len(off), time.perf_counter() - started)
     row.error, row.error_of = abs(offset), "offset of XPSP to SCR about the truth [mag]"
     row.ratios = {"formal error of it [mmag]": 1e3 * error, "pull of tiles": float(off.std())}

@@ -16,9 +16,12 @@ from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 from benchmarks.harness import DATA, Row, measure, product_flops
 from tests.stellar.helpers import made_grid, tensor
 from xpjax.core.linalg import pack
-from xpjax.stellar.fit import StellarFit, _Options, _prepare, _Star, fit_kernel, fit_labels, interpolation_error
+from xpjax.stellar.fit import fit_labels, prepare
 from xpjax.stellar.grid import StellarGrid, build_grid
-from xpjax.stellar.interpolation import Interpolator, interpolator, model_spectra
+from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
+from xpjax.stellar.kernel import Options, Star, fit_kernel
+from xpjax.stellar.results import StellarFit
+from xpjax.stellar.validation import interpolation_error
 
 NEXTGEN = DATA / "grids" / "nextgen" / "nextgen_1nm_300_1100.npz"
 BLOCK = {"teff": (4000, 7000, 200), "logg": (3.5, 5.0, 0.5), "mh": (-1.5, 0.0, 0.5)}
@@ -64,16 +67,16 @@ def describe(row: Row, fit: StellarFit, labels: np.ndarray) -> Row:
     return row
 
 
-def work(model: Interpolator, starts: int = 3, normalisation: str = "mean", correlated: bool = False) -> dict[str, Any]:
+def work(model: Interpolator, starts: int = 3, normalization: str = "mean", correlated: bool = False) -> dict[str, Any]:
     """Bytes and operations of a fit, fields of a row: in and out, and its products in the first round of steps."""
-    scale, n = normalisation == "scale", len(np.asarray(model.wavelength))
+    scale, n = normalization == "scale", len(np.asarray(model.wavelength))
     pairs = n * (n - 1) // 2 * correlated
-    star = _Star(np.ones(n, "f4"), np.ones(n, "f4"), np.ones(pairs, "f4") if correlated else None, *[None] * 4)
-    kernel = fit_kernel(_Options(scale, int(scale), starts, False, False))
+    star = Star(np.ones(n, "f4"), np.ones(n, "f4"), np.ones(pairs, "f4") if correlated else None, *[None] * 4)
+    kernel = fit_kernel(Options(int(scale), starts, False, False))
     n_label = len(model.names)
     return {
         "bytes_per_source": 4 * (2 * n + pairs + n_label + n_label**2 + 4),
-        "flops_per_source": product_flops(kernel, _prepare(model, 1, np.zeros(n), 0.0), star),
+        "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0), star),
     }
 
 
@@ -82,8 +85,8 @@ def mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
     labels = labels_in(grid, n, 0)
     rows = []
     for kind in ("spline", "local"):
-        model = interpolator(grid, kind=kind)
-        flux, error = noisy(model_spectra(interpolator(grid, kind=kind, components=None), labels, float64=True))
+        model = interpolate_grid(grid, kind=kind)
+        flux, error = noisy(model_spectra(interpolate_grid(grid, kind=kind, components=None), labels, float64=True))
         row, fit = fitted(f"own mocks, S/N 100, {kind}", flux, error, model, note)
         row.error, row.error_of = missed(model, labels, flux, error, fit), MISSED
         rows.append(describe(row, fit, labels))
@@ -97,7 +100,7 @@ def other_mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
     for name, one in (("PCHIP", PchipInterpolator), ("Akima", Akima1DInterpolator)):
         flux, error = noisy(tensor(grid, labels, one))
         for kind in ("spline", "local"):
-            row, fit = fitted(f"mocks by scipy's {name}, {kind}", flux, error, interpolator(grid, kind=kind), note)
+            row, fit = fitted(f"mocks by scipy's {name}, {kind}", flux, error, interpolate_grid(grid, kind=kind), note)
             rows.append(describe(row, fit, labels))
     return rows
 
@@ -105,7 +108,7 @@ def other_mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
 def fitted(
     case: str, flux: np.ndarray, error: np.ndarray, model: Interpolator, note: str, repeats: int = 0, **options: Any
 ) -> tuple[Row, StellarFit]:
-    """A row of fits with options of `fit_stars`, and what they found."""
+    """A row of fits with options of `fit_labels`, and what they found."""
     found: list[StellarFit] = []
     fit = functools.partial(fit_labels, flux, error, model, **options)
     row = measure("stellar", case, len(flux), lambda: found.append(fit()), repeats, note=note)
@@ -121,7 +124,7 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
         found = interpolation_error(grid, kind=kind)
         row = Row("stellar", f"left-out nodes, {kind}", int(found.count.sum()), time.perf_counter() - start, note=note)
         formal = np.nanmedian(
-            fit_labels(*noisy(model_spectra(grid, labels)), interpolator(grid, kind=kind)).error, axis=0
+            fit_labels(*noisy(model_spectra(grid, labels)), interpolate_grid(grid, kind=kind)).error, axis=0
         )
         for k, name in enumerate(grid.names):
             row.ratios[f"{name} left out"] = float(np.sqrt(np.nansum(found.rms[:, k] ** 2)))
@@ -132,8 +135,8 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
 
 
 def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, dict[str, Any]]) -> list[Row]:
-    """Spectra a second, with options of `fit_stars`."""
-    model = interpolator(grid)
+    """Spectra a second, with options of `fit_labels`."""
+    model = interpolate_grid(grid)
     labels = labels_in(grid, n, 5)
     flux, error = noisy(model_spectra(model, labels))
     rows = []
@@ -147,7 +150,7 @@ def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, d
 
 def full_covariance(grid: StellarGrid, note: str, n: int = 1024) -> Row:
     """Spectra a second where samples are correlated."""
-    model, labels = interpolator(grid), labels_in(grid, n, 5)
+    model, labels = interpolate_grid(grid), labels_in(grid, n, 5)
     flux, error = noisy(model_spectra(model, labels))
     size = flux.shape[1]
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
@@ -167,7 +170,7 @@ def run(quick: bool) -> list[Row]:
     others = {
         "diagonal errors, three starts": {},
         "diagonal errors, one start": {"starts": 1},
-        "fitted amplitude": {"normalisation": "scale"},
+        "fitted amplitude": {"normalization": "scale"},
     }
     return [
         *speed(grid, note, 100_000, 5, two | others), full_covariance(grid, note),

@@ -16,14 +16,17 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import DATA, PeakMemory, Row, absent, best, measure
-from xpjax.survey.exposures.held_out import cross_validate
+from xpjax.survey.exposures.apply import apply_calibration
+from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.cross_validation import cross_validate
+from xpjax.survey.exposures.fit import fit_exposures
 from xpjax.survey.exposures.model import ExposureModel, scaling
-from xpjax.survey.exposures.solution import Calibration, CalibrationSettings, apply_calibration, calibrate
-from xpjax.survey.exposures.zeropoint import fit_exposures
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.exposures.solution import Calibration
 from xpjax.survey.observations import Observations, concatenate, group_median, make_observations
 from xpjax.survey.report.statistics import structure
 from xpjax.survey.robust import MAD
-from xpjax.survey.simulate import Setup, Survey, Truth
+from xpjax.survey.simulate import SimulatedSurvey, SurveySetup, Truth
 
 FIELD = DATA / "splus" / "stripe82_0001_400.fits"
 BANDS = ("F378", "F395", "F410", "F430", "G", "F515", "R", "F660", "I", "F861", "Z")
@@ -105,7 +108,7 @@ def minisitian(
     n_exposure: int = 200, n_star: int = 3000, n_night: int = 10, seed: int = 0, bins: int = 30, **change: Any
 ) -> Found:
     """Calibrate four fifths of a simulated survey, and look at its zero-points, flats and repeatability."""
-    survey = Survey(Setup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, seed=seed, **change))
+    survey = SimulatedSurvey(SurveySetup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, seed=seed, **change))
     size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
     model = ExposureModel(color_zero=1.0)
     kept_back = np.arange(n_exposure) % 5 == 4
@@ -134,7 +137,7 @@ def minisitian(
     )  # fmt: skip
 
 
-def zero_points(survey: Survey, solution: Calibration, exposures: np.ndarray) -> tuple[float, ...]:
+def zero_points(survey: SimulatedSurvey, solution: Calibration, exposures: np.ndarray) -> tuple[float, ...]:
     """Scatter about the truth less what all have alike, formal and systematic error, pulls of all and of clear ones."""
     fits = solution.fits
     difference = fits.zero_point - survey.true_zero_points(exposures)
@@ -146,7 +149,7 @@ def zero_points(survey: Survey, solution: Calibration, exposures: np.ndarray) ->
     return float(difference.std()), formal, common, float(pull.std()), float(pull[clear].std())
 
 
-def corners(survey: Survey, model: ExposureModel, size: tuple[float, ...], n: int = 8) -> tuple[float, float]:
+def corners(survey: SimulatedSurvey, model: ExposureModel, size: tuple[float, ...], n: int = 8) -> tuple[float, float]:
     """RMS and 1.48 MAD of what single-exposure numerical flats are off by in the corners (outer tenth both ways)."""
     rows, truth = survey.observe(np.linspace(0, survey.setup.n_exposure - 1, n).astype(int))
     _, single = calibrate(rows, CalibrationSettings(model, size=size, numerical_flat=True))
@@ -201,10 +204,10 @@ def simulated(n_exposure: int = 200, n_star: int = 3000, n_night: int = 10, seed
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 
-def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, Survey]:
+def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, SimulatedSurvey]:
     """Exposures of exactly n_star stars with outliers and a quadratic flat."""
-    survey = Survey(
-        Setup(n_exposure=n_exposure, n_star=n_star, n_night=3, flat=(0.05, 0.0, 0.0), dither=0.0, variable=0.0)
+    survey = SimulatedSurvey(
+        SurveySetup(n_exposure=n_exposure, n_star=n_star, n_night=3, flat=(0.05, 0.0, 0.0), dither=0.0, variable=0.0)
     )
     return survey.observe()[0], survey
 
@@ -233,7 +236,7 @@ def _bytes(rows: Observations) -> int:
     return sum(getattr(rows, name).nbytes for name in names)
 
 
-def peers(rows: Observations, survey: Survey, scale: Any, ours: Row, n_exposure: int) -> list[Row]:
+def peers(rows: Observations, survey: SimulatedSurvey, scale: Any, ours: Row, n_exposure: int) -> list[Row]:
     """statsmodels' robust (Tukey after Huber's start) and weighted fits, and stdpipe's, exposure by exposure."""
     try:
         import statsmodels.api as sm

@@ -407,7 +407,8 @@ def through_standards(rng: np.random.Generator, folder: Path, judge: Judge, only
         from xpjax.survey.reading.config import config_from
 
         config = config_from({"columns": mapping, "standards": {**said, "file": "x"}})
-        config = dataclasses.replace(config, standards=said)
+        table = config.standards.model_copy(update={"file": said["file"]})  # it may be in memory
+        config = dataclasses.replace(config, standards=table)
         return read_observations([seen], config)
 
     partner, sure = partners(ours, theirs, by_id)
@@ -504,16 +505,17 @@ LABELS = {"teff": "x", "feh": "y", "reddening": "color", "bp": "model", "rp": "a
 
 def through_scr(rng: np.random.Generator, folder: Path, judge: Judge, only: str = "") -> None:
     """The table of `survey scr`."""
-    from xpjax.survey.scr.camera import REGRESSION, Stars
+    from xpjax.survey.scr.config import read_scr_config
+    from xpjax.survey.scr.stars import read_stars
 
     case = make_case(rng, folder, [*LABELS.values(), "unused"], only=only)
     columns = {key: case.columns[role].name for key, role in LABELS.items()}
-    band = {"name": "g", "gaia": "BP"}
+    config = read_scr_config({"columns": columns, "band": [{"name": "g", "gaia": "BP"}]})
     asked = [c for role, c in case.columns.items() if role != "unused"]
     must = case.refusal == "must" or any(c.refusal == "must" for c in asked)
     try:
-        stars = Stars(case.source, {"columns": columns, "regression": REGRESSION, "band": [band]}, folder)
-        magnitude, error = stars.magnitudes(band)
+        stars = read_stars(case.source, config)
+        magnitude, error = stars.magnitudes(config.bands[0])
     except XpjaxError as error:
         may = must or case.refusal != "never" or any(c.refusal != "never" for c in asked)
         names = [c.name for c in asked if c.refusal != "never"] if case.refusal == "never" else []
@@ -531,7 +533,7 @@ def through_scr(rng: np.random.Generator, folder: Path, judge: Judge, only: str 
     for role, values in found.items():
         c = in_survey(case.columns[role], np.zeros(N, bool))
         judge.cells(case, c.but(odd=c.odd | lost), values)  # rows without a tile take no part
-    judge.cells(case, case.columns["exposure"], np.array([str(tile) for tile in stars.tile_name]))
+    judge.cells(case, case.columns["exposure"], np.array([str(tile) for tile in stars.tiles.name]))
     ids = case.columns["id"].truth
     if any(a != b for a, b in zip(stars.star.tolist(), ids, strict=True) if b is not None):
         judge.wrong(case, f"stars {stars.star[:3]} are not {ids[:3]}")

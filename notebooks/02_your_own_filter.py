@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.plot import plot_passbands
-from xpjax.synthetic import fwhm, mean_wavelength, share_outside
 from xpjax.xp import simulate_sources
 
 stars = simulate_sources(5000, seed=1)
@@ -45,7 +44,7 @@ np.savetxt(folder / "mine.dat", np.stack([angstrom, curve], axis=1), header="wav
 mine = xpjax.load_passbands(folder / "mine.dat")
 band = mine["mine"]
 print(band, band.meta)
-print(f"mean {mean_wavelength(band):.2f} nm, width {fwhm(band):.2f} nm, {share_outside(band):.2%} outside XP")
+print(f"mean {band.mean_wavelength:.2f} nm, width {band.fwhm:.2f} nm, {band.share_outside():.2%} outside XP")
 
 # %% [markdown]
 # ## Magnitudes
@@ -70,10 +69,10 @@ figure
 # stand-in parts; every continuous part of it can be changed, and differentiated.
 
 # %%
-from xpjax.synthetic import filters_folder, read_chain
+from xpjax.synthetic import read_chain
 
-chain = read_chain(filters_folder() / "minisitian" / "system.toml")
-print({name: np.round(value, 3).tolist() for name, value in chain.parameters.items()})
+chain = read_chain("minisitian")
+print(chain)
 plot_passbands([chain.passbands(), xpjax.load_passbands("sdss2010:g,r,i")])
 
 # %%

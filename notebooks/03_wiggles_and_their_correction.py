@@ -210,7 +210,7 @@ figure
 # %% [markdown]
 # ## Real stars: CALSPEC
 # The same training on real pairs of XP and CALSPEC spectra, as `xpjax wiggles train-linear` does it. Name the file in
-# the environment, `XPJAX_CALSPEC=pairs.parquet`; `xpjax.wiggles.linear.pairs` says what columns the file
+# the environment, `XPJAX_CALSPEC=pairs.parquet`; `xpjax.wiggles.read_pairs` says what columns the file
 # has. Every pair is left out once, in closed form, without training anew.
 
 # %%
@@ -218,10 +218,10 @@ pairs_file = os.environ.get("XPJAX_CALSPEC", "")
 if not pairs_file or not Path(pairs_file).exists():
     print("no CALSPEC pairs at hand (XPJAX_CALSPEC is not set to a file): this part is left out")
 else:
-    from xpjax.wiggles import Population, read_pairs, train_linear
+    from xpjax.wiggles import read_pairs, train_linear
 
     start = time.perf_counter()
-    made = train_linear(read_pairs(pairs_file), Population.known(correction))
+    made = train_linear(read_pairs(pairs_file), correction)
     print(f"{len(made.evidence.before)} pairs, each left out once, in {time.perf_counter() - start:.0f} s")
     for resolution in ("xp", "full"):
         first, second = (np.median(value) for value in made.evidence.spectra(resolution=resolution))
@@ -236,7 +236,7 @@ else:
 # did not beat the linear operator; a network needs many more stars.
 
 # %%
-from xpjax.wiggles import TrainingSettings, make_features, make_residuals, predict, train_network
+from xpjax.wiggles import TrainingSettings, make_features, make_residuals, predict_residuals, train_network
 from xpjax.xp import constant_grid
 
 grid = constant_grid()
@@ -250,7 +250,7 @@ options = {"kind": "multiplicative", "space": "observed"}
 residuals, _ = make_residuals(shape[learn], grid, seen[learn], (seen * (1 + pattern))[learn], **options)
 start = time.perf_counter()
 network = train_network(residuals, TrainingSettings(widths=(64,), epochs=150, learning_rate=3e-3), **options)
-found = predict(network, shape[~learn])
+found = predict_residuals(network, shape[~learn])
 print(f"a network on the linear correction {network.base!r}, trained in {time.perf_counter() - start:.1f} s:")
 before, after = np.sqrt(np.mean(pattern[~learn] ** 2)), np.sqrt(np.mean((pattern[~learn] - found) ** 2))
 print(f"RMS of the pattern in stars that the network has not seen: {before:.2%} before, {after:.2%} after")

@@ -15,9 +15,9 @@
 # # Temperature, gravity and metals of a million stars
 #
 # A grid of model spectra, a batch of observed ones, and chi2 between them: xpjax fits all stars at once, each from
-# several starts, to its own convergence, and says how sure it is. No atmospheres come with xpjax; `xpjax grid build`
-# makes a grid of Castelli-Kurucz, NextGen, FERRE or other files. Here a formula stands in for them: a black body, a
-# break, and bands whose depths depend on all three labels.
+# several starts, to its own convergence, and says how sure it is. No atmospheres come with xpjax; `xpjax labels grid
+# build` makes a grid of Castelli-Kurucz, NextGen, FERRE or other files. Here a formula stands in for them: a black
+# body, a break, and bands whose depths depend on all three labels.
 
 # %%
 import time
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from xpjax import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.stellar import StellarGrid, fit_labels, interpolation_error, interpolator, model_spectra, redden
+from xpjax.stellar import StellarGrid, fit_labels, interpolate_grid, interpolation_error, model_spectra, redden
 from xpjax.xp import constant_grid
 
 wavelength = constant_grid()
@@ -47,7 +47,7 @@ def atmosphere(teff: np.ndarray, logg: np.ndarray, mh: np.ndarray) -> np.ndarray
 
 nodes = np.arange(4000.0, 7001, 200), np.arange(3.5, 5.1, 0.5), np.arange(-1.5, 0.1, 0.5)
 grid = StellarGrid(nodes, atmosphere(*np.meshgrid(*nodes, indexing="ij")), wavelength, ("teff", "logg", "mh"))
-model = interpolator(grid)
+model = interpolate_grid(grid)
 print(
     f"{grid.flux[..., 0].size} spectra of {len(wavelength)} samples; {len(model.basis)} components leave out", end=" "
 )
@@ -96,7 +96,7 @@ for name, own in zip(left_out.names, left_out.own, strict=True):
 few = 1000
 ebv = rng.exponential(0.1, few).clip(0, 0.5)
 with_dust = flux[:few] * np.asarray(transmission(extinction_curve(wavelength), ebv))
-dusty = interpolator(redden(grid, np.linspace(0, 0.6, 5)))
+dusty = interpolate_grid(redden(grid, np.linspace(0, 0.6, 5)))
 free = fit_labels(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, np.inf)})
 prior = fit_labels(with_dust, 0.01 * with_dust, dusty, priors={"ebv": (ebv, 0.005)})
 for fits, label in ((free, "E(B-V) free"), (prior, "a map of 0.005")):

@@ -23,10 +23,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpjax.survey import RowFlag, Setup, Survey, group_median
+from xpjax.survey import RowFlag, SimulatedSurvey, SurveySetup
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel, apply_calibration, calibrate
 
-survey = Survey(Setup(n_exposure=24, n_star=1200, n_night=3, dither=0.1, cloudy=0.3, seed=5))
+survey = SimulatedSurvey(SurveySetup(n_exposure=24, n_star=1200, n_night=3, dither=0.1, cloudy=0.3, seed=5))
 observations, truth = survey.observe()
 print(f"{len(observations):,} measurements on {len(observations.frames)} exposures in {survey.setup.n_night} nights")
 
@@ -81,7 +81,7 @@ true_magnitude, disturbed = truth.magnitude[new_truth], truth.disturbed[new_trut
 for name, one_solution in (("quadratics alone", plain), ("with the stacked flat", solution)):
     rows = apply_calibration(one_solution, new)
     off = rows.magnitude - true_magnitude
-    off = off - group_median(off, new.frame, len(new.frames))[new.frame]
+    off = off - np.array([np.nanmedian(off[new.frame == k]) for k in range(len(new.frames))])[new.frame]
     bright = ~disturbed & (true_magnitude < 13.5) & np.isfinite(off)
     print(f"{name:22} bright stars of new exposures: off by {1.4826e3 * np.median(np.abs(off[bright])):.2f} mmag")
 
@@ -97,10 +97,10 @@ common = np.median(difference)
 print(f"all zero-points are off by {1e3 * common:+.2f} mmag (stated: {1e3 * np.median(fits.zero_point_common):.2f})")
 scatter, stated = np.std(difference - common), np.median(fits.zero_point_error)
 print(f"beside each other they scatter by {1e3 * scatter:.2f} mmag (stated: {1e3 * stated:.2f})")
-points = solution.zero_points()
-for night in np.unique(points.columns["night"]):
-    rows = points.columns["night"] == night
-    said, count = np.unique(points.columns["quality"][rows], return_counts=True)
+points = solution.to_table()
+for night in np.unique(points["night"]):
+    rows = points["night"] == night
+    said, count = np.unique(points["quality"][rows], return_counts=True)
     clouds = survey.cloud[np.flatnonzero(~held)[rows]].max()
     print(
         f"  night {night}, clouds up to {clouds:.2f} mag:",

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.synthetic import Passband, mean_wavelength, warped
+from xpjax.synthetic import Passband, warp_passband
 from xpjax.xp import simulate_sources
 
 stars = simulate_sources(2000, seed=3, correlations=False)
@@ -35,10 +35,7 @@ nominal = xpjax.load_passbands("JPLUS")["gJPLUS"]
 # 10 mmag, with a zero-point of our own.
 
 # %%
-curve = warped(nominal)
-with xpjax.precision(float64=True):
-    values = np.asarray(curve({"shift": np.float64(2.0), "width": np.float64(0.03), "tilt": np.float64(0.05)}))
-true = Passband("g", curve.grid, np.clip(values, 0, None) / values.max())
+true = warp_passband(nominal, shift=2.0, width=0.03, tilt=0.05)
 rng = np.random.default_rng(6)
 exact = xpjax.photometry(stars, true, errors=False, float64=True).magnitude[:, 0]
 observed = exact + 0.05 + rng.normal(0, 0.01, len(stars))
@@ -49,7 +46,7 @@ observed = exact + 0.05 + rng.normal(0, 0.01, len(stars))
 # %%
 shift = xpjax.fit_passband(stars, observed, 0.01, nominal, ("zero_point", "shift"))
 print(shift)
-print(f"true effective wavelength {mean_wavelength(true):.3f} nm, nominal {mean_wavelength(nominal):.3f} nm")
+print(f"true effective wavelength {true.mean_wavelength:.3f} nm, nominal {nominal.mean_wavelength:.3f} nm")
 
 # %% [markdown]
 # The effective wavelength is wrong by many of its errors, and chi2 does not tell: width and tilt are missing.
@@ -109,9 +106,9 @@ figure
 # (`filters/minisitian/system.toml`).
 
 # %%
-from xpjax.synthetic import filters_folder, read_chain
+from xpjax.synthetic import read_chain
 
-chain = read_chain(filters_folder() / "minisitian" / "system.toml")
+chain = read_chain("minisitian")
 night = chain.with_parameters(airmass=1.7, filter_shift=1.5)
 observed = xpjax.photometry(stars, night.passbands()["g"], errors=False).magnitude[:, 0]
 observed = observed + rng.normal(0, 0.005, len(stars))

@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import xpjax
-from xpjax.catalogue import catalogue_status
+from xpjax.catalogue import read_status
 from xpjax.plot import plot_photometry
 from xpjax.xp import simulate_sources, write_store_file
 
@@ -36,8 +36,8 @@ folder = Path(tempfile.mkdtemp())
 
 # %% [markdown]
 # ## A store
-# With Gaia's own files this is `xpjax ingest XpContinuousMeanSpectrum_*.csv.gz --store store`. Each becomes one HDF5
-# file with checksums. Ours are simulated, eight files of 5,000 sources, without correlations to keep them small.
+# With Gaia's own files this is `xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store store`. Each becomes one
+# HDF5 file with checksums. Ours are simulated, eight files of 5,000 sources, without correlations to keep them small.
 
 # %%
 (folder / "store").mkdir()
@@ -56,7 +56,7 @@ print("columns beside the coefficients:", *store.columns)
 # %%
 options = {"errors": False, "keep": ["phot_g_mean_mag", "bp_rp", "ra", "dec"]}
 first = xpjax.run_catalogue(store, folder / "jplus", "JPLUS", shard=(1, 2), **options)
-state = catalogue_status(folder / "jplus")
+state = read_status(folder / "jplus")
 print(f"{first.rows:,} rows in {first.seconds:.1f} s; finished {len(state.finished)} parts, left {len(state.left)}")
 
 # %% [markdown]

@@ -85,7 +85,7 @@ def timed(call: Callable[[], object], repeats: int) -> tuple[object, float, floa
 
 # %% [markdown]
 # ## The same calls
-# Change one import line: `from xpjax import gaiaxpy`.
+# Change one import line: `from xpjax.compat import gaiaxpy`.
 
 
 # %%

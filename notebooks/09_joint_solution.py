@@ -163,7 +163,7 @@ rows = make_observations(
     night=frame.night[0],
     airmass=frame.airmass[0],
 )
-with_red = dataclasses.replace(solution, terms=(ZeroPoint(), dataclasses.replace(term, sources=red)))
+with_red = solution.with_terms(ZeroPoint(), dataclasses.replace(term, sources=red))
 for name, found in (("transmission", with_red), ("color terms", plain)):
     added, _ = found.correction(rows, errors=False)
     off = rows.magnitude + added - truth[:, k]
@@ -189,4 +189,4 @@ print(f"magnitude of a star +- {1e3 * np.sqrt(both[1, 1]):.2f} mmag")
 relative = solve_joint(
     observations, JointModel((ZeroPoint(), Color()), (Constraint("zero_point"), Constraint("color")))
 )
-print("decided by constraints:", *relative.gauge, sep="\n  ")
+print("fixed by constraints:", *relative.gauge, sep="\n  ")

@@ -47,8 +47,7 @@ def gaiaxpy_frame(table: SourceTable, rows: slice | np.ndarray = slice(None)) ->
 
 def generate(table: SourceTable, systems: list[str], **options: Any) -> pd.DataFrame:
     """GaiaXPy's synthetic photometry."""
-    from gaiaxpy import PhotometricSystem
-    from gaiaxpy import generate as reference
+    from gaiaxpy import PhotometricSystem, generate as reference
 
     members = [PhotometricSystem[name] for name in systems]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

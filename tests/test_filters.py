@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import xpjax
+from xpjax.core.shipped import filters_folder, shipped_passbands
 from xpjax.synthetic.chain import KINDS
-from xpjax.synthetic.files.folders import filters_folder, shipped_passbands
-from xpjax.synthetic.projection import MOSTLY, mean_wavelength, passband_system, share_outside
+from xpjax.synthetic.projection import MOSTLY, passband_system
 from xpjax.synthetic.recover import GOOD
 from xpjax.xp import simulate
 
@@ -66,11 +66,11 @@ def test_all_shipped_bands_make_systems(shipped: dict[str, xpjax.PassbandSet]) -
     beyond = []
     for name, bands in shipped.items():
         for band in bands:
-            outside = share_outside(band)
+            outside = band.share_outside()
             if outside > MOSTLY:
                 beyond.append(f"{name}:{band.name}")
             else:
-                assert 320 < mean_wavelength(band) < 1060
+                assert 320 < band.mean_wavelength < 1060
         if len(bands) < 8:
             passband_system(bands, allow_outside=True)
     assert beyond == []
@@ -87,18 +87,6 @@ def test_components_are_labelled() -> None:
     chain = tomllib.loads((filters_folder() / "minisitian" / "system.toml").read_text())
     assert "stand-in" in chain["description"]
     assert all(band.meta["kind"] == "stand-in" for band in xpjax.load_passbands("minisitian"))
-
-
-def test_folder_is_found_in_a_wheel_first(tmp_path: Path) -> None:
-    package = tmp_path / "xpjax"
-    (package / "_filters").mkdir(parents=True)
-    assert filters_folder(package) == package / "_filters"
-    (package / "_filters").rmdir()
-    (tmp_path / "filters").mkdir()
-    assert filters_folder(package) == tmp_path / "filters"
-    (tmp_path / "filters").rmdir()
-    with pytest.raises(FileNotFoundError, match="reinstall xpjax"):
-        filters_folder(package)
 
 
 def test_packaging_lists_every_package_and_the_filters() -> None:

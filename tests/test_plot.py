@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpjax
 from xpjax import plot
+from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
+from xpjax.synthetic.figures import DENSE, color_bands
 from xpjax.synthetic.passband import Passband, PassbandSet
 
 GRID = np.arange(336.0, 1021.0, 2.0)
@@ -80,7 +83,7 @@ def test_color_and_magnitude() -> None:
 
 
 def test_many_sources_are_a_density() -> None:
-    figure = plot.plot_photometry(photometry(plot.DENSE + 1, "g", "i", "r"))
+    figure = plot.plot_photometry(photometry(DENSE + 1, "g", "i", "r"))
     assert shown(figure)[1].get_ylabel() == "Number of sources"
     assert shown(figure)[0].yaxis_inverted()
 
@@ -93,7 +96,7 @@ def test_every_published_system_has_a_color() -> None:
     for name in xpjax.available_systems():
         names = xpjax.load_system(name).names
         if len(names) > 1:
-            blue, red, magnitude = plot._color_bands(names)
+            blue, red, magnitude = color_bands(names)
             assert blue != red, name
             assert {blue, red, magnitude} <= set(names), name
 
@@ -163,3 +166,32 @@ def test_no_pyplot() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_any_table_is_plotted(tmp_path: Path) -> None:
+    sources = xpjax.simulate_sources(5, seed=1)
+    stars, sampled = xpjax.photometry(sources, "SDSS"), xpjax.spectra(sources)
+    xpjax.write(tmp_path / "stars.ecsv", stars)
+    xpjax.write(tmp_path / "spectra.fits", sampled)
+    tables = (stars, stars.to_table(), stars.to_pandas(), stars.to_arrow(), tmp_path / "stars.ecsv")
+    for table in tables:
+        assert shown(plot.plot_photometry(table))[0].get_ylabel() == "r [mag]"
+    for table in (sampled, sampled.to_table(), sampled.to_arrow(), tmp_path / "spectra.fits"):
+        assert np.array_equal(shown(plot.plot_spectra(table))[0].lines[0].get_ydata(), sampled.flux[0].astype(float))
+    assert shown(stars.plot())[0].get_ylabel() == "r [mag]"
+    assert len(shown(sampled.plot(sampled.source_id[:2]))) == 2
+
+
+def test_a_file_of_any_kind_is_plotted(tmp_path: Path) -> None:
+    sources = xpjax.simulate_sources(8, seed=1)
+    xpjax.write(tmp_path / "xp.parquet", sources)
+    xpjax.write(tmp_path / "stars.csv", xpjax.photometry(sources, "SDSS"))
+    assert len(shown(plot.plot_file(tmp_path / "xp.parquet"))) == 6
+    assert len(shown(plot.plot_file(tmp_path / "xp.parquet", sources.source_id[:1].tolist(), "JPLUS"))) == 2
+    assert shown(plot.plot_file(tmp_path / "stars.csv"))[0].yaxis_inverted()
+    with pytest.raises(XpjaxError, match=r"xp\.parquet: no source 1 among 8"):
+        plot.plot_file(tmp_path / "xp.parquet", [1])
+    with pytest.raises(XpjaxError, match="sources= chooses spectra; photometry is plotted whole"):
+        plot.plot_file(tmp_path / "stars.csv", [1])
+    with pytest.raises(XpjaxError, match="system= marks bands under spectra"):
+        plot.plot_file(tmp_path / "stars.csv", system="JPLUS")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 import xpjax
 from tests import oracles
 from xpjax.core import engine
-from xpjax.synthetic.magnitude import photometry_kernel
+from xpjax.synthetic.kernel import photometry_kernel
 from xpjax.xp.sources import XPCoefficients
 
 BASE = oracles.coefficients(np.random.default_rng(11), 12)

@@ -17,9 +17,8 @@ import numpy as np
 
 from xpjax.synthetic.files.passband_files import write_passbands
 from xpjax.synthetic.passband import PassbandSet
-from xpjax.synthetic.projection import mean_wavelength
+from xpjax.synthetic.published import available_systems, load_system
 from xpjax.synthetic.recover import GOOD, recover_passbands
-from xpjax.synthetic.system import available_systems, load_system
 
 OUTPUT = Path(__file__).parents[1] / "filters"
 HOPELESS = 0.1
@@ -44,14 +43,14 @@ def main() -> None:
         for column, band, published in zip(full.columns, bands, np.asarray(full.mean_wavelength), strict=True):
             x, residual = band.wavelength, band.meta["residual"]
             print(
-                f"{column:28} {residual:9.1e} {band.meta['inside']:8.5f} {mean_wavelength(band):8.2f} "
+                f"{column:28} {residual:9.1e} {band.meta['inside']:8.5f} {band.mean_wavelength:8.2f} "
                 f"{published:9.2f} {len(x):7d}  {x[0]:.2f} {x[-1]:.2f}"
             )
             if residual >= GOOD:
                 poor.append((column, band))
         kept = tuple(band for band in bands if band.meta["residual"] < HOPELESS)
         title = f"{name}, recovered from its published projection vectors"
-        if any(full.standardised):
+        if any(full.standardized):
             title += "; without flux biases and color equations"
         passbands = PassbandSet(f"{full.labels[0]}_recovered", kept, {"title": title})
         write_passbands(options.output / name, passbands, overwrite=True)

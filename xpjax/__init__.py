@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpjax.core.version import __version__
 
-ROOMS = ("catalogue", "compat", "extinction", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
+ROOMS = ("catalogue", "compat", "extinction", "io", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
 """Rooms with a door of their own."""
 
 _HOME = {
@@ -29,25 +29,25 @@ _HOME = {
     "Photometry": "xpjax.synthetic.magnitude",
     "Release": "xpjax.core.release",
     "SourceTable": "xpjax.xp.sources",
-    "Spectra": "xpjax.xp.spectrum",
+    "Spectra": "xpjax.xp.sampled",
     "Status": "xpjax.core.status",
     "XPCoefficients": "xpjax.xp.sources",
     "XpjaxError": "xpjax.core.errors",
-    "available_systems": "xpjax.synthetic.system",
+    "available_systems": "xpjax.synthetic.published",
     "covariance_matrix": "xpjax.xp.coefficients",
     "fit_passband": "xpjax.synthetic.fit",
     "ingest": "xpjax.xp.store.ingest",
     "load_correction": "xpjax.xp.correction",
     "load_instrument": "xpjax.xp.instrument",
-    "load_passbands": "xpjax.synthetic.projection",
-    "load_system": "xpjax.synthetic.system",
+    "load_passbands": "xpjax.synthetic.loading",
+    "load_system": "xpjax.synthetic.published",
     "open_store": "xpjax.xp.store.store",
     "passband_system": "xpjax.synthetic.projection",
     "photometry": "xpjax.synthetic.magnitude",
     "precision": "xpjax.core.engine",
     "read": "xpjax.xp.read.archive",
     "read_table": "xpjax.io.catalogue",
-    "run_catalogue": "xpjax.catalogue.pipeline",
+    "run_catalogue": "xpjax.catalogue.run",
     "simulate_sources": "xpjax.xp.simulate",
     "spectra": "xpjax.xp.spectrum",
     "write": "xpjax.io.catalogue",
@@ -56,33 +56,26 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from xpjax.catalogue.pipeline import run_catalogue as run_catalogue
+    from xpjax.catalogue.run import run_catalogue as run_catalogue
     from xpjax.core.engine import precision as precision
     from xpjax.core.errors import XpjaxError as XpjaxError
     from xpjax.core.release import Release as Release
-    from xpjax.core.status import FitStatus as FitStatus
-    from xpjax.core.status import Status as Status
-    from xpjax.io.catalogue import read_table as read_table
-    from xpjax.io.catalogue import write as write
+    from xpjax.core.status import FitStatus as FitStatus, Status as Status
+    from xpjax.io.catalogue import read_table as read_table, write as write
     from xpjax.synthetic.fit import fit_passband as fit_passband
-    from xpjax.synthetic.magnitude import Photometry as Photometry
-    from xpjax.synthetic.magnitude import photometry as photometry
-    from xpjax.synthetic.passband import Passband as Passband
-    from xpjax.synthetic.passband import PassbandSet as PassbandSet
-    from xpjax.synthetic.projection import load_passbands as load_passbands
+    from xpjax.synthetic.loading import load_passbands as load_passbands
+    from xpjax.synthetic.magnitude import Photometry as Photometry, photometry as photometry
+    from xpjax.synthetic.passband import Passband as Passband, PassbandSet as PassbandSet
     from xpjax.synthetic.projection import passband_system as passband_system
+    from xpjax.synthetic.published import available_systems as available_systems, load_system as load_system
     from xpjax.synthetic.system import PhotometricSystem as PhotometricSystem
-    from xpjax.synthetic.system import available_systems as available_systems
-    from xpjax.synthetic.system import load_system as load_system
     from xpjax.xp.coefficients import covariance_matrix as covariance_matrix
     from xpjax.xp.correction import load_correction as load_correction
-    from xpjax.xp.instrument import Instrument as Instrument
-    from xpjax.xp.instrument import load_instrument as load_instrument
+    from xpjax.xp.instrument import Instrument as Instrument, load_instrument as load_instrument
     from xpjax.xp.read.archive import read as read
+    from xpjax.xp.sampled import Spectra as Spectra
     from xpjax.xp.simulate import simulate_sources as simulate_sources
-    from xpjax.xp.sources import SourceTable as SourceTable
-    from xpjax.xp.sources import XPCoefficients as XPCoefficients
-    from xpjax.xp.spectrum import Spectra as Spectra
+    from xpjax.xp.sources import SourceTable as SourceTable, XPCoefficients as XPCoefficients
     from xpjax.xp.spectrum import spectra as spectra
     from xpjax.xp.store.ingest import ingest as ingest
     from xpjax.xp.store.store import open_store as open_store

@@ -68,9 +68,36 @@ def _parametric(xp: Any, wavelength: AnyArray, r_v: Any, name: str) -> Any:
 
 
 def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> np.ndarray:
-    """A(lambda)/A_V (n,) in NumPy float64 at wavelengths (n,) [nm], on the host, of a law by its name in any case.
+    """Compute A(lambda)/A_V of an extinction law, in NumPy float64.
 
-    Raises ValueError for an unknown law, wavelengths beyond its range, or a law of dust_extinction without it.
+    Parameters
+    ----------
+    wavelength : (n,) array or astropy.units.Quantity [nm]
+        Wavelengths.
+    law : str
+        One of `LAWS`, in any case; all but the first two need the package dust_extinction.
+    r_v : float
+        R_V = A_V / E(B-V).
+
+    Returns
+    -------
+    (n,) array
+        A(lambda)/A_V.
+
+    Raises
+    ------
+    XpjaxError
+        If the law is unknown, a wavelength is beyond its range, or dust_extinction is not installed.
+
+    Notes
+    -----
+    k = a(x) + b(x)/R_V with x = 1/lambda in 1/um: Cardelli, Clayton & Mathis (1989, ApJ 345, 245), and with optical
+    coefficients of O'Donnell (1994, ApJ 422, 158).
+
+    Examples
+    --------
+    >>> xpjax.extinction.extinction_curve(np.array([440.0, 550.0]), "ccm89").round(2)
+    array([1.32, 1.  ])
     """
     wavelength = np.asarray(nanometers(wavelength), float)
     name = law.lower()
@@ -93,18 +120,59 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
 
 
 def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: Any = AV_PER_SFD) -> Array:
-    """What dust lets through: 10^(-0.4 per_ebv E(B-V) k) of a curve k (n,) for E(B-V) (...,): (..., n).
+    """Compute the share of light that dust transmits.
 
-    per_ebv: A_V per E(B-V), 2.742 for the SFD map, R_V for true E(B-V). A negative E(B-V) removes reddening.
+    Parameters
+    ----------
+    curve : (n,) array
+        k = A(lambda)/A_V of an extinction law, see `extinction_curve`.
+    ebv : (...,) array [mag]
+        E(B-V); a negative one removes reddening.
+    per_ebv : float or (...,) array
+        A_V per E(B-V): `AV_PER_SFD` for the map of Schlegel et al., R_V for true E(B-V).
+
+    Returns
+    -------
+    (..., n) array
+        The transmission 10^(-0.4 per_ebv E(B-V) k).
+
+    Examples
+    --------
+    >>> curve = xpjax.extinction.extinction_curve(np.array([550.0]))
+    >>> xpjax.extinction.transmission(curve, 0.1).round(2)
+    Array([0.78], dtype=float32)
     """
     return 10 ** (-0.4 * per_ebv * jnp.asarray(ebv)[..., None] * jnp.asarray(curve))
 
 
 def sfd_ebv(ra: Any, dec: Any, folder: str | None = None) -> np.ndarray:
-    """E(B-V) (n,) of a map of Schlegel, Finkbeiner & Davis at ra, dec (n,) [deg, ICRS]; NaN for missing positions.
+    """Look up E(B-V) in the map of Schlegel, Finkbeiner & Davis (1998, ApJ 500, 525).
 
-    folder: where SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits lie; by default where dustmaps keeps them. Needs
-    dustmaps (extra `[dust]`). Raises ValueError where it, or the map, is missing.
+    Parameters
+    ----------
+    ra, dec : (n,) array or astropy.units.Quantity [deg]
+        Positions (ICRS).
+    folder : str, optional
+        Where SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits lie; by default where dustmaps keeps them.
+
+    Returns
+    -------
+    (n,) array [mag]
+        E(B-V) of the map, to be multiplied by `AV_PER_SFD` for A_V; NaN for missing positions.
+
+    Raises
+    ------
+    XpjaxError
+        If dustmaps (extra `[dust]`) is not installed, or the map is not there.
+
+    Examples
+    --------
+    >>> try:
+    ...     ebv = xpjax.extinction.sfd_ebv([192.9, 10.7], [27.1, 41.3])
+    ... except xpjax.XpjaxError:  # without dustmaps and its map
+    ...     ebv = np.array([0.014, 0.08])
+    >>> ebv.shape
+    (2,)
     """
     try:
         from astropy.coordinates import SkyCoord

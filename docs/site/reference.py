@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "xpjax"
+import xpjax
+
+DOORS = (
+    *("xp", "synthetic", "wiggles", "stellar", "survey", "survey.exposures", "survey.reading", "survey.joint"),
+    *("survey.scr", "survey.report", "catalogue", "plot", "extinction", "compat.gaiaxpy"),
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The pages of the reference take their places in the navigation."""
     config.nav += [
-        {"Reference": [{"xpjax": "api/index.md"}, *({name: path} for name, path, _ in _modules())]},
+        {"Reference": [{"xpjax": "api/index.md"}, *({name: path} for name, path, _ in _rooms())]},
+        {"survey.toml": "survey-toml.md"},
         {"Commands": "commands.md"},
     ]
     return config
@@ -25,44 +29,42 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Pages that no file holds."""
-    pages = {"api/index.md": _top(), "commands.md": _commands()}
-    pages |= {path: text for _, path, text in _modules()}
+    pages = {"api/index.md": _top(), "commands.md": _commands(), "survey-toml.md": _survey_toml()}
+    pages |= {path: text for _, path, text in _rooms()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def _top() -> str:
-    """The public names with the first line of their docstrings, linked to the rooms where they live."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    (home,) = [
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_HOME"
-    ]
-    rows = [
-        f"| [`{name}`]({module.split('.')[1]}.md#{module}.{name}) | {_first_line(module, name)} |"
-        for name, module in home.items()
-    ]
-    return "\n".join(["# xpjax", "", "The names at the top.", "", "| name | what it is |", "|---|---|", *rows])
+    """The names at the top with the first lines of their docstrings, linked to the rooms where they live."""
+    rows = [f"| {_link(name)} | {_first_line(name)} |" for name in xpjax.__all__ if not name.startswith("_")]
+    head = ["# xpjax", "", "The names at the top.", "", "| name | what it is |", "|---|---|"]
+    own = [_entry(f"xpjax.{name}") for name in xpjax.__all__ if _room(name) is None and not name.startswith("_")]
+    return "\n".join([*head, *rows, "", *own])
 
 
-def _first_line(module: str, name: str) -> str:
-    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
-    (found,) = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name]
-    return (ast.get_docstring(found) or "").partition("\n")[0].replace("|", "\\|")
+def _room(name: str) -> str | None:
+    """The room whose door has a name of the top too; None for names of the ground."""
+    return next((room for room in DOORS if name in importlib.import_module(f"xpjax.{room}").__all__), None)
 
 
-def _modules() -> Iterator[tuple[str, str, str]]:
-    """Name, page and text of every room, and of every module beside them; the command line has a page of its own."""
-    for path in sorted(PACKAGE.iterdir()):
-        if path.suffix == ".py" and not path.stem.startswith("_"):
-            yield f"xpjax.{path.stem}", f"api/{path.stem}.md", f"# xpjax.{path.stem}\n\n{_entry(f'xpjax.{path.stem}')}"
-        elif (path / "__init__.py").exists() and path.name != "cli":
-            names = [f"xpjax.{path.name}.{p.stem}" for p in sorted(path.glob("*.py")) if not p.stem.startswith("_")]
-            said = ast.get_docstring(ast.parse((path / "__init__.py").read_text())) or ""
-            text = f"# xpjax.{path.name}\n\n{said}\n\n" + "\n".join(map(_entry, names))
-            yield f"xpjax.{path.name}", f"api/{path.name}.md", text
+def _link(name: str) -> str:
+    room = _room(name)
+    return f"[`{name}`](#xpjax.{name})" if room is None else f"[`{name}`]({room}.md#xpjax.{room}.{name})"
+
+
+def _first_line(name: str) -> str:
+    return (getattr(xpjax, name).__doc__ or "").partition("\n")[0].replace("|", "\\|")
+
+
+def _rooms() -> Iterator[tuple[str, str, str]]:
+    """Name, page and text of every room: what its door says, and each public name."""
+    for room in DOORS:
+        door = importlib.import_module(f"xpjax.{room}")
+        said = (door.__doc__ or "").partition("\n\n`__all__`")[0]
+        entries = "\n".join(_entry(f"xpjax.{room}.{name}") for name in door.__all__)
+        yield f"xpjax.{room}", f"api/{room}.md", f"# xpjax.{room}\n\n{said}\n\n{entries}"
 
 
 def _entry(name: str) -> str:
@@ -81,3 +83,11 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> It
     yield f"## {name}\n\n{indented}\n"
     for child, inner in sorted(getattr(command, "commands", {}).items()):
         yield from _help(inner, f"{name} {child}", context)
+
+
+def _survey_toml() -> str:
+    """Every section and key of survey.toml, from the typed models that check it."""
+    from xpjax.io.config import reference
+    from xpjax.survey.report import survey_sections
+
+    return "# survey.toml\n\n" + reference(survey_sections())

@@ -12,8 +12,7 @@ import pytest
 
 from tests.cli.helpers import xp
 from xpjax.io.catalogue import read_catalogue
-from xpjax.xp import simulate
-from xpjax.xp.store.store import open_store, write_store_file
+from xpjax.xp import open_store, simulate, write_store_file
 
 
 @pytest.fixture

@@ -17,19 +17,8 @@ from xpjax.core.errors import XpjaxError, command_line, say
 from xpjax.core.records import Catalogue
 
 COMMANDS = (
-    *("photometry", "spectra", "catalogue", "passband", "train-correction", "correct", "grid", "ingest", "store"),
-    *(
-        "fit-stars",
-        "make-features",
-        "make-residuals",
-        "survey",
-        "simulate",
-        "systems",
-        "info",
-        "plot",
-        "demo",
-        "wiggles",
-    ),
+    *("photometry", "spectra", "simulate", "demo", "info", "plot", "systems"),
+    *("store", "passband", "wiggles", "labels", "catalogue", "survey"),
 )
 
 

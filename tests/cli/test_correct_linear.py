@@ -1,4 +1,4 @@
-"""`xpjax correct` with a linear correction: from files of `xpjax spectra`, of the archive and of others."""
+"""`xpjax wiggles correct` with a linear correction: from files of `xpjax spectra`, of the archive and of others."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.cli.helpers import files, xp
 from xpjax.core.records import Catalogue
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.xp.read.spectra_files import read_sampled
+from xpjax.xp import read_spectra
 from xpjax.xp.simulate import simulate_sources
 from xpjax.xp.sources import SourceTable
 
@@ -55,7 +55,7 @@ def close(found: np.ndarray, stars: SourceTable, resolution: str = "xp") -> None
 @pytest.mark.parametrize("resolution", ["xp", "full"])
 def test_a_file_of_spectra(folder: Path, tmp_path: Path, stars: SourceTable, resolution: str) -> None:
     out = tmp_path / "out.h5"
-    done = xp("correct", folder / "spectra.h5", "--resolution", resolution, "-o", out)
+    done = xp("wiggles", "correct", folder / "spectra.h5", "--resolution", resolution, "-o", out)
     assert done.exit_code == 0, done.stderr
     assert "8 spectra read from spectra.h5" in done.stderr
     before, after = read_catalogue(folder / "spectra.h5"), read_catalogue(out)
@@ -66,48 +66,18 @@ def test_a_file_of_spectra(folder: Path, tmp_path: Path, stars: SourceTable, res
     assert after.meta["resolution"] == resolution
     assert np.isfinite(after.columns["xp_correction_distance"]).all()
     close(after.columns["flux"], stars, resolution)
-    twice = xp("correct", out, "-o", tmp_path / "twice.h5")
+    twice = xp("wiggles", "correct", out, "-o", tmp_path / "twice.h5")
     assert twice.exit_code == 2
     assert "already corrected (correction standard)" in twice.stderr
 
 
 def test_text_files_of_corrected_spectra_are_known_by_their_columns(folder: Path, tmp_path: Path) -> None:
-    done = xp("correct", folder / "spectra.h5", "-o", tmp_path / "out.csv")
+    done = xp("wiggles", "correct", folder / "spectra.h5", "-o", tmp_path / "out.csv")
     assert done.exit_code == 0, done.stderr
     assert "out.csv holds no metadata" in done.stderr
-    twice = xp("correct", tmp_path / "out.csv", "-o", tmp_path / "twice.h5")
+    twice = xp("wiggles", "correct", tmp_path / "out.csv", "-o", tmp_path / "twice.h5")
     assert twice.exit_code == 2
     assert "already corrected" in twice.stderr
-
-
-def test_units_are_converted_and_ids_are_whole(tmp_path: Path, stars: SourceTable) -> None:
-    flux, ids = flux_of(stars), stars.source_id
-    for name, unit, scale, axis in (
-        ("cgs.h5", "erg / (s cm2 Angstrom)", 100.0, 10 * GRID),
-        ("jansky.h5", "Jy", 1e26 * (1e-9 * GRID) ** 2 / 299792458.0 * 1e9, 10 * GRID),
-    ):
-        with h5py.File(tmp_path / name, "w") as file:
-            file.update({"source_id": ids, "flux": flux * scale, "wavelength": axis})
-            file["flux"].attrs["units"], file["wavelength"].attrs["unit"] = unit, "Angstrom"
-        found = read_sampled(tmp_path / name)
-        np.testing.assert_allclose(found.columns["flux"], flux, rtol=1e-9)
-        np.testing.assert_allclose(found.shared["wavelength"], GRID)
-        assert found.units == {"flux": "W m-2 nm-1", "wavelength": "nm"}
-    with h5py.File(tmp_path / name, "a") as file:
-        file["flux"].attrs["units"] = "mag"
-    with pytest.raises(ValueError, match=r"jansky\.h5: column 'flux' has the unit 'mag', which is none of a flux"):
-        read_sampled(tmp_path / name)
-    with h5py.File(tmp_path / name, "a") as file:
-        file["flux"].attrs["units"] = "Jy"
-        del file["source_id"]
-        file["source_id"] = ids.astype(float)
-    with pytest.raises(ValueError, match="'source_id' holds identifiers as floating-point numbers"):
-        read_sampled(tmp_path / name)
-    with h5py.File(tmp_path / name, "a") as file:
-        del file["source_id"], file["wavelength"]
-        file.update({"source_id": ids, "wavelength": GRID[::-1]})
-    with pytest.raises(ValueError, match="do not ascend"):
-        read_sampled(tmp_path / name)
 
 
 def flux_of(stars: SourceTable) -> np.ndarray:
@@ -134,7 +104,7 @@ def test_plain_files_of_others(tmp_path: Path, stars: SourceTable) -> None:
     header += "# - {name: solution_id, datatype: int64}\n"
     (tmp_path / "f.csv").write_text(header + "source_id,flux,solution_id\n" + "".join(cells))
     for name in ("a.h5", "b.parquet", "c.parquet", "d.fits", "e.csv", "f.csv"):
-        done = xp("correct", tmp_path / name, "-o", tmp_path / "out.h5", "--overwrite")
+        done = xp("wiggles", "correct", tmp_path / name, "-o", tmp_path / "out.h5", "--overwrite")
         assert done.exit_code == 0, (name, done.stderr)
         found = read_catalogue(tmp_path / "out.h5")
         np.testing.assert_array_equal(found.columns["source_id"], ids)
@@ -142,14 +112,14 @@ def test_plain_files_of_others(tmp_path: Path, stars: SourceTable) -> None:
         scale = flux.mean(axis=1, keepdims=True)
         np.testing.assert_allclose(found.columns["flux"] / scale, expected(stars) / scale, atol=1e-6, err_msg=name)
         assert ("flux_error" in found.columns) == (name in ("b.parquet", "c.parquet"))
-    assert "name" in read_sampled(tmp_path / "a.h5", GRID).columns
+    assert "name" in read_spectra(tmp_path / "a.h5").columns
 
 
 def test_stars_that_are_not_of_xp_are_flagged(tmp_path: Path, stars: SourceTable) -> None:
     flux = flux_of(stars)
     flux[2] = np.roll(flux[2], 1)
     write(tmp_path / "in.h5", Catalogue({"source_id": stars.source_id, "flux": flux}, shared={"wavelength": GRID}))
-    done = xp("correct", tmp_path / "in.h5", "-o", tmp_path / "out.h5")
+    done = xp("wiggles", "correct", tmp_path / "in.h5", "-o", tmp_path / "out.h5")
     assert done.exit_code == 0, done.stderr
     assert "1  NOT_CORRECTED" in done.stderr
     found = read_catalogue(tmp_path / "out.h5").columns
@@ -173,34 +143,9 @@ def test_stars_that_are_not_of_xp_are_flagged(tmp_path: Path, stars: SourceTable
 )
 def test_wrong_calls_exit_with_2_and_leave_nothing(folder: Path, arguments: tuple[str, ...], told: str) -> None:
     before = files(folder)
-    done = xp("correct", *[folder / one if "." in one else one for one in arguments], "-o", folder / "new.h5")
+    done = xp(
+        "wiggles", "correct", *[folder / one if "." in one else one for one in arguments], "-o", folder / "new.h5"
+    )
     assert done.exit_code == 2
     assert told in done.stderr
     assert files(folder) == before
-
-
-@pytest.mark.parametrize(
-    ("columns", "told"),
-    [
-        ({"flux": np.ones((2, 9))}, "has no source_id"),
-        ({"source_id": np.arange(2), "flux": np.ones(2)}, "one number for each source"),
-        ({"source_id": np.arange(2), "flux": np.ones((2, 9))}, "has no wavelength for its 9 samples"),
-        ({"source_id": np.arange(2), "flux": np.ones((2, 9)), "wavelength": np.arange(8.0)}, "wavelength has shape"),
-        (
-            {"source_id": np.arange(2), "flux": np.ones((2, 9)), "wavelength": np.arange(18.0).reshape(2, 9)},
-            "differ from row to row",
-        ),
-        ({"source_id": np.arange(3), "flux": np.ones((2, 343))}, "has 3 rows, expected 2"),
-        ({"source_id": np.arange(2), "flux": np.ones((2, 343)), "flux_error": np.ones(2)}, "flux_error has shape"),
-        ({"source_id": [1, 2, 1], "flux": np.ones(3), "wavelength": np.arange(3.0)}, "not one after the other"),
-    ],
-)
-def test_other_layouts_are_refused(tmp_path: Path, columns: dict[str, np.ndarray], told: str) -> None:
-    with h5py.File(tmp_path / "in.h5", "w") as file:
-        file.update(columns)
-    with pytest.raises(ValueError, match=told):
-        read_sampled(tmp_path / "in.h5", GRID)
-    with h5py.File(tmp_path / "group.h5", "w") as file:
-        file.create_group("flux")
-    with pytest.raises(ValueError, match="holds no table of spectra"):
-        read_sampled(tmp_path / "group.h5", GRID)

@@ -1,4 +1,4 @@
-"""`xpjax train-correction` and `xpjax correct`: files in, files out, refusals."""
+"""`xpjax wiggles train-network` and `xpjax wiggles correct`: files in, files out, refusals."""
 
 import dataclasses
 from pathlib import Path
@@ -9,18 +9,20 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
-from tests.wiggles.helpers import star_features, stars
-from tests.wiggles.test_training import made
+from tests.wiggles.helpers import made, star_features, stars
 from xpjax.core.records import Catalogue
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.wiggles.features import Features, make_features, read_features, write_features
+from xpjax.wiggles.epochs import remove_checkpoints
+from xpjax.wiggles.feature_files import read_features, write_features
+from xpjax.wiggles.features import Features, make_features
+from xpjax.wiggles.judgment import predict_residuals
 from xpjax.wiggles.magnitude import corrected_photometry
 from xpjax.wiggles.meaning import Meaning
-from xpjax.wiggles.network import correct_spectra, read_network
+from xpjax.wiggles.network import read_network
 from xpjax.wiggles.residuals import write_residuals
-from xpjax.wiggles.training import predict, remove_checkpoints
-from xpjax.xp.store.store import write_store_file
+from xpjax.wiggles.spectra import correct_spectra
+from xpjax.xp import write_store_file
 
 N = 30
 
@@ -31,11 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("correction")
     write_residuals(home / "residuals.h5", made(400))
     done = xp(
-        "train-correction", home / "residuals.h5", "-o", home / "model.h5", "--widths", "16,16", "--epochs", 4,
+        "wiggles", "train-network", home / "residuals.h5", "-o", home / "model.h5", "--widths", "16,16", "--epochs", 4,
         "--figure", home / "patterns.png", "--ensemble", 2,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert "400 stars (240, 80, 80 to train, judge and test)" in done.stderr
+    assert "400 stars (240, 80, 80 for training, validation and test)" in done.stderr
     assert "4 + 4 epochs" in done.stderr
     write(home / "sources.h5", stars()[:N].catalogue())
     write(home / "sources.parquet", stars()[:N].catalogue())
@@ -52,8 +54,8 @@ def test_training_leaves_a_model_a_figure_and_no_checkpoint(folder: Path) -> Non
     model = read_network(folder / "model.h5")
     assert len(model.networks) == 2
     assert model.networks[0].widths == (16, 16)
-    assert '"command": "xpjax train-correction"' in model.record
-    assert np.isfinite(predict(model, made(5).stars)).all()
+    assert '"command": "xpjax wiggles train-network"' in model.record
+    assert np.isfinite(predict_residuals(model, made(5).stars)).all()
 
 
 def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     halves = [tmp_path / "a.parquet", tmp_path / "b.fits"]
     for path, rows in zip(halves, (slice(0, 7), slice(7, N)), strict=True):
         write(path, table[rows].catalogue())
-    done = xp("make-features", *halves, "--ebv", "ebv", "--errors", "-o", tmp_path / "f.h5")
+    done = xp("wiggles", "features", *halves, "--ebv", "ebv", "--errors", "-o", tmp_path / "f.h5")
     assert done.exit_code == 0, done.stderr
     assert f"14 features of {N} sources written to f.h5" in done.stderr
     found, expected = read_features(tmp_path / "f.h5"), make_features(table, ebv="ebv", errors=True, float64=True)
@@ -70,21 +72,21 @@ def test_features_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.source_id, expected.source_id)
     for name in ("value", "ebv", "input_error"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
-    again = xp("make-features", *halves, "--names", "gaia", "-o", tmp_path / "g.h5")
+    again = xp("wiggles", "features", *halves, "--names", "gaia", "-o", tmp_path / "g.h5")
     assert again.exit_code == 2
     assert "E(B-V) is a feature" in again.stderr
-    assert xp("make-features", *halves, "--ebv", "ebv", "-o", tmp_path / "f.h5").exit_code == 2
-    some = xp("make-features", *halves, "--names", "BP-RP,G", "--gaia", "columns", "-o", tmp_path / "s.h5")
+    assert xp("wiggles", "features", *halves, "--ebv", "ebv", "-o", tmp_path / "f.h5").exit_code == 2
+    some = xp("wiggles", "features", *halves, "--names", "BP-RP,G", "--gaia", "columns", "-o", tmp_path / "s.h5")
     assert some.exit_code == 0, some.stderr
     given = read_features(tmp_path / "s.h5").select(("BP-RP", "G"))
     bp, rp, g = (table.columns[f"phot_{name}_mean_mag"] for name in ("bp", "rp", "g"))
     np.testing.assert_allclose(given.value, np.stack([bp - rp, g], axis=1), rtol=1e-6)
-    assert "choose" in xp("make-features", *halves, "--names", "magic", "-o", tmp_path / "m.h5").stderr
+    assert "choose" in xp("wiggles", "features", *halves, "--names", "magic", "-o", tmp_path / "m.h5").stderr
 
 
 def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path) -> None:
     arguments = ("--correction", folder / "model.h5", "--features", folder / "features.h5")
-    done = xp("correct", folder / "spectra.h5", *arguments, "-o", tmp_path / "out.h5")
+    done = xp("wiggles", "correct", folder / "spectra.h5", *arguments, "-o", tmp_path / "out.h5")
     assert done.exit_code == 0, done.stderr
     before, after = read_catalogue(folder / "spectra.h5"), read_catalogue(tmp_path / "out.h5")
     assert list(before.columns) == list(after.columns)
@@ -99,7 +101,7 @@ def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path
     assert last & Status.FEATURE_MISSING
     np.testing.assert_allclose(after.columns["flux"][-1], before.columns["flux"][-1], rtol=1e-6)
     assert "NOT_CORRECTED" in done.stderr
-    again = xp("correct", tmp_path / "out.h5", *arguments, "-o", tmp_path / "twice.h5")
+    again = xp("wiggles", "correct", tmp_path / "out.h5", *arguments, "-o", tmp_path / "twice.h5")
     assert again.exit_code == 2
     assert "already corrected" in again.stderr
 
@@ -107,9 +109,9 @@ def test_correct_writes_the_layout_of_spectra_again(folder: Path, tmp_path: Path
 @pytest.mark.slow
 def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second half of the same command, from the first one's checkpoint."""
-    call = ("train-correction", folder / "residuals.h5", "-o", tmp_path / "m.h5", "--widths", "8")
+    call = ("wiggles", "train-network", folder / "residuals.h5", "-o", tmp_path / "m.h5", "--widths", "8")
     with monkeypatch.context() as patch:
-        patch.setattr("xpjax.wiggles.training.remove_checkpoints", lambda *_: None)
+        patch.setattr("xpjax.wiggles.remove_checkpoints", lambda *_: None)
         assert xp(*call, "--epochs", 3).exit_code == 0
     assert files(tmp_path) == ["m.h5", "m.h5.checkpoint.0"]
     assert xp(*call, "--epochs", 6, "--overwrite").exit_code == 0
@@ -124,26 +126,37 @@ def test_a_killed_training_goes_on(folder: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("train-correction", "features.h5", "-o", "new.h5"), "no file of residuals"),
-        (("train-correction", "residuals.h5", "-o", "model.h5"), "--overwrite"),
-        (("train-correction", "residuals.h5", "-o", "new.npz"), ".h5"),
-        (("train-correction", "residuals.h5", "-o", "new.h5", "--widths", "wide"), "--widths 'wide'"),
-        (("train-correction", "residuals.h5", "-o", "new.h5", "--features", "u"), "are needed"),
-        (("train-correction", "residuals.h5", "-o", "new.h5", "--figure", "x.txt"), "suffix of a figure"),
+        (("wiggles", "train-network", "features.h5", "-o", "new.h5"), "no file of residuals"),
+        (("wiggles", "train-network", "residuals.h5", "-o", "model.h5"), "--overwrite"),
+        (("wiggles", "train-network", "residuals.h5", "-o", "new.npz"), ".h5"),
+        (("wiggles", "train-network", "residuals.h5", "-o", "new.h5", "--widths", "wide"), "--widths 'wide'"),
+        (("wiggles", "train-network", "residuals.h5", "-o", "new.h5", "--features", "u"), "are needed"),
+        (("wiggles", "train-network", "residuals.h5", "-o", "new.h5", "--figure", "x.txt"), "suffix of a figure"),
         (
-            ("correct", "sources.h5", "--correction", "model.h5", "--features", "features.h5", "-o", "n.h5"),
+            ("wiggles", "correct", "sources.h5", "--correction", "model.h5", "--features", "features.h5", "-o", "n.h5"),
             "xpjax spectra",
         ),
         (
-            ("correct", "spectra.h5", "--correction", "spectra.h5", "--features", "features.h5", "-o", "n.h5"),
+            (
+                "wiggles",
+                "correct",
+                "spectra.h5",
+                "--correction",
+                "spectra.h5",
+                "--features",
+                "features.h5",
+                "-o",
+                "n.h5",
+            ),
             "correction",
         ),
         (
-            ("correct", "spectra.h5", "--correction", "model.h5", "--features", "model.h5", "-o", "n.h5"),
+            ("wiggles", "correct", "spectra.h5", "--correction", "model.h5", "--features", "model.h5", "-o", "n.h5"),
             "no file of features",
         ),
         (
             (
+                "wiggles",
                 "correct",
                 "spectra.h5",
                 "--correction",
@@ -172,8 +185,8 @@ def test_features_without_ebv_are_refused(folder: Path, tmp_path: Path) -> None:
     model = read_network(folder / "model.h5")
     write_features(tmp_path / "f.h5", Features(np.arange(3), model.names[:2], np.zeros((3, 2))))
     done = xp(
-        "correct", folder / "spectra.h5", "--correction", folder / "model.h5", "--features", tmp_path / "f.h5",
-        "-o", tmp_path / "n.h5",
+        "wiggles", "correct", folder / "spectra.h5", "--correction", folder / "model.h5",
+        "--features", tmp_path / "f.h5", "-o", tmp_path / "n.h5",
     )  # fmt: skip
     assert done.exit_code == 2
     assert "are needed" in done.stderr
@@ -248,7 +261,7 @@ def test_training_needs_no_options_and_refuses_contradictions(folder: Path, tmp_
     data = made(60)
     ratio = dataclasses.replace(data, meaning=Meaning("multiplicative", "observed", truncate=True))
     write_residuals(tmp_path / "ratio.h5", ratio)
-    call = ("train-correction", tmp_path / "ratio.h5", "-o", tmp_path / "m.h5", "--widths", "4", "--epochs", 1)
+    call = ("wiggles", "train-network", tmp_path / "ratio.h5", "-o", tmp_path / "m.h5", "--widths", "4", "--epochs", 1)
     assert xp(*call).exit_code == 0
     model = read_network(tmp_path / "m.h5")
     assert (model.kind, model.space, model.truncate) == ("multiplicative", "observed", True)
@@ -259,7 +272,7 @@ def test_training_needs_no_options_and_refuses_contradictions(folder: Path, tmp_
         "source_id": data.source_id, **dict(zip(data.names, data.features.T, strict=True)), "residual": data.residual,
         "wavelength": np.tile(data.wavelength, (60, 1)),
     }))  # fmt: skip
-    plain = ("train-correction", tmp_path / "plain.parquet", *call[2:], "--overwrite")
+    plain = ("wiggles", "train-network", tmp_path / "plain.parquet", *call[3:], "--overwrite")
     silent = xp(*plain)
     assert silent.exit_code == 2
     assert "--kind additive, --space dereddened, --no-truncate, --law ccm89, --r-v 3.1" in silent.stderr
@@ -280,18 +293,20 @@ def test_a_network_must_know_whether_spectra_are_truncated(folder: Path, tmp_pat
         tmp_path / "cgs.fits", Catalogue({"source_id": known.columns["source_id"], **flux, "wavelength": axis}, units)
     )
     how = ("--correction", folder / "model.h5", "--features", folder / "features.h5")
-    silent = xp("correct", tmp_path / "cgs.fits", *how, "-o", tmp_path / "out.h5")
+    silent = xp("wiggles", "correct", tmp_path / "cgs.fits", *how, "-o", tmp_path / "out.h5")
     assert silent.exit_code == 2
     assert "cgs.fits does not say whether its spectra are of truncated coefficients" in silent.stderr
-    assert xp("correct", tmp_path / "cgs.fits", *how, "--no-truncate", "-o", tmp_path / "out.h5").exit_code == 0
-    assert xp("correct", folder / "spectra.h5", *how, "-o", tmp_path / "same.h5").exit_code == 0
+    assert (
+        xp("wiggles", "correct", tmp_path / "cgs.fits", *how, "--no-truncate", "-o", tmp_path / "out.h5").exit_code == 0
+    )
+    assert xp("wiggles", "correct", folder / "spectra.h5", *how, "-o", tmp_path / "same.h5").exit_code == 0
     a, b = (read_catalogue(tmp_path / name) for name in ("out.h5", "same.h5"))
     np.testing.assert_allclose(a.columns["flux"], b.columns["flux"], rtol=1e-5)
     np.testing.assert_allclose(a.columns["flux_error"], b.columns["flux_error"], rtol=1e-5)
     np.testing.assert_allclose(a.shared["wavelength"], b.shared["wavelength"])
     assert a.units["flux"] == "W m-2 nm-1"
-    wrong = xp("correct", folder / "spectra.h5", *how, "--truncate", "-o", tmp_path / "no.h5")
+    wrong = xp("wiggles", "correct", folder / "spectra.h5", *how, "--truncate", "-o", tmp_path / "no.h5")
     assert wrong.exit_code == 2
     assert "spectra.h5 holds full spectra, as it says; leave --truncate out" in wrong.stderr
-    linear = xp("correct", folder / "spectra.h5", "--no-truncate", "-o", tmp_path / "no.h5")
+    linear = xp("wiggles", "correct", folder / "spectra.h5", "--no-truncate", "-o", tmp_path / "no.h5")
     assert linear.exit_code == 2

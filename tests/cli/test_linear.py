@@ -11,22 +11,22 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
-from tests.stellar.test_sources import xp_grid
+from tests.stellar.test_fitter import xp_grid
 from tests.wiggles.helpers import made_model, stars
 from tests.xp.test_correction import standard
-from xpjax.catalogue.pipeline import run_catalogue
+from xpjax.catalogue.run import run_catalogue
 from xpjax.io.catalogue import read_catalogue, write
+from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import write_grid
-from xpjax.stellar.interpolation import interpolator
-from xpjax.stellar.sources import LabelFitter
+from xpjax.stellar.interpolation import interpolate_grid
 from xpjax.survey.joint.config import joint_from
 from xpjax.survey.reading.config import config_from, files_relative_to
 from xpjax.synthetic.files.gaiaxpy_files import read_gaiaxpy
-from xpjax.wiggles.features import read_features
+from xpjax.wiggles.feature_files import read_features
 from xpjax.wiggles.network import read_network, write_network
 from xpjax.wiggles.residuals import read_residuals
+from xpjax.xp import write_store_file
 from xpjax.xp.correction import write_correction
-from xpjax.xp.store.store import write_store_file
 
 N = 30
 TABLE = stars(N, correlations=True)
@@ -96,17 +96,17 @@ def test_spectra_as_in_python(folder: Path, tmp_path: Path) -> None:
         (("photometry", "--system", "JPLUS", "--correction", "standard", "--ebv", "ebv"), "are for networks"),
         (("photometry", "--system", "JPLUS", "--correction", "half.h5", "--features", "half.h5"), "are for networks"),
         (("photometry", "--system", "JPLUS", "--correction", "half.h5", "--base", "half.h5"), "--base is for networks"),
-        (("photometry", "--system", "SDSS_Std", "--correction", "standard"), "standardised"),
+        (("photometry", "--system", "SDSS_Std", "--correction", "standard"), "standardized"),
         (("photometry", "--system", "JPLUS", "--correction", "xp.parquet"), "no file of a wiggle correction"),
         (("photometry", "--system", "JPLUS", "--correction", "on_half.h5", "--ebv", "ebv"), "half is needed"),
-        (("spectra", "--correction", "network.h5"), "run `xpjax correct`"),
+        (("spectra", "--correction", "network.h5"), "run `xpjax wiggles correct`"),
         (("spectra", "--internal", "--correction", "standard"), "internal spectra have no correction"),
-        (("make-features", "--correction", "network.h5", "--ebv", "ebv"), "not on another network"),
+        (("wiggles features", "--correction", "network.h5", "--ebv", "ebv"), "not on another network"),
     ],
 )
 def test_refusals(folder: Path, tmp_path: Path, call: tuple[str, ...], told: str) -> None:
     command, *rest = (folder / word if (folder / word).is_file() else word for word in call)
-    done = xp(command, folder / "xp.parquet", *rest, "-o", tmp_path / "out.h5")
+    done = xp(*command.split(), folder / "xp.parquet", *rest, "-o", tmp_path / "out.h5")
     assert done.exit_code == 2
     assert told in done.stderr
     assert files(tmp_path) == []
@@ -164,30 +164,30 @@ def test_catalogues(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_labels_are_of_corrected_spectra_by_default(folder: Path, tmp_path: Path) -> None:
-    base = ("fit-stars", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.02)
+    base = ("labels", "fit", folder / "xp.parquet", "--grid", folder / "grid.h5", "--error-floor", 0.02)
     table = xpjax.read(folder / "xp.parquet")
     found = {}
     for name, more in (("standard", ()), ("none", ("--correction", "none"))):
         done = xp(*base, *more, "-o", tmp_path / f"{name}.h5")
         assert done.exit_code == 0, done.stderr
         found[name] = read_catalogue(tmp_path / f"{name}.h5")
-        expected = LabelFitter(interpolator(xp_grid()), correction=name, error_floor=0.02)(table)
+        expected = LabelFitter(interpolate_grid(xp_grid()), correction=name, error_floor=0.02)(table)
         np.testing.assert_allclose(found[name].columns["teff"], expected.fit.labels[:, 0], rtol=1e-5)
         assert found[name].meta["correction"] == name
     assert np.abs(found["standard"].columns["chi2"] - found["none"].columns["chi2"]).max() > 1
     out = tmp_path / "labels"
-    done = xp("catalogue", "labels", folder / "store.h5", *base[2:], "--output", out)
+    done = xp("catalogue", "labels", folder / "store.h5", *base[3:], "--output", out)
     assert done.exit_code == 0, done.stderr
     rows = read_catalogue(out / "store.parquet")
     np.testing.assert_allclose(rows.columns["teff"], found["standard"].columns["teff"], rtol=1e-4)
     done = xp(
-        "catalogue", "labels", folder / "store.h5", *base[2:], "--output", out, "--resume", "--correction", "none"
+        "catalogue", "labels", folder / "store.h5", *base[3:], "--output", out, "--resume", "--correction", "none"
     )
     assert done.exit_code == 2
     assert "linear correction was 'standard'" in done.stderr
     spectra = ("spectra", folder / "xp.parquet", "--correction", "standard", "--wavelength", "350:1000:1", "--truncate")
     assert xp(*spectra, "-o", tmp_path / "s.h5").exit_code == 0
-    sampled = ("fit-stars", tmp_path / "s.h5", *base[2:])
+    sampled = ("labels", "fit", tmp_path / "s.h5", *base[3:])
     assert xp(*sampled, "-o", tmp_path / "s_labels.h5").exit_code == 0
     assert read_catalogue(tmp_path / "s_labels.h5").meta["correction"] == "standard"
     done = xp(*sampled, "--correction", "standard", "-o", tmp_path / "n.h5")
@@ -202,7 +202,17 @@ def test_a_network_on_the_standard_correction(folder: Path, tmp_path: Path) -> N
         ("raw.h5", ("spectra", folder / "xp.parquet")),
         (
             "f.h5",
-            ("make-features", folder / "xp.parquet", "--names", "shape", "--ebv", "ebv", "--correction", "standard"),
+            (
+                "wiggles",
+                "features",
+                folder / "xp.parquet",
+                "--names",
+                "shape",
+                "--ebv",
+                "ebv",
+                "--correction",
+                "standard",
+            ),
         ),
     ):
         done = xp(*call, "-o", tmp_path / name)
@@ -213,14 +223,14 @@ def test_a_network_on_the_standard_correction(folder: Path, tmp_path: Path) -> N
     true = spectra.columns["flux"] * (1 + 0.05 * rng.normal(size=spectra.columns["flux"].shape))
     write(tmp_path / "true.h5", dataclasses.replace(spectra, columns={**spectra.columns, "flux": true}))
     call = ("--true", tmp_path / "true.h5", "--features", tmp_path / "f.h5", "--snr", 0, "--space", "observed")
-    done = xp("make-residuals", tmp_path / "raw.h5", *call, "-o", tmp_path / "n.h5")
+    done = xp("wiggles", "residuals", tmp_path / "raw.h5", *call, "-o", tmp_path / "n.h5")
     assert done.exit_code == 2
     assert "the spectra have the linear correction none, the features are of spectra with standard" in done.stderr
-    done = xp("make-residuals", tmp_path / "s.h5", *call, "-o", tmp_path / "r.h5")
+    done = xp("wiggles", "residuals", tmp_path / "s.h5", *call, "-o", tmp_path / "r.h5")
     assert done.exit_code == 0, done.stderr
     assert read_residuals(tmp_path / "r.h5").base == "standard"
     how = ("--epochs", 3, "--widths", "8", "--space", "observed")
-    done = xp("train-correction", tmp_path / "r.h5", "-o", tmp_path / "w.h5", *how)
+    done = xp("wiggles", "train-network", tmp_path / "r.h5", "-o", tmp_path / "w.h5", *how)
     assert done.exit_code == 0, done.stderr
     assert "it starts from the linear correction standard" in done.stderr
     assert "NO GAIN: on the test stars the network does not beat the linear correction standard" in done.stderr

@@ -17,12 +17,11 @@ from astropy.table import Table
 import xpjax
 from tests.cli.helpers import files, made, xp
 from xpjax.core.records import Catalogue
+from xpjax.core.shipped import filters_folder, shipped_passbands
 from xpjax.io import catalogue
-from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.files.folders import filters_folder, shipped_passbands
+from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.files.passband_files import write_passbands
 from xpjax.synthetic.passband import DETECTORS, MAGNITUDES, Passband, PassbandSet
-from xpjax.synthetic.projection import cut_off, share_outside, vega_zero_point
 from xpjax.xp import simulate
 
 GRID = np.arange(380.0, 570.0)
@@ -90,7 +89,7 @@ def test_list_reads_headers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_passbands(tmp_path / "other", titled)
     (tmp_path / "components").mkdir()
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr("xpjax.synthetic.files.folders.filters_folder", lambda: tmp_path)
+    monkeypatch.setattr("xpjax.core.shipped.filters_folder", lambda: tmp_path)
     lines = xp("passband", "list").stdout.splitlines()[2:]
     assert lines[0].split() == ["mine", "2", "measured,", "recovered", "Mine"]
     assert lines[1].startswith("other  1      computed             It's one, of 'many': long long")
@@ -122,7 +121,7 @@ def test_show(tmp_path: Path) -> None:
     assert row[6:] == ["0.00", "%", "photon", "Vega", "none", "recovered", "1.2e-06"]
     # A recovered curve ends at 330 nm, the published band does not.
     row = xp("passband", "show", "JPLUS:uJAVA").stdout.splitlines()[-1].split()
-    assert row[6] == f"{100 * cut_off(xpjax.load_passbands('JPLUS:uJAVA')['uJAVA']):.2f}" == "7.83"
+    assert row[6] == f"{100 * xpjax.load_passbands('JPLUS:uJAVA')['uJAVA'].cut_off:.2f}" == "7.83"
     refused(tmp_path, "no file or folder 'nosuch'", "show", "minisitian", "nosuch")
     refused(tmp_path, "MiniSiTian has no passband 'q'; it has", "show", "minisitian:q")
 
@@ -153,6 +152,14 @@ def test_build_from_curves(tmp_path: Path) -> None:
     assert found.meta["command"] == "xpjax passband build"
     assert found.meta["version"] == xpjax.__version__
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+
+
+def test_build_says_what_is_known_besides(tmp_path: Path) -> None:
+    call = ("--meta", "kind=measured", "--meta", "reference=Doe et al., 2025")
+    assert xp("passband", "build", text(tmp_path / "g.dat"), *call, "-o", tmp_path / "out").exit_code == 0
+    meta = xpjax.load_passbands(tmp_path / "out")["g"].meta
+    assert (meta["kind"], meta["reference"]) == ("measured", "Doe et al., 2025")
+    refused(tmp_path, "--meta 'kind': expected KEY=TEXT", "build", "minisitian", "--meta", "kind", "-o", tmp_path / "x")
 
 
 def test_build_a_single_file_and_clip(tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ def test_build_with_vega(tmp_path: Path, name: str) -> None:
     x = np.arange(200.0, 1200.0, 0.2)
     f = (x / 550) ** -2.0 * np.where(x < 390 - 1e-6, 0.4, 1.0)
     assert band.magnitude == "Vega"
-    assert band.zero_point == pytest.approx(vega_zero_point(box(magnitude="Vega"), x, f), abs=1e-6)
+    assert band.zero_point == pytest.approx(box(magnitude="Vega").vega_zero_point(x, f), abs=1e-6)
     assert name in band.meta["zero_point_from"]
 
 
@@ -336,7 +343,7 @@ def test_export(tmp_path: Path) -> None:
     assert f'gaiaxpy.load_additional_systems("{tmp_path / "out"}")' in result.stderr
     assert "photometric_system=known.USER_MyU" in result.stderr
     assert "is extrapolated to 322 nm" in result.stderr
-    assert share_outside(xpjax.load_passbands(curve)["u"]) > 1e-3
+    assert xpjax.load_passbands(curve)["u"].share_outside() > 1e-3
     out = ("-o", tmp_path / "other")
     refused(tmp_path, "exists", "export", curve, "--name", "MyU", "-o", tmp_path / "out")
     refused(tmp_path, "cannot be the name of a system", "export", curve, "--name", "my-u", *out)

@@ -14,7 +14,7 @@ from xpjax.cli.common import Group
 from xpjax.cli.scr import scr
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.scr.regression import regressions_from
+from xpjax.survey.scr.law import regressions_from
 
 TOML = """
 [columns]
@@ -123,6 +123,7 @@ def test_a_table_becomes_coefficients_zero_points_and_magnitudes(folder: Path) -
     assert not rows.columns["i_used"][5]
 
 
+@pytest.mark.slow
 def test_flats_label_errors_and_known_reddening(folder: Path) -> None:
     write(folder / "noisy.fits", table(noisy=True)[0])
     text = TOML.replace("position_order = 0", "position_order = 1\nreddening = 0.32")
@@ -243,14 +244,16 @@ def test_names_of_stars_and_tiles_with_gaps(folder: Path, suffix: str) -> None:
 
 
 def test_sentinels_are_missing(folder: Path) -> None:
-    from xpjax.survey.scr.camera import Stars, read_scr_config
+    from xpjax.survey.scr.config import read_scr_config
+    from xpjax.survey.scr.stars import read_stars
 
     columns = {name: values.copy() for name, values in table()[0].columns.items()}
     columns["z_err"] = np.broadcast_to(columns["z_err"], columns["z"].shape).copy()
     for row, name in enumerate(("z", "z_err", "BP", "RP", "G", "e", "z_xp")):
         columns[name][row] = -999.0
-    stars = Stars(columns, read_scr_config(folder / "scr.toml"), folder)
-    magnitude, error = stars.magnitudes({"name": "z", "gaia": "RP"})
+    config = read_scr_config(folder / "scr.toml")
+    stars = read_stars(columns, config)
+    magnitude, error = stars.magnitudes(config.bands[1])
     found = [magnitude[0], error[1], stars.gaia["BP"][2], stars.gaia["RP"][3], stars.gaia["G"][4], stars.labels[5, 2]]
     assert np.isnan(found).all()
     assert np.isfinite(magnitude[1:]).all()

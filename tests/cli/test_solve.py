@@ -10,7 +10,8 @@ from benchmarks.joint import dithered, plain_model
 from tests.cli.helpers import files, xp
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.joint.config import joint_from, read_joint
+from xpjax.survey.joint.config import read_joint_config
+from xpjax.survey.joint.files import read_joint_solution
 from xpjax.survey.joint.solve import solve_joint
 
 COLUMNS = """
@@ -40,7 +41,7 @@ bins = 4
 per = "detector"
 """
 CONSTRAINTS = "".join(f'[[constraint]]\nterm = "{name}"\n' for name in ("zero_point", "color", "flat"))
-NAMES = ["calibrated.parquet", "joint.h5", "parameters.ecsv", "stars.parquet"]
+NAMES = ["calibrated.parquet", "exposures.ecsv", "joint.h5", "parameters.ecsv", "stars.parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +58,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_table_to_solution(table: Path, tmp_path: Path) -> None:
     config, output = tmp_path / "survey.toml", tmp_path / "out"
-    config.write_text(COLUMNS + MODEL + CONSTRAINTS)
+    config.write_text(COLUMNS + MODEL + CONSTRAINTS + "[model]\nposition_order = 2\n")  # of `survey calibrate`
     call = ("survey", "solve", table, "--config", config, "-o", output)
     result = xp(*call)
     assert result.exit_code == 0, result.stderr
-    assert "decided by a constraint: zero_point" in result.stderr
+    assert "fixed by a constraint: zero_point" in result.stderr
     assert files(output) == NAMES
     parameters = read_catalogue(output / "parameters.ecsv")
     o, _ = dithered(16, 150, bins=4, outlier=0.01)
@@ -76,6 +77,11 @@ def test_table_to_solution(table: Path, tmp_path: Path) -> None:
         variance = np.diagonal(file["covariance"][:])
         np.testing.assert_allclose(np.sqrt(np.maximum(variance, 0)), parameters.columns["error"], rtol=1e-6, atol=1e-12)
         assert file["column"][0] == b"zero_point of e00000"
+    back = read_joint_solution(output / "joint.h5")
+    np.testing.assert_array_equal(back.parameters().columns["error"], parameters.columns["error"])
+    assert back.meta["inputs"] == ["field.parquet"]
+    exposures = read_catalogue(output / "exposures.ecsv")
+    assert exposures.columns["exposure"].tolist() == [f"e{k:05d}" for k in range(16)]
     again = xp(*call)
     assert again.exit_code == 2
     assert "add --overwrite" in again.stderr
@@ -102,14 +108,13 @@ def test_covariates_and_what_is_kept_back(table: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (COLUMNS + MODEL, "(1) zero_point: star magnitudes can take it up"),
+        (COLUMNS + MODEL, "(1) zero_point: degenerate with the star magnitudes"),
         (COLUMNS + CONSTRAINTS, "there is no term"),
         (COLUMNS + MODEL.replace("bins", "bin"), "unknown entry of a flat term 'bin'; did you mean bins?"),
         (COLUMNS + MODEL.replace('"flat"', '"flut"'), "kind of a [[term]] is one of zero_point"),
         (COLUMNS + MODEL.replace("[joint]", "[joint]\nclips = 3"), "did you mean clip?"),
         (COLUMNS + MODEL.replace("[joint]", "[joint]\nhold_out_stars = 1"), "hold_out_stars = 1"),
         (COLUMNS + MODEL.replace("size = [0, 1, 0, 1]", "size = [1]"), "size is [nx, ny]"),
-        (COLUMNS + MODEL + "[model]\nposition_order = 2\n", "is of `survey calibrate`"),
         (COLUMNS + MODEL + '[[constraint]]\npart = "x"\n', "has no term"),
         (COLUMNS + MODEL + '[[term]]\nkind = "covariate"\nname = "a"\n', "a covariate term has no column"),
         (COLUMNS + MODEL + '[[term]]\nkind = "covariate"\nname = "a"\ncolumn = "seing"\n', "did you mean seeing"),
@@ -137,8 +142,8 @@ def test_the_modules_own_example(tmp_path: Path) -> None:
     text = joint_config.__doc__.split("\n\n", 1)[1]
     path = tmp_path / "survey.toml"
     path.write_text(COLUMNS + 'model = "model"\nmodel_error = "model_error"\n' + text)
-    found = read_joint(path)
-    assert [term["kind"] for term in found.terms] == ["zero_point", "flat", "covariate", "transmission"]
+    found = read_joint_config(path)
+    assert [term.kind for term in found.terms] == ["zero_point", "flat", "covariate", "transmission"]
     assert found.constraints[0].term == "flat"
     with pytest.raises(ValueError, match="magnitude"):
-        joint_from({"columns": {"star": "s"}, "term": [{"kind": "zero_point"}]})
+        read_joint_config({"columns": {"star": "s"}, "term": [{"kind": "zero_point"}]})

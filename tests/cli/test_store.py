@@ -1,4 +1,4 @@
-"""`xpjax ingest` and `xpjax store`: statuses, messages, and what photometry makes of a store."""
+"""`xpjax store`: statuses, messages, and what photometry makes of a store."""
 
 import gzip
 from pathlib import Path
@@ -10,9 +10,8 @@ from benchmarks import bulkfile
 from tests.cli.helpers import files, xp
 from tests.xp.store.test_store import flip
 from xpjax.io import catalogue
-from xpjax.xp import simulate
+from xpjax.xp import open_store, simulate
 from xpjax.xp.read.archive import read
-from xpjax.xp.store import store
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +30,12 @@ def bulk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(bulk: Path) -> Path:
     folder = bulk / "store"
     options = ("--correlations", "float32", "--gaia-source", bulk / "gaia.fits")
-    assert xp("ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", folder, *options).exit_code == 0
+    assert xp("store", "ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", folder, *options).exit_code == 0
     return folder
 
 
 def test_ingest_tells_what_it_did(bulk: Path, tmp_path: Path) -> None:
-    command = ("ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
+    command = ("store", "ingest", bulk / "a.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
     done = xp(*command, "--gaia-source", bulk / "gaia.fits")
     assert done.exit_code == 0
     assert done.stdout == ""
@@ -53,7 +52,7 @@ def test_ingest_tells_what_it_did(bulk: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_fails_is_named_and_the_status_is_1(bulk: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.csv.gz").write_bytes((bulk / "a.csv.gz").read_bytes()[:900])
-    done = xp("ingest", tmp_path / "bad.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
+    done = xp("store", "ingest", tmp_path / "bad.csv.gz", bulk / "b.csv", "--store", tmp_path / "s")
     assert done.exit_code == 1
     assert "failed: bad.csv.gz: " in done.stderr
     assert "truncated" in done.stderr
@@ -108,7 +107,7 @@ def test_select_in_all_ways(made: Path, tmp_path: Path) -> None:
         )
     ):
         assert xp("store", "select", made, "-o", tmp_path / f"{k}.h5", option, value).exit_code == 0
-        found = store.open_store(tmp_path / f"{k}.h5").read()
+        found = open_store(tmp_path / f"{k}.h5").read()
         np.testing.assert_array_equal(found.source_id, table.source_id[chosen])
     for k, wrong in enumerate(
         (["--cone", "1,2"], ["--magnitude", "a:b"], ["--healpix", "x:1"], ["--healpix", "2"], ["--source-id", "z"], [])
@@ -158,7 +157,7 @@ def test_wrong_conditions(made: Path, tmp_path: Path, condition: tuple[str, str]
 
 def test_ids_of_text_files(made: Path, tmp_path: Path) -> None:
     """Packed, with gaps, comments and short lines."""
-    known = store.open_store(made).read().source_id[:2]
+    known = open_store(made).read().source_id[:2]
     text = f"name,source_id\n# a comment\na,{known[0]}\nb\nc,\nd,{known[1]}\ne,null\n"
     (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(text.encode()))
     assert xp("store", "select", made, "--source-ids", tmp_path / "ids.csv.gz", "-o", tmp_path / "o.h5").exit_code == 0
@@ -166,7 +165,7 @@ def test_ids_of_text_files(made: Path, tmp_path: Path) -> None:
 
 
 def test_quiet(bulk: Path, tmp_path: Path) -> None:
-    done = xp("ingest", bulk / "b.csv", "--store", tmp_path / "s", "-q")
+    done = xp("store", "ingest", bulk / "b.csv", "--store", tmp_path / "s", "-q")
     assert (done.exit_code, done.stderr) == (0, "")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    assert "failed: bad.csv: " in xp("ingest", tmp_path / "bad.csv", "--store", tmp_path / "s", "-q").stderr
+    assert "failed: bad.csv: " in xp("store", "ingest", tmp_path / "bad.csv", "--store", tmp_path / "s", "-q").stderr

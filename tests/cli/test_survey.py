@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import files, xp
-from tests.survey.exposures.test_zeropoint import made
+from tests.survey.exposures.helpers import made
 from xpjax.core.records import Catalogue
+from xpjax.core.shipped import filters_folder
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.survey.observations import FrameFlag, RowFlag
-from xpjax.synthetic.chain import read_chain
-from xpjax.synthetic.files.folders import filters_folder
+from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.projection import passband_system
 from xpjax.xp import simulate
@@ -308,6 +308,29 @@ def test_simulate_calibrate_and_stack(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_file_serves_all_commands(tmp_path: Path) -> None:
+    one = tmp_path / "survey.toml"
+    one.write_text("[simulate]\nn_exposure = 6\nn_star = 150\nn_night = 1\n")
+    mock = tmp_path / "mock"
+    assert xp("survey", "simulate", "--config", one, "--stars", 120, "-o", mock).exit_code == 0
+    text = (mock / "survey.toml").read_text().replace("stacked_flat = true\n", "")
+    text += one.read_text() + "[joint]\nmin_observations = 3\n" + "[camera]\ndiameter = 0.3\n[regression]\norder = 2\n"
+    text += '[[term]]\nkind = "zero_point"\n[[constraint]]\nterm = "zero_point"\n'
+    one.write_text(text)
+    call = (mock / "observations.parquet", "--config", one, "-o")
+    for command in ("calibrate", "solve"):
+        done = xp("survey", command, *call, tmp_path / command)
+        assert done.exit_code == 0, done.stderr
+    zero = read_catalogue(tmp_path / "calibrate" / "zeropoints.ecsv")
+    assert len(zero) == 6
+    one.write_text(text.replace("[camera]", "[camra]"))
+    for command in ("calibrate", "solve"):
+        done = xp("survey", command, *call, tmp_path / "no")
+        assert done.exit_code == 2
+        assert "unknown section 'camra'; did you mean camera?" in done.stderr
+
+
+@pytest.mark.slow
 def test_the_real_field_as_the_help_has_it(shared: Callable[[str], Path], tmp_path: Path) -> None:
     path = shared("splus/stripe82_0001_400.fits")
     names = {
@@ -323,7 +346,7 @@ def test_the_real_field_as_the_help_has_it(shared: Callable[[str], Path], tmp_pa
     (tmp_path / "survey.toml").write_text(text)
     done = xp("survey", "calibrate", path, "--config", tmp_path / "survey.toml", "-o", tmp_path / "out", "--folds", 3)
     assert done.exit_code == 0, done.stderr
-    assert "stars kept back, one in 3: 1.48 MAD 1" in done.stderr
+    assert "cross-validation in 3 folds: 1.48 MAD 1" in done.stderr
     zero = read_catalogue(tmp_path / "out" / "zeropoints.ecsv").columns
     assert zero["zero_point"][0] == pytest.approx(3.637, abs=0.005)
-    assert zero["held_out_scatter"][0] < 0.013
+    assert zero["cross_validation_scatter"][0] < 0.013

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.helpers import files, xp
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.exposures.solution import calibrate as calibrate_rows
+from xpjax.survey.exposures.calibrate import calibrate as calibrate_rows
 from xpjax.survey.reading.config import read_config
 from xpjax.survey.reading.tables import read_observations
 from xpjax.xp import simulate
@@ -125,7 +125,7 @@ def test_python_finds_the_same(folder: Path) -> None:
 def test_no_column_hides_a_method_of_data_frames(folder: Path, tmp_path: Path) -> None:
     call = ("survey", "flat", folder / "sol", "--bins", 4, "-o", tmp_path / "flat.ecsv")
     assert xp(*call).exit_code == 0
-    assert xp("survey", "homogenise", folder / "sol", folder / "sol", "-o", tmp_path / "both.ecsv").exit_code == 0
+    assert xp("survey", "homogenize", folder / "sol", folder / "sol", "-o", tmp_path / "both.ecsv").exit_code == 0
     assert xp("survey", "simulate", "--exposures", 3, "--stars", 50, "-o", tmp_path / "mock").exit_code == 0
     (tmp_path / "joint.toml").write_text(
         TOML.partition("[model]")[0] + '[joint]\nmin_observations = 2\n[[term]]\nkind = "zero_point"\n'
@@ -138,7 +138,7 @@ def test_no_column_hides_a_method_of_data_frames(folder: Path, tmp_path: Path) -
     assert done.exit_code == 0, done.stderr
     assert "remark" in read_catalogue(tmp_path / "joint" / "calibrated.parquet").columns
     tables = [p for f in (folder / "sol", tmp_path) for p in f.rglob("*") if p.suffix in (".parquet", ".ecsv")]
-    assert {"held_out.parquet", "flat.ecsv", "both.ecsv", "parameters.ecsv", "stars.parquet"} <= {
+    assert {"cross_validation.parquet", "flat.ecsv", "both.ecsv", "parameters.ecsv", "stars.parquet"} <= {
         p.name for p in tables
     }
     for path in tables:
@@ -148,7 +148,7 @@ def test_no_column_hides_a_method_of_data_frames(folder: Path, tmp_path: Path) -
 
 def test_a_store_of_coefficients_is_no_table_of_standards(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "xp.csv", simulate.simulate_sources(3, seed=1))
-    assert xp("ingest", tmp_path / "xp.csv", "--store", tmp_path / "store", "-q").exit_code == 0
+    assert xp("store", "ingest", tmp_path / "xp.csv", "--store", tmp_path / "store", "-q").exit_code == 0
     (tmp_path / "s.toml").write_text(
         '[columns]\nstar = "source_id"\nmagnitude = "g"\nmodel = "MOD"\n[model]\nposition_order = 0\n'
         '[standards]\nfile = "store"\n'
@@ -210,6 +210,6 @@ def test_tiles_are_the_same_with_gaps_and_without(tmp_path: Path) -> None:
     gaps = pd.DataFrame({"tile": pd.array(tiles, "Int64"), "zero_point": np.full(6, 3.1), **common})
     gaps.loc[0, "tile"] = pd.NA
     gaps.to_parquet(tmp_path / "two.parquet")
-    done = xp("survey", "homogenise", tmp_path / "one.ecsv", tmp_path / "two.parquet", "-o", tmp_path / "both.ecsv")
+    done = xp("survey", "homogenize", tmp_path / "one.ecsv", tmp_path / "two.parquet", "-o", tmp_path / "both.ecsv")
     assert "SCR - XPSP = -100.00" in done.stderr, done.stderr
     assert "on 5 tiles" in done.stderr

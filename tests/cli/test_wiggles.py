@@ -14,7 +14,7 @@ import xpjax
 from tests.cli.helpers import xp
 from xpjax.synthetic.absolute import gaia_scale, scaled_photometry
 from xpjax.xp import simulate
-from xpjax.xp.correction import read_linear
+from xpjax.xp.correction import load_correction
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_train_linear_and_use_it(pairs: Path, tmp_path: Path) -> None:
     assert "15 pairs" in done.stdout
     assert "JPLUS" in done.stdout
     assert (tmp_path / "own.png").stat().st_size > 10_000
-    correction = read_linear(output)
+    correction = load_correction(output)
     assert correction.name == "mine"
     assert correction.meta["command"] == "xpjax wiggles train-linear"
     again = xp("wiggles", "train-linear", pairs, "-o", output)

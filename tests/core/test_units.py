@@ -10,11 +10,21 @@ from astropy.table import Column, MaskedColumn
 
 import xpjax
 from xpjax.core.errors import XpjaxError
-from xpjax.core.units import degrees, in_unit, nanometers
+from xpjax.core.units import (
+    degrees,
+    in_unit,
+    is_length,
+    is_percent,
+    is_plain,
+    is_unit,
+    nanometers,
+    to_nm,
+    to_plain,
+    unit_factor,
+)
 from xpjax.extinction import ccm89, extinction_curve
 from xpjax.synthetic.atmosphere import Atmosphere, aerosol_depth, ozone_depth, rayleigh_depth
 from xpjax.synthetic.chain import Curve
-from xpjax.synthetic.projection import band_flux, vega_zero_point
 from xpjax.xp import simulate
 from xpjax.xp.correction import load_correction
 from xpjax.xp.instrument import merge_weights
@@ -79,11 +89,11 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "ozone_depth": ozone_depth,
     "aerosol_depth": lambda x: aerosol_depth(x, 0.1),
     "atmosphere": lambda x: Atmosphere().transmission(x),
-    "curve": lambda x: Curve(x, np.linspace(0, 1, len(x))).centre,
+    "curve": lambda x: Curve(x, np.linspace(0, 1, len(x))).center,
     "passband": lambda x: xpjax.Passband("r", x, np.ones(len(x))).wavelength,
-    "band_flux": lambda x: band_flux(xpjax.Passband("r", [500, 600, 700], [0, 1, 0]), x, np.linspace(1, 2, len(x))),
-    "vega_zero_point": lambda x: vega_zero_point(
-        xpjax.Passband("r", [500, 600, 700], [0, 1, 0]), x, np.linspace(1, 2, len(x))
+    "band_flux": lambda x: xpjax.Passband("r", [500, 600, 700], [0, 1, 0]).mean_flux(x, np.linspace(1, 2, len(x))),
+    "vega_zero_point": lambda x: xpjax.Passband("r", [500, 600, 700], [0, 1, 0]).vega_zero_point(
+        x, np.linspace(1, 2, len(x))
     ),
 }
 
@@ -114,3 +124,41 @@ def test_numbers_that_look_like_another_unit(factor: float, guess: str) -> None:
         xpjax.load_instrument().design(factor * GRID)
     with pytest.raises(XpjaxError, match=r"where XP spectra are defined$"):
         xpjax.load_instrument().design(np.arange(1000.0, 2000.0))
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "expected"),
+    [
+        ("Angstroms", "wavelength", 0.1), ("[nm]", "wavelength", 1), ("Å", "wavelength", 0.1),
+        ("um", "wavelength", 1e3),
+        ("mag(AB)", "magnitude", 1), ("ABmag", "magnitude", 1), ("mmag", "magnitude", 1e-3), ("h:m:s", "angle", 15),
+        ("h", "angle", 15), ("hours", "time", 1 / 24), ("'", "angle", 1 / 60), ("arcsec/yr", "proper motion", 1000),
+        ("mas yr-1", "proper motion", 1), ("s", "time", 1 / 86400), ("MJD", "time", 1), ("--", "time", 1),
+        (None, "time", 1),
+    ],
+)  # fmt: skip
+def test_words_of_a_kind(word: str | None, kind: str, expected: float) -> None:
+    assert unit_factor(word, kind) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [("Jy", "magnitude"), ("dB", "magnitude"), ("mag", "angle"), ("h", "wavelength")]
+)
+def test_words_of_another_kind(word: str, kind: str) -> None:
+    with pytest.raises(XpjaxError, match=f"the unit '{word}', which is none of a {kind}"):
+        unit_factor(word, kind)
+
+
+def test_wavelengths_and_transmissions_of_files() -> None:
+    x = np.array([4001.0, 5000.0])
+    assert to_nm(x, "AA", "a")[0] == 400.1
+    assert to_nm(x, "micrometers", "a")[0] == 4001e3
+    np.testing.assert_allclose(to_nm(x, "0.1 nm", "a"), x / 10)
+    with pytest.raises(XpjaxError, match="a: 'Hz' is no unit of wavelengths; pass unit=: nm, Angstrom, um or another"):
+        to_nm(x, "Hz", "a")
+    assert to_plain(x, "per cent", "T", "a")[1] == 50
+    assert to_plain(x, "Throughput", "T", "a") is x
+    with pytest.raises(XpjaxError, match="the column T is in nm, expected a plain fraction"):
+        to_plain(x, "nm", "T", "a")
+    told = [(is_length(w), is_percent(w), is_plain(w), is_unit(w)) for w in ("microns", "pct", "QE", "---")]
+    assert told == [(True, False, False, True), (False, True, False, True), (False, False, True, True), (False,) * 4]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 import xpjax
@@ -242,21 +241,6 @@ def test_failure_keeps_the_old_file(tmp_path: Path, suffix: str, monkeypatch: py
     assert path.read_text() == "old"
 
 
-def test_bytes_are_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "figure.png"
-    catalogue.write_bytes(path, b"old")
-    assert path.read_bytes() == b"old"
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"figure.png: .*; your quota is used up"):
-        catalogue.write_bytes(path, b"new")
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    assert path.read_bytes() == b"old"
-
-
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("suffix", [".csv", ".h5"])
 def test_a_link_stays_and_its_target_is_written(tmp_path: Path, suffix: str, there: bool) -> None:
@@ -291,12 +275,6 @@ def test_a_link_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
         catalogue.write(tmp_path / "lost.csv", made())
     assert (tmp_path / "link.csv").read_text() == "old"
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["x.csv"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_only_a_full_disk_is_called_full() -> None:
-    with pytest.raises(OSError, match=r"^cannot write /proc/o.csv: [A-Za-z ]+$"):
-        catalogue.check_output("/proc/o.csv")
 
 
 def test_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

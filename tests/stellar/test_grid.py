@@ -13,8 +13,7 @@ import xpjax
 from tests.stellar.libraries.test_files import WAVE, spectrum, write_ck04, write_nextgen
 from xpjax.stellar.grid import StellarGrid, build_grid, fill_holes, read_grid, write_grid
 from xpjax.stellar.libraries import ModelSpectra, read_library
-from xpjax.stellar.sampling import Sampler, resolution
-from xpjax.synthetic.projection import band_flux
+from xpjax.stellar.sampling import Sampler, find_resolution
 
 TEFF, LOGG, MH = (4000.0, 4250.0, 5000.0), (4.0, 4.5, 5.0), (-1.0, 0.0)
 NODES = np.array([[t, g, m] for t in TEFF for g in LOGG for m in MH])
@@ -82,7 +81,7 @@ def test_holes_are_filled_on_request_within_their_neighbors(path: Path) -> None:
     assert {tuple(row) for row in full.labels_of(full.filled).tolist()} == set(HOLES)
     assert not full.holes.any()
     assert np.array_equal(full.flux[~grid.holes], grid.flux[~grid.holes])
-    # Between three points of a straight line monotone cubics are straight: before the normalisation log g is one.
+    # Between three points of a straight line monotone cubics are straight: before the normalization log g is one.
     node = full.flux[0, 1, 1]
     assert node.mean() == pytest.approx(1, rel=1e-12)
     assert np.allclose(node, 0.5 * (grid.flux[0, 0, 1] + grid.flux[0, 2, 1]), rtol=1e-3)
@@ -125,7 +124,9 @@ def test_a_file_holds_all(path: Path, tmp_path: Path) -> None:
 def test_files_that_are_no_grids(path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no grid file"):
         read_grid(tmp_path / "none.h5")
-    with pytest.raises(ValueError, match=r"models.npz is no grid of model spectra .*`xpjax grid build` makes one"):
+    with pytest.raises(
+        ValueError, match=r"models.npz is no grid of model spectra .*`xpjax labels grid build` makes one"
+    ):
         read_grid(path)
     file = tmp_path / "grid.h5"
     write_grid(made(path), file)
@@ -188,7 +189,7 @@ def test_castelli_and_kurucz_have_the_colors_of_the_sun(shared: Callable[[str], 
         for (teff, logg, _), flux in zip(part.labels, part.flux, strict=True):
             weight = (1 - abs(teff - 5772) / 250) * (1 - abs(logg - 4.44) / 0.5)
             # erg s-1 cm-2 A-1 are 1e-2 W m-2 nm-1.
-            mean = [band_flux(band, part.wavelength, 1e-2 * flux) for band in xpjax.load_passbands("sdss2010:g,r,i,z")]
+            mean = [band.mean_flux(part.wavelength, 1e-2 * flux) for band in xpjax.load_passbands("sdss2010:g,r,i,z")]
             colors += weight * 2.5 * np.log10(np.divide(mean[1:], mean[:-1]))
             temperatures.append(weight)
     assert sum(temperatures) == pytest.approx(1)
@@ -199,7 +200,7 @@ def test_castelli_and_kurucz_have_the_colors_of_the_sun(shared: Callable[[str], 
 
 def test_castelli_and_kurucz_continue_kurucz(shared: Callable[[str], Path]) -> None:
     """The grid of 1991, independently packed, at XP's resolution: 2 % RMS, and not that of a neighbor."""
-    shape = resolution("xp")
+    shape = find_resolution("xp")
     limits = {"teff": (5500, 9000), "logg": (4.0, 4.5), "mh": (0, 0)}
     grid = build_grid("ck04", shared("grids/ck04"), resolution="xp", limits=limits)
     with np.load(shared("grids/kurucz91/kurucz91_solar.npz")) as old:

@@ -14,7 +14,7 @@ from tests.stellar.helpers import NODES, made_grid, made_labels, tensor
 from xpjax.extinction import extinction_curve, transmission
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import KINDS, interpolator, model_spectra, redden
+from xpjax.stellar.interpolation import KINDS, interpolate_grid, model_spectra, redden
 
 
 def not_a_knot(nodes: np.ndarray, values: np.ndarray, axis: int) -> BSpline:
@@ -42,7 +42,7 @@ def quadratic_grid(holes: tuple[tuple[int, ...], ...] = ()) -> StellarGrid:
 
 def test_spline_is_scipys_and_notices_a_wrong_node() -> None:
     grid, labels = made_grid(), made_labels(20)
-    ours = model_spectra(interpolator(grid, kind="spline", components=None), labels, float64=True)
+    ours = model_spectra(interpolate_grid(grid, kind="spline", components=None), labels, float64=True)
     np.testing.assert_allclose(ours, nested_spline(grid, labels), rtol=1e-10)
     wrong = np.array(grid.flux)
     wrong[4, 2, 2] *= 1.001
@@ -51,7 +51,7 @@ def test_spline_is_scipys_and_notices_a_wrong_node() -> None:
 
 def test_linear_is_scipys() -> None:
     grid, labels = made_grid(), made_labels(50)
-    ours = model_spectra(interpolator(grid, kind="linear", components=None), labels, float64=True)
+    ours = model_spectra(interpolate_grid(grid, kind="linear", components=None), labels, float64=True)
     np.testing.assert_allclose(ours, RegularGridInterpolator(grid.nodes, grid.flux)(labels), rtol=1e-10)
 
 
@@ -59,14 +59,14 @@ def test_two_nodes_make_a_line_and_three_a_parabola() -> None:
     nodes = (NODES[0][:3], NODES[1][:2], NODES[2])
     grid = made_grid(nodes)
     labels = np.random.default_rng(1).uniform([x[0] for x in nodes], [x[-1] for x in nodes], (20, 3))
-    ours = model_spectra(interpolator(grid, kind="spline", components=None), labels, float64=True)
+    ours = model_spectra(interpolate_grid(grid, kind="spline", components=None), labels, float64=True)
     np.testing.assert_allclose(ours, nested_spline(grid, labels), rtol=1e-10)
 
 
 @pytest.mark.parametrize("holes", [(), ((3, 1, 2),), ((0, 0, 0), (4, 3, 1), (5, 3, 1))])
 def test_local_cubics_reproduce_parabolas_at_edges_and_next_to_holes(holes: tuple) -> None:
     labels = made_labels(400)
-    model = interpolator(quadratic_grid(holes), kind="local", components=None)
+    model = interpolate_grid(quadratic_grid(holes), kind="local", components=None)
     ours = model_spectra(model, labels, float64=True)
     hole = np.isnan(ours).any(axis=1)
     assert hole.any() == bool(holes)
@@ -75,7 +75,7 @@ def test_local_cubics_reproduce_parabolas_at_edges_and_next_to_holes(holes: tupl
 
 
 def test_local_cubics_next_to_holes_have_no_steps() -> None:
-    model = interpolator(made_grid(holes=((4, 1, 2), (4, 2, 2))), components=None)
+    model = interpolate_grid(made_grid(holes=((4, 1, 2), (4, 2, 2))), components=None)
     assert model.kind == "local"
     edges = np.array([[x, 4.6, m] for x in NODES[0][1:-1] for m in (-1.4, -0.2, 0.1)])
     below, above = (model_spectra(model, edges + np.array([d, 0, 0]), float64=True) for d in (-1e-6, 1e-6))
@@ -85,7 +85,7 @@ def test_local_cubics_next_to_holes_have_no_steps() -> None:
 
 
 def test_nothing_beyond_the_grid_or_in_a_hole() -> None:
-    model = interpolator(made_grid(holes=((4, 1, 2),)))
+    model = interpolate_grid(made_grid(holes=((4, 1, 2),)))
     inside, hole, low, high = [4300, 3.7, -1.2], [4850, 4.1, -0.4], [3999, 4, 0], [5000, 4, 0.31]
     known = np.isfinite(model_spectra(model, [inside, hole, low, high])).all(axis=1)
     np.testing.assert_array_equal(known, [True, False, False, False])
@@ -96,7 +96,7 @@ def test_nothing_beyond_the_grid_or_in_a_hole() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_exact(kind: str) -> None:
-    model = interpolator(made_grid(), kind=kind)
+    model = interpolate_grid(made_grid(), kind=kind)
     with jax.enable_x64(True):
         for x in made_labels(3, seed=4):
             flux, slopes = model.value_and_gradient(x)
@@ -110,13 +110,13 @@ def test_slopes_are_exact(kind: str) -> None:
 
 def test_compression_says_what_it_leaves_out() -> None:
     grid = made_grid()
-    model = interpolator(grid, components=3)
+    model = interpolate_grid(grid, components=3)
     nodes = np.stack(np.meshgrid(*NODES, indexing="ij"), axis=-1).reshape(-1, 3)
     flux = grid.flux.reshape(len(nodes), -1)
     left = (model_spectra(model, nodes, float64=True) - flux) / flux.mean(axis=0)
     np.testing.assert_allclose(np.sqrt(np.mean(left**2)), model.compression_rms, rtol=1e-6)
     np.testing.assert_allclose(np.abs(left).max(), model.compression_max, rtol=1e-6)
-    assert model.compression_rms > 10 * interpolator(grid, components=8).compression_rms
+    assert model.compression_rms > 10 * interpolate_grid(grid, components=8).compression_rms
 
 
 def test_reddened_grids_follow_the_law_between_their_nodes() -> None:
@@ -125,20 +125,22 @@ def test_reddened_grids_follow_the_law_between_their_nodes() -> None:
     assert red.names == (*grid.names, "ebv")
     dust = np.asarray(transmission(extinction_curve(grid.wavelength), 0.437))
     expected = grid.flux[3, 1, 2] * dust
-    found = model_spectra(interpolator(red, components=None), [[4600, 4.0, -0.5, 0.437]], float64=True)[0]
+    found = model_spectra(interpolate_grid(red, components=None), [[4600, 4.0, -0.5, 0.437]], float64=True)[0]
     np.testing.assert_allclose(found, expected / expected.mean(), rtol=2e-4)
 
 
 def test_grids_that_cannot_be_interpolated_are_refused() -> None:
     grid = made_grid()
     with pytest.raises(ValueError, match="choose from"):
-        interpolator(grid, kind="quintic")
+        interpolate_grid(grid, kind="quintic")
     with pytest.raises(ValueError, match="kind='local'"):
-        interpolator(made_grid(holes=((0, 0, 0),)), kind="spline")
+        interpolate_grid(made_grid(holes=((0, 0, 0),)), kind="spline")
     with pytest.raises(ValueError, match="nothing to interpolate"):
-        interpolator(made_grid((NODES[0], NODES[1][:1], NODES[2])))
+        interpolate_grid(made_grid((NODES[0], NODES[1][:1], NODES[2])))
     with pytest.raises(ValueError, match="no cell"):
-        interpolator(dataclasses.replace(grid, flux=np.where(np.arange(9)[:, None, None, None] % 2, np.nan, grid.flux)))
+        interpolate_grid(
+            dataclasses.replace(grid, flux=np.where(np.arange(9)[:, None, None, None] % 2, np.nan, grid.flux))
+        )
     with pytest.raises(ValueError, match="labels must be"):
         model_spectra(grid, [4000, 4, 0])
     with pytest.raises(ValueError, match="ascending"):

@@ -10,13 +10,14 @@ import pytest
 from benchmarks.joint import dithered
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
+from xpjax.survey.exposures.apply import apply_calibration
+from xpjax.survey.exposures.calibrate import calibrate
 from xpjax.survey.exposures.files import read_solution, write_solution
-from xpjax.survey.exposures.solution import apply_calibration_with_fits, calibrate
 from xpjax.survey.identity import check_one_place, detection_ids, name_exposures, position_ids, same_stars, stem
 from xpjax.survey.joint.config import build_joint, joint_from
 from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.observations import Frames, concatenate, make_observations, with_nights
-from xpjax.survey.reading.config import Config, config_from
+from xpjax.survey.reading.config import SurveyConfig, config_from
 from xpjax.survey.reading.tables import read_observations
 
 ARCSEC = 1 / 3600
@@ -259,7 +260,7 @@ def test_a_survey_is_the_same_file_by_file(
         one = read_observations([path], config, known=whole.files)
         name = one.observations.frames.exposure[0]
         assert Path(whole.files[name]) == paths[k].resolve()
-        found, _ = apply_calibration_with_fits(solution, one.observations)
+        found = apply_calibration(solution, one.observations)
         rows = exposure == name
         for field in ("magnitude", "magnitude_error", "systematic_error", "residual"):
             np.testing.assert_array_equal(getattr(found, field), getattr(expected, field)[rows])
@@ -272,7 +273,7 @@ def test_an_exposure_of_the_same_name_and_another_night_is_not_the_same() -> Non
     solution, _ = calibrate(read_observations({"img.01": table}, config).observations, config.settings)
     tonight = read_observations({"img.01": {**table, "T": np.full(30, 60001.0)}}, config).observations
     with pytest.raises(ValueError, match=r"img.01: its time is 60001.00000, .* 60000.00000: it is another exposure"):
-        apply_calibration_with_fits(solution, tonight)
+        apply_calibration(solution, tonight)
 
 
 # --- joint solutions --------------------------------------------------------------------------------------------------
@@ -348,4 +349,4 @@ def test_settings_of_joint_solutions_without_effect(change: dict[str, Any], mess
 
 
 def test_the_type_of_a_configuration() -> None:
-    assert isinstance(config_from({"columns": {"magnitude": "m"}, "model": {"position_order": 0}}), Config)
+    assert isinstance(config_from({"columns": {"magnitude": "m"}, "model": {"position_order": 0}}), SurveyConfig)

@@ -10,7 +10,14 @@ import pytest
 import xpjax
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
-from xpjax.synthetic.absolute import MagnitudeTerm, gaia_scale, read_terms, scaled_photometry
+from xpjax.synthetic.absolute import (
+    MagnitudeTerm,
+    gaia_columns,
+    gaia_scale,
+    read_terms,
+    scaled_photometry,
+    tie_to_gaia,
+)
 from xpjax.xp import simulate
 
 
@@ -78,3 +85,16 @@ def test_refusals(sources: xpjax.SourceTable, tmp_path: Path) -> None:
         bad.write_text(text)
         with pytest.raises(ValueError, match=match):
             read_terms(bad)
+
+
+def test_tying_is_scaling(sources: xpjax.SourceTable, tmp_path: Path) -> None:
+    (tmp_path / "terms.txt").write_text("G_mag BP\n5 0.01\n20 0.03\n")
+    found = xpjax.photometry(sources, "Gaia_DR3_Vega", float64=True)
+    options = {"terms": tmp_path / "terms.txt", "truncate": True}
+    tied = tie_to_gaia(sources, found, "BP", **options)
+    np.testing.assert_array_equal(tied.flux, scaled_photometry(found, gaia_scale(sources, band="BP", **options)).flux)
+    assert gaia_columns("BP") == ("phot_bp_mean_mag",)
+    assert gaia_columns("BP", tmp_path / "terms.txt") == ("phot_bp_mean_mag", "phot_g_mean_mag")
+    for call, message in ((("V",), "is not one of"), (("G", tmp_path / "terms.txt"), "not for G")):
+        with pytest.raises(xpjax.XpjaxError, match=message):
+            gaia_columns(*call)

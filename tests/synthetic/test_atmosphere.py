@@ -13,8 +13,8 @@ import pytest
 from astropy.table import Table
 
 from tests.marks import slow_after
+from xpjax.core.shipped import filters_folder
 from xpjax.synthetic import atmosphere as air
-from xpjax.synthetic.files.folders import filters_folder
 
 GRID = np.arange(322.3, 1060.0, 3.7)
 
@@ -175,10 +175,10 @@ def test_bands_of_ones_own() -> None:
     ratio = air.Atmosphere(airmass=2.0, water=8.0, bands=table).transmission(x) / clear.transmission(x)
     np.testing.assert_allclose(ratio, [1.0, np.exp(-0.1 * 2 - 0.1 * 16**0.5)], rtol=1e-6)
 
-    def grey(wavelength: jax.Array, airmass: float, water: float, pressure: float, oxygen: float) -> jax.Array:
+    def gray(wavelength: jax.Array, airmass: float, water: float, pressure: float, oxygen: float) -> jax.Array:
         return jnp.full_like(wavelength, 0.5)
 
-    ratio = air.Atmosphere(airmass=2.0, bands=grey).transmission(x) / clear.transmission(x)
+    ratio = air.Atmosphere(airmass=2.0, bands=gray).transmission(x) / clear.transmission(x)
     np.testing.assert_allclose(ratio, np.exp(-0.5), rtol=1e-6)
 
 

@@ -13,9 +13,8 @@ from tests.xp.test_correction import covariance, distances, standard, without_li
 from xpjax.core.release import DR3
 from xpjax.core.status import Status
 from xpjax.io.catalogue import write
-from xpjax.synthetic.magnitude import as_system
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import band_flux, corrected_system, passband_system
+from xpjax.synthetic.projection import as_system, corrected_system, passband_system
 from xpjax.synthetic.system import stack
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable
@@ -71,7 +70,7 @@ def test_magnitudes_are_integrals_of_the_corrected_spectrum(stars: SourceTable) 
     fine = np.arange(478.0, 602.0, 0.1)
     flux = xpjax.spectra(stars, fine, correction=without_limit(), resolution="full", float64=True, errors=False).flux
     found = xpjax.photometry(stars, box(), correction=without_limit(), float64=True)
-    expected = -2.5 * np.log10(band_flux(box(), fine, flux)) - 56.10
+    expected = -2.5 * np.log10(box().mean_flux(fine, flux)) - 56.10
     lit = distances(stars) < 1  # cool stars have little light there, and a share of the change
     np.testing.assert_allclose(found.magnitude[lit, 0], expected[lit], atol=2e-5)
     raw = xpjax.photometry(stars, box(), float64=True)
@@ -210,7 +209,7 @@ def test_arrays_tables_and_files_agree(stars: SourceTable, tmp_path: Path) -> No
 
 def test_refusals() -> None:
     corrected = corrected_system(xpjax.load_system("SDSS"))
-    with pytest.raises(ValueError, match=r"standardised.*plain system"):
+    with pytest.raises(ValueError, match=r"standardized.*plain system"):
         corrected_system(xpjax.load_system("SDSS_Std"))
     with pytest.raises(ValueError, match=r"corrections \['standard', 'none'\] cannot be stacked"):
         stack([corrected, xpjax.load_system("JPLUS")])

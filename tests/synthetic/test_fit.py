@@ -12,10 +12,13 @@ import pytest
 import xpjax
 from xpjax.core import engine
 from xpjax.core.status import Status
-from xpjax.synthetic.chain import TransmissionChain, read_chain
-from xpjax.synthetic.fit import PassbandFit, fit_passband, warped
+from xpjax.synthetic.chain import TransmissionChain
+from xpjax.synthetic.chain_file import read_chain
+from xpjax.synthetic.fit import fit_passband
+from xpjax.synthetic.fitted import PassbandFit
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import mean_wavelength, passband_operator
+from xpjax.synthetic.projection import passband_operator
+from xpjax.synthetic.warp import warped
 from xpjax.xp import simulate
 
 TRUTH = {"shift": 2.0, "width": 0.03, "tilt": 0.05}
@@ -92,7 +95,7 @@ def test_derivatives_through_a_transmission_chain(stars: xpjax.SourceTable, name
 
 
 def minisitian() -> TransmissionChain:
-    from xpjax.synthetic.files.folders import filters_folder
+    from xpjax.core.shipped import filters_folder
 
     return read_chain(filters_folder() / "minisitian" / "system.toml")
 
@@ -117,7 +120,7 @@ def test_pulls_over_100_seeds(stars: xpjax.SourceTable, names: tuple[str, ...]) 
         pulls = np.array([(fit[name][0] - truth[name]) / fit[name][1] for fit in fits])
         assert 0.85 < pulls.std() < 1.15
         assert abs(pulls.mean()) < 0.35
-    center = np.array([fit.effective_wavelength for fit in fits]) - mean_wavelength(true_band)
+    center = np.array([fit.effective_wavelength for fit in fits]) - true_band.mean_wavelength
     assert np.sqrt(np.mean(center**2)) < 0.1
     assert 0.85 < np.std(center / [fit.effective_wavelength_error for fit in fits]) < 1.15
     if names == ("shift",):
@@ -136,7 +139,7 @@ def test_the_fitted_curve_is_the_true_one(stars: xpjax.SourceTable) -> None:
     a, b = (np.interp(both, p.wavelength, p.transmission) for p in (fit.passband, true_band))
     np.testing.assert_allclose(a / a.max(), b / b.max(), atol=2e-3)
     assert fit.passband.meta["kind"] == "fitted"
-    assert fit.effective_wavelength == pytest.approx(mean_wavelength(fit.passband), abs=2e-3)
+    assert fit.effective_wavelength == pytest.approx(fit.passband.mean_wavelength, abs=2e-3)
     np.testing.assert_allclose(fit.magnitude, observed(stars, true_band, 0, 0.0), atol=1e-4)
 
 
@@ -170,7 +173,7 @@ def test_free_form_finds_a_dip(stars: xpjax.SourceTable) -> None:
     )
     assert abs(x[np.argmin(ratio)] - 450) < 6
     assert ratio.min() / np.median(ratio[x > 490]) == pytest.approx(0.75, abs=0.08)
-    assert fit.effective_wavelength == pytest.approx(mean_wavelength(true_band), abs=0.15)
+    assert fit.effective_wavelength == pytest.approx(true_band.mean_wavelength, abs=0.15)
 
 
 @pytest.mark.slow
@@ -187,7 +190,7 @@ def test_a_chain_is_fitted_by_its_own_parameters(stars: xpjax.SourceTable) -> No
     )
     assert fit["airmass"][0] == pytest.approx(1.6, abs=max(5 * fit["airmass"][1], 0.02))
     assert fit["filter_shift"][0] == pytest.approx(1.0, abs=max(5 * fit["filter_shift"][1], 0.02))
-    assert fit.effective_wavelength == pytest.approx(mean_wavelength(true), abs=0.02)
+    assert fit.effective_wavelength == pytest.approx(true.mean_wavelength, abs=0.02)
 
 
 # --- errors, outliers, refusals ---------------------------------------------------------------------------------------
@@ -236,7 +239,7 @@ def test_priors_hold_what_the_stars_do_not_tell(stars: xpjax.SourceTable) -> Non
     held = fit_passband(stars, magnitude, ERROR, broad(), names, priors={"tilt": 0.005})
     assert held["tilt"][1] < 0.0051
     assert held["shift"][1] < 0.6 * loose["shift"][1]
-    assert "hardly told apart" in str(loose)
+    assert "degenerate: " in str(loose)
     assert isinstance(held, PassbandFit)
 
 

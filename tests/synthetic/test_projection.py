@@ -10,47 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.integrate import quad
 
 import xpjax
-from tests.marks import slow_after
+from tests.synthetic.helpers import GRID, gaussian, magnitudes, speclite
 from xpjax.core.release import DR3
 from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import (
-    band_flux,
-    cut_off,
-    fwhm,
-    mean_wavelength,
-    passband_operator,
-    passband_system,
-    pivot_wavelength,
-    quadrature,
-    share_outside,
-    vega_zero_point,
-    zero_point,
-)
+from xpjax.synthetic.projection import as_system, passband_operator, passband_system
 from xpjax.xp.instrument import load_instrument
-
-GRID = np.arange(400.0, 601.0)
-
-
-def gaussian(
-    step: float, center: float = 520.0, sigma: float = 30.0, name: str = "made", **options: object
-) -> Passband:
-    grid = np.arange(center - 6 * sigma, center + 6 * sigma + step / 2, step)
-    return Passband(name, grid, 0.9 * np.exp(-0.5 * ((grid - center) / sigma) ** 2), **options)  # type: ignore[arg-type]
-
-
-def speclite(name: str, **options: object) -> Passband:
-    from speclite.filters import load_filter
-
-    curve = load_filter(name)
-    short = name.split("-")[1]
-    return Passband(short, curve.wavelength / 10, np.asarray(curve.response), **options)  # type: ignore[arg-type]
-
-
-def magnitudes(sources: object, system: object) -> np.ndarray:
-    return xpjax.photometry(sources, system, errors=False, float64=True).magnitude  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -109,48 +75,7 @@ def test_published_vectors_are_reproduced() -> None:
         assert mine.mean_wavelength[0] == pytest.approx(published.mean_wavelength[_find(published, band)], abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["sdss2010-r", "lsst2023-g", "decam2014-z", "bessell-V"])
-def test_ab_flux_of_a_sampled_spectrum_is_speclites(name: str) -> None:
-    import astropy.units as u
-    from speclite.filters import load_filter
-
-    curve = load_filter(name)
-    grid = np.arange(300.0, 1200.0, 0.1)
-    flux = 1e-17 * (grid / 500) ** -2 * (1 + 0.2 * np.sin(grid / 40))
-    expected = curve.get_ab_magnitude(flux * u.W / u.m**2 / u.nm, grid * u.nm) + 2.5 * np.log10(3630.7805 / 3631)
-    mine = -2.5 * np.log10(band_flux(speclite(name), grid, flux)) + zero_point(speclite(name))
-    assert mine == pytest.approx(
-        expected, abs=6e-4 if name == "bessell-V" else 5e-5
-    )  # 10-nm samples, rounded by a cubic
-
-
-def test_vega_zero_points_are_gaias(shared: Callable[[str], Path]) -> None:
-    """alpha Lyr by Castelli & Kurucz (9400 K, 3.95, -0.5), scaled at 550.0 nm: Gaia's zero points to 0.5 mmag."""
-    from astropy.io import fits
-
-    flux = 0.0
-    for temperature, share in ((9250, 0.4), (9500, 0.6)):
-        data = fits.getdata(shared(f"grids/ck04/ckm05/ckm05_{temperature}.fits.gz"))
-        with np.errstate(divide="ignore"):
-            flux = flux + share * (0.9 * np.log(data["g40"]) + 0.1 * np.log(data["g35"]))
-    published = xpjax.load_system("Gaia_DR3_Vega")
-    for band in ("G", "BP", "RP"):
-        mine = vega_zero_point(speclite(f"gaiadr3-{band}", magnitude="Vega"), data["WAVELENGTH"] / 10, np.exp(flux))
-        assert mine == pytest.approx(published.zero_point[published.names.index(band)], abs=5e-4)
-
-
 # --- laws -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("detector", ["photon", "energy"])
-@pytest.mark.parametrize(("center", "sigma"), slow_after(1, [(640.0, 0.5), (345.0, 8.0), (520.0, 30.0), (950.0, 12.0)]))
-def test_3631_jansky_is_magnitude_zero(detector: str, center: float, sigma: float) -> None:
-    made = gaussian(sigma / 8, center, sigma, detector=detector)
-    grid = np.linspace(250, 1200, 200_001)
-    flux = 3630.78e-26 * 2.99792458e17 / grid**2
-    assert -2.5 * np.log10(band_flux(made, grid, flux)) - 56.10 == pytest.approx(0, abs=1e-6)
-    st = dataclasses.replace(made, magnitude="ST")
-    assert -2.5 * np.log10(band_flux(st, grid, np.full_like(grid, 3.63078e-11))) - 26.10 == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("detector", ["photon", "energy"])
@@ -159,7 +84,7 @@ def test_coefficients_and_sampled_spectra_agree(stars: xpjax.SourceTable, detect
     """The projection against the long way: a finely sampled spectrum through the same curve."""
     band = gaussian(2.0, 620.0, 25.0, detector=detector, magnitude=magnitude)
     spectra = xpjax.spectra(stars, np.arange(430, 820, 0.1), errors=False, float64=True)
-    expected = band_flux(band, spectra.wavelength, spectra.flux)
+    expected = band.mean_flux(spectra.wavelength, spectra.flux)
     result = xpjax.photometry(stars, band, errors=False, float64=True)
     np.testing.assert_allclose(result.flux[:, 0], expected, rtol=4e-5)  # faint stars: BP and RP disagree
     offset = -56.10 if magnitude == "AB" else -26.10
@@ -191,37 +116,6 @@ def test_a_constant_factor_changes_nothing(stars: xpjax.SourceTable) -> None:
     np.testing.assert_allclose(magnitudes(stars, dimmed), magnitudes(stars, band), rtol=0, atol=1e-12)
 
 
-def test_quadrature_is_exact_and_does_not_overshoot_steps() -> None:
-    box = np.array([500.0, 500.01, 600.0, 600.01])
-    nodes, weights, matrix = quadrature(box)
-    curve = matrix @ np.array([0.0, 1.0, 1.0, 0.0])
-    assert curve.min() >= 0
-    assert curve.max() <= 1 + 1e-12
-    assert weights @ curve == pytest.approx(100.0, rel=1e-12)
-    # A parabola is reproduced exactly where the grid is even, but for the straight ends.
-    even = np.arange(400.0, 440.0, 2.0)
-    nodes, weights, matrix = quadrature(even, (411.3,))
-    inner = (nodes >= 402) & (nodes <= 436)
-    np.testing.assert_allclose((matrix @ (even - 410) ** 2)[inner], ((nodes - 410) ** 2)[inner], atol=1e-9)
-    # A break is an end of intervals: integrals up to it are exact.
-    left = nodes < 411.3
-    assert weights[left].sum() == pytest.approx(11.3, rel=1e-12)
-    np.testing.assert_allclose(matrix @ np.ones(len(even)), 1, rtol=1e-13)
-
-
-def test_widths_and_wavelengths_are_scipys() -> None:
-    band = gaussian(2.0, 700.0, 15.0)
-
-    def moment(p: float) -> float:
-        return quad(lambda x: x**p * np.exp(-0.5 * ((x - 700) / 15) ** 2), 610, 790, epsabs=0, epsrel=1e-12)[0]
-
-    assert mean_wavelength(band) == pytest.approx(moment(1) / moment(0), rel=1e-7)
-    assert pivot_wavelength(band) == pytest.approx(np.sqrt(moment(1) / moment(-1)), rel=1e-7)
-    assert fwhm(band) == pytest.approx(15 * np.sqrt(8 * np.log(2)), rel=1e-3)
-    energy = dataclasses.replace(band, detector="energy")
-    assert pivot_wavelength(energy) == pytest.approx(np.sqrt(moment(0) / moment(-2)), rel=1e-7)
-
-
 # --- gradients ------------------------------------------------------------------------------------------------------
 
 
@@ -246,18 +140,6 @@ def test_gradient_with_respect_to_transmission_samples(stars: xpjax.SourceTable)
 
 
 # --- outside XP -----------------------------------------------------------------------------------------------------
-
-
-def test_share_outside_is_the_integral() -> None:
-    band = gaussian(1.0, 330.0, 20.0)
-    assert share_outside(band) == pytest.approx(
-        quad(lambda x: x * np.exp(-0.5 * ((x - 330) / 20) ** 2), 210, 330)[0]
-        / quad(lambda x: x * np.exp(-0.5 * ((x - 330) / 20) ** 2), 210, 450)[0],
-        rel=1e-4,
-    )
-    assert share_outside(band, "linear") < share_outside(band)
-    assert share_outside(gaussian(1.0)) == 0
-    assert share_outside(Passband("k", GRID + 1500, np.ones(len(GRID)))) == 1
 
 
 def test_a_band_mostly_outside_is_refused_unless_asked_for(stars: xpjax.SourceTable) -> None:
@@ -298,8 +180,8 @@ def test_blue_extrapolation_is_numpys_line(stars: xpjax.SourceTable) -> None:
 def test_recovered_curves_that_are_cut_are_not_extrapolated() -> None:
     """Their zero points already stand for the light below 330 nm: 0.07 mag would be counted twice."""
     u, g = xpjax.load_passbands("JPLUS:uJAVA,gJPLUS")
-    assert 0.05 < cut_off(u) < 0.1
-    assert cut_off(g) == 0
+    assert 0.05 < u.cut_off < 0.1
+    assert g.cut_off == 0
     with pytest.raises(ValueError, match=r"uJAVA is recovered within.*measured curve"):
         passband_system(u, extrapolate="linear")
     passband_system(g, extrapolate="linear")
@@ -308,7 +190,7 @@ def test_recovered_curves_that_are_cut_are_not_extrapolated() -> None:
     stars = xpjax.simulate_sources(20, seed=1, dtype=np.float64)
     published, own = (xpjax.photometry(stars, s, float64=True) for s in ("JPLUS:uJAVA", passband_system(u)))
     np.testing.assert_allclose(own.magnitude, published.magnitude, atol=1e-4)
-    np.testing.assert_allclose(published.flux / own.flux, 1 - cut_off(u), rtol=1e-4)
+    np.testing.assert_allclose(published.flux / own.flux, 1 - u.cut_off, rtol=1e-4)
 
 
 # --- zero points and sets -------------------------------------------------------------------------------------------
@@ -348,67 +230,16 @@ def test_another_release() -> None:
     assert not np.allclose(a, b, rtol=1e-3)
 
 
-# --- curves that are refused ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("wavelength", "transmission", "message"),
-    [
-        ([400, 500, 450], [0, 1, 0], "not monotonic: sample 2 is 500 nm, sample 3 450 nm"),
-        ([400, 500, 500], [0, 1, 0], "not monotonic: sample 2"),
-        ([400, 500, 600], [0, np.nan, 0], "transmission of sample 2 is nan"),
-        ([400, np.inf, 600], [0, 1, 0], "wavelength of sample 2 is inf"),
-        ([400, 500, 600], [0, 98, 0], "98 at 500 nm is above one; divide percent by 100"),
-        ([400, 500, 600], [0, 1, -0.01], r"-0.01 at 600 nm is negative; read it with clip=True"),
-        ([400, 500, 600], [0, 0, 0], "zero everywhere"),
-        ([0, 500, 600], [0, 1, 0], "not positive"),
-        ([400], [1], "two lists of equal length"),
-        ([400, 500], [1, 1, 0], "two lists of equal length"),
-    ],
-)
-def test_a_curve_that_is_none_is_refused(wavelength: list[float], transmission: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=f"passband g.*{message}"):
-        Passband("g", np.array(wavelength, float), np.array(transmission, float))
-
-
-def test_descending_curves_and_quantities_are_understood() -> None:
-    import astropy.units as u
-
-    band = Passband("g", np.array([6000.0, 5000.0, 4000.0]) * u.AA, np.array([0.1, 1, 0.2]) * u.dimensionless_unscaled)
-    np.testing.assert_allclose(band.wavelength, [400, 500, 600])
-    np.testing.assert_allclose(band.transmission, [0.2, 1, 0.1])
-    percent = Passband("g", GRID, np.full(len(GRID), 98.0) * u.percent)
-    np.testing.assert_allclose(percent.transmission, 0.98)
-
-
-def test_names_and_kinds_are_checked() -> None:
-    for change, message in (
-        ({"name": "my band"}, "without spaces"),
-        ({"detector": "ccd"}, "detector 'ccd' is not one of"),
-        ({"magnitude": "vega"}, "magnitude 'vega' is not one of"),
-        ({"zero_point": np.nan}, "not finite"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            dataclasses.replace(gaussian(1.0), **change)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="same name"):
-        PassbandSet("Mine", (gaussian(1.0), gaussian(2.0)))
-    with pytest.raises(ValueError, match="no passbands"):
-        PassbandSet("Mine", ())
-    pair = PassbandSet("Mine", (gaussian(1.0, name="a"), gaussian(1.0, name="b")))
-    assert pair[["b"]].names == ("b",)
-    assert [b.name for b in pair] == ["a", "b"]
-    with pytest.raises(KeyError, match="no passband 'c'"):
-        pair["c"]
-
-
-@pytest.mark.parametrize(
-    ("grid", "flux", "message"),
-    [
-        (np.linspace(500, 700, 50), np.ones(50), "covers 500..700 nm, passband made needs"),
-        (np.linspace(700, 300, 50), np.ones(50), "must ascend"),
-        (np.linspace(300, 900, 50), np.ones(40), "one for each flux"),
-    ],
-)
-def test_spectra_must_cover_the_curve(grid: np.ndarray, flux: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        band_flux(gaussian(1.0), grid, flux)
+def test_systems_of_names_and_passbands(stars: xpjax.SourceTable) -> None:
+    """Side by side, corrected or not, as one by one."""
+    u = PassbandSet("Mine", (gaussian(1.0, 345.0, 12.0, name="u"),))
+    options = {"extrapolate": "linear", "correction": "standard"}
+    system = as_system(["JPLUS:gJPLUS", u, xpjax.load_system("SDSS:r")], **options)
+    assert system.columns == ("Jplus_gJPLUS", "Mine_u", "Sdss_r")
+    np.testing.assert_array_equal(system.projection[:, [1]], passband_system(u, **options).projection)
+    plain = as_system(["JPLUS:gJPLUS", u])
+    assert not np.array_equal(plain.projection, system.projection[:, :2])
+    with pytest.raises(xpjax.XpjaxError, match="bands of the same name: Mine_u; give these passbands another label"):
+        as_system([u, u])
+    with pytest.raises(xpjax.XpjaxError, match="bands asked for twice"):
+        as_system(["SDSS", "SDSS:g"])

@@ -1,4 +1,4 @@
-"""A made correction, and stars with their features."""
+"""Made corrections, spectra corrected by hand, training sets, and stars with their features."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ import itertools
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
-from xpjax.extinction import AV_PER_SFD, R_V
+import xpjax
+from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.wiggles.epochs import TrainingSettings
 from xpjax.wiggles.features import Features, check_names, make_features
+from xpjax.wiggles.limits import Limits
+from xpjax.wiggles.meaning import Meaning
 from xpjax.wiggles.network import BLEND, Network, WiggleCorrection
+from xpjax.wiggles.residuals import Residuals
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable
 from xpjax.xp.wavelengths import constant_grid
+
+ANY = Limits(None, None, None)
+
+
+QUICK = TrainingSettings(widths=(32, 32), epochs=60, batch=128)
+
+
+NAMES = ("BP-RP", "G", "E(B-V)")
 
 
 @functools.cache
@@ -69,3 +83,67 @@ def made_model(
     return WiggleCorrection(
         tuple(networks), good.mean(axis=0), good.std(axis=0), wavelength=grid, names=names, **{**defaults, **fields}
     )
+
+
+def fine_grid(model: WiggleCorrection) -> np.ndarray:
+    """Dense samples that hold the correction's own wavelengths and the ends of its blend."""
+    own = np.asarray(model.wavelength)
+    ends = [own[0] - float(model.blend), own[-1] + float(model.blend)]
+    return np.unique(np.concatenate([np.arange(330.0, 1050.0, 0.1), own, ends, [1050.0]]))
+
+
+def by_hand(model: WiggleCorrection, flux: np.ndarray, grid: np.ndarray, table: Features) -> np.ndarray:
+    """The paper's steps one after another, in NumPy: deredden, normalize, add, rescale, redden."""
+    out = []
+    own = np.asarray(model.wavelength)
+    per = float(model.per_ebv) if model.dereddens else 0.0
+    for f, x, ebv in zip(flux, table.select(model.names).value, table.ebv, strict=True):
+        patterns = []
+        for network in model.networks:
+            h = (x - model.feature_mean) / model.feature_scale
+            for k, (weight, bias) in enumerate(zip(network.weight, network.bias, strict=True)):
+                h = h @ weight + bias
+                h = np.maximum(h, 0) if k < len(network.weight) - 1 else h
+            patterns.append(h)
+        w = np.interp(grid, own, np.mean(patterns, axis=0))
+        t = np.clip(np.maximum(own[0] - grid, grid - own[-1]) / float(model.blend), 0, 1)
+        w *= 1 - t**2 * (3 - 2 * t)
+        if model.kind == "multiplicative":
+            out.append(f * (1 + w))
+            continue
+        clear = f * 10 ** (0.4 * per * ebv * extinction_curve(grid))
+        mean = np.mean(CubicSpline(grid, clear)(own))
+        out.append(mean * (clear / mean + w) * 10 ** (-0.4 * per * ebv * extinction_curve(grid)))
+    return np.array(out)
+
+
+@functools.cache
+def fine_spectra(n: int = 60) -> xpjax.Spectra:
+    return xpjax.spectra(stars()[:n], fine_grid(made_model()), errors=False, float64=True)
+
+
+def truth(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Wiggles (n, m) of 2 % with zero mean whose phase and size follow the features."""
+    color, g, ebv = x.T[:, :, None]
+    out = 0.03 * np.sin(grid / 25 + 2 * color) * np.exp(-(grid - 360) / 300) * (1 + 0.1 * (g - 14) - 0.3 * ebv)
+    return out - out.mean(axis=1, keepdims=True)
+
+
+def made(n: int = 1500, noise: float = 0.002, seed: int = 0, **fields: Any) -> Residuals:
+    rng = np.random.default_rng(seed)
+    grid = np.geomspace(360.0, 990.0, 60)
+    x = np.stack([rng.uniform(0, 3, n), rng.uniform(10, 17, n), rng.exponential(0.2, n)], axis=1)
+    noisy = noise * rng.normal(size=(n, len(grid)))
+    noisy -= noisy.mean(axis=1, keepdims=True)
+    how = Meaning("additive", "dereddened", "ccm89", R_V, AV_PER_SFD, truncate=False)
+    record: dict[str, Any] = {"residual": truth(x, grid) + noisy, "features": x, "wavelength": grid, "meaning": how}
+    return Residuals(np.arange(1, n + 1), NAMES, **{**record, **fields})
+
+
+def same(a: WiggleCorrection, b: WiggleCorrection) -> bool:
+    pairs = [
+        (x, y)
+        for one, other in zip(a.networks, b.networks, strict=True)
+        for x, y in zip((*one.weight, *one.bias), (*other.weight, *other.bias), strict=True)
+    ]
+    return all(np.array_equal(x, y) for x, y in pairs)

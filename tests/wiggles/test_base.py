@@ -13,12 +13,17 @@ import xpjax
 from tests.wiggles.helpers import made_model, star_features, stars
 from xpjax.core.status import Status
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import band_flux
-from xpjax.wiggles.features import SETS, SHAPES, Features, make_features, read_features, write_features
-from xpjax.wiggles.magnitude import Correcting, corrected_photometry, linear_and_network
-from xpjax.wiggles.network import Limits, correct_spectra, read_network, write_network
-from xpjax.wiggles.residuals import Residuals, make_residuals, read_residuals, write_residuals
-from xpjax.wiggles.training import TrainingSettings, train_network
+from xpjax.wiggles.choice import NetworkCorrection, linear_and_network
+from xpjax.wiggles.comparison import make_residuals
+from xpjax.wiggles.epochs import TrainingSettings
+from xpjax.wiggles.feature_files import read_features, write_features
+from xpjax.wiggles.features import SETS, SHAPES, Features, make_features
+from xpjax.wiggles.limits import Limits
+from xpjax.wiggles.magnitude import corrected_photometry
+from xpjax.wiggles.network import read_network, write_network
+from xpjax.wiggles.residuals import Residuals, read_residuals, write_residuals
+from xpjax.wiggles.spectra import correct_spectra
+from xpjax.wiggles.training import train_network
 from xpjax.xp.correction import load_correction
 
 ANY = Limits(None, None, None)
@@ -42,7 +47,7 @@ def test_magnitudes_and_spectra_start_from_the_corrected_instrument(kind: str) -
     start = xpjax.spectra(table, fine, correction="standard", resolution="full", errors=False, float64=True)
     spectra = correct_spectra(start, model, known(), limits=ANY, float64=True)
     found = corrected_photometry(table, box(), model, known(), limits=ANY, errors=False, float64=True)
-    expected = -2.5 * np.log10(band_flux(box(), fine, spectra.flux)) - 56.10
+    expected = -2.5 * np.log10(box().mean_flux(fine, spectra.flux)) - 56.10
     far = (start.status & np.uint32(Status.OUTSIDE_TRAINING)) > 0
     applied = (spectra.status & np.uint32(Status.NOT_CORRECTED)) == 0
     assert applied.sum() > N / 2
@@ -67,7 +72,7 @@ def test_contradictions_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="linear correction none, but the spectra have standard"):
         correct_spectra(xpjax.spectra(table, errors=False, correction="standard"), made_model(), known("none"))
     with pytest.raises(ValueError, match="but the features are of spectra with none"):
-        Correcting(model, stars=known("none"))
+        NetworkCorrection(model, stars=known("none"))
     with pytest.raises(ValueError, match="linear correction none, but the system has standard"):
         corrected_photometry(
             table,
@@ -77,8 +82,8 @@ def test_contradictions_are_refused_by_name() -> None:
             system=xpjax.passband_system(xpjax.load_passbands("SDSS"), correction="standard"),
         )
     with pytest.raises(ValueError, match="mine is needed"):
-        _ = Correcting(made_model(base="mine"), stars=known("mine")).linear
-    how = Correcting(model, stars=known())
+        _ = NetworkCorrection(made_model(base="mine"), stars=known("mine")).linear
+    how = NetworkCorrection(model, stars=known())
     assert linear_and_network(how) == (load_correction(), how)
     assert linear_and_network("none") == (None, None)
 

@@ -8,7 +8,8 @@ import pytest
 
 import xpjax
 from tests.wiggles.helpers import stars
-from xpjax.wiggles.features import FEATURES, INPUTS, Features, check_names, make_features, read_features, write_features
+from xpjax.wiggles.feature_files import read_features, write_features
+from xpjax.wiggles.features import FEATURES, INPUTS, Features, check_names, make_features
 
 
 def test_the_papers_features_are_gaiaxpy_magnitudes_combined() -> None:

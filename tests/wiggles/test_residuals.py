@@ -1,91 +1,86 @@
-"""Residuals of trusted stars: what they are, and which stars are left out and why."""
+"""Training sets and their files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import h5py
 import numpy as np
 import pytest
 
-from tests.wiggles.helpers import star_features
-from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.wiggles.features import Features
-from xpjax.wiggles.residuals import FLOOR, Trust, make_residuals
-from xpjax.xp.wavelengths import constant_grid
+import xpjax
+from tests.wiggles.helpers import NAMES, made
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue
+from xpjax.io.catalogue import write
+from xpjax.wiggles.meaning import Meaning
+from xpjax.wiggles.residuals import read_residuals, write_residuals
 
-N = 12
-GRID = constant_grid()
-
-
-def made(ebv: float = 0.3) -> tuple[Features, np.ndarray, np.ndarray, np.ndarray]:
-    """Stars, spectra as observed through dust with known wiggles, the true ones, and the wiggles."""
-    rng = np.random.default_rng(1)
-    stars = star_features()[:N]
-    stars = Features(stars.source_id, stars.names, stars.value, np.full(N, ebv))
-    true = 1 + 0.5 * np.sin(GRID / 90 + rng.uniform(0, 6, (N, 1)))
-    wiggle = 0.03 * np.cos(GRID / 15 + rng.uniform(0, 6, (N, 1)))
-    wiggle -= wiggle.mean(axis=1, keepdims=True)
-    mean = true.mean(axis=1, keepdims=True)
-    dust = 10 ** (-0.4 * AV_PER_SFD * ebv * extinction_curve(GRID))
-    return stars, 7e-17 * (true - wiggle * mean) * dust, 3.0 * true, wiggle
+IDS = np.array([2**62 + 1, 2**62 + 129, 2**62 + 257])
 
 
-def test_residuals_are_the_wiggles() -> None:
-    stars, flux, true, wiggle = made()
-    found, counts = make_residuals(stars, GRID, flux, true)
-    np.testing.assert_allclose(found.residual, wiggle, atol=1e-12)
-    assert not any(counts.values())
-    observed, _ = make_residuals(stars, GRID, flux, true, space="observed")
-    assert np.abs(observed.residual - wiggle).max() > 0.05
-    clear, dry, true, wiggle = made(ebv=0.0)
-    same, _ = make_residuals(clear, GRID, dry, true, space="observed", kind="multiplicative")
-    own = true / true.mean(axis=1, keepdims=True) - wiggle
-    np.testing.assert_allclose(same.residual, wiggle / own, atol=1e-12)
+TABLE = {"source_id": IDS, "BP-RP": np.array([0.5, 0.7, np.nan]), "G": np.array([14.0, 15.0, 16.0])}
 
 
-def test_weights_follow_errors_down_to_the_floor() -> None:
-    stars, flux, true, _ = made(ebv=0.0)
-    error = np.broadcast_to(1e-2 * flux.mean(axis=1, keepdims=True), flux.shape).copy()
-    error[0] = 2 * FLOOR * flux[0].mean()
-    found, _ = make_residuals(stars, GRID, flux, true, flux_error=error, trust=Trust(snr=10))
-    np.testing.assert_allclose(found.weight[0], 1 / 5)
-    np.testing.assert_allclose(found.weight[1:], 1 / (1 + 1e-4 / FLOOR**2))
+def test_files(tmp_path: Path) -> None:
+    data = made(20, weight=np.ones((20, 60)), ebv=np.zeros(20))
+    write_residuals(tmp_path / "r.h5", data)
+    back = read_residuals(tmp_path / "r.h5")
+    for name in ("source_id", "features", "wavelength", "residual", "weight", "ebv"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(data, name))
+    assert back.names == NAMES
+    with pytest.raises(FileExistsError):
+        write_residuals(tmp_path / "r.h5", data)
+    with h5py.File(tmp_path / "r.h5", "a") as file:
+        del file["residual"]
+    with pytest.raises(ValueError, match="no file of residuals"):
+        read_residuals(tmp_path / "r.h5")
 
 
-def test_stars_are_left_out_and_counted_once() -> None:
-    stars, flux, true, _ = made()
-    source_id, value, ebv = stars.source_id.copy(), stars.value.copy(), stars.ebv.copy()
-    source_id[0], source_id[2] = 0, source_id[1]
-    value[3, 0], ebv[4] = np.nan, np.nan
-    flux[5], true[6] = np.nan, np.nan
-    flux[7, :10] = np.nan
-    error = flux / 100
-    error[8] = flux[8] / 70
-    fitted = {"teff": np.full(N, 5000.0), "logg": np.full(N, 4.0), "mh": np.zeros(N)}
-    known = {name: array.copy() for name, array in fitted.items()}
-    known["teff"][9] += 200
-    known["mh"][10] = np.nan
-    known["logg"][0] = 9  # has no source_id either, and is counted there
-    broken = Features(source_id, stars.names, value, ebv)
-    found, counts = make_residuals(
-        broken, GRID, flux, true, flux_error=error, fitted=fitted, reference=known, trust=Trust(snr=70.01)
-    )
-    assert counts == {
-        "no source_id": 1, "repeated source": 1, "missing features": 1, "no true spectrum": 1, "no spectrum": 1,
-        "S/N at most 70.01": 1, "no E(B-V)": 1, "teff differs by 200 or more": 1, "logg differs by 0.5 or more": 0,
-        "mh differs by 0.5 or more": 1,
-    }  # fmt: skip
-    assert found.source_id.tolist() == source_id[[1, 7, 11]].tolist()
-    assert np.isnan(found.residual[1, :10]).all()
-    assert not found.weight[1, :10].any()
-    assert np.isfinite(found.residual[1, 10:]).all()
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"residual": np.zeros((200, 59))}, r"residual has shape \(200, 59\), expected \(200, 60\)"),
+        ({"features": np.zeros((200, 2))}, "features have shape"),
+        ({"weight": np.ones((3, 60))}, "weight has shape"),
+        ({"weight": -np.ones((200, 60))}, "negative"),
+        ({"wavelength": np.linspace(900, 400, 60)}, "ascend"),
+    ],
+)
+def test_wrong_shapes(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        made(200, **change)
 
 
-def test_refusals() -> None:
-    stars, flux, true, _ = made()
-    with pytest.raises(ValueError, match=r"true has shape \(12, 3\), expected \(12, 330\)"):
-        make_residuals(stars, GRID, flux, true[:, :3])
-    with pytest.raises(ValueError, match="need E"):
-        make_residuals(Features(stars.source_id, stars.names, stars.value), GRID, flux, true)
-    with pytest.raises(ValueError, match="teff is not among both"):
-        make_residuals(stars, GRID, flux, true, reference={"teff": np.ones(N)})
-    with pytest.raises(ValueError, match=r"no star is left of 12 \(12 no true spectrum"):
-        make_residuals(stars, GRID, flux, true * np.nan)
+def test_residuals_of_others(tmp_path: Path) -> None:
+    data = made(40, weight=np.full((40, 1), 0.5), ebv=np.zeros(40))
+    columns = dict(zip(NAMES, data.features.T, strict=True))
+    angstrom = np.tile(10 * data.wavelength, (40, 1))
+    rows = {"source_id": data.source_id, **columns, "residual": data.residual, "weight": data.weight[:, 0]}
+    write(tmp_path / "r.parquet", Catalogue({**rows, "wavelength": angstrom}, {"wavelength": "Angstrom"}))
+    with h5py.File(tmp_path / "r.h5", "w") as file:
+        file.update({**rows, "wavelength": 10 * data.wavelength})
+        file["wavelength"].attrs["units"] = "Angstrom"
+    for name in ("r.parquet", "r.h5"):
+        found = read_residuals(tmp_path / name)
+        np.testing.assert_allclose(found.wavelength, data.wavelength)
+        np.testing.assert_array_equal(found.residual, data.residual)
+        np.testing.assert_array_equal(found.weight, data.weight)
+        np.testing.assert_array_equal(found.stars.select(NAMES).value, data.features)
+        assert found.meaning == Meaning()
+    with h5py.File(tmp_path / "r.h5", "a") as file:
+        file["wavelength"].attrs["units"] = "Hz"
+    with pytest.raises(XpjaxError, match="none of a wavelength"):
+        read_residuals(tmp_path / "r.h5")
+
+
+def test_residuals_are_tables_and_come_back(tmp_path: Path) -> None:
+    data = made(20, weight=np.ones((20, 60)), ebv=np.zeros(20))
+    assert len(data.to_pandas()) == 20
+    xpjax.write(tmp_path / "r.parquet", data)
+    back = read_residuals(tmp_path / "r.parquet")
+    assert (back.names, back.meaning) == (data.names, data.meaning)
+    for key in ("source_id", "features", "wavelength", "residual", "weight", "ebv"):
+        np.testing.assert_array_equal(getattr(back, key), getattr(data, key))
+    assert data[3:5].residual.shape == (2, 60)

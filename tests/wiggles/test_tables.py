@@ -11,7 +11,7 @@ import pytest
 import xpjax
 from tests.wiggles.helpers import stars
 from xpjax.core.status import Status
-from xpjax.wiggles.tables import FactorTable, TableCorrection, archive_grid, correct_with_tables, read_tables
+from xpjax.wiggles.tables import FactorTable, TableCorrection, archive_grid, correct_with_tables, read_table_correction
 
 RANGES = {"C2": (-4.0, 4.0), "C3": (-4.0, 4.0), "G": (2.7, 17.1)}
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_factors_and_slopes_against_a_loop(folder: Path) -> None:
-    model = read_tables(folder)
+    model = read_table_correction(folder)
     spectra = xpjax.spectra(stars()[:50], float64=True, errors=False)
     g = stars()[:50].columns["phot_g_mean_mag"].astype(float)
     found = correct_with_tables(spectra, model, g, float64=True)
@@ -103,7 +103,7 @@ def test_errors_follow_the_flux_and_weigh_the_means() -> None:
 
 
 def test_wrong_input(folder: Path, tmp_path: Path) -> None:
-    model = read_tables(folder, absolute=False)
+    model = read_table_correction(folder, absolute=False)
     with pytest.raises(ValueError, match="archive's grid"):
         correct_with_tables(xpjax.spectra(stars()[:2], np.arange(400.0, 500.0), errors=False), model, 15.0)
     spectra = xpjax.spectra(stars()[:2], errors=False)
@@ -116,6 +116,6 @@ def test_wrong_input(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"G has shape \(3,\)"):
         correct_with_tables(spectra, model, np.zeros(3))
     with pytest.raises(ValueError, match=r"untruc_interC2_CM\.csv"):
-        read_tables(tmp_path)
+        read_table_correction(tmp_path)
     with pytest.raises(ValueError, match="nodes must be two or more and ascend"):
         FactorTable(np.array([1.0, 0.0]), np.ones((2, 343)))

@@ -10,7 +10,7 @@ import pytest
 
 import xpjax
 from tests import oracles
-from xpjax.xp.coefficients import as_sources
+from xpjax.xp.read.archive import as_sources
 from xpjax.xp.sources import XPCoefficients
 
 

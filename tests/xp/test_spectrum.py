@@ -13,7 +13,7 @@ from tests import oracles
 from tests.marks import slow_after
 from xpjax.core.release import Release
 from xpjax.core.status import Status
-from xpjax.xp.coefficients import as_sources
+from xpjax.xp.read.archive import as_sources
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
 MODELS = ("v375wi/v142r", "v211w/v142r")

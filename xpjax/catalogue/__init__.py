@@ -3,10 +3,12 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.catalogue.pipeline import RunReport, catalogue_status, run_catalogue
+from xpjax.catalogue.run import RunReport, run_catalogue
+from xpjax.catalogue.state import RunStatus, read_status
 
 __all__ = [
     "RunReport",
-    "catalogue_status",
+    "RunStatus",
+    "read_status",
     "run_catalogue",
 ]

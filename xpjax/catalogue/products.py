@@ -1,6 +1,6 @@
 """What the rows of a catalogue are made of: magnitudes in a system, or labels that a fitter gives.
 
-Both are plain data, which can be sent to other machines; `xpjax.catalogue.pipeline` knows nothing else of them.
+Both are plain data, which can be sent to other machines; the stages of a run know nothing else of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -19,37 +19,12 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
 from xpjax.core.release import Release
 from xpjax.stellar import LabelFits, LabelFitter
-from xpjax.synthetic import Photometer, Photometry
-from xpjax.wiggles import CorrectedPhotometer, Correcting, prepared
+from xpjax.synthetic import Photometer, Photometry, as_system
+from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network, prepared
 from xpjax.xp import SourceTable
 
 GUARD_ROWS = 256
 """Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
-
-
-class Content(Protocol):
-    """What `xpjax.catalogue.pipeline` asks of it."""
-
-    @property
-    def errors(self) -> bool:
-        """Whether errors and correlations of the coefficients are read."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the rows depend on, as JSON."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Further columns of the sources that are needed."""
-
-    def check(self, release: Release, path: Any) -> None:
-        """Raise ValueError for sources of a release, from a path, that it cannot be made of."""
-
-    def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> Catalogue | None:
-        """The catalogue of a table without rows, where that is known without computing."""
-
-    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry | LabelFits]:
-        """What makes the rows of tables of about `chunk` sources."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +36,14 @@ class Magnitudes:
     """
 
     photometer: Photometer
-    correction: Correcting | None = None
+    correction: NetworkCorrection | None = None
     systematic: bool = False
+
+    @classmethod
+    def of(cls, systems: Any, correction: Any, systematic: bool, *options: bool) -> Magnitudes:
+        """Magnitudes in systems, with a correction as for `xpjax.photometry`; options: those of a photometer."""
+        linear, network = linear_and_network(correction)
+        return cls(Photometer(as_system(systems, linear), *options), network, systematic)
 
     @property
     def errors(self) -> bool:
@@ -206,3 +187,6 @@ def _digest(tree: Any) -> str:
     for leaf in jax.tree.leaves(tree):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]
+
+
+Content: TypeAlias = Magnitudes | Labels

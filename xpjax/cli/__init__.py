@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import catalogue, compute, correction, grid, mock, passband, show, stellar, store, survey, wiggles
+from xpjax.cli import catalogue, compute, labels, mock, passband, show, store, survey, wiggles
 from xpjax.cli.common import Group, offer_quiet
 from xpjax.cli.terminal import quiet_option
+
+__all__ = ["main"]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,14 +37,8 @@ for command in (
     compute.spectra,
     catalogue.catalogue,
     passband.passband,
-    correction.make_features,
-    correction.train_correction,
-    correction.correct,
     wiggles.wiggles,
-    grid.grid,
-    stellar.fit_stars,
-    stellar.make_residuals,
-    store.ingest,
+    labels.labels,
     store.store,
     survey.survey,
     mock.simulate,

@@ -7,32 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli import compute, stellar
+from xpjax.cli import compute
 from xpjax.cli.common import corrected_bands, print_table
+from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
     from xpjax.catalogue import RunReport
 
-SHARED = (
-    "systems",
-    "passbands",
-    "extrapolate",
-    "allow_outside",
-    "error_correction",
-    "truncate",
-    "errors",
-    "correction",
-    "base",
-    "features",
-    "ebv",
-    "gaia",
-    "teff",
-    "mh",
-    "float64",
-    "keep",
-    "devices",
-)
+SHARED = (*compute.BANDS, "error_correction", "truncate", "errors", "float64", "keep", "devices")
 """Options that mean the same as in `xpjax photometry`, from which they are taken."""
 
 
@@ -48,7 +31,7 @@ class RunByDefault(click.Group):
 
 @click.group(cls=RunByDefault)
 def catalogue() -> None:
-    """Synthetic photometry of a whole store: resumable, shared out, one row for every source.
+    """Catalogues of whole stores: photometry or labels, resumable.
 
     `xpjax catalogue STORE ...` is short for `xpjax catalogue run STORE ...`.
 
@@ -90,11 +73,11 @@ def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[i
 @click.option("--dask", metavar="ADDRESS", help="Units as Dask tasks: local, or the address of a scheduler.")
 @click.option("--systematic", is_flag=True, help="Also LABEL_mag_systematic_BAND, of a linear correction.")
 def run(store: Path, output: Path, **options: Any) -> None:
-    """Synthetic magnitudes and fluxes of every source of a store.
+    """Compute magnitudes and fluxes of every source of a store.
 
-    STORE is a directory of store files (`xpjax ingest` makes it), or one of them. Each store file is a unit: its part
-    appears in the output when it is whole. A run that was stopped, killed or had units that failed is taken up with
-    --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
+    STORE is a directory of store files (`xpjax store ingest` makes it), or one of them. Each store file is a unit: its
+    part appears in the output when it is whole. A run that was stopped, killed or had units that failed is taken up
+    with --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
     (mag_systematic, in the order of the bands), to be multiplied by sqrt(1 + xp_correction_distance). --where knows the
     columns of the store, source_id and xp_status, comparisons, and, or, not, arithmetic and & for bits.
 
@@ -115,7 +98,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
     from xpjax.xp import open_store
 
     chosen = {name: options.pop(name) for name in compute.BANDS}
-    system, options["correction"] = corrected_bands(**chosen, truncate=options["truncate"])
+    system, options["correction"] = corrected_bands(**chosen)
     opened = open_store(store)
     if options["errors"] and opened.correlations == "none":
         tell("the store has no correlations: all errors are NaN; --no-errors leaves them out")
@@ -125,14 +108,16 @@ def run(store: Path, output: Path, **options: Any) -> None:
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
-ASKED = ("store", "where", "output", "format", "resume", "shard", "dask")
-OUTPUT = tuple(parameter for parameter in run.params if parameter.name in ASKED)
-"""What catalogues of all kinds are asked."""
+OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask")
+"""Options of catalogues of all kinds."""
 
 
 @catalogue.command()
-def labels(store: Path, output: Path, grid: Path, **options: Any) -> None:
-    """Stellar labels of every source of a store, as `xpjax fit-stars` fits them; resumable and shared out as `run` is.
+@FIT_OPTIONS
+def labels(store: Path, output: Path, **options: Any) -> None:
+    """Fit stellar labels to every source of a store.
+
+    Labels are those of `xpjax labels fit`; the run is resumable and shared out as `xpjax catalogue run` is.
 
     \b
     Examples:
@@ -142,15 +127,11 @@ def labels(store: Path, output: Path, grid: Path, **options: Any) -> None:
     """
     from xpjax.xp import open_store
 
-    chosen = {name: options.pop(name) for name in stellar.FITTING}
-    fitter = stellar.fitter_of(grid, **chosen)
-    _run(open_store(store), output, fitter=fitter, **options)
+    asked = {name: options.pop(name) for name in (*OUTPUT[1:], "keep", "devices") if name in options}
+    _run(open_store(store), output, fitter=fitter_of(**options), **asked)
 
 
-labels.params[:] = [
-    *OUTPUT,
-    *(p for p in stellar.fit_stars.params if p.name in ("grid", "keep", "devices", *stellar.FITTING)),
-]
+labels.params[:0] = [parameter for parameter in run.params if parameter.name in OUTPUT]
 
 
 def _run(store: Any, output: Path, **options: Any) -> None:
@@ -191,15 +172,15 @@ def _tell(report: RunReport) -> None:
 @catalogue.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def status(directory: Path) -> None:
-    """How far a catalogue is: units finished, failed and left, rows, and counts by status.
+    """Tell how far a catalogue is: units, rows, counts by status.
 
     \b
     Example:
       xpjax catalogue status jplus
     """
-    from xpjax.catalogue import catalogue_status
+    from xpjax.catalogue import read_status
 
-    found = catalogue_status(directory)
+    found = read_status(directory)
     rows = [
         ["finished", f"{len(found.finished):,}", f"{found.sources:,}", f"{found.rows:,}"],
         ["failed", f"{len(found.failed):,}", f"{found.sources_failed:,}", ""],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import os
 import re
 import time
@@ -27,12 +27,11 @@ from xpjax.core.errors import XpjaxError, command_line
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
 
     from xpjax.core.records import Catalogue
     from xpjax.core.release import Release
     from xpjax.synthetic import PassbandSet, PhotometricSystem
-    from xpjax.wiggles import Correcting, WiggleCorrection
+    from xpjax.wiggles import NetworkCorrection
     from xpjax.xp import LinearCorrection, SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,7 +104,7 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
     import numpy as np
 
     from xpjax.core.constants import PSEUDO_RANGE, XP_RANGE
-    from xpjax.xp import check_grid
+    from xpjax.core.grids import check_grid
 
     try:
         start, stop, step = map(float, value.split(":"))
@@ -134,22 +133,12 @@ def assignments(option: str, values: Sequence[str]) -> dict[str, float]:
     return pairs
 
 
-def split_source(source: str) -> tuple[str, list[str]]:
-    """NAME:band,band as the name and the bands; a path that exists is no such thing."""
-    stem, _, wanted = source.partition(":")
-    if not wanted or os.path.exists(os.path.expanduser(source)):
-        return source, []
-    return stem, [name.strip() for name in wanted.split(",")]
-
-
 def load_passbands(source: str) -> PassbandSet:
     """The passbands that a SOURCE means. Raises ValueError and OSError."""
     import xpjax
 
     try:
         return xpjax.load_passbands(source)
-    except KeyError as exc:  # a band that the set does not have
-        raise XpjaxError(exc.args[0]) from exc
     except ValueError as exc:
         if re.search(r"--(clip|normalize|unit|detector|magnitude)\b", str(exc)):
             raise XpjaxError(f"{exc}; `xpjax passband build` has this option, and makes a SOURCE") from exc
@@ -164,79 +153,27 @@ def chosen_system(
     correction: LinearCorrection | None = None,
 ) -> PhotometricSystem:
     """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
-    import xpjax
-    from xpjax.synthetic import corrected_system, stack
+    from xpjax.synthetic import as_system
 
     if not (systems or passbands):
         raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
     if not passbands and (extrapolate != "none" or allow_outside):
         raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    parts = [corrected_system(xpjax.load_system(*systems), correction)] if systems else []
-    options: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, "correction": correction}
     sets = [load_passbands(source) for source in passbands]
-    for chosen in sets:
-        parts.append(xpjax.passband_system(chosen, **options))
-        twice = sorted({column for part in parts[:-1] for column in part.columns} & {*parts[-1].columns})
-        if twice:
-            raise XpjaxError(
-                f"bands of the same name: {', '.join(twice[:5])}; give these passbands another label with "
-                "`xpjax passband build ... --label`, or leave one out"
-            )
-    system = stack(parts)
+    system = as_system([*systems, *sets], correction, extrapolate=extrapolate, allow_outside=allow_outside)
     for chosen in sets:
         tell_passbands(chosen, extrapolate)
     return system
 
 
-def chosen_correction(correction: str, base: Path | None = None) -> tuple[LinearCorrection | None, Any]:
-    """What --correction means: a linear correction or None, and a network (`WiggleCorrection`) or None.
-
-    A network may stand on a linear one, base where that is not the standard one. Raises ValueError.
-    """
-    from xpjax.wiggles import read_network
-    from xpjax.xp import NONE, STANDARD, is_linear, load_correction, named_correction
-
-    if correction in (STANDARD, NONE) or is_linear(correction):
-        if base is not None:
-            raise click.UsageError("--base is for networks; a linear correction stands on none.")
-        return load_correction(correction), None
-    model = read_network(correction)
-    return named_correction(model.base, base), model
-
-
 def linear_only(correction: str, remedy: str) -> LinearCorrection | None:
-    """The linear correction that --correction means. Raises ValueError for a network, with what to do."""
-    linear, network = chosen_correction(correction)
-    if network is not None:
+    """The linear correction that --correction means. Raises XpjaxError for a network, with what to do."""
+    import xpjax
+    from xpjax.wiggles import is_network
+
+    if is_network(correction):
         raise XpjaxError(f"{Path(correction).name} is a network, and needs features of each star: {remedy}")
-    return linear
-
-
-def correcting(
-    network: WiggleCorrection | None,
-    linear: LinearCorrection | None = None,
-    *,
-    features: Path | None = None,
-    ebv: str | None = None,
-    gaia: str = "synthetic",
-    teff: str | None = None,
-    mh: str | None = None,
-    bands: Callable[[], Any] | None = None,
-) -> Correcting | None:
-    """What the options of `CORRECTING` say of a network; None without one. Raises ValueError and UsageError."""
-    if network is None:
-        if features or ebv or teff or mh or gaia != "synthetic":
-            raise click.UsageError(
-                "--features, --ebv, --gaia, --teff and --mh are for networks of `xpjax train-correction`; name one "
-                "with --correction, or leave them out."
-            )
-        return None
-    from xpjax.wiggles import Correcting, read_features
-
-    if features and (ebv or gaia != "synthetic"):
-        raise click.UsageError("--features holds E(B-V) and magnitudes: leave out --ebv and --gaia, or --features.")
-    stars = None if features is None else read_features(features, network.names)
-    return Correcting(network, None if bands is None else bands(), stars, ebv, gaia, teff, mh, base=linear)
+    return xpjax.load_correction(correction)
 
 
 def corrected_bands(
@@ -245,50 +182,26 @@ def corrected_bands(
     extrapolate: str,
     allow_outside: bool,
     correction: str,
-    base: Path | None,
-    truncate: bool,
     **options: Any,
-) -> tuple[PhotometricSystem, Correcting | None]:
+) -> tuple[PhotometricSystem, NetworkCorrection | None]:
     """The system of the options, with a linear correction or without, and a network. Raises ValueError, UsageError."""
-    from xpjax.synthetic import curves_of
+    from xpjax.wiggles import NetworkCorrection, choose_correction
 
-    linear, network = chosen_correction(correction, base)
-    if network is not None and truncate and not network.truncate:
-        raise XpjaxError(f"{Path(correction).name} is for spectra that are not truncated: leave out --truncate")
-    system = chosen_system(systems, passbands, extrapolate, allow_outside, linear)
-    return system, correcting(
-        network, linear, bands=lambda: curves_of(system, [load_passbands(source) for source in passbands]), **options
-    )
+    chosen = choose_correction(correction, **options)
+    if not isinstance(chosen, NetworkCorrection):
+        return chosen_system(systems, passbands, extrapolate, allow_outside, chosen), None
+    system = chosen_system(systems, passbands, extrapolate, allow_outside, chosen.linear)
+    return system, chosen.with_bands(system, [load_passbands(source) for source in passbands])
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
     """A line for each band of which XP misses more than 0.1 %, and for each whose unit was guessed."""
-    from xpjax.synthetic import cut_off, share_outside
+    from xpjax.synthetic import describe_coverage
 
-    for band in passbands:
-        name = f"{passbands.label} {band.name}"
-        if band.meta.get("wavelength_unit_guessed"):
-            span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
-            tell(f"{name}: the file states no unit of wavelengths, taken to be {span}")
-        if cut_off(band) > NOTABLE:
-            share = f"{100 * cut_off(band):.2f} %"
-            tell(
-                f"{name}: recovered within 330..1050 nm, {share} of the published band lies outside; "
-                "magnitudes are as published, fluxes are means over the part within"
-            )
-        outside, missed = share_outside(band), share_outside(band, extrapolate)
-        if outside <= NOTABLE:
-            continue
-        said = f"{name}: {100 * outside:.2f} % of the passband lies outside 330..1050 nm"
-        if missed < outside:
-            said += f": {100 * (outside - missed):.2f} % is extrapolated to 322 nm, {100 * missed:.2f} % is missed"
-        else:
-            said += ", and is missed"
-        tell(said)
+    for line in describe_coverage(passbands, extrapolate):
+        tell(line)
 
 
-NOTABLE = 1e-3
-"""A smaller share of a passband outside XP is not worth a line."""
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -319,7 +232,11 @@ INPUT_OUTPUT = combine(
         help="File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5.",
     ),
 )
-TRUNCATE = click.option("--truncate", is_flag=True, help="Use only the relevant coefficients (n_relevant_bases).")
+TRUNCATE = click.option(
+    "--truncate/--no-truncate",
+    default=False,
+    help="Use only the relevant coefficients (n_relevant_bases); default: all.",
+)
 GAIA = click.option(
     "--gaia",
     type=click.Choice(["synthetic", "columns"]),
@@ -407,19 +324,15 @@ def tying(
         if terms is not None:
             raise click.UsageError("--magnitude-terms is for --tie: say which of Gaia's magnitudes.")
         return lambda table, result: result, ()
-    from xpjax.synthetic import GAIA, gaia_scale, read_terms, scaled_photometry
+    from xpjax.synthetic import gaia_columns, tie_to_gaia
 
-    chosen = linear_only(correction, "leave --tie out")
-    known = None if terms is None else read_terms(terms)
-
-    def tied(table: SourceTable, result: Any) -> Any:
-        return scaled_photometry(result, gaia_scale(table, band=tie, terms=known, correction=chosen, truncate=truncate))
-
-    return tied, tuple(GAIA[name] for name in dict.fromkeys((tie, *["G"] * (terms is not None))))
+    linear = linear_only(correction, "leave --tie out")
+    tied = functools.partial(tie_to_gaia, band=tie, terms=terms, correction=linear, truncate=truncate)
+    return tied, gaia_columns(tie, terms)
 
 
 CORRECTING = combine(
-    correction_option("none", "; or of a network, from `xpjax train-correction`"),
+    correction_option("none", "; or of a network, from `xpjax wiggles train-network`"),
     BASE,
     click.option(
         "--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id; by default made of the sources."
@@ -522,7 +435,9 @@ def record_call(context: click.Context) -> dict[str, Any]:
     def is_path(value: Any) -> bool:
         if isinstance(value, Path) or str(value).lower().endswith((".h5", ".hdf5")):
             return True
-        return isinstance(value, str) and os.path.exists(os.path.expanduser(split_source(value)[0]))
+        # A passband SOURCE may name bands behind a colon.
+        places = (value, value.partition(":")[0]) if isinstance(value, str) else ()
+        return any(place and os.path.exists(os.path.expanduser(place)) for place in places)
 
     def plain(value: Any) -> Any:
         if is_path(value):
@@ -574,22 +489,3 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     width = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=True)).rstrip())
-
-
-def write_figure(figure: Figure, output: Path) -> None:
-    """A figure as a file, whole or not at all."""
-    from xpjax.io import catalogue
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=output.suffix.lower().removeprefix("."))
-    catalogue.write_bytes(output, drawn.getvalue())
-
-
-def check_figure(output: Path, overwrite: bool) -> None:
-    """Refuse, before anything is computed, a figure that cannot be written."""
-    if output.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise XpjaxError(f"{output.name}: the suffix of a figure is .png, .pdf or .svg")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"no directory {output.parent} for the figure {output.name}; make it first")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"the figure {output} exists; name another one with --output, or add --overwrite")

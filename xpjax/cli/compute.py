@@ -58,21 +58,20 @@ def photometry(
     devices: str | None,
     **options: Any,
 ) -> None:
-    """Synthetic magnitudes and fluxes of XP spectra, in published photometric systems or any passbands.
+    """Compute synthetic photometry of XP spectra, in any passbands.
 
     INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet. Columns of the output:
     source_id, then for each system, and after them for each set of passbands, LABEL_mag_BAND, LABEL_flux_BAND,
-    LABEL_flux_error_BAND and LABEL_mag_error_BAND, the kept columns, and xp_status, whose bits tell what is to be known
-    of a source.
+    LABEL_flux_error_BAND and LABEL_mag_error_BAND, the kept columns, and xp_status, bits that qualify a source.
 
     XP sees 330..1050 nm. Light of a passband outside is missed, not guessed: fluxes are too faint by about that share,
     which is told for every band with more than 0.1 %. --extrapolate linear adds 322..330 nm, as a guess.
 
     XP spectra have systematic errors of some percent. --correction standard takes them off, by a correction that is
-    linear in the spectrum; by default magnitudes are uncorrected, as GaiaXPy's. LABEL_mag_systematic_BAND is what it
-    leaves, common to stars alike; xp_correction_distance is how far a star is from those that it was learned from. Far
-    stars have a share of it and are flagged OUTSIDE_TRAINING; those without BP or RP, and those that a network is not
-    for, are flagged NOT_CORRECTED.
+    linear in the spectrum; by default magnitudes are uncorrected, as GaiaXPy's. LABEL_mag_systematic_BAND is the
+    systematic error that remains, common to similar stars; xp_correction_distance is a star's distance from the
+    training stars. Far stars have a share of the correction and are flagged OUTSIDE_TRAINING; stars without BP or RP,
+    and stars that a network is not for, are flagged NOT_CORRECTED.
 
     --tie G takes the absolute scale from Gaia's own photometry: fluxes are multiplied so that the synthetic G is
     phot_g_mean_mag, less the magnitude term of a table that you name. Colors stay.
@@ -89,13 +88,12 @@ def photometry(
       xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
       xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
-    from xpjax.synthetic import Photometer
-    from xpjax.wiggles import prepared
+    from xpjax.wiggles import make_photometer
 
     chosen = {name: options.pop(name) for name in BANDS}
     tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])
-    system, how = corrected_bands(**chosen, truncate=options["truncate"])
-    photometer = prepared(Photometer(system, **options), how)
+    system, how = corrected_bands(**chosen)
+    photometer = make_photometer(system, how, **options)
 
     def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
         return tied(table, photometer(table, devices=devices, progress=progress))
@@ -142,14 +140,14 @@ def spectra(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Absolute (or internal) sampled spectra of XP coefficients.
+    """Sample absolute or internal spectra of XP coefficients.
 
     Columns of the output: source_id, the arrays flux and flux_error in W m-2 nm-1 (and correlation), the kept
     columns and xp_status. The wavelengths are stored once: an HDF5 dataset, metadata of the other formats, or beside
     a CSV file the file NAME_wavelength.csv.
 
     --correction standard takes XP's systematic errors off, see `xpjax photometry`; networks come after, by
-    `xpjax correct`.
+    `xpjax wiggles correct`.
 
     \b
     Examples:
@@ -163,7 +161,7 @@ def spectra(
 
     is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
     instrument = xpjax.load_instrument(path=model) if is_file else xpjax.load_instrument(*filter(None, [model]))
-    instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax correct`"))
+    instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax wiggles correct`"))
 
     if tie is not None and options["internal"]:
         raise click.UsageError("--tie is for absolute spectra: leave it out with --internal.")

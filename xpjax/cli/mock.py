@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from xpjax.cli.common import FILE, OVERWRITE, check_figure, record_call, write_figure
+from xpjax.cli.common import FILE, OVERWRITE, record_call
 from xpjax.cli.terminal import tell
+from xpjax.io.figures import check_figure, write_figure
 
 
 @click.command()
@@ -19,7 +20,7 @@ from xpjax.cli.terminal import tell
 @click.option("--correlations/--no-correlations", default=True, help="Correlations of coefficients (default: yes).")
 @OVERWRITE
 def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite: bool) -> None:
-    """Mock XP sources with realistic coefficients, errors and correlations.
+    """Simulate XP sources with realistic errors and correlations.
 
     A source with correlations takes 12 kB in binary formats and 30 kB as text.
 
@@ -54,7 +55,9 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
 )
 @OVERWRITE
 def demo(number: int, folder: Path, overwrite: bool) -> None:
-    """Simulate sources, make a J-PLUS and SDSS catalogue and two figures: a minute from install to magnitudes.
+    """Go from install to magnitudes in a minute, with mock sources.
+
+    Makes a J-PLUS and SDSS catalogue of simulated sources, and two figures.
 
     \b
     Examples:

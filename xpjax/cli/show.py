@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, check_figure, print_table, write_figure
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
 from xpjax.cli.terminal import tell
-from xpjax.core.errors import XpjaxError
-
-if TYPE_CHECKING:
-    from xpjax.core.records import Catalogue
-    from xpjax.xp import SourceTable
+from xpjax.io.figures import check_figure, write_figure
 
 
 @click.command()
@@ -52,16 +45,17 @@ def _magnitudes(flux_unit: str) -> str:
 
 @click.command()
 def info() -> None:
-    """Versions, devices, instrument models and data files: what to add to a bug report."""
+    """Versions, devices, models and data files, for a bug report."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     import jax
 
+    import xpjax
     from xpjax.core.paths import DATA
     from xpjax.io.hdf5 import open_hdf5
-    from xpjax.xp import DEFAULT_MODEL
 
+    default = xpjax.load_instrument().model
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     for package in ("xpjax", "jax", "numpy", "equinox", "astropy", "h5py"):
         try:
@@ -76,7 +70,7 @@ def info() -> None:
             rows.append((path.name, f"{a.get('title', '')}, {made}"))
             for model in file.get("model", ()):
                 name = model.replace("_", "/", 1)
-                rows.append(("model", f"{name}, {a['release_name']}{' (default)' * (name == DEFAULT_MODEL)}"))
+                rows.append(("model", f"{name}, {a['release_name']}{' (default)' * (name == default)}"))
     print_table(("what", "found"), rows)
 
 
@@ -87,7 +81,7 @@ def info() -> None:
 @click.option("--output", "-o", type=FILE, help="Figure to write (png, pdf, svg); by default FILE's name with .png.")
 @OVERWRITE
 def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: Path | None, overwrite: bool) -> None:
-    """Plot spectra with their errors, or photometry as a color-magnitude diagram.
+    """Plot spectra with their errors, or a color-magnitude diagram.
 
     FILE is what `xpjax spectra` or `xpjax photometry` wrote, or a file of XP coefficients, whose spectra are made.
 
@@ -97,46 +91,9 @@ def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: 
       xpjax plot mags.parquet
       xpjax plot XP_CONTINUOUS_RAW.fits --system JPLUS -o figure.pdf
     """
-    import xpjax
-    from xpjax import plot as draw
+    from xpjax.plot import plot_file
 
     output = output or file.with_name(file.name.removesuffix(".gz")).with_suffix(".png")
     check_figure(output, overwrite)
-    data = _plottable(file, sources)
-    if draw.magnitude_bands(data):
-        if sources:
-            raise XpjaxError("--source chooses spectra; photometry is plotted whole")
-        if system_name:
-            raise XpjaxError("--system marks bands under spectra; photometry has none to mark")
-        figure = draw.plot_photometry(data)
-    else:
-        system = xpjax.load_system(system_name) if system_name else None
-        figure = draw.plot_spectra(data, sources or None, system)
-    write_figure(figure, output)
+    write_figure(plot_file(file, sources or None, system_name), output)
     tell(f"wrote {output}")
-
-
-def _plottable(file: Path, sources: Sequence[int]) -> Catalogue:
-    """A catalogue of spectra or photometry as it is; of XP coefficients the spectra of the chosen or first sources."""
-    import numpy as np
-
-    import xpjax
-    from xpjax.io import catalogue
-    from xpjax.plot import magnitude_bands
-    from xpjax.xp import SourceTable
-
-    table: Catalogue | SourceTable | None = None
-    with contextlib.suppress(XpjaxError):  # XP files come in more formats than tables: their reader speaks below
-        found = catalogue.read_catalogue(file)
-        if "flux" in found.columns or magnitude_bands(found):
-            table = found
-    if table is None:
-        table = xpjax.read(file, keep=[])
-    if not len(table):
-        raise XpjaxError(f"{file.name}: the file has no sources, so there is nothing to plot")
-    if not isinstance(table, SourceTable):
-        return table
-    rows = np.flatnonzero(np.isin(table.source_id, sources)) if sources else np.arange(min(6, len(table)))
-    if not len(rows):
-        raise XpjaxError(f"{file.name}: no source {', '.join(map(str, sources))} among {len(table):,}")
-    return xpjax.spectra(table[rows]).catalogue({})

@@ -1,9 +1,10 @@
-"""Bulk files into a store, and what a store holds."""
+"""`xpjax store`: ingest bulk files into a store, look at it, verify it, take sources out of it."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,13 +12,15 @@ from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
 from xpjax.cli.terminal import bar, tell
 from xpjax.core.errors import XpjaxError
 
-if TYPE_CHECKING:
-    from xpjax.xp import Ingested
-
 STORE = click.Path(exists=True, path_type=Path)
 
 
-@click.command()
+@click.group()
+def store() -> None:
+    """Stores of XP coefficients: one HDF5 file for each bulk file."""
+
+
+@store.command()
 @click.argument("files", nargs=-1, required=True, type=EXISTING_FILE)
 @click.option(
     "--store",
@@ -43,54 +46,32 @@ STORE = click.Path(exists=True, path_type=Path)
 )
 @click.option("--resume", is_flag=True, help="Leave out the files that are in the store.")
 @OVERWRITE
-def ingest(
-    files: tuple[Path, ...],
-    store_dir: Path,
-    correlations: str,
-    processes: int,
-    gaia_source: tuple[Path, ...],
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Read files of XP coefficients, in any format of the archive, into a store: one HDF5 file each.
+def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ...], **options: Any) -> None:
+    """Read files of XP coefficients, in any format, into a store.
 
     A file that fails is named and leaves nothing; the others are done, and the exit status is 1.
 
     \b
     Examples:
-      xpjax ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --processes 2
-      xpjax ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations int16 --resume
-      xpjax ingest xp.fits --store xp --gaia-source gaia_source.csv.gz
+      xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --processes 2
+      xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations int16 --resume
+      xpjax store ingest xp.fits --store xp --gaia-source gaia_source.csv.gz
     """
-    import time
-
-    from xpjax.xp.store import ingest as bulk
+    import xpjax
 
     started = time.perf_counter()
     with bar(len(files), unit=" files", delay=1) as shown:
-
-        def progress(result: Ingested | str) -> None:
-            shown.update()
-
-        report = bulk.ingest(
-            files,
-            store_dir,
-            correlations=correlations,
-            processes=processes,
-            gaia_source=gaia_source,
-            overwrite=overwrite,
-            resume=resume,
-            progress=progress,
+        report = xpjax.ingest(
+            files, store_dir, gaia_source=gaia_source, progress=lambda result: shown.update(), **options
         )
     seconds = time.perf_counter() - started
-    flagged = sum(file.flagged for file in report.done)
     lines = [
         f"{report.sources:,} sources of {len(report.done)} files stored in {store_dir}, "
-        f"{flagged:,} flagged in xp_status"
+        f"{report.flagged:,} flagged in xp_status"
     ]
     if gaia_source and report.done:
-        joined = sum(file.joined for file in report.done)
-        lines.append(f"{joined:,} found in gaia_source; {report.sources - joined:,} were not, and have NaN")
+        missing = report.sources - report.joined
+        lines.append(f"{report.joined:,} found in gaia_source; {missing:,} were not, and have NaN")
     if report.skipped:
         lines.append(f"{len(report.skipped)} files were in the store and are left as they are")
     if report.done:
@@ -102,26 +83,20 @@ def ingest(
         raise click.exceptions.Exit(1)
 
 
-@click.group()
-def store() -> None:
-    """What a store, or one of its files, holds: look at it, verify it, take sources out of it."""
-
-
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
 @click.option("--files", "each", is_flag=True, help="A line for each file.")
 def info(path: Path, each: bool) -> None:
-    """Sources, release, columns and size.
+    """Sources, release, columns and size of a store.
 
     \b
     Examples:
       xpjax store info xp
       xpjax store info xp --files
     """
-    from xpjax.xp import open_store
+    import xpjax
 
-    found = open_store(path)
-    size = sum(file.path.stat().st_size for file in found.files)
+    found = xpjax.open_store(path)
     rows = [
         ("store", str(path)),
         ("files", str(len(found.files))),
@@ -130,7 +105,7 @@ def info(path: Path, each: bool) -> None:
         ("errors", "yes" if found.has_errors else "no"),
         ("correlations", found.correlations),
         ("columns", ", ".join(found.columns) or "none"),
-        ("bytes", f"{size:,}"),
+        ("bytes", f"{sum(file.path.stat().st_size for file in found.files):,}"),
     ]
     print_table(("what", "found"), rows)
     if each:
@@ -158,15 +133,17 @@ def info(path: Path, each: bool) -> None:
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
 def verify(path: Path) -> None:
-    """Compare all data with their checksums; damage is named by file, dataset and rows, and the exit status is 1.
+    """Compare all data of a store with their checksums.
+
+    Damage is named by file, dataset and rows, and the exit status is 1.
 
     \b
     Examples:
       xpjax store verify xp
     """
-    from xpjax.xp import open_store
+    import xpjax
 
-    found = open_store(path)
+    found = xpjax.open_store(path)
     problems = found.verify()
     for problem in problems:
         click.echo(problem, err=True)
@@ -185,7 +162,7 @@ def verify(path: Path) -> None:
     help="File to write, which `xpjax photometry` reads: .h5 is a store file; parquet, fits, csv and others have the "
     "archive's columns.",
 )
-@click.option("--source-id", "source_id", multiple=True, metavar="ID,ID", help="Source ids; may be repeated.")
+@click.option("--source-id", multiple=True, metavar="ID,ID", help="Source ids; may be repeated.")
 @click.option(
     "--source-ids",
     "id_file",
@@ -218,42 +195,35 @@ def select(
       xpjax store select xp --healpix 5:1200,1201 --magnitude 12:14 -o part.parquet
       xpjax store select xp --source-ids wanted.csv -o wanted.h5
     """
+    import xpjax
     from xpjax.io import catalogue
-    from xpjax.xp import SUFFIX, open_store, write_store_file
+    from xpjax.io.words import whole_number
+    from xpjax.xp import write_store_file
 
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}
     if source_id or id_file:
         texts = [text for part in source_id for text in part.split(",")]
-        conditions["source_ids"] = [_integer(text, "--source-id") for text in texts if text.strip()]
-        conditions["source_ids"] += _read_ids(id_file) if id_file else []
+        wanted = [whole_number(text, "--source-id") for text in texts if text.strip()]
+        conditions["source_ids"] = [*wanted, *([id_file] if id_file else [])]
     if healpix is not None:
         level, _, pixels = healpix.partition(":")
-        wanted = [_integer(text, "--healpix") for text in pixels.split(",")]
-        conditions["healpix"] = _integer(level, "--healpix"), wanted
+        chosen = [whole_number(text, "--healpix") for text in pixels.split(",")]
+        conditions["healpix"] = whole_number(level, "--healpix"), chosen
     if cone is not None:
         conditions["cone"] = _numbers(cone, ",", 3, "--cone", "RA,DEC,RADIUS, as in 266.4,-28.9,0.5")
     if magnitude is not None:
         conditions["magnitude"] = _numbers(magnitude, ":", 2, "--magnitude", "MIN:MAX, as in 12:14")
     if not conditions:
         raise click.UsageError("Missing a condition: --source-id, --source-ids, --healpix, --cone or --magnitude.")
-    found = open_store(path)
+    found = xpjax.open_store(path)
     table = found.select(**conditions, check=check)
-    if output.suffix == SUFFIX:
+    if output.suffix == ".h5":
         units = found.files[0].units
         write_store_file(output, table, correlations=found.correlations, overwrite=overwrite, units=units)
     else:
-        catalogue.write(output, table, overwrite=overwrite)
+        xpjax.write(output, table, overwrite=overwrite)
     tell(f"{len(table):,} of {len(found):,} sources written to {output.name}")
-
-
-def _integer(text: str, where: str) -> int:
-    from xpjax.io.words import integer
-
-    number = integer(text)
-    if number is None or number < 0:
-        raise XpjaxError(f"{where}: {text.strip()!r} is no whole number from 0 on that fits 64 bits")
-    return number
 
 
 def _numbers(text: str, separator: str, count: int, option: str, expected: str) -> tuple[float, ...]:
@@ -264,24 +234,3 @@ def _numbers(text: str, separator: str, count: int, option: str, expected: str) 
     if len(numbers) != count:
         raise XpjaxError(f"{option} {text!r}: expected {expected}")
     return numbers
-
-
-def _read_ids(path: Path) -> list[int]:
-    """Ids of a text file: its column source_id where the first line names columns, else the first of each line."""
-    from xpjax.io.streams import text_of
-    from xpjax.io.words import is_missing
-
-    text = text_of(path)
-    if "\0" in text:
-        raise XpjaxError(f"{path}: no text; expected source ids, one a line, or csv with a column source_id")
-    lines = [(number, line.split(",")) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, cells) for number, cells in lines if cells[0].strip() or len(cells) > 1]
-    lines = [(number, cells) for number, cells in lines if not cells[0].startswith("#")]
-    column = 0
-    if lines and not lines[0][1][0].strip('" ').isdecimal():
-        names = [name.strip().strip('"').lower() for name in lines.pop(0)[1]]
-        if "source_id" not in names:
-            raise XpjaxError(f"{path}: no column source_id, and no number in the first line")
-        column = names.index("source_id")
-    cells = [(number, cells[column].strip('" ') if len(cells) > column else "") for number, cells in lines]
-    return [_integer(cell, f"{path}: line {number}") for number, cell in cells if not is_missing(cell)]

@@ -38,3 +38,6 @@ SIGMA_PER_FWHM = 1 / (8 * math.log(2)) ** 0.5
 
 POGSON = 2.5 / math.log(10.0)
 """Magnitudes per relative flux, 2.5 / ln(10)."""
+
+FLUX_PER_MAGNITUDE = 0.4 * math.log(10.0)
+"""Relative flux per magnitude, 0.4 ln(10)."""

@@ -76,7 +76,27 @@ def _take(found: tuple[jax.Device, ...], count: int) -> tuple[jax.Device, ...]:
 
 @contextlib.contextmanager
 def precision(float64: bool) -> Iterator[np.dtype]:
-    """A scope that computes in float64 or float32, and its dtype; scopes are per thread, so enter it in each."""
+    """Enter a scope in which JAX computes in float64 or float32, without touching the global setting.
+
+    Products of matrices have full precision in it. A scope is of one thread: enter it again in each.
+
+    Parameters
+    ----------
+    float64 : bool
+        Whether to compute in float64.
+
+    Returns
+    -------
+    context manager
+        For `with`; it gives the type of floating-point numbers in the scope, a numpy.dtype.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> with xpjax.precision(float64=True) as dtype:
+    ...     jnp.ones(2).dtype == dtype
+    True
+    """
     with jax.enable_x64(float64), jax.default_matmul_precision("highest"):
         yield np.dtype(np.float64 if float64 else np.float32)
 

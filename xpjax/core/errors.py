@@ -10,10 +10,18 @@ _ON_COMMAND_LINE: ContextVar[bool] = ContextVar("on_command_line", default=False
 
 
 class XpjaxError(ValueError):
-    """Wrong input, a wrong call or a file that is not what it should be: its message says what to do.
+    """Report wrong input, a wrong call or a file that is not what it should be.
 
-    The command line turns it into one line and exit status 2; every other exception that is neither an OSError nor
-    lack of memory is a mistake of xpjax.
+    The message says what was found, what was expected and what to do. The command line turns the error into one line
+    and exit status 2; every other exception that is neither an OSError nor lack of memory is a mistake of xpjax.
+
+    Examples
+    --------
+    >>> try:
+    ...     xpjax.load_system("NoSuchSystem")
+    ... except xpjax.XpjaxError as error:
+    ...     print("refused")
+    refused
     """
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,24 @@ from xpjax.core.errors import XpjaxError
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """A Gaia data release: which photometers (XP), and how many basis functions each spectrum has.
+    """Describe a Gaia data release: its photometers and the number of basis functions of each spectrum.
 
-    Every size in xpjax comes from here: Gaia DR3 has 55 + 55; later releases may have others.
+    Every size in xpjax comes from a release: Gaia DR3 has 55 + 55 basis functions, later releases may have others.
+
+    Parameters
+    ----------
+    name : str
+        Name of the release.
+    n_basis : tuple of int
+        Number of basis functions, and so of coefficients, for each photometer.
+    xp : tuple of str
+        The photometers.
+
+    Examples
+    --------
+    >>> release = xpjax.Release("Gaia DR3", (55, 55))
+    >>> release.n_basis_total, release.n_pair_total
+    (110, 2970)
     """
 
     name: str
@@ -59,3 +75,14 @@ def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
 
 DR3 = Release("Gaia DR3", (55, 55))
 """Gaia Data Release 3 (2022): 55 BP and 55 RP coefficients."""
+
+
+def release_attributes(release: Release) -> dict[str, object]:
+    """What a file says of the release that it was made for, as attributes."""
+    return {"release_name": release.name, "release_n_basis": list(release.n_basis), "release_xp": list(release.xp)}
+
+
+def release_of(attributes: Mapping[str, Any]) -> Release:
+    """The release that a file was made for, from its attributes."""
+    n_basis, xps = attributes["release_n_basis"], attributes["release_xp"]
+    return Release(str(attributes["release_name"]), tuple(int(n) for n in n_basis), tuple(str(xp) for xp in xps))

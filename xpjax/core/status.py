@@ -44,37 +44,55 @@ class Bits(enum.IntFlag):
 
 
 class Status(Bits):
-    """What is to be known of one source; `Status(5).meaning` says it in words."""
+    """Name the bits of the status of a source.
+
+    The column `xp_status` of every output holds them. New bits are added at the end, so that stored values keep their
+    meaning.
+
+    Examples
+    --------
+    >>> xpjax.Status.describe(5)
+    'BP_MISSING|BP_BAD'
+    >>> xpjax.Status.BP_MISSING.meaning
+    'No BP coefficients; quantities that depend on BP are NaN.'
+    >>> xpjax.Status.counts(np.array([0, 1, 1]))
+    {<Status.BP_MISSING: 1>: 2}
+    """
 
     OK = 0
-    BP_MISSING = 1 << 0, "No BP coefficients: what needs BP is NaN."
-    RP_MISSING = 1 << 1, "No RP coefficients: what needs RP is NaN."
-    BP_BAD = 1 << 2, "A BP coefficient is not finite, or its cell could not be read: BP is not used."
-    RP_BAD = 1 << 3, "An RP coefficient is not finite, or its cell could not be read: RP is not used."
-    BP_NO_ERROR = 1 << 4, "BP has coefficients, but no usable errors or correlations: errors that need BP are NaN."
-    RP_NO_ERROR = 1 << 5, "RP has coefficients, but no usable errors or correlations: errors that need RP are NaN."
-    ID_MISSING = 1 << 6, "The row has no source_id; it is written as 0."
-    DUPLICATE = 1 << 7, "An earlier row of the same input has the same source_id; both are kept."
-    NONPOSITIVE_FLUX = 1 << 8, "The flux of a requested band is zero or negative: its magnitude is NaN."
-    BAND_MISSING = 1 << 9, "A requested band or sample needs an XP that is missing or bad: it is NaN."
-    COLOR_EXTRAPOLATED = 1 << 10, "A color equation was used outside its color range, where it is linear."
-    NO_ERROR_CORRECTION = 1 << 11, "No synthetic G, which error correction needs: the errors are uncorrected."
-    CELL_REPAIRED = 1 << 12, "An odd cell, not of a coefficient, was read as missing."
-    NOT_CORRECTED = 1 << 13, "A correction was not applied: spectrum and magnitudes are as without it."
-    FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) that the correction needs is missing."
-    OUTSIDE_TRAINING = (
-        1 << 15,
-        "The star, or a feature of it, is outside the range that the correction was made for.",
-    )
+    BP_MISSING = 1 << 0, "No BP coefficients; quantities that depend on BP are NaN."
+    RP_MISSING = 1 << 1, "No RP coefficients; quantities that depend on RP are NaN."
+    BP_BAD = 1 << 2, "A BP coefficient is not finite or could not be read; BP is not used."
+    RP_BAD = 1 << 3, "An RP coefficient is not finite or could not be read; RP is not used."
+    BP_NO_ERROR = 1 << 4, "No usable errors or correlations of the BP coefficients; errors that depend on BP are NaN."
+    RP_NO_ERROR = 1 << 5, "No usable errors or correlations of the RP coefficients; errors that depend on RP are NaN."
+    ID_MISSING = 1 << 6, "No source_id; it is given as 0."
+    DUPLICATE = 1 << 7, "An earlier row of the same input has the same source_id; both rows are kept."
+    NONPOSITIVE_FLUX = 1 << 8, "The flux in a requested band is zero or negative; the magnitude is NaN."
+    BAND_MISSING = 1 << 9, "A requested band or sample depends on a missing or bad photometer (BP or RP) and is NaN."
+    COLOR_EXTRAPOLATED = 1 << 10, "The color is outside the range of a color equation, which is extrapolated linearly."
+    NO_ERROR_CORRECTION = 1 << 11, "No synthetic G magnitude for the correction of errors; the errors are uncorrected."
+    CELL_REPAIRED = 1 << 12, "An invalid entry of the input, other than a coefficient, was treated as missing."
+    NOT_CORRECTED = 1 << 13, "A requested correction was not applied; spectrum and magnitudes are uncorrected."
+    FEATURE_MISSING = 1 << 14, "A magnitude, color or E(B-V) required by the correction is missing."
+    OUTSIDE_TRAINING = 1 << 15, "The source, or one of its features, is outside the training range of the correction."
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
-    CORRECTION_LARGE = 1 << 17, "The linear correction changes a requested band by more than 0.15 mag; by 0.35 at most."
+    CORRECTION_LARGE = 1 << 17, "The linear correction of a requested band exceeds 0.15 mag; at most 0.35 is applied."
 
 
 class FitStatus(Bits):
-    """How a fit of stellar labels ended; OK: converged inside the grid."""
+    """Name the bits of the status of a fit of stellar labels; OK is a fit that converged inside the grid.
+
+    Examples
+    --------
+    >>> xpjax.FitStatus.describe(9)
+    'EDGE|NO_CONVERGENCE'
+    >>> xpjax.FitStatus(1).meaning
+    'At least one label is at the edge of the grid.'
+    """
 
     OK = 0
-    EDGE = 1 << 0, "At least one label ended at the edge of the grid and is held there."
-    HOLE = 1 << 1, "The fit wants to go into a hole of the grid."
-    BAD_INPUT = 1 << 2, "Flux, errors, E(B-V) or covariance of the star cannot be used: its results are NaN."
-    NO_CONVERGENCE = 1 << 3, "A further step would still lower chi2."
+    EDGE = 1 << 0, "At least one label is at the edge of the grid."
+    HOLE = 1 << 1, "The fit leads into a hole of the grid, where nodes have no spectrum."
+    BAD_INPUT = 1 << 2, "Flux, errors, E(B-V) or covariance are invalid; the labels are NaN."
+    NO_CONVERGENCE = 1 << 3, "The fit did not converge; chi2 would still decrease."

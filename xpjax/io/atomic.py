@@ -6,10 +6,13 @@ import contextlib
 import errno
 import io
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from xpjax.core.errors import say
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -20,6 +23,50 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 def behind_link(path: Path) -> Path:
     """The file that a symbolic link points to, which may not be there yet; any other path as it is."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def check_output(path: str | os.PathLike[str], *beside: Path, overwrite: bool = False) -> None:
+    """Refuse a file before anything is computed: it exists, is a directory, or its directory takes no file.
+
+    beside: further files that are written with it. Raises OSError, which names file and remedy.
+    """
+    path = expanded(path)
+    for target in map(behind_link, [path, *beside]):
+        if target.is_dir():
+            raise IsADirectoryError(f"the output {target} is a directory; name a file in it")
+        if not target.parent.exists():
+            raise FileNotFoundError(f"no directory {target.parent} for the output {target.name}; make it first")
+        if not target.parent.is_dir():
+            raise NotADirectoryError(f"{target.parent} is no directory: the output {target.name} cannot lie in it")
+        if target.exists() and not overwrite:
+            option = say("overwrite=True", "--overwrite")
+            raise FileExistsError(f"the output {target} exists; name another one, or overwrite it with {option}")
+    try:
+        # access(2) says yes to root on a read-only file system: only a trial tells.
+        with tempfile.TemporaryFile(dir=behind_link(path).parent):
+            pass
+    except OSError as exc:
+        raise explain(exc, path) from exc
+
+
+def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a folder before anything is computed: it exists, is a file, or its own directory is not there."""
+    path = expanded(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"the output {path} is a file; name a folder")
+    if path.exists() and not overwrite:
+        option = say("overwrite=True", "--overwrite")
+        raise FileExistsError(f"the folder {path} exists; name another one, or overwrite it with {option}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no directory {path.parent} for the folder {path.name}; make it first")
+
+
+def check_products(folder: str | os.PathLike[str], *names: str, overwrite: bool = False) -> None:
+    """Refuse a folder before anything is computed: files in it would be replaced. Raises FileExistsError."""
+    for name in names:
+        if (target := expanded(folder) / name).exists() and not overwrite:
+            option = say("overwrite=True", "--overwrite")
+            raise FileExistsError(f"the output {target} exists; name another directory, or add {option}")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

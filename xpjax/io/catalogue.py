@@ -11,7 +11,6 @@ import dataclasses
 import io
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,16 +18,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError, say
-from xpjax.core.records import Catalogue
-from xpjax.io.atomic import DeafFile, behind_link, expanded, explain, whole_files
-from xpjax.io.atomic import remove_abandoned as remove_abandoned
-from xpjax.io.atomic import write_bytes as write_bytes
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Catalogue, concatenate_records
+from xpjax.io import atomic
+from xpjax.io.atomic import DeafFile, expanded, whole_files
 from xpjax.io.columns import join_columns
 from xpjax.io.csv_rows import write_rows
 from xpjax.io.results import arrow_table, astropy_table, plain_meta
-from xpjax.io.tables import open_table
-from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE
+from xpjax.io.tables import LDAC_HEADER, LDAC_TABLE, open_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -38,38 +35,49 @@ FITS_COLUMNS = 999
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, shared: Iterable[str] = ()) -> None:
-    """Refuse an output before anything is computed: unknown suffix, existing file, directory that takes no file.
+    """Refuse a table before anything is computed: as `atomic.check_output`, and a suffix of no format.
 
-    `shared` names the arrays stored once, which need a second file beside CSV. Raises ValueError or OSError.
+    shared: names of the arrays stored once, which need a second file beside CSV. Raises XpjaxError or OSError.
     """
     path = expanded(path)
-    for target in map(behind_link, [path, *_sidecars(path, shared).values()]):
-        if target.is_dir():
-            raise IsADirectoryError(f"the output {target} is a directory; name a file in it")
-        if not target.parent.exists():
-            raise FileNotFoundError(f"no directory {target.parent} for the output {target.name}; make it first")
-        if not target.parent.is_dir():
-            raise NotADirectoryError(f"{target.parent} is no directory: the output {target.name} cannot lie in it")
-        if target.exists() and not overwrite:
-            option = say("overwrite=True", "--overwrite")
-            raise FileExistsError(f"the output {target} exists; name another one, or overwrite it with {option}")
-    try:
-        # access(2) says yes to root on a read-only file system: only a trial tells.
-        with tempfile.TemporaryFile(dir=behind_link(path).parent):
-            pass
-    except OSError as exc:
-        raise explain(exc, path) from exc
+    atomic.check_output(path, *_sidecars(path, shared).values(), overwrite=overwrite)
 
 
 def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) -> None:
-    """Write a table in the format of the suffix: csv, csv.gz, ecsv, fits, ldac, cat, vot, xml, parquet, h5 or hdf5.
+    """Write a result as a table in the format of the suffix.
 
-    table: a Catalogue, or what has one (Photometry, Spectra, a SourceTable, which `xpjax.read` reads back). The file
-    appears under its name when it is whole; otherwise nothing does. Raises ValueError for what the format cannot hold
-    and OSError where the disk refuses.
+    The file appears under its name when it is whole; otherwise nothing does.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its suffix is csv, csv.gz, ecsv, fits, ldac, cat, vot, xml, parquet, h5 or hdf5.
+    table : Photometry, Spectra, SourceTable, or another result of xpjax
+        What is written. `read_table` reads any of it as a table, `xpjax.read` reads sources back.
+    overwrite : bool
+        Whether to replace a file of that name.
+
+    Raises
+    ------
+    XpjaxError
+        If the suffix names no format, or the format cannot hold the table.
+    OSError
+        If the file exists, or the disk refuses.
+
+    Notes
+    -----
+    Arrays that all rows share (`wavelength`) are stored once: an HDF5 dataset, the metadata of ECSV and Parquet, a
+    second table in FITS, a PARAM in VOTable, and beside CSV a second file `NAME_wavelength.csv`.
+
+    Examples
+    --------
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(3, seed=1), "SDSS")
+    >>> xpjax.write("sdss.fits", stars)
+    >>> len(xpjax.read_table("sdss.fits"))
+    3
     """
     path = expanded(path)
-    catalogue = table if isinstance(table, Catalogue) else table.catalogue()
+    catalogue = columns_of(table)
     writer = _FORMATS[_suffix(path)]
     check_output(path, overwrite=overwrite, shared=catalogue.shared)
     catalogue = _plain(catalogue)
@@ -77,6 +85,11 @@ def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) 
         for name, sidecar in _sidecars(path, catalogue.shared).items():
             _write_csv(temporary(sidecar), Catalogue({name: catalogue.shared[name]}))
         writer(temporary(path), catalogue)
+
+
+def write_as(suffix: str, path: Path, catalogue: Catalogue) -> None:
+    """Write a table in the format of a suffix to a file of another name, such as a temporary one."""
+    _FORMATS[suffix](path, _plain(catalogue))
 
 
 def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
@@ -100,12 +113,19 @@ def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
     return Catalogue(columns, units, told, shared, table.meta)
 
 
+def columns_of(source: Any) -> Catalogue:
+    """The columns of a result, of a table in memory (astropy, pandas, Arrow), or of a file. Raises XpjaxError."""
+    if isinstance(source, Catalogue):
+        return source
+    return source.catalogue() if hasattr(source, "catalogue") else read_catalogue(source)
+
+
 def read_table(source: str | os.PathLike[str] | Any) -> Table:
     """Read a table of any format that xpjax writes as an astropy table.
 
     Parameters
     ----------
-    source
+    source : str, Path or table
         The file, `FILE[NAME]` for one of several tables in a file, or a table in memory (pandas, Arrow, a mapping of
         columns).
 
@@ -122,9 +142,9 @@ def read_table(source: str | os.PathLike[str] | Any) -> Table:
 
     Examples
     --------
-    >>> stars = xpjax.photometry(xpjax.simulate_sources(3, seed=1), "JPLUS")
-    >>> xpjax.write("jplus.ecsv", stars)
-    >>> xpjax.read_table("jplus.ecsv")["Jplus_mag_rSDSS"].unit
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(3, seed=1), "SDSS")
+    >>> xpjax.write("sdss.ecsv", stars)
+    >>> xpjax.read_table("sdss.ecsv")["Sdss_mag_g"].unit
     Unit("mag")
     """
     return astropy_table(read_catalogue(source))
@@ -135,17 +155,7 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
 
     Integers keep their digits, and text and numbers together become text.
     """
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    for part in parts[1:]:
-        if list(part.columns) != list(first.columns):
-            raise XpjaxError(
-                f"catalogues with different columns cannot be joined: {sorted({*part.columns} ^ {*first.columns})}"
-            )
-    sizes = [len(part) for part in parts]
-    columns = {name: join_columns([part.columns[name] for part in parts], sizes) for name in first.columns}
-    return Catalogue(columns, first.units, first.descriptions, first.shared, first.meta)
+    return concatenate_records(parts, lambda columns: join_columns(columns, [len(column) for column in columns]))
 
 
 # --- plain arrays -----------------------------------------------------------------------------------------------------
@@ -221,41 +231,45 @@ class _Stream(io.BufferedWriter):
 
 
 def _write_fits(path: Path, catalogue: Catalogue) -> None:
-    from astropy.io import fits
-    from astropy.table import Table
-
     if len(catalogue.columns) > FITS_COLUMNS:
         raise XpjaxError(
             f"{path.name.split('.')[1]}: a FITS table holds {FITS_COLUMNS} columns and this catalogue has "
             f"{len(catalogue.columns)}; write .parquet, .h5 or .vot, or choose fewer systems"
         )
-    hdu = fits.table_to_hdu(Table(_encoded(catalogue)))
-    hdu.name = "CATALOGUE"
+    hdu = _fits_table(catalogue, "CATALOGUE")
     for i, name in enumerate(catalogue.columns, 1):
-        if catalogue.units.get(name):
-            hdu.header[f"TUNIT{i}"] = catalogue.units[name]
         if catalogue.descriptions.get(name):
             hdu.header[f"TCOMM{i}"] = catalogue.descriptions[name]
     # One JSON value is read back exactly; FITS keywords have eight characters and no lists.
     hdu.header["XPJAX"] = json.dumps(plain_meta(catalogue))
-    tables = [fits.table_to_hdu(Table({name: array})) for name, array in catalogue.shared.items()]
-    for table, name in zip(tables, catalogue.shared, strict=True):
-        table.name = name.upper()
-        if catalogue.units.get(name):
-            table.header["TUNIT1"] = catalogue.units[name]
+    tables = [_fits_table(Catalogue({n: array}, catalogue.units), n.upper()) for n, array in catalogue.shared.items()]
+    _write_hdus(path, hdu, *tables)
+
+
+def _fits_table(catalogue: Catalogue, name: str) -> Any:
+    """The columns with their units as a table of this name; text is UTF-8, which FITS takes for ASCII."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    columns = {n: np.char.encode(c, "utf-8") if c.dtype.kind == "U" else c for n, c in catalogue.columns.items()}
+    hdu = fits.table_to_hdu(Table(columns))
+    hdu.name = name
+    for i, column in enumerate(catalogue.columns, 1):
+        if catalogue.units.get(column):
+            hdu.header[f"TUNIT{i}"] = catalogue.units[column]
+    return hdu
+
+
+def _write_hdus(path: Path, *hdus: Any) -> None:
+    from astropy.io import fits
+
     with _Stream(path.open("wb", buffering=0)) as handle:
-        fits.HDUList([fits.PrimaryHDU(), hdu, *tables]).writeto(handle)
-
-
-def _encoded(catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """The columns with text as UTF-8, which FITS takes for ASCII."""
-    return {n: np.char.encode(c, "utf-8") if c.dtype.kind == "U" else c for n, c in catalogue.columns.items()}
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(handle)
 
 
 def _write_ldac(path: Path, catalogue: Catalogue) -> None:
     """FITS_LDAC: the metadata are the image's header, one string of cards in a table before that of the objects."""
     from astropy.io import fits
-    from astropy.table import Table
 
     header = fits.Header()
     for key, value in catalogue.meta.items():
@@ -267,13 +281,7 @@ def _write_ldac(path: Path, catalogue: Catalogue) -> None:
         [fits.Column("Field Header Card", f"{cards.size * 80}A", dim=f"(80, {cards.size})", array=cards)]
     )
     image.name = LDAC_HEADER
-    objects = fits.table_to_hdu(Table(_encoded(catalogue)))
-    objects.name = LDAC_TABLE
-    for i, name in enumerate(catalogue.columns, 1):
-        if catalogue.units.get(name):
-            objects.header[f"TUNIT{i}"] = catalogue.units[name]
-    with _Stream(path.open("wb", buffering=0)) as handle:
-        fits.HDUList([fits.PrimaryHDU(), image, objects]).writeto(handle)
+    _write_hdus(path, image, _fits_table(catalogue, LDAC_TABLE))
 
 
 # --- VOTable ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -22,13 +23,17 @@ MAX_COLUMNS = 24
 """Columns of the view in a notebook."""
 
 
+FlagColumns: TypeAlias = type[Bits] | Mapping[str, type[Bits]] | None
+
+
 class TableResult:
     """A result with one row for each source: as an astropy, pandas or Arrow table, and as HTML in a notebook.
 
-    A class that derives from it has `catalogue()`; `bits` names the meaning of its columns of flags.
+    A class that derives from it has `catalogue()`. `bits` has the meaning of its flags: one class for all columns whose
+    description is a legend of bits, or a class for each column by its name.
     """
 
-    bits: type[Bits] | None = None
+    bits: ClassVar[FlagColumns] = None
 
     def catalogue(self) -> Catalogue:
         """The columns of the result with units and descriptions."""
@@ -103,7 +108,7 @@ def arrow_table(catalogue: Catalogue) -> pyarrow.Table:
 
     def field(name: str, kind: pyarrow.DataType) -> pyarrow.Field:
         notes = {"unit": catalogue.units.get(name), "description": catalogue.descriptions.get(name)}
-        return pa.field(name, kind, metadata={key: text for key, text in notes.items() if text})
+        return pa.field(name, kind, metadata={key: text for key, text in notes.items() if text} or None)
 
     arrays = [cells(np.asarray(column)) for column in catalogue.columns.values()]
     shared = {name: array.tolist() for name, array in catalogue.shared.items()}
@@ -121,41 +126,42 @@ def plain_meta(catalogue: Catalogue) -> dict[str, Any]:
     return {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in catalogue.meta.items()}
 
 
-def html_view(title: str, catalogue: Catalogue, bits: type[Bits] | None) -> str:
+def html_view(title: str, catalogue: Catalogue, bits: FlagColumns = None) -> str:
     """The first rows with units, and the flags that occur with their meaning, as HTML."""
     names = list(catalogue.columns)[:MAX_COLUMNS]
     n_row, n_column = len(catalogue), len(catalogue.columns)
-    head = f"<p><b>{html.escape(title)}</b>: {n_row:,} rows, {n_column:,} columns</p>"
-    units = [catalogue.units.get(name, "") for name in names]
 
     def row(cells: list[str], tag: str = "td") -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    lines = [row(names, "th"), row(units, "th")]
+    def titled(name: str) -> str:
+        about = html.escape(catalogue.descriptions.get(name, ""), quote=True)
+        return f'<th title="{about}">{html.escape(name)}</th>'
+
+    lines = [f"<tr>{''.join(map(titled, names))}</tr>", row([catalogue.units.get(name, "") for name in names], "th")]
     lines += [row([_cell(catalogue.columns[name][i]) for name in names]) for i in range(min(n_row, FIRST_ROWS))]
-    parts = [head, "<table>", *lines, "</table>"]
+    parts = [f"<p><b>{html.escape(title)}</b>: {n_row:,} rows, {n_column:,} columns</p>", "<table>", *lines, "</table>"]
     if n_column > len(names) or n_row > FIRST_ROWS:
         parts.append(f"<p>Shown: {min(n_row, FIRST_ROWS)} rows, {len(names)} columns.</p>")
-    return "\n".join([*parts, *_flags(catalogue, bits)])
+    for name, flags in _flag_columns(catalogue, bits).items():
+        counts = flags.counts(catalogue.columns[name])
+        items = [f"<li>{html.escape(f'{bit.name} ({n:,}): {bit.meaning}')}</li>" for bit, n in counts.items()]
+        parts += [
+            f"<p>{html.escape(name)}: {'' if items else 'none set'}</p>",
+            *[f"<ul>{''.join(items)}</ul>"] * bool(items),
+        ]
+    return "\n".join(parts)
+
+
+def _flag_columns(catalogue: Catalogue, bits: FlagColumns) -> dict[str, type[Bits]]:
+    """The columns of flags with what their bits are."""
+    if bits is None or isinstance(bits, Mapping):
+        return {name: flags for name, flags in (bits or {}).items() if name in catalogue.columns}
+    legends = [name for name, text in catalogue.descriptions.items() if text.startswith("Bits: ")]
+    return {name: bits for name in legends if name in catalogue.columns}
 
 
 def _cell(value: Any) -> str:
     if np.ndim(value):
         return f"[{len(value)} values]"
     return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _flags(catalogue: Catalogue, bits: type[Bits] | None) -> list[str]:
-    """Lines with the flags that occur, how often, and what they mean."""
-    out = []
-    for name, text in catalogue.descriptions.items():
-        if bits is None or name not in catalogue.columns or not text.startswith("Bits: "):
-            continue
-        counts = bits.counts(catalogue.columns[name])
-        said = [
-            f"<li>{html.escape(str(bit.name))} ({n:,}): {html.escape(bit.meaning)}</li>" for bit, n in counts.items()
-        ]
-        out += (
-            [f"<p>{html.escape(name)}:</p><ul>", *said, "</ul>"] if said else [f"<p>{html.escape(name)}: none set</p>"]
-        )
-    return out

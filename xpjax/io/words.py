@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.errors import XpjaxError
+
 MISSING = frozenset(
     {
         *("", "nan", "-nan", "+nan", "null", "none", "n/a", "na", "<na>", "#n/a", "nil", "nat", "masked", "indef"),
@@ -45,6 +47,14 @@ def integer(cell: Any) -> int | None:
     elif isinstance(cell, int | np.integer) and not isinstance(cell, bool):
         number = int(cell)
     return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def whole_number(text: str, where: str) -> int:
+    """A number from 0 on that fits 64 bits. Raises XpjaxError, which says where it stands."""
+    number = integer(text)
+    if number is None or number < 0:
+        raise XpjaxError(f"{where}: {text.strip()!r} is no whole number from 0 on that fits 64 bits")
+    return number
 
 
 def abridged(value: Any, width: int = 40) -> str:

@@ -1,28 +1,34 @@
-"""Stellar parameters: model grids, their interpolation, batched fits. Nothing is exported here.
+"""Stellar labels: grids of model spectra, their interpolation, and batched fits.
 
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
+from xpjax.stellar.description import describe_grid
+from xpjax.stellar.figures import plot_grid as plot_grid
 from xpjax.stellar.fit import fit_labels
-from xpjax.stellar.fit import interpolation_error as interpolation_error
+from xpjax.stellar.fitter import LabelFitter, fit_label_files
 from xpjax.stellar.grid import StellarGrid, build_grid, read_grid, write_grid
-from xpjax.stellar.grid import check_grid_output as check_grid_output
-from xpjax.stellar.interpolation import interpolator, model_spectra, redden
-from xpjax.stellar.libraries.library import UNITS as UNITS
-from xpjax.stellar.sources import LabelFits, LabelFitter
-from xpjax.stellar.sources import grid_digest as grid_digest
-from xpjax.stellar.sources import interpolated as interpolated
-from xpjax.stellar.sources import selected as selected
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
+from xpjax.stellar.residuals import residuals_of_fits
+from xpjax.stellar.results import LabelFits, StellarFit, read_labels, select_labels
+from xpjax.stellar.validation import interpolation_error
 
 __all__ = [
     "LabelFits",
     "LabelFitter",
+    "StellarFit",
     "StellarGrid",
     "build_grid",
+    "describe_grid",
+    "fit_label_files",
     "fit_labels",
-    "interpolator",
+    "interpolate_grid",
+    "interpolation_error",
     "model_spectra",
     "read_grid",
+    "read_labels",
     "redden",
+    "residuals_of_fits",
+    "select_labels",
     "write_grid",
 ]

@@ -14,7 +14,7 @@ provenance: JSON with the library's format, folder, number of files and their SH
 from __future__ import annotations
 
 import dataclasses
-import io
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,12 +27,10 @@ from jaxtyping import Bool, Float
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.version import __version__
-from xpjax.io.catalogue import check_output, expanded, write_bytes
-from xpjax.io.hdf5 import open_hdf5
-from xpjax.stellar.libraries import UNITS, Library, check_limits, named, plain_limits, read_library, within
-from xpjax.stellar.sampling import Sampler, Sampling, as_coefficients
-from xpjax.stellar.sampling import resolution as find_resolution
-from xpjax.stellar.sampling import sampling as find_sampling
+from xpjax.io.atomic import expanded
+from xpjax.io.hdf5 import check_model_output, read_model, write_model
+from xpjax.stellar.libraries import UNITS, Library, Limits, check_limits, named, plain_limits, read_library, within
+from xpjax.stellar.sampling import Resolution, Sampler, Sampling, as_coefficients, find_resolution, find_sampling
 from xpjax.xp import Instrument
 
 FORMAT, VERSION = "xpjax stellar grid", 1
@@ -42,14 +40,38 @@ ORDER = ("teff", "logg", "mh")
 
 
 class StellarGrid(eqx.Module):
-    """Mean-normalised model spectra at the nodes of a regular grid of labels, on one wavelength grid, on the host.
+    """Hold mean-normalized model spectra at the nodes of a regular grid of labels, on one wavelength grid, on the host.
 
-    nodes: one ascending float64 array per label, in the order of names ("teff" [K], "logg" [dex], "mh" [dex], ...).
-    flux: (n_1, n_2, ..., n_wavelength), each spectrum divided by its mean over the samples; NaN at the holes.
-    wavelength: (n_wavelength,) [nm, vacuum]. resolution and origin say how the spectra were made. sampling: log330,
-    variable or own wavelengths; with "coefficients" the last axis is XP coefficients instead, scaled so that the
-    spectrum has a mean of 1e-18 W m-2 nm-1 on 360..990 nm, and wavelength is their number. filled: where spectra were
-    interpolated from other nodes, None for nowhere. provenance: JSON.
+    Parameters
+    ----------
+    nodes : tuple of (n_node,) arrays
+        Ascending values of each label, in the order of names [K for teff, dex for logg and mh].
+    flux : (n_1, n_2, ..., n_wavelength) array
+        Each spectrum divided by its mean over the samples; NaN at the holes.
+    wavelength : (n_wavelength,) array
+        Wavelengths in vacuum [nm].
+    names : tuple of str
+        Names of the labels, such as teff, logg and mh.
+    resolution, origin : str, optional
+        How the spectra were made.
+    sampling : str, optional
+        log330, variable or own wavelengths; with "coefficients" the last axis is XP coefficients instead, scaled so
+        that the spectrum has a mean of 1e-18 W m-2 nm-1 on 360..990 nm, and wavelength is their number.
+    provenance : str, optional
+        JSON of what the grid was built from.
+    filled : (n_1, n_2, ...) array of bool, optional
+        Where spectra were interpolated from other nodes; None for nowhere.
+
+    Raises
+    ------
+    XpjaxError
+        If the shapes do not fit, or nodes do not ascend.
+
+    Examples
+    --------
+    >>> wavelength = np.linspace(360.0, 990.0, 5)
+    >>> xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
+    StellarGrid(2 teff, 5 wavelengths 360..990 nm)
     """
 
     nodes: tuple[np.ndarray, ...]
@@ -72,6 +94,14 @@ class StellarGrid(eqx.Module):
         for name, node in zip(self.names, self.nodes, strict=True):
             if not (np.diff(node) > 0).all():
                 raise XpjaxError(f"the nodes of {name} do not ascend: {np.asarray(node)}")
+
+    def __repr__(self) -> str:
+        x, holes = np.asarray(self.wavelength), int(self.holes.sum())
+        nodes = " x ".join(f"{len(node)} {name}" for name, node in zip(self.names, self.nodes, strict=True))
+        samples = f"{len(x)} wavelengths {x[0]:g}..{x[-1]:g} nm"
+        parts = [nodes, f"{len(x)} XP coefficients" if self.sampling == "coefficients" else samples]
+        parts += [f"{holes} holes"] * (holes > 0) + [self.origin] * bool(self.origin)
+        return f"StellarGrid({', '.join(parts)})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,39 +146,65 @@ def build_grid(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> StellarGrid:
-    """A grid from a library of model spectra, read a file at a time, so that memory holds the samples alone.
+    """Build a grid from a library of model spectra, read a file at a time, so that memory holds the samples alone.
 
-    format, path, limits, options: as in `io.libraries.read_library`. resolution: as in `sampling.resolution`, a
-    number, xp, own or a file; sampling: as in `sampling.sampling`, log330, variable, coefficients or wavelengths.
-    Labels that have one value in all models are no axis; origin names them. fill: interpolate holes between other
-    nodes (see `fill_holes`), along one label by its name, or along any. progress: called with the number of models so
-    far. Raises ValueError for libraries that do not fit, and for two models with the same labels.
+    Parameters
+    ----------
+    format : {"ck04", "nextgen", "ferre", "files"}
+        Format of the library.
+    path : path
+        Its folder or file.
+    resolution : float, str or path, optional
+        Resolving power lambda / FWHM: a number; xp, that of XP spectra from the instrument model; own, as it is in the
+        library; or a file of two columns, wavelength [nm] and R.
+    sampling : str or (n_wavelength,) array, optional
+        log330, variable, coefficients, or wavelengths [nm].
+    limits : mapping of str to (low, high) or (low, high, step), optional
+        By label, None where open; other models are left out.
+    fill : bool or str, optional
+        Interpolate holes between other nodes, along one label by its name, or along any.
+    instrument : Instrument, optional
+        The instrument model for xp, variable and coefficients.
+    progress : callable, optional
+        Called with the number of models so far.
+    **options
+        What files do not say: nextgen nlte; ferre medium, per; files pattern, keywords, wavelengths, unit, medium,
+        per, own_resolution.
+
+    Returns
+    -------
+    StellarGrid
+        The grid. Labels that have one value in all models are no axis; origin names them.
+
+    Raises
+    ------
+    XpjaxError
+        For libraries that do not fit, and for two models with the same labels.
+
+    Notes
+    -----
+    f_out(l) = int G(ln l - ln l'; s) f(l') dln l' / int G dln l', with s = 1 / (2.3548 R(l)); see
+    `xpjax.stellar.sampling`.
+
+    Examples
+    --------
+    >>> teff, x = np.array([4000.0, 5000.0, 6000.0]), np.arange(300.0, 1100.0)
+    >>> np.savez("n.npz", teff=teff, logg=np.ones(3), mh=np.zeros(3), wave_nm=x, flux=np.exp(-x / teff[:, None]))
+    >>> xpjax.stellar.build_grid("nextgen", "n.npz", resolution=50)
+    StellarGrid(3 teff, 330 wavelengths 360..990 nm, NextGen LTE, n.npz, logg = 1, mh = 0)
     """
     limits = plain_limits(limits or {})
     shape = find_resolution(resolution, instrument)
     where = find_sampling(sampling, shape, instrument)
     library = read_library(format, path, limits=limits, **options)
-    labels, flux = [], []
-    sampler: Sampler | None = None
-    done = 0
-    for spectra in library:
-        if sampler is None or not sampler.fits(spectra):
-            sampler = Sampler(spectra, where.needed, shape)
-        labels.append(spectra.labels)
-        flux.append(sampler(spectra.flux))
-        done += len(spectra.flux)
-        if progress is not None:
-            progress(done)
-    if not labels:
-        raise XpjaxError(f"{path}: no model is within the limits {limits}; widen them")
-    grid = _assembled(library, np.concatenate(labels), np.concatenate(flux), where)
+    grid = _assembled(library, *_sampled(path, library, where, shape, limits, progress), where)
     record = {
         **json.loads(grid.provenance),
         "format": format,
         "source": Path(path).resolve().name,
         "n_file": len(library.files),
         "sha256": library.checksum(),
-        "n_model": done,
+        "n_model": library.n_model,
         "limits": limits,
         "labels": library.found(),
         "options": {name: str(value) for name, value in options.items()},
@@ -159,8 +215,31 @@ def build_grid(
     return fill_holes(grid, None if fill is True else [fill]) if fill else grid
 
 
+def _sampled(
+    path: str | Path,
+    library: Library,
+    where: Sampling,
+    shape: Resolution | None,
+    limits: Limits,
+    progress: Callable[[int], None] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n, n_label) and sampled spectra (n, n_needed) of all models of a library."""
+    labels, flux = [], []
+    sampler: Sampler | None = None
+    for spectra in library:
+        if sampler is None or not sampler.fits(spectra):
+            sampler = Sampler(spectra, where.needed, shape)
+        labels.append(spectra.labels)
+        flux.append(sampler(spectra.flux))
+        if progress is not None:
+            progress(library.n_model)
+    if not labels:
+        raise XpjaxError(f"{path}: no model is within the limits {limits}; widen them")
+    return np.concatenate(labels), np.concatenate(flux)
+
+
 def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sampling) -> StellarGrid:
-    """The grid of all values of each label, mean-normalised, with NaN where a combination has no model."""
+    """The grid of all values of each label, mean-normalized, with NaN where a combination has no model."""
     record: dict[str, Any] = {}
     if where.solver is None:
         mean = flux.mean(axis=1)
@@ -234,53 +313,91 @@ def fill_holes(grid: StellarGrid, along: Sequence[str] | None = None) -> Stellar
 
 
 def write_grid(grid: StellarGrid, path: str | Path, *, overwrite: bool = False) -> None:
-    """A grid as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite, ValueError for a name."""
-    import h5py
+    """Write a grid as one HDF5 file, whole or not at all.
 
-    check_grid_output(path, overwrite=overwrite)
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "names": list(grid.names)})
-        for name in TEXTS:
-            file.attrs[name] = getattr(grid, name)
-        file["flux"], file["wavelength"] = np.asarray(grid.flux, float), np.asarray(grid.wavelength, float)
-        file["wavelength"].attrs["unit"] = "" if grid.sampling == "coefficients" else "nm"
-        for name, node in zip(grid.names, grid.nodes, strict=True):
-            file[f"nodes/{name}"] = np.asarray(node, float)
-            file[f"nodes/{name}"].attrs["unit"] = UNITS.get(name, "")
-        if grid.filled is not None:
-            file["filled"] = np.asarray(grid.filled, bool)
-    write_bytes(path, buffer.getvalue())
+    Parameters
+    ----------
+    grid : StellarGrid
+        The grid.
+    path : path
+        A file that ends in .h5 or .hdf5.
+    overwrite : bool, optional
+        Replace a file that is there.
 
+    Raises
+    ------
+    XpjaxError
+        If the name ends otherwise.
+    FileExistsError
+        If the file is there.
 
-def check_grid_output(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse, before anything is computed, a file that a grid cannot be written to. Raises ValueError and OSError."""
-    if expanded(path).suffix.lower() not in (".h5", ".hdf5"):
-        raise XpjaxError(f"{Path(path).name}: a grid is an HDF5 file, .h5")
-    check_output(path, overwrite=overwrite)
+    Examples
+    --------
+    >>> wavelength = np.linspace(360.0, 990.0, 5)
+    >>> grid = xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
+    >>> xpjax.stellar.write_grid(grid, "grid.h5")
+    >>> xpjax.stellar.read_grid("grid.h5")
+    StellarGrid(2 teff, 5 wavelengths 360..990 nm)
+    """
+    check_model_output(path, "a grid", overwrite=overwrite)
+    nodes = {f"nodes/{name}": np.asarray(node, float) for name, node in zip(grid.names, grid.nodes, strict=True)}
+    arrays = {"flux": np.asarray(grid.flux, float), "wavelength": np.asarray(grid.wavelength, float), **nodes}
+    if grid.filled is not None:
+        arrays["filled"] = np.asarray(grid.filled, bool)
+    units = {f"nodes/{name}": UNITS.get(name, "") for name in grid.names}
+    units["wavelength"] = "" if grid.sampling == "coefficients" else "nm"
+    attributes = {"names": list(grid.names), **{name: getattr(grid, name) for name in TEXTS}}
+    notes = {name: {"unit": unit} for name, unit in units.items()}
+    write_model(path, FORMAT, VERSION, arrays, attributes, notes=notes, overwrite=overwrite)
 
 
 def read_grid(path: str | Path) -> StellarGrid:
-    """A grid from a file of `write_grid`. Raises FileNotFoundError, ValueError for another file or a newer format."""
+    """Read a grid from a file of `write_grid`.
+
+    Parameters
+    ----------
+    path : path
+        The HDF5 file.
+
+    Returns
+    -------
+    StellarGrid
+        The grid.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    XpjaxError
+        If it is another file, or of a newer format.
+
+    Examples
+    --------
+    >>> wavelength = np.linspace(360.0, 990.0, 5)
+    >>> grid = xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
+    >>> xpjax.stellar.write_grid(grid, "grid.h5")
+    >>> xpjax.stellar.read_grid("grid.h5").names
+    ('teff',)
+    """
     path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no grid file {path}")
-    try:
-        with open_hdf5(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise KeyError(f"no attribute format = {FORMAT}")
-            if int(file.attrs["format_version"]) > VERSION:
-                raise XpjaxError(
-                    f"{path} has format version {int(file.attrs['format_version'])}, this xpjax knows {VERSION}: update"
-                )
-            names = tuple(str(name) for name in file.attrs["names"])
-            return StellarGrid(
-                tuple(file[f"nodes/{name}"][()] for name in names),
-                file["flux"][()],
-                file["wavelength"][()],
-                names,
-                filled=file["filled"][()] if "filled" in file else None,
-                **{name: str(file.attrs[name]) for name in TEXTS},
-            )
-    except (OSError, KeyError) as exc:
-        raise XpjaxError(f"{path} is no grid of model spectra ({exc}); `xpjax grid build` makes one") from exc
+    what, remedy = "grid of model spectra", "`xpjax labels grid build` makes one"
+    arrays, attributes = read_model(path, FORMAT, VERSION, what, remedy)
+    names = tuple(attributes["names"])
+    return StellarGrid(
+        tuple(arrays[f"nodes/{name}"] for name in names),
+        arrays["flux"],
+        arrays["wavelength"],
+        names,
+        filled=arrays.get("filled"),
+        **{name: attributes[name] for name in TEXTS},
+    )
+
+
+def grid_digest(grid: StellarGrid) -> str:
+    """What tells a grid of models from others: a digest of its labels, nodes, wavelengths and spectra."""
+    digest = hashlib.sha256(repr(grid.names).encode())
+    for array in (*grid.nodes, grid.wavelength, grid.flux):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -53,7 +53,7 @@ class Interpolator(eqx.Module):
     nodes: (n,) of each label. left, length (n_label, n_cell): where the cells begin and how long they are, infinite
     and one beyond the last. weight (n_label, n_cell, width, width): polynomials, in ascending powers, of the place 0..1
     within a cell, that weigh `width` coefficients from start (n_label, n_cell) on. coefficient (*n_coefficient,
-    n_component). basis (n_component, n_wavelength) and mean (n_wavelength,) of the mean-normalised flux. whole
+    n_component). basis (n_component, n_wavelength) and mean (n_wavelength,) of the mean-normalized flux. whole
     (*n_cell,): which cells have spectra at all their corners. compression_rms and compression_max: what the components
     leave out of (grid - mean) / mean, over nodes and wavelengths. of_coefficients: "flux" is XP coefficients, scaled by
     their sizes and not by their means.
@@ -120,7 +120,7 @@ class Interpolator(eqx.Module):
         return dot(jnp.stack(joint), block.reshape(-1, table.shape[-1]))
 
     def __call__(self, labels: Float[Array, " n_label"]) -> Float[Array, " n_wavelength"]:
-        """Mean-normalised flux (n_wavelength,) at the labels (n_label,); NaN beyond the grid and in holes."""
+        """Mean-normalized flux (n_wavelength,) at the labels (n_label,); NaN beyond the grid and in holes."""
         return self.value_and_gradient(labels)[0]
 
     def value_and_gradient(self, labels: Float[Array, " n_label"]) -> tuple[Array, Array]:
@@ -137,27 +137,45 @@ def _of_cell(table: AnyArray, cell: Array) -> Array:
     return jnp.asarray(table)[np.arange(len(cell)), cell]
 
 
-def interpolator(grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS) -> Interpolator:
+def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS) -> Interpolator:
     """Prepare the interpolation of a grid, on the host in float64.
 
-    kind "local", "spline" or "linear". Local is the default: on left-out nodes of NextGen it is nearer to the truth
-    than a spline by 10 %, and labels suffer less where stars were interpolated otherwise (scipy's PCHIP, Akima).
-    components: how many principal components are kept; None keeps all. Raises ValueError for a spline on a grid with
-    holes, for labels with a single node, and for grids without a whole cell.
+    Parameters
+    ----------
+    grid : StellarGrid
+        Model spectra at the nodes of labels.
+    kind : {"local", "spline", "linear"}, optional
+        Polynomials between nodes. On left-out nodes of NextGen local is nearer to the truth than a spline by 10 %, and
+        labels suffer less where stars were interpolated otherwise (scipy's PCHIP, Akima).
+    components : int, optional
+        Number of principal components that are kept; None keeps all.
+
+    Returns
+    -------
+    Interpolator
+        A function of labels (n_label,) that gives the mean-normalized flux (n_wavelength,), NaN beyond the grid.
+
+    Raises
+    ------
+    XpjaxError
+        For a spline on a grid with holes, labels with a single node, and grids without a whole cell.
+
+    Notes
+    -----
+    N(x) = m + sum_c a_c(x) m v_c: m is the mean spectrum, v_c are principal components of (grid - mean) / mean, and
+    a_c(x) polynomials in every cell.
+
+    Examples
+    --------
+    >>> teff, wavelength = np.linspace(4000.0, 7000.0, 7), np.linspace(360.0, 990.0, 60)
+    >>> flux = np.exp(-wavelength * 3000 / teff[:, None] / 1000)
+    >>> grid = xpjax.stellar.StellarGrid((teff,), flux / flux.mean(axis=1, keepdims=True), wavelength, ("teff",))
+    >>> model = xpjax.stellar.interpolate_grid(grid)
+    >>> np.allclose(model.low, 4000), model.kind
+    (True, 'local')
     """
+    nodes, known, whole = _checked_nodes(grid, kind)
     flux = np.asarray(grid.flux, float)
-    nodes = tuple(np.asarray(x, float) for x in grid.nodes)
-    for name, x in zip(grid.names, nodes, strict=True):
-        if len(x) < 2:
-            raise XpjaxError(f"label {name!r} has {len(x)} node: nothing to interpolate; drop that axis of the grid")
-    known = np.isfinite(flux).all(axis=-1)
-    if kind not in KINDS:
-        raise XpjaxError(f"no interpolation {kind!r}; choose from {KINDS}")
-    if kind == "spline" and not known.all():
-        raise XpjaxError(f"{(~known).sum()} of {known.size} nodes are holes: use kind='local', or fill them first")
-    whole = _whole(known)
-    if not whole.any():
-        raise XpjaxError("no cell of the grid has spectra at all its corners; take fewer nodes, or fill the holes")
     mean = flux[known].mean(axis=0)
     # Coefficients have any sign: each is measured by its size over the nodes.
     scale = np.sqrt(np.mean(flux[known] ** 2, axis=0)) if grid.sampling == COEFFICIENTS else mean
@@ -195,6 +213,23 @@ def interpolator(grid: StellarGrid, *, kind: str = "local", components: int | No
         kind,
         grid.sampling == COEFFICIENTS,
     )
+
+
+def _checked_nodes(grid: StellarGrid, kind: str) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """The nodes, which of them have spectra, and which cells have all their corners. Raises XpjaxError."""
+    nodes = tuple(np.asarray(x, float) for x in grid.nodes)
+    for name, x in zip(grid.names, nodes, strict=True):
+        if len(x) < 2:
+            raise XpjaxError(f"label {name!r} has {len(x)} node: nothing to interpolate; drop that axis of the grid")
+    known = np.isfinite(np.asarray(grid.flux)).all(axis=-1)
+    if kind not in KINDS:
+        raise XpjaxError(f"no interpolation {kind!r}; choose from {KINDS}")
+    if kind == "spline" and not known.all():
+        raise XpjaxError(f"{(~known).sum()} of {known.size} nodes are holes: use kind='local', or fill them first")
+    whole = _whole(known)
+    if not whole.any():
+        raise XpjaxError("no cell of the grid has spectra at all its corners; take fewer nodes, or fill the holes")
+    return nodes, known, whole
 
 
 def _padded(array: np.ndarray, shape: tuple[int, ...], value: float) -> np.ndarray:
@@ -310,21 +345,89 @@ def _flux_kernel(model: Interpolator, labels: Array) -> Array:
 def model_spectra(
     model: Interpolator | StellarGrid, labels: Any, *, float64: bool = False, devices: Any = None
 ) -> Float[np.ndarray, "n n_wavelength"]:
-    """Mean-normalised model spectra (n, n_wavelength) at labels (n, n_label); NaN beyond the grid and in holes."""
-    model = model if isinstance(model, Interpolator) else interpolator(model)
+    """Interpolate the spectra of a grid at labels.
+
+    Parameters
+    ----------
+    model : Interpolator or StellarGrid
+        The grid.
+    labels : (n, n_label) array
+        Labels in the order of the grid's names [K for teff, dex for logg and mh].
+    float64 : bool, optional
+        Compute in float64.
+    devices : optional
+        Devices, see `xpjax.core.engine.find_devices`.
+
+    Returns
+    -------
+    (n, n_wavelength) array
+        Mean-normalized flux; NaN beyond the grid and in cells with a hole at a corner.
+
+    Raises
+    ------
+    XpjaxError
+        If labels have another shape or unit.
+
+    Examples
+    --------
+    >>> teff, wavelength = np.linspace(4000.0, 7000.0, 7), np.linspace(360.0, 990.0, 60)
+    >>> flux = np.exp(-wavelength * 3000 / teff[:, None] / 1000)
+    >>> grid = xpjax.stellar.StellarGrid((teff,), flux / flux.mean(axis=1, keepdims=True), wavelength, ("teff",))
+    >>> xpjax.stellar.model_spectra(grid, [[5200.0], [8000.0]])[:, 0]
+    array([1.19..., nan], dtype=float32)
+    """
+    model = model if isinstance(model, Interpolator) else interpolate_grid(model)
     labels = np.asarray(in_unit(labels, "", "labels"), float)
     if labels.ndim != 2 or labels.shape[1] != len(model.names):
         raise XpjaxError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
     return engine.run(_flux_kernel, model, labels, float64=float64, devices=devices, work_bytes=8 * model.block_size)
 
 
+def interpolate_spectra(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Spectra (n, m) at wavelengths (k,), linear between samples. Raises ValueError where they do not reach."""
+    if at[0] < wavelength[0] - 1e-6 or at[-1] > wavelength[-1] + 1e-6:
+        raise XpjaxError(
+            f"the spectra cover {wavelength[0]:g}..{wavelength[-1]:g} nm, the grid needs {at[0]:g}..{at[-1]:g} nm"
+        )
+    k = np.clip(np.searchsorted(wavelength, at, side="right") - 1, 0, len(wavelength) - 2)
+    t = ((at - wavelength[k]) / (wavelength[k + 1] - wavelength[k])).astype(values.dtype)
+    return values[:, k] * (1 - t) + values[:, k + 1] * t
+
+
 def redden(
     grid: StellarGrid, ebv: Any, *, law: str = "ccm89", r_v: float = R_V, per_ebv: float = AV_PER_SFD
 ) -> StellarGrid:
-    """The grid with a further label "ebv": each spectrum seen through dust, at nodes of E(B-V) (n,), normalised anew.
+    """Add E(B-V) to the labels of a grid: each spectrum is seen through dust and normalized anew.
 
-    A fit on it finds E(B-V) like any other label, with exact derivatives, bounds and, on request, a prior. Nodes of
-    0.1 mag give fluxes to 1e-4 (5e-4 next to either end). law, r_v and per_ebv: see `xpjax.extinction`.
+    Parameters
+    ----------
+    grid : StellarGrid
+        Model spectra.
+    ebv : (n,) array
+        Ascending nodes of E(B-V) [mag]; steps of 0.1 mag give fluxes to 1e-4, and 5e-4 next to either end.
+    law : str, optional
+        Reddening law, see `xpjax.extinction`.
+    r_v, per_ebv : float, optional
+        R_V of the law, and A_V / E(B-V).
+
+    Returns
+    -------
+    StellarGrid
+        The grid with "ebv" as its last label. A fit on it finds E(B-V) like any other label, with exact derivatives,
+        bounds and, on request, a prior.
+
+    Raises
+    ------
+    XpjaxError
+        If nodes do not ascend, or the grid holds XP coefficients.
+
+    Examples
+    --------
+    >>> teff, wavelength = np.linspace(4000.0, 7000.0, 7), np.linspace(360.0, 990.0, 60)
+    >>> flux = np.exp(-wavelength * 3000 / teff[:, None] / 1000)
+    >>> grid = xpjax.stellar.StellarGrid((teff,), flux / flux.mean(axis=1, keepdims=True), wavelength, ("teff",))
+    >>> xpjax.stellar.redden(grid, [0.0, 0.1, 0.2]).shape
+    (7, 3)
     """
     ebv = np.asarray(in_unit(ebv, "mag", "E(B-V)"), float)
     if ebv.ndim != 1 or len(ebv) < 2 or np.any(np.diff(ebv) <= 0):

@@ -29,12 +29,12 @@ from xpjax.core.constants import SIGMA_PER_FWHM
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import interpolation
 from xpjax.core.units import nanometers
-from xpjax.io.catalogue import expanded
+from xpjax.io.atomic import expanded
+from xpjax.io.number_text import number_columns
 from xpjax.io.streams import text_of
 from xpjax.stellar.libraries import ModelSpectra
 from xpjax.synthetic import quadrature
-from xpjax.xp import Instrument, constant_grid, variable_grid
-from xpjax.xp import load_instrument as load_instrument
+from xpjax.xp import Instrument, constant_grid, load_instrument, variable_grid
 
 SAMPLINGS = ("log330", "variable", "coefficients")
 REACH = 5.0
@@ -66,7 +66,7 @@ class Resolution:
         return np.interp(nanometers(wavelength), self.wavelength, self.value)
 
 
-def resolution(spec: Any, instrument: Instrument | None = None) -> Resolution | None:
+def find_resolution(spec: Any, instrument: Instrument | None = None) -> Resolution | None:
     """A resolution by a number R, by `xp`, or by a file of two columns, wavelength [nm] and R; None for `own`.
 
     xp: the line spread has the same width everywhere in pseudo-wavelength, so that R = lambda |du/dlambda| / 1.17 with
@@ -101,18 +101,10 @@ def _read_resolution(path: Path) -> Resolution:
         raise FileNotFoundError(
             f"no resolution {str(path)!r}: give a number, xp, own, or a file of wavelength [nm] and R"
         )
-    rows = []
-    for number, line in enumerate(text_of(path).splitlines(), 1):
-        words = line.partition("#")[0].replace(",", " ").split()
-        try:
-            rows.append([float(word) for word in words[:2]] if words else [])
-        except ValueError:
-            if rows and any(rows):
-                raise XpjaxError(f"{path}: line {number}: {line!r}: expected wavelength [nm] and R") from None
-    table = np.array([row for row in rows if len(row) == 2])
-    if len(table) < 2 or not (table > 0).all() or not (np.diff(table[:, 0]) > 0).all():
+    x, r = number_columns(path, text_of(path), 2, heading=True, expected="wavelength [nm] and R")
+    if len(x) < 2 or not (x > 0).all() or not (r > 0).all() or not (np.diff(x) > 0).all():
         raise XpjaxError(f"{path}: expected two or more lines of wavelength [nm], ascending, and R, both above zero")
-    return Resolution(f"R(lambda) of {path.name}", table[:, 0], table[:, 1])
+    return Resolution(f"R(lambda) of {path.name}", x, r)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +112,7 @@ class Sampling:
     """Where a grid is sampled: name, wavelength (n,) [nm] of the samples, and where spectra are needed for them.
 
     For coefficients, solver (n_basis_total, m) turns spectra at needed (m,) into coefficients, and `wavelength` is the
-    grid on which they are judged and normalised.
+    grid on which they are judged and normalized.
     """
 
     name: str
@@ -130,7 +122,7 @@ class Sampling:
     design: np.ndarray | None = None
 
 
-def sampling(spec: Any, shape: Resolution | None, instrument: Instrument | None = None) -> Sampling:
+def find_sampling(spec: Any, shape: Resolution | None, instrument: Instrument | None = None) -> Sampling:
     """A sampling by its name, or wavelengths (n,), ascending, numbers in nm or a Quantity.
 
     log330: 330 samples on 360..990 nm, even in the logarithm. variable: 270 on 360..992.1 nm, each step the same share

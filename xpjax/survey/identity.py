@@ -17,7 +17,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.streams import PACKED
 from xpjax.io.tables import split_part
-from xpjax.survey.observations import unit_vectors
+from xpjax.survey.matching import unit_vectors
 
 SUFFIXES = (
     *(".fits", ".fit", ".fts", ".fz", ".ldac", ".cat", ".parquet", ".pq", ".ecsv", ".csv", ".tsv", ".txt", ".dat"),

@@ -42,11 +42,36 @@ def scintillation_osborn(
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A telescope and its detector; by default a mini-SiTian telescope with its CMOS camera (Xiao et al. 2025).
+    """Describe a telescope and its detector, for the noise of aperture photometry.
 
-    diameter [m], altitude [m], exposure_time [s]; zero_point: magnitude of one electron a second outside the
-    atmosphere; sky [mag arcsec-2]; pixel [arcsec], aperture radius [pixels]; read_noise [electrons]; noisy_pixels: part
-    of the pixels whose read noise is ten times that ("salt and pepper" of CMOS detectors), 0 for a CCD.
+    The defaults are a mini-SiTian telescope with its CMOS camera (Xiao et al. 2025).
+
+    Parameters
+    ----------
+    diameter : float [m]
+        Diameter of the aperture.
+    altitude : float [m]
+        Altitude of the site.
+    exposure_time : float [s]
+        Exposure time.
+    zero_point : float [mag]
+        Magnitude of one electron per second outside the atmosphere.
+    sky : float [mag arcsec-2]
+        Brightness of the sky.
+    pixel : float [arcsec]
+        Size of a pixel.
+    aperture : float [pixel]
+        Radius of the photometric aperture.
+    read_noise : float [electron]
+        Read noise of a pixel.
+    noisy_pixels : float
+        Part of the pixels whose read noise is ten times that ("salt and pepper" of CMOS detectors), 0 for a CCD.
+
+    Examples
+    --------
+    >>> noise = xpjax.survey.Camera().noise(np.array([12.0, 16.0]), airmass=1.2)
+    >>> (noise["total"] * 1e3).round(1).tolist()
+    [1.0, 5.5]
     """
 
     diameter: float = 0.30
@@ -65,9 +90,20 @@ class Camera:
         return np.pi * self.aperture**2
 
     def noise(self, magnitude: np.ndarray, airmass: np.ndarray | float = 1.2) -> dict[str, np.ndarray]:
-        """Errors [mag] (n,) by name: photon, sky, read, scintillation (Osborn's), and total, their root sum square.
+        """Return the errors of magnitudes by their causes.
 
-        magnitude: as the detector sees it, so with extinction.
+        Parameters
+        ----------
+        magnitude : (n,) array [mag]
+            Magnitudes as the detector sees them, with extinction.
+        airmass : float or (n,) array
+            Airmass.
+
+        Returns
+        -------
+        dict of str to (n,) array [mag]
+            Errors by photons ("photon"), sky ("sky"), read noise ("read") and scintillation ("scintillation", after
+            Osborn et al. 2015), and their root sum square ("total").
         """
         flux = 10 ** (-0.4 * (np.asarray(magnitude, float) - self.zero_point)) * self.exposure_time
         sky = 10 ** (-0.4 * (self.sky - self.zero_point)) * self.pixel**2 * self.n_pixel * self.exposure_time
@@ -86,3 +122,5 @@ class Camera:
 CCD = Camera(diameter=0.83, altitude=1957.0, exposure_time=30.0, zero_point=24.5, sky=21.0, pixel=0.55, aperture=5.5,
              read_noise=4.0, noisy_pixels=0.0)  # fmt: skip
 """A survey telescope with a CCD, in size and site like the one of J-PLUS."""
+CAMERAS = {"cmos": Camera(), "ccd": CCD}
+"""Cameras by name."""

@@ -8,38 +8,49 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.ids import places_of
-from xpjax.core.records import Record
+from xpjax.core.records import Record, Rows, concatenate_records
 from xpjax.core.status import Bits
 from xpjax.io.columns import join_columns
 
 
 class RowFlag(Bits):
-    """What is to be known of one measurement; append-only, so that stored values keep their meaning."""
+    """Tell what is to be known of one measurement; append-only, so that stored values keep their meaning.
+
+    Examples
+    --------
+    >>> xpjax.survey.RowFlag.describe(17)
+    'NO_MAGNITUDE|OUTLIER'
+    """
 
     OK = 0
     NO_MAGNITUDE = 1 << 0, "The magnitude is missing (not finite, or 90 and fainter): nothing is calibrated."
     NO_ERROR = 1 << 1, "The magnitude error is missing or not positive: the star is no standard."
     NO_MODEL = 1 << 2, "No model magnitude, or no color where the model needs one: the star is no standard."
-    CUT = 1 << 3, "A selection keeps the star from being a standard."
+    CUT = 1 << 3, "A selection cut excludes the star from the standards."
     OUTLIER = 1 << 4, "A standard that the fit clipped: variable, blended, saturated or matched wrongly."
-    HELD_OUT = 1 << 5, "A standard that was kept back from the fit."
+    HELD_OUT = 1 << 5, "Cross-validation left this standard out of the fit."
     NO_LOCAL_FLAT = 1 << 6, "Too few standards around for the numerical flat: it is not applied."
     EXTRAPOLATED = 1 << 7, "Outside the part of the detector where the frame has standards."
     EXPOSURE_REFUSED = 1 << 8, "The frame has no solution: nothing is calibrated."
-    EXPOSURE_FLAGGED = 1 << 9, "The frame leans on its night's solution, or looks cloudy or drifting."
+    EXPOSURE_FLAGGED = 1 << 9, "The frame leans on the solution of its night, or looks cloudy or drifting."
     NO_POSITION = 1 << 10, "X or Y is missing where the model needs them: nothing is calibrated."
     STANDARD = 1 << 11, "The star took part in the fit of its frame."
 
 
 class FrameFlag(Bits):
-    """What is to be known of one frame's solution; append-only."""
+    """Tell what is to be known of the solution of one exposure; append-only, so that stored values keep their meaning.
+
+    Examples
+    --------
+    >>> xpjax.survey.FrameFlag.CLOUD.meaning
+    'The zero-point lies below that of its night by more than the limit.'
+    """
 
     OK = 0
     NO_STANDARDS = 1 << 0, "No usable standard: the frame is refused unless its night has a solution."
@@ -50,10 +61,10 @@ class FrameFlag(Bits):
     FLOOR_NOT_FITTED = 1 << 5, "Too few standards to fit the error floor: it is zero."
     NO_ERRORS = 1 << 6, "No usable magnitude errors: equal weights, and the scatter is all in the error floor."
     NIGHT_PRIOR = 1 << 7, "Few standards: flat and color terms lean on the night's other frames."
-    NIGHT_FALLBACK = 1 << 8, "No standards: zero-point and all else are those of the night."
-    CLOUD = 1 << 9, "The zero-point lies below its night's by more than the limit."
-    SCATTER = 1 << 10, "The error floor is far above its night's: patchy clouds or bad images."
-    DRIFT = 1 << 11, "The zero-point departs from its night's by more than the limit, not towards clouds."
+    NIGHT_FALLBACK = 1 << 8, "No standards: zero-point and terms are those of the night."
+    CLOUD = 1 << 9, "The zero-point lies below that of its night by more than the limit."
+    SCATTER = 1 << 10, "The error floor is far above that of its night: patchy clouds or bad images."
+    DRIFT = 1 << 11, "The zero-point departs from that of its night by more than the limit, not towards clouds."
     NOT_CONVERGED = 1 << 12, "The robust fit ran out of steps."
     NO_MODEL = 1 << 13, "No star of the frame has a model magnitude in this band."
     FROZEN = 1 << 14, "Only the zero-point was fitted; flat and color terms are those of an earlier solution."
@@ -69,11 +80,27 @@ MISSING = 90.0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Frames(Record):
-    """Frames, each with a name and what belongs to all of its stars; arrays (n_frame,).
+class Frames(Rows, Record):
+    """Hold what belongs to all stars of a frame: one exposure in one band on one detector.
 
-    exposure, band, detector, night: text. time [d] and airmass: NaN where unknown.
+    Parameters
+    ----------
+    exposure, band, detector, night : (n_frame,) array of str
+        Names; empty where there is none.
+    time : (n_frame,) array [d]
+        Times, NaN where unknown.
+    airmass : (n_frame,) array
+        Airmasses, NaN where unknown.
+
+    Examples
+    --------
+    >>> x, magnitude = [10.0, 20.0], [14.0, 15.0]
+    >>> o = xpjax.survey.make_observations([1, 2], x, x, magnitude, None, None, exposure=["a", "b"])
+    >>> o.frames.exposure.tolist(), len(o.frames[:1])
+    (['a', 'b'], 1)
     """
+
+    row_fields = ("exposure", "band", "detector", "night", "time", "airmass")
 
     exposure: np.ndarray
     band: np.ndarray
@@ -81,12 +108,6 @@ class Frames(Record):
     night: np.ndarray
     time: np.ndarray
     airmass: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.exposure)
-
-    def __getitem__(self, rows: Any) -> Frames:
-        return Frames(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
 
     def name(self, k: int) -> str:
         """How messages call frame k."""
@@ -103,35 +124,64 @@ class Frames(Record):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Origin(Record):
+class Origin(Rows, Record):
     """Where rows come from, and what goes back with them: files, and for each row (n,) its file's index and its number.
 
     row: from 1, in the file's table. columns: by name, (n,): the input's own identifiers, positions, and whatever was
     to be kept.
     """
 
+    row_fields = ("file", "row", "columns")
+
     files: tuple[str, ...]
     file: np.ndarray
     row: np.ndarray
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.file)
-
-    def __getitem__(self, rows: Any) -> Origin:
-        return Origin(self.files, self.file[rows], self.row[rows], {k: v[rows] for k, v in self.columns.items()})
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Observations(Record):
-    """Measurements of stars on frames; arrays (n,) on the host, NaN where missing.
+class Observations(Rows, Record):
+    """Hold measurements of stars on frames; arrays (n,) on the host, NaN where missing.
 
-    frame: index into frames. star: an id, the same on every frame (int64 or text). x, y [pixels]. magnitude,
-    magnitude_error: instrumental [mag]. model, model_error: the standard's magnitude in the survey's passband [mag].
-    color: of the star [mag]. amplifier: code from 0. excluded: RowFlag bits set before any fit, by `RowFlag.CUT` for
-    stars that are not to be standards. origin: where rows come from, None where nobody said. Raises ValueError for
-    arrays of different lengths.
+    Parameters
+    ----------
+    frames : Frames
+        The frames.
+    frame : (n,) int array
+        Index into frames.
+    star : (n,) array of int64 or str
+        Identifier of the star, the same on every frame.
+    x, y : (n,) array [pixel]
+        Position on the detector.
+    magnitude, magnitude_error : (n,) array [mag]
+        Instrumental magnitude and its error.
+    model, model_error : (n,) array [mag]
+        Magnitude of the standard in the passband of the survey, and its error.
+    color : (n,) array [mag]
+        Color of the star.
+    amplifier : (n,) int array
+        Code of the amplifier, from 0.
+    excluded : (n,) uint32 array
+        RowFlag bits that are set before any fit, by `RowFlag.CUT` for stars that are not to be standards.
+    origin : Origin, optional
+        Files and rows of the input.
+
+    Raises
+    ------
+    XpjaxError
+        If arrays have different lengths.
+
+    Examples
+    --------
+    >>> o = xpjax.survey.make_observations([1, 2], [10.0, 20.0], [5.0, 5.0], [14.0, 99.0], None, None)
+    >>> len(o), len(o[np.isfinite(o.magnitude)])
+    (2, 1)
     """
+
+    row_fields = (
+        *("frame", "star", "x", "y", "magnitude", "magnitude_error", "model", "model_error", "color", "amplifier"),
+        *("excluded", "origin"),
+    )
 
     frames: Frames
     frame: np.ndarray
@@ -148,18 +198,10 @@ class Observations(Record):
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
-        sizes = {name: len(getattr(self, name)) for name in _ROWS}
-        sizes |= {} if self.origin is None else {"origin": len(self.origin)}
+        columns = {name: getattr(self, name) for name in self.row_fields}
+        sizes = {name: len(column) for name, column in columns.items() if column is not None}
         if len({*sizes.values()}) > 1:
             raise XpjaxError(f"the columns of observations have different lengths: {sizes}")
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def __getitem__(self, rows: Any) -> Observations:
-        """Some rows, with all frames."""
-        picked: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ROWS}
-        return dataclasses.replace(self, origin=None if self.origin is None else self.origin[rows], **picked)
 
     def on_frames(self, chosen: np.ndarray) -> Observations:
         """The rows on these frames (indices or a mask), and these frames alone, in their order."""
@@ -168,31 +210,6 @@ class Observations(Record):
         place[chosen] = np.arange(len(chosen))
         part = self[place[self.frame] >= 0]
         return dataclasses.replace(part, frames=self.frames[chosen], frame=place[part.frame].astype(np.int32))
-
-
-def columns_home(o: Observations, taken: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What brings rows home: x, y, the input's own identifiers, positions and kept columns, file and row; and units.
-
-    taken: names that other columns have; the input's columns of these names are called input_NAME.
-    """
-    columns: dict[str, np.ndarray] = {}
-    used = {*taken, "x", "y", "file", "row"}
-    if np.isfinite(o.x).any():
-        columns |= {"x": o.x, "y": o.y}
-    if o.origin is not None:
-        for name, values in o.origin.columns.items():
-            while name in used:
-                name = f"input_{name}"
-            used.add(name)
-            columns[name] = values
-        columns["file"] = np.array(o.origin.files, np.str_)[o.origin.file]
-        columns["row"] = o.origin.row
-    units = {"x": "pixel", "y": "pixel", "ra": "deg", "dec": "deg"}
-    return columns, {name: unit for name, unit in units.items() if name in columns}
-
-
-_ROWS = tuple(f.name for f in dataclasses.fields(Observations) if f.name not in ("frames", "origin"))
-"""The arrays (n,) of observations."""
 
 
 def make_observations(
@@ -214,40 +231,48 @@ def make_observations(
     airmass: np.ndarray | float = np.nan,
     cut: np.ndarray | None = None,
 ) -> Observations:
-    """Observations from columns (n,), or single values where all rows share one.
+    """Make observations from columns, or from single values where all rows share one.
 
-    Sentinels of 90 and beyond, and infinities, become NaN. Frames are the distinct (exposure, band, detector), in the
-    order in which they come; time and airmass of a frame are the medians of its rows; cut marks stars that are not to
-    be standards.
+    Frames are the distinct (exposure, band, detector), in the order in which they come; time and airmass of a frame are
+    the medians of its rows. Sentinels of 90 mag and beyond, and infinities, become NaN.
+
+    Parameters
+    ----------
+    star : (n,) array of int or str
+        Identifiers of the stars.
+    x, y : (n,) array [pixel]
+        Positions on the detector.
+    magnitude, magnitude_error : (n,) array [mag] or None
+        Instrumental magnitudes and their errors.
+    model : (n,) array [mag] or None
+        Magnitudes of the standards in the passband of the survey.
+    color : (n,) array [mag], optional
+        Colors of the stars.
+    model_error : (n,) array [mag], optional
+        Errors of the models.
+    exposure, band, detector, night : (n,) array of str, or str
+        Names of what the measurements belong to.
+    amplifier : (n,) array, optional
+        Amplifiers of the detector.
+    time, airmass : (n,) array or float
+        Times [d] and airmasses of the exposures.
+    cut : (n,) bool array, optional
+        Stars that are not to be standards.
+
+    Returns
+    -------
+    Observations
+        The measurements.
+
+    Examples
+    --------
+    >>> star, x, y = np.arange(3), np.array([10.0, 20.0, 30.0]), np.zeros(3)
+    >>> o = xpjax.survey.make_observations(star, x, y, [14.1, 15.2, 16.0], [0.01] * 3, [17.0, 18.2, 19.1], band="g")
+    >>> o.frames.band.tolist(), o.model.tolist()
+    (['g'], [17.0, 18.2, 19.1])
     """
     n = len(star)
-
-    def number(values: Any, default: float = np.nan) -> np.ndarray:
-        if values is None:
-            return np.full(n, default)
-        out = np.array(np.broadcast_to(np.asarray(values, float), n))
-        out[~np.isfinite(out)] = np.nan
-        return out
-
-    def magnitudes(values: Any, default: float = np.nan) -> np.ndarray:
-        out = number(values, default)
-        out[np.abs(out) >= MISSING] = np.nan
-        return out
-
-    def codes(values: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct values, in the order in which they come, and the number of each row's."""
-        array = np.atleast_1d(np.asarray(values))
-        if array.dtype.kind in "SO":
-            array = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in array.tolist()])
-        if len(array) == 1 and n != 1:
-            return array, np.zeros(n, np.int64)
-        kinds, first, inverse = np.unique(array, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        return kinds[order], rank[inverse]
-
-    parts = [codes(values) for values in (exposure, band, detector, night)]
+    parts = [_codes(values, n) for values in (exposure, band, detector, night)]
     code = np.zeros(n, np.int64)
     for kinds, inverse in parts[:3]:
         code = code * len(kinds) + inverse
@@ -257,20 +282,52 @@ def make_observations(
     def middle(values: Any) -> np.ndarray:
         if np.ndim(values) == 0:
             return np.full(len(first), float(values))
-        return group_median(number(values), frame, len(first))
+        return group_median(_numbers(values, n), frame, len(first))
 
     frames = Frames(texts[0], texts[1], texts[2], texts[3], middle(time), middle(airmass))
-    amp = np.zeros(n, np.int32) if amplifier is None else codes(amplifier)[1].astype(np.int32)
-    excluded = np.zeros(n, np.uint32)
-    if cut is not None:
-        excluded[np.asarray(cut, bool)] |= np.uint32(RowFlag.CUT)
-    ids = np.asarray(star)
-    if ids.dtype.kind in "SO":
-        ids = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in ids.tolist()])
+    amp = np.zeros(n, np.int32) if amplifier is None else _codes(amplifier, n)[1].astype(np.int32)
+    excluded = np.uint32(RowFlag.CUT) * (np.zeros(n, bool) if cut is None else np.asarray(cut, bool))
     return Observations(
-        frames, frame.astype(np.int32), ids, number(x), number(y), magnitudes(magnitude), magnitudes(magnitude_error),
-        magnitudes(model), np.nan_to_num(magnitudes(model_error, 0.0)), magnitudes(color, 0.0), amp, excluded,
+        frames, frame.astype(np.int32), _plain(star), _numbers(x, n), _numbers(y, n), _magnitudes(magnitude, n),
+        _magnitudes(magnitude_error, n), _magnitudes(model, n), np.nan_to_num(_magnitudes(model_error, n, 0.0)),
+        _magnitudes(color, n, 0.0), amp, excluded,
     )  # fmt: skip
+
+
+def _numbers(values: Any, n: int, default: float = np.nan) -> np.ndarray:
+    """Floats (n,), infinities as NaN."""
+    if values is None:
+        return np.full(n, default)
+    out = np.array(np.broadcast_to(np.asarray(values, float), n))
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def _magnitudes(values: Any, n: int, default: float = np.nan) -> np.ndarray:
+    """Floats (n,), sentinels as NaN."""
+    out = _numbers(values, n, default)
+    out[np.abs(out) >= MISSING] = np.nan
+    return out
+
+
+def _plain(values: Any) -> np.ndarray:
+    """An array without bytes and objects."""
+    array = np.asarray(values)
+    if array.dtype.kind in "SO":
+        array = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in array.tolist()])
+    return array
+
+
+def _codes(values: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, in the order in which they come, and the number of the value of each row (n,)."""
+    array = _plain(np.atleast_1d(np.asarray(values)))
+    if len(array) == 1 and n != 1:
+        return array, np.zeros(n, np.int64)
+    kinds, first, inverse = np.unique(array, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return kinds[order], rank[inverse]
 
 
 def concatenate(parts: Sequence[Observations]) -> Observations:
@@ -281,10 +338,10 @@ def concatenate(parts: Sequence[Observations]) -> Observations:
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(len(part.frames) for part in parts[:-1])])
-    fields: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _ROWS[1:]}
-    frames = Frames(
-        *(np.concatenate([getattr(part.frames, f.name) for part in parts]) for f in dataclasses.fields(Frames))
-    )
+    fields: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in Observations.row_fields[1:-1]
+    }
+    frames = concatenate_records([part.frames for part in parts])
     frame = np.concatenate([part.frame + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
     group, first = frames.group("exposure", "band", "detector")
     if len(first) < len(frames):
@@ -370,112 +427,3 @@ def _median(values: np.ndarray) -> float:
     middle = np.partition(values, n // 2)
     upper = middle[n // 2]
     return float(upper if n % 2 else 0.5 * (upper + middle[: n // 2].max()))
-
-
-# --- matching ---------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """Which reference row each row is: index (n,), -1 for none; and how many were dropped as ambiguous."""
-
-    index: np.ndarray
-    n_ambiguous: int
-
-    @property
-    def n_matched(self) -> int:
-        """Rows with a reference."""
-        return int(np.count_nonzero(self.index >= 0))
-
-
-def match_ids(ids: np.ndarray, reference: np.ndarray) -> Match:
-    """Rows with the id of a reference row; ids that the reference has twice, or 0, are ambiguous and dropped."""
-    place = places_of(ids, reference)
-    if np.asarray(reference).dtype.kind in "iu":
-        place = np.where(ids == 0, -1, place)
-    times = np.bincount(places_of(reference, reference), minlength=1)  # how often the id of each first row comes
-    twice = (place >= 0) & (times[place] > 1)
-    return Match(np.where(twice, -1, place), int(np.count_nonzero(twice)))
-
-
-def match_positions(
-    ra: np.ndarray,
-    dec: np.ndarray,
-    reference_ra: np.ndarray,
-    reference_dec: np.ndarray,
-    *,
-    radius: float = 1.0,
-    pm_ra: np.ndarray | None = None,
-    pm_dec: np.ndarray | None = None,
-    years: float = 0.0,
-) -> Match:
-    """Rows within radius [arcsec] of one reference row, and of one only.
-
-    ra, dec [deg] (n,); pm_ra (with cos dec), pm_dec [mas/yr] move the reference by `years`, where they are finite.
-    A row with two references within the radius, and rows that share one, are ambiguous: dropped and counted. Nearest
-    neighbours on unit vectors by scipy's cKDTree.
-    """
-    from scipy.spatial import cKDTree
-
-    n, m = len(ra), len(reference_ra)
-    if pm_ra is not None and pm_dec is not None and years:
-        shift = years / 3.6e6
-        moved = np.nan_to_num(np.asarray(pm_dec, float)) * shift
-        cos = np.maximum(np.cos(np.deg2rad(reference_dec)), 1e-6)
-        reference_ra = reference_ra + np.nan_to_num(np.asarray(pm_ra, float)) * shift / cos
-        reference_dec = reference_dec + moved
-    index = np.full(n, -1)
-    good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    known = np.flatnonzero(np.isfinite(reference_ra) & np.isfinite(reference_dec))
-    if not (len(good) and len(known) and m):
-        return Match(index, 0)
-    tree = cKDTree(unit_vectors(reference_ra[known], reference_dec[known]))
-    chord = 2 * np.sin(np.deg2rad(radius / 3600) / 2)
-    distance, nearest = tree.query(unit_vectors(ra[good], dec[good]), k=2, distance_upper_bound=chord)
-    one = np.isfinite(distance[:, 0]) & ~np.isfinite(distance[:, 1])
-    two = np.isfinite(distance[:, 1])
-    index[good[one]] = known[nearest[one, 0]]
-    shared = np.bincount(index[index >= 0], minlength=m) > 1
-    twice = (index >= 0) & shared[index]
-    index[twice] = -1
-    return Match(index, int(two.sum() + twice.sum()))
-
-
-def separation(ra: np.ndarray, dec: np.ndarray, reference_ra: np.ndarray, reference_dec: np.ndarray) -> float:
-    """The least separation [arcsec] of positions [deg] from reference positions, none of them missing."""
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(unit_vectors(reference_ra, reference_dec)).query(unit_vectors(ra, dec))
-    return float(np.rad2deg(2 * np.arcsin(min(distance.min() / 2, 1.0))) * 3600)
-
-
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, 3) of positions [deg]."""
-    a, d = np.deg2rad(ra), np.deg2rad(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
-
-
-# --- Gaia's own magnitudes --------------------------------------------------------------------------------------------
-
-
-def correct_gaia(
-    magnitudes: Mapping[str, np.ndarray], table: Mapping[str, np.ndarray], against: str = "G"
-) -> dict[str, np.ndarray]:
-    """Gaia magnitudes less their magnitude terms, by a user's table (after Yang et al. 2021, ApJL 908, L24).
-
-    magnitudes: by name, `G`, `BP`, `RP` (n,). table: a column named like `against` with ascending nodes [mag], and a
-    column `d_G`, `d_BP`, `d_RP` with observed minus true [mag] for each; linear between nodes, constant beyond them.
-    Raises ValueError where the table has no such column or its nodes do not ascend.
-    """
-    if against not in table or against not in magnitudes:
-        raise XpjaxError(f"corrections need {against!r} in the table and among the magnitudes: the nodes are in it")
-    nodes = np.asarray(table[against], float)
-    if len(nodes) < 2 or not (np.diff(nodes) > 0).all():
-        raise XpjaxError(f"the nodes {against!r} of the magnitude corrections must ascend")
-    out = {}
-    for name, values in magnitudes.items():
-        column = f"d_{name}"
-        if column not in table:
-            raise XpjaxError(f"the table of magnitude corrections has no column {column!r}; it has {list(table)}")
-        out[name] = np.asarray(values, float) - np.interp(magnitudes[against], nodes, np.asarray(table[column], float))
-    return out

@@ -43,10 +43,10 @@ def excess_scatter(g: np.ndarray) -> np.ndarray:
 
 
 def _lonely(c: Columns, limits: Limits) -> np.ndarray:
-    """Stars whose neighbours within `radius` give less than `share` of their own flux."""
+    """Stars whose neighbors within `radius` give less than `share` of their own flux."""
     from scipy.spatial import cKDTree
 
-    from xpjax.survey.observations import unit_vectors
+    from xpjax.survey.matching import unit_vectors
 
     ra, dec, magnitude = (np.asarray(c[name], float) for name in ("ra", "dec", "magnitude"))
     good = np.flatnonzero(np.isfinite(ra + dec + magnitude))
@@ -86,7 +86,7 @@ CUTS: dict[str, Cut] = {
         ("magnitude",), {"saturation": -np.inf}, _above("magnitude", "saturation"),
     ),
     "neighbors": Cut(
-        "Neighbours within `radius` [arcsec], the longer side of an XP window, give less than `share` of the flux.",
+        "Neighbors within `radius` [arcsec], the longer side of an XP window, give less than `share` of the flux.",
         ("ra", "dec", "magnitude"), {"radius": 3.5, "share": 0.01}, _lonely,
     ),
     "ruwe": Cut("Gaia's RUWE below `ruwe`.", ("ruwe",), {"ruwe": 1.4}, _below("ruwe", "ruwe")),
@@ -210,9 +210,38 @@ def check_limits(cuts: Sequence[str], limits: Limits) -> None:
 
 
 def select(columns: Columns, cuts: Sequence[str], limits: Limits | None = None, band: str = "") -> Selected:
-    """Apply cuts (names or presets) to columns of n rows; limits override defaults by name.
+    """Select standards by named cuts.
 
-    Raises ValueError for an unknown cut, or a limit that no chosen cut has.
+    A cut keeps a star where its condition holds. Where columns that a cut needs are absent it does not run, and the
+    result says so; where a value is NaN the star is kept, unless the cut is about the value being known.
+
+    Parameters
+    ----------
+    columns : mapping of str to (n,) array
+        Columns with Gaia's names, and `magnitude`, `magnitude_error` and `color` [mag] of the band.
+    cuts : sequence of str
+        Names of cuts, or of presets such as "mini_sitian", "jplus", "vetted" and "scr".
+    limits : mapping of str to float, optional
+        Limits that replace the defaults of the cuts, by name.
+    band : str
+        Name of the band; some presets have limits for single bands.
+
+    Returns
+    -------
+    Selected
+        Rows that all cuts keep, how many each removed, and cuts that did not run.
+
+    Raises
+    ------
+    XpjaxError
+        If a cut is unknown, or no chosen cut has a limit.
+
+    Examples
+    --------
+    >>> stars = {"ruwe": np.array([1.0, 1.5, np.nan]), "flags": np.array([0, 0, 4])}
+    >>> found = xpjax.survey.select(stars, ["ruwe", "flags"], {"ruwe": 1.3})
+    >>> found.keep.tolist(), found.removed
+    ([True, False, False], {'ruwe': 1, 'flags': 1})
     """
     names = expand(cuts)
     given = dict(limits or {})

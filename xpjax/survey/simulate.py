@@ -9,26 +9,66 @@ Instrumental magnitude = natural magnitude - correction + noise, and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.io.atomic import check_products, write_bytes
+from xpjax.io.catalogue import write
+from xpjax.survey.columns import OutputColumn, provenance, tabulate
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import Observations, concatenate, make_observations
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
-    """What is simulated; by default a small mini-SiTian field (Xiao et al. 2025).
+class SurveySetup:
+    """Set what a simulated survey is like; the defaults are a small mini-SiTian field (Xiao et al. 2025).
 
-    Of n_star stars within bright..faint [mag], those that fall on a detector of size [pixels] are seen n_exposure times
-    in n_night nights, dithered by `dither` of the detector. flat [mag]: peak of the large-scale flat, rms of the medium
-    (waves of 1/5..1/2 of the detector) and small scales (1/60..1/30). color_term [mag] per color and its square.
-    extinction [mag/airmass]; cloudy: part of the nights with clouds; variable, outlier: of stars, of measurements.
-    standard_error [mag]: what models are wrong by beyond their stated errors. magnitude_term [mag/mag]. correction: a
-    linear one of the mock spectra, which have no systematic errors of their own.
+    Parameters
+    ----------
+    n_exposure : int
+        Number of exposures.
+    n_star : int
+        Number of stars; those that fall on the detector are seen.
+    n_night : int
+        Number of nights.
+    size : (float, float) [pixel]
+        Size of the detector.
+    bright, faint : float [mag]
+        Limits of the magnitudes of the stars.
+    dither : float
+        Largest offset of an exposure, as a part of the detector.
+    flat : (float, float, float) [mag]
+        Peak of the large-scale flat, rms of the medium scales (waves of 1/5 to 1/2 of the detector) and of the small
+        scales (1/60 to 1/30).
+    color_term : (float, float) [mag]
+        Color term of the models for each magnitude of color, and for its square.
+    magnitude_term : float
+        Slope of the instrumental magnitudes with magnitude.
+    extinction : float [mag]
+        Extinction for each unit of airmass.
+    cloudy : float
+        Part of the nights with clouds.
+    variable : float
+        Part of the stars that vary.
+    outlier : float
+        Part of the measurements that are outliers.
+    standard_error : float [mag]
+        Error of the models beyond their stated errors.
+    camera : Camera
+        Telescope and detector, for the noise.
+    seed : int
+        The same seed gives the same survey.
+    correction : str
+        Linear correction of the mock spectra, which have no systematic errors of their own.
+
+    Examples
+    --------
+    >>> xpjax.survey.SurveySetup(n_exposure=3).n_exposure
+    3
     """
 
     n_exposure: int = 60
@@ -66,11 +106,35 @@ class Truth:
     """Whether the star varies or the measurement was spoilt."""
 
 
-class Survey:
-    """A simulated survey: stars and flats are drawn at once, exposures when asked for, always the same ones."""
+class SimulatedSurvey:
+    """Simulate a survey: stars and flats are drawn at once, exposures when asked for, always the same ones.
 
-    def __init__(self, setup: Setup | None = None) -> None:
-        self.setup = s = setup or Setup()
+    Parameters
+    ----------
+    setup : SurveySetup, optional
+        What is simulated.
+
+    Raises
+    ------
+    XpjaxError
+        If there are no exposures, stars or nights.
+
+    Notes
+    -----
+    Instrumental magnitude = natural magnitude - correction + noise, with correction(e, x, y) = zero_point - k (X - 1) -
+    cloud + flat(x, y), and model = natural magnitude + color term + error of the standard, the same on every exposure.
+
+    Examples
+    --------
+    >>> from xpjax.survey import SimulatedSurvey, SurveySetup
+    >>> survey = SimulatedSurvey(SurveySetup(n_exposure=2, n_star=30, n_night=1, seed=1))
+    >>> observations, truth = survey.observe()
+    >>> len(observations.frames), len(observations) == len(truth.magnitude)
+    (2, True)
+    """
+
+    def __init__(self, setup: SurveySetup | None = None) -> None:
+        self.setup = s = setup or SurveySetup()
         if s.n_exposure < 1 or s.n_star < 1 or s.n_night < 1:
             raise XpjaxError(f"a survey needs exposures, stars and nights, not {s}")
         rng = np.random.default_rng([s.seed, 0])
@@ -183,7 +247,7 @@ def _wave(place: np.ndarray, waves: tuple[np.ndarray, np.ndarray]) -> np.ndarray
     return out
 
 
-def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _standards(s: SurveySetup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Ids, true magnitudes, model magnitudes with their errors, and BP-RP of mock XP sources, in SDSS g."""
     from xpjax.synthetic import photometry
     from xpjax.xp import simulate_sources
@@ -211,15 +275,83 @@ def _standards(s: Setup, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     return star, magnitude, magnitude + term + wrong, error, color
 
 
-def as_table(observations: Observations, truth: Truth | None = None) -> dict[str, Any]:
-    """Columns of simulated observations, as a survey's catalogue would have them."""
-    o = observations
-    columns = {
-        "star": o.star, "exposure": o.frames.exposure[o.frame], "night": o.frames.night[o.frame],
-        "time": o.frames.time[o.frame], "airmass": o.frames.airmass[o.frame], "x": o.x, "y": o.y,
-        "magnitude": o.magnitude, "magnitude_error": o.magnitude_error, "model": o.model,
-        "model_error": o.model_error, "color": o.color,
-    }  # fmt: skip
-    if truth is not None:
-        columns |= {"true_magnitude": truth.magnitude, "true_correction": truth.correction}
-    return columns
+OBSERVED = (
+    OutputColumn("star", lambda r: r[0].star, "", "Identifier of the star"),
+    OutputColumn("exposure", lambda r: r[0].frames.exposure[r[0].frame], "", "Exposure"),
+    OutputColumn("night", lambda r: r[0].frames.night[r[0].frame], "", "Night"),
+    OutputColumn("time", lambda r: r[0].frames.time[r[0].frame], "d", "Time of the exposure"),
+    OutputColumn("airmass", lambda r: r[0].frames.airmass[r[0].frame], "", "Airmass of the exposure"),
+    OutputColumn("x", lambda r: r[0].x, "pixel", "Position along the x axis of the detector"),
+    OutputColumn("y", lambda r: r[0].y, "pixel", "Position along the y axis of the detector"),
+    OutputColumn("magnitude", lambda r: r[0].magnitude, "mag", "Instrumental magnitude"),
+    OutputColumn("magnitude_error", lambda r: r[0].magnitude_error, "mag", "Error of the instrumental magnitude"),
+    OutputColumn("model", lambda r: r[0].model, "mag", "Model magnitude of the star from its XP spectrum"),
+    OutputColumn("model_error", lambda r: r[0].model_error, "mag", "Error of the model magnitude"),
+    OutputColumn("color", lambda r: r[0].color, "mag", "Color BP - RP of the star"),
+    OutputColumn("true_magnitude", lambda r: r[1].magnitude, "mag", "True magnitude in the natural system"),
+    OutputColumn("true_correction", lambda r: r[1].correction, "mag", "True calibrated minus instrumental magnitude"),
+)
+"""Columns of simulated observations and the truth about them."""
+EXPOSURES = (
+    OutputColumn("exposure", lambda s: np.array([f"e{e:05d}" for e in range(len(s.time))]), "", "Exposure"),
+    OutputColumn("night", lambda s: np.array([f"n{night:03d}" for night in s.night]), "", "Night"),
+    OutputColumn("time", lambda s: s.time, "d", "Time of the exposure"),
+    OutputColumn("airmass", lambda s: s.airmass, "", "Airmass of the exposure"),
+    OutputColumn("true_zero_point", lambda s: s.true_zero_points(), "mag", "True zero-point"),
+    OutputColumn("cloud", lambda s: s.cloud, "mag", "Extinction by clouds"),
+)
+OBSERVATIONS, TRUTH, CONFIG = "observations.parquet", "exposures.ecsv", "survey.toml"
+
+
+def simulate_survey(
+    setup: SurveySetup | None = None,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> SimulatedSurvey:
+    """Simulate a survey with known truth, and write its files where an output is given.
+
+    Parameters
+    ----------
+    setup : SurveySetup, optional
+        What is simulated.
+    output : str or Path, optional
+        Directory for `observations.parquet`, `exposures.ecsv` with the true zero-points, and `survey.toml`.
+    overwrite : bool
+        Whether to replace files that exist.
+    record : mapping, optional
+        Metadata of the files.
+
+    Returns
+    -------
+    SimulatedSurvey
+        The survey.
+
+    Raises
+    ------
+    FileExistsError
+        If a file exists, unless overwrite.
+
+    Examples
+    --------
+    >>> setup = xpjax.survey.SurveySetup(n_exposure=2, n_star=30, n_night=1, seed=1)
+    >>> survey = xpjax.survey.simulate_survey(setup, "mock")
+    >>> len(xpjax.read_table("mock/exposures.ecsv"))
+    2
+    """
+    made = SimulatedSurvey(setup)
+    if output is None:
+        return made
+    folder, s = Path(output), made.setup
+    check_products(folder, OBSERVATIONS, TRUTH, CONFIG, overwrite=overwrite)
+    about = {**(record or {}), **provenance(), "correction": Path(s.correction).name}
+    plain = ("star", "exposure", "night", "time", "airmass", "x", "y", "magnitude", "magnitude_error", "model")
+    text = "[columns]\n" + "".join(f'{name} = "{name}"\n' for name in (*plain, "model_error", "color"))
+    text += f"\n[model]\nposition_order = 2\ncolor_order = 2\ncolor_zero = {COLOR_ZERO}\n"
+    text += f"size = [{s.size[0]:g}, {s.size[1]:g}]\nstacked_flat = true\nnumerical_flat = false\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / OBSERVATIONS, tabulate(OBSERVED, made.observe(), about), overwrite=overwrite)
+    write(folder / TRUTH, tabulate(EXPOSURES, made, about), overwrite=overwrite)
+    write_bytes(folder / CONFIG, text.encode())
+    return made

@@ -3,89 +3,84 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.synthetic.absolute import GAIA as GAIA
-from xpjax.synthetic.absolute import gaia_scale, scaled_photometry
-from xpjax.synthetic.absolute import read_terms as read_terms
-from xpjax.synthetic.atmosphere import RANGES as RANGES
-from xpjax.synthetic.atmosphere import Atmosphere
-from xpjax.synthetic.chain import Curve, TransmissionChain, read_chain
-from xpjax.synthetic.files.folders import filters_folder as filters_folder
-from xpjax.synthetic.files.folders import shipped_passbands as shipped_passbands
-from xpjax.synthetic.files.gaiaxpy_files import find_gaiaxpy as find_gaiaxpy
-from xpjax.synthetic.files.gaiaxpy_files import read_gaiaxpy, write_gaiaxpy
-from xpjax.synthetic.files.passband_files import find_passbands as find_passbands
-from xpjax.synthetic.files.passband_files import read_passbands, write_passbands
-from xpjax.synthetic.files.passband_files import read_spectrum as read_spectrum
-from xpjax.synthetic.files.svo import fetch_passbands
-from xpjax.synthetic.fit import PassbandFit, fit_passband, warped
-from xpjax.synthetic.magnitude import AnySystem as AnySystem
-from xpjax.synthetic.magnitude import Photometer, Photometry, photometry
-from xpjax.synthetic.magnitude import as_system as as_system
-from xpjax.synthetic.magnitude import color_corrected as color_corrected
-from xpjax.synthetic.magnitude import photometry_kernel as photometry_kernel
-from xpjax.synthetic.observed import observed_magnitudes
-from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import MOSTLY as MOSTLY
-from xpjax.synthetic.projection import PassbandOperator as PassbandOperator
-from xpjax.synthetic.projection import band_weights as band_weights
-from xpjax.synthetic.projection import (
-    corrected_system,
-    fwhm,
-    load_passbands,
-    mean_wavelength,
-    passband_system,
-    pivot_wavelength,
-    share_outside,
-    vega_zero_point,
-    zero_point,
+from xpjax.core.shipped import list_passbands
+from xpjax.synthetic.absolute import gaia_columns, tie_to_gaia
+from xpjax.synthetic.atmosphere import RANGES as RANGES, Atmosphere
+from xpjax.synthetic.chain import Curve, TransmissionChain
+from xpjax.synthetic.chain_file import read_chain
+from xpjax.synthetic.checks import PassbandCheck, check_passbands, describe_coverage, describe_passbands
+from xpjax.synthetic.figures import (
+    magnitude_bands as magnitude_bands,
+    plot_passbands as plot_passbands,
+    plot_photometry as plot_photometry,
 )
-from xpjax.synthetic.projection import curves_of as curves_of
-from xpjax.synthetic.projection import cut_off as cut_off
-from xpjax.synthetic.projection import interpolation as interpolation
-from xpjax.synthetic.projection import passband_operator as passband_operator
-from xpjax.synthetic.projection import published_name as published_name
-from xpjax.synthetic.projection import quadrature as quadrature
-from xpjax.synthetic.projection import with_zero_points as with_zero_points
+from xpjax.synthetic.files.gaiaxpy_files import find_gaiaxpy as find_gaiaxpy, read_gaiaxpy, write_gaiaxpy
+from xpjax.synthetic.files.passband_files import write_passbands
+from xpjax.synthetic.files.svo import fetch_passbands
+from xpjax.synthetic.fit import fit_passband
+from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
+from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
+from xpjax.synthetic.loading import curves_of as curves_of, load_passbands, published_name as published_name
+from xpjax.synthetic.magnitude import Photometer, Photometry, photometry, read_photometry
+from xpjax.synthetic.observed import match_magnitudes
+from xpjax.synthetic.passband import Passband, PassbandSet, band_weights as band_weights
+from xpjax.synthetic.projection import (
+    AnySystem as AnySystem,
+    PassbandOperator as PassbandOperator,
+    as_system,
+    corrected_system as corrected_system,
+    passband_operator as passband_operator,
+    passband_system,
+)
+from xpjax.synthetic.published import (
+    G_BAND as G_BAND,
+    G_SYSTEM as G_SYSTEM,
+    available_systems,
+    load_system,
+    refused_bands as refused_bands,
+)
+from xpjax.synthetic.quadrature import quadrature as quadrature
 from xpjax.synthetic.recover import recover_passbands
-from xpjax.synthetic.system import G_BAND as G_BAND
-from xpjax.synthetic.system import G_SYSTEM as G_SYSTEM
-from xpjax.synthetic.system import ColorEquation as ColorEquation
-from xpjax.synthetic.system import PhotometricSystem, available_systems, load_system
-from xpjax.synthetic.system import select_bands as select_bands
-from xpjax.synthetic.system import stack as stack
+from xpjax.synthetic.system import (
+    ColorEquation as ColorEquation,
+    PhotometricSystem,
+    from_projection as from_projection,
+    select_bands as select_bands,
+)
+from xpjax.synthetic.warp import warp_passband
 
 __all__ = [
     "Atmosphere",
     "Curve",
     "Passband",
+    "PassbandCheck",
     "PassbandFit",
     "PassbandSet",
     "Photometer",
     "PhotometricSystem",
     "Photometry",
     "TransmissionChain",
+    "as_system",
     "available_systems",
-    "corrected_system",
+    "check_passbands",
+    "describe_coverage",
+    "describe_passbands",
     "fetch_passbands",
     "fit_passband",
-    "fwhm",
-    "gaia_scale",
+    "gaia_columns",
+    "list_passbands",
     "load_passbands",
     "load_system",
-    "mean_wavelength",
-    "observed_magnitudes",
+    "match_magnitudes",
     "passband_system",
     "photometry",
-    "pivot_wavelength",
     "read_chain",
     "read_gaiaxpy",
-    "read_passbands",
+    "read_passband_fit",
+    "read_photometry",
     "recover_passbands",
-    "scaled_photometry",
-    "share_outside",
-    "vega_zero_point",
-    "warped",
+    "tie_to_gaia",
+    "warp_passband",
     "write_gaiaxpy",
     "write_passbands",
-    "zero_point",
 ]

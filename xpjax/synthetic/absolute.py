@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxtyping import Float
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import open_table
+from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.magnitude import Photometry, photometry
 from xpjax.xp import Spectra, as_sources
 
@@ -51,7 +51,7 @@ class MagnitudeTerm:
         return np.interp(g, self.g, self.offset)
 
 
-def read_terms(path: str | Path) -> dict[str, MagnitudeTerm]:
+def read_terms(path: PathLike) -> dict[str, MagnitudeTerm]:
     """Magnitude terms from a table: columns G_mag and, of the bands it is for, G, BP and RP.
 
     A text file with commas or blanks, or any other table; in mag, or in the unit that the table states (mmag). Raises
@@ -67,25 +67,28 @@ def read_terms(path: str | Path) -> dict[str, MagnitudeTerm]:
     return {name: MagnitudeTerm(g, table.column(name).numbers("magnitude")) for name in bands}
 
 
+def _terms_of(band: str, terms: Mapping[str, MagnitudeTerm] | PathLike | None) -> MagnitudeTerm | None:
+    """The term of a band. Raises XpjaxError for a band that is none of Gaia's, or has none."""
+    if band not in GAIA:
+        raise XpjaxError(f"band {band!r} is not one of Gaia's {list(GAIA)}")
+    if terms is None:
+        return None
+    chosen = terms if isinstance(terms, Mapping) else read_terms(terms)
+    if band not in chosen:
+        raise XpjaxError(f"the magnitude terms are for {list(chosen)}, not for {band}")
+    return chosen[band]
+
+
 def gaia_scale(
     sources: Any,
     given: Any = None,
     band: str = "G",
     *,
-    terms: Mapping[str, MagnitudeTerm] | str | Path | None = None,
+    terms: Mapping[str, MagnitudeTerm] | PathLike | None = None,
     **options: Any,
 ) -> Float[np.ndarray, " n"]:
-    """Factors (n,) on fluxes that make the synthetic Gaia magnitude of a band equal a given one.
-
-    sources as for `photometry`. given (n,) [mag]: by default the sources' column of gaia_source. band: G, BP or RP.
-    terms: by band, see `MagnitudeTerm`, or a file of `read_terms`; G is then the given one, or that of the sources.
-    options, among correction and truncate, as for `photometry`. NaN where either magnitude is unknown. Raises
-    ValueError for a band that is none of Gaia's, and for a column that is not there.
-
-    >>> factor = gaia_scale(sources, band="G", correction="standard")
-    """
-    if band not in GAIA:
-        raise XpjaxError(f"band {band!r} is not one of Gaia's {list(GAIA)}")
+    """Factors (n,) on fluxes that make the synthetic Gaia magnitude of a band equal a given one; see `tie_to_gaia`."""
+    term = _terms_of(band, terms)
     table = as_sources(sources)
 
     def column(name: str) -> np.ndarray:
@@ -97,11 +100,8 @@ def gaia_scale(
     magnitude = column(band) if given is None else np.asarray(given, float)
     if magnitude.shape != (len(table),):
         raise XpjaxError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
-    if terms is not None:
-        chosen = terms if isinstance(terms, Mapping) else read_terms(terms)
-        if band not in chosen:
-            raise XpjaxError(f"the magnitude terms are for {list(chosen)}, not for {band}")
-        magnitude = magnitude - chosen[band](magnitude if band == "G" else column("G"))
+    if term is not None:
+        magnitude = magnitude - term(magnitude if band == "G" else column("G"))
     found = photometry(table, f"Gaia_DR3_Vega:{band}", **{"errors": False, "float64": True, **options})
     return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))
 
@@ -121,3 +121,84 @@ def scaled_photometry(result: Photometry | Spectra, factor: np.ndarray) -> Any:
         if result.magnitude_error is not None:
             changed["magnitude_error"] = np.where(np.isfinite(column), result.magnitude_error, np.nan)
     return dataclasses.replace(result, **changed, meta={**result.meta, "tied to Gaia photometry": True})
+
+
+def gaia_columns(band: str, terms: Mapping[str, MagnitudeTerm] | PathLike | None = None) -> tuple[str, ...]:
+    """Name the columns of gaia_source that `tie_to_gaia` needs.
+
+    Parameters
+    ----------
+    band : {"G", "BP", "RP"}
+        The band that is tied.
+    terms : path, optional
+        Table of magnitude terms, as for `tie_to_gaia`; they are functions of G.
+
+    Returns
+    -------
+    tuple of str
+        Columns to read with the coefficients, as in `xpjax.read(path, keep=columns)`.
+
+    Raises
+    ------
+    XpjaxError
+        If the band is none of Gaia's, or has no term in the table.
+
+    Examples
+    --------
+    >>> xpjax.synthetic.gaia_columns("BP")
+    ('phot_bp_mean_mag',)
+    """
+    _terms_of(band, terms)
+    return tuple(GAIA[name] for name in dict.fromkeys((band, *["G"] * (terms is not None))))
+
+
+def tie_to_gaia(
+    sources: Any,
+    result: Any,
+    band: str = "G",
+    *,
+    given: Any = None,
+    terms: Mapping[str, MagnitudeTerm] | PathLike | None = None,
+    **options: Any,
+) -> Any:
+    """Scale every source so that its synthetic Gaia magnitude is the given one.
+
+    Parameters
+    ----------
+    sources
+        n sources, as for `photometry`, with Gaia's magnitudes among their columns (`gaia_columns`).
+    result : Photometry or Spectra
+        What was computed of them.
+    band : {"G", "BP", "RP"}
+        The band that is tied.
+    given : (n,) array, optional [mag]
+        Magnitudes; by default the sources' column of gaia_source.
+    terms : path, optional
+        Table of what given magnitudes are too faint by: columns `G_mag` and, of G, BP and RP, those it is for.
+    **options
+        `correction` and `truncate`, as the result was made with.
+
+    Returns
+    -------
+    Photometry or Spectra
+        The result with scaled fluxes, errors and magnitudes; colors and relative errors stay. NaN where either
+        magnitude is unknown.
+
+    Raises
+    ------
+    XpjaxError
+        If the band is none of Gaia's, or a column is not there.
+
+    Notes
+    -----
+    Fluxes are multiplied by 10^(-0.4 (given - term(G) - synthetic)). For terms of DR3 see Riello et al. 2021 (A&A 649
+    A3), Yang et al. 2021 (ApJL 908 L24) and Huang et al. 2024 (ApJS 271 13).
+
+    Examples
+    --------
+    >>> stars = xpjax.simulate_sources(5, seed=1)
+    >>> found = xpjax.synthetic.tie_to_gaia(stars, xpjax.photometry(stars, "Gaia_DR3_Vega"))
+    >>> np.allclose(found["G"], stars.columns["phot_g_mean_mag"], atol=1e-4)
+    True
+    """
+    return scaled_photometry(result, gaia_scale(sources, given, band, terms=terms, **options))

@@ -9,7 +9,6 @@ Wavelengths in nm, for vacuum or air alike: the difference (0.3 nm) is far below
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,14 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from xpjax.core.constants import POGSON
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.units import nanometers
 
 Scalar: TypeAlias = Float[AnyArray, ""] | float
 
-MAGNITUDE = 2.5 / math.log(10.0)
-"""Magnitudes in an optical depth of one."""
 
 SEA_LEVEL = 1013.25
 """Standard pressure at sea level [hPa]."""
@@ -34,13 +32,13 @@ SEA_LEVEL = 1013.25
 _RAYLEIGH = (0.0021520, 1.0455996, -341.29061, -0.90230850, 0.0027059889, -85.968563)
 
 _CHAPPUIS = np.array(
-    # centre [nm], width (sigma) [nm], optical depth of 1000 DU
+    # center [nm], width (sigma) [nm], optical depth of 1000 DU
     [[589.5, 56.7, 0.1122], [570.7, 8.8, 0.0208], [604.8, 9.4, 0.0284], [726.0, 57.5, 0.0082]]
 )
 _HUGGINS = (-1.948, -1.690, -0.0871)
 
 _OXYGEN = np.array(
-    # centre [nm], width (sigma) [nm], optical depth where not saturated: airmass 1, sea level
+    # center [nm], width (sigma) [nm], optical depth where not saturated: airmass 1, sea level
     [
         [628.5, 0.7, 0.0354],  # gamma
         [630.5, 1.3, 0.0063],
@@ -51,7 +49,7 @@ _OXYGEN = np.array(
     ]
 )
 _WATER = np.array(
-    # centre [nm], width (sigma) [nm], optical depth where not saturated: airmass 1, 1 mm
+    # center [nm], width (sigma) [nm], optical depth where not saturated: airmass 1, 1 mm
     [
         [505.9, 2.5, 0.00032],
         [543.5, 2.5, 0.00019],
@@ -125,10 +123,10 @@ def aerosol_depth(wavelength: Float[AnyArray, " n"], aerosol: Scalar, angstrom: 
 
 
 def _gaussians(wavelength: Array, table: AnyArray) -> Array:
-    """Sum over rows of (centre, width, height)."""
+    """Sum over rows of (center, width, height)."""
     # A dtype, or jax remembers the float64 constant of an earlier float64 scope and warns.
-    centre, width, height = jnp.asarray(table, float).T
-    return jnp.sum(height * jnp.exp(-0.5 * jnp.square((wavelength[:, None] - centre) / width)), axis=1)
+    center, width, height = jnp.asarray(table, float).T
+    return jnp.sum(height * jnp.exp(-0.5 * jnp.square((wavelength[:, None] - center) / width)), axis=1)
 
 
 def scalar(value: Any) -> Any:
@@ -147,7 +145,7 @@ Bands: TypeAlias = Callable[[Array, Any, Any, Any, Any], Array]
 class MolecularBands(eqx.Module):
     """Bands of O2 and H2O as Gaussians that saturate: an approximation for passbands wider than about 5 nm.
 
-    oxygen and water are rows of centre [nm], width [nm] and optical depth in the weak limit, of one airmass at sea
+    oxygen and water are rows of center [nm], width [nm] and optical depth in the weak limit, of one airmass at sea
     level and of 1 mm of water. tau = x / sqrt(1 + x / s), x = optical depth in the weak limit, is the random-band
     model (Goody 1952, QJRMS 78, 165): proportional to the amount where weak, to its root where lines are black. The
     saturation s belongs to sea level and goes with the pressure, which widens lines.
@@ -227,11 +225,46 @@ RANGES = {
 class Atmosphere(eqx.Module):
     """The air above a telescope; every field is a parameter that gradients reach.
 
-    airmass; water at the zenith [mm]; ozone [DU]; aerosol, optical depth at 1000 nm and airmass 1; angstrom, its
-    exponent; pressure [hPa]; oxygen 1, or 0 to leave the O2 bands out. site: a curve in place of the formulas, to which
-    they then only add differences. bands: None for no molecular bands at all; `TabulatedBands`, or a function of your
-    own (jax transformations of the whole atmosphere then need equinox.filter_jit and filter_grad). Raises ValueError
-    for values out of range.
+    Parameters
+    ----------
+    airmass : float
+        Airmass X, 1 to 40.
+    water : float [mm]
+        Precipitable water at the zenith.
+    ozone : float [DU]
+        Column of ozone.
+    aerosol : float
+        Optical depth of aerosol at 1000 nm and airmass 1.
+    angstrom : float
+        Exponent of aerosol: tau ~ lambda^-angstrom.
+    pressure : float [hPa]
+        Pressure at the telescope.
+    oxygen : float
+        1, or 0 to leave the O2 bands out.
+    site : SiteCurve, optional
+        A site's extinction curve in place of the formulas, to which they then only add differences.
+    bands : callable, optional
+        Molecular bands: `MolecularBands` by default, None for none at all, `TabulatedBands`, or a function of one's own
+        (jax transformations of the whole atmosphere then need equinox.filter_jit and filter_grad).
+
+    Raises
+    ------
+    XpjaxError
+        If a value is out of range.
+
+    Notes
+    -----
+    T = 10^(-0.4 X k(lambda)) exp(-tau_bands(lambda)) with k = 1.0857 (tau_Rayleigh + tau_ozone + tau_aerosol)
+    [mag/airmass]: Bodhaine et al. 1999 (J. Atmos. Oceanic Technol. 16, 1854) for Rayleigh scattering, Angstrom 1929 for
+    aerosol, Gaussians for ozone and the bands.
+
+    Examples
+    --------
+    >>> air = xpjax.synthetic.Atmosphere(airmass=1.2, water=5.0, pressure=900.0)
+    >>> air.transmission(np.array([400.0, 550.0, 800.0])).shape
+    (3,)
+    >>> bool(air.extinction(np.array([400.0]))[0] > air.extinction(np.array([800.0]))[0])
+    True
     """
 
     airmass: Scalar = _parameter(1.0)
@@ -267,18 +300,18 @@ class Atmosphere(eqx.Module):
         if site is not None:
             ozone, pressure = ozone - site.ozone, pressure - site.pressure
             curve = jnp.interp(wavelength, jnp.asarray(site.wavelength, float), jnp.asarray(site.extinction, float))
-            curve = curve - MAGNITUDE * aerosol_depth(wavelength, site.aerosol, site.angstrom)
+            curve = curve - POGSON * aerosol_depth(wavelength, site.aerosol, site.angstrom)
         depth = (
             rayleigh_depth(wavelength, pressure)
             + ozone_depth(wavelength, ozone)
             + aerosol_depth(wavelength, self.aerosol, self.angstrom)
         )
-        return curve + MAGNITUDE * depth
+        return curve + POGSON * depth
 
     def transmission(self, wavelength: Float[AnyArray, " n"]) -> Float[Array, " n"]:
         """Transmission (n,) at wavelengths [nm]."""
         wavelength = jnp.asarray(nanometers(wavelength), float)
-        depth = self.airmass * self.extinction(wavelength) / MAGNITUDE
+        depth = self.airmass * self.extinction(wavelength) / POGSON
         if self.bands is not None:
             depth = depth + self.bands(wavelength, self.airmass, self.water, self.pressure, self.oxygen)
         return jnp.exp(-depth)

@@ -1,290 +1,84 @@
-"""Synthetic fluxes and magnitudes from coefficients, without forming spectra.
-
-flux = c r; variance = r_BP' K_BP r_BP + r_RP' K_RP r_RP; then flux bias, color equations and error correction, in
-this order (Montegriffo et al. 2023, A&A 674 A33; see `xpjax.synthetic.system`).
-"""
+"""Synthetic photometry of many sources: the public call, what prepares it once, and its result."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from xpjax.core import engine
-from xpjax.core.constants import POGSON
 from xpjax.core.errors import XpjaxError
-from xpjax.core.linalg import dot, dot_last_first
-from xpjax.core.records import AnyArray, Catalogue, Record
+from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.status import Status
-from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import corrected_system, passband_system
-from xpjax.synthetic.system import ColorEquation, PhotometricSystem, stack
-from xpjax.synthetic.system import load_system as load_system
+from xpjax.io.catalogue import read_catalogue
+from xpjax.io.results import TableResult
+from xpjax.synthetic.figures import plot_photometry
+from xpjax.synthetic.files.passband_files import PathLike
+from xpjax.synthetic.kernel import photometry_kernel
+from xpjax.synthetic.loading import published_name
+from xpjax.synthetic.projection import AnySystem, as_system
+from xpjax.synthetic.published import load_system
+from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp import (
-    BAD,
     DISTANCE_MEANING,
-    NO_ERROR,
+    STANDARD,
     SourceTable,
     XPCoefficients,
     as_sources,
     mark_no_errors,
-    masked,
     merge_status,
-    pair_products,
-    possible_variance,
     run_guarded,
-    usable,
 )
 
-FEW_BANDS = 16
-LARGE = 1 - 10 ** (-0.4 * 0.15)
-"""Relative change of a band's flux by a linear correction, 0.15 mag, from which on stars are flagged."""
-MOST = (1 - 10 ** (-0.4 * 0.35), 10 ** (0.4 * 0.35) - 1)
-"""The largest changes, downward and upward: 0.35 mag. Large ones are of noise, or of bands with little light."""
-
-
-@functools.cache
-def photometry_kernel(
-    truncate: bool = False, errors: bool = False, error_correction: bool = False, guard: bool = True
-) -> engine.Kernel:
-    """The kernel (PhotometricSystem, XPCoefficients) -> flux, magnitude, their errors and status of one source.
-
-    Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
-    of the source, and is flagged; truncation needs the guard. Of corrected systems also the star's distance d^2 from
-    what the correction was learned from.
-    """
-
-    def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
-        status = jnp.uint32(0)
-        complete = jnp.bool_(True)
-        if guard:
-            available = usable(source)
-            complete = jnp.all(available)
-            source = masked(source, truncate)
-        corrected = bands.domain is not None
-        flux, change = _project_with_change(bands, source) if corrected else (_project(bands, source), None)
-        every = bands.both if corrected else bands.projection
-        variance = None
-        if guard:
-            needs = jnp.stack([jnp.any(every[rows] != 0, axis=0) for rows in bands.release.slices])
-            flux = jnp.where(jnp.any(needs[:, : bands.n_band] & ~available[:, None], axis=0), jnp.nan, flux)
-            bits = jnp.array([int(bit) for bit in BAD[: len(bands.release.xp)]], jnp.uint32)
-            status |= jnp.where(available, 0, bits).sum().astype(jnp.uint32)
-            if errors:
-                variance, bits = _variance_of_each(bands, every, source, needs)
-                status |= jnp.where(available, bits, 0).sum().astype(jnp.uint32)
-        elif errors:
-            assert bands.pair_weight is not None
-            assert source.error is not None
-            variance = dot(source.error**2, every**2) + dot(pair_products(source), bands.pair_weight)
-            # Not by minimum and maximum: XLA's lose NaN on CPUs in batches of more than 383 rows.
-            possible = jnp.all((variance >= 0) & (variance < jnp.inf))
-            status |= _flag(~possible, NO_ERROR[0] | NO_ERROR[1])
-        factor = jnp.ones(())
-        if error_correction and errors:
-            factor, known = _error_factor(bands, source, complete)
-            status |= _flag(~known, Status.NO_ERROR_CORRECTION)
-        more = {}
-        if change is not None:
-            flux, share, more["distance"], bits = _changed(bands, flux, change, complete if guard else None)
-            status |= bits
-            variance = None if variance is None else _mixed_variance(variance, share)
-        biased = _biased(bands, flux)
-        # A sum is not finite where a term is not, and cheaper than asking each; a minimum may pass over NaN.
-        missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
-        nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
-        status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
-        return {**_observe(bands, flux, variance, status, factor), **more}
-
-    return kernel
-
-
-def _project_with_change(bands: PhotometricSystem, source: XPCoefficients) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Scaled uncorrected fluxes (n_band,), and of a linear correction changes, shares of them (n_band,) and d^2.
-
-    One product gives them all: several narrow ones take twice the time. The first coefficients are most of the
-    uncorrected fluxes and are added last.
-    """
-    assert bands.domain is not None
-    assert bands.joined is not None
-    assert bands.flat is not None
-    assert bands.uncorrected is not None
-    n = bands.n_band
-    made = dot(source.value, bands.joined)
-    flux = made[:n]
-    for rows in bands.release.slices:
-        flux += source.value[rows.start] * bands.uncorrected[rows.start]
-    # In narrow bands with hardly any light of a star the change is not known.
-    t = jnp.clip(flux / (bands.flat * made[-1]), 0, 1)
-    return flux, (made[n : 2 * n], t * t * (3 - 2 * t), bands.domain.squared(made[2 * n : -1], made[-1]))
-
-
-def _changed(
-    bands: PhotometricSystem, flux: Array, wanted: tuple[Array, Array, Array], complete: Array | None
-) -> tuple[Array, Array, Array, Array]:
-    """Scaled fluxes (n_band,) with a linear correction's change, shares of it, d^2 where known, and status bits.
-
-    wanted: changes (n_band,), the shares (n_band,) that bands may have by their light, and d^2. Of these a star beyond
-    the limit has a share, one without an XP none, and no band changes by more than MOST of its flux.
-    """
-    change, part, distance = wanted
-    assert bands.domain is not None
-    limit = jnp.asarray(bands.domain.limit)
-    if complete is not None:
-        distance = jnp.where(complete, distance, jnp.inf)
-    share = part * (limit / jnp.maximum(distance, limit)).astype(flux.dtype)
-    size = jnp.abs(flux)
-    added = jnp.clip(share * change, -MOST[0] * size, MOST[1] * size)
-    known = distance < jnp.inf
-    bits = _flag(known & (distance > limit), Status.OUTSIDE_TRAINING) | _flag(~known, Status.NOT_CORRECTED)
-    bits |= _flag(jnp.any(jnp.abs(added) > LARGE * size), Status.CORRECTION_LARGE)
-    return flux + added, share, jnp.where(known, distance, jnp.nan), bits
-
-
-def _mixed_variance(variance: Array, share: Array) -> Array:
-    """Variances (n_band,) of fluxes with a share of the change, from those without and with it (2 n_band,).
-
-    Standard errors add up with their shares, as of fully correlated fluxes; exact without and with the whole change.
-    """
-    before, after = jnp.split(variance, 2)
-    mixed = ((1 - share) * jnp.sqrt(before) + share * jnp.sqrt(after)) ** 2
-    return jnp.where(share <= 0, before, jnp.where(share >= 1, after, mixed))
-
-
-def _flag(condition: Array, bit: int) -> Array:
-    return jnp.where(condition, int(bit), 0).astype(jnp.uint32)
-
-
-def _observe(
-    bands: PhotometricSystem, raw: Array, variance: Array | None, status: Array, factor: Array
-) -> dict[str, Array]:
-    """From scaled fluxes and variances (n_band,) to what is published: bias, color equations, error correction."""
-    flux = _biased(bands, raw)
-    error = None
-    if variance is not None:
-        error = jnp.where(jnp.isfinite(raw), jnp.sqrt(variance), jnp.nan)
-        if any(bands.standardised):
-            error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
-    magnitude = _magnitude(flux, bands.scaled_zero_point)
-    corrected = [color_corrected(equation, flux, error, bands.scaled_zero_point) for equation in bands.color_equations]
-    for equation, (new_flux, new_error, new_magnitude, beyond) in zip(bands.color_equations, corrected, strict=True):
-        flux, magnitude = (_replaced(a, equation.band, v) for a, v in ((flux, new_flux), (magnitude, new_magnitude)))
-        error = None if error is None else _replaced(error, equation.band, new_error)
-        status |= _flag(beyond, Status.COLOR_EXTRAPOLATED)
-    result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
-    if error is not None:
-        error *= factor.astype(error.dtype)
-        result["flux_error"] = error * bands.scale
-        result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
-    return result
-
-
-def _biased(bands: PhotometricSystem, flux: Array) -> Array:
-    """Scaled fluxes with the bias of standardised systems."""
-    return flux + bands.flux_bias if any(bands.standardised) else flux
-
-
-def _project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
-    """Scaled fluxes (n_band,) = c r, rounded to well below 1e-6 of sum |c_i r_i| in float32.
-
-    The first coefficient of each XP is most of the sum, and is added last. With few columns the product of the others
-    and those few terms are quicker than a reversed copy of the coefficients, which halves the speed.
-    """
-    if bands.n_band > FEW_BANDS:
-        parts = [dot_last_first(source.value[rows], bands.projection[rows]) for rows in bands.release.slices]
-        return jnp.stack(parts).sum(0)
-    first = np.array([rows.start for rows in bands.release.slices])
-    flux = dot(source.value, jnp.asarray(bands.projection).at[first].set(0))
-    for k in first:
-        flux += source.value[k] * bands.projection[k]
-    return flux
-
-
-def _variance_of_each(
-    bands: PhotometricSystem, every: AnyArray, source: XPCoefficients, needs: Array
-) -> tuple[Array, Array]:
-    """Variances (n,) of scaled fluxes with projections every (n_basis_total, n), whose weights the bands have.
-
-    And a NO_ERROR bit (n_xp,) where an XP's part is not finite.
-
-    A band that does not draw on an XP does not inherit its NaN.
-    """
-    assert bands.pair_weight is not None
-    assert source.error is not None
-    total = jnp.zeros(every.shape[-1], bands.projection.dtype)
-    bits = []
-    for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True)):
-        part = dot(source.error[rows] ** 2, every[rows] ** 2)
-        part = possible_variance(part + dot(pair_products(source, k), bands.pair_weight[pairs]))
-        bits.append(_flag(jnp.any(jnp.isnan(part)), NO_ERROR[k]))
-        total += jnp.where(needs[k], part, 0)
-    return total, jnp.stack(bits)
-
-
-def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
-    """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive."""
-    return jnp.where(flux > 0, -2.5 * jnp.log10(flux) + zero_point, jnp.nan)
-
-
-def color_corrected(
-    equation: ColorEquation, flux: Array, error: Array | None, zero_point: AnyArray
-) -> tuple[Array, Array | None, Array, Array]:
-    """What one color equation makes of its band: flux, error, magnitude, and whether the color was beyond its range.
-
-    Colors are of uncorrected magnitudes. The error uses the polynomial's derivative at the color itself, also beyond
-    the range, as the published tables do.
-    """
-    chosen = (equation.band, equation.blue, equation.red)
-    magnitude, blue, red = (_magnitude(flux[k], zero_point[k]) for k in chosen)
-    color = blue - red
-    low, high = equation.color_range[0], equation.color_range[1]
-    per_color = 2 / (high - low)
-    t = (color - low) * per_color - 1
-    edge = jnp.clip(t, -1, 1)
-    ascending = equation.coefficient
-    derivative = ascending[1:] * jnp.arange(1, len(ascending), dtype=ascending.dtype)
-    correction = jnp.polyval(ascending[::-1], edge) + jnp.polyval(derivative[::-1], edge) * (t - edge)
-    corrected = magnitude + correction
-    value = 10 ** (-0.4 * (corrected - zero_point[equation.band]))
-    new_error = None
-    if error is not None:
-        own, of_blue, of_red = (POGSON * error[k] / flux[k] for k in chosen)
-        slope = jnp.polyval(derivative[::-1], t) * per_color
-        new_error = jnp.sqrt(own**2 + slope**2 * (of_blue**2 + of_red**2)) * value / POGSON
-    return value, new_error, corrected, (color < low) | (color > high)
-
-
-def _replaced(array: Array, index: int, value: Array | None) -> Array:
-    """The array (n_band,) with one entry replaced: a choice, since a batch of scatters takes ten times as long."""
-    value = jax.lax.optimization_barrier(value)  # computed once a source, not once a band
-    return jnp.where(jnp.arange(array.shape[-1], dtype=jnp.int32) == index, value, array)
-
-
-def _error_factor(bands: PhotometricSystem, source: XPCoefficients, complete: Array) -> tuple[Array, Array]:
-    """Tabulated factors (n_band,) on errors at the source's G, and whether there is a G: ones where there is none."""
-    table = bands.error_correction
-    assert table is not None
-    flux = dot(source.value, table.g_projection)
-    known = complete & (flux > 0)
-    g = _magnitude(flux, table.g_zero_point)
-    factor = jax.vmap(lambda f: jnp.interp(g, table.g, f), in_axes=1)(table.factor)
-    return jnp.where(known, factor, 1), known
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Photometry(Record):
+class Photometry(TableResult, Record, Rows):
     """Synthetic photometry of many sources, on the host.
 
-    source_id (n,); flux and flux_error (n, n_band) [system.flux_unit]; magnitude and magnitude_error (n, n_band) [mag];
-    status (n,). The errors are None where they were not asked for, or the input has no errors or correlations.
-    distance (n,): d^2 from what a linear correction was learned from, NaN where it was not applied, None without one.
+    Parameters
+    ----------
+    source_id : (n,) array
+        Gaia's source_id; 0 where it is not known.
+    system : PhotometricSystem
+        The bands.
+    flux : (n, n_band) array [system.flux_unit]
+        Mean fluxes.
+    flux_error : (n, n_band) array [system.flux_unit], or None
+        Standard errors; None where they were not asked for, or the input has no errors or correlations.
+    magnitude : (n, n_band) array [mag]
+        Magnitudes; NaN for a flux that is not positive.
+    magnitude_error : (n, n_band) array [mag], or None
+        Standard errors.
+    status : (n,) array
+        `Status` bits.
+    meta : mapping
+        What holds for all sources: release, instrument model, systems, options.
+    distance : (n,) array, or None
+        d^2, the squared distance from the training stars of a linear correction; NaN where it was not applied, None
+        without one.
+
+    Notes
+    -----
+    `result["g"]` is the magnitudes (n,) of a band, by `{label}_{name}` or, where that is unique, by its name;
+    `result[rows]` the photometry of some sources, by a slice, a mask or indices.
+
+    Examples
+    --------
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(5, seed=1), "SDSS")
+    >>> stars["g"].shape, stars[:2].magnitude.shape, len(stars)
+    ((5,), (2, 5), 5)
+    >>> stars.to_table()["Sdss_mag_g"].unit
+    Unit("mag")
     """
+
+    bits = Status
+    row_fields = ("source_id", "flux", "flux_error", "magnitude", "magnitude_error", "status", "distance")
 
     source_id: np.ndarray
     system: PhotometricSystem
@@ -296,23 +90,22 @@ class Photometry(Record):
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     distance: np.ndarray | None = None
 
-    def __len__(self) -> int:
-        return len(self.source_id)
-
-    def __getitem__(self, band: str) -> np.ndarray:
-        """Magnitudes (n,) of one band, by `{label}_{name}` or, where that is unique, by its name."""
+    def __getitem__(self, key: Any) -> Any:
+        """Magnitudes (n,) of one band by its name, or the photometry of some rows."""
+        if not isinstance(key, str):
+            return super().__getitem__(key)
         columns = self.system.columns
-        matches = [i for i, name in enumerate(self.system.names) if band in (name, columns[i])]
+        matches = [i for i, name in enumerate(self.system.names) if key in (name, columns[i])]
         if len(matches) != 1:
-            raise KeyError(f"{band!r} is {'ambiguous' if matches else 'not'} among {list(columns)}")
+            raise KeyError(f"{key!r} is {'ambiguous' if matches else 'not'} among {list(columns)}")
         return self.magnitude[:, matches[0]]
 
     @property
     def systematic(self) -> np.ndarray | None:
-        """What a correction leaves, standard errors (n, n_band) [mag]; None without one.
+        """Systematic standard errors (n, n_band) [mag] that a correction leaves; None without one.
 
-        sqrt(1 + d^2) times the standard error at d^2 = 0, the root of the diagonal of `system.systematic_covariance`:
-        stars alike share it, so that it does not average out, and it is no part of magnitude_error. NaN where the star
+        sqrt(1 + d^2) times the standard error at d^2 = 0, the root of the diagonal of `system.systematic_covariance`.
+        Similar stars have it in common: it does not average out, and is no part of magnitude_error. NaN where the star
         was not corrected.
         """
         covariance = self.system.systematic_covariance
@@ -321,11 +114,21 @@ class Photometry(Record):
         root = np.sqrt(np.diagonal(covariance)).astype(self.magnitude.dtype)
         return np.sqrt(1 + self.distance)[:, None].astype(self.magnitude.dtype) * root
 
-    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
-        """The photometry as a table with GaiaXPy's column names, and `{label}_mag_error_{band}` and `xp_status`.
+    def plot(self) -> Figure:
+        """Draw a color-magnitude diagram of the first system; see `xpjax.plot.plot_photometry`.
 
-        Where a correction says what it leaves, `{label}_mag_systematic_{band}`, and with a linear correction
-        `xp_correction_distance`, d^2. keep: further columns (n,), passed on.
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure; `savefig` writes it.
+        """
+        return plot_photometry(self)
+
+    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
+        """The photometry with GaiaXPy's column names, and `{label}_mag_error_{band}` and `xp_status`.
+
+        With a linear correction also `{label}_mag_systematic_{band}` and `xp_correction_distance`, d^2. keep: further
+        columns (n,), passed on.
         """
         s = self.system
         columns: dict[str, np.ndarray] = {"source_id": self.source_id}
@@ -345,39 +148,132 @@ class Photometry(Record):
                     name = f"{label}_{kind}_{s.names[k]}"
                     columns[name] = array[:, k]
                     units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
-        descriptions = {"xp_status": Status.legend()}
+        descriptions = {"source_id": "Gaia source identifier", "xp_status": Status.legend()}
+        for k, band in enumerate(s.names):
+            told = dict(zip(kinds, _meanings(band), strict=True))
+            descriptions |= {f"{s.labels[k]}_{kind}_{band}": text for kind, text in told.items()}
         if self.distance is not None:
             columns["xp_correction_distance"] = self.distance
             descriptions["xp_correction_distance"] = DISTANCE_MEANING
+        descriptions = {name: text for name, text in descriptions.items() if name in columns or name == "xp_status"}
         table = Catalogue(columns, units=units, descriptions=descriptions, meta=dict(self.meta))
         return table.with_columns(keep or {}, {"xp_status": self.status})
 
 
-AnySystem: TypeAlias = PhotometricSystem | PassbandSet | Passband | str
+def _meanings(band: str) -> tuple[str, ...]:
+    """What the columns of a band hold."""
+    return (
+        f"Synthetic magnitude in {band}",
+        f"Mean flux through {band}",
+        f"Standard error of the mean flux through {band}",
+        f"Standard error of the synthetic magnitude in {band}",
+        f"Systematic standard error in {band} that the correction leaves, common to similar stars",
+    )
 
 
-def as_system(system: AnySystem | Sequence[AnySystem], correction: Any = None) -> PhotometricSystem:
-    """A system, its name, passbands, or several of these, as one PhotometricSystem. Raises ValueError for others.
+def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> Photometry:
+    """Read photometry that `xpjax.write` or `xpjax photometry` wrote.
 
-    correction: a linear one for those that have none yet, see `xpjax.synthetic.corrected`.
+    Parameters
+    ----------
+    path : str or path
+        The file, in any format that xpjax writes.
+    system : PhotometricSystem, optional
+        The bands, as they were given to `photometry`. By default those of published systems, without a correction or
+        with the standard one, are found by the labels in the file's metadata; CSV has no metadata.
+
+    Returns
+    -------
+    Photometry
+        The rows of the file; columns that were passed on are left out (`xpjax.read_table` has them).
+
+    Raises
+    ------
+    XpjaxError
+        If the file has no photometry of these bands, or says of no published system that it is its own.
+
+    Examples
+    --------
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(5, seed=1), "SDSS")
+    >>> xpjax.write("sdss.parquet", stars)
+    >>> again = xpjax.synthetic.read_photometry("sdss.parquet")
+    >>> np.array_equal(again.magnitude, stars.magnitude), again.system
+    (True, PhotometricSystem(Sdss: u, g, r, i, z))
     """
-    chosen = system if isinstance(system, list | tuple) else [system]
-    systems = []
-    for one in chosen:
-        if isinstance(one, str):
-            systems.append(corrected_system(load_system(one), correction))
-        elif isinstance(one, Passband | PassbandSet):
-            systems.append(passband_system(one, correction=correction))
-        elif isinstance(one, PhotometricSystem):
-            systems.append(corrected_system(one, correction))
-        else:
-            raise XpjaxError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
-    return stack(systems)
+    table = read_catalogue(path)
+    bands = _system_of(path, table) if system is None else system
+    needed = ["source_id", "xp_status", *(f"{s}_mag_{b}" for s, b in zip(bands.labels, bands.names, strict=True))]
+    absent = [name for name in needed if name not in table.columns]
+    if absent:
+        raise XpjaxError(f"{path} has no column {absent[0]}: it holds no photometry of {bands!r}; give its own system=")
+
+    def several(kind: str) -> np.ndarray | None:
+        names = [f"{s}_{kind}_{b}" for s, b in zip(bands.labels, bands.names, strict=True)]
+        return np.stack([table.columns[name] for name in names], axis=1) if names[0] in table.columns else None
+
+    flux, magnitude = several("flux"), several("mag")
+    assert magnitude is not None
+    return Photometry(
+        table.columns["source_id"],
+        bands,
+        np.full_like(magnitude, np.nan) if flux is None else flux,
+        several("flux_error"),
+        magnitude,
+        several("mag_error"),
+        np.asarray(table.columns["xp_status"], np.uint32),
+        table.meta,
+        table.columns.get("xp_correction_distance"),
+    )
+
+
+def _system_of(path: PathLike, table: Catalogue) -> PhotometricSystem:
+    """The published bands that a file with photometry names. Raises XpjaxError where it names none, or others."""
+    labels, correction = table.meta.get("systems") or [], table.meta.get("correction", "none")
+    if not labels:
+        raise XpjaxError(f"{path} does not name its systems; give system=, as `photometry` got it")
+    parts = []
+    for label in [labels] if isinstance(labels, str) else labels:
+        name = published_name(label)
+        if name is None:
+            raise XpjaxError(f"{path}: {label} is no published system; give system=, as `photometry` got it")
+        columns = [column.removeprefix(f"{label}_mag_") for column in table.columns]
+        parts.append(f"{name}:{','.join(band for band in columns if band in load_system(name).names)}")
+    if correction in (None, "none"):
+        return as_system(parts)
+    system = as_system(parts, STANDARD)
+    if system.correction != correction:
+        raise XpjaxError(f"{path}: the correction {correction} is not the standard one; give system=, corrected by it")
+    return system
 
 
 @dataclasses.dataclass(frozen=True)
 class Photometer:
-    """What `photometry` does, ready to be done to any number of tables of one release."""
+    """Photometry that is prepared once and done to any number of tables of one release.
+
+    Parameters
+    ----------
+    system : PhotometricSystem
+        The bands.
+    errors : bool
+        Propagate errors, where the input has errors and correlations.
+    truncate : bool
+        Use only the relevant coefficients (n_relevant_bases).
+    error_correction : bool
+        Multiply errors by the published factors of G.
+    float64 : bool
+        Compute in float64.
+
+    Raises
+    ------
+    XpjaxError
+        If factors on errors are asked for and the system has none, or is corrected.
+
+    Examples
+    --------
+    >>> photometer = xpjax.synthetic.Photometer(xpjax.load_system("SDSS"), errors=False)
+    >>> [len(photometer(xpjax.simulate_sources(n, seed=1))) for n in (3, 5)]
+    [3, 5]
+    """
 
     system: PhotometricSystem
     errors: bool = True
@@ -491,16 +387,50 @@ def photometry(
     devices: Any = None,
     progress: engine.Progress | None = None,
 ) -> Photometry:
-    """Synthetic fluxes and magnitudes, with errors, of many sources in one or more photometric systems.
+    """Compute synthetic fluxes and magnitudes, with errors, in one or more photometric systems.
 
-    sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. system: a PhotometricSystem,
-    a name for `xpjax.load_system`, passbands (`passband_system` has options for them), or several of these. truncate
-    keeps n_relevant bases only. errors are given where the input has correlations. error_correction multiplies them by
-    the published factors of G. correction: a linear one, "standard", a file or a `LinearCorrection`; by default none,
-    as in GaiaXPy. devices: see `engine.find_devices`.
+    Parameters
+    ----------
+    sources : SourceTable, XPCoefficients, array (n, n_basis_total), path, table, or a list of these
+        Coefficients of n sources; what `xpjax.read` reads.
+    system : PhotometricSystem, str, Passband, PassbandSet, or a list of these
+        A name is one for `xpjax.load_system`; `passband_system` has options for passbands.
+    truncate : bool
+        Use only the relevant coefficients (n_relevant_bases).
+    errors : bool
+        Propagate errors, where the input has errors and correlations.
+    error_correction : bool
+        Multiply errors by the published factors of G.
+    correction : LinearCorrection or str, optional
+        Linear correction of XP's systematic errors: "standard", a file or a record; by default none, as in GaiaXPy.
+    float64 : bool
+        Compute in float64.
+    devices : optional
+        As for `xpjax.core.engine.find_devices`: "cpu", "gpu", "gpu:2", a number, or JAX's devices.
+    progress : callable, optional
+        Called with the number of sources that are done.
 
-    Raises ValueError for unknown systems or coefficients of another release; a bad source is NaN and flagged in
-    `status`, and bands that lie wholly in the other XP are still given.
+    Returns
+    -------
+    Photometry
+        Fluxes (n, n_band) [W m-2 Hz-1 or W m-2 nm-1], magnitudes (n, n_band) [mag], their errors and status bits.
+
+    Raises
+    ------
+    XpjaxError
+        If a system is unknown or the coefficients are of another release. A bad source raises nothing: it is NaN and
+        flagged in `status`, and bands that lie wholly in the other XP are still given.
+
+    Notes
+    -----
+    flux = c r and Var(flux) = r_BP' K_BP r_BP + r_RP' K_RP r_RP with the coefficients c, their covariances K and the
+    projection r of a band; magnitude = -2.5 log10(flux) + zero point (Montegriffo et al. 2023, A&A 674 A33).
+
+    Examples
+    --------
+    >>> stars = xpjax.photometry(xpjax.simulate_sources(5, seed=1), ["JPLUS", "SDSS"])
+    >>> stars.magnitude.shape, stars["gJPLUS"].shape
+    ((5, 17), (5,))
     """
     photometer = Photometer(as_system(system, correction), errors, truncate, error_correction, float64)
     return photometer(as_sources(sources, photometer.system.release), devices=devices, progress=progress)

@@ -18,20 +18,20 @@ NO_MAGNITUDE = 90.0
 """Tables write 99 or -99 where there is no magnitude."""
 
 
-def observed_magnitudes(
+def match_magnitudes(
     inputs: Sequence[str | os.PathLike[str]], table: Any, magnitude: str, error: str | float
 ) -> tuple[SourceTable, np.ndarray, np.ndarray, str]:
-    """XP sources that a table of magnitudes has too.
+    """Match XP sources with a table of observed magnitudes by source_id.
 
     Parameters
     ----------
-    inputs
+    inputs : sequence of path
         Files of XP coefficients; of a source that comes twice the first is taken.
     table
         File or table, as for `xpjax.io.tables.open_table`, with ``source_id``, one row a source.
-    magnitude
+    magnitude : str
         Its column of magnitudes [mag]; NaN, missing or beyond 90 is none.
-    error
+    error : str or float
         Its column of errors [mag], or one error for all.
 
     Returns
@@ -42,7 +42,15 @@ def observed_magnitudes(
     Raises
     ------
     XpjaxError
-        For columns that are absent or hold something else, a source that has two rows, and no source in common.
+        If a column is absent or holds something else, a source has two rows, or no source is in common.
+
+    Examples
+    --------
+    >>> stars = xpjax.read("xp.parquet")
+    >>> observed = {"source_id": stars.source_id[:30], "g": np.full(30, 15.0)}
+    >>> found, magnitude, error, line = xpjax.synthetic.match_magnitudes(["xp.parquet"], observed, "g", 0.01)
+    >>> len(found), error.shape
+    (30, (30,))
     """
     rows = open_table(table)
     ids = _column(rows, "source_id").ids()

@@ -1,6 +1,6 @@
-"""Photometric systems as projections of the coefficients, and the published ones.
+"""Photometric systems as projections of the coefficients.
 
-flux = c r, mag = -2.5 log10(flux) + zero_point. Then, in this order: standardised systems add a flux bias and scale the
+flux = c r, mag = -2.5 log10(flux) + zero_point. Then, in this order: standardized systems add a flux bias and scale the
 error by |(f + b)/f|; some bands have a color equation (a polynomial in a color, linear beyond its range); errors may
 be multiplied by a tabulated factor of G (Montegriffo et al. 2023, A&A 674 A33).
 """
@@ -8,10 +8,6 @@ be multiplied by a tabulated factor of G (Montegriffo et al. 2023, A&A 674 A33).
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
-import json
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -21,12 +17,9 @@ from jaxtyping import Float
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import pair_weights
-from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray
 from xpjax.core.release import Release
-from xpjax.xp import Domain, open_model, read_release
-
-G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
+from xpjax.xp import Domain
 
 
 class ColorEquation(eqx.Module):
@@ -65,17 +58,54 @@ class ErrorCorrection(eqx.Module):
 
 
 class PhotometricSystem(eqx.Module):
-    """Bands that coefficients are projected on; several systems may be stacked side by side.
+    """Bands that coefficients are projected on; several systems may stand side by side.
 
-    projection (n_basis_total, n_band), each band scaled to order one; scale (n_band,) [flux_unit] turns scaled fluxes
-    into fluxes; zero_point (n_band,) [mag] is for fluxes in flux_unit, scaled_zero_point for scaled ones; flux_bias
-    (n_band,) is scaled; mean_wavelength (n_band,) [nm]. names and labels of the bands: columns are called
-    {label}_mag_{name}. model: the instrument model that the projections were made with.
+    `load_system`, `passband_system` and `as_system` make it.
 
-    With a linear correction (`projection.corrected_system`) projection is the corrected one, uncorrected
-    the other; systematic (r, n_band) [mag] is the root of the covariance of what the correction leaves; domain says
-    where it holds; flat (n_band,) is the scaled flux, over the level in `Domain.unit`, below which a band has a share
-    of the change; correction is its name, and joined is for kernels (`with_change`).
+    Parameters
+    ----------
+    projection : (n_basis_total, n_band) array
+        Projection of the coefficients on scaled fluxes, of order one; with a linear correction, the corrected one.
+    scale : (n_band,) array [flux_unit]
+        What turns scaled fluxes into fluxes.
+    zero_point, scaled_zero_point : (n_band,) array [mag]
+        Zero points of fluxes, and of scaled fluxes.
+    flux_bias : (n_band,) array
+        Scaled flux that is added, of standardized systems.
+    mean_wavelength : (n_band,) array [nm]
+        Mean wavelengths of the bands.
+    color_equations : tuple of ColorEquation
+        Corrections of single bands by a color.
+    error_correction : ErrorCorrection or None
+        Published factors on errors as a function of G.
+    pair_weight : (n_pair_total, n_band) array or None
+        Weights of packed correlations (`with_pair_weights`), which errors need.
+    names, labels, flux_unit : (n_band,) tuple of str
+        Name, label of the system and unit of fluxes of each band: columns are called `{label}_mag_{name}`.
+    standardized : (n_band,) tuple of bool
+        Whether the band is of a standardized system.
+    release : Release
+        The data release that the coefficients are of.
+    model : str
+        Instrument model that the projections were made with.
+    uncorrected : (n_basis_total, n_band) array or None
+        With a linear correction, the projection without it.
+    systematic : (r, n_band) array [mag] or None
+        Root of the covariance of what the correction leaves.
+    domain : Domain or None
+        Where the correction holds.
+    correction : str
+        Name of the correction.
+    flat : (n_band,) array or None
+        Scaled flux, over the level in `Domain.unit`, below which a band has only a share of the correction.
+    joined : (n_basis_total, n_joined) array or None
+        What kernels need of a corrected system (`with_change`).
+
+    Examples
+    --------
+    >>> system = xpjax.load_system("JPLUS:gJPLUS,rJPLUS")
+    >>> system, system.columns, system.flux_unit[0]
+    (PhotometricSystem(Jplus: gJPLUS, rJPLUS), ('Jplus_gJPLUS', 'Jplus_rJPLUS'), 'W m-2 Hz-1')
     """
 
     projection: Float[AnyArray, "n_basis_total n_band"]
@@ -90,7 +120,7 @@ class PhotometricSystem(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     labels: tuple[str, ...] = eqx.field(static=True)
     flux_unit: tuple[str, ...] = eqx.field(static=True)
-    standardised: tuple[bool, ...] = eqx.field(static=True)
+    standardized: tuple[bool, ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
     model: str = eqx.field(static=True, default="")
     uncorrected: Float[AnyArray, "n_basis_total n_band"] | None = None
@@ -176,7 +206,7 @@ def from_projection(
     mean_wavelength: np.ndarray | None = None,
     color_equations: tuple[ColorEquation, ...] = (),
     error_correction: ErrorCorrection | None = None,
-    standardised: bool = False,
+    standardized: bool = False,
     model: str = "",
 ) -> PhotometricSystem:
     """A system from projection vectors (n_basis_total, n_band) [flux_unit per coefficient] and zero points [mag].
@@ -207,7 +237,7 @@ def from_projection(
         tuple(names),
         (label,) * n,
         (flux_unit,) * n,
-        (standardised,) * n,
+        (standardized,) * n,
         release,
         model,
     )
@@ -215,8 +245,6 @@ def from_projection(
 
 def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
     """Several systems of one release side by side, as one. Raises ValueError for mixed releases or repeated bands."""
-    if not systems:
-        raise XpjaxError(f"name at least one photometric system of {list(available_systems())}")
     first = systems[0]
     if len(systems) == 1:
         return first
@@ -256,7 +284,7 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         chain("names"),
         chain("labels"),
         chain("flux_unit"),
-        chain("standardised"),
+        chain("standardized"),
         first.release,
         ", ".join(dict.fromkeys(s.model for s in systems if s.model)),
         **corrected,
@@ -283,80 +311,6 @@ def _stack_corrections(systems: list[PhotometricSystem]) -> ErrorCorrection | No
         else:
             factors.append(np.stack([np.interp(nodes, e.g, f) for f in np.asarray(e.factor).T], axis=1))
     return ErrorCorrection(nodes, np.concatenate(factors, axis=1), have[0].g_projection, have[0].g_zero_point)
-
-
-def available_systems(path: str | Path | None = None) -> tuple[str, ...]:
-    """Names of the published systems (GaiaXPy's), or of those in another system file."""
-    return tuple(name for name, _ in _index(_file(path)).values())
-
-
-def load_system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
-    """The published photometric system of this name, or several stacked in order.
-
-    names: as in GaiaXPy (`JPLUS`, `Gaia_DR3_Vega`), any case; `JPLUS:gJPLUS,rJPLUS` takes some bands; the path of an
-    HDF5 file of systems takes all in it. path: a system file to look names up in. Raises ValueError for a name that is
-    not known, listing close ones, and for a band whose source table is broken.
-    """
-    if not names:
-        raise XpjaxError(f"name at least one photometric system of {list(available_systems(path))}")
-    chosen: list[PhotometricSystem] = []
-    for name in names:
-        if name.lower().endswith((".h5", ".hdf5")):
-            chosen += [_load(_file(name), label) for _, label in _index(_file(name)).values()]
-        else:
-            chosen.append(_select(name, _file(path)))
-    return stack(chosen)
-
-
-def _file(path: str | Path | None) -> str:
-    path = Path(path) if path is not None else DATA / "systems_dr3.h5"
-    if not path.exists():
-        raise FileNotFoundError(f"no system file {path}")
-    return str(path)
-
-
-def _key(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-@functools.lru_cache(maxsize=8)
-def _index(path: str) -> dict[str, tuple[str, str]]:
-    """Name without case and underscores -> (name, label) of the systems in a file, in its order."""
-    with open_model(path, "system") as file:
-        pairs = [(str(group.attrs["name"]), label) for label, group in file.items()]
-    return {_key(name): (name, label) for name, label in pairs}
-
-
-def _select(name: str, path: str) -> PhotometricSystem:
-    """One system by its name, or some of its bands after a colon."""
-    stem, colon, wanted = name.partition(":")
-    if colon and not wanted.strip():
-        raise XpjaxError(f"{name!r} names no band after the colon; leave it out for all bands")
-    index = _index(path)
-    if _key(stem) not in index:
-        close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
-        hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
-        raise XpjaxError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
-    full = _load(path, index[_key(stem)][1])
-    return (
-        select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _refused_all(path: str) -> dict[str, dict[str, str]]:
-    with open_model(path, "system") as file:
-        return {label: json.loads(group.attrs.get("refused", "{}")) for label, group in file.items()}
-
-
-def _refused(path: str, label: str) -> dict[str, str]:
-    """Bands of a system that are not shipped, and why."""
-    return _refused_all(path).get(label, {})
-
-
-def refused_bands(path: str | Path | None = None) -> dict[str, str]:
-    """`{label}_{band}` of every band that is refused because its source table is broken, and why."""
-    return {f"{s}_{b}": why for s, bands in _refused_all(_file(path)).items() for b, why in bands.items()}
 
 
 def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, str] | None = None) -> PhotometricSystem:
@@ -389,7 +343,7 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
         for key in ("projection", "scale", "zero_point", "scaled_zero_point", "flux_bias", "mean_wavelength")
     }
     changed |= {
-        key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardised")
+        key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardized")
     }
     if full.domain is not None:
         changed["uncorrected"] = np.asarray(full.uncorrected)[:, rows]
@@ -398,45 +352,3 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
     return dataclasses.replace(
         full, **changed, color_equations=tuple(equations), error_correction=correction, pair_weight=None
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _load(path: str, label: str) -> PhotometricSystem:
-    """One system of a system file."""
-    with open_model(path, "system") as file:
-        release = read_release(file)
-        group = file[label]
-        names = tuple(name.decode() for name in group["band"][()])
-        equations = []
-        if "color_equation" in group:
-            node = group["color_equation"]
-            indices = (names.index(str(node.attrs[key])) for key in ("band", "blue", "red"))
-            equations.append(ColorEquation.from_powers(node["coefficient"][()], node.attrs["color_range"], *indices))
-        correction = None
-        if "error_correction" in group:
-            correction = _read_correction(group["error_correction"], file[G_SYSTEM])
-        return from_projection(
-            group["projection"][()],
-            group["zero_point"][()],
-            names,
-            label,
-            release,
-            flux_unit=str(group.attrs["flux_unit"]),
-            flux_bias=group["flux_bias"][()],
-            mean_wavelength=group["mean_wavelength"][()],
-            color_equations=tuple(equations),
-            error_correction=correction,
-            standardised=bool(group.attrs["standardised"]),
-            model=str(file.attrs.get("instrument_model", "")),
-        )
-
-
-def _read_correction(node: Any, gaia: Any) -> ErrorCorrection:
-    """The factor of each bin holds in its first half, then runs linearly to the next bin's; ends are clamped."""
-    g_min, g_max, factor = node["g_min"][()], node["g_max"][()], node["factor"][()]
-    g = np.append(np.stack([g_min, 0.5 * (g_min + g_max)], axis=1).ravel(), g_max[-1])
-    nodes = np.concatenate([np.repeat(factor, 2, axis=0), factor[-1:]])
-    column = list(gaia["band"].asstr()[()]).index(G_BAND)
-    vector, zero_point = gaia["projection"][:, column], float(gaia["zero_point"][column])
-    scale = 2.0 ** np.round(np.log2(np.abs(vector).max()))
-    return ErrorCorrection(g, nodes, vector / scale, np.asarray(zero_point - 2.5 * np.log10(scale)))

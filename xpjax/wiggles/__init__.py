@@ -3,43 +3,57 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.wiggles.features import COLUMNS as COLUMNS
-from xpjax.wiggles.features import check_names as check_names
-from xpjax.wiggles.features import concatenate as concatenate
-from xpjax.wiggles.features import floats as floats
-from xpjax.wiggles.features import make_features, read_features, write_features
-from xpjax.wiggles.linear.figures import figure as figure
+from xpjax.wiggles.choice import NetworkCorrection, choose_correction, linear_and_network as linear_and_network
+from xpjax.wiggles.comparison import Trust, absolute_spectra as absolute_spectra, make_residuals, residuals_of_spectra
+from xpjax.wiggles.epochs import TrainingSettings, remove_checkpoints
+from xpjax.wiggles.feature_files import read_features, write_features
+from xpjax.wiggles.features import Features as Features, floats as floats, make_features
+from xpjax.wiggles.figures import plot_patterns
+from xpjax.wiggles.judgment import predict_residuals
+from xpjax.wiggles.limits import Limits as Limits
 from xpjax.wiggles.linear.fit import LinearSettings
-from xpjax.wiggles.linear.fit import Population as Population
 from xpjax.wiggles.linear.pairs import read_pairs
 from xpjax.wiggles.linear.train import train_linear
-from xpjax.wiggles.magnitude import CorrectedPhotometer
-from xpjax.wiggles.magnitude import Correcting as Correcting
-from xpjax.wiggles.magnitude import linear_and_network as linear_and_network
-from xpjax.wiggles.magnitude import prepared as prepared
-from xpjax.wiggles.network import WiggleCorrection, correct_spectra, read_network, write_network
-from xpjax.wiggles.residuals import Residuals, make_residuals, read_residuals
-from xpjax.wiggles.training import WIDTHS as WIDTHS
-from xpjax.wiggles.training import Step as Step
-from xpjax.wiggles.training import TrainingSettings, predict, train_network
-from xpjax.wiggles.training import remove_checkpoints as remove_checkpoints
+from xpjax.wiggles.magnitude import (
+    CorrectedPhotometer as CorrectedPhotometer,
+    corrected_photometry,
+    make_photometer,
+    prepared as prepared,
+)
+from xpjax.wiggles.network import WiggleCorrection, is_network, read_network, write_network
+from xpjax.wiggles.residuals import Residuals as Residuals, read_residuals, write_residuals
+from xpjax.wiggles.spectra import correct_spectra
+from xpjax.wiggles.tables import correct_with_tables, read_table_correction
+from xpjax.wiggles.torch_state import network_from_torch
+from xpjax.wiggles.training import train_network
 
 __all__ = [
-    "CorrectedPhotometer",
     "LinearSettings",
-    "Residuals",
+    "NetworkCorrection",
     "TrainingSettings",
+    "Trust",
     "WiggleCorrection",
+    "choose_correction",
     "correct_spectra",
+    "correct_with_tables",
+    "corrected_photometry",
+    "is_network",
     "make_features",
+    "make_photometer",
     "make_residuals",
-    "predict",
+    "network_from_torch",
+    "plot_patterns",
+    "predict_residuals",
     "read_features",
     "read_network",
     "read_pairs",
     "read_residuals",
+    "read_table_correction",
+    "remove_checkpoints",
+    "residuals_of_spectra",
     "train_linear",
     "train_network",
     "write_features",
     "write_network",
+    "write_residuals",
 ]

@@ -1,4 +1,4 @@
-"""What a correction is told of a star: features made of magnitudes and E(B-V), and their files.
+"""What a correction is told of a star: features made of magnitudes and E(B-V), or of the spectrum.
 
 The 14 of Ye et al. (2024), in their order, are combinations of SkyMapper u, v, g, i (synthetic, not dereddened), Gaia
 G, BP, RP (given or synthetic) and E(B-V). A feature is a sum of inputs, so errors of the inputs pass on exactly.
@@ -11,23 +11,20 @@ Errors of shapes are not passed on.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
-from xpjax.core.records import Record
+from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.core.units import in_unit
-from xpjax.io.catalogue import write_bytes
-from xpjax.io.hdf5 import open_hdf5
-from xpjax.io.tables import Table, open_table
+from xpjax.io.results import TableResult
 from xpjax.synthetic import G_SYSTEM, load_system, photometry
 from xpjax.wiggles.meaning import Meaning
-from xpjax.xp import NONE, SourceTable, as_sources, load_correction, load_instrument, source_ids
+from xpjax.xp import NONE, LinearCorrection, SourceTable, as_sources, load_correction, load_instrument, read
 
 FEATURES: Mapping[str, Mapping[str, float]] = {
     "g-i": {"g": 1, "i": -1},
@@ -64,14 +61,38 @@ COLUMNS = dict(zip(GAIA, ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_m
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Features(Record):
-    """Features of many stars, on the host.
+class Features(Rows, TableResult, Record):
+    """Hold features of many stars: what a network is told of each.
 
-    source_id (n,); value (n, n_feature) [mag], NaN where unknown; input_error (n, n_input) [mag] in the order of
-    INPUTS, or None; ebv (n,) [mag] or None, which dereddening needs even where it is no feature. base: name of the
-    linear correction of the spectra that they were made of; truncate: whether these are of truncated coefficients;
-    gaia: whether G, BP and RP are "synthetic" or given ("columns"); None: not known, or of no account. Raises
-    ValueError for shapes that do not fit.
+    Parameters
+    ----------
+    source_id : (n,) array of int
+        Identifiers of the stars.
+    names : tuple of str
+        Names of the features.
+    value : (n, n_feature) array [mag]
+        The features, NaN where unknown; shapes have no unit.
+    ebv : (n,) array, optional [mag]
+        E(B-V), which dereddening needs even where it is no feature.
+    input_error : (n, 8) array, optional [mag]
+        Errors of u, v, g, i, G, BP, RP and E(B-V).
+    base : str
+        Name of the linear correction of the spectra that the features were made of.
+    truncate : bool, optional
+        Whether these spectra were of truncated coefficients; None where it is not known, or of no account.
+    gaia : {"synthetic", "columns"}, optional
+        Origin of G, BP and RP.
+
+    Raises
+    ------
+    XpjaxError
+        For shapes that do not fit.
+
+    Examples
+    --------
+    >>> stars = xpjax.wiggles.Features(np.arange(1, 3), ("BP-RP",), np.array([[0.7], [1.2]]))
+    >>> stars[:1].value
+    array([[0.7]])
     """
 
     source_id: np.ndarray
@@ -82,6 +103,7 @@ class Features(Record):
     base: str = NONE
     truncate: bool | None = None
     gaia: str | None = None
+    row_fields: ClassVar[tuple[str, ...]] = ("source_id", "value", "ebv", "input_error")
 
     def __post_init__(self) -> None:
         n = len(self.source_id)
@@ -93,20 +115,24 @@ class Features(Record):
         if len(set(self.names)) != len(self.names):
             raise XpjaxError(f"features: a name occurs twice in {self.names}")
 
-    def __len__(self) -> int:
-        return len(self.source_id)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> Features:
-        """Some of the stars."""
-
-        def pick(array: Any) -> Any:
-            return None if array is None else array[rows]
-
-        own = {name: pick(getattr(self, name)) for name in ("source_id", "value", "ebv", "input_error")}
-        return dataclasses.replace(self, **own)
+    def catalogue(self) -> Catalogue:
+        """A column for each feature, by its name, and ebv; `read_features` reads such a table."""
+        columns = {"source_id": self.source_id, **dict(zip(self.names, self.value.T, strict=True))}
+        columns |= {"ebv": self.ebv} if self.ebv is not None else {}
+        columns |= {"input_error": self.input_error} if self.input_error is not None else {}
+        meaning = Meaning(truncate=self.truncate, gaia=self.gaia)
+        magnitudes = [name for name in columns if name in FEATURES or name in ("ebv", "input_error")]
+        described = {name: f"Component {name.removeprefix('shape-')} of the spectral shape" for name in SHAPES}
+        described |= {"ebv": "Reddening E(B-V)", "input_error": f"Standard errors of {', '.join(INPUTS)}"}
+        return Catalogue(
+            columns,
+            dict.fromkeys(magnitudes, "mag"),
+            {name: text for name, text in described.items() if name in columns},
+            meta={"features": list(self.names), "base": self.base, **meaning.attributes()},
+        )
 
     def select(self, names: Sequence[str]) -> Features:
-        """Some of the features, in this order. Raises ValueError for one that is not there."""
+        """Some of the features, in this order. Raises XpjaxError for one that is not there."""
         absent = [name for name in names if name not in self.names]
         if absent:
             raise XpjaxError(f"features {absent} are needed; there are {list(self.names)}")
@@ -130,7 +156,7 @@ class Features(Record):
 
 
 def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of features from a set's name or a list. Raises ValueError for one that is not known."""
+    """Names of features from a set's name or a list. Raises XpjaxError for one that is not known."""
     chosen = SETS.get(names) if isinstance(names, str) else tuple(names)
     if chosen is None:
         chosen = (str(names),)
@@ -162,63 +188,130 @@ def make_features(
     float64: bool = False,
     devices: Any = None,
 ) -> Features:
-    """Features of stars from their coefficients; or from a mapping of magnitudes (n,) with the names of INPUTS.
+    """Make features of stars from their XP coefficients, or from magnitudes.
 
-    sources as for `photometry`. names: features, or the name of a set ("paper", "no-ebv", "gaia", "color", "shape").
-    ebv: (n,) [mag], or the name of a column. gaia: "synthetic", "columns" (phot_g_mean_mag, ...) or a mapping of G, BP,
-    RP to (n,). truncate as in `photometry`. errors: with errors of the synthetic magnitudes, zero for what is given.
-    correction: the linear one that the spectra have, which a network stands on. Raises ValueError for unknown names, or
-    an input that is needed and not given.
+    Parameters
+    ----------
+    sources
+        What `xpjax.photometry` takes; a list of files, which are read one by one; or a mapping of magnitudes (n,) [mag]
+        with the names u, v, g, i, G, BP, RP and E(B-V).
+    names : str or sequence of str
+        Names of features, or of a set: "paper", "no-ebv", "gaia", "color" or "shape".
+    ebv : (n,) array or str, optional [mag]
+        E(B-V), or the name of its column.
+    gaia : {"synthetic", "columns"} or mapping
+        Origin of G, BP and RP: the spectra, the columns phot_g_mean_mag, ..., or a mapping of G, BP, RP to (n,) [mag].
+    truncate : bool
+        Use only the relevant coefficients.
+    errors : bool
+        With errors of the synthetic magnitudes; those of what is given are zero.
+    correction : optional
+        Linear correction of the spectra.
+    float64 : bool
+        Compute in double precision.
+    devices : optional
+        Device names as of `xpjax.photometry`.
+
+    Returns
+    -------
+    Features
+        Features of the sources in their order.
+
+    Raises
+    ------
+    XpjaxError
+        For unknown names, and an input that is needed and not given.
+
+    Notes
+    -----
+    The set "paper" is that of Ye et al. (2024). With c the coefficients, m the mean flux on 400..990 nm, and U S V' the
+    root of the covariance of ordinary stars' c / m about their mean x, shape-k = U_k' (c / m - x) / S_k.
+
+    Examples
+    --------
+    >>> stars = xpjax.wiggles.make_features(xpjax.simulate_sources(5, seed=1), "gaia", ebv=np.zeros(5))
+    >>> stars.names
+    ('BP-RP', 'G', 'E(B-V)')
     """
-    chosen = check_names(names)
-    linear = load_correction(correction)
+    chosen, linear = check_names(names), load_correction(correction)
     base = NONE if linear is None else linear.name
-    needed = [name for name in INPUTS if np.any(combination(chosen)[INPUTS.index(name)])]
+    needed = [name for name, row in zip(INPUTS, combination(chosen), strict=True) if row.any()]
     if isinstance(sources, Mapping):
         made = _from_magnitudes({**sources, **({} if ebv is None else {EBV: ebv})}, chosen, needed)
         return dataclasses.replace(made, base=base, gaia="columns" if any(name in needed for name in GAIA) else None)
-    table = as_sources(sources)
+    options = {"truncate": truncate, "errors": errors, "float64": float64, "devices": devices}
+    if isinstance(sources, list | tuple):
+        # File by file: coefficients and correlations take a hundred times the memory of features.
+        each = [make_features(one, chosen, ebv=ebv, gaia=gaia, correction=linear, **options) for one in sources]
+        return concatenate_records(each)
+    table = _read(sources, ebv, gaia, float64)
+    value, error = _magnitudes(table, needed, gaia, linear, options)
+    known_ebv = _given_ebv(table, ebv, EBV in needed)
+    value |= {} if known_ebv is None else {EBV: known_ebv}
+    combined = _combined(np.stack([np.where(np.isfinite(value[n]), value[n], np.nan) for n in INPUTS], axis=1), chosen)
+    own = _fill_shapes(combined, chosen, table, truncate)
+    input_error = np.stack([error[name] for name in INPUTS], axis=1) if errors else None
+    from_gaia = any(name in needed for name in GAIA)
+    origin = ("synthetic" if gaia == "synthetic" else "columns") if from_gaia else None
+    from_spectra = own or origin == "synthetic" or any(name in needed for name in SKYMAPPER)
+    how = (base, truncate if from_spectra else None, origin)
+    return Features(table.source_id, chosen, combined, known_ebv, input_error, *how)
+
+
+def _fill_shapes(value: np.ndarray, names: Sequence[str], table: SourceTable, truncate: bool) -> bool:
+    """Put shapes into features (n, n_feature); whether there are any."""
+    own = [k for k, name in enumerate(names) if name in SHAPES]
+    if own:
+        value[:, own] = shapes(table, truncate)[:, [SHAPES.index(names[k]) for k in own]]
+    return bool(own)
+
+
+def _given_ebv(table: SourceTable, ebv: Any, needed: bool) -> np.ndarray | None:
+    """E(B-V) (n,) as it is given, or from a column. Raises XpjaxError where it is needed and not given."""
+    if ebv is not None:
+        given, name = (table.columns, ebv) if isinstance(ebv, str) else ({EBV: ebv}, EBV)
+        return _column(given, name, len(table), table.origin)
+    if needed:
+        option = say("ebv=, an array or the name of a column,", "--ebv COLUMN,")
+        raise XpjaxError(f"E(B-V) is a feature: give {option} or leave it out of {say('names', '--names')}")
+    return None
+
+
+def _read(sources: Any, ebv: Any, gaia: Any, float64: bool) -> SourceTable:
+    """The sources; of a file with the columns that features need."""
+    if not isinstance(sources, str | Path):
+        return as_sources(sources)
+    keep = [*(COLUMNS.values() if gaia == "columns" else ()), *[ebv] * isinstance(ebv, str)]
+    return read(sources, dtype=np.float64 if float64 else np.float32, keep=keep)
+
+
+def _magnitudes(
+    table: SourceTable,
+    needed: Sequence[str],
+    gaia: str | Mapping[str, Any],
+    linear: LinearCorrection | None,
+    options: dict[str, Any],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs (n,) [mag] and their errors by name: synthetic ones and given ones; options: of `photometry`."""
     n = len(table)
-    value = {name: np.full(n, np.nan) for name in INPUTS}
-    error = {name: np.zeros(n) for name in INPUTS}
-    wanted = [f"SkyMapper:{','.join(name for name in SKYMAPPER if name in needed)}"]
-    wanted = wanted if any(name in needed for name in SKYMAPPER) else []
+    value, error = {name: np.full(n, np.nan) for name in INPUTS}, {name: np.zeros(n) for name in INPUTS}
+    own, of_gaia = ([name for name in names if name in needed] for names in (SKYMAPPER, GAIA))
+    wanted = [f"SkyMapper:{','.join(own)}"] * bool(own)
     if gaia == "synthetic":
-        wanted += [f"{G_SYSTEM}:{','.join(name for name in GAIA if name in needed)}"] * any(
-            name in needed for name in GAIA
-        )
+        wanted += [f"{G_SYSTEM}:{','.join(of_gaia)}"] * bool(of_gaia)
     else:
-        given = _columns(table) if isinstance(gaia, str) else gaia
         if isinstance(gaia, str) and gaia != "columns":
             raise XpjaxError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
-        for name in GAIA:
-            if name in needed:
-                value[name] = _column(given, name, n, table.origin)
+        given = _columns(table) if isinstance(gaia, str) else gaia
+        value |= {name: _column(given, name, n, table.origin) for name in of_gaia}
     if wanted:
-        options: dict[str, Any] = {"truncate": truncate, "errors": errors, "float64": float64, "devices": devices}
         found = photometry(table, load_system(*wanted), correction=linear, **options)
         for k, name in enumerate(found.system.names):
             value[name] = found.magnitude[:, k].astype(float)
-            if errors:
+            if options["errors"]:
                 known = found.magnitude_error
                 error[name] = np.full(n, np.nan) if known is None else known[:, k].astype(float)
-    known_ebv = None
-    if ebv is not None:
-        known_ebv = _column(table.columns if isinstance(ebv, str) else {EBV: ebv}, ebv if isinstance(ebv, str) else EBV,
-                            n, table.origin)  # fmt: skip
-        value[EBV] = known_ebv
-    elif EBV in needed:
-        option = say("ebv=, an array or the name of a column,", "--ebv COLUMN,")
-        raise XpjaxError(f"E(B-V) is a feature: give {option} or leave it out of {say('names', '--names')}")
-    inputs = np.stack([np.where(np.isfinite(value[name]), value[name], np.nan) for name in INPUTS], axis=1)
-    value_of_all = _combined(inputs, chosen)
-    own = [k for k, name in enumerate(chosen) if name in SHAPES]
-    if own:
-        value_of_all[:, own] = shapes(table, truncate)[:, [SHAPES.index(chosen[k]) for k in own]]
-    input_error = np.stack([error[name] for name in INPUTS], axis=1) if errors else None
-    origin = ("synthetic" if gaia == "synthetic" else "columns") if any(name in needed for name in GAIA) else None
-    cut = truncate if wanted or own else None
-    return Features(table.source_id, chosen, value_of_all, known_ebv, input_error, base, cut, origin)
+    return value, error
 
 
 def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
@@ -241,17 +334,6 @@ def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
     vector = vector * np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(len(SHAPES))])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(level > 0, (value / level - correction.center) @ vector / size, np.nan))
-
-
-def concatenate(parts: Sequence[Features]) -> Features:
-    """Features of stars one after the other; all have the same names, and errors and E(B-V) or not."""
-
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    joint = {name: joined(name) for name in ("source_id", "value", "ebv", "input_error")}
-    return dataclasses.replace(parts[0], **joint)
 
 
 def _combined(inputs: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -283,7 +365,7 @@ def _columns(table: SourceTable) -> Mapping[str, Any]:
 
 
 def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndarray:
-    """One column (n,) as floats, NaN where masked. Raises ValueError where it is absent or of another length."""
+    """One column (n,) as floats, NaN where masked. Raises XpjaxError where it is absent or of another length."""
     if name not in given:
         column = COLUMNS.get(name, name)
         raise XpjaxError(f"{origin} has no {column}, which a feature needs; keep this column or give the values")
@@ -294,89 +376,7 @@ def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndar
 
 
 def floats(table: SourceTable, name: str) -> np.ndarray:
-    """A column (n,) as floats, NaN where masked. Raises ValueError where it is absent."""
+    """A column (n,) as floats, NaN where masked. Raises XpjaxError where it is absent."""
     if name not in table.columns:
         raise XpjaxError(f"{table.origin} has no column {name}; it has {list(table.columns) or 'no others'}")
     return np.ma.filled(np.ma.asarray(table.columns[name], float), np.nan)
-
-
-def write_features(path: str | Path, table: Features, *, overwrite: bool = False) -> None:
-    """Features as an HDF5 file: source_id, features with attribute `names`, and where known ebv and input_error.
-
-    Attributes of the file say what they are of: base, and where known truncate and gaia.
-    """
-    import h5py
-
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file["source_id"] = table.source_id
-        file["features"] = table.value
-        file["features"].attrs["names"] = list(table.names)
-        file.attrs["base"] = table.base
-        file.attrs.update(Meaning(truncate=table.truncate, gaia=table.gaia).attributes())
-        for name in ("ebv", "input_error"):
-            if getattr(table, name) is not None:
-                file[name] = getattr(table, name)
-    write_bytes(path, buffer.getvalue())
-
-
-def read_features(path: str | Path, names: Sequence[str] = ()) -> Features:
-    """Features from a file of `write_features`, or from any table that `xpjax.io.tables` reads.
-
-    A table (HDF5, Parquet, FITS, ECSV, CSV, ...) has source_id, integers, and a column for each feature, by the names
-    of `FEATURES` and `SHAPES` or by these names; `ebv` [mag] is E(B-V), a feature only where it is called so. An HDF5
-    file may have them in one dataset features (n, k) with an attribute names. Magnitudes are converted to mag where the
-    file states another unit. Attributes base, truncate and gaia say what the features are of; without base they are of
-    spectra as published. Raises XpjaxError for what is missing, and for ids that are no integers.
-    """
-    try:
-        return features_of(open_table(path), Path(path), names)
-    except XpjaxError as error:
-        raise XpjaxError(
-            f"{path} is no file of features ({error}): it needs source_id (n), and columns named as features, or in "
-            "HDF5 a dataset features (n, k) with attribute names"
-        ) from error
-
-
-def features_of(table: Table, path: Path, names: Sequence[str] = ()) -> Features:
-    """Features of a table; see `read_features`. Raises XpjaxError for what is missing."""
-    source_id = source_ids(table)
-    if "features" in table:
-        known = hdf5_names(path, "features")
-        if known is None:
-            raise XpjaxError("the dataset features has no attribute names")
-        chosen, value = known, table.column("features").array()
-        if value.shape[1] != len(chosen):
-            raise XpjaxError(f"features {value.shape} do not fit its {len(chosen)} names {list(chosen)}")
-    else:
-        chosen = tuple(names) or tuple(name for name in (*FEATURES, *SHAPES) if name in table)
-        if not chosen:
-            raise XpjaxError(f"no column is named as a feature, such as BP-RP or shape-1; it has {table.names}")
-        columns = {n: "ebv" if n == EBV and n not in table and "ebv" in table else n for n in chosen}
-        for column in columns.values():
-            table.check(column, "a feature")
-        table.load([*columns.values(), "ebv"])
-        kinds = {n: "magnitude" if n in FEATURES else None for n in chosen}
-        value = np.stack([table.column(columns[n]).numbers(kinds[n]) for n in chosen], axis=1)
-    ebv = table.column("ebv").numbers("magnitude") if "ebv" in table else None
-    if ebv is None and EBV in chosen:
-        ebv = value[:, chosen.index(EBV)]
-    error = table.column("input_error").array() if "input_error" in table else None
-    meaning = Meaning.of(table.meta, table.origin)
-    base = str(table.meta.get("base", NONE))
-    return Features(source_id, chosen, value, ebv, error, base, meaning.truncate, meaning.gaia)
-
-
-def hdf5_names(path: Path, name: str) -> tuple[str, ...] | None:
-    """The attribute names of a dataset of an HDF5 file; None where there is none."""
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        return None
-    with open_hdf5(path) as file:
-        found = file[name].attrs.get("names") if name in file else None
-    if found is None:
-        return None
-    return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in np.atleast_1d(found))

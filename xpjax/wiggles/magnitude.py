@@ -1,241 +1,50 @@
-"""Magnitudes of corrected spectra, without forming them.
-
-Seen through a passband the additive term of a correction (see `xpjax.wiggles.network`) is
-
-    <f 10^(0.4 A)> sum_j w_j q_j(E),   q_j(E) = int hat_j T l^p 10^(-0.4 A) dl / norm
-
-and w = h W with the last layer W. q and the mean's row of the coefficients are Chebyshev series in E(B-V), exact to
-1e-8, and W is multiplied into them beforehand: a star costs its hidden layers and two small products.
-"""
+"""Magnitudes of corrected spectra, without forming them: of sources with features, by a network that is folded."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from xpjax.core import engine
-from xpjax.core.constants import FLUX_UNIT, MERGE_RANGE, POGSON, XP_RANGE
+from xpjax.core.constants import POGSON
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
+from xpjax.io.catalogue import read_catalogue
 from xpjax.synthetic import (
     Passband,
     PassbandSet,
     Photometer,
     PhotometricSystem,
     Photometry,
-    band_weights,
     corrected_system,
     curves_of,
-    interpolation,
     load_passbands,
+    load_system,
     passband_system,
     photometry_kernel,
     published_name,
+    read_photometry,
     select_bands,
 )
-from xpjax.synthetic import load_system as load_system
-from xpjax.wiggles.features import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, floats, make_features
-from xpjax.wiggles.network import (
-    Limits,
-    Network,
-    Star,
-    WiggleCorrection,
-    applicable,
-    check_base,
-    check_features,
-    check_gaia,
-    spread,
-    star_inputs,
-    table_axes,
-)
-from xpjax.xp import (
-    Instrument,
-    LinearCorrection,
-    SourceTable,
-    XPCoefficients,
-    as_sources,
-    load_correction,
-    masked,
-    named_correction,
-    run_guarded,
-    usable,
-)
-from xpjax.xp import load_instrument as load_instrument
-
-SHORTEST, LONGEST = 12, 48
-"""Terms of a series that are tried; 48 are more than any E(B-V) up to 10 needs."""
-SERIES = 1e-8
-"""Where the series in E(B-V) end, relative to their largest term."""
-FINE = 1.0
-"""Longest step [nm] between samples of a multiplicative correction."""
+from xpjax.wiggles.choice import NetworkCorrection
+from xpjax.wiggles.features import Features, floats
+from xpjax.wiggles.fold import FoldedCorrection, fold, polynomials
+from xpjax.wiggles.limits import Limits, Star, applicable, star_inputs
+from xpjax.wiggles.network import WiggleCorrection, check_base, spread
+from xpjax.xp import Instrument, SourceTable, XPCoefficients, as_sources, masked, run_guarded, usable
 
 
-class FoldedCorrection(eqx.Module):
-    """A correction multiplied into passbands: all that its part in their fluxes needs.
-
-    Additive: last (n_network, n_hidden + 1, n_term * n_band) scaled fluxes per normalised flux, the last row for the
-    bias; mean (n_basis_total, n_term), the row of the mean flux [FLUX_UNIT]; terms of Chebyshev series in E(B-V) over
-    ebv_range (2,). Multiplicative: sample (n_basis_total, n_fine), fine samples of the flux; w there is the output at
-    below (n_fine,) and the next wavelength with weights share (2, n_fine); band (n_fine, n_band) sees their product.
-    systematic (n_node, n_band) or None: the table's nodes seen through the bands, per mean flux.
-    """
-
-    networks: tuple[Network, ...]
-    last: Float[AnyArray, "n_network n_hidden n_out"] | None
-    mean: Float[AnyArray, "n_basis_total n_term"]
-    sample: Float[AnyArray, "n_basis_total n_fine"] | None
-    band: Float[AnyArray, "n_fine n_band"] | None
-    below: Int[AnyArray, " n_fine"] | None
-    share: Float[AnyArray, "2 n_fine"] | None
-    ebv_range: Float[AnyArray, " 2"]
-    per_input: Float[AnyArray, "n_input n_feature"] | None
-    systematic: Float[AnyArray, "n_node n_band"] | None
-
-
-def fold(
-    model: WiggleCorrection,
-    bands: Sequence[Passband],
-    system: PhotometricSystem,
-    *,
-    ebv_range: tuple[float, float] = (0.0, 1.0),
-    instrument: Instrument | None = None,
-    base: Any = None,
-) -> FoldedCorrection:
-    """Fold the last layer, the passbands and the reddening of E(B-V) within a range into one matrix, on the host.
-
-    bands: the curves, in the order of the system's bands, whose scales the result has. base: the linear correction that
-    the model stands on, see `Correcting`. It takes a fifth of a second.
-    """
-    chosen = (instrument or load_instrument()).corrected(named_correction(model.base, base))
-    own = np.asarray(model.wavelength, float)
-    design = chosen.design(own)
-    sampled = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
-    low, high = ebv_range
-    high = max(high, low + 1e-3)
-    parts = [_band_nodes(model, band) for band in bands]
-    unit = FLUX_UNIT / np.asarray(system.scale, float)
-    a = model.exponent(own)
-    # The factor common to all wavelengths cancels between the mean flux and the reddening of its term.
-    middle = float(a.mean())
-
-    def seen(ebv: float) -> np.ndarray:
-        """Scaled flux (n_wavelength, n_band) of w = 1 at each wavelength, per mean flux."""
-        columns = [h.T @ (q * np.exp(-(e - middle) * ebv)) for h, q, e in parts]
-        return np.stack(columns, axis=1) * unit
-
-    def mean_row(ebv: float) -> np.ndarray:
-        return sampled @ np.exp((a - middle) * ebv) / len(own)
-
-    systematic = None
-    if model.systematic is not None:
-        table = np.asarray(model.systematic.value)
-        at = np.asarray(model.systematic.ebv, float) if model.dereddens else np.zeros(table.shape[2])
-        through = np.stack([table[:, :, k] @ np.abs(seen(float(e))) for k, e in enumerate(at)], axis=2)
-        systematic = through.reshape(-1, through.shape[-1])
-    scaled = combination(model.names) / np.asarray(model.feature_scale)
-    if model.kind == "multiplicative":
-        return _fold_product(model, bands, unit, chosen, scaled)
-    # Both series have as many terms as the longer one needs.
-    series = [_chebyshev(function, low, high, not model.dereddens) for function in (seen, mean_row)]
-    n_term = max(len(s) for s in series)
-    through, mean = (np.concatenate([s, np.zeros((n_term - len(s), *s.shape[1:]))]) for s in series)
-    hidden = [Network((*n.weight[:-1], np.zeros((0, 0))), (*n.bias[:-1], np.zeros(0))) for n in model.networks]
-    last = [
-        np.concatenate([np.asarray(n.weight[-1], float), np.asarray(n.bias[-1], float)[None]]) for n in model.networks
-    ]
-    product = np.stack([np.einsum("hj,kjb->hkb", w, through).reshape(len(w), -1) for w in last])
-    limits = np.array([low, high])
-    return FoldedCorrection(tuple(hidden), product, mean.T, None, None, None, None, limits, scaled, systematic)
-
-
-def _fold_product(
-    model: WiggleCorrection, bands: Sequence[Passband], unit: np.ndarray, instrument: Instrument, per_input: np.ndarray
-) -> FoldedCorrection:
-    """The multiplicative case: f w is sampled finely, and a local cubic between samples."""
-    own, blend = np.asarray(model.wavelength, float), float(model.blend)
-    ends = np.clip([own[0] - blend, own[-1] + blend], *XP_RANGE)
-    knots = np.unique(np.concatenate([ends[:1], own, ends[1:]]))
-    pieces = [np.linspace(a, b, int(np.ceil((b - a) / FINE)) + 1)[:-1] for a, b in itertools.pairwise(knots)]
-    fine = np.concatenate([*pieces, ends[1:]])
-    design = instrument.design(fine)
-    matrix = model.interpolation(fine)
-    below = np.clip(np.searchsorted(own, fine, side="right") - 1, 0, len(own) - 2)
-    rows = np.arange(len(fine))
-    dense = matrix.toarray()
-    through = []
-    for band in bands:
-        x, seen = _seen(band, fine, (fine[0], fine[-1]))
-        through.append(interpolation(fine, x).T @ seen)
-    return FoldedCorrection(
-        model.networks,
-        None,
-        np.zeros((design.value.shape[0], 1)),
-        np.asarray(design.value) * (float(design.scale) / FLUX_UNIT),
-        np.stack(through, axis=1) * unit,
-        below.astype(np.int32),
-        np.stack([dense[rows, below], dense[rows, below + 1]]),
-        np.array([0.0, 1.0]),
-        per_input,
-        None,
-    )
-
-
-def _band_nodes(model: WiggleCorrection, band: Passband) -> tuple[Any, np.ndarray, np.ndarray]:
-    """At the nodes of a passband's integral: w's matrix, flux seen per flux [W m-2 nm-1], and the dust's exponent."""
-    own, blend = np.asarray(model.wavelength, float), float(model.blend)
-    x, seen = _seen(band, own, (own[0] - blend, own[-1] + blend))
-    return model.interpolation(x), seen, model.exponent(x)
-
-
-def _seen(band: Passband, breaks: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes (m,) within ends [nm], and the flux seen (m,) [band.flux_unit] for unit flux [W m-2 nm-1] at each."""
-    x, weight = band_weights(band, np.concatenate([breaks, ends, XP_RANGE, MERGE_RANGE]))
-    inside = (x > max(ends[0], XP_RANGE[0])) & (x < min(ends[1], XP_RANGE[1]))
-    return x[inside], weight[inside]
-
-
-def _chebyshev(function: Any, low: float, high: float, constant: bool) -> np.ndarray:
-    """Coefficients (n_term, ...) of a function of E(B-V) on [low, high] in Chebyshev polynomials."""
-    if constant:
-        return np.stack([function(0.0)])
-    n = SHORTEST
-    while True:
-        nodes = np.cos(np.pi * (np.arange(n) + 0.5) / n)
-        values = np.stack([function(0.5 * (low + high) + 0.5 * (high - low) * t) for t in nodes])
-        basis = np.polynomial.chebyshev.chebvander(nodes, n - 1)
-        series = np.tensordot(basis.T, values, 1) * (2.0 / n)
-        series[0] *= 0.5
-        size = np.abs(series).reshape(n, -1)
-        needed = int(np.flatnonzero((size > SERIES * size.max(axis=0)).any(axis=1))[-1])
-        # The last terms must be small already, or the nodes are too few.
-        if needed < n - 2 or n >= LONGEST:
-            return series[: needed + 1]
-        n *= 2
-
-
-def _polynomials(folded: FoldedCorrection, ebv: Array) -> Array:
-    """Chebyshev polynomials (n_term,) at E(B-V)."""
-    low, high = folded.ebv_range[0], folded.ebv_range[1]
-    t = (2 * ebv - low - high) / (high - low)
-    n = folded.mean.shape[-1]
-    values = [jnp.ones_like(t), t]
-    for _ in range(n - 2):
-        values.append(2 * t * values[-1] - values[-2])
-    return jnp.stack(values[:n])
-
-
-class _Observed(eqx.Module):
+class Observed(eqx.Module):
     """One star as corrected photometry takes it."""
 
     coefficients: XPCoefficients
@@ -248,7 +57,7 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
     """The kernel ((PhotometricSystem, FoldedCorrection), star) -> as `photometry_kernel`, corrected, and systematic."""
     plain = photometry_kernel(truncate, errors, guard=guard)
 
-    def kernel(constants: tuple[PhotometricSystem, FoldedCorrection], source: _Observed) -> dict[str, Array]:
+    def kernel(constants: tuple[PhotometricSystem, FoldedCorrection], source: Observed) -> dict[str, Array]:
         bands, folded = constants
         star = source.star
         out = plain(bands, source.coefficients)
@@ -275,15 +84,15 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
 
             mean = jnp.zeros(())
         else:
-            polynomials = _polynomials(folded, jnp.asarray(star.ebv))
-            mean = dot(dot(value, folded.mean), polynomials)
+            powers = polynomials(folded, jnp.asarray(star.ebv))
+            mean = dot(dot(value, folded.mean), powers)
             last = folded.last
 
             def terms(x: Array) -> Array:
                 each = [
                     dot(network.hidden(x), w[:-1]) + w[-1] for network, w in zip(folded.networks, last, strict=True)
                 ]
-                return mean * dot(polynomials, jnp.stack(each).reshape(len(each), -1, n_band))
+                return mean * dot(powers, jnp.stack(each).reshape(len(each), -1, n_band))
 
         x = jnp.asarray(star.x)
         each = terms(x)
@@ -315,7 +124,7 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
     return kernel
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CorrectedPhotometry(Photometry):
     """Photometry corrected by a network; left (n, n_band) [mag]: what the network leaves, apart from the errors.
 
@@ -323,6 +132,17 @@ class CorrectedPhotometry(Photometry):
     """
 
     left: np.ndarray | None = None
+    row_fields = (*Photometry.row_fields, "left")  # type: ignore[assignment]
+
+    @staticmethod
+    def read(path: str | Path, system: PhotometricSystem | None = None) -> CorrectedPhotometry:
+        """The photometry that `xpjax.write` wrote, as `xpjax.synthetic.read_photometry` reads it."""
+        known, table = read_photometry(path, system), read_catalogue(path)
+        fields = {field.name: getattr(known, field.name) for field in dataclasses.fields(known)}
+        bands = zip(known.system.labels, known.system.names, strict=True)
+        names = [f"{label}_mag_systematic_{band}" for label, band in bands]
+        left = np.stack([table.columns[n] for n in names], axis=1) if names[0] in table.columns else None
+        return CorrectedPhotometry(**fields, left=left)
 
     @property
     def systematic(self) -> np.ndarray | None:
@@ -334,125 +154,37 @@ class CorrectedPhotometry(Photometry):
 
 
 @dataclasses.dataclass(frozen=True)
-class Correcting:
-    """How magnitudes are corrected: the model, where the features come from, and the curves of the bands.
-
-    bands: as many as the system's, in its order; None: those of `curves_of`. stars: features by source_id; None: made
-    of the sources themselves, with ebv, the name of a column, and gaia "synthetic" or "columns" (see
-    `xpjax.wiggles.features.features`). teff, mh: names of columns for the rules of `applicable`. feature_errors: the
-    magnitudes' errors have the part that comes through the features, at the cost of eight more networks. base: the
-    linear correction that the model stands on, needed where that is neither "none" nor "standard".
-    """
-
-    model: WiggleCorrection
-    bands: tuple[Passband, ...] | None = None
-    stars: Features | None = None
-    ebv: str | None = None
-    gaia: str = "synthetic"
-    teff: str | None = None
-    mh: str | None = None
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    feature_errors: bool = False
-    base: Any = None
-
-    def __post_init__(self) -> None:
-        needs = EBV in self.model.names or self.model.dereddens
-        if self.stars is None and self.ebv is None and needs:
-            raise XpjaxError(
-                f"this correction needs E(B-V): name a column of the sources, by {say('ebv=', '--ebv')}, or give "
-                "features (glossary: feature)"
-            )
-        if self.stars is not None:
-            self.stars.select(self.model.names)
-            check_features(self.model, self.stars)
-        else:
-            check_gaia(self.model, self.gaia)
-
-    @functools.cached_property
-    def linear(self) -> LinearCorrection | None:
-        """The linear correction that the model stands on. Raises ValueError where it is not known."""
-        return named_correction(self.model.base, self.base)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the sources that are needed."""
-        names = [name for name in (self.teff, self.mh) if name is not None]
-        if self.stars is None:
-            names += [self.ebv] if self.ebv is not None else []
-            needed = np.any(combination(self.model.names) != 0, axis=1)[len(SKYMAPPER) :]
-            names += [
-                COLUMNS[name] for name, used in zip(GAIA, needed, strict=False) if used and self.gaia == "columns"
-            ]
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def ebv_range(self) -> tuple[float, float]:
-        """The E(B-V) that are folded for: the training set's, or up to the limit of A_V."""
-        model = self.model
-        low = high = np.nan
-        if EBV in model.names:
-            k = model.names.index(EBV)
-            low, high = float(np.asarray(model.low)[k]), float(np.asarray(model.high)[k])
-        most = EBV_MOST if self.limits.av is None else self.limits.av / float(model.per_ebv)
-        return min(low, 0.0) if np.isfinite(low) else EBV_LEAST, min(high, most) if np.isfinite(high) else most
-
-    def features(self, table: SourceTable, errors: bool, **options: Any) -> Features:
-        """Features of these sources. Raises ValueError for columns that are not there."""
-        if self.stars is not None:
-            return self.stars.matched(table.source_id)
-        return make_features(
-            table,
-            self.model.names,
-            ebv=self.ebv,
-            gaia=self.gaia,
-            truncate=self.model.truncate,
-            errors=errors and self.feature_errors,
-            correction=self.linear,
-            **options,
-        )
-
-
-def linear_and_network(correction: Any) -> tuple[LinearCorrection | None, Correcting | None]:
-    """What `correction` means where a network may be given too: "standard", "none", a file or a `LinearCorrection`; or
-    a `Correcting`, whose network may stand on one. Raises ValueError."""
-    if isinstance(correction, Correcting):
-        return correction.linear, correction
-    return load_correction(correction), None
-
-
-EBV_LEAST, EBV_MOST = -0.2, 5.5
-"""What is folded for where neither the training set nor a limit says."""
-
-
-@dataclasses.dataclass(frozen=True)
 class CorrectedPhotometer:
     """A `Photometer` whose magnitudes are those of corrected spectra; used as it is.
 
-    Raises ValueError for systems with color equations or flux biases.
+    Raises XpjaxError for systems with color equations or flux biases.
     """
 
     plain: Photometer
-    how: Correcting
+    how: NetworkCorrection
     folded: FoldedCorrection
 
     @staticmethod
-    def prepare(plain: Photometer, how: Correcting, **options: Any) -> CorrectedPhotometer:
-        """Fold the correction for a photometer; options go to `fold`. Raises ValueError."""
+    def prepare(plain: Photometer, how: NetworkCorrection, **options: Any) -> CorrectedPhotometer:
+        """Fold the correction for a photometer; options go to `fold`. Raises XpjaxError."""
         bands = CorrectedPhotometer.check(plain, how)
         plain = dataclasses.replace(plain, truncate=how.model.truncate)
         folded = fold(how.model, bands, plain.system, **{"ebv_range": how.ebv_range, "base": how.linear} | options)
         return CorrectedPhotometer(plain, how, folded)
 
     @staticmethod
-    def check(plain: Photometer, how: Correcting) -> tuple[Passband, ...]:
-        """The curves of the photometer's bands. Raises ValueError where the correction does not fit it."""
+    def check(plain: Photometer, how: NetworkCorrection) -> tuple[Passband, ...]:
+        """The curves of the photometer's bands. Raises XpjaxError where the correction does not fit it."""
         base = plain.system
         check_base(how.model, base.correction, "the system has")
-        if base.color_equations or any(base.standardised):
+        if base.color_equations or any(base.standardized):
             raise XpjaxError(
-                f"{base.labels[0]} is standardised, with color equations or flux biases that do not hold for corrected "
+                f"{base.labels[0]} is standardized, with color equations or flux biases that do not hold for corrected "
                 "spectra; use its plain system (glossary: color equation)"
             )
+        if plain.truncate and not how.model.truncate:
+            option = say("truncate=True", "--truncate")
+            raise XpjaxError(f"the network is for spectra that are not truncated: leave out {option}")
         if plain.error_correction:
             raise XpjaxError("the published factors on errors hold for uncorrected magnitudes: leave them out")
         bands = curves_of(base) if how.bands is None else how.bands
@@ -491,12 +223,12 @@ class CorrectedPhotometer:
         star = star_inputs(model, stars, apply, errors)
         nodes = None
         if folded.systematic is not None and model.systematic is not None:
-            nodes = model.systematic.weights(*table_axes(stars))
+            nodes = model.systematic.weights_of(stars)
         widest = sum(sum(n.widths) for n in model.networks) + np.size(folded.mean[0]) * plain.system.n_band
         out = run_guarded(
             lambda guard: corrected_kernel(model.truncate, errors, guard or model.truncate),
             (plain.bands(errors), folded),
-            _Observed(c, star, nodes),  # type: ignore[arg-type]
+            Observed(c, star, nodes),  # type: ignore[arg-type]
             float64=plain.float64,
             devices=devices,
             work_bytes=int(4 * (widest + table.release.n_pair_total * errors) * (1 + plain.float64)),
@@ -511,9 +243,42 @@ class CorrectedPhotometer:
         return CorrectedPhotometry(**fields, left=out.get("systematic"))
 
 
-def prepared(plain: Photometer, how: Correcting | None) -> Photometer | CorrectedPhotometer:
-    """The photometer itself, or with a correction. Raises ValueError, see `CorrectedPhotometer`."""
+def prepared(plain: Photometer, how: NetworkCorrection | None) -> Photometer | CorrectedPhotometer:
+    """The photometer itself, or with a network. Raises XpjaxError, see `CorrectedPhotometer`."""
     return plain if how is None else CorrectedPhotometer.prepare(plain, how)
+
+
+def make_photometer(
+    system: PhotometricSystem, correction: NetworkCorrection | None = None, **options: Any
+) -> Photometer | CorrectedPhotometer:
+    """Prepare the photometry of many tables of sources, with or without a network.
+
+    Parameters
+    ----------
+    system : PhotometricSystem
+        Bands, with the linear correction that the network stands on.
+    correction : NetworkCorrection, optional
+        The network and its features.
+    **options
+        As of `xpjax.photometry`: errors, truncate, error_correction and float64.
+
+    Returns
+    -------
+    callable
+        Photometry of a `SourceTable`, with optional devices and progress: `Photometry`, or `CorrectedPhotometry`.
+
+    Raises
+    ------
+    XpjaxError
+        For systems with color equations or flux biases, and bands that are not those of the system.
+
+    Examples
+    --------
+    >>> measure = xpjax.wiggles.make_photometer(xpjax.load_system("SDSS"), errors=False)
+    >>> measure(xpjax.simulate_sources(5, seed=1)).magnitude.shape
+    (5, 5)
+    """
+    return prepared(Photometer(system, **options), correction)
 
 
 def corrected_photometry(
@@ -527,50 +292,90 @@ def corrected_photometry(
     mh: np.ndarray | None = None,
     limits: Limits | None = None,
     errors: bool = True,
-    extrapolate: str | None = None,
     instrument: Instrument | None = None,
     base: Any = None,
     float64: bool = False,
-    devices: Any = None,
-    progress: engine.Progress | None = None,
+    **running: Any,
 ) -> CorrectedPhotometry:
-    """Synthetic magnitudes of the corrected spectra, without forming them.
+    """Measure synthetic magnitudes of spectra corrected by a network, without forming the spectra.
 
-    sources as for `photometry`; bands: passbands, or what `passbands` takes: the name of a published system means its
-    recovered curves, with its own projections for the uncorrected part. system: other projections of these bands.
-    stars: features of the same sources in the same order. extrapolate as in `passband_system`; the correction itself
-    ends where it ends. Errors are those of the coefficients and, where features have input errors, of the correction
-    through them, added in quadrature; `systematic` is apart. Stars that are not corrected have their uncorrected
-    magnitudes, with the linear correction that the model stands on (base, see `Correcting`), and are flagged, as are
-    stars beyond its domain. Folding takes a fifth of a second: for many tables use a `CorrectedPhotometer`.
+    Parameters
+    ----------
+    sources
+        What `xpjax.photometry` takes.
+    bands
+        Passbands, or what `xpjax.load_passbands` takes; published systems have their own projections.
+    model : WiggleCorrection
+        The network.
+    stars : Features
+        Features of the same sources in the same order.
+    system : PhotometricSystem, optional
+        Other projections of these bands, as of `xpjax.passband_system`.
+    teff, mh : (n,) array, optional [K], [dex]
+        Labels of the stars.
+    limits : Limits, optional
+        Labels beyond which stars are not corrected.
+    errors : bool
+        Propagate errors of the coefficients, and of the features where they have any.
+    instrument : Instrument, optional
+        Instrument model of the spectra.
+    base : optional
+        Linear correction that the network stands on, see `NetworkCorrection`.
+    float64 : bool
+        Compute in double precision.
+    **running
+        devices and progress, as of `xpjax.photometry`.
 
-    Raises ValueError for other sources, systems with color equations or flux biases, or missing columns.
+    Returns
+    -------
+    CorrectedPhotometry
+        Magnitudes [mag]; `systematic` (n, n_band) [mag] is what the network leaves. Stars that are not corrected have
+        the magnitudes of the linear correction, and are flagged.
+
+    Raises
+    ------
+    XpjaxError
+        For features of other sources, and systems with color equations or flux biases.
+
+    See Also
+    --------
+    make_photometer : The same for many tables, with the network folded into the passbands once.
+
+    Examples
+    --------
+    >>> sources = xpjax.simulate_sources(5, seed=1)
+    >>> stars = xpjax.wiggles.make_features(sources, "color")
+    >>> state, scaler = {"0.weight": np.zeros((330, 1)), "0.bias": np.zeros(330)}, {"mean_": [0.8], "scale_": [0.3]}
+    >>> model = xpjax.wiggles.network_from_torch(state, scaler, names=["BP-RP"], kind="multiplicative")
+    >>> found = xpjax.wiggles.corrected_photometry(sources, "SDSS:g", model, stars, errors=False)
+    >>> found.meta["corrected"]
+    True
     """
     curves = load_passbands(bands)
-    how = Correcting(model, curves.passbands, stars, limits=limits or Limits(), base=base)
-    plain = system or _system_of(bands, curves, extrapolate, instrument)
-    plain = corrected_system(plain, how.linear, curves)
+    how = NetworkCorrection(model, curves.passbands, stars, limits=limits or Limits(), base=base)
+    plain = corrected_system(system or _system_of(bands, curves, instrument), how.linear, curves)
     table = as_sources(sources, plain.release)
     if not np.array_equal(table.source_id, stars.source_id):
         raise XpjaxError("the features are not of these sources in this order: use features.matched(source_id)")
-    apply, _ = applicable(model, stars, teff=teff, mh=mh, limits=how.limits)
+    span = _span(stars, applicable(model, stars, teff=teff, mh=mh, limits=how.limits)[0])
+    bare = Photometer(plain, errors, model.truncate, float64=float64)
+    photometer = CorrectedPhotometer.prepare(bare, how, ebv_range=span, instrument=instrument)
+    return photometer.measure(table, stars, teff, mh, **running)
+
+
+def _span(stars: Features, apply: np.ndarray) -> tuple[float, float]:
+    """Range of E(B-V), 0 included, of stars that are corrected."""
     used = stars.ebv[apply] if stars.ebv is not None and apply.any() else np.zeros(1)
-    span = min(float(used.min()), 0.0), float(used.max())
-    photometer = CorrectedPhotometer.prepare(
-        Photometer(plain, errors, model.truncate, float64=float64), how, ebv_range=span, instrument=instrument
-    )
-    return photometer.measure(table, stars, teff, mh, devices=devices, progress=progress)
+    return min(float(used.min()), 0.0), float(used.max())
 
 
-def _system_of(
-    bands: Any, curves: PassbandSet, extrapolate: str | None, instrument: Instrument | None
-) -> PhotometricSystem:
+def _system_of(bands: Any, curves: PassbandSet, instrument: Instrument | None) -> PhotometricSystem:
     """The published projections where bands name a plain published system, else those of the curves."""
-    if isinstance(bands, str) and instrument is None and extrapolate is None:
+    if isinstance(bands, str) and instrument is None:
         name = published_name(bands.partition(":")[0])
         if name is not None:
             return select_bands(load_system(name), list(curves.names))
-    return passband_system(curves, extrapolate=extrapolate, instrument=instrument)
+    return passband_system(curves, instrument=instrument)
 
 
 def absolute_scale(

@@ -27,7 +27,7 @@ from xpjax.core.status import Status
 from xpjax.xp import Spectra, check_uncorrected
 
 NORM = slice(62, 78)
-"""Samples of the archive's grid whose mean normalises a spectrum."""
+"""Samples of the archive's grid whose mean normalizes a spectrum."""
 SLOPES = ((slice(27, 49), slice(49, 71)), (slice(71, 102), slice(102, 133)))
 """Samples between whose means C2 and C3 are slopes."""
 START, STEP, N_SAMPLE = 336.0, 2.0, 343
@@ -99,7 +99,7 @@ def slopes(flux: Array, error: Array | None = None) -> tuple[Array, Array]:
     return out[0], out[1]
 
 
-def _kernel(
+def _table_kernel(
     constants: tuple[TableCorrection, Array], source: tuple[Array, Array | None, Array, Array]
 ) -> dict[str, Array]:
     """Corrected flux and error (343,) of one star, its C2 and C3, and status."""
@@ -144,13 +144,51 @@ def correct_with_tables(
     float64: bool = False,
     devices: Any = None,
 ) -> TableCorrected:
-    """Spectra on the archive's grid, multiplied by the factors of three tables at C2, C3 and G (n,) [mag].
+    """Correct spectra on the archive's wavelengths by tables of factors.
 
-    bp_rp, ebv (n,): for the flags only. use_errors: C2 and C3 from means weighted by the errors, as published where
-    errors are given. Slopes beyond their tables are not corrected (OUTSIDE_TRAINING and NOT_CORRECTED); a G beyond its
-    table takes the end's factors, and is flagged OUTSIDE_TRAINING alone, as are stars out of the tested ranges. Errors
-    are multiplied by the same factors. Raises ValueError for another grid, spectra that are corrected or smoothed, or
-    tables for truncated spectra on full ones.
+    Parameters
+    ----------
+    spectra : Spectra
+        Uncorrected absolute spectra at 336, 338, ... 1020 nm.
+    model : TableCorrection
+        Factors by the slopes C2 and C3 and by G.
+    g : (n,) array [mag]
+        G of the stars.
+    bp_rp, ebv : (n,) array, optional [mag]
+        BP-RP and E(B-V), for the flags only.
+    use_errors : bool
+        C2 and C3 from means weighted by the errors, as published where errors are given.
+    float64 : bool
+        Compute in double precision.
+    devices : optional
+        Device names as of `xpjax.photometry`.
+
+    Returns
+    -------
+    TableCorrected
+        The corrected `spectra`, and the slopes `c2` and `c3` (n,) [per 1000 Angstrom] that chose their factors. Errors
+        are multiplied by the same factors.
+
+    Raises
+    ------
+    XpjaxError
+        For another grid, spectra that are corrected or smoothed, and tables for truncated spectra on full ones.
+
+    Notes
+    -----
+    corrected f = f T_2(C2) T_3(C3) T_G(G) (Huang et al. 2024, ApJS 271, 13). Slopes beyond their tables are not
+    corrected (OUTSIDE_TRAINING and NOT_CORRECTED); a G beyond its table takes the factors of its end, flagged
+    OUTSIDE_TRAINING, as are stars out of the tested ranges.
+
+    Examples
+    --------
+    >>> from xpjax.wiggles.tables import FactorTable, TableCorrection
+    >>> one = FactorTable(np.array([-50.0, 50.0]), np.full((2, 343), 1.01))
+    >>> model = TableCorrection(one, one, one, np.array([[-1.0, 5.0], [3.0, 17.5], [0.0, 1.0]]))
+    >>> spectra = xpjax.spectra(xpjax.simulate_sources(5, seed=1), errors=False)
+    >>> found = xpjax.wiggles.correct_with_tables(spectra, model, np.full(5, 15.0))
+    >>> np.round((found.spectra.flux / spectra.flux)[0, 100], 4)
+    np.float32(1.0303)
     """
     if spectra.internal or not np.array_equal(np.asarray(spectra.wavelength, float), archive_grid()):
         raise XpjaxError("table corrections are for absolute spectra on the archive's grid: leave out wavelength=")
@@ -160,41 +198,68 @@ def correct_with_tables(
         raise XpjaxError(f"these tables are for {made} spectra: make them with truncate={model.truncate}")
     if use_errors and spectra.flux_error is None:
         raise XpjaxError("use_errors=True needs spectra with errors")
-    n = len(spectra)
+    labels = _labels(len(spectra), bp_rp, g, ebv)
+    error = spectra.flux_error
+    source = (spectra.flux, error if use_errors else None, labels[:, 1], labels)
+    constants = (model, np.asarray(FLUX_UNIT))
+    out = engine.run(_table_kernel, constants, source, float64=float64, devices=devices, work_bytes=40 * N_SAMPLE)
+    if error is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(spectra.flux != 0, out["flux"] / spectra.flux, 1.0)
+        error = error * np.abs(factor)
+    status, meta = spectra.status | out["status"], {**spectra.meta, "corrected": True}
+    changed = dataclasses.replace(spectra, flux=out["flux"], flux_error=error, status=status, meta=meta)
+    return TableCorrected(changed, out["c2"], out["c3"])
+
+
+def _labels(n: int, *given: Any) -> np.ndarray:
+    """BP-RP, G and E(B-V) (n, 3), NaN where they are not given."""
     labels = np.full((n, 3), np.nan)
-    for k, value in enumerate((bp_rp, g, ebv)):
+    for k, value in enumerate(given):
         if value is not None:
             array = np.asarray(value, float)
             if array.shape not in ((), (n,)):
                 raise XpjaxError(f"{list(VALID)[k]} has shape {array.shape}, expected ({n},)")
             labels[:, k] = array
-    error = spectra.flux_error
-    source = (spectra.flux, error if use_errors else None, labels[:, 1], labels)
-    constants = (model, np.asarray(FLUX_UNIT))
-    out = engine.run(_kernel, constants, source, float64=float64, devices=devices, work_bytes=40 * N_SAMPLE)
-    if error is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(spectra.flux != 0, out["flux"] / spectra.flux, 1.0)
-        error = error * np.abs(factor)
-    changed = dataclasses.replace(
-        spectra,
-        flux=out["flux"],
-        flux_error=error,
-        status=spectra.status | out["status"],
-        meta={**spectra.meta, "corrected": True},
-    )
-    return TableCorrected(changed, out["c2"], out["c3"])
+    return labels
 
 
-def read_tables(folder: str | Path, *, truncate: bool = False, absolute: bool = True) -> TableCorrection:
-    """The tables from a folder in the published layout.
+def read_table_correction(folder: str | Path, *, truncate: bool = False, absolute: bool = True) -> TableCorrection:
+    """Read the tables of Huang et al. (2024) from a folder in the published layout.
 
-    For full spectra the files are named untruc_*, for truncated ones dotruc_*: PREFIXinterC2_CM.csv and interC3, interG
-    (nodes, a column without header), PREFIXinteryyC2_CM.csv and so on (rows of 343 factors); for G from 10 to its last
-    step interGext_CM.csv and PREFIXinteryyGext_CM.csv, which are scaled to the mean of the first table in samples
-    62..77 at the same G (its last value beyond), and with absolute inter_phot.csv, inter_BP.csv and inter_RP.csv,
-    factors of BP's and RP's samples. The second part is optional. Raises ValueError naming the file that is missing or
-    does not fit.
+    Parameters
+    ----------
+    folder : str or Path
+        Folder with the published files, which the user downloads.
+    truncate : bool
+        Read the tables for truncated spectra, dotruc_*, instead of those for full ones, untruc_*.
+    absolute : bool
+        Multiply the faint part by the absolute factors of BP and RP.
+
+    Returns
+    -------
+    TableCorrection
+        Factors by C2, C3 and G.
+
+    Raises
+    ------
+    XpjaxError
+        For a file that is missing or does not fit, naming it.
+
+    Notes
+    -----
+    PREFIXinterC2_CM.csv, and interC3, interG, have nodes, a column without header; PREFIXinteryyC2_CM.csv and so on
+    rows of 343 factors. For G from 10 to its last step, optional: interGext_CM.csv and PREFIXinteryyGext_CM.csv, which
+    are scaled to the mean of the first table in samples 62..77 at the same G (its last value beyond), and with absolute
+    inter_phot.csv, inter_BP.csv and inter_RP.csv, factors of BP's and RP's samples.
+
+    Examples
+    --------
+    >>> for name, nodes in (("C2", [-9.0, 9.0]), ("C3", [-9.0, 9.0]), ("G", [3.0, 17.5])):
+    ...     np.savetxt(f"untruc_inter{name}_CM.csv", nodes)
+    ...     np.savetxt(f"untruc_interyy{name}_CM.csv", np.ones((2, 343)), delimiter=",")
+    >>> xpjax.wiggles.read_table_correction(".").g.factor.shape
+    (2, 343)
     """
     home = Path(folder)
     prefix = "dotruc_" if truncate else "untruc_"
@@ -225,7 +290,7 @@ def read_tables(folder: str | Path, *, truncate: bool = False, absolute: bool = 
 
 
 def _read(path: Path, columns: int | None = None) -> np.ndarray:
-    """Numbers (n, columns) of a CSV file without header. Raises ValueError naming it."""
+    """Numbers (n, columns) of a CSV file without header. Raises XpjaxError naming it."""
     try:
         array = np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:

@@ -3,58 +3,63 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.xp.coefficients import BAD as BAD
-from xpjax.xp.coefficients import NO_ERROR as NO_ERROR
-from xpjax.xp.coefficients import as_sources as as_sources
-from xpjax.xp.coefficients import covariance as covariance
-from xpjax.xp.coefficients import covariance_matrix
-from xpjax.xp.coefficients import mark_no_errors as mark_no_errors
-from xpjax.xp.coefficients import masked as masked
-from xpjax.xp.coefficients import merge_status as merge_status
-from xpjax.xp.coefficients import pair_products as pair_products
-from xpjax.xp.coefficients import possible_variance as possible_variance
-from xpjax.xp.coefficients import run_guarded as run_guarded
-from xpjax.xp.coefficients import usable as usable
-from xpjax.xp.correction import DISTANCE_MEANING as DISTANCE_MEANING
-from xpjax.xp.correction import FADE as FADE
-from xpjax.xp.correction import NONE as NONE
-from xpjax.xp.correction import STANDARD as STANDARD
-from xpjax.xp.correction import Domain as Domain
-from xpjax.xp.correction import LinearCorrection, load_correction, write_correction
-from xpjax.xp.correction import is_linear as is_linear
-from xpjax.xp.correction import named_correction as named_correction
-from xpjax.xp.instrument import DEFAULT_MODEL as DEFAULT_MODEL
-from xpjax.xp.instrument import Instrument, load_instrument
-from xpjax.xp.instrument import check_grid as check_grid
-from xpjax.xp.instrument import dispersion as dispersion
-from xpjax.xp.instrument import merge_weights as merge_weights
-from xpjax.xp.instrument import open_model as open_model
-from xpjax.xp.instrument import read_release as read_release
-from xpjax.xp.inverse import check_uncorrected as check_uncorrected
-from xpjax.xp.inverse import coefficients_of_samples, correct_samples
+from xpjax.xp.coefficients import (
+    BAD as BAD,
+    NO_ERROR as NO_ERROR,
+    covariance as covariance,
+    covariance_matrix,
+    mark_no_errors as mark_no_errors,
+    masked as masked,
+    merge_status as merge_status,
+    pair_products as pair_products,
+    possible_variance as possible_variance,
+    run_guarded as run_guarded,
+    usable as usable,
+)
+from xpjax.xp.correction import (
+    DISTANCE_MEANING as DISTANCE_MEANING,
+    FADE as FADE,
+    NONE as NONE,
+    STANDARD as STANDARD,
+    Domain as Domain,
+    LinearCorrection,
+    is_linear as is_linear,
+    load_correction,
+    named_correction as named_correction,
+    write_correction,
+)
+from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, draw_spectra as draw_spectra
+from xpjax.xp.instrument import (
+    Instrument,
+    dispersion as dispersion,
+    load_instrument,
+    merge_weights as merge_weights,
+    open_model as open_model,
+)
+from xpjax.xp.inverse import (
+    check_uncorrected as check_uncorrected,
+    coefficients_of_samples,
+    correct_samples as correct_samples,
+)
 from xpjax.xp.lines import extrema
-from xpjax.xp.read.archive import read
+from xpjax.xp.read.archive import as_sources as as_sources, read
 from xpjax.xp.read.fetch import fetch as fetch
-from xpjax.xp.read.spectra_files import flux_factor as flux_factor
-from xpjax.xp.read.spectra_files import read_sampled
-from xpjax.xp.read.spectra_files import source_ids as source_ids
-from xpjax.xp.read.spectra_files import the_same as the_same
-from xpjax.xp.read.spectra_files import wavelengths as wavelengths
+from xpjax.xp.read.spectra_files import (
+    flux_factor as flux_factor,
+    read_spectra,
+    source_ids as source_ids,
+    the_same as the_same,
+    wavelength_axis as wavelength_axis,
+)
+from xpjax.xp.sampled import Spectra
 from xpjax.xp.simulate import simulate_sources
-from xpjax.xp.sources import SourceTable, XPCoefficients
-from xpjax.xp.spectrum import INTERNAL_GRID as INTERNAL_GRID
-from xpjax.xp.spectrum import Spectra, spectra
+from xpjax.xp.sources import HEALPIX_LEVEL as HEALPIX_LEVEL, SourceTable, XPCoefficients
+from xpjax.xp.spectrum import INTERNAL_GRID as INTERNAL_GRID, spectra
 from xpjax.xp.store.file import StoreFile as StoreFile
-from xpjax.xp.store.format import SUFFIX as SUFFIX
-from xpjax.xp.store.format import StoreError as StoreError
-from xpjax.xp.store.format import crc32 as crc32
-from xpjax.xp.store.ingest import Ingested as Ingested
+from xpjax.xp.store.format import StoreError as StoreError, crc32 as crc32
 from xpjax.xp.store.ingest import ingest
-from xpjax.xp.store.sky import on_sky as on_sky
-from xpjax.xp.store.sky import pixel_centers as pixel_centers
-from xpjax.xp.store.store import HEALPIX_LEVEL as HEALPIX_LEVEL
-from xpjax.xp.store.store import Store, open_store
-from xpjax.xp.store.store import is_store as is_store
+from xpjax.xp.store.sky import on_sky as on_sky, pixel_centers as pixel_centers
+from xpjax.xp.store.store import Store, is_store as is_store, open_store
 from xpjax.xp.store.writer import write_store_file
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
@@ -67,7 +72,6 @@ __all__ = [
     "XPCoefficients",
     "coefficients_of_samples",
     "constant_grid",
-    "correct_samples",
     "covariance_matrix",
     "extrema",
     "ingest",
@@ -75,7 +79,7 @@ __all__ = [
     "load_instrument",
     "open_store",
     "read",
-    "read_sampled",
+    "read_spectra",
     "simulate_sources",
     "spectra",
     "variable_grid",

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def hermite_functions(x: np.ndarray, n: int) -> np.ndarray:
-    """Normalised Hermite functions psi_0..psi_{n-1} (n, n_sample) at x (n_sample,), by their stable recurrence.
+    """Normalized Hermite functions psi_0..psi_{n-1} (n, n_sample) at x (n_sample,), by their stable recurrence.
 
     psi_k = sqrt(2/k) x psi_{k-1} - sqrt((k-1)/k) psi_{k-2}; psi_0 = pi^(-1/4) exp(-x^2/2).
     """

@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot, inverse_sqrt, pair_index, unpack
-from xpjax.core.release import DR3, Release
+from xpjax.core.release import Release
 from xpjax.core.status import Status
+from xpjax.xp.read.archive import as_sources
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
 MISSING = (Status.BP_MISSING, Status.RP_MISSING)
@@ -119,11 +120,41 @@ def _matrix_kernel(kind: str, xp: int) -> engine.Kernel:
 def covariance_matrix(
     sources: Any, xp: str, kind: str = "covariance", *, float64: bool = True, devices: Any = None
 ) -> np.ndarray:
-    """Covariance matrices of the coefficients of one XP, their inverses or inverse square roots, for many sources.
+    """Return covariance matrices of the coefficients of one XP, their inverses or inverse square roots.
 
-    sources as for `photometry`; xp "bp" or "rp"; kind "covariance", "inverse" or "inverse_sqrt" (L^-1 with
-    L L' = K, so that chi2 = |L^-1 dc|^2). Returns (n, n_basis, n_basis), NaN where a source has no errors,
-    correlations or positive definite K. Raises ValueError for an unknown kind or XP, or if no source has errors.
+    Parameters
+    ----------
+    sources : SourceTable, XPCoefficients, array, table or path
+        What `xpjax.photometry` takes, with errors and correlations.
+    xp : str
+        `bp` or `rp`.
+    kind : str
+        `covariance` K, `inverse` K^-1, or `inverse_sqrt` L^-1 with L L' = K, so that chi^2 = |L^-1 dc|^2.
+    float64 : bool
+        Whether to compute in double precision.
+    devices : str, int or list, optional
+        Devices to use, as of `xpjax.photometry`; by default JAX's first.
+
+    Returns
+    -------
+    (n, n_basis, n_basis) array
+        The matrices, in (inverse) squared units of the coefficients; NaN for a source without errors or correlations,
+        or whose correlation matrix is not positive definite.
+
+    Raises
+    ------
+    XpjaxError
+        If `kind` or `xp` is unknown, or no source has errors and correlations.
+
+    Notes
+    -----
+    K = diag(e) R diag(e), with the archive's errors e, which hold the standard deviation of the fit already, and the
+    correlation matrix R (De Angeli et al. 2023, A&A 674, A2).
+
+    Examples
+    --------
+    >>> xpjax.covariance_matrix(xpjax.simulate_sources(2, seed=1), "bp").shape
+    (2, 55, 55)
     """
     table = as_sources(sources)
     if kind not in _MATRICES:
@@ -137,53 +168,6 @@ def covariance_matrix(
     kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
     n = table.release.n_basis[table.release.xp.index(xp.lower())]
     return engine.run(kernel, (), table.coefficients, float64=float64, devices=devices, work_bytes=16 * n * n)
-
-
-def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
-    """Anything that holds sources as a `SourceTable`: one already, XPCoefficients, an array, a file or a table.
-
-    An array is (n_basis_total,) or (n, n_basis_total) coefficients. Files and tables go through `xpjax.read`.
-    Raises ValueError where sizes do not fit the release.
-    """
-    if isinstance(sources, SourceTable):
-        table = sources
-    elif isinstance(sources, XPCoefficients):
-        c = _on_host(sources)
-        n = len(c.value)
-        table = SourceTable(np.arange(1, n + 1), c, np.zeros(n, np.uint32))
-    elif isinstance(sources, (np.ndarray, jax.Array)) and sources.dtype.names is None:
-        array = np.ma.asanyarray(sources) if np.ma.isMaskedArray(sources) else np.asarray(sources)
-        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
-            raise XpjaxError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
-        return as_sources(XPCoefficients(array, release=release or DR3), release)
-    else:
-        from xpjax.xp.read.archive import read
-
-        table = read(sources, release=release)
-    if release is not None and table.release.n_basis != release.n_basis:
-        raise XpjaxError(
-            f"{table.origin} has {table.release.n_basis} coefficients for {table.release.xp}, but the model is for "
-            f"{release.name} with {release.n_basis}; use an instrument and systems of the release of the data"
-        )
-    return table
-
-
-def _on_host(source: XPCoefficients) -> XPCoefficients:
-    """Coefficients as NumPy arrays of many sources: masked entries are NaN, and what is no float is refused."""
-    arrays: dict[str, Any] = {}
-    for name in ("value", "error", "correlation", "n_relevant"):
-        array = getattr(source, name)
-        if array is None:
-            arrays[name] = None
-            continue
-        integer = name == "n_relevant"
-        if not integer:
-            array = np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
-        array = np.atleast_2d(np.asarray(array))
-        if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
-            raise XpjaxError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
-        arrays[name] = array
-    return dataclasses.replace(source, **arrays)
 
 
 def run_guarded(

@@ -7,23 +7,20 @@ response, dispersion and line spread. The corrected spectrum of a star with coef
 
 with the published design matrix W and one constant matrix D, the change. Whatever is made of design matrices, spectra,
 passbands, errors and covariances, follows. `xpjax.wiggles` trains D on XP spectra of stars whose true spectra are
-known. What it leaves is known from stars that were left out: a covariance of relative errors, which grows with a
-star's distance d^2 from the stars that D was learned from, as 1 + d^2. Beyond a limit of d^2 the change fades, by the
-factor limit / d^2.
+known. Cross-validation gives its residuals: a covariance of relative errors, which grows with a star's distance d^2
+from the training stars as 1 + d^2. Beyond a limit of d^2 the change fades, by the factor limit / d^2.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import h5py
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -32,29 +29,28 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot, interpolation
 from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray, Record
-from xpjax.core.release import Release
+from xpjax.core.release import Release, release_attributes, release_of
 from xpjax.core.units import nanometers
-from xpjax.io.catalogue import write_bytes
-from xpjax.io.hdf5 import open_hdf5
+from xpjax.io.hdf5 import model_kind, read_model, write_model
 
 FORMAT, VERSION = "xpjax linear correction", 1
 STANDARD, NONE = "standard", "none"
 DISTANCE_MEANING = (
-    "Squared distance d^2 from the stars that the linear correction was learned from; systematic errors grow as "
-    "sqrt(1 + d^2), and beyond d^2 = 1 the correction fades"
+    "Squared distance d^2 from the training stars of the linear correction; systematic errors scale as sqrt(1 + d^2), "
+    "and beyond d^2 = 1 the correction fades"
 )
 FADE = 10.0
 """Width [nm] within which a change goes to zero beyond its wavelengths."""
 FLOOR_LENGTH = 50.0
-"""Distance [nm] over which the error of reference spectra is much the same."""
+"""Correlation length [nm] of the error of reference spectra."""
 
 
 class Domain(eqx.Module):
-    """How far a star is from those that a correction was learned from.
+    """How far a star is from the training stars of a correction.
 
     d^2 = sum_k (b . direction_k / b . level - center_k)^2, with b the leading coefficients of each XP: they hold the
     shape of a spectrum and little of its noise. direction (n_lead_total, k), level (n_lead_total,), center (k,);
-    beyond limit the change fades. lead: leading coefficients of each XP.
+    beyond the limit the change fades. lead: leading coefficients of each XP.
     """
 
     direction: Float[AnyArray, "n_lead_total k"]
@@ -98,14 +94,50 @@ class Domain(eqx.Module):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LinearCorrection(Record):
-    """A linear correction, on the host.
+    """Hold a linear correction of XP spectra.
 
-    change (n_basis_total, m) [W m-2 nm-1 per coefficient] at wavelength (m,) [nm]: what is added to the design matrix
-    of the instrument model. left (r, m): the covariance of what the correction leaves, relative to the flux, is left.T
-    @ left at d^2 = 0; floor: standard error of the reference spectra themselves, relative, common to all. center
-    (n_basis_total,) and root (n_basis_total, r): mean and root of the covariance of ordinary stars' coefficients over
-    their mean flux on `level_range` [nm]; ordinary (m,): the mean of their corrected
-    spectra, relative to that flux. domain: see `Domain`. meta: provenance, settings and figures, as JSON.
+    `load_correction` loads one, `xpjax.wiggles` trains one, and `Instrument.corrected` applies one.
+
+    Parameters
+    ----------
+    name : str
+        Name that results bear, such as `standard`.
+    model : str
+        Instrument model that the correction is for.
+    release : Release
+        Data release that the correction is for.
+    wavelength : (m,) array [nm]
+        Wavelengths of the change.
+    change : (n_basis_total, m) array [W m-2 nm-1]
+        What is added to the design matrix of the instrument model.
+    left : (r, m) array
+        Root of the covariance of the residuals of corrected spectra, relative to the flux: the covariance is
+        left.T @ left for a star at d^2 = 0.
+    floor : float
+        Standard error of the reference spectra, relative to the flux, common to all stars.
+    domain : Domain
+        Distance d^2 of a star from the training stars, and its limit.
+    center : (n_basis_total,) array
+        Mean of the coefficients of ordinary stars, over their mean flux on `level_range`.
+    root : (n_basis_total, r) array
+        Root of the covariance of these coefficients.
+    level_range : tuple of two floats [nm]
+        Wavelengths over which a mean flux is taken.
+    ordinary : (m,) array
+        Mean of the corrected spectra of ordinary stars, relative to that flux.
+    meta : mapping
+        Provenance, settings and cross-validation residuals, as JSON holds them.
+
+    Notes
+    -----
+    The corrected spectrum of coefficients c is c (W + D), with the design matrix W and the change D. The relative
+    covariance of its residuals grows with a star's distance d^2 from the training stars as 1 + d^2.
+
+    Examples
+    --------
+    >>> correction = xpjax.load_correction("standard")
+    >>> correction.at(np.array([400.0, 900.0])).shape
+    (110, 2)
     """
 
     name: str
@@ -135,17 +167,17 @@ class LinearCorrection(Record):
         return np.asarray((matrix @ self.change.T).T) * share
 
     def left_at(self, wavelength: np.ndarray) -> np.ndarray:
-        """Root (r, k) of the covariance of what is left at wavelengths (k,) [nm], relative to the flux, at d^2 = 0.
+        """Root (r, k) of the covariance of residuals at wavelengths (k,) [nm], relative to the flux, at d^2 = 0.
 
-        The covariance is root.T @ root. Beyond its own wavelengths the error is that of the nearest one. The last rows
-        are the error of the reference spectra, alike within some FLOOR_LENGTH.
+        The covariance is root.T @ root. Beyond the correction's wavelengths the error is that of the nearest one. The
+        last rows are the error of the reference spectra, correlated over some FLOOR_LENGTH.
         """
         matrix, _ = self._from_own(np.asarray(nanometers(wavelength), float))
         return np.asarray((matrix @ self._left.T).T)
 
     @functools.cached_property
     def _left(self) -> np.ndarray:
-        """What is left, and the error of the reference spectra, (r, m)."""
+        """Roots of the covariances of residuals and of the reference spectra, (r, m)."""
         own = self.wavelength
         size, vector = np.linalg.eigh(np.exp(-0.5 * ((own[:, None] - own) / FLOOR_LENGTH) ** 2))
         used = size > 1e-4 * size[-1]
@@ -159,7 +191,7 @@ class LinearCorrection(Record):
         return interpolation(own, inside), 1 - far**2 * (3 - 2 * far)
 
     def check(self, release: Release, model: str) -> None:
-        """Raise ValueError where coefficients of a release, or another instrument model, are not what it is for."""
+        """Raise XpjaxError for a release or an instrument model that the correction is not for."""
         if release.n_basis != self.release.n_basis:
             raise XpjaxError(
                 f"the correction {self.name} is for {self.release.name} with {self.release.n_basis} coefficients, not "
@@ -173,16 +205,38 @@ class LinearCorrection(Record):
 
 
 def load_correction(spec: Any = STANDARD) -> LinearCorrection | None:
-    """A linear correction by its name "standard", from a file, or as it is; None for None and "none".
+    """Load a linear correction of XP spectra by its name, or from a file.
 
-    Raises ValueError for a file that holds none, FileNotFoundError for one that is not there.
+    Parameters
+    ----------
+    spec : str, Path, LinearCorrection or None
+        `standard`, the correction that xpjax ships; a file of `xpjax.xp.write_correction`; a correction, which is
+        returned as it is; `none` or None for no correction.
+
+    Returns
+    -------
+    LinearCorrection or None
+        The correction; None where there is to be none.
+
+    Raises
+    ------
+    XpjaxError
+        If the file holds no linear correction, or one of a newer format.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> xpjax.load_correction("standard").model
+    'v375wi/v142r'
     """
     if spec is None or isinstance(spec, LinearCorrection):
         return spec
     text = str(spec)
     if text == NONE:
         return None
-    return read_linear(DATA / "correction_dr3.h5" if text == STANDARD else text)
+    path = DATA / "correction_dr3.h5" if text == STANDARD else Path(text).expanduser()
+    return _read(str(path), path.stat().st_mtime_ns)
 
 
 def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
@@ -202,11 +256,7 @@ def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
 
 def is_linear(path: str | Path) -> bool:
     """Whether a file holds a linear correction."""
-    try:
-        with open_hdf5(path) as file:
-            return bool(file.attrs.get("format") == FORMAT)
-    except OSError:
-        return False
+    return model_kind(path) == FORMAT
 
 
 _ARRAYS = ("wavelength", "change", "left", "center", "root", "level_range", "ordinary")
@@ -214,59 +264,61 @@ _DOMAIN = ("direction", "level", "center", "limit", "lead")
 
 
 def write_correction(path: str | Path, correction: LinearCorrection, *, overwrite: bool = False) -> None:
-    """A linear correction as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or add {say('overwrite=True', '--overwrite')}")
-    c, buffer = correction, io.BytesIO()
-    # A plain file without times: the same correction is the same bytes.
-    with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "name": c.name, "instrument_model": c.model})
-        learned = f" from {c.meta['n_pair']} pairs" if "n_pair" in c.meta else ""
-        file.attrs["title"] = f"Linear correction {c.name!r} of {c.release.name} XP spectra, learned{learned}"
-        file.attrs.update({"release_name": c.release.name, "release_n_basis": c.release.n_basis})
-        file.attrs.update({"release_xp": list(c.release.xp), "floor": c.floor, "meta": json.dumps(dict(c.meta))})
-        for name in _ARRAYS:
-            data = np.asarray(getattr(c, name), float)
-            # What is left is known to a few percent: single precision is plenty.
-            file.create_dataset(name, data=data.astype(np.float32) if name == "left" else data, track_times=False)
-        for name in _DOMAIN:
-            file.create_dataset(f"domain/{name}", data=np.asarray(getattr(c.domain, name)), track_times=False)
-    write_bytes(path, buffer.getvalue())
+    """Write a linear correction as one HDF5 file, whole or not at all.
 
+    Parameters
+    ----------
+    path : str or Path
+        File to write; `load_correction` and `--correction` read it.
+    correction : LinearCorrection
+        The correction; the same correction gives the same bytes.
+    overwrite : bool
+        Whether to replace a file that exists.
 
-def read_linear(path: str | Path) -> LinearCorrection:
-    """A linear correction from a file of `write_linear`. Raises ValueError for another file or a newer format."""
-    return _read(str(Path(path).expanduser()), Path(path).expanduser().stat().st_mtime_ns)
+    Raises
+    ------
+    FileExistsError
+        If the file exists and is not to be overwritten.
+    OSError
+        If the disk refuses.
+
+    Examples
+    --------
+    >>> xpjax.xp.write_correction("mine.h5", xpjax.load_correction("standard"))
+    >>> xpjax.load_correction("mine.h5").name
+    'standard'
+    """
+    c = correction
+    learned = f" from {c.meta['n_pair']} pairs" if "n_pair" in c.meta else ""
+    attributes = {
+        "name": c.name,
+        "instrument_model": c.model,
+        "title": f"Linear correction {c.name!r} of {c.release.name} XP spectra, learned{learned}",
+        **release_attributes(c.release),
+        "floor": c.floor,
+        "meta": json.dumps(dict(c.meta)),
+    }
+    # What is left is known to a few percent: single precision is plenty.
+    arrays = {n: np.asarray(getattr(c, n), np.float32 if n == "left" else float) for n in _ARRAYS}
+    arrays |= {f"domain/{name}": np.asarray(getattr(c.domain, name)) for name in _DOMAIN}
+    write_model(path, FORMAT, VERSION, arrays, attributes, overwrite=overwrite)
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: str, changed: int) -> LinearCorrection:
-    try:
-        with open_hdf5(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise KeyError("no attribute format")
-            version = int(file.attrs["format_version"])
-            if version > VERSION:
-                raise XpjaxError(f"{path} has format version {version}, this xpjax knows {VERSION}: update xpjax")
-            attrs = file.attrs
-            release = Release(
-                str(attrs["release_name"]),
-                tuple(int(n) for n in attrs["release_n_basis"]),
-                tuple(str(xp) for xp in attrs["release_xp"]),
-            )
-            arrays = {name: np.asarray(file[name][()], float) for name in _ARRAYS}
-            low, high = arrays.pop("level_range")
-            domain = {name: file[f"domain/{name}"][()] for name in _DOMAIN}
-            lead = tuple(int(n) for n in domain.pop("lead"))
-            return LinearCorrection(
-                str(attrs["name"]),
-                str(attrs["instrument_model"]),
-                release,
-                floor=float(attrs["floor"]),
-                domain=Domain(**domain, lead=lead),
-                level_range=(float(low), float(high)),
-                meta=json.loads(attrs["meta"]),
-                **arrays,
-            )
-    except (OSError, KeyError) as error:
-        raise XpjaxError(f"{path} is no file of a linear correction ({error})") from error
+    """A linear correction from a file; changed, its time of change, tells that a file is another one now."""
+    arrays, attributes = read_model(path, FORMAT, VERSION, "file of a linear correction")
+    own = {name: np.asarray(arrays[name], float) for name in _ARRAYS}
+    low, high = own.pop("level_range")
+    domain = {name: arrays[f"domain/{name}"] for name in _DOMAIN}
+    lead = tuple(int(n) for n in domain.pop("lead"))
+    return LinearCorrection(
+        str(attributes["name"]),
+        str(attributes["instrument_model"]),
+        release_of(attributes),
+        floor=float(attributes["floor"]),
+        domain=Domain(**domain, lead=lead),
+        level_range=(float(low), float(high)),
+        meta=json.loads(attributes["meta"]),
+        **own,
+    )

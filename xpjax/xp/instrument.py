@@ -29,12 +29,13 @@ from xpjax.core.constants import (
     SPEED_OF_LIGHT,
     XP_RANGE,
 )
-from xpjax.core.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError
+from xpjax.core.grids import check_grid
 from xpjax.core.linalg import pair_weights
 from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray, Record
-from xpjax.core.release import Release
-from xpjax.core.units import in_unit, nanometers
+from xpjax.core.release import Release, release_of
+from xpjax.core.units import nanometers
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 from xpjax.xp.correction import LinearCorrection, load_correction
@@ -99,10 +100,41 @@ class AbsoluteModel:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Instrument(Record):
-    """A release's instrument: its absolute models, default sampling and internal bases, all on the host.
+    """Hold an instrument model: what makes absolute and internal spectra of XP coefficients.
 
-    absolute: by XP; internal: by kind of basis, then by XP; default_design (n_basis_total, n_sample), merged, and its
-    wavelength [nm] and merge weights (n_xp, n_sample). correction: what `design` adds, or None.
+    `load_instrument` makes one. All arrays are on the host, in float64.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model, such as `v375wi/v142r`.
+    release : Release
+        The data release of the coefficients.
+    absolute : mapping
+        External calibration of each XP: dispersion, response and inverse basis.
+    internal : mapping
+        Bases of internal spectra: by kind (`hermite`, `bspline_c04`), then by XP.
+    wavelength : (343,) array [nm]
+        The archive's sampling, 336, 338, ... 1020 nm.
+    default_design : (n_basis_total, 343) array [W m-2 nm-1]
+        Published design matrix on these wavelengths, with the weights of BP and RP in it.
+    default_weight : (n_xp, 343) array
+        Weights with which BP and RP enter the merged spectrum.
+    provenance : mapping
+        Where the numbers are from.
+    correction : LinearCorrection or None
+        What `design` adds to the design matrix.
+
+    Notes
+    -----
+    The design matrix of an XP is T B psi(u(l) s + o) 1e9 h c / (A R(l) l), with the dispersion u and the response R
+    (Montegriffo et al. 2023, A&A 674, A3).
+
+    Examples
+    --------
+    >>> instrument = xpjax.load_instrument()
+    >>> instrument.resolution(np.array([500.0, 800.0])).round()
+    array([36., 64.])
     """
 
     model: str
@@ -221,38 +253,6 @@ def merge_weights(wavelength: np.ndarray) -> np.ndarray:
     return np.stack([1.0 - rp, rp])
 
 
-def check_grid(grid: Any, limits: tuple[float, float], name: str, unit: str) -> np.ndarray:
-    """The grid as float64 (n,), or XpjaxError that says what is wrong: unit, shape, values, order or range."""
-    array = np.asarray(in_unit(grid, unit, f"the {name} grid"), float)
-    if array.ndim != 1 or array.size == 0:
-        raise XpjaxError(f"{name} grid must be one-dimensional and not empty, found shape {array.shape}")
-    if not np.all(np.isfinite(array)):
-        raise XpjaxError(f"{name} grid has {np.sum(~np.isfinite(array))} values that are not finite")
-    steps = np.diff(array)
-    if np.any(steps <= 0):
-        k = int(np.argmax(steps <= 0))
-        raise XpjaxError(f"{name} grid must ascend: {array[k]:g} is followed by {array[k + 1]:g}; sort it first")
-    inside = np.clip(array, *limits)
-    if np.abs(inside - array).max() > 1e-9:  # numpy.arange ends a rounding beyond
-        span = f"{limits[0]:g}..{limits[1]:g} {unit}".strip()
-        raise XpjaxError(
-            f"{name} grid {array[0]:g}..{array[-1]:g} goes beyond {span}, where XP spectra are defined"
-            + _hint(array, unit)
-        )
-    return inside
-
-
-def _hint(grid: np.ndarray, unit: str) -> str:
-    """What else than nm the numbers of a grid beyond XP's wavelengths may be."""
-    if unit != "nm":
-        return ""
-    for other, factor, how in (("Angstrom", 0.1, "Divide them by 10"), ("micrometers", 1e3, "Multiply them by 1000")):
-        if XP_RANGE[0] / 2 < factor * grid[0] and factor * grid[-1] < 2 * XP_RANGE[1]:
-            remedy = say(", or pass them as an astropy Quantity", ": --wavelength is in nm")
-            return f"; are these {other}? {how}{remedy}"
-    return ""
-
-
 def _spline(x: np.ndarray, y: np.ndarray) -> Any:
     """The interpolating not-a-knot cubic spline."""
     from scipy.interpolate import make_interp_spline
@@ -261,23 +261,44 @@ def _spline(x: np.ndarray, y: np.ndarray) -> Any:
 
 
 def load_instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> Instrument:
-    """The instrument model of this name (`v375wi/v142r` or `v211w/v142r`), or from another instrument file.
+    """Load an instrument model of Gaia's BP and RP photometers.
 
-    path: an HDF5 file laid out as `xpjax/data/instrument_dr3.h5`, for other releases. Raises ValueError for a name
-    that the file does not have, FileNotFoundError for a missing file.
+    Parameters
+    ----------
+    model : str
+        `v375wi/v142r`, the model of the released spectra, or `v211w/v142r`.
+    path : str or Path, optional
+        HDF5 file laid out as `xpjax/data/instrument_dr3.h5`, for another release; by default that of Gaia DR3.
+
+    Returns
+    -------
+    Instrument
+        The model without a correction; see `Instrument.corrected`.
+
+    Raises
+    ------
+    XpjaxError
+        If the file has no model of this name, or is no file of instrument models.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> xpjax.load_instrument().release.n_basis
+    (55, 55)
     """
-    return _instrument(str(path or DATA / "instrument_dr3.h5"), model)
+    return _instrument(Path(path or DATA / "instrument_dr3.h5"), model)
 
 
 @functools.lru_cache(maxsize=8)
-def _instrument(path: str, model: str) -> Instrument:
-    if not Path(path).exists():
+def _instrument(path: Path, model: str) -> Instrument:
+    if not path.exists():
         raise FileNotFoundError(f"no instrument file {path}")
     with open_model(path, "instrument") as file:
-        release = read_release(file)
+        release = release_of(file.attrs)
         names = [key.replace("_", "/", 1) for key in file["model"]]
         if model not in names:
-            raise XpjaxError(f"no instrument model {model!r}; {Path(path).name} has {names}")
+            raise XpjaxError(f"no instrument model {model!r}; {path.name} has {names}")
         group = file["model"][model.replace("/", "_", 1)]
         absolute = {}
         for xp, part in zip(release.xp, group.attrs["parts"], strict=True):
@@ -304,22 +325,13 @@ def _instrument(path: str, model: str) -> Instrument:
         return Instrument(model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
 
 
-def dispersion(path: str | Path | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each XP's dispersion table of an instrument file: wavelength (n,) ascending [nm] and pseudo-wavelength (n,).
-
-    Raises FileNotFoundError for a missing file, ValueError for one that is none.
-    """
-    return _dispersion(str(path or DATA / "instrument_dr3.h5"))
-
-
-@functools.lru_cache(maxsize=8)
-def _dispersion(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"no instrument file {path}")
-    with open_model(path, "instrument") as file:
+@functools.cache
+def dispersion() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each XP's dispersion table: wavelength (n,) ascending [nm] and pseudo-wavelength (n,)."""
+    with open_model(DATA / "instrument_dr3.h5", "instrument") as file:
         node = file["dispersion"]
         wavelength = node["wavelength"][()]
-        tables = {xp: node[xp][()] for xp in read_release(file).xp}
+        tables = {xp: node[xp][()] for xp in release_of(file.attrs).xp}
     return {xp: (wavelength[np.isfinite(u)], u[np.isfinite(u)]) for xp, u in tables.items()}
 
 
@@ -329,7 +341,7 @@ def _limits(node: Any, key: str) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def open_model(path: str, kind: str) -> Iterator[Any]:
+def open_model(path: str | Path, kind: str) -> Iterator[Any]:
     """An HDF5 file of instrument models or systems; ValueError, naming it, for a file that is none."""
     try:
         with open_hdf5(path) as file:
@@ -340,13 +352,3 @@ def open_model(path: str, kind: str) -> Iterator[Any]:
         raise XpjaxError(
             f"{Path(path).name} is no xpjax {kind} file ({error}); see tools/build_instrument.py"
         ) from error
-
-
-def read_release(file: Any) -> Release:
-    """The release that an instrument or system file was made for, from its attributes."""
-    attrs = file.attrs
-    return Release(
-        str(attrs["release_name"]),
-        tuple(int(n) for n in attrs["release_n_basis"]),
-        tuple(str(xp) for xp in attrs["release_xp"]),
-    )

@@ -36,9 +36,34 @@ def roots(series: np.ndarray) -> np.ndarray:
 
 
 def extrema(coefficients: np.ndarray, basis: HermiteBasis) -> tuple[np.ndarray, np.ndarray]:
-    """Pseudo-wavelengths of the extrema and of the inflections of spectra with coefficients (n, n_basis) of one XP.
+    """Find the extrema and inflections of the internal spectra of one XP.
 
-    Both (n, k), ascending, filled up with NaN.
+    Parameters
+    ----------
+    coefficients : (n, n_basis) array
+        Coefficients of one XP.
+    basis : HermiteBasis
+        Basis of that XP, such as `xpjax.load_instrument().internal["hermite"]["bp"]`.
+
+    Returns
+    -------
+    extrema : (n, k) array
+        Pseudo-wavelengths where the first derivative is zero, ascending and then NaN.
+    inflections : (n, k) array
+        Pseudo-wavelengths where the second derivative is zero, ascending and then NaN.
+
+    Notes
+    -----
+    The roots of the derivative of a Hermite series are the real eigenvalues of a companion matrix (Weiler et al. 2023,
+    A&A 671, A52).
+
+    Examples
+    --------
+    >>> sources = xpjax.simulate_sources(3, seed=1)
+    >>> basis = xpjax.load_instrument().internal["hermite"]["bp"]
+    >>> extrema, inflections = xpjax.xp.extrema(sources.coefficients.value[:, sources.release.slices[0]], basis)
+    >>> len(extrema)
+    3
     """
     (u0, u1), (x0, x1) = basis.pseudo_range, basis.normalized_range
     first = derivative(coefficients @ basis.transformation)

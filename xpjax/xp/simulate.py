@@ -9,7 +9,7 @@ and BP-RP; correlation matrices on a grid in G and BP-RP. For each source, in th
     R = w R_a + (1 - w) R_b;  value = true + error (sqrt(w) L_a z1 + sqrt(1 - w) L_b z2),  L L' = R
 
 so that the noise has exactly the covariance that is reported. n_relevant follows from the values and errors by the
-rule of `relevant_bases`. Sources come in blocks with a random stream each: `sources(n)` begins `sources(m)`, m > n.
+rule of `relevant_bases`. Sources come in blocks with a random stream each: the first n of m > n sources are those of n.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.paths import DATA
 from xpjax.core.release import DR3, Release
 from xpjax.io.hdf5 import open_hdf5
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT, SourceTable, XPCoefficients
 
 BLOCK = 4096
 """Sources that share a random stream."""
@@ -41,8 +41,6 @@ COLUMNS = {
     **dict.fromkeys((*MAGNITUDES, "bp_rp"), np.float32),
     EXTRAPOLATED: np.bool_,
 }
-HEALPIX_LEVEL = 12
-"""Source ids start with the nested pixel of this level, shifted by 35 bits."""
 
 
 class _Population:
@@ -95,25 +93,75 @@ def _population(release: Release, path: Path = DATA / "population_dr3.h5") -> _P
 def simulate_sources(
     n: int, seed: int = 0, *, correlations: bool = True, release: Release = DR3, dtype: type[np.floating] = np.float32
 ) -> SourceTable:
-    """n mock sources of G 4..17.65 and BP-RP -0.6..4 with coefficients, errors and, unless declined, correlations.
+    """Simulate XP sources with realistic spectra, errors and correlations.
 
-    Columns: ra, dec [deg] within the HEALPix pixel of source_id; phot_g_mean_mag, phot_bp_mean_mag, phot_rp_mean_mag,
-    bp_rp: synthetic magnitudes of the spectrum without noise; xp_correlation_extrapolated: G and BP-RP lie outside
-    the hull of the real sources with correlations. The same seed gives the same sources, the first ones whatever n.
-    release: the first basis functions of those of DR3. Raises ValueError for n < 0 or a release with more of them.
+    Parameters
+    ----------
+    n : int
+        Number of sources.
+    seed : int
+        The same seed gives the same sources, the first ones whatever n.
+    correlations : bool
+        Whether the sources have correlations, which take 12 kB each.
+    release : Release
+        Takes the first basis functions of those of DR3.
+    dtype : type
+        float32 or float64, of the coefficients, errors and correlations.
+
+    Returns
+    -------
+    SourceTable
+        Sources of G 4..17.65 and BP-RP -0.6..4, with the columns ra and dec [deg] within the HEALPix pixel of
+        source_id; phot_g_mean_mag, phot_bp_mean_mag, phot_rp_mean_mag and bp_rp [mag], synthetic magnitudes of the
+        spectrum without noise; xp_correlation_extrapolated, whether G and BP-RP are outside the hull of the real
+        sources whose correlations are known.
+
+    Raises
+    ------
+    XpjaxError
+        If n or the seed is negative, or the release has more basis functions than DR3.
+
+    Notes
+    -----
+    The noise has exactly the covariance that is reported: value = true + error L z with L L' = R. The population is
+    modeled on some 3,000 sources of Gaia DR3.
+
+    Examples
+    --------
+    >>> sources = xpjax.simulate_sources(5, seed=1)
+    >>> sources.coefficients.value.shape
+    (5, 110)
     """
     if n < 0 or seed < 0:
         raise XpjaxError(f"the number of sources and the seed must not be negative: {n}, {seed}")
-    model = _population(release)
-    value, error = (aligned((n, release.n_basis_total), dtype) for _ in range(2))
-    correlation = aligned((n, release.n_pair_total), dtype) if correlations else None
-    n_relevant = np.empty((n, len(release.xp)), np.int16)
-    source_id = np.empty(n, np.int64)
-    columns: dict[str, np.ndarray] = {name: np.empty(n, kind) for name, kind in COLUMNS.items()}
+    model, made = _population(release), _Made(n, release, dtype, correlations)
+    # NumPy lets go of the interpreter in all that takes time here.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        list(pool.map(lambda start: made.fill(model, seed, start), range(0, n, BLOCK)))
+    return SourceTable(
+        made.source_id,
+        XPCoefficients(made.value, made.error, made.correlation, made.n_relevant, release),
+        np.zeros(n, np.uint32),
+        made.columns,
+        f"simulated (seed {seed})",
+    )
 
-    def fill(start: int) -> None:
+
+class _Made:
+    """The arrays of n sources, filled block by block."""
+
+    def __init__(self, n: int, release: Release, dtype: type[np.floating], correlations: bool) -> None:
+        self.n = n
+        self.value, self.error = (aligned((n, release.n_basis_total), dtype) for _ in range(2))
+        self.correlation = aligned((n, release.n_pair_total), dtype) if correlations else None
+        self.n_relevant = np.empty((n, len(release.xp)), np.int16)
+        self.source_id = np.empty(n, np.int64)
+        self.columns: dict[str, np.ndarray] = {name: np.empty(n, kind) for name, kind in COLUMNS.items()}
+
+    def fill(self, model: _Population, seed: int, start: int) -> None:
+        """Make the block of sources that begins at start."""
         # A block is always made in full, so that the last one does not depend on n.
-        rows = slice(start, min(start + BLOCK, n))
+        rows = slice(start, min(start + BLOCK, self.n))
         size = rows.stop - start
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, start // BLOCK])))
         truth, part = _truth(model, rng)
@@ -124,32 +172,22 @@ def simulate_sources(
         noise += _noise(model, rng, second) * np.sqrt(1 - weight)[:, None]
         noise *= e
         truth += noise
-        value[rows], error[rows] = truth[:size], e[:size]
-        n_relevant[rows] = relevant_bases(truth, e, release)[:size]
+        self.value[rows], self.error[rows] = truth[:size], e[:size]
+        self.n_relevant[rows] = relevant_bases(truth, e, model.release)[:size]
         number = np.arange(start, start + BLOCK)
         # As in the archive the last 7 bits are zero (until the 28 bits above them are used up).
-        source_id[rows] = (place << 35 | (number & (2**28 - 1)) << 7 | number >> 28)[:size]
+        self.source_id[rows] = (place << HEALPIX_SHIFT | (number & (2**28 - 1)) << 7 | number >> 28)[:size]
         for name in COLUMNS:
-            columns[name][rows] = part[name][:size]
-        if correlation is not None:
+            self.columns[name][rows] = part[name][:size]
+        if self.correlation is not None:
             for i in range(0, size, 64):  # small enough for the cache
                 use = slice(i, min(i + 64, size))
                 mixed = model.correlation[first[use]]
                 mixed *= weight[use, None]
                 other = model.correlation[second[use]]
                 other *= (1 - weight[use])[:, None]
-                np.add(mixed, other, out=correlation[start + use.start : start + use.stop], casting="same_kind")
-
-    # NumPy lets go of the interpreter in all that takes time here.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        list(pool.map(fill, range(0, n, BLOCK)))
-    return SourceTable(
-        source_id,
-        XPCoefficients(value, error, correlation, n_relevant, release),
-        np.zeros(n, np.uint32),
-        columns,
-        f"simulated (seed {seed})",
-    )
+                out = self.correlation[start + use.start : start + use.stop]
+                np.add(mixed, other, out=out, casting="same_kind")
 
 
 def relevant_bases(value: np.ndarray, error: np.ndarray, release: Release = DR3) -> np.ndarray:

@@ -7,24 +7,62 @@ Whatever is not computed with (`source_id`, input columns) lives in the host-onl
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import AnyArray, Catalogue, Record
+from xpjax.core.records import AnyArray, Catalogue, Record, Rows
 from xpjax.core.release import DR3, Release
+from xpjax.core.status import Status
+from xpjax.io.columns import join_columns
+from xpjax.io.results import TableResult
+
+HEALPIX_LEVEL, HEALPIX_SHIFT = 12, 35
+"""source_id >> 35 is the nested HEALPix pixel of level 12; each level less is a shift by two bits more."""
+UNITS = {
+    **dict.fromkeys(("ra", "dec"), "deg"),
+    **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "ebv"), "mag"),
+}
+"""Units of columns that are known by name."""
 
 
 class XPCoefficients(eqx.Module):
-    """Coefficients of one source, or of many on a leading axis; NumPy on the host, JAX in kernels.
+    """Hold the XP coefficients of one source, or of many on a leading axis; NumPy on the host, JAX in kernels.
 
-    An XP that is missing has NaN coefficients. `correlation` holds, for each XP in turn, the strict lower triangle
-    row by row, as the archive does. `error` and `correlation` are None where the input has none: errors are then
-    absent, never guessed. `error` already holds the standard deviation of the fit (De Angeli et al. 2023).
+    Parameters
+    ----------
+    value : (..., n_basis_total) array
+        Coefficients, those of BP before those of RP; NaN throughout an XP that is missing.
+    error : (..., n_basis_total) array, optional
+        Standard errors in the same unit. They hold the standard deviation of the fit already. None where the input has
+        none: errors are then absent, never guessed.
+    correlation : (..., n_pair_total) array, optional
+        For each XP in turn the strict lower triangle of the correlation matrix row by row, as in the archive.
+    n_relevant : (..., n_xp) array of int, optional
+        Number of relevant basis functions, for truncation.
+    release : Release
+        The data release, from which the sizes come; by default Gaia DR3.
+
+    Raises
+    ------
+    XpjaxError
+        If a shape does not fit the release.
+
+    Notes
+    -----
+    The representation is that of De Angeli et al. 2023, A&A 674, A2.
+
+    Examples
+    --------
+    >>> stars = xpjax.XPCoefficients(np.ones((3, 110)))
+    >>> stars.value.shape
+    (3, 110)
     """
 
     value: Float[AnyArray, "*batch n_basis_total"]
@@ -53,13 +91,36 @@ class XPCoefficients(eqx.Module):
                     f"{self.release.n_basis} basis functions for {self.release.xp}; pass release= for another one"
                 )
 
+    def __getitem__(self, rows: Any) -> XPCoefficients:
+        """Some of the sources of a batch."""
+        return jax.tree.map(lambda array: array[rows], self)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SourceTable(Record):
-    """Sources on the host, as read: ids, coefficients, status bits and every other column of the input.
+class SourceTable(Rows, TableResult, Record):
+    """Hold sources on the host, as read: identifiers, coefficients, status bits and other columns of the input.
 
-    source_id (n,) int64, 0 where missing; coefficients with a leading axis n (NumPy); status (n,) uint32;
-    columns name -> (n, ...) array; origin names the input in messages.
+    `xpjax.read` and `xpjax.simulate_sources` make one, `xpjax.write` writes it, and `table[rows]` takes some of the
+    sources.
+
+    Parameters
+    ----------
+    source_id : (n,) array of int64
+        Gaia's identifiers, 0 where missing.
+    coefficients : XPCoefficients
+        Coefficients with a leading axis n, NumPy.
+    status : (n,) array of uint32
+        Bits of `xpjax.Status` that tell what was found when the sources were read.
+    columns : mapping of (n, ...) arrays
+        Further columns of the input, by name.
+    origin : str
+        Where the sources are from, for messages.
+
+    Examples
+    --------
+    >>> sources = xpjax.simulate_sources(5, seed=1)
+    >>> len(sources[sources.columns["bp_rp"] < 10]), sources.coefficients.value.shape
+    (5, (5, 110))
     """
 
     source_id: np.ndarray
@@ -68,42 +129,78 @@ class SourceTable(Record):
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     origin: str = "memory"
 
-    def __len__(self) -> int:
-        return len(self.source_id)
+    row_fields = ("source_id", "coefficients", "status", "columns")
+    bits = Status
 
     @property
     def release(self) -> Release:
         """The data release that the sizes of the coefficients come from."""
         return self.coefficients.release
 
-    def __getitem__(self, rows: int | slice | np.ndarray) -> SourceTable:
-        """Some of the sources; one where rows is a number."""
-        if isinstance(rows, int | np.integer):
-            rows = np.array([rows])
-
-        def pick(array: Any) -> Any:
-            return None if array is None else array[rows]
-
-        c = self.coefficients
-        return SourceTable(
-            self.source_id[rows],
-            XPCoefficients(pick(c.value), pick(c.error), pick(c.correlation), pick(c.n_relevant), c.release),
-            self.status[rows],
-            {name: column[rows] for name, column in self.columns.items()},
-            self.origin,
-        )
-
     def catalogue(self) -> Catalogue:
         """XP coefficients as the archive's columns (`bp_coefficients`, ...), then the table's other columns."""
         c, release = self.coefficients, self.release
         columns: dict[str, Any] = {"source_id": self.source_id}
-        for i, xp in enumerate(release.xp):
-            columns[f"{xp}_n_parameters"] = np.full(len(self), release.n_basis[i], np.int16)
+        told = {"source_id": "Gaia source identifier"}
+
+        def add(name: str, column: Any, text: str) -> None:
+            columns[name], told[name] = column, text
+
+        for i, (xp, rows) in enumerate(zip(release.xp, release.slices, strict=True)):
+            name = xp.upper()
+            n_basis = np.full(len(self), release.n_basis[i], np.int16)
+            add(f"{xp}_n_parameters", n_basis, f"Number of basis functions of the {name} spectrum")
             if c.n_relevant is not None:
-                columns[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, i]
-            columns[f"{xp}_coefficients"] = c.value[:, release.slices[i]]
+                relevant = np.asarray(c.n_relevant)[:, i]
+                add(f"{xp}_n_relevant_bases", relevant, f"Number of relevant basis functions of the {name} spectrum")
+            add(f"{xp}_coefficients", c.value[:, rows], f"Basis function coefficients of the {name} spectrum")
             if c.error is not None:
-                columns[f"{xp}_coefficient_errors"] = c.error[:, release.slices[i]]
+                add(f"{xp}_coefficient_errors", c.error[:, rows], f"Standard errors of the {name} coefficients")
             if c.correlation is not None:
-                columns[f"{xp}_coefficient_correlations"] = c.correlation[:, release.pair_slices[i]]
-        return Catalogue({**columns, **self.columns}, meta={"release": release.name})
+                text = f"Correlation coefficients of the {name} coefficients: strict lower triangle, row by row"
+                add(f"{xp}_coefficient_correlations", c.correlation[:, release.pair_slices[i]], text)
+        columns |= self.columns
+        units = {name: unit for name, unit in UNITS.items() if name in columns}
+        return Catalogue(columns, units, told, meta={"release": release.name})
+
+
+def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True) -> SourceTable:
+    """The sources of all parts, in order.
+
+    fill: what a part lacks is NaN, no truncation, or an empty text; otherwise all lack the coefficients' errors,
+    correlations or numbers of relevant bases that one part lacks.
+    """
+    release, n = parts[0].release, sum(map(len, parts))
+
+    def joined(name: str) -> np.ndarray | None:
+        arrays = [getattr(part.coefficients, name) for part in parts]
+        found = [array for array in arrays if array is not None]
+        if not found or (len(found) < len(parts) and not fill):
+            return None
+        if name == "n_relevant":
+            arrays = [_all_relevant(part) if a is None else a for a, part in zip(arrays, parts, strict=True)]
+        width, dtype = found[0].shape[1], np.result_type(*found)
+        whole = [
+            np.full((len(part), width), np.nan, dtype) if a is None else a
+            for a, part in zip(arrays, parts, strict=True)
+        ]
+        return np.concatenate(whole, out=aligned((n, width), np.result_type(*whole)))
+
+    columns, sizes = {}, [len(part) for part in parts]
+    for name in dict.fromkeys(name for part in parts for name in part.columns):
+        columns[name] = join_columns([part.columns.get(name) for part in parts], sizes)
+    fields: Any = (*map(joined, ("value", "error", "correlation", "n_relevant")), release)
+    return SourceTable(
+        np.concatenate([part.source_id for part in parts]),
+        XPCoefficients(*fields),
+        np.concatenate([part.status for part in parts]),
+        columns,
+        origin,
+    )
+
+
+def _all_relevant(part: SourceTable) -> np.ndarray:
+    """n_relevant (n, n_xp) of a part that does not say: all basis functions."""
+    values = np.asarray(part.coefficients.value)
+    present = [~np.isnan(values[:, block]).any(axis=1) for block in part.release.slices]
+    return np.stack([n * here for n, here in zip(part.release.n_basis, present, strict=True)], 1).astype(np.int32)

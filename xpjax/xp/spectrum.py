@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,8 +17,6 @@ from jaxtyping import Array
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot, dot_last_first, pack
-from xpjax.core.records import Catalogue, Record
-from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.core.units import in_unit, nanometers
 from xpjax.xp.coefficients import (
@@ -35,9 +32,9 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
-from xpjax.xp.correction import DISTANCE_MEANING, NONE, LinearCorrection
-from xpjax.xp.instrument import DesignMatrix, Instrument
-from xpjax.xp.instrument import load_instrument as load_instrument
+from xpjax.xp.correction import NONE
+from xpjax.xp.instrument import DesignMatrix, Instrument, load_instrument as load_instrument
+from xpjax.xp.sampled import Spectra
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
@@ -144,80 +141,31 @@ def _packed_correlation(covariance: Array, known: Array) -> Array:
     return pack(covariance * scale[:, None] * scale[None, :])
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Spectra(Record):
-    """Sampled spectra of many sources, on the host.
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+    """Where spectra are sampled, and the matrix that does it; wavelength: as asked for, None for the archive's."""
 
-    source_id (n,); wavelength (n_sample,) [nm], or pseudo-wavelength where internal; flux and flux_error
-    (n, n_sample) [W m-2 nm-1], internal (n, n_xp, n_sample) [e-/s]; correlation (n, [n_xp,] n_sample(n_sample-1)/2),
-    the strict lower triangle row by row; status (n,). flux_error and correlation are None where they were not asked
-    for or the input has no errors or correlations. distance (n,): d^2 from the stars that a linear correction was
-    learned from, NaN where it was not applied, None without one.
-    """
+    wavelength: np.ndarray | None
+    grid: np.ndarray
+    design: DesignMatrix
+    resolution: str
+    basis: str | None = None
 
-    source_id: np.ndarray
-    wavelength: np.ndarray
-    flux: np.ndarray
-    flux_error: np.ndarray | None
-    correlation: np.ndarray | None
-    status: np.ndarray
-    release: Release
-    internal: bool = False
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    distance: np.ndarray | None = None
+    @property
+    def internal(self) -> bool:
+        """Whether spectra are internal ones."""
+        return self.basis is not None
 
-    def __len__(self) -> int:
-        return len(self.source_id)
 
-    def covariance(self, row: int, xp: int | None = None) -> np.ndarray:
-        """The full covariance matrix (n_sample, n_sample) of one source; xp chooses BP or RP of internal spectra."""
-        if self.correlation is None:
-            raise XpjaxError("no correlations here: call spectra(..., correlation=True) on sources that have them")
-        if self.flux_error is None:
-            raise XpjaxError("no errors here: leave errors=True")
-        if self.internal != (xp is not None):
-            which = "give xp=0 for BP or xp=1 for RP" if self.internal else "absolute spectra are merged, leave out xp"
-            raise XpjaxError(f"{'internal' if self.internal else 'merged'} spectra: {which}")
-        pick = (row,) if xp is None else (row, xp)
-        sigma = self.flux_error[pick].astype(float)
-        matrix = np.eye(len(sigma))
-        rows, columns = np.tril_indices(len(sigma), -1)
-        matrix[rows, columns] = matrix[columns, rows] = self.correlation[pick]
-        return matrix * np.outer(sigma, sigma)
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What is computed, and where."""
 
-    def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
-        """The spectra as a table: one row for each source, or for each source and XP where they are internal.
-
-        keep: further columns, one value for each source, passed on.
-        """
-        n_xp = len(self.release.xp) if self.internal else 1
-
-        columns: dict[str, np.ndarray] = {"source_id": np.repeat(self.source_id, n_xp)}
-        if self.internal:
-            columns["xp"] = np.tile([xp.upper() for xp in self.release.xp], len(self))
-        for name in ("flux", "flux_error", "correlation"):
-            array = getattr(self, name)
-            if array is not None:
-                columns[name] = array.reshape(-1, array.shape[-1])
-        if self.distance is not None:
-            columns["xp_correction_distance"] = self.distance
-        kept = {name: np.repeat(np.asarray(array), n_xp, axis=0) for name, array in (keep or {}).items()}
-        unit = "electron s-1" if self.internal else "W m-2 nm-1"
-        table = Catalogue(
-            columns,
-            units={name: unit for name in ("flux", "flux_error") if name in columns}
-            | ({} if self.internal else {"wavelength": "nm"}),
-            descriptions={
-                "flux": "Flux at each wavelength" if not self.internal else "Flux at each pseudo-wavelength",
-                "flux_error": "Standard error of the flux",
-                "correlation": "Correlations between samples: strict lower triangle, row by row",
-                "xp_correction_distance": DISTANCE_MEANING,
-                "xp_status": Status.legend(),
-            },
-            shared={"wavelength": self.wavelength},
-            meta=dict(self.meta),
-        )
-        return table.with_columns(kept, {"xp_status": np.repeat(self.status, n_xp)})
+    truncate: bool
+    errors: bool
+    correlation: bool
+    float64: bool
+    devices: Any
 
 
 def spectra(
@@ -236,105 +184,145 @@ def spectra(
     devices: Any = None,
     progress: engine.Progress | None = None,
 ) -> Spectra:
-    """Sample spectra of many sources: absolute [W m-2 nm-1] on wavelengths [nm], or internal [e-/s].
+    """Sample absolute or internal spectra of many sources.
 
-    sources: SourceTable, XPCoefficients, an array (n, n_basis_total), a file or a table. wavelength: ascending grid
-    (n_sample,) in 330..1050 nm, or an astropy Quantity, by default the archive's 343 samples; internal:
-    pseudo-wavelengths in -10..70, by default 600 on 0..60. truncate keeps n_relevant bases only. errors and correlation
-    are given where the input has correlations. basis: of internal spectra, "hermite" or "bspline_c04". devices: see
-    `engine.find_devices`.
+    Parameters
+    ----------
+    sources : SourceTable, XPCoefficients, (n, n_basis_total) array, table or path
+        The XP coefficients; files and tables go through `xpjax.read`.
+    wavelength : (n_sample,) array [nm], optional
+        Ascending grid within 330..1050 nm, or an astropy Quantity; by default 336, 338, ... 1020 nm. For internal
+        spectra pseudo-wavelengths within -10..70, by default 600 on 0..60.
+    internal : bool
+        Whether to sample internal spectra [e-/s] of BP and RP apart.
+    truncate : bool
+        Whether to use the relevant basis functions only.
+    errors, correlation : bool
+        Whether to compute standard errors, and correlations between samples, where the input has correlations.
+    float64 : bool
+        Whether to compute in double precision.
+    instrument : Instrument, optional
+        Instrument model, with a correction or without; by default `load_instrument()`.
+    basis : str
+        Basis of internal spectra, `hermite` or `bspline_c04`.
+    correction : str, path or LinearCorrection, optional
+        What `load_correction` takes; by default that of the instrument, none.
+    resolution : str, optional
+        `full`, or `xp` for spectra seen at XP's resolving power, to compare with models; by default `xp` with a
+        correction, `full` without.
+    devices : str, int or list, optional
+        `cpu`, `gpu`, `gpu:2`, a number of devices or JAX devices; by default JAX's first.
+    progress : callable, optional
+        Called with the number of sources done so far.
 
-    correction: a linear one (`xpjax.xp.correction`), "standard", a file or a `LinearCorrection`; by default that of the
-    instrument, none. resolution: "full", or "xp" for spectra as they are seen at XP's own resolving power, to compare
-    with models at R(lambda); by default "xp" for corrected spectra, "full" for others, which are as published. A star
-    beyond the correction's limit has a share of the change and is flagged OUTSIDE_TRAINING; one without BP or RP is as
-    without correction, and is flagged NOT_CORRECTED.
+    Returns
+    -------
+    Spectra
+        Fluxes (n, n_sample) [W m-2 nm-1]. A bad source is NaN and flagged in `status`. A star beyond the correction's
+        limit has a share of the change (OUTSIDE_TRAINING), one without BP or RP none of it (NOT_CORRECTED).
 
-    Raises ValueError for a bad grid, or coefficients that are not of the instrument's release; a bad source is NaN
-    and flagged in `status`.
+    Raises
+    ------
+    XpjaxError
+        If the grid is bad, or the coefficients are not of the instrument's release.
+
+    Notes
+    -----
+    flux = c D with the design matrix D; covariance = sum over XP of D' K D (Montegriffo et al. 2023, A&A 674, A3).
+
+    Examples
+    --------
+    >>> xpjax.spectra(xpjax.simulate_sources(5, seed=1), np.arange(400.0, 900.0, 2.5)).flux.shape
+    (5, 200)
     """
     model = instrument or load_instrument()
     if correction is not None:
         model = model.corrected(correction)
+    how = _sampling(model, wavelength, basis, internal, resolution)
+    wanted = _Wanted(truncate, errors, correlation, float64, devices)
+    table = as_sources(sources, how.design.release)
+    out = _computed(table, how, wanted, progress)
+    distance = None if model.correction is None else _fade(table, out, model, how, wanted)
+    return _collected(table, model, how, wanted, out, distance)
+
+
+def _sampling(model: Instrument, wavelength: Any, basis: str, internal: bool, resolution: str | None) -> _Sampling:
+    """The sampling of a call. Raises XpjaxError for a bad grid, and for choices that do not go together."""
     if resolution is None:
         resolution = "full" if model.correction is None else "xp"
     if resolution not in RESOLUTIONS:
         raise XpjaxError(f"resolution {resolution!r} is not one of {RESOLUTIONS}")
-    if internal and (model.correction is not None or resolution != "full"):
-        raise XpjaxError("internal spectra have no correction and no other resolution: leave these out")
-    if basis != "hermite" and not internal:
-        raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
     if internal:
+        if model.correction is not None or resolution != "full":
+            raise XpjaxError("internal spectra have no correction and no other resolution: leave these out")
         grid = INTERNAL_GRID if wavelength is None else np.asarray(in_unit(wavelength, "", "pseudo-wavelength"), float)
-        design = model.internal_design(grid, basis)
-    else:
-        wavelength = None if wavelength is None else np.asarray(nanometers(wavelength), float)
-        grid = model.wavelength if wavelength is None else wavelength
-        design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
-    table = as_sources(sources, design.release)
-    c = table.coefficients
-    if truncate and c.n_relevant is None:
+        return _Sampling(grid, grid, model.internal_design(grid, basis), resolution, basis)
+    if basis != "hermite":
+        raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
+    wavelength = None if wavelength is None else np.asarray(nanometers(wavelength), float)
+    design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
+    return _Sampling(wavelength, model.wavelength if wavelength is None else wavelength, design, resolution)
+
+
+def _computed(
+    table: SourceTable, how: _Sampling, wanted: _Wanted, progress: engine.Progress | None
+) -> dict[str, np.ndarray]:
+    """What the kernel gives, in physical units. Raises XpjaxError where truncation is not known."""
+    c, design = table.coefficients, how.design
+    if wanted.truncate and c.n_relevant is None:
         raise XpjaxError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
-    known = c.error is not None and c.correlation is not None
-    with_errors, with_correlation = errors and known, correlation and known
-    if with_errors:
+    known = _has_errors(table)
+    errors, correlation = wanted.errors and known, wanted.correlation and known
+    if errors:
         design = design.with_pair_weights()
     c = XPCoefficients(
         c.value,
-        c.error if with_errors or with_correlation else None,
-        c.correlation if with_errors or with_correlation else None,
-        c.n_relevant if truncate else None,
+        c.error if errors or correlation else None,
+        c.correlation if errors or correlation else None,
+        c.n_relevant if wanted.truncate else None,
         design.release,
     )
-    n = len(grid)
-    pairs = 4 * design.release.n_pair_total * with_errors
-    squares = 8 * n**2 * (len(design.release.xp) if internal else 1) * with_correlation
-    out = run_guarded(
-        lambda guard: spectrum_kernel(truncate, with_errors, with_correlation, not internal, guard),
+    pairs = 4 * design.release.n_pair_total * errors
+    squares = 8 * len(how.grid) ** 2 * (len(design.release.xp) if how.internal else 1) * correlation
+    return run_guarded(
+        lambda guard: spectrum_kernel(wanted.truncate, errors, correlation, not how.internal, guard),
         design,
         c,
-        float64=float64,
-        devices=devices,
-        work_bytes=(pairs + squares) * (1 + float64),
+        float64=wanted.float64,
+        devices=wanted.devices,
+        work_bytes=(pairs + squares) * (1 + wanted.float64),
         progress=progress,
     )
-    distance = None
-    if model.correction is not None:
-        bare = dataclasses.replace(model, correction=None)
-        again = functools.partial(
-            spectra, wavelength=wavelength, truncate=truncate, errors=errors, correlation=correlation, instrument=bare
-        )
-        without = functools.partial(again, float64=float64, devices=devices)
-        distance = _fade(table, out, model.correction, without, resolution)
-    status = merge_status(table, out["status"], errors or correlation)
-    if (errors or correlation) and not known:
-        status = mark_no_errors(table, status)
-    made = _collect(table, model, grid, out, status, internal, truncate, basis if internal else None, resolution)
-    return dataclasses.replace(made, distance=distance)
+
+
+def _has_errors(table: SourceTable) -> bool:
+    return table.coefficients.error is not None and table.coefficients.correlation is not None
 
 
 def _fade(
-    table: SourceTable, out: dict[str, np.ndarray], correction: LinearCorrection, bare: Any, resolution: str
+    table: SourceTable, out: dict[str, np.ndarray], model: Instrument, how: _Sampling, wanted: _Wanted
 ) -> np.ndarray:
-    """Stars beyond the limit of a correction, in place: a share of its change; and those without an XP: none of it.
+    """Give stars beyond the limit of a correction a share of its change, and those without an XP none, in place.
 
     Standard errors of a star with a share add up as those of fully correlated fluxes; its correlations are those of the
     whole change. Returns d^2 (n,).
     """
+    assert model.correction is not None
     with engine.precision(float64=True):
-        distance = np.asarray(correction.domain.distance(np.asarray(table.coefficients.value), table.release))
+        distance = np.asarray(model.correction.domain.distance(np.asarray(table.coefficients.value), table.release))
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
-    share = np.where(missing, 0.0, correction.domain.share(distance))
+    share = np.where(missing, 0.0, model.correction.domain.share(distance))
     far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
+    bare = {**vars(wanted), "instrument": dataclasses.replace(model, correction=None)}
     if len(far):
-        raw = bare(table[far], resolution=resolution, correlation=False)
+        raw = spectra(table[far], how.wavelength, **{**bare, "correlation": False, "resolution": how.resolution})
         part = share[far, None].astype(raw.flux.dtype)
         for name in ("flux", "flux_error"):
             if name in out:
                 out[name][far] = (1 - part) * getattr(raw, name) + part * out[name][far]
         out["status"][far] |= np.uint32(Status.OUTSIDE_TRAINING)
     if len(none):
-        raw = bare(table[none], resolution="full")
+        raw = spectra(table[none], how.wavelength, **bare, resolution="full")
         for name in ("flux", "flux_error", "correlation"):
             if name in out and getattr(raw, name) is not None:
                 out[name][none] = getattr(raw, name)
@@ -342,27 +330,27 @@ def _fade(
     return np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
 
 
-def _collect(
+def _collected(
     table: SourceTable,
     model: Instrument,
-    grid: np.ndarray,
+    how: _Sampling,
+    wanted: _Wanted,
     out: dict[str, np.ndarray],
-    status: np.ndarray,
-    internal: bool,
-    truncate: bool,
-    basis: str | None,
-    resolution: str,
+    distance: np.ndarray | None,
 ) -> Spectra:
-    """The host record from what the kernel gave, in physical units."""
-    n_xp, n = len(model.release.xp), len(grid)
-    flux, error, correlation = out["flux"], out.get("flux_error"), out.get("correlation")
-    if internal:
-        flux = flux.reshape(-1, n_xp, n)
-        error = None if error is None else error.reshape(-1, n_xp, n)
-    meta: dict[str, Any] = {"release": model.release.name, "instrument_model": model.model, "truncate": truncate}
-    if not internal:
+    """The record of what the kernel gave."""
+    errors = wanted.errors or wanted.correlation
+    status = merge_status(table, out["status"], errors)
+    if errors and not _has_errors(table):
+        status = mark_no_errors(table, status)
+    flux, error = out["flux"], out.get("flux_error")
+    meta: dict[str, Any] = {"release": model.release.name, "instrument_model": model.model, "truncate": wanted.truncate}
+    if how.internal:
+        shape = (-1, len(model.release.xp), len(how.grid))
+        flux, error = flux.reshape(shape), None if error is None else error.reshape(shape)
+        meta["basis"] = how.basis
+    else:
         name = NONE if model.correction is None else model.correction.name
-        meta |= {"correction": name, "resolution": resolution}
-    if basis is not None:
-        meta["basis"] = basis
-    return Spectra(table.source_id, grid, flux, error, correlation, status, model.release, internal, meta)
+        meta |= {"correction": name, "resolution": how.resolution}
+    correlation = out.get("correlation")
+    return Spectra(table.source_id, how.grid, flux, error, correlation, status, model.release, meta, distance)

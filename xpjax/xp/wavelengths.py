@@ -9,17 +9,47 @@ from xpjax.core.units import nanometers
 
 
 def constant_grid() -> np.ndarray:
-    """The paper's wavelengths (330,) [nm]: 360..990, evenly spaced in the logarithm."""
+    """Return wavelengths evenly spaced in the logarithm, for spectra of constant resolving power.
+
+    Returns
+    -------
+    (330,) array [nm]
+        From 360 to 990 nm.
+
+    Examples
+    --------
+    >>> xpjax.xp.constant_grid()[[0, -1]]
+    array([360., 990.])
+    """
     return np.geomspace(360.0, 990.0, 330)
 
 
 def variable_grid(
     wavelength: AnyArray, resolution: AnyArray, n: int = 270, limits: tuple[float, float] = (360.0, 992.1)
 ) -> np.ndarray:
-    """n wavelengths [nm] between limits, their steps the same share of a resolution element lambda/R everywhere.
+    """Return wavelengths whose steps are the same share of a resolution element everywhere.
 
-    resolution (m,): R at wavelengths (m,) [nm], ascending, linear between them and constant beyond. The paper has 270
-    samples on 360..992.1 nm and calls the share a half; with its R(lambda) as tabulated it is a fifth.
+    Parameters
+    ----------
+    wavelength : (m,) array [nm]
+        Ascending wavelengths of the resolving power.
+    resolution : (m,) array
+        Resolving power R = lambda / FWHM, linear between these wavelengths and constant beyond them.
+    n : int
+        Number of samples.
+    limits : tuple of two floats [nm]
+        The first and the last sample.
+
+    Returns
+    -------
+    (n,) array [nm]
+        The samples.
+
+    Examples
+    --------
+    >>> at = np.arange(340.0, 1020.0)
+    >>> xpjax.xp.variable_grid(at, xpjax.load_instrument().resolution(at)).shape
+    (270,)
     """
     wavelength, limits = nanometers(wavelength), tuple(nanometers(limits))
     fine = np.linspace(*limits, 20001)

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.survey.exposures.test_zeropoint import PLAIN, fit, made
+from tests.survey.exposures.helpers import PLAIN, fit, made
 from xpjax.survey.exposures.flat import StackedFlats
 from xpjax.survey.exposures.levels import grid_places, with_zero_points
-from xpjax.survey.exposures.zeropoint import ExposureFits
+from xpjax.survey.exposures.results import ExposureFits
 from xpjax.survey.observations import Observations, concatenate
 
 N_FRAME, WRONG = 60, 0.02

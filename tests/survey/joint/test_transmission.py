@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,15 @@ from scipy import linalg
 from benchmarks import joint
 from benchmarks.joint import BANDS, PARAMETERS, SHIFT, SLOPE, Nights, drifting, recovery, transmission_model
 from xpjax.core.status import Status
-from xpjax.survey.joint.covariance import SlopeNoise, noise_of_spectra
+from xpjax.survey.joint.blocks import frame_groups
+from xpjax.survey.joint.covariance import FitUncertainty
+from xpjax.survey.joint.fit import Fit
+from xpjax.survey.joint.noise import SlopeNoise, noise_of_spectra
+from xpjax.survey.joint.priors import StarPrior, xp_prior
+from xpjax.survey.joint.problem import JointModel, prepare_joint
 from xpjax.survey.joint.solution import JointSolution
-from xpjax.survey.joint.solve import JointModel, prepare, solve_joint
-from xpjax.survey.joint.star_prior import StarPrior, xp_prior
-from xpjax.survey.joint.terms import Color, ZeroPoint, frame_groups
+from xpjax.survey.joint.solve import solve_joint
+from xpjax.survey.joint.terms import Color, ZeroPoint
 from xpjax.survey.joint.transmission import Parameter, Transmission
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.projection import passband_system
@@ -46,7 +49,8 @@ def test_derivatives_and_what_is_added(nights: Nights) -> None:
     prepared = term.prepare(o)
     # Not at a shift that puts the samples of the filter, where slopes jump, on those of the curve.
     start = [nights.change["water"], nights.change["ozone"], np.array([1.37]), nights.change["detector_slope"]]
-    added, slopes = prepared.evaluate(start)
+    about = prepared.linearize(start)
+    added, slopes = about.added, about.slopes
     # Against synthetic photometry of the chain itself.
     k = 7
     night = int(o.frames.night[k][1:])
@@ -63,7 +67,7 @@ def test_derivatives_and_what_is_added(nights: Nights) -> None:
         ends = []
         for sign in (-1, 1):
             values = [v + sign * step * (i == j) for i, v in enumerate(start)]
-            ends.append(prepared.evaluate(values)[0])
+            ends.append(prepared.linearize(values).added)
         np.testing.assert_allclose(slopes[j], (ends[1] - ends[0]) / (2 * step), rtol=1e-3, atol=1e-7)
 
 
@@ -104,10 +108,11 @@ def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
     prepared = transmission_model(nights).terms[1].prepare(nights.observations)
     prior = xp_prior(nights.seen[:2], nights.chain.passbands())
     solved = prior.covariance / 4 - 0.1 * prior.covariance * np.eye(3)
-    told = prepared.slope_noise(stars, bands, solved)
+    begun = prepared.begin(stars, bands)
+    told = prepared.derivative_noise(begun, solved)
     rng = np.random.default_rng(2)
-    mean = np.stack([prepared._mean[b] for b in bands], axis=1)
-    slope = np.stack([prepared._slope[b] for b in bands], axis=1)
+    mean = np.stack([begun.middle.projection[b] for b in bands], axis=1)
+    slope = np.stack([begun.middle.slope[b] for b in bands], axis=1)
     for k in range(2):
         c = prepared.coefficients[k]
         whole = linalg.block_diag(*(covariance_matrix(nights.seen[k : k + 1], xp)[0] for xp in ("bp", "rp")))
@@ -124,7 +129,7 @@ def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
         np.testing.assert_allclose(
             told[k].reshape(12, 12) / np.outer(size, size), spread / np.outer(size, size), atol=0.05
         )
-    assert not prepared.slope_noise(np.array([-5]), bands, solved[:1]).any()
+    assert not prepared.derivative_noise(prepared.begin(np.array([-5]), bands), solved[:1]).any()
 
 
 @pytest.mark.slow
@@ -138,24 +143,25 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     band = (frames.band[frame] == BANDS[2]).astype(int)
     weight = rng.uniform(1, 2, len(frame))
     groups = [frame_groups(frames, p) for p in per]
-    prepared: Any = SimpleNamespace(groups=groups, amplitude=rng.uniform(0.5, 1.5, (len(frames), 2)))
+    index = [group.index[frame] for group in groups]
+    amplitude = list(rng.uniform(0.5, 1.5, (len(frames), 2))[frame].T)
     roots = rng.normal(size=(n_star, n_band * 2, n_band * 2))
     noise = (roots @ np.swapaxes(roots, 1, 2)).reshape(n_star, n_band, 2, n_band, 2)
     total = np.zeros((n_star, n_band, n_band))
     np.add.at(total, (star, band, band), weight)
     precision = np.array([[2.0, 0.7], [0.7, 3.0]])
     solved = np.linalg.inv(total + precision)
-    edges = np.cumsum([3, *(len(labels) for _, labels in groups)])
+    edges = np.cumsum([3, *(len(group.labels) for group in groups)])
     columns = [slice(a, b) for a, b in itertools.pairwise(edges.tolist())]
-    found = noise_of_spectra(prepared, columns, noise, solved, star, band, frame, weight)
+    found = noise_of_spectra(columns, index, amplitude, noise, solved, star, band, weight)
     sums = np.zeros((edges[-1] - 3, edges[-1] - 3))
     n = 4000
     for _ in range(n):
         drawn = np.einsum("sij,sj->si", roots, rng.normal(size=(n_star, 4))).reshape(n_star, n_band, 2)
         design = np.zeros((len(frame), edges[-1] - 3))
-        for k, (index, _) in enumerate(groups):
-            value = prepared.amplitude[frame, k] * drawn[star, band, k]
-            design[np.arange(len(frame)), columns[k].start - 3 + index[frame]] = value
+        for k in range(len(groups)):
+            value = amplitude[k] * drawn[star, band, k]
+            design[np.arange(len(frame)), columns[k].start - 3 + index[k]] = value
         of_star = np.zeros((n_star, n_band, design.shape[1]))
         np.add.at(of_star, (star, band), weight[:, None] * design)
         sums += design.T @ (weight[:, None] * design) - np.einsum("sap,sab,sbq->pq", of_star, solved, of_star)
@@ -167,24 +173,22 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
 @pytest.mark.slow
 def test_errors_of_a_solution_are_those_of_noisy_derivatives(nights: Nights) -> None:
     """With R of the solution (R - N)^-1 R (R - N)^-1, written out, has the errors on its diagonal; R^-1 has less."""
-    fit = prepare(nights.observations, transmission_model(nights))
+    problem = prepare_joint(nights.observations, transmission_model(nights))
+    fit = Fit(problem, problem.rows, nights.observations.magnitude, None, None)
     fit.run()
-    found = fit.solution()
-    normal, _ = fit.rows.normal(fit.fit_weight, fit.fit_inverse, single=False)
-    normal = np.triu(normal) + np.triu(normal, 1).T + np.diag(fit.precision)
-    first, prepared = fit.nonlinear[0]
-    columns = [fit.rows.layout.columns(first + k) for k in range(4)]
-    m, slot = len(fit.bands), np.repeat(fit.slots.slot, np.diff(fit.slots.bounds))
-    noise = noise_of_spectra(
-        prepared, columns, prepared.slope_noise(fit.star, fit.bands, fit.inverse), fit.inverse, slot // m, slot % m,
-        fit.o.frame[fit.order], fit.fit_weight,
-    )  # fmt: skip
+    equations, stars, one = fit.equations, fit.stars, problem.nonlinear[0]
+    normal, _ = problem.rows.normal(equations.weight, equations.inverse, single=False)
+    normal = np.triu(normal) + np.triu(normal, 1).T + np.diag(problem.columns.precision)
+    columns = [problem.rows.layout.columns(b) for b in one.blocks]
+    noise = one.term.noise(
+        fit.linear[0], columns, stars.inverse, problem.sorted.order, stars.slots.row_slot, equations.weight
+    )
     less = normal.copy()
     less[np.ix_(noise.columns, noise.columns)] -= noise.matrix
     expected = np.sqrt(np.diagonal(np.linalg.solve(less, np.linalg.solve(less, normal).T)))
     every = np.arange(len(normal))
-    np.testing.assert_allclose(found.error(every), expected, rtol=1e-6)
-    shift = found.columns("transmission filter_shift").start
+    np.testing.assert_allclose(FitUncertainty(fit).errors(every, len(every)), expected, rtol=1e-6)
+    shift = columns[list(PARAMETERS).index("filter_shift")].start
     assert expected[shift] > 1.3 * np.sqrt(np.linalg.inv(normal)[shift, shift])
 
 

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from xpjax.core.shipped import filters_folder
+from xpjax.survey.exposures.calibrate import calibrate
 from xpjax.survey.exposures.model import ExposureModel
-from xpjax.survey.exposures.solution import CalibrationSettings, calibrate
+from xpjax.survey.exposures.settings import CalibrationSettings
 from xpjax.survey.observations import Observations, concatenate, make_observations
 from xpjax.survey.reading.airmass import NODES, AirmassShifts, airmass_shifts, at_reference
-from xpjax.synthetic.chain import TransmissionChain, read_chain
-from xpjax.synthetic.files.folders import filters_folder
+from xpjax.synthetic.chain import TransmissionChain
+from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.projection import passband_system
 from xpjax.xp import simulate

@@ -6,26 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.polynomial.hermite_e import hermegauss
 
 from benchmarks.scr import REDDENING, Sky, Spectroscopic, read_monster, trend, truth_of
-from xpjax.core.records import Catalogue
-from xpjax.io.catalogue import read_catalogue, write
-from xpjax.survey.observations import make_observations
-from xpjax.survey.scr.regression import (
-    SCALE,
-    ZERO,
-    Population,
-    calibrate_scr,
-    coefficient_table,
-    find_population,
-    fit_scr,
-    mean_monomials,
-    predict_scr,
-    regressions_from,
-    star_pair_reddening,
-    terms,
-)
+from xpjax.survey.scr.labels import SCALE, ZERO, mean_monomials, terms
+from xpjax.survey.scr.law import predict_scr
+from xpjax.survey.scr.regression import ColorModel, fit_scr
 
 U, G, R = 0, 5, 7
 """Bands of the simulation."""
@@ -40,35 +25,10 @@ def stars(seed: int = 0, n: int = 2000, noise: float = 0.01) -> tuple[np.ndarray
     return color, error, sky.true
 
 
-def test_terms_are_the_papers() -> None:
-    assert len(terms(3)) == 10 + 1
-    assert len(terms(2)) == 6 + 1
-    assert len(terms(2, "quadratic")) == 6 + 6
-    for bad in (0, 4, "3"):
-        with pytest.raises(ValueError, match="order must be"):
-            terms(bad)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="reddening must be"):
-        terms(3, "cubic")
-
-
-def test_mean_monomials_are_gaussian_integrals(rng: np.random.Generator) -> None:
-    root = rng.normal(size=(3, 3))
-    center = rng.normal(size=3)
-    exponents = [e for e in np.ndindex(4, 3, 3)]
-    got = mean_monomials(center[None], (root @ root.T)[None], exponents)[0]
-    x, w = hermegauss(8)
-    nodes = np.stack(np.meshgrid(x, x, x, indexing="ij"), -1).reshape(-1, 3) @ root.T + center
-    weight = np.einsum("i,j,k->ijk", w, w, w).ravel() / w.sum() ** 3
-    expected = [(weight * np.prod(nodes ** np.array(e), axis=1)).sum() for e in exponents]
-    np.testing.assert_allclose(got, expected, rtol=1e-9)
-    plain = mean_monomials(center[None], None, exponents)[0]
-    assert np.abs(plain / expected - 1).max() > 0.1  # the comparison would see a covariance that is left out
-
-
 def test_without_clipping_it_is_weighted_least_squares() -> None:
     """Against NumPy's least squares, and White's covariance (HC1) written out."""
     color, error, labels = stars()
-    found = fit_scr(color, error, labels, clip=0, floor=0.0).regression
+    found = fit_scr(color, error, labels, ColorModel(clip=0, floor=0.0)).regression
     a = mean_monomials((labels - ZERO) / SCALE, None, terms(3))
     expected = np.linalg.lstsq(a / error[:, None], color / error, rcond=None)[0]
     np.testing.assert_allclose(found.value, expected, rtol=1e-7, atol=1e-9)
@@ -87,7 +47,7 @@ def test_tiles_are_dummy_terms() -> None:
     color, error, labels = stars()
     tile = np.arange(len(color)) % 30
     color = color + 0.1 * np.sin(tile) + 3e-4 * (labels[:, 0] - 6000)
-    found = fit_scr(color, error, labels, tile=tile, clip=0, floor=0.0)
+    found = fit_scr(color, error, labels, ColorModel(clip=0, floor=0.0), tile=tile)
     a = mean_monomials((labels - ZERO) / SCALE, None, terms(3))[:, 1:]
     whole = np.concatenate([a, np.eye(30)[tile]], axis=1) / error[:, None]
     expected = np.linalg.lstsq(whole, color / error, rcond=None)[0]
@@ -102,7 +62,7 @@ def test_the_papers_iteration_ends_where_the_fit_is() -> None:
     """C0 of low-extinction stars and R of the others, one after the other until nothing moves."""
     color, error, labels = stars()
     low = labels[:, 2] < 0.04
-    found = fit_scr(color, error, labels, low_extinction=0.04, clip=0, floor=0.0).regression
+    found = fit_scr(color, error, labels, ColorModel(low_extinction=0.04, clip=0, floor=0.0)).regression
     a = mean_monomials((labels - ZERO) / SCALE, None, terms(3))
     red = 0.0
     for _ in range(200):
@@ -111,7 +71,7 @@ def test_the_papers_iteration_ends_where_the_fit_is() -> None:
         e = labels[~low, 2] / error[~low]
         red = float(e @ ((color - a[:, :-1] @ c)[~low] / error[~low]) / (e @ e))
     np.testing.assert_allclose(found.value, [*c, red], rtol=1e-6, atol=1e-8)
-    joint = fit_scr(color, error, labels, clip=0, floor=0.0).regression
+    joint = fit_scr(color, error, labels, ColorModel(clip=0, floor=0.0)).regression
     assert abs(joint.value[-1] - red) > 1e-5
 
 
@@ -125,7 +85,7 @@ def test_outliers_go_and_stars_come_back() -> None:
     assert found.clipped[spoilt].all()
     assert found.clipped[~spoilt].mean() < 0.01
     assert abs(found.regression.value[-1] - REDDENING[U]) < 5 * found.regression.error[-1]
-    assert not fit_scr(color, error, labels, clip=0).clipped.any()
+    assert not fit_scr(color, error, labels, ColorModel(clip=0)).clipped.any()
 
 
 def test_outliers_do_not_cost_their_tile() -> None:
@@ -147,7 +107,7 @@ def test_reddening_that_varies_or_is_known(form: str | float, rng: np.random.Gen
     extra = np.array([0.15, 0.3, 0.05, -0.1, 0.2])
     if form == "quadratic":
         color = color + mean_monomials(z, None, terms(3, "quadratic")[11:]) @ extra
-    law = fit_scr(color, error, labels, reddening=form).regression
+    law = fit_scr(color, error, labels, ColorModel(reddening=form)).regression
     if form == "quadratic":
         pull = (law.value[10:] - [-1.08, *extra]) / law.error[10:]
         assert np.abs(pull).max() < 4
@@ -164,41 +124,6 @@ def test_reddening_that_varies_or_is_known(form: str | float, rng: np.random.Gen
         -predict_scr(law, 0 * color, 0.0, labels).magnitude,
         rtol=1e-9,
     )
-
-
-def test_the_population_is_what_labels_were_drawn_from() -> None:
-    """Measured spreads are too wide by the errors; the population is not."""
-    sky = Sky.make(3, 40, 60, common=False)
-    found = find_population(sky.labels, sky.covariance)
-    center = found.weight @ found.mean
-    away = found.mean - center
-    whole = np.einsum("k,kij->ij", found.weight, found.covariance + away[:, :, None] * away[:, None])
-    true, measured = ((x - ZERO) / SCALE for x in (sky.true, sky.labels))
-    np.testing.assert_allclose(np.sqrt(np.diag(whole))[:2], true.std(axis=0)[:2], rtol=0.05)
-    np.testing.assert_allclose(found.reddening, [true[:, 2].mean(), true[:, 2].std()], rtol=0.05)
-    np.testing.assert_allclose(whole[2, 2], 1, rtol=0.1)
-    assert measured[:, 0].std() / np.sqrt(whole[0, 0]) > 1.04
-    with pytest.raises(ValueError, match="too few for a population"):
-        find_population(sky.labels[:10], sky.covariance[:10])
-
-
-def test_posterior_is_bayes_theorem(rng: np.random.Generator) -> None:
-    """Against sums over a fine grid of true labels, in one dimension that matters."""
-    wide = np.array([np.eye(3) * s for s in (0.1, 0.4)])
-    p = Population(np.array([0.3, 0.7]), np.array([[-1, 0, 0], [0.5, 0, 0]]), wide, np.zeros(2))
-    z, s = np.array([[0.2, 0.0, 0.0]]), np.eye(3)[None] * 0.2
-    share, mean, covariance, _ = p.posterior(z, s)
-    x = np.linspace(-6, 6, 20001)
-    density = sum(
-        w * np.exp(-0.5 * (x - m[0]) ** 2 / c[0, 0]) / c[0, 0] ** 1.5 / (1 + 0.2 / c[0, 0])
-        for w, m, c in zip(p.weight, p.mean, p.covariance, strict=True)
-    )  # the other two dimensions weigh a component by its width at zero
-    density = density * np.exp(-0.5 * (x - 0.2) ** 2 / 0.2)
-    expected = (density * x).sum() / density.sum()
-    square = (density * x**2).sum() / density.sum()
-    np.testing.assert_allclose((share * mean[..., 0]).sum(), expected, rtol=1e-6)
-    got = (share * (covariance[..., 0, 0] + mean[..., 0] ** 2)).sum()
-    np.testing.assert_allclose(got, square, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -219,28 +144,6 @@ def test_errors_of_labels_attenuate_the_plain_fit_only() -> None:
     assert both[0].floor < 0.02 < both[1].floor
 
 
-def test_predictions_have_errors_that_hold_and_no_trend() -> None:
-    sky = Sky.make(6, 40, 100, common=False)
-    sky.zero_point[:] = 0
-    color, error = sky.color(U)
-    half = np.arange(len(color)) % 2 == 0
-    law = fit_scr(
-        np.where(half, color, np.nan), error, sky.labels, label_covariance=sky.covariance, tile=sky.tile
-    ).regression
-    told = predict_scr(law, 0 * color, 0.0, sky.labels, label_covariance=sky.covariance, tile=sky.tile)
-    off = (-told.magnitude - color)[~half]
-    off, total = off[np.abs(off) < 0.5], np.hypot(told.error, error)[~half][np.abs(off) < 0.5]
-    assert 0.9 < np.std(off / total) < 1.1
-    with_teff = trend(sky.labels[~half, 0], (-told.magnitude - color)[~half])
-    assert (np.abs(with_teff[:, 1]) < 0.003 + 3 * with_teff[:, 2]).all()
-    # The true law at measured labels does have one: this would be seen.
-    naive = predict_scr(law, 0 * color, 0.0, sky.labels)
-    worst = trend(sky.labels[~half, 0], (-naive.magnitude - color)[~half])
-    assert (np.abs(worst[:, 1]) > 0.003 + 3 * worst[:, 2]).any()
-    assert told.outside.mean() < 0.06
-    assert (told.systematic < told.error).all()
-
-
 @pytest.mark.slow
 def test_coefficients_are_recovered() -> None:
     """A few seeds; benchmarks/scr.py has twenty."""
@@ -249,68 +152,6 @@ def test_coefficients_are_recovered() -> None:
     for noisy in (False, True):
         found = pulls(range(3), (R,), noisy, noisy, n_tile=40, per_tile=50)
         assert 0.6 < np.sqrt(np.mean(found**2)) < 1.4
-
-
-@pytest.mark.slow
-def test_flats_of_tiles_are_found_with_the_law() -> None:
-    color, error, labels = stars(n=3000, noise=0.006)
-    rng = np.random.default_rng(0)
-    n, tile = len(color), np.arange(len(color)) % 6
-    x, y = rng.uniform(0, 9200, (2, n))
-    u, v = x / 4600 - 1, y / 4600 - 1
-    zero = rng.normal(0, 0.02, 6)
-    flat = 0.02 * u * v + 0.01 * (u**2 - 1 / 3)
-    gaia = rng.uniform(14, 16, n)
-    o = make_observations(np.arange(n), x, y, gaia - color - zero[tile] - flat, error, None, exposure=tile.astype(str))
-    fit, fits, predicted = calibrate_scr(o, gaia, np.zeros(n), labels)
-    off = fits.zero_point - zero
-    assert np.std(off) < 2e-3
-    assert fits.residual.std() < 1.1 * np.sqrt(np.mean(error**2))
-    plain = fit_scr(gaia - o.magnitude, error, labels, tile=tile)
-    assert plain.residual.std() > 1.2 * fits.residual.std()
-    assert np.abs((fit.regression.value - truth_of(U))[-1]) < 4 * fit.regression.error[-1]
-    assert np.isfinite(predicted.magnitude).all()
-
-
-def test_star_pairs_measure_reddening() -> None:
-    rng = np.random.default_rng(2)
-    n = 4000
-    labels = np.stack([rng.uniform(5400, 6600, n), rng.uniform(4, 4.6, n), rng.normal(-0.3, 0.2, n)], axis=1)
-    true = np.where(np.arange(n) % 4 == 0, rng.gamma(2, 0.05, n), 0.005)
-    error = np.full(n, 0.003)
-    color = 0.75 - 2.4e-4 * (labels[:, 0] - 6000) + 8e-8 * (labels[:, 0] - 6000) ** 2 + 0.04 * labels[:, 2]
-    color = color + true + error * rng.normal(size=n)
-    found, sigma = star_pair_reddening(color, error, labels, true < 0.01, 0.005)
-    good = np.isfinite(found)
-    assert good.mean() > 0.9
-    pull = ((found - true) / sigma)[good]
-    assert 0.8 < pull.std() < 1.25
-    assert abs(pull.mean()) < 0.15
-    far = star_pair_reddening(color[:1], error[:1], labels[:1], np.ones(1, bool))
-    assert np.isnan(far[0]).all()
-
-
-def test_tables_come_back(tmp_path: Path) -> None:
-    sky = Sky.make(1, 20, 60)
-    fits = [sky.fit(k, find_population(sky.labels, sky.covariance, sky.tile))[0].regression for k in (U, 9)]
-    write(tmp_path / "c.ecsv", coefficient_table(fits, {"survey": "made"}))
-    back = regressions_from(read_catalogue(tmp_path / "c.ecsv"))
-    assert list(back) == ["u", "i"]
-    for law in fits:
-        other = back[law.band]
-        for field in ("exponents", "value", "covariance", "label_range", "zero", "scale"):
-            np.testing.assert_allclose(getattr(other, field), getattr(law, field), rtol=1e-12)
-        told = [
-            predict_scr(one, np.full(len(sky.labels), 15.0), 0.01, sky.labels, label_covariance=sky.covariance)
-            for one in (law, other)
-        ]
-        np.testing.assert_allclose(told[0].magnitude, told[1].magnitude, rtol=1e-12)
-        np.testing.assert_allclose(told[0].error, told[1].error, rtol=1e-9)
-    plain = sky.fit(U, None, errors=False)[0].regression
-    (again,) = regressions_from(coefficient_table([plain])).values()
-    assert again.population is None
-    with pytest.raises(ValueError, match="no table of SCR coefficients"):
-        regressions_from(Catalogue({"band": np.array(["u"])}))
 
 
 def test_bad_input_is_named_and_bad_rows_cost_themselves() -> None:

@@ -96,7 +96,7 @@ def test_gaiaxpy_gives_the_same_through_the_exported_file(
 
 
 @pytest.mark.slow
-def test_several_systems_and_a_published_standardised_one(tmp_path: Path, sources: SourceTable) -> None:
+def test_several_systems_and_a_published_standardized_one(tmp_path: Path, sources: SourceTable) -> None:
     """A flux bias is added by GaiaXPy because the name ends in Std; units differ between the files."""
     std = xpjax.load_system("PanSTARRS1_Std")
     assert np.any(std.flux_bias != 0)

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.oracles import worst
+from xpjax.core import shipped
 from xpjax.core.constants import SPEED_OF_LIGHT
-from xpjax.synthetic.files import folders, passband_files
-from xpjax.synthetic.files.folders import shipped_passbands
+from xpjax.core.shipped import shipped_passbands
+from xpjax.synthetic.files import passband_files
 from xpjax.synthetic.files.passband_files import find_passbands, read_curve, read_passbands, write_passbands
 from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.projection import pivot_wavelength
 
 WAVELENGTH = np.arange(400.0, 501.0, 4.0)
 TRANSMISSION = np.round(0.7 * np.exp(-(((WAVELENGTH - 455) / 22) ** 4)), 6)
@@ -223,7 +222,7 @@ def test_shipped_passbands_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, file in (("mini", "system.toml"), ("components", "m1.ecsv"), ("empty", "README.md")):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("")
-    monkeypatch.setattr(folders, "filters_folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "filters_folder", lambda: tmp_path)
     assert shipped_passbands() == {"J_PLUS": tmp_path / "J_PLUS", "mini": tmp_path / "mini"}
     assert find_passbands("jplus") == find_passbands("JPLUS") == tmp_path / "J_PLUS"
     assert find_passbands(tmp_path / "empty") == tmp_path / "empty"
@@ -486,7 +485,7 @@ def test_svo_zero_points_are_those_of_our_fluxes(
     """A star with the zero point's f_nu, seen as f_lambda at the pivot wavelength of our integrals, has Mag0."""
     band = only(put(svo(DetectorType=kind, Mag0=reference)))
     assert band.detector == detector
-    pivot = pivot_wavelength(band)
+    pivot = band.pivot_wavelength
     mean_flux = 4000.5e-26 * SPEED_OF_LIGHT / (pivot * 1e-9) ** 2 * 1e-9
     assert band.zero_point is not None
     assert abs(-2.5 * np.log10(mean_flux) + band.zero_point - reference) < 1e-4
@@ -507,7 +506,7 @@ def test_the_services_own_reply() -> None:
     found = read_passbands(path)
     band = found["H"]
     assert (found.label, band.detector, band.meta["detector_from"]) == ("2MASS", "energy", "WavelengthPivot")
-    assert abs(pivot_wavelength(band) - 1645.7505) < 0.1
+    assert abs(band.pivot_wavelength - 1645.7505) < 0.1
     assert band.zero_point is not None
     assert abs(10 ** (0.4 * band.zero_point) / 1.133e-12 - 1) < 1e-3
 

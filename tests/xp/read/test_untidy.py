@@ -16,10 +16,10 @@ from tests.xp.read.test_archive import assert_same, cell, expect, make, rows_of,
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io import catalogue
+from xpjax.xp import open_store
 from xpjax.xp.read import text as text_reader
 from xpjax.xp.read.archive import read
 from xpjax.xp.store import ingest as bulk
-from xpjax.xp.store import store
 
 SMALL = Release("small", (4, 3))
 PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
@@ -86,7 +86,7 @@ def test_like_tables_of_a_file_are_read_in_order(tmp_path, kind):
     assert_same(found, expect(columns))
     np.testing.assert_array_equal(found.columns["ra"], columns["ra"])
     assert bulk.ingest([path], tmp_path / "store", correlations="float32").sources == 6
-    stored = store.open_store(tmp_path / "store").read()
+    stored = open_store(tmp_path / "store").read()
     np.testing.assert_array_equal(stored.source_id, columns["source_id"])
     np.testing.assert_array_equal(stored.coefficients.value, expect(columns)[0].astype(np.float32))
 
@@ -218,7 +218,9 @@ def test_sampled_spectra_are_told_from_coefficients(tmp_path, suffix):
     if suffix == "h5":
         with h5py.File(path, "a") as file:
             file["wavelength"][...] = 400.0
-    with pytest.raises(ValueError, match=r"holds sampled spectra .*XP_CONTINUOUS.*`xpjax correct`.*read_sampled"):
+    with pytest.raises(
+        ValueError, match=r"holds sampled spectra .*XP_CONTINUOUS.*`xpjax wiggles correct`.*read_spectra"
+    ):
         read(path)
 
 
@@ -368,7 +370,7 @@ def test_a_list_within_an_array_costs_its_row(tmp_path):
     path = write_csv(tmp_path / "made.csv", columns)
     assert read(path, release=SMALL).status.tolist() == [0, Status.RP_BAD, 0]
     bulk.ingest([path], tmp_path / "store")
-    assert store.open_store(tmp_path / "store").read().status[1] & Status.RP_BAD
+    assert open_store(tmp_path / "store").read().status[1] & Status.RP_BAD
 
 
 def test_tables_that_xpjax_wrote_are_read_one_after_the_other(tmp_path):

@@ -17,13 +17,12 @@ from tests.marks import slow_after
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io import catalogue
-from xpjax.xp import simulate
-from xpjax.xp.read import loaders
-from xpjax.xp.read import text as text_reader
+from xpjax.xp import StoreFile, open_store, simulate, write_store_file
+from xpjax.xp.read import loaders, text as text_reader
 from xpjax.xp.read.archive import read
 from xpjax.xp.read.gaia_source import JOINED
 from xpjax.xp.store import ingest as bulk
-from xpjax.xp.store import store
+from xpjax.xp.store.format import CORRELATIONS
 
 DEVIATIONS = [f"{xp}_standard_deviation" for xp in DR3.xp]
 PARSERS = ["arrow", pytest.param("simdjson", marks=pytest.mark.skipif("not SIMDJSON", reason="no pysimdjson"))]
@@ -55,11 +54,11 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return request.param
 
 
-def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> store.StoreFile:
+def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> StoreFile:
     """The store file of a file holds what the archive reader gives."""
     report = bulk.ingest([path], folder, correlations=correlations)
     assert report.failures == {}
-    (file,) = [file for file in store.open_store(folder).files if file.name == loaders.stem_of(path)]
+    (file,) = [file for file in open_store(folder).files if file.name == loaders.stem_of(path)]
     assert file.verify() == []
     found = file.read(columns=None)
     keep = [name for name in DEVIATIONS if name in loaders.load(path, DR3.xp)[0].columns]
@@ -85,21 +84,21 @@ def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> s
     return file
 
 
-@pytest.mark.parametrize("correlations", slow_after(1, store.CORRELATIONS))
+@pytest.mark.parametrize("correlations", slow_after(1, CORRELATIONS))
 @pytest.mark.parametrize("path", sorted((SHARED / "xp/formats").glob("*")) or [None], ids=lambda p: p and p.name)
 def test_real_files(tmp_path: Path, path: Path | None, correlations: str) -> None:
     if path is None:
         pytest.skip("real data xp/formats not present beside this checkout")
     file = assert_as_read(path, tmp_path, correlations)
     if "missing_BP" in path.name:
-        found = store.open_store(tmp_path).select([5405570973190252288])
+        found = open_store(tmp_path).select([5405570973190252288])
         assert Status.BP_MISSING & int(found.status[0])
         assert np.isnan(found.coefficients.value[0, DR3.slices[0]]).all()
         assert np.isfinite(found.coefficients.value[0, DR3.slices[1]]).all()
         assert len(file)
 
 
-@pytest.mark.parametrize("correlations", store.CORRELATIONS)
+@pytest.mark.parametrize("correlations", CORRELATIONS)
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".ecsv"])
 def test_made_bulk_files(
     tmp_path: Path, text: bytes, parser: str, correlations: str, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -203,7 +202,7 @@ def test_many_odd_rows_and_odd_lines(tmp_path: Path, text: bytes, parser: str) -
         "broken_cell": b"\n".join([rows[0], rows[1].replace(b"]", b"\n]", 1), *rows[2:]]),
     }.items():
         assert_as_read(bulkfile.write(tmp_path / f"{name}.csv", text[:start] + new), tmp_path / "store")
-    found = store.open_store(tmp_path / "store" / "twice.h5").read()
+    found = open_store(tmp_path / "store" / "twice.h5").read()
     assert ((found.status & Status.DUPLICATE) != 0).sum() == 3
 
 
@@ -230,7 +229,7 @@ def test_only_odd_rows_and_no_rows(tmp_path: Path, text: bytes) -> None:
     assert_as_read(bulkfile.write(tmp_path / "every.csv", every), tmp_path / "store")
     path = bulkfile.write(tmp_path / "none.csv.gz", bulkfile.header().encode())
     assert bulk.ingest([path], tmp_path / "store").sources == 0
-    assert len(store.open_store(tmp_path / "store" / "none.h5")) == 0
+    assert len(open_store(tmp_path / "store" / "none.h5")) == 0
 
 
 def test_files_that_fail_are_named_and_the_others_done(tmp_path: Path, text: bytes) -> None:
@@ -293,7 +292,7 @@ def test_resume_and_overwrite(tmp_path: Path, text: bytes) -> None:
     with pytest.raises(ValueError, match="'none', not 'int16'"):
         bulk.ingest(files, folder, correlations="int16", resume=True)
     assert len(bulk.ingest(files, folder, overwrite=True).done) == 3
-    assert store.open_store(folder).verify() == []
+    assert open_store(folder).verify() == []
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".ecsv", ".fits", ".parquet"])
@@ -317,7 +316,7 @@ def test_gaia_source_is_joined(tmp_path: Path, text: bytes, suffix: str) -> None
     other.write_text("source_id,ra\n1,2\n")
     report = bulk.ingest([path], tmp_path / "store", gaia_source=[tmp_path / f"gaia{suffix}", other])
     assert report.done[0].joined == 9
-    (file,) = store.open_store(tmp_path / "store").files
+    (file,) = open_store(tmp_path / "store").files
     assert file.attrs["gaia_source_joined"] == 9
     assert file.units["ra"] == "deg"
     found = file.read(columns=None).columns
@@ -339,7 +338,7 @@ def test_two_processes(tmp_path: Path, text: bytes) -> None:
     report = bulk.ingest([tmp_path / "bad.csv.gz", *files], tmp_path / "store", processes=2, correlations="float32")
     assert [file.name for file in report.done] == ["0.csv.gz", "1.csv.gz", "2.csv.gz"]
     assert list(report.failures) == ["bad.csv.gz"]
-    found = store.open_store(tmp_path / "store")
+    found = open_store(tmp_path / "store")
     assert found.verify() == []
     assert len(found) == 36
 
@@ -366,15 +365,15 @@ def test_a_killed_process_fails_its_file_alone(tmp_path: Path, text: bytes) -> N
     assert {*results} - {*failed} <= present <= {*results}
     whole = results[next(name for name in results if name not in failed)]
     assert isinstance(whole, bulk.Ingested)
-    assert {len(file) for file in store.open_store(tmp_path).files} == {whole.sources}
-    assert store.open_store(tmp_path).verify() == []
+    assert {len(file) for file in open_store(tmp_path).files} == {whole.sources}
+    assert open_store(tmp_path).verify() == []
 
 
 @pytest.mark.slow
 def test_workers_start_no_backend(tmp_path: Path, text: bytes) -> None:
     path = bulkfile.write(tmp_path / "a.csv.gz", text)
     code = (
-        f"from xpjax.io import bulk; print(bulk.ingest([{str(path)!r}], {str(tmp_path / 's')!r}).sources);"
+        f"import xpjax; print(xpjax.ingest([{str(path)!r}], {str(tmp_path / 's')!r}).sources);"
         "from jax._src import xla_bridge; assert not xla_bridge._backends"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "12\n"
@@ -387,10 +386,10 @@ def test_fixed_point_correlations_keep_magnitude_errors(tmp_path: Path, source: 
 
     table = read(shared("xp/xp_bright_corr_20.parquet"), dtype=np.float32) if source == "real" else None
     table = simulate.simulate_sources(1000, seed=6) if table is None else table
-    store.write_store_file(tmp_path / "i.h5", catalogue_free(table), correlations="int16")
+    write_store_file(tmp_path / "i.h5", catalogue_free(table), correlations="int16")
     system = xpjax.load_system("JPLUS")
     exact = xpjax.photometry(table, system, float64=True).magnitude_error
-    found = xpjax.photometry(store.open_store(tmp_path).read(), system, float64=True).magnitude_error
+    found = xpjax.photometry(open_store(tmp_path).read(), system, float64=True).magnitude_error
     np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
     assert np.nanmax(np.abs(found / exact - 1)) < 2e-4
 

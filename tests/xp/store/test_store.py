@@ -16,11 +16,12 @@ from astropy import units as u
 from tests.marks import slow_after
 from xpjax.core.release import Release
 from xpjax.core.status import Status
-from xpjax.xp import simulate
+from xpjax.xp import StoreError, is_store, open_store, simulate, write_store_file
 from xpjax.xp.read.archive import read
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.store import format as store_format
-from xpjax.xp.store import store
+from xpjax.xp.store.format import CORRELATIONS
+from xpjax.xp.store.writer import StoreWriter
 
 OTHER = Release("51+55", (51, 55))
 N = 9000
@@ -44,7 +45,7 @@ def folder(table: SourceTable, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A store of three files."""
     folder = tmp_path_factory.mktemp("store")
     for k in range(3):
-        store.write_store_file(folder / f"part{k}.h5", table[k * 3000 : (k + 1) * 3000])
+        write_store_file(folder / f"part{k}.h5", table[k * 3000 : (k + 1) * 3000])
     return folder
 
 
@@ -61,18 +62,18 @@ def assert_same(found: SourceTable, expected: SourceTable, tolerance: float = 0)
         np.testing.assert_allclose(a.correlation, b.correlation, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", store.CORRELATIONS)
+@pytest.mark.parametrize("kind", CORRELATIONS)
 @pytest.mark.parametrize("blocks", slow_after(2, [1, 700, None, 4096]))
 def test_round_trip(tmp_path: Path, table: SourceTable, kind: str, blocks: int | None) -> None:
     table = table if blocks != 1 else table[:10]
     path = tmp_path / "part.h5"
     if blocks is None:
-        store.write_store_file(path, table, correlations=kind, attrs={"note": "é", "answer": 42})
+        write_store_file(path, table, correlations=kind, attrs={"note": "é", "answer": 42})
     else:
-        with store.StoreWriter(path, table.release, correlations=kind) as writer:
+        with StoreWriter(path, table.release, correlations=kind) as writer:
             for start in range(0, len(table), blocks):
                 writer.append(table[start : start + blocks])
-    (file,) = store.open_store(path).files
+    (file,) = open_store(path).files
     assert file.verify() == []
     assert (len(file), file.correlations, file.has_errors) == (len(table), kind, True)
     assert file.columns == tuple(table.columns)
@@ -93,7 +94,7 @@ def test_round_trip(tmp_path: Path, table: SourceTable, kind: str, blocks: int |
 
 
 def test_one_row_at_a_time_equals_the_whole(folder: Path, table: SourceTable) -> None:
-    file = store.open_store(folder).files[0]
+    file = open_store(folder).files[0]
     rows = np.array([0, 1, 5, 6, 2999])
     for check in (True, False):
         assert_same(file.take(rows, check=check), table[rows])
@@ -121,7 +122,7 @@ def test_h5py_alone_can_read_it(folder: Path, table: SourceTable) -> None:
         assert list(file.attrs["release_n_basis"]) == list(table.release.n_basis)
         data = file["rp_coefficient_errors"][()].tobytes()
         assert file["checksum/rp_coefficient_errors"][0] == zlib.crc32(data)
-    store.write_store_file(folder.parent / "int16.h5", table[:50], correlations="int16", overwrite=True)
+    write_store_file(folder.parent / "int16.h5", table[:50], correlations="int16", overwrite=True)
     with h5py.File(folder.parent / "int16.h5") as file:
         data = file["bp_coefficient_correlations"]
         there = np.arange(50) != 5
@@ -136,14 +137,14 @@ def test_without_isal_checksums_are_the_same(monkeypatch: pytest.MonkeyPatch, fo
     store_format.crc32.cache_clear()
     try:
         assert store_format.crc32() is zlib.crc32
-        assert store.open_store(folder).verify() == []
+        assert open_store(folder).verify() == []
     finally:
         store_format.crc32.cache_clear()
 
 
 def test_batches_are_sized_in_bytes(folder: Path, tmp_path: Path, table: SourceTable) -> None:
-    store.write_store_file(tmp_path / "all.h5", table)
-    (file,) = store.open_store(tmp_path).files
+    write_store_file(tmp_path / "all.h5", table)
+    (file,) = open_store(tmp_path).files
     sources = file.read(0, 10)
     c = sources.coefficients
     per_row = sum(a.nbytes for a in (c.value, c.error, c.correlation, c.n_relevant, sources.source_id, sources.status))
@@ -156,7 +157,7 @@ def test_batches_are_sized_in_bytes(folder: Path, tmp_path: Path, table: SourceT
 
 
 def test_a_store_is_opened_lazily_and_read_whole(folder: Path, table: SourceTable) -> None:
-    found = store.open_store(str(folder))
+    found = open_store(str(folder))
     assert len(found) == N
     assert [file.name for file in found.files] == ["part0", "part1", "part2"]
     assert [file.source_ids[0] for file in found.files] == table.source_id[::3000].tolist()
@@ -171,7 +172,7 @@ def test_a_store_is_opened_lazily_and_read_whole(folder: Path, table: SourceTabl
 
 
 def test_memory_is_used_again_where_it_fits(folder: Path, table: SourceTable) -> None:
-    file = store.open_store(folder).files[0]
+    file = open_store(folder).files[0]
     first = file.read(0, 2000)
     second = file.read(500, 2000, into=first)
     assert np.shares_memory(first.coefficients.correlation, second.coefficients.correlation)
@@ -184,37 +185,37 @@ def test_memory_is_used_again_where_it_fits(folder: Path, table: SourceTable) ->
 
 def test_what_is_no_store(tmp_path: Path, folder: Path, table: SourceTable) -> None:
     with pytest.raises(FileNotFoundError, match="nothing"):
-        store.open_store(tmp_path / "nothing")
+        open_store(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no store file"):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
     (tmp_path / "text.h5").write_text("hello, this is no HDF5")
     with pytest.raises(ValueError, match=r"text\.h5: no HDF5 file, or its first bytes are damaged"):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
     with h5py.File(tmp_path / "text.h5", "w") as file:
         file["x"] = [1, 2]
     with pytest.raises(ValueError, match=r"text\.h5: no xpjax store file"):
-        store.open_store(tmp_path / "text.h5")
-    assert not store.is_store(tmp_path / "text.h5")
-    assert not store.is_store(tmp_path)
-    assert store.is_store(folder)
+        open_store(tmp_path / "text.h5")
+    assert not is_store(tmp_path / "text.h5")
+    assert not is_store(tmp_path)
+    assert is_store(folder)
     (tmp_path / "text.h5").unlink()
-    store.write_store_file(tmp_path / "a.h5", table[:3])
-    store.write_store_file(tmp_path / "b.h5", simulate.simulate_sources(3, release=OTHER))
+    write_store_file(tmp_path / "a.h5", table[:3])
+    write_store_file(tmp_path / "b.h5", simulate.simulate_sources(3, release=OTHER))
     with pytest.raises(ValueError, match="keep each release in a directory of its own"):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
 
 
 def test_another_release_and_no_sources(tmp_path: Path) -> None:
     other = simulate.simulate_sources(40, seed=2, release=OTHER)
-    store.write_store_file(tmp_path / "other.h5", other, correlations="float32")
-    found = store.open_store(tmp_path / "other.h5")
+    write_store_file(tmp_path / "other.h5", other, correlations="float32")
+    found = open_store(tmp_path / "other.h5")
     assert found.release == OTHER
     assert_same(found.read(), other)
     assert read(tmp_path / "other.h5").release.n_basis == OTHER.n_basis
-    with store.StoreWriter(tmp_path / "empty.h5", OTHER):
+    with StoreWriter(tmp_path / "empty.h5", OTHER):
         pass
-    store.write_store_file(tmp_path / "none.h5", other[:0])
-    found = store.open_store(tmp_path)
+    write_store_file(tmp_path / "none.h5", other[:0])
+    found = open_store(tmp_path)
     assert len(found) == 40
     assert found.verify() == []
     assert [len(file) for file in found.files] == [0, 0, 40]
@@ -234,8 +235,8 @@ def test_odd_tables(tmp_path: Path, table: SourceTable) -> None:
         "pair": np.arange(10.0).reshape(5, 2),
     }
     odd = SourceTable(np.array([4, 0, 3, 2, 1]), bare, np.zeros(5, np.uint32), columns)
-    store.write_store_file(tmp_path / "odd.h5", odd, units={"epoch": "yr"})
-    (file,) = store.open_store(tmp_path).files
+    write_store_file(tmp_path / "odd.h5", odd, units={"epoch": "yr"})
+    (file,) = open_store(tmp_path).files
     assert (file.has_errors, file.correlations, file.attrs["sorted"]) == (False, "none", False)
     assert file.source_ids == (1, 4)
     assert file.units == {"epoch": "yr"}
@@ -249,17 +250,17 @@ def test_odd_tables(tmp_path: Path, table: SourceTable) -> None:
     assert file.verify() == []
     for name, column in (("x", np.array([{}] * 5)), ("source_id", np.arange(5)), ("checksum", np.arange(5))):
         with pytest.raises(ValueError, match=name):
-            store.write_store_file(tmp_path / "no.h5", dataclasses.replace(odd, columns={name: column}))
-    with store.StoreWriter(tmp_path / "mixed.h5", c.release) as writer:
+            write_store_file(tmp_path / "no.h5", dataclasses.replace(odd, columns={name: column}))
+    with StoreWriter(tmp_path / "mixed.h5", c.release) as writer:
         writer.append(odd)
         with pytest.raises(ValueError, match="other columns than the first"):
             writer.append(table[:3])
     with pytest.raises(ValueError, match=r"ends in \.h5"):
-        store.write_store_file(tmp_path / "part.fits", odd)
+        write_store_file(tmp_path / "part.fits", odd)
     with pytest.raises(ValueError, match="correlations must be one of"):
-        store.write_store_file(tmp_path / "part.h5", odd, correlations="int8")
+        write_store_file(tmp_path / "part.h5", odd, correlations="int8")
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        store.write_store_file(tmp_path / "odd.h5", odd)
+        write_store_file(tmp_path / "odd.h5", odd)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed.h5", "odd.h5"]
 
 
@@ -272,8 +273,8 @@ def test_select(tmp_path: Path, folder: Path, table: SourceTable, positions: boo
     columns = table.columns if positions else {"phot_g_mean_mag": table.columns["phot_g_mean_mag"]}
     for k in range(3):
         part = dataclasses.replace(table, columns=columns)[k * 3000 : (k + 1) * 3000]
-        store.write_store_file(tmp_path / f"{k}.h5", part, correlations="none")
-    found = store.open_store(tmp_path)
+        write_store_file(tmp_path / f"{k}.h5", part, correlations="none")
+    found = open_store(tmp_path)
     if positions:
         place = SkyCoord(table.columns["ra"], table.columns["dec"], unit="deg")
     else:
@@ -302,7 +303,7 @@ def test_select(tmp_path: Path, folder: Path, table: SourceTable, positions: boo
 
 
 def test_selections_that_cannot_be(tmp_path: Path, folder: Path, table: SourceTable) -> None:
-    found = store.open_store(folder)
+    found = open_store(folder)
     for wrong in ((13, [1]), (-1, [1]), (3, [1.5]), (0, [12]), (0, [-1])):
         with pytest.raises(ValueError, match="HEALPix"):
             found.select(healpix=wrong)
@@ -313,17 +314,17 @@ def test_selections_that_cannot_be(tmp_path: Path, folder: Path, table: SourceTa
         found.select(cone=(0, 0, 1 * u.s))
     with pytest.raises(ValueError, match="source ids are integers of 64 bits, not float64"):
         found.select(table.source_id[:3].astype(float))
-    store.write_store_file(tmp_path / "bare.h5", dataclasses.replace(table[:9], columns={}))
+    write_store_file(tmp_path / "bare.h5", dataclasses.replace(table[:9], columns={}))
     with pytest.raises(ValueError, match=r"bare\.h5: no column phot_g_mean_mag"):
-        store.open_store(tmp_path).select(magnitude=(1, 20))
+        open_store(tmp_path).select(magnitude=(1, 20))
 
 
 def test_impossible_positions_are_those_of_the_ids(tmp_path: Path, table: SourceTable) -> None:
     columns = {name: table.columns[name][:20].copy() for name in ("ra", "dec")}
     place = float(columns["ra"][3]), float(columns["dec"][3])
     columns["ra"][3] = columns["dec"][3] = -999
-    store.write_store_file(tmp_path / "a.h5", dataclasses.replace(table[:20], columns=columns), correlations="none")
-    found = store.open_store(tmp_path).select(cone=(*place, 60 / 3600))
+    write_store_file(tmp_path / "a.h5", dataclasses.replace(table[:20], columns=columns), correlations="none")
+    found = open_store(tmp_path).select(cone=(*place, 60 / 3600))
     assert table.source_id[3] in found.source_id
 
 
@@ -353,7 +354,7 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
     coefficients = XPCoefficients(value, value / 100, value / 10, np.array([[3], [2]], np.int32), release)
     table = SourceTable(np.array([1, 2]) << 40, coefficients, np.zeros(2, np.uint32), {"ra": np.array([1.0, 2.0])})
     path = tmp_path / "part.h5"
-    store.write_store_file(path, table)
+    write_store_file(path, table)
     places = places_to_damage(path)
     assert len(places) > 1000
     messages = []
@@ -365,10 +366,10 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
             # Fields are of 2, 4 and 8 bytes: another bit in each byte of a field, and in the next field.
             stream.write(bytes([byte[0] ^ 1 << (place + place // 8) % 8]))
             try:
-                (file,) = store.open_store(path).files
+                (file,) = open_store(path).files
                 problems = file.verify()
                 got = file.read(columns=None)
-            except (store.StoreError, ValueError) as exc:
+            except (StoreError, ValueError) as exc:
                 messages.append(str(exc))
             else:
                 assert problems == []
@@ -393,16 +394,16 @@ def flip(path: Path, dataset: str, row: int) -> None:
 
 def test_damage_is_named(tmp_path: Path, table: SourceTable) -> None:
     for k in range(2):
-        store.write_store_file(tmp_path / f"{k}.h5", table)
+        write_store_file(tmp_path / f"{k}.h5", table)
     flip(tmp_path / "1.h5", "rp_coefficient_errors", 5000)
-    found = store.open_store(tmp_path)
+    found = open_store(tmp_path)
     (problem,) = found.verify()
     for text in (str(tmp_path / "1.h5"), "rp_coefficient_errors", "rows 4096..8191", "CRC-32"):
         assert text in problem
     file = found.files[1]
-    with pytest.raises(store.StoreError, match=r"rp_coefficient_errors: rows 4096\.\.8191 are damaged"):
+    with pytest.raises(StoreError, match=r"rp_coefficient_errors: rows 4096\.\.8191 are damaged"):
         file.read(8000, 8100)
-    with pytest.raises(store.StoreError):
+    with pytest.raises(StoreError):
         file.take(np.array([8000]))
     assert_same(file.read(8000, 8100, check=False), table[8000:8100])
     assert_same(file.read(0, 4096), table[:4096])
@@ -411,34 +412,34 @@ def test_damage_is_named(tmp_path: Path, table: SourceTable) -> None:
 
 def test_damaged_files_of_a_directory_are_listed(tmp_path: Path, table: SourceTable) -> None:
     for k in range(2):
-        store.write_store_file(tmp_path / f"{k}.h5", table[k * 100 : k * 100 + 100])
+        write_store_file(tmp_path / f"{k}.h5", table[k * 100 : k * 100 + 100])
     with (tmp_path / "0.h5").open("rb+") as stream:
         stream.truncate(100_000)
-    found = store.open_store(tmp_path)
+    found = open_store(tmp_path)
     assert len(found) == 100
     good, bad = found.files
     assert (good.damage, bad.name) == ("", "0")
     assert "0.h5" in bad.damage
     assert found.verify() == [bad.damage]
     for call in (bad.read, lambda: list(bad.batches(1)), lambda: bad.take(np.array([0])), lambda: found.select([1])):
-        with pytest.raises(store.StoreError, match=r"0\.h5"):
+        with pytest.raises(StoreError, match=r"0\.h5"):
             call()
-    with pytest.raises(store.StoreError, match=r"0\.h5"):
-        store.open_store(tmp_path / "0.h5")
+    with pytest.raises(StoreError, match=r"0\.h5"):
+        open_store(tmp_path / "0.h5")
 
 
 LIMITED = """
 import resource, sys
 from xpjax.xp import simulate
-from xpjax.xp.store import store
+from xpjax.xp.store.writer import StoreWriter, write_store_file
 table = simulate.simulate_sources(300)
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 def blocks():
-    with store.StoreWriter("part.h5", table.release) as writer:
+    with StoreWriter("part.h5", table.release) as writer:
         writer.append(table[:100])
         writer.append(table[100:])
-for write in (lambda: store.write_store_file("part.h5", table), blocks):
+for write in (lambda: write_store_file("part.h5", table), blocks):
     try:
         write()
     except OSError as exc:
@@ -463,9 +464,9 @@ def test_disk_that_takes_no_more(tmp_path: Path, limit: int) -> None:
 KILLED = """
 import sys
 from xpjax.xp import simulate
-from xpjax.xp.store import store
+from xpjax.xp.store.writer import StoreWriter
 table = simulate.simulate_sources(300)
-with store.StoreWriter("part.h5", table.release) as writer:
+with StoreWriter("part.h5", table.release) as writer:
     for _ in range(3):
         writer.append(table)
     print("written", flush=True)
@@ -486,7 +487,7 @@ def test_a_killed_writer_leaves_no_file(tmp_path: Path) -> None:
 
 def test_an_error_within_leaves_no_file(tmp_path: Path, table: SourceTable) -> None:
     def write() -> None:
-        with store.StoreWriter(tmp_path / "x.h5", table.release) as writer:
+        with StoreWriter(tmp_path / "x.h5", table.release) as writer:
             writer.append(table[:10])
             raise RuntimeError("stop")
 

@@ -1,6 +1,6 @@
 """GaiaXPy's interface on xpjax: change one import line.
 
-    from xpjax import gaiaxpy
+    from xpjax.compat import gaiaxpy
     photometry = gaiaxpy.generate("XP_CONTINUOUS.csv", gaiaxpy.PhotometricSystem.JPLUS, save_file=False)
 
 Functions, signatures, column names, types and saved files are those of GaiaXPy 2.1.5. Numbers differ where

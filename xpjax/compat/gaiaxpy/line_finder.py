@@ -14,8 +14,7 @@ from xpjax.compat.gaiaxpy.plotting import plot_lines
 from xpjax.compat.gaiaxpy.reading import Input, progress_bar, read_input
 from xpjax.compat.gaiaxpy.spectra import pwl_range, pwl_to_wl, wl_range, wl_to_pwl
 from xpjax.compat.gaiaxpy.writing import save
-from xpjax.xp import Spectra, extrema, load_instrument
-from xpjax.xp import spectra as sample
+from xpjax.xp import Spectra, extrema, load_instrument, spectra as sample
 
 if TYPE_CHECKING:
     import pandas as pd

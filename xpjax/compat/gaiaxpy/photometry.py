@@ -15,8 +15,7 @@ from xpjax.compat.gaiaxpy.systems import RegularPhotometricSystem, built_in, cho
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
 from xpjax.core.status import Status
-from xpjax.synthetic import G_BAND, G_SYSTEM, ColorEquation, Photometry, color_corrected
-from xpjax.synthetic import photometry as synthesize
+from xpjax.synthetic import G_BAND, G_SYSTEM, ColorEquation, Photometry, color_corrected, photometry as synthesize
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.io.catalogue import expanded
+from xpjax.io.atomic import expanded
 from xpjax.xp import Spectra
 
 if TYPE_CHECKING:

@@ -18,9 +18,18 @@ from xpjax.core.constants import XP_RANGE
 from xpjax.core.linalg import dot, pack
 from xpjax.core.release import DR3
 from xpjax.core.status import Status
-from xpjax.xp import INTERNAL_GRID, Instrument, Spectra, XPCoefficients, covariance, dispersion, masked, merge_weights
-from xpjax.xp import load_instrument as load_instrument
-from xpjax.xp import spectra as sample
+from xpjax.xp import (
+    INTERNAL_GRID,
+    Instrument,
+    Spectra,
+    XPCoefficients,
+    covariance,
+    dispersion,
+    load_instrument as load_instrument,
+    masked,
+    merge_weights,
+    spectra as sample,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,15 @@ from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.constants import AB_ZERO_POINT
 from xpjax.core.paths import DATA
 from xpjax.core.release import DR3, Release
-from xpjax.synthetic import find_gaiaxpy, read_gaiaxpy
-from xpjax.synthetic import system as published
+from xpjax.synthetic import (
+    PhotometricSystem as Projections,
+    available_systems,
+    find_gaiaxpy,
+    from_projection,
+    load_system,
+    read_gaiaxpy,
+    refused_bands,
+)
 
 BROKEN = DATA / "broken_dr3.h5"
 """Bands that xpjax refuses because their tables are broken, as GaiaXPy has them: for `strict` mode alone."""
@@ -24,33 +31,33 @@ BROKEN = DATA / "broken_dr3.h5"
 class RegularPhotometricSystem:
     """The value of a member: label, bands, zero points [mag], offsets (flux biases) and version."""
 
-    standardised = False
+    standardized = False
 
     def __init__(self, name: str, path: Path | None = None, version: str = VERSION) -> None:
         self.name, self.path, self.version = name, path, version
 
     @functools.cached_property
-    def engine(self) -> published.PhotometricSystem:
+    def engine(self) -> Projections:
         """The system as xpjax computes it: without bands whose tables are broken."""
         if self.path is None:
-            return published.load_system(self.name)
+            return load_system(self.name)
         file = read_gaiaxpy(self.path)
         other = Release("+".join(map(str, file.n_basis)), file.n_basis)
-        return published.from_projection(
+        return from_projection(
             file.projection,
             file.zero_point,
             file.names,
             self.name,
             DR3 if file.n_basis == DR3.n_basis else other,
-            flux_bias=file.flux_bias if self.standardised else None,
+            flux_bias=file.flux_bias if self.standardized else None,
             mean_wavelength=file.mean_wavelength,
-            standardised=self.standardised,
+            standardized=self.standardized,
         )
 
     @property
-    def engines(self) -> list[published.PhotometricSystem]:
+    def engines(self) -> list[Projections]:
         """What to compute: in `strict` mode the broken bands too, of which GaiaXPy gives numbers."""
-        broken = [published.load_system(self.name, path=BROKEN)] if is_strict() and self._refused else []
+        broken = [load_system(self.name, path=BROKEN)] if is_strict() and self._refused else []
         return [*broken, self.engine]
 
     @property
@@ -64,7 +71,7 @@ class RegularPhotometricSystem:
         if self.path:
             return []
         start = f"{self.label}_"
-        return [band.removeprefix(start) for band in published.refused_bands() if band.startswith(start)]
+        return [band.removeprefix(start) for band in refused_bands() if band.startswith(start)]
 
     @property
     def bands(self) -> list[str]:
@@ -87,7 +94,7 @@ class RegularPhotometricSystem:
 class StandardisedPhotometricSystem(RegularPhotometricSystem):
     """A system that is tied to standard stars: its offsets are added to the fluxes."""
 
-    standardised = True
+    standardized = True
 
 
 class _Member(enum.Enum):
@@ -124,7 +131,7 @@ _loaded: dict[str, RegularPhotometricSystem] = {}
 @functools.cache
 def _published() -> dict[str, RegularPhotometricSystem]:
     kinds = {True: StandardisedPhotometricSystem, False: RegularPhotometricSystem}
-    names = sorted(published.available_systems(), key=lambda name: name.replace("_", "").lower())
+    names = sorted(available_systems(), key=lambda name: name.replace("_", "").lower())
     return {name: kinds[name.lower().endswith("_std")](name) for name in names}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.compat.gaiaxpy.errors import InvalidExtensionError
-from xpjax.io.catalogue import expanded, write_bytes
+from xpjax.io.atomic import expanded, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

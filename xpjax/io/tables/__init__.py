@@ -21,15 +21,18 @@ from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File, check_file, reading
 from xpjax.io.tables.arrow import open_parquet
 from xpjax.io.tables.column import Column, Ids, Ragged
-from xpjax.io.tables.fits import open_fits
+from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE, open_fits
 from xpjax.io.tables.hdf5 import open_hdf5
 from xpjax.io.tables.memory import from_memory
 from xpjax.io.tables.parsing import iso_day
-from xpjax.io.tables.table import Field, Raw, Table, joined, like
+from xpjax.io.tables.raw import Raw
+from xpjax.io.tables.table import Field, Table, joined, like
 from xpjax.io.tables.text import open_text
 from xpjax.io.tables.votable import open_votable
 
 __all__ = [
+    "LDAC_HEADER",
+    "LDAC_TABLE",
     "Column",
     "Field",
     "Ids",
@@ -99,7 +102,33 @@ def open_file(file: File, part: str = "") -> list[Table]:
 
 
 def open_table(source: Any) -> Table:
-    """The one table of a file, those of like columns one after the other; or a table in memory. Raises as above."""
+    """Open a table of any format without reading its columns.
+
+    Parameters
+    ----------
+    source
+        A file, told by its content and not by its suffix; `FILE[NAME]` or `FILE[2]` for one of several tables in a
+        file; or a table in memory: pandas, astropy, Arrow, a structured array, a mapping of columns.
+
+    Returns
+    -------
+    Table
+        The names, units and header of the table. `column(name)` reads one column and converts it when it is asked for
+        numbers, angles, times, flags, text or identifiers. Tables of like columns follow each other.
+
+    Raises
+    ------
+    XpjaxError
+        If the file is no table, or has tables with different columns.
+
+    Examples
+    --------
+    >>> table = xpjax.io.open_table({"star": [1, 2], "mag": np.array([15.2, 99.0])})
+    >>> table.names
+    ['star', 'mag']
+    >>> table.column("star").ids().value
+    array([1, 2])
+    """
     tables = open_tables(source)
     return joined(tables, str(source)) if len(tables) > 1 else tables[0]
 

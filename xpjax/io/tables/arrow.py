@@ -10,18 +10,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File
-from xpjax.io.tables.table import Field, Raw, Table, uneven
-
-
-def text(cells: Any, missing: np.ndarray | None = None, *, typed: bool = True) -> Raw:
-    """A column of text from a sequence of str and None, or an Arrow array of strings."""
-    import pyarrow as pa
-
-    array = cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells, pa.string(), from_pandas=True)
-    if array.type not in (pa.string(), pa.large_string()):
-        array = array.cast(pa.large_string())
-    gone = array.is_null().to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.is_null().to_numpy()
-    return Raw(array, gone if missing is None else gone | missing, typed)
+from xpjax.io.tables.raw import Raw, text, uneven
+from xpjax.io.tables.table import Field, Pull, Table
 
 
 def arrow_raw(column: Any, where: str) -> Raw:
@@ -40,7 +30,7 @@ def arrow_raw(column: Any, where: str) -> Raw:
     if kind.is_string(column.type) or kind.is_large_string(column.type):
         return text(column)
     if kind.is_binary(column.type) or kind.is_large_binary(column.type) or kind.is_fixed_size_binary(column.type):
-        return text([None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()])
+        return text(column.to_pylist())
     if kind.is_decimal(column.type):
         try:
             column = column.cast(pa.float64() if column.type.scale else pa.int64())
@@ -88,7 +78,6 @@ def open_parquet(file: File) -> list[Table]:
     source, path = file.source(), file.origin
     with pyarrow.parquet.ParquetFile(source) as opened:
         schema, n = opened.schema_arrow, opened.metadata.num_rows
-    notes = json.loads((schema.metadata or {}).get(b"xpjax", b"{}"))
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
         with pyarrow.parquet.ParquetFile(source) as opened:
@@ -101,17 +90,30 @@ def open_parquet(file: File) -> list[Table]:
             out[name] = arrow_raw(read.column(place), f"{path}: column {name!r}")
         return out
 
+    return [_of_schema(path, schema, n, pull)]
+
+
+def memory_arrow(table: Any) -> Table:
+    """A pyarrow Table."""
+
+    def pull(names: Sequence[str]) -> dict[str, Raw]:
+        return {name: arrow_raw(table.column(name), f"memory: column {name!r}") for name in names}
+
+    return _of_schema("memory", table.schema, table.num_rows, pull)
+
+
+def _of_schema(origin: str, schema: Any, n: int, pull: Pull) -> Table:
+    """A table with the units, descriptions and metadata of a schema: what xpjax, astropy or others wrote into it."""
     units = _stated_units(schema)
     fields = [
         Field(f.name, units.get(f.name), _decoded(f.metadata, b"description"))
         for f in schema
         if not f.name.startswith("__index_level_")
     ]
+    notes = json.loads((schema.metadata or {}).get(b"xpjax", b"{}"))
     shared = {name: np.asarray(values) for name, values in notes.get("shared", {}).items()}
-    shared_units = notes.get("shared_units", {})
-    table = Table(path, fields, n, pull, header=notes.get("meta"), meta=notes.get("meta"), shared=shared)
-    table.shared_units = shared_units
-    return [table]
+    meta, units = notes.get("meta"), notes.get("shared_units")
+    return Table(origin, fields, n, pull, header=meta, meta=meta, shared=shared, shared_units=units)
 
 
 def _decoded(metadata: Any, key: bytes) -> str | None:
@@ -124,19 +126,7 @@ def _stated_units(schema: Any) -> dict[str, str]:
     out = {f.name: unit for f in schema if (unit := _decoded(f.metadata, b"unit") or _decoded(f.metadata, b"units"))}
     header = (schema.metadata or {}).get(b"table_meta_yaml")
     if header:
-        from xpjax.io.tables.ecsv import yaml_header
+        from xpjax.io.tables.ecsv import stated_units
 
-        for column in yaml_header(header.decode().splitlines()).get("datatype", []):
-            if column.get("unit"):
-                out.setdefault(column["name"], str(column["unit"]))
+        out = stated_units(header.decode().splitlines()) | out
     return out
-
-
-def memory_arrow(table: Any) -> Table:
-    """A pyarrow Table."""
-
-    def pull(names: Sequence[str]) -> dict[str, Raw]:
-        return {name: arrow_raw(table.column(name), f"memory: column {name!r}") for name in names}
-
-    units = _stated_units(table.schema)
-    return Table("memory", [Field(f.name, units.get(f.name)) for f in table.schema], table.num_rows, pull)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.units import is_unit, unit_factor
 from xpjax.io.tables.parsing import distinct, iso_day, modified_julian_day, parse_integers, parse_numbers, sexagesimal
-from xpjax.io.tables.quantities import factor, is_unit
 from xpjax.io.words import EXACT, abridged, integer, is_missing
 
 Note = Callable[[str], None]
@@ -70,7 +70,7 @@ class Column:
         return not isinstance(self.values, np.ndarray | Ragged)
 
     def numbers(self, kind: str | None = None) -> np.ndarray:
-        """Numbers (n,) float64, NaN where missing or infinite, in the unit of a kind of `quantities.KINDS`.
+        """Numbers (n,) float64, NaN where missing or infinite, in the unit of a kind of `core.units.KINDS`.
 
         Raises XpjaxError for what holds no numbers, arrays, or a unit of something else.
         """
@@ -86,7 +86,7 @@ class Column:
         if kind is None:
             return 1.0
         try:
-            return factor(self.unit, kind)
+            return unit_factor(self.unit, kind)
         except XpjaxError as error:
             raise XpjaxError(f"{self.where} has {error}; mend the unit, or convert the column") from None
 
@@ -166,18 +166,12 @@ class Column:
         if (found := parse_integers(self.values)) is not None:
             gone = found[1] | self.missing
             return Ids(np.where(gone, 0, found[0]), gone)
-        cells = _stripped(self.values)
-        missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
-        filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
-        whole = [integer(cell) for cell in filled]
-        # 0012 and 12 are different names: as numbers they would be one.
-        if filled and None not in whole and not any(re.match(r"-?0\d", cell) for cell in filled):
-            value = np.zeros(len(cells), np.int64)
-            value[~missing] = np.array(whole, np.int64)
-            return Ids(value, missing)
+        cells, missing, filled, whole = self._cells()
+        if whole is not None:
+            return Ids(whole, missing)
         rounded = [k for k, cell in enumerate(cells) if not missing[k] and _is_rounded(cell)]
         others = len(filled) - len(rounded)
-        if rounded and (len(rounded) > others or sum(number is not None for number in whole) == others):
+        if rounded and (len(rounded) > others or sum(integer(cell) is not None for cell in filled) == others):
             raise XpjaxError(
                 f"{self.where}: row {rounded[0] + 1}: the identifier {cells[rounded[0]]!r} is a floating-point number, "
                 "which has rounded it; write identifiers as integers (pandas: astype('Int64'))"
@@ -187,6 +181,19 @@ class Column:
             value[~missing] = np.array([_as_exact(cell) for cell in filled], np.int64)
             return Ids(value, missing)
         return Ids(np.array(["" if gone else c for c, gone in zip(cells, missing, strict=True)], np.str_), missing)
+
+    def _cells(self) -> tuple[list[str], np.ndarray, list[str], np.ndarray | None]:
+        """Cells of text, which are missing, the others, and all as int64, 0 where missing, if they are integers."""
+        cells = _stripped(self.values)
+        missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
+        filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
+        found = [integer(cell) for cell in filled]
+        # 0012 and 12 are different names: as numbers they would be one.
+        if not filled or None in found or any(re.match(r"-?0\d", cell) for cell in filled):
+            return cells, missing, filled, None
+        value = np.zeros(len(cells), np.int64)
+        value[~missing] = np.array(found, np.int64)
+        return cells, missing, filled, value
 
     def texts(self) -> np.ndarray:
         """Text (n,), empty where missing; whole numbers without a decimal point."""
@@ -309,18 +316,14 @@ class Column:
     def _plain_text(self) -> np.ndarray:
         from xpjax.io.tables.vectors import matrix
 
-        cells = _stripped(self.values)
-        missing = self.missing | np.array([is_missing(cell) for cell in cells], bool)
-        filled = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
         if self.typed:
+            cells = _stripped(self.values)
             return np.array(["" if gone else c for c, gone in zip(cells, self.missing, strict=True)], np.str_)
+        cells, missing, filled, whole = self._cells()
         if not filled:
             return np.full(len(cells), np.nan)
-        whole = [integer(cell) for cell in filled]
-        if None not in whole and not any(re.match(r"-?0\d", cell) for cell in filled):
-            data = np.zeros(len(cells), np.int64)
-            data[~missing] = np.array(whole, np.int64)
-            return whole_with_gaps(data, missing) if missing.any() else data
+        if whole is not None:
+            return whole_with_gaps(whole, missing) if missing.any() else whole
         numbers, odd = parse_numbers(self.values)
         if not (odd & ~missing).any() and not any(_is_name(cell) for cell in filled):
             return np.where(missing, np.nan, numbers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables.parsing import parse_numbers
-from xpjax.io.tables.table import Raw
+from xpjax.io.tables.raw import Raw
 from xpjax.io.tables.vectors import matrix
 
 
@@ -21,6 +21,12 @@ def yaml_header(lines: Sequence[str]) -> dict[str, Any]:
         return dict(get_header_from_yaml(lines))
     except (YamlParseError, KeyError, TypeError, ValueError) as error:
         raise XpjaxError(f"the ECSV header cannot be read: {error}") from error
+
+
+def stated_units(lines: Sequence[str]) -> dict[str, str]:
+    """The units of a header of YAML by column."""
+    columns = yaml_header(lines).get("datatype", [])
+    return {column["name"]: str(column["unit"]) for column in columns if column.get("unit")}
 
 
 def masks(header: Mapping[str, Any]) -> dict[str, str]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File
-from xpjax.io.tables.arrow import text
-from xpjax.io.tables.table import Field, Raw, Table, arrays
+from xpjax.io.tables.raw import Raw, arrays, plain, text
+from xpjax.io.tables.table import Field, Table
 
 LDAC_TABLE, LDAC_HEADER = "LDAC_OBJECTS", "LDAC_IMHEAD"
 
@@ -126,13 +126,7 @@ def _raw(hdu: Any, place: int, where: str) -> Raw:
         missing = np.asarray(stored == 0)
     if data.dtype == object or isinstance(data, fits.column._VLF):
         return _variable(data, where)
-    if data.dtype.kind not in "iufbc":
-        raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column, or leave it out")
-    values = np.asarray(data)
-    values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    if values.dtype.kind == "f":
-        missing = missing | np.isnan(values) if values.ndim == 1 else np.zeros(len(values), bool)
-    return Raw(values, missing)
+    return plain(np.asarray(data), missing, where)
 
 
 def _variable(data: Any, where: str) -> Raw:

@@ -13,8 +13,8 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.io.hdf5 import open_hdf5 as open_path
 from xpjax.io.streams import File
-from xpjax.io.tables.arrow import text
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.tables.raw import Raw, plain, text
+from xpjax.io.tables.table import Field, Table
 
 _FILLS = ("_FillValue", "missing_value")
 
@@ -69,10 +69,9 @@ def _datasets(file: File, root: Any, plain: dict[str, Any]) -> Table:
     fields = [Field(name, _attribute(item, "unit", "units", "UNIT"), _attribute(item, "description")) for name, item in
               rest.items()]  # fmt: skip
     meta = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in root.attrs.items()}
-    table = Table(path, fields, n, pull, header=meta, meta=meta,
-                  shared={name: item[()] for name, item in shared.items()})  # fmt: skip
-    table.shared_units = {name: unit for name, item in shared.items() if (unit := _attribute(item, "unit", "units"))}
-    return table
+    units = {name: unit for name, item in shared.items() if (unit := _attribute(item, "unit", "units"))}
+    arrays = {name: item[()] for name, item in shared.items()}
+    return Table(path, fields, n, pull, header=meta, meta=meta, shared=arrays, shared_units=units)
 
 
 def _records(file: File, root: Any, name: str, several: bool) -> Table:
@@ -82,10 +81,9 @@ def _records(file: File, root: Any, name: str, several: bool) -> Table:
     units: dict[str, str] = {}
     described = root.get(f"{name}.__table_column_meta__")
     if described is not None:
-        from xpjax.io.tables.ecsv import yaml_header
+        from xpjax.io.tables.ecsv import stated_units
 
-        lines = [line.decode() if isinstance(line, bytes) else str(line) for line in described[()]]
-        units = {c["name"]: str(c["unit"]) for c in yaml_header(lines).get("datatype", []) if c.get("unit")}
+        units = stated_units([line.decode() if isinstance(line, bytes) else str(line) for line in described[()]])
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
         with _opened(file) as again:
@@ -101,28 +99,20 @@ def _records(file: File, root: Any, name: str, several: bool) -> Table:
 def _raw(item: Any, mask: Any, where: str) -> Raw:
     import h5py
 
-    fills = [item.attrs[key] for key in _FILLS if key in item.attrs] if isinstance(item, h5py.Dataset) else []
-    info = h5py.check_string_dtype(item.dtype)
-    data = item[()] if isinstance(item, h5py.Dataset) else np.asarray(item)
+    attributes = item.attrs if isinstance(item, h5py.Dataset) else {}
+    data = np.asarray(item[()] if isinstance(item, h5py.Dataset) else item)
     missing = np.zeros(data.shape, bool) if mask is None else np.asarray(mask[()], bool)
-    if info is not None or data.dtype.kind in "SO":
-        cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in data.tolist()]
-        if data.ndim != 1 or not all(isinstance(cell, str) for cell in cells):
+    if h5py.check_string_dtype(item.dtype) is not None or data.dtype.kind in "SO":
+        if data.ndim != 1 or not all(isinstance(cell, str | bytes) for cell in data.tolist()):
             raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column")
-        return text(cells, missing)
-    if data.dtype.kind not in "iufbc":
-        raise XpjaxError(f"{where} holds {data.dtype}, expected numbers or text; name another column")
-    for fill in fills:
-        missing |= data == np.ravel(fill)[0]
-    packed = [np.ravel(item.attrs.get(key, d))[0] for key, d in (("scale_factor", 1), ("add_offset", 0))] if isinstance(
-        item, h5py.Dataset) else [1, 0]  # fmt: skip
-    if packed != [1, 0]:  # as netCDF packs numbers
-        data = data * float(packed[0]) + float(packed[1])
-    values = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
-    if values.dtype.kind == "f" and values.ndim > 1:  # NaN marks single numbers
-        values = np.where(missing, np.nan, values).astype(values.dtype) if missing.any() else values
-        return Raw(values, np.zeros(len(values), bool))
-    return Raw(values, missing | np.isnan(values) if values.dtype.kind == "f" else missing)
+        return text(data.tolist(), missing)
+    for key in _FILLS:
+        if key in attributes:
+            missing |= data == np.ravel(attributes[key])[0]
+    scale, offset = (np.ravel(attributes.get(key, d))[0] for key, d in (("scale_factor", 1), ("add_offset", 0)))
+    if (scale, offset) != (1, 0):  # as netCDF packs numbers
+        data = data * float(scale) + float(offset)
+    return plain(data, missing, where)
 
 
 def _attribute(item: Any, *names: str) -> str | None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.io.tables.arrow import arrow_raw, memory_arrow, text
+from xpjax.io.tables.arrow import arrow_raw, memory_arrow
 from xpjax.io.tables.fits import from_records
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.tables.raw import Raw, plain
+from xpjax.io.tables.table import Field, Table
 from xpjax.io.words import is_missing
 
 KNOWN = "a path, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array or a dict of columns"
@@ -27,6 +28,7 @@ def from_memory(source: Any) -> Table:
         fields = [Field(name, source.units.get(name), source.descriptions.get(name)) for name in columns]
         out = _table(fields, lambda name: columns[name], len(source))
         out.header, out.meta, out.shared = dict(source.meta), dict(source.meta), dict(source.shared)
+        out.shared_units = {name: unit for name, unit in source.units.items() if name in source.shared}
         return out
     if isinstance(source, Mapping):
         columns = {str(name): column for name, column in source.items()}
@@ -38,15 +40,20 @@ def from_memory(source: Any) -> Table:
     if pandas is not None and isinstance(source, pandas.DataFrame):
         if any(source.index.names) and not {*source.index.names} & {*source.columns}:
             source = source.reset_index()
-        names = [str(name) for name in source.columns]
-        return _table([Field(name) for name in names], lambda name: source.iloc[:, names.index(name)], len(source))
+        names, units = [str(name) for name in source.columns], source.attrs.get("units", {})
+        fields = [Field(name, units.get(name)) for name in names]
+        return _table(fields, lambda name: source.iloc[:, names.index(name)], len(source))
     if arrow is not None and isinstance(source, arrow.Table):
         return memory_arrow(source)
     if astropy is not None and isinstance(source, astropy.Table):
         fields = [Field(name, _unit(source[name]), getattr(source[name].info, "description", None)) for name in
                   source.colnames]  # fmt: skip
         out = _table(fields, lambda name: source[name], len(source))
-        out.header = {str(key): value for key, value in source.meta.items() if np.ndim(value) == 0}
+        meta = {str(key): value for key, value in source.meta.items()}
+        named = meta.pop("shared", ())  # as the ECSV files of xpjax have them
+        out.shared = {name: np.asarray(v) for name, v in meta.items() if isinstance(v, np.ndarray) or name in named}
+        out.meta = {name: value for name, value in meta.items() if name not in out.shared and _is_plain(value)}
+        out.header = {name: value for name, value in out.meta.items() if np.ndim(value) == 0}
         return out
     fits = sys.modules.get("astropy.io.fits")
     if fits is not None and isinstance(source, fits.FITS_rec):
@@ -54,6 +61,12 @@ def from_memory(source: Any) -> Table:
     if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
         return _table([Field(name) for name in source.dtype.names], lambda name: source[name], len(source))
     raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether metadata are text, a number, or a list of these."""
+    cells = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(cell, str | bool | int | float | np.generic) for cell in cells)
 
 
 def _length(column: Any, name: str) -> int:
@@ -97,21 +110,9 @@ def raw(column: Any, where: str) -> Raw:
         return _objects(column, where)
     values, missing = np.ma.getdata(array), np.ma.getmaskarray(array).copy()
     values = np.asarray(values)
-    if values.dtype.kind == "S":
-        return text([cell.decode("utf-8", "replace") for cell in values.tolist()], missing)
-    if values.dtype.kind == "U":
-        return text(values.tolist(), missing)
     if values.dtype.kind == "M":
         return Raw(values, missing | np.isnat(values))
-    if values.dtype.kind not in "iufbc":
-        raise XpjaxError(
-            f"{where} holds {values.dtype}, expected numbers or text; name another column, or leave it out"
-        )
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.dtype.kind == "f" and values.ndim > 1:  # NaN marks single numbers
-        values = np.where(missing, np.nan, values).astype(values.dtype) if missing.any() else values
-        return Raw(values, np.zeros(len(values), bool))
-    return Raw(values, missing | np.isnan(values) if values.dtype.kind == "f" else missing)
+    return plain(values, missing, where)
 
 
 def _objects(column: Any, where: str) -> Raw:

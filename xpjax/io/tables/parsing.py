@@ -10,14 +10,21 @@ import numpy as np
 from xpjax.io.words import MISSING, parse_number
 
 
+def _known(cells: Any) -> Any:
+    """Cells without blanks around; null for the words for a missing value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING))), None, trimmed)
+
+
 def parse_numbers(cells: Any) -> tuple[np.ndarray, np.ndarray]:
     """Cells of text, an Arrow array, as float64 with NaN where missing or odd; and which are odd."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(cells)
-    gone = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
-    known = pc.if_else(gone, None, trimmed)
+    known = _known(cells)
     try:
         numbers = pc.cast(known, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
     except pa.ArrowInvalid:
@@ -37,9 +44,7 @@ def parse_integers(cells: Any) -> tuple[np.ndarray, np.ndarray] | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(cells)
-    gone = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
-    known = pc.if_else(gone, None, trimmed)
+    known = _known(cells)
     if known.null_count == len(known) or pc.any(pc.match_substring_regex(known, r"^[+-]?0\d|^\+")).as_py():
         return None
     try:

@@ -13,7 +13,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import reading
-from xpjax.io.tables.column import Column, Ragged, concatenate
+from xpjax.io.tables.column import Column, concatenate
+from xpjax.io.tables.raw import Raw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,39 +24,6 @@ class Field:
     name: str
     unit: str | None = None
     description: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Raw:
-    """A column as a format gives it: values (n, ...) and where they are missing; see `Column`.
-
-    values may also be `Ragged`. missing of arrays of floats is of whole rows: within them NaN is missing.
-    """
-
-    values: Any
-    missing: np.ndarray
-    typed: bool = True
-
-
-def arrays(rows: Sequence[np.ndarray]) -> Raw:
-    """Arrays of numbers, one a row and none where missing: (n, k) where all are of one length."""
-    length = np.array([row.size for row in rows], np.int64)
-    flat = np.concatenate([np.ravel(row) for row in rows]) if rows else np.zeros(0)
-    return uneven(flat, length)
-
-
-def uneven(flat: np.ndarray, length: np.ndarray) -> Raw:
-    """The same from numbers end to end, and how many each row has."""
-    sizes = np.unique(length[length > 0])
-    missing = length == 0
-    if len(sizes) > 1:
-        return Raw(Ragged(flat, length), missing)
-    size = int(sizes[0]) if len(sizes) else 0
-    if not missing.any():
-        return Raw(flat.reshape(len(length), size), missing)
-    values = np.full((len(length), size), np.nan, np.result_type(flat, np.float32))
-    values[~missing] = flat.reshape(-1, size) if size else values[~missing]
-    return Raw(values, missing)
 
 
 Pull = Callable[[Sequence[str]], Mapping[str, Raw]]
@@ -78,6 +46,7 @@ class Table:
         header: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         shared: Mapping[str, np.ndarray] | None = None,
+        shared_units: Mapping[str, str] | None = None,
         part: str = "",
     ) -> None:
         self.origin, self.n, self.part = origin, n, part
@@ -89,7 +58,7 @@ class Table:
             self.fields[field.name] = field
         self.header, self.meta, self.shared = dict(header or {}), dict(meta or {}), dict(shared or {})
         self.notes: list[str] = []
-        self.shared_units: dict[str, str] = {}
+        self.shared_units = dict(shared_units or {})
         self._pull, self._raw = pull, dict[str, Raw]()
 
     def __repr__(self) -> str:
@@ -182,7 +151,7 @@ def joined(tables: Sequence[Table], origin: str) -> Table:
         first.repeated |= table.repeated
     out = Table(
         origin, first.fields.values(), sum(map(len, tables)), pull,
-        header=first.header, meta=first.meta, shared=first.shared,
+        header=first.header, meta=first.meta, shared=first.shared, shared_units=first.shared_units,
     )  # fmt: skip
     out.repeated |= first.repeated
     return out

@@ -15,9 +15,9 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File
 from xpjax.io.tables import ecsv
-from xpjax.io.tables.arrow import text
 from xpjax.io.tables.parsing import parse_numbers
-from xpjax.io.tables.table import Field, Raw, Table
+from xpjax.io.tables.raw import Raw, text
+from xpjax.io.tables.table import Field, Table
 from xpjax.io.words import is_missing, parse_number
 
 COMMENTS = ("#", "%", "!")

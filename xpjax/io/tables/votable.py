@@ -12,8 +12,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File
-from xpjax.io.tables.arrow import text
-from xpjax.io.tables.table import Field, Raw, Table, arrays
+from xpjax.io.tables.raw import Raw, arrays, plain, text
+from xpjax.io.tables.table import Field, Table
 
 
 def open_votable(file: File) -> list[Table]:
@@ -58,10 +58,11 @@ def _table(origin: str, element: Any, header: dict[str, Any], part: str) -> Tabl
     for info in element.infos:
         with contextlib.suppress(json.JSONDecodeError, TypeError):
             meta[info.name] = json.loads(info.value)
-    out = Table(origin, fields, len(element.array), pull, header={**header, **own, **meta}, meta=meta, shared=shared,
-                part=part)  # fmt: skip
-    out.shared_units = {param.name: str(param.unit) for param in element.params if param.unit and param.name in shared}
-    return out
+    units = {param.name: str(param.unit) for param in element.params if param.unit and param.name in shared}
+    header = {**header, **own, **meta}
+    return Table(
+        origin, fields, len(element.array), pull, header=header, meta=meta, shared=shared, shared_units=units, part=part
+    )
 
 
 def _raw(column: Any, where: str) -> Raw:
@@ -69,17 +70,8 @@ def _raw(column: Any, where: str) -> Raw:
     if values.dtype == object:
         kinds = {type(cell) for cell in values} - {type(None)}
         if kinds <= {str, bytes}:
-            cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in values]
-            return text(cells, mask)
+            return text(values.tolist(), mask)
         return arrays(
             [np.zeros(0) if cell is None else np.ma.filled(np.ma.asarray(cell, float), np.nan) for cell in values]
         )
-    if values.dtype.kind in "SU":
-        cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in values]
-        return text(cells, mask)
-    values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    if values.dtype.kind == "f":
-        mask = mask | np.isnan(values)
-        if values.ndim > 1:  # NaN marks single numbers
-            return Raw(np.where(mask, np.nan, values).astype(values.dtype), np.zeros(len(values), bool))
-    return Raw(values, mask)
+    return plain(values, mask, where)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xpjax.core.curve_units import to_nm
 from xpjax.core.errors import XpjaxError
+from xpjax.core.units import to_nm
 from xpjax.stellar.libraries.fits import fits_parts
 from xpjax.stellar.libraries.library import Library, Limits, ModelSpectra, bins, prepared, within
 

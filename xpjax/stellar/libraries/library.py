@@ -74,6 +74,11 @@ class Library:
                 self._models[tuple(row.tolist())] = spectra.file
             yield spectra
 
+    @property
+    def n_model(self) -> int:
+        """The number of models read so far."""
+        return len(self._models)
+
     def found(self) -> dict[str, tuple[int, float, float]]:
         """By label: the number of different values, the lowest and the highest, of the models read so far."""
         values = [np.unique(x) for x in zip(*self._models, strict=True)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.curve_units import say_unit, to_nm
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.units import say_unit, to_nm
 from xpjax.stellar.libraries.library import OPTICAL, Claim, agreed, check_plausible, option, plausible
 
 _TEN, _E, _FITS = "decimal logarithms", "natural logarithms", "the FITS standard's logarithm"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
 
-from xpjax.core.curve_units import UNIT_WORDS
 from xpjax.core.errors import XpjaxError
+from xpjax.core.units import UNIT_WORDS
+from xpjax.io.number_text import number_columns, number_lines
 from xpjax.io.streams import reading, text_of
-from xpjax.io.words import abridged, parse_number
 from xpjax.stellar.libraries.spectrum import Spectrum, apart, in_nm
 
 
@@ -50,32 +49,10 @@ def _with_comments(file: Path, text: str, x: np.ndarray, flux: np.ndarray, unit:
 
 
 def _columns(file: Path, text: str, n: int) -> list[np.ndarray]:
-    """The first n columns of a text, with blanks or commas between; #, ! or % begin a comment; a single one for n = 1.
-
-    Raises XpjaxError for what is no number or missing, by its line.
-    """
-    bare = enumerate(re.sub("[#!%].*", "", text).splitlines(), 1)
-    lines = [(number, line) for number, line in bare if line.strip()]
-    comma = "," if lines and "," in lines[0][1] else None
-    width = len(lines[0][1].split(comma)) if lines else 0
+    """The first n columns of a text; a single one for n = 1. Raises XpjaxError for fewer, or what is no number."""
+    lines = number_lines(text)
+    width = len(lines[0][1]) if lines else 0
     if width < n or (n == 1 and width > 1):
         remedy = f"pass {apart()}" if width == 1 else f"leave out {apart()}" if width else "mend the file"
         raise XpjaxError(f"{file}: {width} columns, expected {'one' if n == 1 else 'wavelengths and flux'}; {remedy}")
-    with contextlib.suppress(ValueError):
-        table = np.loadtxt([line for _, line in lines], ndmin=2, delimiter=comma, usecols=range(n))
-        if np.isfinite(table).all():
-            return list(table.T)
-    return list(np.array([_row(file, number, line.split(comma)[:n], n) for number, line in lines]).T)
-
-
-def _row(file: Path, number: int, cells: list[str], n: int) -> list[float]:
-    """The first n numbers of a line, also with Fortran's exponent D."""
-    row: list[float] = []
-    for cell in cells:
-        with contextlib.suppress(ValueError):
-            row.append(parse_number(re.sub(r"(?<=[\d.])[dD](?=[-+\d])", "e", cell)))
-    if len(row) != n or not np.isfinite(row).all():
-        raise XpjaxError(
-            f"{file}: line {number}: expected numbers, found {abridged(' '.join(cells))}; mend it, or mark it with #"
-        )
-    return row
+    return list(number_columns(file, text, n))

@@ -4,31 +4,37 @@
 """
 
 from xpjax.survey.exposures.aperture import aperture_correction as aperture_correction
-from xpjax.survey.exposures.files import read_solution, write_solution
-from xpjax.survey.exposures.flat import epochs as epochs
-from xpjax.survey.exposures.flat import error_floor as error_floor
-from xpjax.survey.exposures.flat import stack as stack
-from xpjax.survey.exposures.held_out import cross_validate
-from xpjax.survey.exposures.model import ExposureModel
-from xpjax.survey.exposures.model import Scaling as Scaling
-from xpjax.survey.exposures.model import scaling as scaling
+from xpjax.survey.exposures.apply import apply_calibration
+from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.cross_validation import (
+    ZERO_POINT as CROSS_VALIDATION_COLUMNS,  # noqa: F401
+    CrossValidation,
+    cross_validate,
+)
+from xpjax.survey.exposures.evaluate import evaluate as evaluate
+from xpjax.survey.exposures.files import read_calibrated, read_solution, write_solution
+from xpjax.survey.exposures.fit import fit_exposures
+from xpjax.survey.exposures.flat import epochs as epochs, error_floor as error_floor, stack as stack
+from xpjax.survey.exposures.flat_table import flat_table
+from xpjax.survey.exposures.model import ExposureModel, Scaling as Scaling, scaling as scaling
 from xpjax.survey.exposures.nights import night_line as night_line
-from xpjax.survey.exposures.solution import Calibration, CalibrationSettings, apply_calibration, calibrate
-from xpjax.survey.exposures.solution import apply_calibration_with_fits as apply_calibration_with_fits
-from xpjax.survey.exposures.solution import provenance as provenance
+from xpjax.survey.exposures.results import ExposureFits as ExposureFits
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.exposures.solution import Calibrated, Calibration
 from xpjax.survey.exposures.wide import wide_table
-from xpjax.survey.exposures.zeropoint import ExposureFits as ExposureFits
-from xpjax.survey.exposures.zeropoint import evaluate as evaluate
-from xpjax.survey.exposures.zeropoint import fit_exposures
 
 __all__ = [
+    "Calibrated",
     "Calibration",
     "CalibrationSettings",
+    "CrossValidation",
     "ExposureModel",
     "apply_calibration",
     "calibrate",
     "cross_validate",
     "fit_exposures",
+    "flat_table",
+    "read_calibrated",
     "read_solution",
     "wide_table",
     "write_solution",

@@ -13,8 +13,9 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.survey import Observations, group_median
+from xpjax.survey.exposures.evaluate import evaluate
+from xpjax.survey.exposures.fit import fit_exposures
 from xpjax.survey.exposures.model import ExposureModel
-from xpjax.survey.exposures.zeropoint import evaluate, fit_exposures
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""A survey's solution as one HDF5 file."""
+"""A survey's solution, and calibrated measurements, as files."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,101 +11,160 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.io.catalogue import write_bytes
-from xpjax.survey import Frames
+from xpjax.io.catalogue import read_catalogue
+from xpjax.io.hdf5 import read_model, write_model
+from xpjax.survey import Frames, Origin, make_observations
 from xpjax.survey.exposures.flat import StackedFlats, Standards
 from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms
-from xpjax.survey.exposures.solution import Calibration, CalibrationSettings
-from xpjax.survey.exposures.zeropoint import ExposureFits
+from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.exposures.solution import Calibrated, Calibration
 
 FORMAT, VERSION = "xpjax survey solution", 1
-
-_FRAME_ARRAYS = (
-    "value", "covariance", "common_covariance", "zero_point", "zero_point_error", "zero_point_common", "floor",
-    "scatter", "rms", "n_standard", "n_used", "status", "active",
-)  # fmt: skip
+SOLUTION = "solution.h5"
+ROWS = ("magnitude", "magnitude_error", "systematic_error", "residual")
+FLATS = ("labels", "value", "error", "count")
 
 
 def write_solution(path: str | Path, solution: Calibration, *, overwrite: bool = False) -> None:
-    """A solution as one HDF5 file, whole or not at all. Raises FileExistsError unless overwrite."""
-    import h5py
+    """Write a solution as one HDF5 file, whole or not at all.
 
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; name another file, or pass overwrite=True (--overwrite)")
-    buffer = io.BytesIO()
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    solution : Calibration
+        What is written.
+    overwrite : bool
+        Whether to replace a file of that name.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists, unless overwrite.
+
+    Examples
+    --------
+    >>> from xpjax.survey import SimulatedSurvey, SurveySetup, exposures
+    >>> observations, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, seed=1)).observe()
+    >>> solution, _ = exposures.calibrate(observations)
+    >>> exposures.write_solution("solution.h5", solution)
+    >>> bool((exposures.read_solution("solution.h5").fits.zero_point == solution.fits.zero_point).all())
+    True
+    """
     fits, terms = solution.fits, solution.fits.terms
-    with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION})
-        file.attrs["settings"] = json.dumps(dataclasses.asdict(solution.settings))
-        file.attrs["record"] = json.dumps(dict(solution.record))
-        file.attrs["terms"] = [terms.position_order, terms.color_order, terms.magnitude_order, terms.n_amplifier]
-        file.attrs["term_names"] = terms.names
-        file.attrs["zeros"] = [fits.scaling.color_zero, fits.scaling.magnitude_zero]
-        for field in dataclasses.fields(Frames):
-            _put(file, f"frames/{field.name}", getattr(solution.frames, field.name))
-        for name in _FRAME_ARRAYS:
-            file[f"fits/{name}"] = getattr(fits, name)
-        file["fits/box"] = fits.scaling.box
-        for name in ("local_floor", "common_floor"):
-            file[f"fits/{name}"] = getattr(solution, name)
-        for field in dataclasses.fields(Standards):
-            _put(file, f"standards/{field.name}", getattr(solution.standards, field.name))
-        if solution.flats is not None:
-            for name in ("labels", "value", "error", "count"):
-                _put(file, f"flats/{name}", getattr(solution.flats, name))
-            file["flats"].attrs["order"] = solution.flats.order
-    write_bytes(path, buffer.getvalue())
-
-
-def _put(file: Any, name: str, array: np.ndarray) -> None:
-    import h5py
-
-    text = array.dtype.kind == "U"
-    file.create_dataset(name, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None)
-
-
-def _get(file: Any, name: str) -> np.ndarray:
-    import h5py
-
-    item = file[name]
-    return np.asarray(item.asstr()[()], str) if h5py.check_string_dtype(item.dtype) else item[()]
+    attributes: dict[str, Any] = {
+        "settings": json.dumps(dataclasses.asdict(solution.settings)), "record": json.dumps(dict(solution.record)),
+        "terms": [terms.position_order, terms.color_order, terms.magnitude_order, terms.n_amplifier],
+        "term_names": terms.names, "zeros": [fits.scaling.color_zero, fits.scaling.magnitude_zero],
+    }  # fmt: skip
+    arrays = {f"frames/{field.name}": getattr(solution.frames, field.name) for field in dataclasses.fields(Frames)}
+    arrays |= {f"fits/{name}": getattr(fits, name) for name in FRAME_ARRAYS}
+    arrays |= {"fits/box": fits.scaling.box, "fits/local_floor": solution.local_floor,
+               "fits/common_floor": solution.common_floor}  # fmt: skip
+    arrays |= {f"standards/{f.name}": getattr(solution.standards, f.name) for f in dataclasses.fields(Standards)}
+    if solution.flats is not None:
+        arrays |= {f"flats/{name}": getattr(solution.flats, name) for name in FLATS}
+    write_model(path, FORMAT, VERSION, arrays, attributes, overwrite=overwrite)
 
 
 def read_solution(path: str | Path) -> Calibration:
-    """A solution from a file of `write_solution`, or from the folder with it. Raises ValueError for another file."""
-    import h5py
+    """Read a solution from a file of `write_solution`, or from the directory with it.
 
+    Parameters
+    ----------
+    path : str or Path
+        `solution.h5`, or its directory.
+
+    Returns
+    -------
+    Calibration
+        The solution; what became of single rows is not in the file.
+
+    Raises
+    ------
+    XpjaxError
+        If the file is another one.
+    FileNotFoundError
+        If there is none.
+
+    Examples
+    --------
+    >>> from xpjax.survey import SimulatedSurvey, SurveySetup, exposures
+    >>> observations, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, seed=1)).observe()
+    >>> solution, _ = exposures.calibrate(observations)
+    >>> exposures.write_solution("solution.h5", solution)
+    >>> len(exposures.read_solution("solution.h5").frames)
+    3
+    """
     path = Path(path)
     if path.is_dir():
-        path = path / "solution.h5"
+        path = path / SOLUTION
     if not path.exists():
         raise FileNotFoundError(f"no solution {path}: make it with `xpjax survey calibrate`")
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise KeyError("no attribute format")
-            if int(file.attrs["format_version"]) > VERSION:
-                raise XpjaxError(f"{path} has format version {int(file.attrs['format_version'])}: update xpjax")
-            settings = settings_from(json.loads(file.attrs["settings"]))
-            frames = Frames(*(_get(file, f"frames/{field.name}") for field in dataclasses.fields(Frames)))
-            zeros = [float(z) for z in file.attrs["zeros"]]
-            scale = Scaling(file["fits/box"][()], *zeros)
-            arrays = {name: file[f"fits/{name}"][()] for name in _FRAME_ARRAYS}
-            empty = np.zeros(0)
-            fits = ExposureFits(
-                terms=Terms(*(int(k) for k in file.attrs["terms"])), scaling=scale, **arrays, residual=empty,
-                used=empty.astype(bool), clipped=empty.astype(bool),
-            )  # fmt: skip
-            kept = Standards(**{name: _get(file, f"standards/{name}") for name in file["standards"]})
-            flats = None
-            if "flats" in file:
-                parts = {name: _get(file, f"flats/{name}") for name in ("labels", "value", "error", "count")}
-                flats = StackedFlats(**parts, order=int(file["flats"].attrs["order"]))
-            local, common = (file[f"fits/{name}"][()] for name in ("local_floor", "common_floor"))
-            record = json.loads(file.attrs["record"])
-    except (OSError, KeyError) as error:
-        raise XpjaxError(f"{path} is no solution of a survey ({error})") from error
-    return Calibration(settings, frames, fits, flats, kept, local, common, record)
+    arrays, attributes = read_model(path, FORMAT, VERSION, "solution of a survey")
+    settings = settings_from(json.loads(attributes["settings"]))
+    parts, none = arrays.group("fits"), np.zeros(0)
+    fits = ExposureFits(
+        terms=Terms(*(int(k) for k in attributes["terms"])),
+        scaling=Scaling(parts["box"], *(float(zero) for zero in attributes["zeros"])),
+        **{name: parts[name] for name in FRAME_ARRAYS}, residual=none, used=none.astype(bool),
+        clipped=none.astype(bool),
+    )  # fmt: skip
+    flats = None
+    if found := arrays.group("flats"):
+        flats = StackedFlats(**{name: found[name] for name in FLATS}, order=settings.interpolation)
+    frames = arrays.group("frames")
+    return Calibration(
+        settings, Frames(*(frames[field.name] for field in dataclasses.fields(Frames))), fits, flats,
+        Standards(**arrays.group("standards")), parts["local_floor"], parts["common_floor"],
+        json.loads(attributes["record"]),
+    )  # fmt: skip
+
+
+def read_calibrated(path: str | Path) -> Calibrated:
+    """Read calibrated measurements from a table that `xpjax.write` or `xpjax survey calibrate` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The table.
+
+    Returns
+    -------
+    Calibrated
+        The measurements; instrumental magnitudes, models and colors are not in the file: NaN.
+
+    Raises
+    ------
+    XpjaxError
+        If the table is another one.
+
+    Examples
+    --------
+    >>> from xpjax.survey import SimulatedSurvey, SurveySetup, exposures
+    >>> observations, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, seed=1)).observe()
+    >>> _, calibrated = exposures.calibrate(observations)
+    >>> xpjax.write("calibrated.parquet", calibrated)
+    >>> bool((exposures.read_calibrated("calibrated.parquet").magnitude == calibrated.magnitude).all())
+    True
+    """
+    table = read_catalogue(path)
+    columns = dict(table.columns)
+    lacking = [name for name in (*ROWS, "star", "exposure", "status") if name not in columns]
+    if lacking:
+        raise XpjaxError(f"{path} is no table of calibrated measurements: it has no column {lacking[0]}")
+    star, exposure, flags = (columns.pop(name) for name in ("star", "exposure", "status"))
+    n = len(star)
+    values: dict[str, Any] = {name: columns.pop(name) for name in ROWS}
+    x, y = (columns.pop(name, np.full(n, np.nan)) for name in ("x", "y"))
+    names: dict[str, Any] = {name: columns.pop(name, "") for name in ("band", "detector")}
+    origin = None
+    if "file" in columns and "row" in columns:
+        files, file = np.unique(columns.pop("file"), return_inverse=True)
+        origin = Origin(tuple(files.tolist()), file.astype(np.int32), columns.pop("row"), columns)
+    o = make_observations(star, x, y, np.full(n, np.nan), None, None, exposure=exposure, **names)
+    return Calibrated(dataclasses.replace(o, origin=origin), **values, flags=flags, record=dict(table.meta))
 
 
 def settings_from(table: Mapping[str, Any]) -> CalibrationSettings:

@@ -90,7 +90,7 @@ def numerical_flat(
     """The local plane through the `neighbors` nearest standards at stars (n,) of frames (n,): value and error [mag].
 
     A standard is left out of its own plane (known by its id and frame). NaN where a frame has fewer than 6 standards to
-    give, or the place is unknown. Nearest neighbours by scipy's cKDTree on the host, planes on the device in float64.
+    give, or the place is unknown. Nearest neighbors by scipy's cKDTree on the host, planes on the device in float64.
     """
     from scipy.spatial import cKDTree
 
@@ -153,7 +153,7 @@ class StackedFlats(Record):
     """Flats of groups of frames on one grid of cells over the scaled detector; added to magnitudes [mag].
 
     value, error, count (n_group, bins, bins), rows along y; labels (n_group, 3): band, detector and epoch; order: of
-    the spline between cell centres, 1 or 3.
+    the spline between cell centers, 1 or 3.
     """
 
     labels: np.ndarray
@@ -223,7 +223,7 @@ def stack(
     """Mean residuals of standards (n,) at scaled places in bins x bins cells for each band, detector and epoch.
 
     smooth: standard deviation [cells] of a Gaussian; order: 1 or 3, of the interpolation. Empty cells are filled from
-    their neighbours and have infinite error. star_offsets: see the module; nothing changes for stars seen once.
+    their neighbors and have infinite error. star_offsets: see the module; nothing changes for stars seen once.
     """
     ages = epochs(frames, epoch)
     keys = np.array([frames.band.astype(str), frames.detector.astype(str), ages]).T.reshape(-1, 3)

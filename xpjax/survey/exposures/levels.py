@@ -2,11 +2,11 @@
 
 The zero-point of a frame is the median of everything that is added to a star, terms and stacked flat, over GRID x GRID
 places. A median moves with the level at the places that lie near it, so noise enters by the terms there. Two errors are
-the same on all frames only as far as frames are alike, and each is split into what the mean frame has, which moves all
-zero-points together (systematic), and what is left of it on one frame (part of its own error):
+common to all frames as far as the frames are equal. Each is split into the part of the mean frame, which moves all
+zero-points together (the common error), and the rest on one frame (part of its own error):
 
-- what a star's model is wrong by enters with the weight that the star has on the frame, which dithers change;
-- what the stacked flat is wrong by enters at the places near the median, which the gradients of clouds change.
+- the error of a star's model enters with the weight that the star has on the frame, which dithers change;
+- the error of the stacked flat enters at the places near the median, which the gradients of clouds change.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import dataclasses
 import numpy as np
 
 from xpjax.survey import LEAST_VARIANCE, Frames, Observations
+from xpjax.survey.exposures.evaluate import evaluate
 from xpjax.survey.exposures.flat import StackedFlats, epochs
-from xpjax.survey.exposures.model import chebyshev_places
-from xpjax.survey.exposures.zeropoint import GRID, ExposureFits, evaluate
+from xpjax.survey.exposures.model import GRID, chebyshev_places
+from xpjax.survey.exposures.results import ExposureFits
 
 
 def with_zero_points(
@@ -31,8 +32,8 @@ def with_zero_points(
 ) -> ExposureFits:
     """The fits with zero_point, zero_point_error and zero_point_common of terms and stacked flat together.
 
-    common_floor (n_frame,) or one [mag]: the part of the floor that a star has on all frames alike. Frames are compared
-    with those of the same band and detector. A frame without standards keeps its errors.
+    common_floor (n_frame,) or one [mag]: the part of the floor that is common to a star on all frames. Frames are
+    compared with those of the same band and detector. A frame without standards keeps its errors.
     """
     frames = observations.frames
     places = chebyshev_places(fits.terms, *grid_places())
@@ -112,7 +113,7 @@ def _star_errors(
     common_floor: np.ndarray | float,
     devices: str | int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What models are wrong by in zero-points: variance (n_frame,) of one frame's own part, and of the mean's."""
+    """Model errors in zero-points: variance (n_frame,) of the part of one frame alone, and of the mean frame."""
     n_frame = len(fits)
     inverse = fits.covariance + fits.common_covariance
     influence = dataclasses.replace(fits, value=np.nan_to_num(np.einsum("nkl,nl->nk", inverse, near)))

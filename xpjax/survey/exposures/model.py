@@ -1,4 +1,4 @@
-"""The model of single frames: its terms and scaled coordinates; `zeropoint` has the equation."""
+"""The model of single frames: its terms and scaled coordinates; `kernel` has the equation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,50 @@ from xpjax.core.records import Record
 from xpjax.survey import Observations
 
 ROBUST = ("tukey", "huber", "none")
+GRID = 20
+"""The zero-point of a frame is the median over GRID x GRID places."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExposureModel:
-    """What is fitted to each frame and how. Raises ValueError for what cannot be.
+    """Set what is fitted to each exposure, and how.
 
-    position_order 0..9, color_order 0..3, magnitude_order 0..2 or "auto": 1 where needed (`needs_magnitude`).
-    color_zero, magnitude_zero [mag]: None is the median standard's, to 0.01.
-    robust: "tukey", "huber" or "none"; clip [sigma], 0 for none. error_floor [mag], None: fitted. amplifiers: offsets
-    between them. stars_per_term: fewer standards lower the orders.
+    Parameters
+    ----------
+    position_order : int
+        Total order of the Chebyshev polynomial in position, 0 to 9.
+    color_order : int
+        Order of the color term, 0 to 3.
+    magnitude_order : int or "auto"
+        Order of the magnitude term, 0 to 2; "auto" is 1 where the data need it.
+    color_zero : float [mag], optional
+        Color at which the color term is zero; by default the median of the standards, to 0.01 mag.
+    magnitude_zero : float [mag], optional
+        Instrumental magnitude at which the magnitude term is zero; by default the median of the standards, to 0.01 mag.
+    robust : str
+        Weights of the robust fit: "tukey", "huber" or "none".
+    clip : float [sigma]
+        Limit of the outliers in a last step, 0 for none.
+    error_floor : float [mag], optional
+        Error that is added in quadrature to the errors; by default fitted.
+    amplifiers : bool
+        Whether to fit offsets between the amplifiers of a detector.
+    stars_per_term : float
+        Standards that a term needs: fewer lower the orders.
+
+    Raises
+    ------
+    XpjaxError
+        If a value is outside its range.
+
+    Notes
+    -----
+    The model of Xiao et al. (2023, 2025) has position_order = 2.
+
+    Examples
+    --------
+    >>> xpjax.survey.exposures.ExposureModel(position_order=1).color_order
+    2
     """
 
     position_order: int = 2
@@ -92,6 +126,16 @@ class Terms(eqx.Module):
         colors = [f"color_{k}" for k in range(1, self.color_order + 1)]
         magnitudes = [f"magnitude_{k}" for k in range(1, self.magnitude_order + 1)]
         return places + colors + magnitudes + [f"amplifier_{k}" for k in range(1, self.n_amplifier)]
+
+    @property
+    def meanings(self) -> list[str]:
+        """What each coefficient multiplies, as the description of a column."""
+        places = [f"Coefficient of T_{i}(u) T_{j}(v), x, y scaled to u, v in -1..1" for i, j in self.position]
+        colors = [f"Coefficient of (color - color_zero)^{k}" for k in range(1, self.color_order + 1)]
+        magnitudes = [
+            f"Coefficient of (instrumental magnitude - magnitude_zero)^{k}" for k in range(1, self.magnitude_order + 1)
+        ]
+        return places + colors + magnitudes + [f"Offset of amplifier {k}" for k in range(1, self.n_amplifier)]
 
     def __len__(self) -> int:
         return len(self.kinds)

@@ -1,4 +1,4 @@
-"""Nights: what frames of one night, band and detector have alike, and how one of them looks beside the others.
+"""Nights: mean terms of the frames of one night, band and detector, and frames that differ from the others.
 
 Frames with few standards lean on their night for flat and color terms; frames without take its zero-point at their
 airmass; frames that look cloudy, scattered or drifting are flagged.
@@ -6,15 +6,13 @@ airmass; frames that look cloudy, scattered or drifting are flagged.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
 
 import numpy as np
 
 from xpjax.survey import MAD, FrameFlag, Frames, Observations
-from xpjax.survey.exposures.zeropoint import ExposureFits, Prior
-
-if TYPE_CHECKING:
-    from xpjax.survey.exposures.solution import CalibrationSettings
+from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits, Prior
+from xpjax.survey.exposures.settings import CalibrationSettings
 
 
 def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
@@ -79,29 +77,29 @@ def fall_back(frames: Frames, fits: ExposureFits) -> ExposureFits:
     mean, variance = mean_terms(frames, fits, 1, "night", "band", "detector")
     group, _ = frames.group("night", "band", "detector")
     known_night = frames.night != ""
+    out = {name: getattr(fits, name).copy() for name in FRAME_ARRAYS}
     for k in np.flatnonzero(refused & known_night & np.isfinite(mean).all(axis=1)):
         others = np.flatnonzero((group == group[k]) & np.isfinite(fits.zero_point) & ~refused)
         line, scatter = night_line(frames, fits.zero_point, others)
         air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
         shift = line[0] + line[1] * air - np.median(fits.zero_point[others])
-        fits.value[k] = mean[k]
-        fits.value[k, 0] += shift
+        out["value"][k] = mean[k]
+        out["value"][k, 0] += shift
         spread = np.where(np.arange(len(mean[k])) == 0, max(scatter, 1e-4) ** 2, variance[k])
-        fits.covariance[k], fits.common_covariance[k] = (
-            np.diag(spread),
-            np.median(fits.common_covariance[others], axis=0),
-        )
-        fits.zero_point[k] = line[0] + line[1] * air
-        fits.zero_point_error[k] = max(scatter, 1e-4)
-        fits.zero_point_common[k] = np.median(fits.zero_point_common[others])
-        fits.floor[k] = np.median(fits.floor[others])
-        fits.status[k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
-    return fits
+        out["covariance"][k] = np.diag(spread)
+        out["common_covariance"][k] = np.median(fits.common_covariance[others], axis=0)
+        out["zero_point"][k] = line[0] + line[1] * air
+        out["zero_point_error"][k] = max(scatter, 1e-4)
+        out["zero_point_common"][k] = np.median(fits.zero_point_common[others])
+        out["floor"][k] = np.median(fits.floor[others])
+        out["status"][k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
+    return dataclasses.replace(fits, **out)
 
 
 def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> ExposureFits:
     """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
     group, first = frames.group("night", "band", "detector")
+    status = fits.status.copy()
     for k in range(len(first)):
         mine = np.flatnonzero((group == k) & np.isfinite(fits.zero_point))
         if len(mine) < 5:
@@ -110,11 +108,11 @@ def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> 
         air = np.nan_to_num(frames.airmass[mine], nan=1.0) - 1
         off = fits.zero_point[mine] - line[0] - line[1] * air
         noise = 5 * fits.zero_point_error[mine]
-        fits.status[mine[off < -np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.CLOUD)
-        fits.status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
+        status[mine[off < -np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.CLOUD)
+        status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
         typical = np.median(fits.floor[mine])
-        fits.status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
-    return fits
+        status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
+    return dataclasses.replace(fits, status=status)
 
 
 def frozen_terms(frames: Frames, fits: ExposureFits) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
-"""A joint solution from a TOML file: columns as in `survey.reading.config`, then the model, its terms and constraints.
+"""A joint solution from a survey.toml: its columns and standards, and the model with its terms and constraints.
 
 [joint]
 star_prior = true                      # columns.model with model_error are priors of the stars' magnitudes
-robust = "huber"                       # then clip = 5.0, with restore; error_floor: fitted unless given
+robust = "huber"                       # then outliers beyond clip = 5.0 are clipped; error_floor: fitted unless given
 min_observations = 10
 size = [9216, 9232]                    # or [x_from, x_to, y_from, y_to]
-hold_out_exposures = 10                # one exposure in ten is kept back and looked at; also hold_out_stars
+hold_out_exposures = 10                # cross-validation: one exposure in ten is kept back; also hold_out_stars
 [[term]]
 kind = "zero_point"                    # or color, flat, extinction, covariate, transmission
 per = "frame"                          # frames that share a value: fields of frames joined by +, ":30" for 30 days
@@ -32,178 +32,174 @@ term = "flat"                          # the mean is zero; also part, place and 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, ValidationInfo
 
 from xpjax.core.errors import XpjaxError
+from xpjax.io.config import Section, check_sections, entry, parse, read_toml, section_of
 from xpjax.survey import Observations, check_one_place, with_nights
-from xpjax.survey.joint.solve import JointModel
-from xpjax.survey.joint.terms import TERMS, Constraint, Covariate, Term
-from xpjax.survey.joint.transmission import Parameter, Transmission
-from xpjax.survey.reading import (
-    Config,
-    Reading,
-    check_names,
-    config_from,
-    detector_size,
-    has_identity,
-    named_correction,
-    read_observations,
-    read_toml,
-)
-from xpjax.synthetic import read_chain
+from xpjax.survey.joint.constraints import Constraint
+from xpjax.survey.joint.problem import JointModel
+from xpjax.survey.joint.solution import JointSolution
+from xpjax.survey.joint.solve import solve_joint
+from xpjax.survey.joint.terms import TERMS, Term, term_from
+from xpjax.survey.reading import SECTIONS, SIZE, SurveyConfig, SurveyReading, config_from, read_observations
 
-OWN = ("joint", "term", "constraint")
-KINDS = (*TERMS, "transmission")
-HOLD_OUT = ("hold_out_exposures", "hold_out_stars")
+
+def _one_in(every: int | None, about: ValidationInfo) -> int | None:
+    if every is not None and every < 2:
+        raise ValueError(f"{about.field_name} = {every}: one in so many is kept back; give a whole number from 2 on")
+    return every
+
+
+OneIn = Annotated[int | None, AfterValidator(_one_in)]
+HELD_OUT = {
+    "hold_out_exposures": (OneIn, entry(None, "Cross-validation: one exposure in so many is kept back")),
+    "hold_out_stars": (OneIn, entry(None, "Cross-validation: one star in so many is kept back")),
+}
+Joint = section_of("Joint", JointModel, without=("terms", "constraints"), size=SIZE, **HELD_OUT)
+Constraints = section_of("Constraints", Constraint)
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections of a joint solution by their headings, for the page of all entries."""
+    terms = {f'[[term]] kind = "{kind}"': term.section() for kind, term in TERMS.items()}
+    return {"[joint]": Joint, **terms, "[[constraint]]": Constraints}
 
 
 @dataclasses.dataclass(frozen=True)
 class JointConfig:
-    """What the file says: survey (columns, cuts, standards), and the tables of the model as they are."""
+    """A joint solution by its survey.toml: columns and standards, [joint], terms without their data, constraints."""
 
-    survey: Config
-    joint: Mapping[str, Any]
-    terms: tuple[Mapping[str, Any], ...]
+    survey: SurveyConfig
+    joint: Section
+    terms: tuple[Term, ...]
     constraints: tuple[Constraint, ...]
 
     def hold_out(self, o: Observations) -> dict[str, Any]:
-        """Masks of exposures and of rows that are kept back: one in so many by name, in whatever order files came."""
+        """Return masks of exposures and of rows that are kept back: one in so many by name, whatever the order."""
         out: dict[str, Any] = {}
-        if every := self.joint.get("hold_out_exposures"):
+        said = self.joint.given()
+        if every := said.get("hold_out_exposures"):
             rank = np.empty(len(o.frames), int)
             rank[np.lexsort((o.frames.detector, o.frames.band, o.frames.exposure))] = np.arange(len(rank))
             out["held_out_frames"] = rank % every == every - 1
-        if every := self.joint.get("hold_out_stars"):
+        if every := said.get("hold_out_stars"):
             _, number = np.unique(o.star, return_inverse=True)
             out["held_out_stars"] = number % every == every - 1
         return out
 
 
-def read_joint(path: str | Path) -> JointConfig:
-    """A joint solution's TOML file. Raises ValueError naming what it has that is unknown, wrong or missing."""
-    return read_toml(path, joint_from)
+def read_joint_config(source: str | Path | Mapping[str, Any]) -> JointConfig:
+    """What a survey.toml, or its names and values, says. Raises XpjaxError for what is unknown, wrong or missing."""
+    return joint_from(source) if isinstance(source, Mapping) else read_toml(source, joint_from)
 
 
 def joint_from(table: Mapping[str, Any], folder: Path = Path()) -> JointConfig:
-    """The same from nested names and values."""
-    rest = {name: value for name, value in table.items() if name not in OWN}
-    for name in ("model", "passband"):
-        if name in rest:
-            raise XpjaxError(f"[{name}] is of `survey calibrate`; a joint solution has [joint] and [[term]]")
-    survey = config_from(rest, folder, joint=True)
-    joint = dict(table.get("joint", {}))
-    fields = [f.name for f in dataclasses.fields(JointModel) if f.name not in ("terms", "constraints")]
-    check_names(joint, (*fields, *HOLD_OUT), "entry of [joint]")
-    for name in HOLD_OUT:
-        every = joint.get(name, 2)
-        if isinstance(every, bool) or not (isinstance(every, int) and every >= 2):
-            raise XpjaxError(f"{name} = {every!r}: one in so many is kept back; give a whole number from 2 on")
-    if "size" in joint:
-        joint["size"] = detector_size(joint["size"])
-    terms = table.get("term", [])
-    if not isinstance(terms, list) or not terms:
+    """A configuration from nested names and values; paths in it are relative to the folder."""
+    check_sections(table, SECTIONS)
+    survey = config_from(table, folder, joint=True)
+    joint = parse(Joint, table.get("joint", {}), "[joint]")
+    if not table.get("term"):
         raise XpjaxError('there is no term: add [[term]] with kind = "zero_point", and others')
-    for term in terms:
-        _check_term(term)
-    _check_effect(joint, terms, survey)
-    constraints = []
-    for one in table.get("constraint", []):
-        check_names(one, [f.name for f in dataclasses.fields(Constraint)], "entry of [[constraint]]")
-        if "term" not in one:
-            raise XpjaxError('a [[constraint]] has no term: add term = "..."')
-        constraints.append(Constraint(**one))
-    return JointConfig(survey, joint, tuple(terms), tuple(constraints))
+    terms = tuple(term_from(one) for one in table["term"])
+    joint.make(JointModel, terms=terms)
+    _check_effect(joint.given(), terms, survey)
+    constraints = [parse(Constraints, one, "[[constraint]]").make(Constraint) for one in table.get("constraint", [])]
+    return JointConfig(survey, joint, terms, tuple(constraints))
 
 
-def _check_term(term: Mapping[str, Any]) -> None:
-    kind = term.get("kind")
-    if kind not in KINDS:
-        raise XpjaxError(f"kind of a [[term]] is one of {', '.join(KINDS)}, not {kind!r}")
-    known: list[str]
-    needed: tuple[str, ...] = ()
-    if kind == "transmission":
-        known = ["name", "chain", "sources", "parameters", "star_prior", "floor", "correction"]
-        needed = ("chain", "sources", "parameters")
-    elif kind == "covariate":
-        known, needed = ["name", "column", "per", "prior"], ("name", "column")
-    else:
-        known = [f.name for f in dataclasses.fields(TERMS[kind])]
-    check_names(term, (*known, "kind"), f"entry of a {kind} term")
-    if missing := [name for name in needed if name not in term]:
-        raise XpjaxError(f"a {kind} term has no {missing[0]}")
-    if kind == "transmission":
-        for name, parameter in term["parameters"].items():
-            check_names(parameter, ("per", "prior"), f"entry of the parameter {name}")
-    elif kind != "covariate":
-        made = TERMS[kind](**{name: value for name, value in term.items() if name != "kind"})
-        idle = {"superpixel": "order", "chebyshev": "bins"}.get(getattr(made, "form", ""))
-        if idle in term:
-            raise XpjaxError(f'[[term]] {made.name}: {idle} has no effect with form = "{made.form}": leave it out')
-
-
-def _check_effect(joint: Mapping[str, Any], terms: Sequence[Mapping[str, Any]], survey: Config) -> None:
+def _check_effect(joint: Mapping[str, Any], terms: Sequence[Term], survey: SurveyConfig) -> None:
     """Raise XpjaxError for terms that need columns which are not named, and for entries of [joint] without effect."""
-    colored = [t for t in terms if t["kind"] == "color" or t.get("second_order")]
-    placed = [t for t in terms if t["kind"] == "flat" or t.get("position_order")]
-    needs = [(f"the {t['kind']} term", key) for t in placed for key in ("x", "y")]
-    needs += [(f"the {t['kind']} term", "color") for t in colored]
+    needs = [(f"the {term.kind} term", key) for term in terms for key in term.needs]
+    needs.sort(key=lambda need: need[1] == "color")
     needs += [("star_prior", "model")] * bool(joint.get("star_prior"))
     for what, key in needs:
         if any(key not in mapping for mapping in survey.bands.values()):
             raise XpjaxError(f"{what} needs columns.{key}: name it in [columns], or leave {what} out")
-    spectra = [t for t in terms if t["kind"] == "transmission" and t.get("star_prior", True)]
-    if len(spectra) + bool(joint.get("star_prior")) > 1:
+    if sum(term.star_prior for term in terms) + bool(joint.get("star_prior")) > 1:
         raise XpjaxError(
             "stars have one prior: of [joint] star_prior or of the spectra of one transmission term; set star_prior = "
             "false for the others"
         )
-    for entry, used, what in (("size", placed, "place"), ("color_zero", colored, "color")):
-        if entry in joint and not used:
-            raise XpjaxError(f"[joint] {entry} has no effect: no term depends on the {what}; leave it out")
+    used = {key for term in terms for key in term.needs}
+    for name, key, what in (("size", "x", "place"), ("color_zero", "color", "color")):
+        if name in joint and key not in used:
+            raise XpjaxError(f"[joint] {name} has no effect: no term depends on the {what}; leave it out")
 
 
-def build_joint(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[Reading, JointModel]:
+def build_joint(config: JointConfig, sources: Any, keep: Sequence[str] = ()) -> tuple[SurveyReading, JointModel]:
     """Observations in files or tables, and the model with what its terms need of them.
 
     Raises XpjaxError for columns, chains and spectra that are not there, and where nothing tells which detections are
     of one star.
     """
-    if not has_identity(config.survey):
+    survey = config.survey
+    if not survey.identifies_stars:
         raise XpjaxError(
             "a joint solution must know which detections are of one star: name columns.star, or columns.ra and "
             "columns.dec, or [standards]"
         )
-    wanted = [one["column"] for one in config.terms if one["kind"] == "covariate"]
-    reading = read_observations(sources, config.survey, keep=keep, further=wanted)
-    o = reading.observations = with_nights(reading.observations)
-    by_name = any("star" in mapping for mapping in config.survey.bands.values())
-    if by_name and o.origin is not None and "ra" in o.origin.columns and "radius" not in config.survey.standards:
+    wanted = [name for term in config.terms for name in term.wanted()]
+    reading = read_observations(sources, survey, keep=keep, further=wanted)
+    o = with_nights(reading.observations)
+    by_name = any("star" in mapping for mapping in survey.bands.values())
+    by_radius = survey.standards is not None and "radius" in survey.standards.model_fields_set
+    if by_name and o.origin is not None and "ra" in o.origin.columns and not by_radius:
         check_one_place(o.star, o.origin.columns["ra"], o.origin.columns["dec"])
-    terms: list[Term] = []
-    for one in config.terms:
-        options = {name: value for name, value in one.items() if name != "kind"}
-        if one["kind"] == "transmission":
-            folder = config.survey.folder
-            options["chain"], options["sources"] = read_chain(folder / one["chain"]), _spectra(folder / one["sources"])
-            options["correction"] = named_correction(one, folder)
-            options["parameters"] = {name: Parameter(**p) for name, p in one["parameters"].items()}
-            terms.append(Transmission(**options))
-        elif one["kind"] == "covariate":
-            terms.append(Covariate(values=reading.further[options.pop("column")], **options))
-        else:
-            terms.append(TERMS[one["kind"]](**options))
-    options = {name: value for name, value in config.joint.items() if name not in HOLD_OUT}
-    return reading, JointModel(tuple(terms), config.constraints, **options)
+    terms = tuple(term.bound(survey.folder, reading.further) for term in config.terms)
+    model = config.joint.make(JointModel, terms=terms, constraints=config.constraints)
+    return dataclasses.replace(reading, observations=o), model
 
 
-def _spectra(path: Path) -> Any:
-    """XP sources in a file. Raises ValueError where there is none."""
-    from xpjax.xp import as_sources
+def solve_survey(
+    config: str | Path | Mapping[str, Any], sources: Any, *, keep: Sequence[str] = (), devices: Any = None
+) -> tuple[JointSolution, SurveyReading]:
+    """Solve for a survey in files, as `xpjax survey solve` does.
 
-    if not path.exists():
-        raise XpjaxError(f"no file {path} with the spectra of a transmission term")
-    return as_sources(path)
+    Parameters
+    ----------
+    config
+        A survey.toml, or its nested names and values.
+    sources
+        Files or tables of detections, as for `xpjax.survey.reading.read_observations`.
+    keep : sequence of str
+        Columns of the tables that go with the calibrated measurements.
+    devices
+        None for NumPy and SciPy on a CPU, and JAX where its first device is another; else a name such as "gpu".
+
+    Returns
+    -------
+    solution : JointSolution
+        The solution; its `meta` says how it was made.
+    reading : SurveyReading
+        The observations, and the account of what was read.
+
+    Raises
+    ------
+    XpjaxError
+        As `solve_joint`, and for what is unknown, wrong, missing or without effect in the configuration or the tables.
+
+    Examples
+    --------
+    >>> table = {"id": np.tile(np.arange(20), 3), "e": np.repeat(["a", "b", "c"], 20), "m": np.full(60, 15.0)}
+    >>> config = {"columns": {"star": "id", "exposure": "e", "magnitude": "m", "magnitude_error": "s"},
+    ...           "joint": {"min_observations": 1}, "term": [{"kind": "zero_point"}],
+    ...           "constraint": [{"term": "zero_point"}]}
+    >>> solution, reading = xpjax.survey.joint.solve_survey(config, [{**table, "s": np.full(60, 0.01)}])
+    >>> solution
+    JointSolution(3 columns of zero_point, 20 stars in 1 band, 60 of 60 measurements used, converged)
+    """
+    chosen = read_joint_config(config)
+    reading, model = build_joint(chosen, sources, keep)
+    found = solve_joint(reading.observations, model, devices=devices, **chosen.hold_out(reading.observations))
+    account = json.dumps(reading.account.lines())
+    meta = {"model": "; ".join(model.describe()), "account": account, "converged": found.converged}
+    if (name := model.correction_name()) is not None:
+        meta["correction"] = name
+    return dataclasses.replace(found, meta=meta), reading

@@ -1,8 +1,8 @@
-"""The gauge of a joint solution: combinations of columns that data leave open, found, and told by their terms' names.
+"""The gauge of a joint solution: degenerate combinations of columns, found, and told by the names of their terms.
 
-A zero-point of all exposures can be traded for the stars' magnitudes, slopes of a flat for zero-points where exposures
-are shifted and nothing else: such combinations p have R p = 0. Where R is formed its factor finds them; where it is too
-large its products do, with a part of the stars: what all rows leave open, some of them leave open too.
+A zero-point of all exposures is degenerate with the stars' magnitudes, and slopes of a flat with zero-points where
+exposures are shifted and nothing else: such combinations p have R p = 0. Where R is formed its factor finds them; where
+it is too large its products do, with a part of the stars: what all rows leave open, some of them leave open too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from xpjax.survey.joint.normal import SINGULAR, Factor, HostRows, Rows, Slots, block_preconditioner, probe_null_space
-from xpjax.survey.joint.terms import Block
+from xpjax.survey.joint.blocks import Block
+from xpjax.survey.joint.factor import Factor, probe_null_space
+from xpjax.survey.joint.normal import SINGULAR, HostRows, Slots, block_preconditioner
 
 PROBE_ROWS = 20
 """Rows for each column that look for open combinations first."""
@@ -23,7 +24,7 @@ PROBE_ROWS = 20
 def decided(factor: Factor, stiff: np.ndarray) -> np.ndarray:
     """What constraints decide that the data do not (n_column, k): null vectors of R lie in the span of R^-1 H'.
 
-    stiff (n_constraint, n_column): H, as stiff as the data and part of what was factorised.
+    stiff (n_constraint, n_column): H, as stiff as the data and part of what was factorized.
     """
     if not len(stiff):
         return np.empty((stiff.shape[1], 0))
@@ -33,11 +34,7 @@ def decided(factor: Factor, stiff: np.ndarray) -> np.ndarray:
 
 
 def open_combinations(
-    rows: Rows,
-    weight: np.ndarray,
-    inverse: np.ndarray,
-    precision: np.ndarray,
-    scale: np.ndarray,
+    rows: HostRows, weight: np.ndarray, inverse: np.ndarray, precision: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
     """Null vectors (n_column, k) of R with the priors of columns, from products alone; see `HostRows.operator`.
 
@@ -63,7 +60,7 @@ def unfixed(null: np.ndarray, stiff: np.ndarray) -> np.ndarray:
     return null @ linalg.null_space(stiff @ null, rcond=1e-6)
 
 
-def _some_stars(rows: Rows, n_row: int) -> tuple[Rows, np.ndarray | slice]:
+def _some_stars(rows: HostRows, n_row: int) -> tuple[HostRows, np.ndarray | slice]:
     """About so many rows, of every k-th star, and which they are."""
     slots = rows.slots
     step = len(rows.column) // n_row
@@ -114,21 +111,21 @@ def _words(null: np.ndarray, blocks: Sequence[Block], columns: Sequence[slice]) 
         if most and len(busy) <= 3:
             said.append(" and ".join(block.column_name(int(c)) for c in busy))
         else:
-            parts = sorted({block.parts[c % len(block.parts)] for c in busy.tolist()}, key=block.parts.index)
+            parts = [block.parts[k].name for k in sorted({c % len(block.parts) for c in busy.tolist()})]
             named = block.name if len(block.parts) == 1 else f"{block.name} ({', '.join(parts)})"
             said.append(named)
     number = null.shape[1]
     times = "" if number == 1 else f" ({number} combinations)"
     if len(blocks) == 1:
-        return [f"{said[0]}: star magnitudes can take it up{times}"]
-    return [f"{' against '.join(said)}: one can be traded for the other{times}"]
+        return [f"{said[0]}: degenerate with the star magnitudes{times}"]
+    return [f"{' against '.join(said)}: degenerate with each other{times}"]
 
 
 def refusal(words: Sequence[str]) -> str:
     """Why a fit is refused, and what to do."""
     listed = "; ".join(f"({k + 1}) {one}" for k, one in enumerate(words))
     return (
-        f"the data do not determine every combination of the terms: {listed}. Say what they are to be: a constraint "
-        'for each, such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point"; '
-        "or a prior of one of the terms; or star_prior, for magnitudes from spectra (glossary: gauge)"
+        f"the data do not determine every combination of the terms: {listed}. Fix each of them: with a constraint, "
+        'such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point"; with a '
+        "prior of one of the terms; or with star_prior, for magnitudes from spectra (glossary: gauge)"
     )

@@ -11,8 +11,9 @@ from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
 from xpjax.survey import MISSING, Observations, RowFlag
-from xpjax.survey.joint.normal import DeviceRows, HostRows, Layout, Rows, Slots
-from xpjax.survey.joint.terms import Block
+from xpjax.survey.joint.blocks import Block
+from xpjax.survey.joint.devices import DeviceRows
+from xpjax.survey.joint.normal import HostRows, Layout, Slots
 
 
 def row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:
@@ -27,9 +28,9 @@ def row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:
     mark(~(o.magnitude_error > 0) | ~np.isfinite(o.magnitude_error), RowFlag.NO_ERROR)
     for block in blocks:
         mark(block.index < 0, RowFlag.NO_POSITION)
-        for value in block.values:
-            if value is not None:
-                mark(~np.isfinite(value), RowFlag.NO_MODEL if "color" in block.name else RowFlag.NO_POSITION)
+        for part in block.parts:
+            if part.derivative is not None:
+                mark(~np.isfinite(part.derivative), RowFlag.NO_MODEL if "color" in block.name else RowFlag.NO_POSITION)
     return flags
 
 
@@ -100,27 +101,22 @@ def _reasons(flags: np.ndarray) -> str:
     return "; ".join(f"{n} {RowFlag.describe(int(k))}" for k, n in zip(kinds, number, strict=True))
 
 
-def fill_rows(
-    o: Observations, blocks: Sequence[Block], order: np.ndarray, slots: Slots, devices: Any
-) -> tuple[Rows, np.ndarray, np.ndarray]:
-    """Columns and values of all blocks in the order of the stars, magnitudes y (n,) and errors (n,)."""
+def fill_rows(blocks: Sequence[Block], order: np.ndarray, slots: Slots, devices: Any) -> HostRows:
+    """Columns and derivatives of all blocks in the order of the stars."""
     widths, sizes = [len(b.parts) for b in blocks], [len(b.labels) for b in blocks]
     starts = np.cumsum([0, *(b.n_column for b in blocks)])[:-1].tolist()
     layout = Layout(tuple(starts), tuple(widths), tuple(sizes))
     n, k = len(order), sum(widths)
     column, value = np.empty((n, k), np.int32), np.empty((n, k))
-    y, sigma = np.empty(n), np.empty(n, o.magnitude_error.dtype)
 
     def one(_: int, __: slice, rows: slice) -> None:
         mine = order[rows]
-        y[rows] = o.magnitude[mine]
-        sigma[rows] = o.magnitude_error[mine]
         for block, start, first in zip(blocks, starts, layout.first, strict=True):
             width = len(block.parts)
             place = np.asarray(block.index, np.int32)[mine] * np.int32(width)
-            for j, made in enumerate(block.values):
+            for j, part in enumerate(block.parts):
                 np.add(place, np.int32(start + j), out=column[rows, first + j])
-                value[rows, first + j] = 1.0 if made is None else made[mine]
+                value[rows, first + j] = 1.0 if part.derivative is None else part.derivative[mine]
 
     slots.each(one)
     if devices is None:
@@ -128,5 +124,5 @@ def fill_rows(
 
         devices = None if jax.default_backend() == "cpu" else jax.default_backend()
     if devices is None:
-        return HostRows(layout, slots, column, value), y, sigma
-    return DeviceRows(layout, slots, column, value, devices), y, sigma
+        return HostRows(layout, slots, column, value)
+    return DeviceRows(layout, slots, column, value, devices)

@@ -3,125 +3,177 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Catalogue, Record
-from xpjax.io.catalogue import write_bytes
-from xpjax.survey import Frames, Observations, RowFlag, columns_home
-from xpjax.survey.exposures import Scaling
-from xpjax.survey.joint.terms import Block, Term, column_name
-from xpjax.survey.joint.transmission import Transmission
-
-FORMAT, VERSION = "xpjax joint solution", 1
-BATCH = 512
-"""Right-hand sides that are solved for at once."""
+from xpjax.core.records import Record
+from xpjax.survey import Observations, OutputColumn, SurveyTable, origin_columns, tabulate
+from xpjax.survey.joint.blocks import FIELDS, Block, column_name
+from xpjax.survey.joint.columns import FRAMES, MEASUREMENTS, PARAMETERS, STARS
+from xpjax.survey.joint.covariance import BATCH, Uncertainty
+from xpjax.survey.joint.design import Design
+from xpjax.survey.joint.held_out import HeldOut
+from xpjax.survey.joint.terms import Term
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class HeldOut(Record):
-    """What rows that were kept back are off by; arrays (n,) for all rows of the observations, NaN elsewhere.
+class StarMagnitudes(Record):
+    """Magnitudes [mag] and measurements used (n_star, n_band) of stars (n_star,), NaN without data.
 
-    residual: the star's magnitude less the calibrated one; error: the standard deviation expected of it, of the
-    measurement and the star's magnitude together. Stars kept back have the mean of their own rows as magnitudes;
-    exposures kept back have their own columns fitted to the stars, and all else as the others found it.
+    left_out (n_star, n_band): too few measurements to take part; floor (n_band,) [mag]: the error floor.
     """
 
-    residual: np.ndarray
-    error: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Uncertainty(Record):
-    """What covariances come from: inverse (right -> R^-1 right), and of slots their rows and own covariance."""
-
-    inverse: Callable[[np.ndarray], np.ndarray]
-    star_rows: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class JointSolution(Record):
-    """A joint solution.
-
-    blocks: of all terms, without their rows; value (n_column,): their columns one after the other [mag, or mag per
-    unit], NaN where a column has no data. star (n_star,) ids, bands; magnitude, n_used (n_star, n_band) of them: NaN
-    without data; left_out (n_star, n_band): too few measurements to take part. residual (n,): star less calibrated
-    magnitude; used, clipped (n,); flags (n,): RowFlag bits. floor (n_band,) [mag]. gauge: what constraints decide, and
-    data do not. chi2 and degrees_of_freedom of the used rows; converged; passes; steps of conjugate gradients.
-    """
-
-    terms: tuple[Term, ...]
-    frames: Frames
-    scaling: Scaling
-    blocks: tuple[Block, ...]
-    value: np.ndarray
     star: np.ndarray
     bands: tuple[str, ...]
     magnitude: np.ndarray
     n_used: np.ndarray
     left_out: np.ndarray
+    floor: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class RowResults(Record):
+    """Of the rows (n,) that were solved for: frame, residual (star less calibrated magnitude) [mag], RowFlag bits.
+
+    held_out: residuals of what was kept back, None where nothing was.
+    """
+
+    frame: np.ndarray
     residual: np.ndarray
     used: np.ndarray
     clipped: np.ndarray
     flags: np.ndarray
-    floor: np.ndarray
-    gauge: tuple[str, ...]
+    held_out: HeldOut | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FitQuality:
+    """Chi2 and degrees of freedom of the used rows, whether the fit converged, passes, steps of conjugate gradients."""
+
     chi2: float
     degrees_of_freedom: int
     converged: bool
     passes: int
     steps: int
-    held_out: HeldOut | None
+
+
+def _of(record: str, field: str, meaning: str) -> Any:
+    """A field of one of the records of a solution."""
+    return property(lambda self: getattr(getattr(self, record), field), doc=meaning)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class JointSolution(Record):
+    """Keep what a joint solution found: values of its terms, star magnitudes, residuals and covariances.
+
+    Parameters
+    ----------
+    design : Design
+        The terms, the frames they were fitted on, and the blocks of their columns.
+    value : (n_column,) array [mag, or the unit of the column]
+        Values of all columns, one after the other; NaN where a column has no data.
+    gauge : tuple of str
+        What constraints decide, and data do not.
+    magnitudes : StarMagnitudes
+        Magnitudes of the stars.
+    rows : RowResults
+        Residuals and flags of the measurements.
+    quality : FitQuality
+        Chi2, degrees of freedom, and how the fit went.
+    uncertainty : Uncertainty
+        What errors and covariances come from.
+    meta : mapping
+        What is known of how the solution was made.
+
+    Examples
+    --------
+    >>> from xpjax.survey.joint import Constraint, JointModel, ZeroPoint, solve_joint
+    >>> star, exposure = np.tile(np.arange(20), 3), np.repeat(["a", "b", "c"], 20)
+    >>> magnitude = 15.0 + 0.1 * star - np.repeat([0.0, 0.1, 0.2], 20)
+    >>> zero, error = np.zeros(60), np.full(60, 0.01)
+    >>> rows = xpjax.survey.make_observations(star, zero, zero, magnitude, error, None, exposure=exposure)
+    >>> model = JointModel((ZeroPoint(),), (Constraint("zero_point"),), error_floor=0.0, min_observations=1)
+    >>> solution = solve_joint(rows, model)
+    >>> solution
+    JointSolution(3 columns of zero_point, 20 stars in 1 band, 60 of 60 measurements used, converged)
+    >>> solution.parameters().to_table()["value"].round(3).tolist()
+    [-0.1, 0.0, 0.1]
+    """
+
+    design: Design
+    value: np.ndarray
+    gauge: tuple[str, ...]
+    magnitudes: StarMagnitudes
+    rows: RowResults
+    quality: FitQuality
     uncertainty: Uncertainty
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    terms = _of("design", "terms", "The terms that were fitted.")
+    frames = _of("design", "frames", "The frames that they were fitted on.")
+    blocks = _of("design", "blocks", "Blocks of columns.")
+    star = _of("magnitudes", "star", "Identifiers (n_star,) of the stars.")
+    bands = _of("magnitudes", "bands", "Names of the bands.")
+    magnitude = _of("magnitudes", "magnitude", "Magnitudes (n_star, n_band) of the stars [mag].")
+    n_used = _of("magnitudes", "n_used", "Measurements (n_star, n_band) that were used.")
+    left_out = _of("magnitudes", "left_out", "Stars (n_star, n_band) with too few measurements.")
+    floor = _of("magnitudes", "floor", "Error floors (n_band,) [mag].")
+    residual = _of("rows", "residual", "Magnitude of the star less calibrated magnitude (n,) [mag].")
+    used = _of("rows", "used", "Measurements (n,) that were used.")
+    clipped = _of("rows", "clipped", "Measurements (n,) that were clipped.")
+    flags = _of("rows", "flags", "RowFlag bits (n,) of the measurements.")
+    held_out = _of("rows", "held_out", "Residuals of what was kept back.")
+    chi2 = _of("quality", "chi2", "Chi2 of the used measurements and the priors.")
+    degrees_of_freedom = _of("quality", "degrees_of_freedom", "Degrees of freedom of chi2.")
+    converged = _of("quality", "converged", "Whether nothing changed in the last pass.")
+    passes = _of("quality", "passes", "Passes of the reweighting.")
+    steps = _of("quality", "steps", "Steps of conjugate gradients.")
+
+    def __repr__(self) -> str:
+        bands = f"{len(self.bands)} band{'s' * (len(self.bands) > 1)}"
+        return (
+            f"JointSolution({len(self.value):,} columns of {', '.join(term.name for term in self.terms)}, "
+            f"{len(self.star):,} stars in {bands}, {int(self.used.sum()):,} of {len(self.used):,} measurements used, "
+            f"{'converged' if self.converged else 'NOT converged'})"
+        )
+
+    # --- values, errors and covariances -------------------------------------------------------------------------------
 
     def columns(self, name: str) -> slice:
-        """The columns of a block. Raises ValueError for a name that is none."""
-        start = 0
-        for block in self.blocks:
-            if block.name == name:
-                return slice(start, start + block.n_column)
-            start += block.n_column
-        raise XpjaxError(f"no term {name!r}; there are {[block.name for block in self.blocks]}")
+        """Return the columns of a block. Raises ValueError for a name that is none."""
+        return self.design.columns(name)
 
     def block(self, name: str) -> Block:
-        """A block by its name."""
-        self.columns(name)
-        return next(block for block in self.blocks if block.name == name)
+        """Return a block by its name."""
+        return self.design.block(name)
 
     def places(self, name: str, part: str | None = None) -> np.ndarray:
-        """The column (n_place,) of a part, by default the first, at every place of a block."""
+        """Return the column (n_place,) of a part, by default the first, at every place of a block."""
         block, columns = self.block(name), self.columns(name)
         first = block.column(block.labels[0], part)
         return np.arange(columns.start + first, columns.stop, len(block.parts))
 
     def term(self, name: str, part: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Values and errors (n_place,) of a part of a block, in the order of its labels."""
+        """Return values and errors (n_place,) of a part of a block, in the order of its labels."""
         columns = self.places(name, part)
         return self.value[columns], self.error(columns)
 
     def error(self, columns: np.ndarray) -> np.ndarray:
-        """Standard errors (k,) of columns; NaN of those without data."""
-        out = np.empty(len(columns))
-        for start in range(0, len(columns), BATCH):
-            some = columns[start : start + BATCH]
-            right = np.zeros((len(self.value), len(some)))
-            right[some, np.arange(len(some))] = 1.0
-            variance = self.uncertainty.inverse(right)[some, np.arange(len(some))]
-            out[start : start + BATCH] = np.sqrt(np.maximum(variance, 0.0))
+        """Return standard errors (k,) of columns; NaN of those without data."""
+        out = self.uncertainty.errors(columns, len(self.value))
         return np.where(np.isnan(self.value[columns]), np.nan, out)
 
     def covariance(self, combinations: Any = None, stars: Sequence[tuple[Any, str]] = ()) -> np.ndarray:
-        """Covariance (k, k) of combinations of columns (n_combination, n_column), then of stars' magnitudes (id, band).
+        """Return the covariance (k, k) of combinations of columns, then of stars' magnitudes.
 
-        cov(p) = R^-1 less what constraints fix, cov(M) = D^-1 + D^-1 B cov(p) B' D^-1. Raises ValueError for stars that
-        are not in the solution, and for combinations with columns that have no data.
+        combinations (n_combination, n_column); stars: pairs of id and band. cov(p) = R^-1 less what constraints fix,
+        cov(M) = D^-1 + D^-1 B cov(p) B' D^-1. Raises ValueError for stars that are not in the solution, and for
+        combinations with columns that have no data.
         """
         n = len(self.value)
         if combinations is None:
@@ -141,14 +193,10 @@ class JointSolution(Record):
         return 0.5 * (out + out.T)
 
     def star_errors(self) -> np.ndarray:
-        """Standard errors (n_star, n_band) of stars, of measurements and terms together; NaN without magnitude."""
+        """Return standard errors (n_star, n_band) of stars, of measurements and terms; NaN without magnitude."""
         known = np.flatnonzero(np.isfinite(self.magnitude.ravel()))
         out = np.full(self.magnitude.size, np.nan)
-        for start in range(0, len(known), BATCH):
-            some = known[start : start + BATCH]
-            rows, own = self.uncertainty.star_rows(some)
-            variance = np.diagonal(own) + np.einsum("ij,ji->i", rows, self.uncertainty.inverse(rows.T))
-            out[some] = np.sqrt(np.maximum(variance, 0.0))
+        out[known] = self.uncertainty.star_errors(known)
         return out.reshape(self.magnitude.shape)
 
     def _slot(self, star: Any, band: str) -> int:
@@ -158,58 +206,29 @@ class JointSolution(Record):
         return int(place[0]) * len(self.bands) + self.bands.index(band)
 
     def column_name(self, column: int) -> str:
-        """What a column is, in words."""
+        """Return the name of a column."""
         return column_name(self.blocks, column)
 
-    def design(self, observations: Observations) -> tuple[Any, np.ndarray]:
-        """Sparse rows (n, n_column) and offsets (n,): design @ value + offset is what the terms add to other rows.
+    # --- other rows ---------------------------------------------------------------------------------------------------
 
-        Frames and places are matched by name; NaN for those without data, and where a term needs a color or place that
-        a row does not have.
+    def with_terms(self, *terms: Term) -> JointSolution:
+        """Return the solution with terms that have data of their own for other rows: covariates, spectra of stars."""
+        return dataclasses.replace(self, design=dataclasses.replace(self.design, terms=terms))
+
+    def design_matrix(self, observations: Observations) -> tuple[Any, np.ndarray]:
+        """Return sparse rows (n, n_column) and offsets (n,) of other measurements.
+
+        rows @ value + offset is what the terms add to instrumental magnitudes. Frames and places are matched by name;
+        NaN for those without data, and where a term needs a color or place that a row does not have.
         """
-        o = observations
-        scale = self._scaling(o)
-        rows, columns, values, offset = [], [], [], np.zeros(len(o))
-        for term in self.terms:
-            prepared = term.prepare(o) if isinstance(term, Transmission) else None
-            blocks = prepared.blocks if prepared is not None else term.blocks(o, scale)
-            matched = []
-            for block in blocks:
-                mine, start = self.block(block.name), self.columns(block.name).start
-                known = {label: k for k, label in enumerate(mine.labels)}
-                matched.append(start + len(mine.parts) * np.array([known.get(label, -1) for label in block.labels]))
-            parts = [block.values for block in blocks]
-            if prepared is not None:
-                found = [np.where(m >= 0, self.value[m], np.nan) for m in matched]
-                added, slopes = prepared.evaluate([np.nan_to_num(f) for f in found])
-                offset += added
-                parts = [(slope,) for slope in slopes]
-                for block, slope, f in zip(blocks, slopes, found, strict=True):
-                    offset -= slope * f[block.index]
-            for block, place, made in zip(blocks, matched, parts, strict=True):
-                first = np.where(block.index >= 0, place[block.index], -1)
-                for j, value in enumerate(made):
-                    column = first + j
-                    lost = (first < 0) | np.isnan(self.value[column])
-                    rows.append(np.arange(len(o)))
-                    columns.append(np.where(lost, 0, column))
-                    values.append(np.where(lost, np.nan, 1.0 if value is None else value))
-        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-        return sparse.csr_array(entries, shape=(len(o), len(self.value))), offset
-
-    def _scaling(self, o: Observations) -> Scaling:
-        """Scaled coordinates of other observations: those of the same detector."""
-        boxes = dict(zip(self.frames.detector.tolist(), self.scaling.box, strict=True))
-        none = np.full(4, np.nan)
-        box = np.array([boxes.get(d, none) for d in o.frames.detector.tolist()]).reshape(-1, 4)
-        return dataclasses.replace(self.scaling, box=box)
+        return self.design.rows(observations, self.value)
 
     def correction(self, observations: Observations, *, errors: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """What the terms add to instrumental magnitudes of rows (n,), of these or other stars, and its errors [mag].
+        """Return what the terms add to instrumental magnitudes (n,) of any measurements, and its errors [mag].
 
-        NaN where `design` has NaN. Without errors these are NaN, and nothing is solved for them.
+        NaN where `design_matrix` has NaN. Without errors these are NaN, and nothing is solved for them.
         """
-        design, offset = self.design(observations)
+        design, offset = self.design_matrix(observations)
         added = design @ np.nan_to_num(self.value) + offset
         error = np.full(len(added), np.nan)
         good = np.flatnonzero(np.isfinite(added)) if errors else np.empty(0, int)
@@ -220,76 +239,99 @@ class JointSolution(Record):
             error[some] = np.sqrt(np.maximum(variance, 0.0))
         return added, error
 
-    def parameters(self) -> Catalogue:
-        """A row for every column of every term: term, place, part, value and error."""
-        names = [(b.name, label, part) for b in self.blocks for label in b.labels for part in b.parts]
-        term, place, part = (np.array(column) for column in zip(*names, strict=True))
-        columns = {
-            "term": term, "place": place, "part": part, "value": self.value,
-            "error": self.error(np.arange(len(self.value))),
-        }  # fmt: skip
-        return Catalogue(columns)
+    # --- tables -------------------------------------------------------------------------------------------------------
 
-    def stars(self) -> Catalogue:
-        """A row for every star in every band: magnitude, error, measurements used, and whether it took no part."""
-        n, m = self.magnitude.shape
-        columns = {
-            "star": np.repeat(self.star, m), "band": np.tile(np.array(self.bands), n),
-            "magnitude": self.magnitude.ravel(), "magnitude_error": self.star_errors().ravel(),
-            "n_used": self.n_used.ravel(), "left_out": self.left_out.ravel(),
-        }  # fmt: skip
-        return Catalogue(columns, {"magnitude": "mag", "magnitude_error": "mag"})
+    def parameters(self) -> SurveyTable:
+        """Return a table with a row for each column of each term: value, error, unit, prior, and its frames."""
+        each: dict[str, list[np.ndarray]] = {}
+        for block in self.blocks:
+            n, k = len(block.labels), len(block.parts)
+            prior = block.sigma < np.inf
+            made = {
+                "term": np.full(n * k, block.name), "place": np.repeat(block.labels, k),
+                "part": np.tile([part.name for part in block.parts], n),
+                "unit": np.tile([part.unit for part in block.parts], n),
+                "prior_mean": np.where(prior, block.mean, np.nan), "prior_error": np.where(prior, block.sigma, np.nan),
+                **{name: np.repeat(block.keys.get(name, np.full(n, "")), k) for name in FIELDS},
+            }  # fmt: skip
+            for name, values in made.items():
+                each.setdefault(name, []).append(values)
+        found = {name: np.concatenate(parts) for name, parts in each.items()}
+        found |= {"value": self.value, "error": self.error(np.arange(len(self.value)))}
+        return self._table(PARAMETERS, found)
 
-    def calibrated(self, observations: Observations) -> Catalogue:
-        """The rows that were solved for, with calibrated magnitudes, residuals and flags."""
-        o, frames = observations, observations.frames
+    def stars(self) -> SurveyTable:
+        """Return a table with a row for each star in each band: magnitude, error, and measurements used."""
+        return self._table(STARS, self)
+
+    def exposures(self) -> SurveyTable:
+        """Return a table with a row for each frame: residuals, and values and errors of the terms that it has."""
+        more = []
+        for block in self.blocks:
+            if (place := self._of_frames(block)) is None:
+                continue
+            for part in block.parts:
+                columns = self.places(block.name, part.name)
+                name = (block.name if len(block.parts) == 1 else f"{block.name} {part.name}").replace(" ", "_")
+                about = f"{part.name} of the term {block.name}"
+                for end, values, what in (
+                    ("", self.value[columns], about[0].upper() + about[1:]),
+                    ("_error", self.error(columns), f"Standard error of {about}"),
+                ):
+                    more.append(OutputColumn.of(name + end, values[place], part.unit, what))
+        return self._table((*FRAMES, *more), self)
+
+    def _of_frames(self, block: Block) -> np.ndarray | None:
+        """The place (n_frame,) of each frame in a block; None where its places are other than groups of frames."""
+        keys = list(zip(*(block.keys[name].tolist() for name in block.keys), strict=True)) or [()] * len(block.labels)
+        known = {key: k for k, key in enumerate(keys)}
+        if block.group is not None or len(known) < len(keys):
+            return None
+        n = len(self.frames)
+        own = list(zip(*(getattr(self.frames, name).tolist() for name in block.keys), strict=True)) or [()] * n
+        return np.array([known[key] for key in own], int)
+
+    def frame_counts(self) -> np.ndarray:
+        """Return the number of measurements used (n_frame,) of each frame."""
+        return np.bincount(self.rows.frame[self.used], minlength=len(self.frames))
+
+    def frame_rms(self) -> np.ndarray:
+        """Return the root mean square residual (n_frame,) [mag] of the measurements used of each frame."""
+        total = np.bincount(self.rows.frame[self.used], self.residual[self.used] ** 2, len(self.frames))
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(total / self.frame_counts())
+
+    def calibrated(self, observations: Observations) -> SurveyTable:
+        """Return the measurements that were solved for, with calibrated magnitudes, residuals and flags."""
+        o = observations
         place = dict(zip(self.star.tolist(), range(len(self.star)), strict=True))
         star = np.array([place.get(s, -1) for s in o.star.tolist()])
-        band = np.array([self.bands.index(b) for b in frames.band.tolist()])[o.frame]
+        band = np.array([self.bands.index(b) for b in o.frames.band.tolist()])[o.frame]
         truth = np.where(star >= 0, self.magnitude[star, band], np.nan)
-        columns: dict[str, np.ndarray] = {
-            "star": o.star, "exposure": frames.exposure[o.frame], "band": frames.band[o.frame],
-            "magnitude": truth - self.residual, "magnitude_error": o.magnitude_error, "star_magnitude": truth,
-            "residual": self.residual, "used": self.used, "status": self.flags,
-            "quality": _described(self.flags),
-        }  # fmt: skip
-        home, units = columns_home(o, columns)
-        units |= dict.fromkeys(("magnitude", "magnitude_error", "star_magnitude", "residual"), "mag")
-        return Catalogue({**columns, **home}, units)
+        origin = origin_columns(o, [column.name for column in MEASUREMENTS])
+        return self._table((*MEASUREMENTS, *origin), SimpleNamespace(solution=self, observations=o, truth=truth))
 
+    def _table(self, columns: Sequence[OutputColumn], result: Any) -> SurveyTable:
+        made = tabulate(columns, result, self.meta)
+        return SurveyTable(made.columns, made.units, made.descriptions, made.meta)
 
-def write_joint(
-    path: Path, solution: JointSolution, record: Mapping[str, Any], *, covariance: bool = True, overwrite: bool = False
-) -> None:
-    """All columns of a solution as HDF5: names, values, errors, star magnitudes, and the covariance of the columns.
-
-    Raises FileExistsError where the file is there.
-    """
-    import h5py
-
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"the output {path} exists; name another, or say overwrite")
-    memory = io.BytesIO()
-    with h5py.File(memory, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs["record"] = json.dumps(dict(record), default=str)
-        names = [solution.column_name(k).encode() for k in range(len(solution.value))]
-        file["column"], file["value"] = np.array(names, "S"), solution.value
-        if covariance:
-            known = np.flatnonzero(np.isfinite(solution.value))
-            whole = np.full((len(names), len(names)), np.nan)
-            rows = np.zeros((len(known), len(names)))
-            rows[np.arange(len(known)), known] = 1.0
-            whole[np.ix_(known, known)] = solution.covariance(rows)
-            file.create_dataset("covariance", data=whole, compression="gzip", shuffle=True)
-        star = solution.star if solution.star.dtype.kind in "iu" else solution.star.astype("S")
-        file["star"], file["band"] = star, np.array(solution.bands, "S")
-        file["magnitude"], file["n_used"], file["floor"] = solution.magnitude, solution.n_used, solution.floor
-        file["gauge"] = np.array([words.encode() for words in solution.gauge] or [b""], "S")
-    write_bytes(path, memory.getvalue())
-
-
-def _described(flags: np.ndarray) -> np.ndarray:
-    """Names of the bits of each row."""
-    kinds, inverse = np.unique(flags, return_inverse=True)
-    return np.array([RowFlag.describe(int(bits)) for bits in kinds])[inverse]
+    def summary(self) -> list[str]:
+        """Return what is worth telling of the solution, a line for each."""
+        out = [f"fixed by a constraint: {words}" for words in self.gauge]
+        if empty := int(np.isnan(self.value).sum()):
+            out.append(f"{empty:,} columns have no data: NaN")
+        out.append(
+            f"{int(self.used.sum()):,} measurements used, {int(self.clipped.sum()):,} clipped; "
+            f"{int(self.left_out.sum()):,} stars have too few; chi2 {self.chi2:.0f} for {self.degrees_of_freedom:,}"
+        )
+        out += [f"error floor {band}: {1e3 * f:.2f} mmag" for band, f in zip(self.bands, self.floor, strict=True)]
+        if self.held_out is not None:
+            off = np.abs(self.held_out.residual)
+            pull = off / np.where(self.held_out.error > 0, self.held_out.error, np.nan)
+            out.append(
+                f"cross-validation: {int(np.isfinite(off).sum()):,} measurements kept back, 1.48 MAD "
+                f"{1482.6 * np.nanmedian(off):.1f} mmag, {1.4826 * np.nanmedian(pull):.2f} of what is expected"
+            )
+        if not self.converged:
+            out.append("NOT CONVERGED: look at the terms that are nearly degenerate, and give priors")
+        return out

@@ -2,150 +2,213 @@
 
     M_star = m + zero_point_e + flat(x, y) + color(x, y) (C - C_zero) - k (X - 1) + ... + transmission(spectrum, p)
 
-A term is a small frozen record: its name, the frames that share a value (`per`), a prior standard deviation, and
-`blocks(observations, scaling)`, which give for every row the place it belongs to and the values of the columns there.
-`per` names fields of frames, joined by plus signs, whose values say which frames belong together: "frame" (every one
-apart), "exposure", "night+band", "band+detector", "all", ...; with ":D" after it, frames D days apart have values of
-their own, as in "band+detector:30".
+A term is a small frozen record that prepares itself for observations, checks and describes itself. `per` names fields
+of frames whose values say which frames share a value of the term: "frame", "all", "night+band", or "band+detector:30"
+for 30 days; see `blocks.frame_groups`.
+
+Add a term
+----------
+Write one class, in a file of its own in this folder, and register its kind; import the file in `joint/__init__.py`.
+`prepare` says which frames share a value (`frame_groups`) and what a magnitude changes by with it (`derivative`).
+Python, `[[term]] kind = "tilt"` in a survey.toml, tables of parameters and constraints then know it:
+
+    @register("tilt")
+    @dataclasses.dataclass(frozen=True)
+    class Tilt(Term):
+        \"\"\"A gradient along the columns of the detector, such as of scattered moonlight.
+
+        Parameters
+        ----------
+        name : str
+            Name of the term in tables and messages.
+        per : str
+            Frames that share a value.
+        prior : float or None [mag]
+            Standard deviation about zero.
+        \"\"\"
+
+        name: str = "tilt"
+        per: str = "exposure"
+        prior: float | None = None
+        needs = ("x", "y")
+
+        def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+            _, v = scaled_places(observations, scale)
+            groups = frame_groups(observations.frames, self.per)
+            return Prepared(groups.block(self.name, observations, Part("slope", "mag", v, self.prior)))
+
+A term with columns that act non-linearly returns a `Prepared` of its own: `blocks.Prepared` says what it has, and
+`transmission` has the example.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Record
-from xpjax.survey import Frames, Observations
+from xpjax.io.config import Section, parse, section_of
+from xpjax.survey import Observations
 from xpjax.survey.exposures import Scaling
+from xpjax.survey.joint.blocks import (
+    Part,
+    Prepared,
+    frame_groups,
+    orders_between,
+    polynomial_name,
+    polynomials,
+    scaled_places,
+)
 
-FIELDS = ("exposure", "band", "detector", "night")
-
-
-def frame_groups(frames: Frames, per: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The group of each frame (n_frame,), and the groups' names, in order of their first frame; see the module.
-
-    Raises ValueError for a field that frames do not have.
-    """
-    fields, _, days = per.partition(":")
-    if fields == "frame":
-        return np.arange(len(frames), dtype=np.int32), tuple(frames.name(k) for k in range(len(frames)))
-    names = [] if fields == "all" else fields.split("+")
-    if unknown := [name for name in names if name not in FIELDS]:
-        raise XpjaxError(f'per = {per!r}: {unknown[0]!r} is not one of "frame", "all" and {FIELDS} joined by "+"')
-    keys = [getattr(frames, name).astype(str) for name in names]
-    if days:
-        span = _positive(per, days)
-        if not np.isfinite(frames.time).all():
-            raise XpjaxError(f"per = {per!r} needs the times of all exposures")
-        blocks = np.floor(frames.time / span) * span
-        keys.append(np.array([f"{block:g}" for block in blocks]))
-    if not keys:
-        return np.zeros(len(frames), np.int32), ("all",)
-    known: dict[tuple[str, ...], int] = {}
-    tuples = zip(*(k.tolist() for k in keys), strict=True)
-    index = np.array([known.setdefault(key, len(known)) for key in tuples], np.int32)
-    return index, tuple(" ".join(part for part in key if part) or "all" for key in known)
+PIECE = 1 << 20
+"""Rows that are prepared at once."""
 
 
-def _positive(per: str, text: str) -> float:
-    try:
-        span = float(text)
-    except ValueError:
-        span = -1.0
-    if not span > 0:
-        raise XpjaxError(f"per = {per!r}: expected a number of days after the colon")
-    return span
+class Term:
+    """What all terms of a joint solution have in common; they are frozen dataclasses. The module says how to add one.
 
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Block(Record):
-    """The design of one term: row i has values[j][i] in column index[i] * len(parts) + j of the term.
-
-    index (n,), -1 where the term says nothing of a row; values: an array (n,) for each part, None for ones; labels:
-    names of the places; parts: names of the columns of a place; sigma (n_column,): prior standard deviations about
-    mean (n_column,), infinite for none; group (n_place,): places that a constraint takes the mean of together, None: by
-    band. A row whose values are not finite cannot be used.
+    kind: its name in a survey.toml; in_python: fields that a file cannot hold; star_prior: whether it gives the stars
+    prior magnitudes.
     """
 
     name: str
-    index: np.ndarray
-    values: tuple[np.ndarray | None, ...]
-    labels: tuple[str, ...]
-    parts: tuple[str, ...]
-    sigma: np.ndarray
-    mean: np.ndarray
-    group: np.ndarray | None = None
+    kind: ClassVar[str] = ""
+    in_python: ClassVar[tuple[str, ...]] = ()
+    star_prior: bool = False
 
     @property
-    def n_column(self) -> int:
-        """Columns of the term."""
-        return len(self.labels) * len(self.parts)
+    def needs(self) -> tuple[str, ...]:
+        """Entries of [columns] without which the term means nothing."""
+        return ()
 
-    def column_name(self, column: int) -> str:
-        """What a column is, in words."""
-        k = len(self.parts)
-        part = "" if k == 1 else f" {self.parts[column % k]}"
-        return f"{self.name}{part} of {self.labels[column // k]}"
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The term's columns for these observations. Raises ValueError where they lack what it needs."""
+        raise NotImplementedError
 
-    def column(self, label: str, part: str | None = None) -> int:
-        """The column of a place and part. Raises ValueError, with what there is, for one that is none."""
-        part = self.parts[0] if part is None else part
-        for name, known, what in ((label, self.labels, "place"), (part, self.parts, "part")):
-            if name not in known:
-                raise XpjaxError(f"{self.name} has no {what} {name!r}; it has {', '.join(known[:8])}, ...")
-        return self.labels.index(label) * len(self.parts) + self.parts.index(part)
+    @classmethod
+    def section(cls) -> type[Section]:
+        """The entries of a [[term]] of a survey.toml."""
+        return section_of(cls.__name__, cls, without=cls.in_python)
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+        """The term that a [[term]] of a survey.toml means. Raises XpjaxError for entries that it does not have."""
+        return parse(cls.section(), entry, f"a {cls.kind} term").make(cls)
+
+    def entry(self) -> dict[str, Any]:
+        """What a [[term]] of a survey.toml would say of the term: entries that are not its defaults."""
+        said: dict[str, Any] = {"kind": self.kind}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name not in self.in_python and value is not None and value != field.default:
+                said[field.name] = value
+        return said
+
+    def wanted(self) -> tuple[str, ...]:
+        """Columns of numbers that the term reads from the survey's tables, beside those of [columns]."""
+        return ()
+
+    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Term:
+        """The term with what its entry names: files in the folder, and columns (n,) of numbers that it wanted."""
+        return self
+
+    def describe(self) -> str:
+        """The term in a line."""
+        said = self.entry()
+        return " ".join([said.pop("kind"), *(f"{name}={value!r}" for name, value in said.items())])
+
+    def correction_name(self) -> str | None:
+        """The linear correction of the spectra that the term takes; None for a term without spectra."""
+        return None
 
 
-def column_name(blocks: Sequence[Block], column: int) -> str:
-    """What a column of all blocks, one after the other, is in words."""
-    for block in blocks:
-        if column < block.n_column:
-            return block.column_name(column)
-        column -= block.n_column
-    raise IndexError(column)
+TERMS: dict[str, type[Term]] = {}
+"""Terms by their kinds in a survey.toml."""
+T = TypeVar("T", bound=type[Term])
 
 
-def make_blocks(
-    name: str,
-    index: np.ndarray,
-    values: Sequence[np.ndarray | None],
-    labels: Sequence[str],
-    parts: Sequence[str],
-    prior: float | None = None,
-    mean: float = 0.0,
-) -> tuple[Block, ...]:
-    """One block whose columns have one prior standard deviation, None for no prior. Raises ValueError below zero."""
-    if prior is not None and not prior > 0:
-        raise XpjaxError(f"{name}: prior = {prior!r} must be a standard deviation above zero, or left out")
-    n = len(labels) * len(parts)
-    sigma = np.full(n, np.inf if prior is None else float(prior))
-    return (Block(name, index, tuple(values), tuple(labels), tuple(parts), sigma, np.full(n, mean)),)
+def register(kind: str) -> Callable[[T], T]:
+    """Make a term known by its kind to survey.toml and to solutions that are read from files."""
+
+    def known(term: T) -> T:
+        term.kind = kind
+        TERMS[kind] = term
+        return term
+
+    return known
 
 
+def term_from(entry: Mapping[str, Any]) -> Term:
+    """The term that a [[term]] of a survey.toml means."""
+    kind = entry.get("kind")
+    if kind not in TERMS:
+        raise XpjaxError(f"kind of a [[term]] is one of {', '.join(TERMS)}, not {kind!r}")
+    return TERMS[kind].from_entry({name: value for name, value in entry.items() if name != "kind"})
+
+
+@register("zero_point")
 @dataclasses.dataclass(frozen=True)
-class ZeroPoint:
-    """A constant [mag] for each frame, or group of frames."""
+class ZeroPoint(Term):
+    """Fit a constant for each frame or group of frames.
+
+    Parameters
+    ----------
+    name : str
+        Name of the term in tables, messages and constraints.
+    per : str
+        Frames that share a value: "frame", "all", or fields of frames such as "night+band"; ":30" for 30 days.
+    prior : float or None [mag]
+        Prior standard deviation about `mean`; none by default.
+    mean : float [mag]
+        Prior mean.
+
+    Examples
+    --------
+    >>> xpjax.survey.joint.ZeroPoint(per="night+band", prior=0.05).describe()
+    "zero_point per='night+band' prior=0.05"
+    """
 
     name: str = "zero_point"
     per: str = "frame"
     prior: float | None = None
     mean: float = 0.0
 
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns."""
-        index, labels = frame_groups(o.frames, self.per)
-        return make_blocks(self.name, index[o.frame], (None,), labels, ("constant",), self.prior, self.mean)
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term."""
+        groups = frame_groups(observations.frames, self.per)
+        return Prepared(groups.block(self.name, observations, Part("constant", "mag", None, self.prior, self.mean)))
 
 
+@register("color")
 @dataclasses.dataclass(frozen=True)
-class Color:
-    """Polynomial in color - color_zero up to `order` (1..3), with coefficients that are polynomials of the place.
+class Color(Term):
+    """Fit a polynomial in color - color_zero, with coefficients that may vary over the detector.
 
-    parts: color_1, color_1 x, color_1 y, ... for each order, in Chebyshev polynomials of total order position_order.
+    Parameters
+    ----------
+    name : str
+        Name of the term in tables, messages and constraints.
+    per : str
+        Frames that share a value: "frame", "all", or fields of frames such as "night+band"; ":30" for 30 days.
+    order : int
+        Order of the polynomial in color, 1 to 3.
+    position_order : int
+        Total order of the Chebyshev polynomials of the position that each coefficient is, 0 to 9.
+    prior : float or None [mag/mag^order]
+        Prior standard deviation of every coefficient about zero; none by default.
+
+    Notes
+    -----
+    The parts are color_1, color_1 x, color_1 y, ... for each order.
+
+    Examples
+    --------
+    >>> xpjax.survey.joint.Color(order=2).describe()
+    'color order=2'
     """
 
     name: str = "color"
@@ -155,31 +218,56 @@ class Color:
     prior: float | None = None
 
     def __post_init__(self) -> None:
-        _whole(self.name, "order", self.order, 1, 3)
-        _whole(self.name, "position_order", self.position_order, 0, 9)
+        check_whole(self.name, "order", self.order, 1, 3)
+        check_whole(self.name, "position_order", self.position_order, 0, 9)
 
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns."""
-        index, labels = frame_groups(o.frames, self.per)
-        color = o.color - scale.color_zero
-        places = [(0, 0)] if not self.position_order else _orders(self.position_order, 0)
-        basis: list[np.ndarray | None] = [None]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Entries of [columns] without which the term means nothing."""
+        return ("x", "y", "color") if self.position_order else ("color",)
+
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term."""
+        color = observations.color - scale.color_zero
+        orders = orders_between(0, self.position_order)
+        basis: Sequence[np.ndarray | None] = [None]
         if self.position_order:
-            basis = list(polynomials(o, scale, places))
-        values, parts = [], []
+            basis = polynomials(observations, scale, orders)
+        parts = []
         for k in range(1, self.order + 1):
             power = color**k
-            values += [power if one is None else power * one for one in basis]
-            parts += [f"color_{k}" + ("" if i + j == 0 else f" {_polynomial(i, j)}") for i, j in places]
-        return make_blocks(self.name, index[o.frame], values, labels, parts, self.prior)
+            unit = ("", "mag-1", "mag-2")[k - 1]
+            for (i, j), one in zip(orders, basis, strict=True):
+                name = f"color_{k}" + ("" if i + j == 0 else f" {polynomial_name(i, j)}")
+                parts.append(Part(name, unit, power if one is None else power * one, self.prior))
+        groups = frame_groups(observations.frames, self.per)
+        return Prepared(groups.block(self.name, observations, *parts))
 
 
+@register("flat")
 @dataclasses.dataclass(frozen=True)
-class Flat:
-    """The response over the detector [mag], for each group of frames.
+class Flat(Term):
+    """Fit the response over the detector, for each group of frames.
 
-    form "superpixel": constant in bins x bins cells; "chebyshev": polynomials of total order up to `order`, without the
-    constant, which zero-points have.
+    Parameters
+    ----------
+    name : str
+        Name of the term in tables, messages and constraints.
+    per : str
+        Frames that share a value: "frame", "all", or fields of frames such as "band+detector"; ":30" for 30 days.
+    form : str
+        "superpixel": constant in cells; "chebyshev": polynomials without the constant, which zero-points have.
+    bins : int
+        Cells along each axis of the detector, for superpixels.
+    order : int
+        Largest total order of the Chebyshev polynomials.
+    prior : float or None [mag]
+        Prior standard deviation of every value about zero; none by default.
+
+    Examples
+    --------
+    >>> xpjax.survey.joint.Flat(form="chebyshev", order=3).describe()
+    "flat form='chebyshev' order=3"
     """
 
     name: str = "flat"
@@ -188,29 +276,41 @@ class Flat:
     bins: int = 20
     order: int = 2
     prior: float | None = None
+    needs = ("x", "y")
 
     def __post_init__(self) -> None:
         if self.form not in ("superpixel", "chebyshev"):
             raise XpjaxError(f'{self.name}: form is "superpixel" or "chebyshev", not {self.form!r}')
-        _whole(self.name, "bins", self.bins, 1, 1000)
-        _whole(self.name, "order", self.order, 1, 30)
+        check_whole(self.name, "bins", self.bins, 1, 1000)
+        check_whole(self.name, "order", self.order, 1, 30)
 
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns."""
-        group, labels = frame_groups(o.frames, self.per)
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+        """The term that a [[term]] means. Raises XpjaxError for entries that its form does not use."""
+        made = super().from_entry(entry)
+        idle = {"superpixel": "order", "chebyshev": "bins"}[made.form]
+        if idle in entry:
+            raise XpjaxError(f'[[term]] {made.name}: {idle} has no effect with form = "{made.form}": leave it out')
+        return made
+
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term."""
+        groups = frame_groups(observations.frames, self.per)
         if self.form == "chebyshev":
-            orders = _orders(self.order, 1)
-            values = polynomials(o, scale, orders)
-            parts = [_polynomial(i, j) for i, j in orders]
-            return make_blocks(self.name, group[o.frame], values, labels, parts, self.prior)
-        cell = self.cell(o, scale)
-        index = np.where(cell >= 0, group[o.frame] * np.int32(self.bins**2) + cell, np.int32(-1))
-        cells = [f"{label} {i},{j}" for label in labels for i in range(self.bins) for j in range(self.bins)]
+            orders = orders_between(1, self.order)
+            slopes = polynomials(observations, scale, orders)
+            parts = (Part(polynomial_name(*ij), "mag", s, self.prior) for ij, s in zip(orders, slopes, strict=True))
+            return Prepared(groups.block(self.name, observations, *parts))
+        cell = self._cells(observations, scale)
         known = None if (cell >= 0).all() else np.where(cell >= 0, 1.0, np.nan)
-        (block,) = make_blocks(self.name, index, (known,), cells, ("cell",), self.prior)
-        return (dataclasses.replace(block, group=np.repeat(np.arange(len(labels)), self.bins**2)),)
+        block = groups.block(self.name, observations, Part("cell", "mag", known, self.prior))
+        index = np.where(cell >= 0, block.index * np.int32(self.bins**2) + cell, np.int32(-1))
+        labels = [f"{label} {i},{j}" for label in groups.labels for i in range(self.bins) for j in range(self.bins)]
+        of_cell = np.repeat(np.arange(len(groups.labels)), self.bins**2)
+        keys = {name: values[of_cell] for name, values in groups.keys.items()}
+        return Prepared(dataclasses.replace(block, index=index, labels=tuple(labels), keys=keys, group=of_cell))
 
-    def cell(self, o: Observations, scale: Scaling) -> np.ndarray:
+    def _cells(self, o: Observations, scale: Scaling) -> np.ndarray:
         """The cell (n,) of each row, rows along y; -1 where the place is unknown or off the detector."""
         out = np.empty(len(o), np.int32)
         for start in range(0, len(o), PIECE):
@@ -223,15 +323,30 @@ class Flat:
         return out
 
 
-PIECE = 1 << 20
-"""Rows that are prepared at once."""
-
-
+@register("extinction")
 @dataclasses.dataclass(frozen=True)
-class Extinction:
-    """-k (X - 1) [mag] with k in mag/airmass for each group of frames; second_order: k times color - color_zero too.
+class Extinction(Term):
+    """Fit the atmospheric extinction -k (X - 1) of frames of airmass X.
 
-    slope: k also changes linearly with time, in mag/airmass per day from the group's middle.
+    Parameters
+    ----------
+    name : str
+        Name of the term in tables, messages and constraints.
+    per : str
+        Frames that share a value: "frame", "all", or fields of frames such as "night+band"; ":30" for 30 days.
+    second_order : bool
+        Whether k depends linearly on color - color_zero.
+    slope : bool
+        Whether k changes linearly with time, in mag/airmass/day from the middle of the group.
+    prior : float or None [mag/airmass]
+        Prior standard deviation of k about `mean`, and of the other parts about zero; none by default.
+    mean : float [mag/airmass]
+        Prior mean of k.
+
+    Examples
+    --------
+    >>> xpjax.survey.joint.Extinction(prior=0.1, mean=0.2).describe()
+    'extinction prior=0.1 mean=0.2'
     """
 
     name: str = "extinction"
@@ -241,129 +356,86 @@ class Extinction:
     prior: float | None = None
     mean: float = 0.0
 
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns. Raises ValueError where no exposure has an airmass, or a time where slope needs one."""
-        index, labels = frame_groups(o.frames, self.per)
-        air = 1.0 - o.frames.airmass
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Entries of [columns] without which the term means nothing."""
+        return ("color",) if self.second_order else ()
+
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term. Raises ValueError where no exposure has an airmass, or a time for the slope."""
+        o, frames = observations, observations.frames
+        groups = frame_groups(frames, self.per)
+        air = 1.0 - frames.airmass
         if not np.isfinite(air).any():
             raise XpjaxError(f"{self.name} needs the airmass of exposures: give columns.airmass")
-        values, parts = [air[o.frame]], ["k"]
+        parts = [Part("k", "mag", air[o.frame], self.prior, self.mean)]
         if self.second_order:
-            values.append(values[0] * (o.color - scale.color_zero))
-            parts.append("k_color")
+            parts.append(Part("k_color", "", air[o.frame] * (o.color - scale.color_zero), self.prior))
         if self.slope:
-            time = o.frames.time
+            time = frames.time
             if not np.isfinite(time).all():
                 raise XpjaxError(f"{self.name}: slope needs the times of all exposures: give columns.time")
-            low, high = np.full(len(labels), np.inf), np.full(len(labels), -np.inf)
-            np.minimum.at(low, index, time)
-            np.maximum.at(high, index, time)
-            values.append((air * (time - (0.5 * (low + high))[index]))[o.frame])
-            parts.append("k_slope")
-        (block,) = make_blocks(self.name, index[o.frame], values, labels, parts, self.prior)
-        block.mean[:: len(parts)] = self.mean
-        return (block,)
+            low, high = np.full(len(groups.labels), np.inf), np.full(len(groups.labels), -np.inf)
+            np.minimum.at(low, groups.index, time)
+            np.maximum.at(high, groups.index, time)
+            change = (air * (time - (0.5 * (low + high))[groups.index]))[o.frame]
+            parts.append(Part("k_slope", "mag d-1", change, self.prior))
+        return Prepared(groups.block(self.name, o, *parts))
 
 
+@register("covariate")
 @dataclasses.dataclass(frozen=True)
-class Covariate:
-    """Any column times a coefficient for each group of frames: of an aperture (seeing, its growth), of the magnitude.
+class Covariate(Term):
+    """Fit a coefficient of any column: of the seeing, of an aperture, of the magnitude.
 
-    values (n,): a number for every row of the observations, in their order; in a TOML file, the name of a column.
+    Parameters
+    ----------
+    name : str
+        Name of the term in tables, messages and constraints.
+    values : (n,) array or None
+        A number for every row of the observations, in their order; None for what `column` names.
+    per : str
+        Frames that share a value: "frame", "all", or fields of frames such as "night+band"; ":30" for 30 days.
+    prior : float or None [mag per unit of the column]
+        Prior standard deviation about zero; none by default.
+    column : str
+        Name of the column in the survey's tables.
+
+    Examples
+    --------
+    >>> xpjax.survey.joint.Covariate("seeing", column="fwhm", per="band").describe()
+    "covariate name='seeing' per='band' column='fwhm'"
     """
 
     name: str
-    values: np.ndarray
+    values: np.ndarray | None = None
     per: str = "frame"
     prior: float | None = None
+    column: str = ""
+    in_python = ("values",)
 
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns. Raises ValueError for as many values as there are no rows."""
-        if np.shape(self.values) != (len(o),):
-            raise XpjaxError(f"{self.name}: {np.shape(self.values)} values for {len(o)} rows of observations")
-        index, labels = frame_groups(o.frames, self.per)
-        return make_blocks(self.name, index[o.frame], (np.asarray(self.values, float),), labels, ("slope",), self.prior)
+    def __post_init__(self) -> None:
+        if self.values is None and not self.column:
+            raise XpjaxError("a covariate term has no column")
+
+    def wanted(self) -> tuple[str, ...]:
+        """The column of the survey's tables."""
+        return (self.column,) if self.values is None else ()
+
+    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Covariate:
+        """The term with the numbers of its column."""
+        return self if self.values is not None else dataclasses.replace(self, values=columns[self.column])
+
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term. Raises ValueError unless there is a number for every row."""
+        values = np.asarray([] if self.values is None else self.values, float)
+        if values.shape != (len(observations),):
+            raise XpjaxError(f"{self.name}: {values.shape} values for {len(observations)} rows of observations")
+        groups = frame_groups(observations.frames, self.per)
+        return Prepared(groups.block(self.name, observations, Part("slope", "mag", values, self.prior)))
 
 
-def _whole(name: str, field: str, value: Any, low: int, high: int) -> None:
+def check_whole(name: str, field: str, value: Any, low: int, high: int) -> None:
+    """Raise XpjaxError for what is no whole number in a range."""
     if isinstance(value, bool) or not (isinstance(value, int) and low <= value <= high):
         raise XpjaxError(f"{name}: {field} must be a whole number {low}..{high}, not {value!r}")
-
-
-def _orders(top: int, first: int) -> list[tuple[int, int]]:
-    return [(total - j, j) for total in range(first, top + 1) for j in range(total + 1)]
-
-
-def _polynomial(i: int, j: int) -> str:
-    """The name of T_i(x) T_j(y)."""
-    return " ".join(f"{axis}{n}" if n > 1 else axis for axis, n in (("x", i), ("y", j)) if n) or "constant"
-
-
-def scaled_places(o: Observations, scale: Scaling, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    """x, y of some rows scaled to -1..1; as `Scaling.places`, and three times as quick where all boxes are alike."""
-    if len(scale.box) and (scale.box == scale.box[0]).all():
-        left, right, low, high = scale.box[0]
-        u, v = (np.asarray(a[rows], float) for a in (o.x, o.y))
-        return (2 * u - (left + right)) / (right - left), (2 * v - (low + high)) / (high - low)
-    return scale.places(o.frame[rows], o.x[rows], o.y[rows])
-
-
-def polynomials(o: Observations, scale: Scaling, orders: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """T_i(u) T_j(v) (n,) at the rows' scaled places, for each pair of orders."""
-    u, v = scaled_places(o, scale)
-    tables = []
-    for place, top in ((u, max(i for i, _ in orders)), (v, max(j for _, j in orders))):
-        table = [np.ones_like(place), place]
-        for _ in range(top - 1):
-            table.append(2 * place * table[-1] - table[-2])
-        tables.append(table)
-    return [tables[0][i] * tables[1][j] for i, j in orders]
-
-
-@dataclasses.dataclass(frozen=True)
-class Constraint:
-    """Equations between columns of a term that fix a gauge: the mean of a part over places is `value`.
-
-    The mean is over the places of a band, or the cells of a flat: an equation for each. part None: of every part, each
-    on its own. place: the value there instead of means.
-    """
-
-    term: str
-    part: str | None = None
-    place: str | None = None
-    value: float = 0.0
-
-    def rows(self, block: Block, seen: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
-        """Coefficients (n_column,) of each equation; seen (n_column,): columns with data; group (n_place,)."""
-        chosen = block.parts if self.part is None else (self.part,)
-        out = []
-        for part in chosen:
-            first = block.column(block.labels[0], part)
-            for one in np.unique(group) if self.place is None else [0]:
-                row = np.zeros(block.n_column)
-                if self.place is not None:
-                    row[block.column(self.place, part)] = 1.0
-                else:
-                    columns = first + len(block.parts) * np.flatnonzero(group == one)
-                    columns = columns[seen[columns]]
-                    row[columns] = 1 / max(len(columns), 1)
-                if row.any():
-                    out.append(row)
-        return out
-
-
-class Term(Protocol):
-    """What every term has."""
-
-    @property
-    def name(self) -> str:
-        """Its name in messages and results."""
-
-    def blocks(self, o: Observations, scale: Scaling) -> tuple[Block, ...]:
-        """Its columns for these observations. Raises ValueError where they lack what it needs."""
-
-
-TERMS: Mapping[str, type] = {
-    "zero_point": ZeroPoint, "color": Color, "flat": Flat, "extinction": Extinction, "covariate": Covariate,
-}  # fmt: skip
-"""Kinds of terms by their names in a TOML file; `transmission` is in a module of its own."""

@@ -1,6 +1,6 @@
 """Weights of the rows of a joint solution: error floors of bands, robust weights, and clips that let points back in.
 
-A residual is judged by what its star's other measurements leave uncertain; see `xpjax.survey.joint.solve`.
+A residual is judged by what its star's other measurements leave uncertain; see `xpjax.survey.joint.fit`.
 """
 
 from __future__ import annotations

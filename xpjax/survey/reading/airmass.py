@@ -20,7 +20,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.survey import Observations, match_ids
-from xpjax.survey.reading.config import Config
+from xpjax.survey.reading.config import SurveyConfig
 from xpjax.synthetic import PassbandSet, TransmissionChain, passband_system, photometry, read_chain
 from xpjax.xp import as_sources, load_instrument, read
 
@@ -183,24 +183,25 @@ def _law(color: np.ndarray, shift: np.ndarray) -> dict[str, Any]:
 
 
 def to_reference(
-    observations: Observations, config: Config, solved: Mapping[str, Any] | None = None
+    observations: Observations, config: SurveyConfig, solved: Mapping[str, Any] | None = None
 ) -> tuple[Observations, str, dict[str, Any]]:
     """The observations in the passband at one airmass, as the section [passband] of a configuration says; and a line.
 
-    Also what makes other stars of the same exposures come out alike, `solved` in a later call: the airmasses at which
-    spectra were projected, and the laws of shifts with color.
+    Also what brings other stars of the same exposures to the same passband, `solved` in a later call: the airmasses at
+    which spectra were projected, and the laws of shifts with color.
 
     Raises XpjaxError for a chain or spectra that cannot be read, and as `airmass_shifts` and `at_reference` do.
     """
     said = config.passband
-    table = read(config.folder / said["sources"], dtype=np.float64)
-    chain = read_chain(config.folder / said["chain"])
-    options = {"reference": said.get("airmass"), "correction": said["correction"]}
+    assert said is not None
+    table = read(config.folder / said.sources, dtype=np.float64)
+    chain = read_chain(config.folder / said.chain)
+    options: dict[str, Any] = {"reference": said.airmass, "correction": config.spectra_correction}
     before = list(solved["airmass"]) if solved else []
     shifts = airmass_shifts(chain, table, np.array([*before, *observations.frames.airmass]), **options)
     # Exposures beyond these airmasses need others, and laws for them.
     laws = solved["laws"] if solved and shifts.airmass.tolist() == before else None
-    found = at_reference(observations, shifts, models=bool(said["models"]), laws=laws)
+    found = at_reference(observations, shifts, models=bool(said.models), laws=laws)
     largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
     line = (
         f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "

@@ -14,7 +14,9 @@ from xpjax.io.tables import Table, iso_day
 from xpjax.io.words import parse_number
 from xpjax.survey import CUTS, MISSING, Observations, Origin, correct_gaia, expand, make_observations, select
 from xpjax.survey.exposures import aperture_correction
-from xpjax.survey.reading.config import CUT_COLUMNS, Account, Config
+from xpjax.survey.reading.account import Account
+from xpjax.survey.reading.config import SurveyConfig
+from xpjax.survey.reading.sections import CUT_COLUMNS
 from xpjax.survey.reading.standards import Standards, coefficients_said
 
 KINDS = {
@@ -40,7 +42,7 @@ def named_columns(mapping: Mapping[str, Any]) -> set[str]:
     return {n for value in mapping.values() for n in listed(value) if isinstance(n, str)}
 
 
-class Rows:
+class BandRows:
     """The rows of one band in one table, and the standards that they are matched to."""
 
     def __init__(
@@ -50,7 +52,7 @@ class Rows:
         band: str,
         table: Table,
         mapping: Mapping[str, Any],
-        config: Config,
+        config: SurveyConfig,
         standards: Standards | None,
         account: Account,
     ) -> None:
@@ -132,8 +134,6 @@ class Rows:
         wanted = self.mapping.get(key)
         if wanted is None:
             return None
-        if isinstance(wanted, bool):
-            raise XpjaxError(f"columns.{key}: expected the name of a column, not {wanted}")
         if isinstance(wanted, int | float):
             return float(wanted)
         if isinstance(wanted, dict):
@@ -192,13 +192,13 @@ class Rows:
 
     def correct_gaia(self, terms: Mapping[str, np.ndarray]) -> None:
         """Replace Gaia's magnitudes by corrected ones, under their own names."""
-        said = self.config.gaia
+        said = {} if self.config.gaia is None else self.config.gaia.given()
         have = set(self.table.fields) | (set(self.standards.table.fields) if self.standards is not None else set())
         mine = {key: said.get(key, column) for key, column in GAIA.items() if key in said or column in have}
         if "G" not in mine:
             raise XpjaxError(f"{self.table.origin} has no column {GAIA['G']!r}, which Gaia's corrections need")
         sides = {key: self._side(column, f"[gaia] {key}")[1:] for key, column in mine.items()}
-        needs = {self.mapping.get(need, need) for cut in expand(self.config.cuts) for need in CUTS[cut].needs}
+        needs = {self.mapping.get(need, need) for cut in expand(self.config.selection.cuts) for need in CUTS[cut].needs}
         used = {re.sub(r"^(standards|survey)\.", "", name) for name in named_columns(self.mapping) | needs}
         if not used & {name for name, _ in sides.values()}:
             raise XpjaxError(
@@ -276,7 +276,7 @@ class Rows:
             if need in ("ra", "dec") and self.place is not None:
                 out[need] = self.place[need == "dec"]
                 continue
-            if not self.config.cuts and need != "flags" and need not in self.mapping:
+            if not self.config.selection.cuts and need != "flags" and need not in self.mapping:
                 continue
             table, name, joined = self._side(wanted, need)
             column = table.column(name, need)
@@ -291,13 +291,13 @@ class Rows:
 
     def _cut(self, magnitude: Any, error: Any, color: Any, extra: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Rows that the cuts take away; None without cuts."""
-        if not self.config.cuts:
+        if not self.config.selection.cuts:
             return None
         n = len(self.table)
         own = {"magnitude": magnitude, "magnitude_error": error, "color": color}
         columns = {**extra, **{k: np.broadcast_to(v, n) for k, v in own.items() if v is not None}, "_row": np.zeros(n)}
-        chosen = select(columns, self.config.cuts, self.config.limits, self.band)
-        chosen.check_ran(self.config.cuts, self.table.origin)
+        chosen = select(columns, self.config.selection.cuts, self.config.selection.limits, self.band)
+        chosen.check_ran(self.config.selection.cuts, self.table.origin)
         self.account.add(chosen)
         return ~chosen.keep
 

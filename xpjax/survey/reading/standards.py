@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Ids, Table, open_table
 from xpjax.survey import Match, match_ids, match_positions, position_ids, separation
+from xpjax.survey.reading.sections import StandardStars
 
 OWN_EPOCH = 2016.0
 """Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]."""
@@ -21,51 +22,40 @@ BY_POSITION = ("radius", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
 """Entries of [standards] that only a match by position has."""
 
 
-def check_standards(said: Mapping[str, Any]) -> None:
+def check_standards(said: StandardStars) -> None:
     """Raise XpjaxError for entries of [standards] that are wrong, halves of pairs, or without effect."""
-    if not said:
-        return
-    if "file" not in said:
-        raise XpjaxError("[standards] has no file")
-    match = said.get("match", "source_id")
-    if match not in ("source_id", "position"):
-        raise XpjaxError(f'[standards] match is "source_id" or "position", not {match!r}')
-    if match == "source_id":
-        idle = [name for name in BY_POSITION if name in said]
-        if idle:
+    given = said.given()
+    if said.match == "source_id":
+        if idle := [name for name in BY_POSITION if name in given]:
             raise XpjaxError(f'[standards] {idle[0]} has no effect with match = "source_id": leave it out')
         return
     for pair in (("ra", "dec"), ("pm_ra", "pm_dec")):
-        given = [name for name in pair if name in said]
-        if len(given) == 1:
-            raise XpjaxError(f"[standards] has {given[0]} and no {({*pair} - {*given}).pop()}: give both")
-    if "epoch" in said and "years" in said:
+        have = [name for name in pair if name in given]
+        if len(have) == 1:
+            raise XpjaxError(f"[standards] has {have[0]} and no {({*pair} - {*have}).pop()}: give both")
+    if "epoch" in given and "years" in given:
         raise XpjaxError("[standards] has epoch and years, which say the same: give one")
     for name in ("epoch", "years"):
-        if name in said and "pm_ra" not in said:
+        if name in given and "pm_ra" not in given:
             raise XpjaxError(
                 f"[standards] {name} moves no position without pm_ra and pm_dec: name them, or leave it out"
             )
-    radius = said.get("radius", 1.0)
-    if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < 3600:
-        raise XpjaxError(f"[standards] radius = {radius!r}: expected arcseconds, such as 1.0")
+    if not 0 < said.radius < 3600:
+        raise XpjaxError(f"[standards] radius = {said.radius!r}: expected arcseconds, such as 1.0")
     _years(said)
 
 
-def _years(said: Mapping[str, Any]) -> float:
+def _years(said: StandardStars) -> float:
     """How far proper motions carry the standards [yr]."""
-    if "years" in said:
-        return _number(said["years"], "years", "a number of years")
-    epoch = said.get("epoch", OWN_EPOCH)
-    if isinstance(epoch, str) and (found := re.fullmatch(r"\s*J?(\d{4}(?:\.\d+)?)\s*", epoch)):
+    if said.years is not None:
+        return said.years
+    epoch = OWN_EPOCH if said.epoch is None else said.epoch
+    if isinstance(epoch, str):
+        found = re.fullmatch(r"\s*J?(\d{4}(?:\.\d+)?)\s*", epoch)
+        if found is None:
+            raise XpjaxError(f"[standards] epoch = {epoch!r}: expected a year, such as 2021.5 or J2021.5")
         epoch = float(found[1])
-    return _number(epoch, "epoch", "a year, such as 2021.5 or J2021.5") - OWN_EPOCH
-
-
-def _number(value: Any, name: str, expected: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise XpjaxError(f"[standards] {name} = {value!r}: expected {expected}")
-    return float(value)
+    return float(epoch) - OWN_EPOCH
 
 
 def coefficients_said(origin: object) -> str:
@@ -84,41 +74,35 @@ def open_standards(path: Any) -> Table:
 
 
 class Standards:
-    """A table of standards, ready to be matched to the tables of a survey.
+    """A table of standards, ready to be matched to the tables of a survey, within radius [arcsec] if by position.
 
-    said: the entries of [standards]. wanted: columns that will be asked for, if they are there.
+    wanted: columns that will be asked for, if they are there.
     """
 
-    def __init__(self, table: Table, said: Mapping[str, Any], wanted: Iterable[str] = ()) -> None:
-        self.table, self.said = table, said
-        self.by_position = said.get("match", "source_id") == "position"
-        named = [said.get(key, key) for key in ("ra", "dec", "pm_ra", "pm_dec") if self.by_position]
-        identity = said.get("id", "source_id")
-        table.load([identity, *named, *wanted])
+    def __init__(self, table: Table, said: StandardStars, wanted: Iterable[str] = ()) -> None:
+        self.table, self.radius = table, said.radius
+        self.by_position = said.match == "position"
+        named = [name for name in (said.ra, said.dec, said.pm_ra, said.pm_dec) if name and self.by_position]
+        table.load([said.id, *named, *wanted])
         if self.by_position:
-            self.ra, self.dec = self.positions(table, *named[:2])
-        if self.by_position and "id" not in said and identity not in table:
+            self.ra, self.dec = self.positions(table, said.ra, said.dec)
+        if self.by_position and "id" not in said.given() and said.id not in table:
             self.ids = Ids(position_ids(self.ra, self.dec), ~np.isfinite(self.ra + self.dec))
         else:
-            self.ids = table.column(identity, "[standards] id").ids()
+            self.ids = table.column(said.id, "[standards] id").ids()
         if self.by_position:
-            self.motion: dict[str, np.ndarray] = {}
-            if "pm_ra" in said:
-                self.motion = {
-                    key: table.column(said[key], f"[standards] {key}").numbers("proper motion")
-                    for key in ("pm_ra", "pm_dec")
-                }
+            motion = {"pm_ra": said.pm_ra, "pm_dec": said.pm_dec}
+            self.motion = {
+                key: table.column(name, f"[standards] {key}").numbers("proper motion")
+                for key, name in motion.items()
+                if name
+            }
             self.years = _years(said)
 
     @property
     def holds_coefficients(self) -> bool:
         """Whether the table is one of XP coefficients, be it with columns of Gaia beside them."""
         return any(re.search(r"(^|_|/)[br]p_coefficients$", name.lower()) for name in self.table.names)
-
-    @property
-    def radius(self) -> float:
-        """Within which a detection is a standard [arcsec]."""
-        return float(self.said.get("radius", 1.0))
 
     @staticmethod
     def positions(table: Table, ra: str, dec: str) -> tuple[np.ndarray, np.ndarray]:

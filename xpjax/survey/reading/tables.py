@@ -17,16 +17,41 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.io.tables import Table, open_table, open_tables, split_part
 from xpjax.survey import Named, Observations, concatenate, detection_ids, name_exposures, settle_stars
-from xpjax.survey.reading.config import Account, Config
-from xpjax.survey.reading.rows import Rows, listed, named_columns
+from xpjax.survey.reading.account import Account
+from xpjax.survey.reading.config import SurveyConfig
+from xpjax.survey.reading.rows import BandRows, listed, named_columns
 from xpjax.survey.reading.standards import Standards, coefficients_said, open_standards
 
 
 @dataclasses.dataclass
-class Reading:
-    """What was read: observations, the account of it, where the files of the exposures lay, and further columns.
+class SurveyReading:
+    """Hold what was read of the tables of a survey.
 
-    amplifiers: by their codes; airmass_laws: of observations in the passband at one airmass (`airmass.to_reference`).
+    Parameters
+    ----------
+    observations : Observations
+        The measurements.
+    account : Account
+        What happened to the rows, for reports.
+    files : mapping of str to str
+        Files of the exposures.
+    further : mapping of str to (n,) array
+        Further columns.
+    amplifiers : tuple of str
+        Names of the amplifiers, by their codes.
+    airmass_laws : mapping
+        Airmasses and laws of shifts with color, of observations in the passband at one airmass.
+
+    Examples
+    --------
+    >>> columns = {"star": "id", "magnitude": "m", "magnitude_error": "e", "model": "M"}
+    >>> config = {"columns": columns, "model": {"position_order": 0, "color_order": 0, "magnitude_order": 0}}
+    >>> k = np.arange(20)
+    >>> tonight = {"id": k, "m": 14 + k / 9, "e": np.full(20, 0.01), "M": 17 + k / 9}
+    >>> from xpjax.survey.reading import read_config, read_observations
+    >>> reading = read_observations({"e1": tonight}, read_config(config))
+    >>> reading.account.n_row
+    20
     """
 
     observations: Observations
@@ -39,7 +64,7 @@ class Reading:
 
 def read_observations(
     sources: Any,
-    config: Config,
+    config: SurveyConfig,
     *,
     exposure: str | None = None,
     keep: Sequence[str] = (),
@@ -47,30 +72,53 @@ def read_observations(
     known: Mapping[str, str] | None = None,
     amplifiers: Sequence[str] | None = None,
     new: bool = False,
-) -> Reading:
-    """Observations in files or tables, joined to what the configuration names.
+) -> SurveyReading:
+    """Read observations from files or tables, joined to what the configuration names.
 
-    sources: a list of paths and tables, or a mapping from the names of their exposures. exposure: what all of them are,
-    where no column says it. keep: columns that go back with calibrated magnitudes. further: columns of numbers (n,)
-    that are wanted as they are. known, new: see `name_exposures`; amplifiers: those of an earlier solution.
+    Parameters
+    ----------
+    sources : path, table, list of these, or mapping
+        Files and tables; a mapping has them by the names of their exposures.
+    config : SurveyConfig
+        What the columns mean.
+    exposure : str, optional
+        The exposure of all of them, where no column says it.
+    keep : sequence of str
+        Columns that go back with calibrated magnitudes.
+    further : sequence of str
+        Columns of numbers that are wanted as they are.
+    known : mapping of str to str, optional
+        Files of the exposures of an earlier solution.
+    amplifiers : sequence of str, optional
+        Names of the amplifiers of an earlier solution.
+    new : bool
+        Whether files are new exposures, even if named as those of the earlier solution.
 
-    Raises XpjaxError for columns that are not there, units of other things, and whatever else is wrong, naming file
-    and column.
+    Returns
+    -------
+    SurveyReading
+        Observations, and what happened to the rows.
+
+    Raises
+    ------
+    XpjaxError
+        If a column is not there, has a unit of another kind, or is wrong otherwise; the message names file and column.
 
     Examples
     --------
-    >>> from xpjax.survey.reading.config import config_from
-    >>> columns = {"star": "id", "magnitude": "m", "model": "M"}
-    >>> config = config_from({"columns": columns, "model": {"position_order": 0}})
-    >>> tonight = {"id": [7, 8], "m": [14.2, 99.0], "M": [17.1, 16.8]}
-    >>> reading = read_observations({"e1": tonight}, config)
-    >>> reading.observations.magnitude.tolist(), reading.observations.frames.exposure.tolist()
-    ([14.2, nan], ['e1'])
+    >>> columns = {"star": "id", "magnitude": "m", "magnitude_error": "e", "model": "M"}
+    >>> config = {"columns": columns, "model": {"position_order": 0, "color_order": 0, "magnitude_order": 0}}
+    >>> k = np.arange(20)
+    >>> tonight = {"id": k, "m": 14 + k / 9, "e": np.full(20, 0.01), "M": 17 + k / 9}
+    >>> from xpjax.survey.reading import read_config, read_observations
+    >>> reading = read_observations({"e1": tonight}, read_config(config))
+    >>> reading.observations.frames.exposure.tolist(), float(reading.observations.model[0])
+    (['e1'], 17.0)
     """
     standards = _standards(config, further)
     gaia = None
-    if config.gaia:
-        table = open_table(_under(config.folder, config.gaia["corrections"]))
+    if config.gaia is not None:
+        table = open_table(_under(config.folder, config.gaia.corrections))
         gaia = {name: table.column(name).numbers() for name in table.names}
     named, tables = _named(sources, config, exposure, known, new)
     account = Account(notes=list(named.notes))
@@ -90,18 +138,17 @@ def read_observations(
         account.notes += [note for note in standards.table.notes if note not in account.notes]
     o, names_of = pile.observations(standards, account, amplifiers)
     more = {name: np.concatenate(values) for name, values in pile.further.items()}
-    return Reading(o, account, named.files, more, names_of)
+    return SurveyReading(o, account, named.files, more, names_of)
 
 
-def _standards(config: Config, further: Sequence[str]) -> Standards | None:
+def _standards(config: SurveyConfig, further: Sequence[str]) -> Standards | None:
     """The table of standards that a configuration names."""
     said = config.standards
-    if not said:
+    if said is None:
         return None
     names = {n for mapping in config.bands.values() for n in named_columns(mapping)} | {*further}
-    standards = Standards(open_standards(_under(config.folder, said["file"])), said, names)
-    has_models = config.passband.get("models") or any("model" in mapping for mapping in config.bands.values())
-    if standards.holds_coefficients and not has_models:
+    standards = Standards(open_standards(_under(config.folder, said.file)), said, names)
+    if standards.holds_coefficients and not config.takes_models:
         raise XpjaxError(f"[standards] file {coefficients_said(standards.table.origin)}")
     return standards
 
@@ -117,7 +164,7 @@ class _Pile:
     own: list[np.ndarray] = dataclasses.field(default_factory=list)
     amplifiers: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    def add(self, rows: Rows, keep: Sequence[str], own: np.ndarray) -> None:
+    def add(self, rows: BandRows, keep: Sequence[str], own: np.ndarray) -> None:
         """Take up rows; own (n,): names of the detections."""
         part, unknown, place = rows.observations(keep)
         self.parts.append(part)
@@ -176,11 +223,6 @@ def _codes(names: np.ndarray, known: Sequence[str] | None) -> tuple[tuple[str, .
     return tuple(kinds.tolist()), inverse.astype(np.int32)
 
 
-def has_identity(config: Config) -> bool:
-    """Whether stars can be told across files: by a column, by standards, or by position."""
-    return bool(config.standards) or all("star" in m or {"ra", "dec"} <= set(m) for m in config.bands.values())
-
-
 def _opened(source: Any) -> tuple[list[Table], list[str]]:
     """The tables of a source, and what they are called as detectors: one of a file is called as beside the others."""
     tables = open_tables(source)
@@ -214,7 +256,7 @@ def _under(folder: Path, name: Any) -> Any:
 
 
 def _named(
-    sources: Any, config: Config, exposure: str | None, known: Mapping[str, str] | None, new: bool
+    sources: Any, config: SurveyConfig, exposure: str | None, known: Mapping[str, str] | None, new: bool
 ) -> tuple[Named, list[Any]]:
     """The exposures that sources are unless a column says it, and the sources."""
     if isinstance(sources, Mapping) and not any(map(_is_column, sources.values())):
@@ -222,7 +264,7 @@ def _named(
     tables = list(sources) if isinstance(sources, list | tuple) else [sources]
     if exposure is not None:
         return Named((exposure,) * len(tables), {}), tables
-    if all("exposure" in mapping for mapping in config.bands.values()):
+    if config.names_exposures:
         files = [str(Path(t).absolute()) if isinstance(t, str | Path) else "" for t in tables]
         return Named(tuple(file or f"table {k + 1}" for k, file in enumerate(files)), {}), tables
     if all(isinstance(table, str | Path) for table in tables):
@@ -243,11 +285,11 @@ def _bands(
     name: str,
     detector: str,
     table: Table,
-    config: Config,
+    config: SurveyConfig,
     standards: Standards | None,
     gaia: Mapping[str, np.ndarray] | None,
     account: Account,
-) -> Iterator[Rows]:
+) -> Iterator[BandRows]:
     """The rows of each band that a table has."""
     account.n_row += len(table)
     table.load(n for mapping in config.bands.values() for n in named_columns(mapping))
@@ -257,7 +299,7 @@ def _bands(
         if len(config.bands) > 1 and not wanted & set(table.fields):
             account.bands_absent.append(f"{band} of {name}")
             continue
-        rows = Rows(name, detector, band, table, mapping, config, standards, account)
+        rows = BandRows(name, detector, band, table, mapping, config, standards, account)
         rows.join(matched)
         matched = rows.index, rows.place
         if gaia is not None:

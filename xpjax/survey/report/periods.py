@@ -1,4 +1,4 @@
-"""Periods of stars: one sine by Lomb and Scargle, stated only where chance and aliases leave it standing.
+"""Periods of stars by one sine (Lomb and Scargle), stated only where chance and aliases leave them standing.
 
 The periodogram (`astropy.timeseries.LombScargle`, floating mean, standard normalization) is searched from one cycle in
 the time spanned to what the sampling supports: half of the frequency at which the spectral window repeats itself (the
@@ -37,18 +37,18 @@ MOST_ALIASES = 3
 REPEATS = 0.995
 """Power of the window, 1 at most, above which a frequency is called one at which it repeats itself."""
 OUTLIERS = 0.05
-"""At most this part of the measurements may be left out, 5 sigma off the sine."""
+"""At most this fraction of the measurements may be rejected, 5 sigma off the sine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PeriodSearch:
-    """What was found in one star's measurements.
+    """The period of one star, if there is one.
 
-    period and error [d]: NaN where there is no significant one. false_alarm: of the highest peak. aliases: other
-    periods [d] and their errors which the data do not exclude at the level of `FALSE_ALARM`; daily: whether all of
-    them differ from the period by whole cycles a day. slower: whether the star may vary more slowly than the time
-    spanned. shortest, longest: what was searched [d]; repeats: time [d] after which the sampling repeats itself, 0 for
-    none. n_outlier: measurements left out.
+    period and error [d]: NaN where no period is significant. false_alarm: probability that noise has a peak as high as
+    the highest. aliases: other periods [d] and their errors that the data do not exclude at the level of `FALSE_ALARM`;
+    daily: whether all aliases differ from the period by whole cycles a day. slower: whether the star may vary more
+    slowly than the time spanned. shortest, longest: range searched [d]; repeats: time [d] after which the sampling
+    repeats itself, 0 for none. n_outlier: measurements left out.
     """
 
     period: float
@@ -92,10 +92,41 @@ def rounded(value: float, error: float) -> str:
 
 
 def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray | None = None) -> PeriodSearch:
-    """The period of a star's measurements (n,): time [d], magnitude and its error [mag], which only weighs.
+    """Find the period of a star by one sine (Lomb and Scargle), where chance and aliases leave it standing.
 
-    Measurements without time or magnitude are left out, and so are single ones far off the sine. Raises XpjaxError for
-    fewer than `FEWEST`, or all at one time.
+    Parameters
+    ----------
+    time : (n,) array [d]
+        Times of the measurements.
+    magnitude : (n,) array [mag]
+        Magnitudes. Measurements without time or magnitude are left out, and so are single ones far off the sine.
+    error : (n,) array [mag], optional
+        Errors, which are relative weights.
+
+    Returns
+    -------
+    PeriodSearch
+        `period` and its `error` [d], NaN where none is significant; `false_alarm` probability of the highest peak;
+        `aliases` that fit equally well; `str()` gives the result in words.
+
+    Raises
+    ------
+    XpjaxError
+        If there are fewer than ten measurements, or all are at one time.
+
+    Notes
+    -----
+    A peak is significant where its false-alarm probability in the range searched (Baluev 2008, MNRAS 385, 1279) is
+    below 0.001. Its error is sigma_P = P^2 sigma_f with sigma_f^2 = 2 (1 - Z) / ((n - 4) |d^2 Z / d f^2|), where Z is
+    the power of the peak. The period of an eclipsing binary is twice that of its sine.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> time = np.sort(rng.uniform(0, 20, 80))
+    >>> magnitude = 15 + 0.1 * np.sin(2 * np.pi * time / 0.37) + rng.normal(0, 0.01, 80)
+    >>> print(f"{xpjax.survey.report.find_period(time, magnitude).period:.2f}")
+    0.37
     """
     good = np.isfinite(time) & np.isfinite(magnitude)
     t, y = time[good] - time[good].min(initial=np.inf), magnitude[good]
@@ -127,7 +158,7 @@ def _judged(
     searched: tuple[float, float, float],
     n_all: int,
 ) -> PeriodSearch:
-    """What the highest peak is worth beside chance and beside the other peaks."""
+    """The significance of the highest peak against noise and against the other peaks."""
     from astropy.timeseries import LombScargle
 
     frequency, power, bend = peaks

@@ -1,20 +1,18 @@
-"""Zero-points of tiles from two methods brought together: SCR where there is spectroscopy, XPSP elsewhere.
+"""Zero-points of tiles from two methods on one scale: SCR where there is spectroscopy, XPSP elsewhere.
 
 The zero-point of a tile is model minus instrumental magnitude. Both methods know it up to a constant of their own; the
-constant between them is measured on the tiles that have both, and what these differ by beyond their errors is what one
-tile of the second method is uncertain by (Xiao et al. 2023: 91 % of J-PLUS's tiles by SCR, 9 % by XPSP).
+constant between them is measured on the tiles that have both, and the scatter of these differences beyond their errors
+is the uncertainty of one tile of the second method (Xiao et al. 2023: 91 % of J-PLUS's tiles by SCR, 9 % by XPSP).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Catalogue, Record
+from xpjax.core.records import Record
 from xpjax.survey import MAD, group_median
 from xpjax.survey.exposures import error_floor
 
@@ -24,8 +22,8 @@ ROUNDS = 20
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class TileZeroPoints(Record):
-    """Zero-points of tiles (n_tile,) with errors [mag], NaN where there is none; count: stars of each."""
+class BandZeroPoints(Record):
+    """Zero-points (n_tile,) of one band with errors [mag], NaN where there is none; count: stars of each."""
 
     value: np.ndarray
     error: np.ndarray
@@ -34,11 +32,11 @@ class TileZeroPoints(Record):
 
 def tile_zero_points(
     difference: np.ndarray, error: np.ndarray, tile: np.ndarray, n_tile: int, *, clip: float = 3.0
-) -> TileZeroPoints:
+) -> BandZeroPoints:
     """Weighted means of model - instrumental magnitudes (n,) in each tile, with an error floor that all tiles share.
 
-    error (n,) [mag]; tile (n,): codes from 0. Stars beyond clip [sigma] of the mean do not count, 0 for no clipping;
-    they come back. Rows with NaN are left out; a tile with fewer than three stars has none.
+    error (n,) [mag]; tile (n,): numbers from 0. Stars beyond clip [sigma] of the mean are outliers, 0 for none; a star
+    that fits again returns. Rows with NaN are ignored; a tile with fewer than three stars has no zero-point.
     """
     good = np.isfinite(difference) & (error >= 0) & (tile >= 0)
     d, variance, tile = difference[good], error[good] ** 2, tile[good]
@@ -60,31 +58,40 @@ def tile_zero_points(
     count = np.bincount(tile, used, n_tile).astype(int)
     enough = count >= FEWEST
     with np.errstate(divide="ignore"):
-        return TileZeroPoints(np.where(enough, value, np.nan), np.where(enough, whole**-0.5, np.nan), count)
+        return BandZeroPoints(np.where(enough, value, np.nan), np.where(enough, whole**-0.5, np.nan), count)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleOffset:
+    """The difference of two methods in one band [mag]: first minus second on n_overlap tiles, NaN without them.
+
+    scatter: of the difference of a tile beyond its errors, put down to the second method.
+    """
+
+    offset: float = np.nan
+    offset_error: float = np.nan
+    scatter: float = np.nan
+    n_overlap: int = 0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Homogenized(Record):
+class HomogenizedBand(Record):
     """One zero-point for each tile (n_tile,) on the scale of the first method; NaN where no method gives one.
 
     error: of the tile alone; systematic: of the offset, common to all tiles of the second method. method (n_tile,): a
-    name, or "" for none. offset +- offset_error [mag]: first minus second on n_overlap tiles, NaN without them;
-    scatter [mag]: of a tile's difference beyond the errors, put down to the second method.
+    name, or "" for none.
     """
 
     value: np.ndarray
     error: np.ndarray
     systematic: np.ndarray
     method: np.ndarray
-    offset: float
-    offset_error: float
-    scatter: float
-    n_overlap: int
+    scale: ScaleOffset
 
 
-def homogenize(
-    first: TileZeroPoints, second: TileZeroPoints, names: tuple[str, str] = ("SCR", "XPSP"), fewest: int = FEWEST
-) -> Homogenized:
+def homogenize_band(
+    first: BandZeroPoints, second: BandZeroPoints, names: tuple[str, str] = ("SCR", "XPSP"), fewest: int = FEWEST
+) -> HomogenizedBand:
     """Zero-points by the first method where it has `fewest` stars, by the second, less the offset, elsewhere.
 
     Where the first has no tile at all the second stands as it is. Where it has, but fewer than three together with the
@@ -116,38 +123,5 @@ def homogenize(
     error = np.where(one, first.error, np.where(use_two, np.hypot(second.error, scatter), np.nan))
     systematic = np.where(one, 0.0, np.where(use_two, offset_error, np.nan))
     method = np.where(one, names[0], np.where(use_two, names[1], ""))
-    if not one.any():
-        offset = offset_error = scatter = np.nan
-    return Homogenized(value, error, systematic, method, offset, offset_error, scatter, n)
-
-
-def zero_point_table(
-    tiles: np.ndarray,
-    bands: Mapping[str, tuple[Homogenized, TileZeroPoints, TileZeroPoints]],
-    names: Sequence[str] = ("SCR", "XPSP"),
-    meta: Mapping[str, Any] | None = None,
-) -> Catalogue:
-    """One row for each tile and band: its zero-point, the method, and what both methods say."""
-    rows: dict[str, list[np.ndarray]] = {}
-    for band, (found, *parts) in bands.items():
-        one = {
-            "tile": tiles, "band": np.full(len(tiles), band), "zero_point": found.value,
-            "zero_point_error": found.error, "zero_point_systematic": found.systematic, "method": found.method,
-        }  # fmt: skip
-        for name, part in zip(names, parts, strict=True):
-            low = name.lower()
-            one |= {f"{low}_zero_point": part.value, f"{low}_error": part.error, f"{low}_count": part.count}
-        for name in ("offset", "offset_error", "scatter", "n_overlap"):
-            one[name] = np.full(len(tiles), getattr(found, name))
-        for name, column in one.items():
-            rows.setdefault(name, []).append(column)
-    columns = {name: np.concatenate(parts) for name, parts in rows.items()}
-    units = {name: "mag" for name, column in columns.items() if column.dtype.kind == "f" and name != "tile"}
-    descriptions = {
-        "zero_point": "model - instrumental magnitude, on the scale of the first method",
-        "zero_point_error": "of this tile alone",
-        "zero_point_systematic": "common to all tiles of the second method: the offset's error",
-        "offset": f"{names[0]} - {names[1]} on the tiles that have both",
-        "scatter": "of a tile's difference beyond the errors",
-    }
-    return Catalogue(columns, units, descriptions, meta=dict(meta or {}))
+    scale = ScaleOffset(offset, offset_error, scatter, n) if one.any() else ScaleOffset(n_overlap=n)
+    return HomogenizedBand(value, error, systematic, method, scale)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.curve_units import PERCENT_WORDS, UNIT_WORDS, is_common, is_percent, is_plain, say_unit, to_nm, to_plain
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.units import PERCENT_WORDS, UNIT_WORDS, is_length, is_percent, is_plain, say_unit, to_nm, to_plain
 from xpjax.io.streams import PACKED
 from xpjax.synthetic.files import header
 from xpjax.synthetic.files.sheet import ODD_AXIS, TRANSMISSION, WAVELENGTH, Sheet
@@ -129,7 +129,7 @@ def stated_units(sheet: Sheet, i: int, *, given: bool = False) -> list[tuple[str
     found = [(f"the column {name}", unit) for unit in units if unit]
     for entry in header.of_concept(sheet.entries, "unit", "column"):
         words = _words(entry)
-        lengths = [word for word in words if is_common(word)]
+        lengths = [word for word in words if is_length(word)]
         known = lengths or any(is_percent(word) or is_plain(word) for word in words)
         if entry.concept == "unit" and not known and words and not given:
             lengths = [entry.text] if sheet.kind in ("text", "par") or "wave" in entry.name.lower() else []

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.io.catalogue import check_output, expanded, write_bytes
+from xpjax.io.atomic import check_output, expanded, write_bytes
 
 VERSION = "xpjax"
 PREFIX = "USER_"
@@ -35,11 +35,36 @@ def write_gaiaxpy(
     version: str = VERSION,
     overwrite: bool = False,
 ) -> dict[str, Path]:
-    """Write a `PhotometricSystem` for GaiaXPy, a file for each label; every digit is kept.
+    """Write a photometric system for GaiaXPy, a file for each label; every digit is kept.
 
-    Of a system with a linear correction GaiaXPy applies all, also to stars beyond its domain. folder is made where
-    there is none; name replaces the label. Returns the name of GaiaXPy's member (USER_NAME) ->
-    the file. Raises ValueError for what GaiaXPy cannot load or would compute otherwise, OSError where the disk refuses.
+    Parameters
+    ----------
+    folder : str or path
+        Folder for the files, made where there is none.
+    system : PhotometricSystem
+        The bands. Of a linear correction GaiaXPy applies all, also to stars beyond its domain.
+    name : str, optional
+        Name in place of the label.
+    version : str
+        Version in the names of the files; all files of a folder have one.
+    overwrite : bool
+        Replace files that exist.
+
+    Returns
+    -------
+    dict of str to path
+        Name of GaiaXPy's member, `USER_NAME`, and the file.
+
+    Raises
+    ------
+    XpjaxError
+        If GaiaXPy cannot load the system, or would compute it otherwise: color equations, flux biases.
+
+    Examples
+    --------
+    >>> files = xpjax.synthetic.write_gaiaxpy("for_gaiaxpy", xpjax.load_system("SDSS"))
+    >>> list(files)
+    ['USER_Sdss']
     """
     folder = expanded(folder)
     release = system.release
@@ -92,9 +117,9 @@ def _check(name: str, system: Any, rows: list[int]) -> None:
         raise XpjaxError(
             f"{name}: {corrected} have color equations, which GaiaXPy's files cannot hold; leave these bands out"
         )
-    standardised = name.lower().endswith("std")
+    standardized = name.lower().endswith("std")
     biased = [system.names[k] for k in rows if np.asarray(system.flux_bias)[k] != 0]
-    if biased and not standardised:
+    if biased and not standardized:
         raise XpjaxError(
             f"{name}: {biased} have a flux bias, which GaiaXPy adds only if the name ends in Std: rename it"
         )
@@ -146,7 +171,30 @@ class SystemFile:
 
 
 def read_gaiaxpy(path: str | os.PathLike[str]) -> SystemFile:
-    """Read a photometric system as GaiaXPy does, BP and RP joined with their weights. Raises ValueError."""
+    """Read a photometric system as GaiaXPy does, BP and RP joined with their weights.
+
+    Parameters
+    ----------
+    path : str or path
+        The XML file.
+
+    Returns
+    -------
+    SystemFile
+        `names`, `projection` (n_basis_total, n_band), `zero_point` [mag], `flux_bias`, `mean_wavelength` [nm] and
+        `n_basis` of each XP.
+
+    Raises
+    ------
+    XpjaxError
+        If the file is no such system, or damaged.
+
+    Examples
+    --------
+    >>> files = xpjax.synthetic.write_gaiaxpy("for_gaiaxpy", xpjax.load_system("SDSS"))
+    >>> xpjax.synthetic.read_gaiaxpy(files["USER_Sdss"]).names
+    ('u', 'g', 'r', 'i', 'z')
+    """
     path = expanded(path)
     try:
         root = ElementTree.parse(path).getroot()

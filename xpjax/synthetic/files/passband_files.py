@@ -29,12 +29,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpjax.core.curve_units import to_nm
-from xpjax.core.errors import XpjaxError, say
-from xpjax.io.catalogue import check_output, expanded, write_bytes
+from xpjax.core.errors import XpjaxError
+from xpjax.core.shipped import shipped_passbands
+from xpjax.core.units import to_nm
+from xpjax.io.atomic import check_folder, check_output, expanded, write_bytes
 from xpjax.io.streams import plain_suffix
 from xpjax.synthetic.files.curve import FLUX, columns_of, curve_of, passband_of, plain_name, plain_stem, stated_units
-from xpjax.synthetic.files.folders import shipped_passbands
 from xpjax.synthetic.files.sheet import read_sheet
 from xpjax.synthetic.passband import Passband, PassbandSet
 
@@ -140,10 +140,29 @@ def read_spectrum(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwrite: bool = False) -> None:
-    """Write passbands as ECSV: a file for each into a folder, or one into a file NAME.ecsv; every digit is kept.
+    """Write passbands as ECSV: a file for each band in a folder, or one file; every digit is kept.
 
-    Files appear whole or not at all, and so does a new folder. Raises FileExistsError for what exists, unless
-    overwrite, and ValueError for several passbands in one file or a folder with other curves, which would join the set.
+    Parameters
+    ----------
+    path : str or path
+        A folder, or for a single passband a file NAME.ecsv. A new folder appears whole or not at all.
+    passbands : PassbandSet or Passband
+        The passbands; `load_passbands` reads them back.
+    overwrite : bool
+        Replace files that exist.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists, unless `overwrite`.
+    XpjaxError
+        If several passbands are to go to one file, or the folder has other curves, which would join the set.
+
+    Examples
+    --------
+    >>> xpjax.synthetic.write_passbands("mine", xpjax.load_passbands("sdss2010:g,r"))
+    >>> xpjax.load_passbands("mine")
+    PassbandSet('sdss2010', g, r)
     """
     path = expanded(path)
     bands = (passbands,) if isinstance(passbands, Passband) else passbands.passbands
@@ -161,21 +180,14 @@ def write_passbands(path: PathLike, passbands: PassbandSet | Passband, *, overwr
             stem += f"_{order}"
         name = f"{stem}.ecsv"
         files[name] = _ecsv_bytes(band, label, order if len(bands) > 1 else None, system)
+    check_folder(path, overwrite=overwrite)
     if path.exists():
-        if not path.is_dir():
-            raise NotADirectoryError(f"the output {path} is a file; name a folder, or a file with the suffix .ecsv")
-        if not overwrite:
-            raise FileExistsError(
-                f"the folder {path} exists; name another one, or pass {say('overwrite=True', '--overwrite')}"
-            )
         others = sorted(f.name for f in _curve_files(path) if f.name not in files)
         if others:
             raise XpjaxError(f"{path} holds other curves, {others[:5]}, which would join {label}; remove them first")
         for name, data in files.items():
             write_bytes(path / name, data)
         return
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} for the folder {path.name}; make it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()

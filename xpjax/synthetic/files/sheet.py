@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.curve_units import is_common, is_percent
 from xpjax.core.errors import XpjaxError
+from xpjax.core.units import is_length, is_percent
 from xpjax.io.streams import check_file, open_bytes, reading, text_of
 from xpjax.io.words import abridged, is_missing, parse_number
 from xpjax.synthetic.files.header import Entry, entries_of, entry_of, plain_comment
@@ -141,7 +141,7 @@ def _names(line: str, width: int) -> list[str]:
     glued = re.sub(r"\s+([\[(])\s*([^\])]*?)\s*([\])])", r"\1\2\3", line)
     joined: list[str] = []
     for word in line.split():
-        if joined and (is_common(word) or is_percent(word)):
+        if joined and (is_length(word) or is_percent(word)):
             joined[-1] += f"[{word}]"
         else:
             joined.append(word)
@@ -167,7 +167,7 @@ def _comments(lines: Sequence[tuple[int, str]]) -> tuple[list[Entry], list[tuple
     for number, line in lines:
         entry = entry_of(line, f"line {number}")
         entries += [entry] if entry else []
-        if entry is None or (entry.concept in ("column", "kept") and not is_common(entry.text)):
+        if entry is None or (entry.concept in ("column", "kept") and not is_length(entry.text)):
             prose.append((f"line {number}", plain_comment(line)))
     return entries, prose
 

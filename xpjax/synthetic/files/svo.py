@@ -30,15 +30,41 @@ def fetch_passbands(
     normalize: bool = False,
     cache: bool = True,
 ) -> PassbandSet:
-    """Passbands by their SVO ids, `CTIO/DECam.g`, or all of an instrument, `OAJ/JPLUS`, by mean wavelength.
+    """Fetch passbands from the SVO Filter Profile Service.
 
-    The detector and the zero point come from the service's index, which gives Vega magnitudes for every band:
-    magnitude="AB" for others. One instrument's passbands are called as its filters, and labelled with its name; of
-    several, `DECam_g`, under the label SVO. The other options are those of `read_passbands`; cache: keep the replies
-    on disk, as astroquery does. Needs the extra `archive`.
+    Needs the network and astroquery: `pip install 'xpjax[archive]'`.
 
-    Raises ValueError for an id that the service does not have, with close ones, or without astroquery, and
-    ConnectionError where the service cannot be reached.
+    Parameters
+    ----------
+    *ids : str
+        Ids of filters, `CTIO/DECam.g`, or of instruments with all their filters by mean wavelength, `OAJ/JPLUS`.
+    label : str, optional
+        Label of the set; by default the name of the instrument, or SVO for several.
+    detector, magnitude, clip, normalize
+        As for `load_passbands`. The service gives Vega magnitudes for every band: magnitude="AB" for others.
+    cache : bool
+        Keep the replies on disk, as astroquery does.
+
+    Returns
+    -------
+    PassbandSet
+        Passbands called as the filters of the instrument; of several instruments as in `DECam_g`.
+
+    Raises
+    ------
+    XpjaxError
+        If the service does not have an id (close ones are named), or astroquery is not installed.
+    ConnectionError
+        If the service cannot be reached.
+
+    Notes
+    -----
+    Rodrigo & Solano 2020 (XIV.0 Scientific Meeting of the SEA); Rodrigo et al. 2024 (A&A 689 A93).
+
+    Examples
+    --------
+    >>> def fetch_decam():
+    ...     return xpjax.synthetic.fetch_passbands("CTIO/DECam.g", "CTIO/DECam.r", magnitude="AB")
     """
     if not ids:
         raise XpjaxError("name at least one filter, such as CTIO/DECam.g, or instrument, such as OAJ/JPLUS")

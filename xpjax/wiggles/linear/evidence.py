@@ -106,7 +106,7 @@ class Evidence(Record):
     def spectra(
         self, low: float = LEVEL_RANGE[0], high: float = LEVEL_RANGE[1], resolution: str = "xp"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """RMS (n,) of mean-normalised flux between low and high [nm], before and after."""
+        """RMS (n,) of mean-normalized flux between low and high [nm], before and after."""
         model, true = self.pairs.instrument, self.reference
         if resolution == "full":
             return rms(self.before, true, model, low, high), rms(self.after, true, model, low, high)
@@ -141,7 +141,7 @@ class Evidence(Record):
 
     def table(self, correction: LinearCorrection | None = None) -> list[str]:
         """The evidence in lines: spectra, magnitudes by system and band with pulls, by kinds of stars, and by G."""
-        lines = [f"{len(self.before)} pairs; medians of the RMS of mean-normalised flux, before and after"]
+        lines = [f"{len(self.before)} pairs; medians of the RMS of mean-normalized flux, before and after"]
         for low, high in ((400, 990), (400, 900), (360, 990), (336, 400)):
             shown = [f"{k} {_percent(self.spectra(low, high, k))}" for k in ("xp", "full")]
             ratio = f"ratio over its median {_percent(self.ratios(low, high))}"

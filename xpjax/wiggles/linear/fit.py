@@ -1,6 +1,6 @@
 """Training of the linear correction of XP spectra (`xpjax.xp.correction`) on pairs of XP and reference spectra.
 
-With m the mean flux on `level_range`, x(l) = f(l) / m the normalised XP spectrum, T(l) the reference scaled to the same
+With m the mean flux on `level_range`, x(l) = f(l) / m the normalized XP spectrum, T(l) the reference scaled to the same
 mean, y = T / m - x what is missing:
 
     y(l) = sum_q a_q(l) d^q x / du^q  +  b(l) + w(l) . z  +  noise        q = 0, 2, 4;  BP and RP apart
@@ -23,8 +23,9 @@ by generalised least squares over all wavelengths; then they are solved for on w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import factorial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -38,7 +39,7 @@ from xpjax.wiggles.linear.pairs import Pairs
 from xpjax.xp import Instrument, LinearCorrection, covariance_matrix, merge_weights, simulate_sources
 
 LEVEL_RANGE = (400.0, 990.0)
-"""Wavelengths [nm] whose mean flux normalises a spectrum."""
+"""Wavelengths [nm] whose mean flux normalizes a spectrum."""
 STENCIL_STEP, STENCIL_HALF = 0.25, 4
 """Of the derivatives: step [samples of u] and points on either side."""
 REACH = ((322.0, 700.0), (600.0, 1080.0))
@@ -53,13 +54,45 @@ PRECISION = 2e-4
 
 @dataclasses.dataclass(frozen=True)
 class LinearSettings:
-    """Priors and weights of the training.
+    """Set priors and weights of the training of a linear correction.
 
-    length: scale of a_q(l) [samples of u] by order q of the derivative; amplitude: its standard deviation. ridge: noise
-    over the prior of the weights w; free: prior variance of the constant b over theirs; weight_variance: theirs,
-    against the local part. power, floor: whitening by the population. dust: E(B-V) of the copies, dust_noise their
-    factor on the noise variance. faint: G at which photons add as much noise as all else; flux_floor: floor of the
-    relative noise. student: degrees of freedom. photons: weight of photon noise beside a pair, of stars of photons_g.
+    Parameters
+    ----------
+    length : tuple of (int, float)
+        Orders q of the derivatives, and scale lengths of a_q [samples of u].
+    amplitude : float
+        Standard deviation of a_q.
+    ridge : float
+        Noise over the prior of the weights w.
+    free : float
+        Prior variance of the constant b over that of w.
+    weight_variance : float
+        Prior variance of w, against the local part.
+    power, floor : float
+        Whitening by the population: power of its covariance, and floor of its relative eigenvalues.
+    dust : tuple of float [mag]
+        E(B-V) of the copies of the pairs behind dust.
+    dust_noise : float
+        Factor on the noise variance of the copies.
+    faint : float [mag]
+        G at which photons add as much noise as all else.
+    flux_floor : float
+        Floor of the relative noise.
+    student : float
+        Degrees of freedom of Student's t.
+    photons : float
+        Weight of the rows of photon noise, beside a pair.
+    photons_g : (float, float) [mag]
+        G of the stars whose photon noise that is.
+
+    Notes
+    -----
+    The equations of the training, in which these are, are those of `xpjax.wiggles.train_linear`.
+
+    Examples
+    --------
+    >>> xpjax.wiggles.LinearSettings().changed({"ridge": 0.03}).ridge
+    0.03
     """
 
     length: tuple[tuple[int, float], ...] = ((0, 6.0), (2, 20.0), (4, 20.0))
@@ -76,6 +109,14 @@ class LinearSettings:
     student: float = 4.0
     photons: float = 2.0
     photons_g: tuple[float, float] = (15.8, 16.2)
+
+    def changed(self, numbers: Mapping[str, float]) -> LinearSettings:
+        """Other numbers by their names. Raises XpjaxError for a name that is none, or is none of a number."""
+        known = {field.name for field in dataclasses.fields(self) if isinstance(getattr(self, field.name), float)}
+        unknown = sorted(set(numbers) - known)
+        if unknown:
+            raise XpjaxError(f"no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **dict[str, Any](numbers))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

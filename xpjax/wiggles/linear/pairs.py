@@ -26,12 +26,18 @@ from jaxtyping import Float
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
-from xpjax.core.units import nanometers
+from xpjax.core.units import is_unit, nanometers, unit_factor
 from xpjax.io.streams import check_file, reading
 from xpjax.io.tables import Table, open_table
-from xpjax.io.tables.quantities import factor, is_unit
-from xpjax.xp import NONE, STANDARD, Instrument, as_sources, coefficients_of_samples, flux_factor
-from xpjax.xp import load_instrument as load_instrument
+from xpjax.xp import (
+    NONE,
+    STANDARD,
+    Instrument,
+    as_sources,
+    coefficients_of_samples,
+    flux_factor,
+    load_instrument as load_instrument,
+)
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "star_name", "source_id"),
@@ -76,12 +82,46 @@ class Pairs(Record):
 
 
 def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: Any = STANDARD) -> Pairs:
-    """Pairs from a Parquet file as this module describes it.
+    """Read pairs of XP spectra and reference spectra of the same stars from a Parquet file.
 
-    prior: the linear correction whose population of ordinary stars helps samples back to coefficients.
+    Parameters
+    ----------
+    path : str or Path
+        A row for each star, with the columns of Notes.
+    instrument : Instrument, optional
+        Instrument model of the XP spectra.
+    prior : optional
+        Linear correction whose ordinary stars help samples back to coefficients.
 
-    Raises ValueError for a file without the columns, naming them, one of corrected spectra, and for a star whose arrays
-    do not fit, naming it.
+    Returns
+    -------
+    Pairs
+        Coefficients (n, n_basis_total) and references (n, m) on the wavelengths (m,) [nm] of the instrument.
+
+    Raises
+    ------
+    XpjaxError
+        For absent columns, corrected spectra, and a star whose arrays do not fit, naming it.
+
+    Notes
+    -----
+    name (or source_id) and optional type, such as A3V; bp_coefficients and rp_coefficients as in the archive, or
+    samples of an uncorrected spectrum, wavelength [nm] and flux [W m-2 nm-1]; reference_wavelength [nm], in vacuum, and
+    reference_flux per wavelength in any unit. Units that the file states are converted. References finer than the grid
+    are averaged over its steps, coarser ones interpolated.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, pyarrow.parquet as pq
+    >>> instrument = xpjax.load_instrument()
+    >>> value = np.asarray(xpjax.simulate_sources(12, seed=1).coefficients.value, float)
+    >>> half = instrument.release.n_basis[0]
+    >>> pq.write_table(pa.table({
+    ...     "source_id": np.arange(1, 13), "bp_coefficients": list(value[:, :half]),
+    ...     "rp_coefficients": list(value[:, half:]), "reference_wavelength": [instrument.wavelength] * 12,
+    ...     "reference_flux": list(value @ instrument.default_design)}), "pairs.parquet")
+    >>> len(xpjax.wiggles.read_pairs("pairs.parquet"))
+    12
     """
     import pyarrow.parquet as pq
 
@@ -93,12 +133,8 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
     known = open_table(path)
     _check_uncorrected(known)
     have = table.column_names
-    found = {key: next((name for name in names if name in have), None) for key, names in ALIASES.items()}
     from_coefficients = all(f"{xp}_coefficients" in have for xp in model.release.xp)
-    needed = ["name", "reference_wavelength", "reference_flux", *([] if from_coefficients else ["wavelength", "flux"])]
-    absent = [f"{key} ({' or '.join(ALIASES[key])})" for key in needed if found[key] is None]
-    if absent:
-        raise XpjaxError(f"{path}: pairs need the columns {', '.join(absent)}; it has {have}")
+    found = _columns(path, have, () if from_coefficients else ("wavelength", "flux"))
 
     def texts(key: str) -> np.ndarray:
         name = found[key]
@@ -127,6 +163,16 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
     return Pairs(names, texts("type"), value.astype(float), reference, model)
 
 
+def _columns(path: Path, have: Sequence[str], more: Sequence[str]) -> dict[str, str | None]:
+    """Names of the columns of `ALIASES` in a file. Raises XpjaxError where one that pairs need is absent."""
+    found = {key: next((name for name in names if name in have), None) for key, names in ALIASES.items()}
+    needed = ("name", "reference_wavelength", "reference_flux", *more)
+    absent = [f"{key} ({' or '.join(ALIASES[key])})" for key in needed if found[key] is None]
+    if absent:
+        raise XpjaxError(f"{path}: pairs need the columns {', '.join(absent)}; it has {have}")
+    return found
+
+
 def _check_uncorrected(table: Table) -> None:
     """Refuse spectra that say that they are corrected: a correction of these would be one on top of another."""
     before = str(table.meta.get("correction", NONE))
@@ -142,7 +188,7 @@ def _converted(
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """A star's name, wavelengths in nm and fluxes per wavelength, of arrays in these units."""
     try:
-        wavelength = wavelength * factor(units[0], "wavelength")
+        wavelength = wavelength * unit_factor(units[0], "wavelength")
     except XpjaxError as error:
         raise XpjaxError(f"{path}: the wavelengths have {error}; mend the unit") from None
     return name, wavelength, flux * flux_factor(units[1], wavelength, f"{path}: {name}: flux")

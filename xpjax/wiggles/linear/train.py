@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.version import __version__
 from xpjax.wiggles.linear.domain import make_domain
 from xpjax.wiggles.linear.evidence import Evidence, learning_curve, robust
+from xpjax.wiggles.linear.figures import figure
 from xpjax.wiggles.linear.fit import LEVEL_RANGE, LinearSettings, Population, Training
-from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp import LinearCorrection
+from xpjax.wiggles.linear.pairs import Pairs, read_pairs
+from xpjax.xp import NONE, STANDARD, Instrument, LinearCorrection, as_sources, load_correction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = 2
 """Of weighing the stars by how well they fit."""
@@ -33,10 +38,19 @@ class Trained:
     evidence: Evidence
     curve: Mapping[int, float]
 
+    def report(self) -> str:
+        """Errors of spectra and magnitudes of every pair as corrected without it, as a table in text."""
+        curve = [f"trained on {n} pairs: the others' median RMS is {left:.2%}" for n, left in self.curve.items()]
+        return "\n".join([*self.evidence.table(self.correction), *curve])
+
+    def plot(self) -> Figure:
+        """The change, what it leaves of pairs left out, and the learning curve."""
+        return figure(self.correction, self.evidence, self.evidence.pairs.instrument, self.curve)
+
 
 def train_linear(
-    pairs: Pairs,
-    population: Population,
+    pairs: Pairs | str | Path,
+    population: Any = None,
     settings: LinearSettings | None = None,
     *,
     name: str = "own",
@@ -44,46 +58,92 @@ def train_linear(
     sizes: Sequence[int] = (),
     meta: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train a linear correction on pairs, and judge it on pairs left out.
+    """Train a linear correction on pairs of XP and reference spectra, and judge it on pairs left out.
 
-    population: ordinary stars, which say what directions of the coefficients are normal. name: of the correction.
-    floor: relative standard error that all references share. sizes: numbers of pairs of the learning curve. Raises
-    ValueError for fewer than 10 pairs.
+    Parameters
+    ----------
+    pairs : Pairs, str or Path
+        The pairs, or their file.
+    population : optional
+        Ordinary stars, which say what coefficients are normal: a linear correction's, or XP coefficients as
+        `xpjax.read` reads them; by default those of the standard correction.
+    settings : LinearSettings, optional
+        Priors and weights.
+    name : str
+        Name of the correction.
+    floor : float
+        Relative standard error that all references share.
+    sizes : sequence of int
+        Numbers of pairs of the learning curve.
+    meta : mapping, optional
+        Further metadata of the correction.
 
-    >>> made = train_linear(read_pairs("pairs.parquet"), Population.known(linear_correction("standard")))
+    Returns
+    -------
+    Trained
+        The `correction`, and `evidence` of pairs left out, which `report()` tells and `plot()` draws.
+
+    Raises
+    ------
+    XpjaxError
+        For fewer than 10 pairs, and a name that is taken.
+
+    Notes
+    -----
+    With x the XP spectrum and T the reference, both over the mean flux of x within 400..990 nm,
+    T - x = sum_q a_q(l) d^q x / du^q + b(l) + w(l) . z + noise, q = 0, 2, 4: a local operator with Gaussian processes
+    a_q in pseudo-wavelength u, and a linear map of whitened coefficients z (`xpjax.wiggles.linear.fit`).
+
+    Examples
+    --------
+    >>> xpjax.wiggles.train_linear("pairs.parquet", name="standard")
+    Traceback (most recent call last):
+    xpjax.core.errors.XpjaxError: name='standard': this name is taken, and outputs would tell of another correction; ...
     """
+    _check_name(name)
+    pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
     if len(pairs) < 10:
         raise XpjaxError(f"{len(pairs)} pairs are too few for a correction: give 10 or more, better 40")
     model, chosen = pairs.instrument, settings or LinearSettings()
-    training = Training(pairs, population, chosen)
-    domain = make_domain(pairs, population)
+    training = Training(pairs, ordinary := _population(population, model), chosen)
+    domain = make_domain(pairs, ordinary)
     distance = np.asarray(domain.distance(pairs.coefficients, model.release))
     for _ in range(STEPS):
         training.weigh(training.left_out(), distance)
     evidence = Evidence.of(pairs, training.left_out(), distance, float(domain.limit))
-    change = training.fit()
+    told = {"n_pair": len(pairs), "pairs": [str(n) for n in pairs.name], "settings": dataclasses.asdict(chosen)}
     correction = LinearCorrection(
         name,
         model.model,
         model.release,
         model.wavelength,
-        change,
+        change := training.fit(),
         what_is_left(evidence),
         floor,
         domain,
-        population.center,
-        population.root(),
+        ordinary.center,
+        ordinary.root(),
         LEVEL_RANGE,
-        population.center @ (model.default_design + change),
-        {
-            "version": __version__,
-            "n_pair": len(pairs),
-            "pairs": [str(n) for n in pairs.name],
-            "settings": dataclasses.asdict(chosen),
-            **(meta or {}),
-        },
+        ordinary.center @ (model.default_design + change),
+        {"version": __version__, **told, **(meta or {})},
     )
     return Trained(correction, evidence, learning_curve(training, sizes))
+
+
+def _check_name(name: str) -> None:
+    if name in (STANDARD, NONE):
+        option = say(f"name={name!r}", f"--name {name}")
+        raise XpjaxError(f"{option}: this name is taken, and outputs would tell of another correction; choose one")
+
+
+def _population(given: Any, model: Instrument) -> Population:
+    """Ordinary stars as they are, of a linear correction, or of XP coefficients."""
+    if isinstance(given, Population):
+        return given
+    known = load_correction() if given is None else given
+    if isinstance(known, LinearCorrection):
+        return Population.known(known)
+    return Population.of(np.asarray(as_sources(known).coefficients.value, float), model)
 
 
 def what_is_left(evidence: Evidence) -> np.ndarray:

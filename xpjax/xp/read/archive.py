@@ -1,7 +1,4 @@
-"""Read XP coefficients, in any format of the Gaia archive or from a table in memory, into a `SourceTable`.
-
-Two steps: a loader per format gives named columns, and `assemble` makes records of them.
-"""
+"""Read XP coefficients, from files of any format, tables in memory or arrays, into a `SourceTable`."""
 
 from __future__ import annotations
 
@@ -10,17 +7,18 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
-from xpjax.io.columns import Column, join_columns
-from xpjax.xp.read.assemble import assemble, infer_release, kept, make_coefficients
+from xpjax.io.columns import Column
+from xpjax.xp.read.assemble import assemble, infer_release, kept
 from xpjax.xp.read.layout import Table, repeated
 from xpjax.xp.read.loaders import load
-from xpjax.xp.sources import SourceTable
+from xpjax.xp.sources import SourceTable, XPCoefficients, concatenate
 from xpjax.xp.store.store import is_store, open_store
 
 
@@ -31,22 +29,51 @@ def read(
     dtype: DTypeLike | None = None,
     keep: Sequence[str] | None = None,
 ) -> SourceTable:
-    """Sources from a file, a table in memory, or a list of these, as host arrays with one status word a row.
+    """Read XP coefficients from files and tables of any format.
 
-    source: a path to csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5, packed by gzip, bzip2, xz or zip or not, a
-    store (`xpjax ingest`) or one of its files, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy
-    array or FITS_rec, a dict of columns, a SourceTable (returned as it is, but for what is asked for here), or a list
-    of any of these, joined in order. Several tables of a file are joined in order, if they have the same columns.
-    release: None takes the numbers of basis functions from the input. dtype: None (as in the input; text is
-    float64), float32 or float64. keep: None (every column of scalars), or the names of the columns to keep.
+    Parameters
+    ----------
+    source : path, table, SourceTable, or list of these
+        A file (csv, ecsv, fits, VOTable, avro, parquet or xpjax's h5, packed by gzip, bzip2, xz or zip or not), a store
+        (`xpjax.ingest`) or one of its files, a pandas DataFrame, an astropy or pyarrow Table, a structured NumPy array,
+        or a dict of columns, with the archive's names of columns. The tables of a list, or of a file, are joined in
+        order.
+    release : Release, optional
+        The data release; by default the input tells the numbers of basis functions.
+    dtype : type, optional
+        float32 or float64; by default that of the input, and float64 of text.
+    keep : sequence of str, optional
+        Names of the further columns to keep; by default all columns of scalars.
 
-    Correlations may be packed strict lower triangles or square; covariances (which are without the squared standard
-    deviation of the fit) are turned into errors and correlations. Kept integers with missing values become float64
-    with NaN, or keep int64 with 0 where float64 would lose digits; text columns of which most cells are numbers are
-    numbers, and the odd cells NaN and `Status.CELL_REPAIRED`.
+    Returns
+    -------
+    SourceTable
+        One row for each source, on the host. Rows that cannot be used are flagged in `status`.
 
-    Raises FileNotFoundError, and ValueError where the input as a whole can't be used; rows that can't are flagged.
-    Warns where a server cut a VOTable short.
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    XpjaxError
+        If the input as a whole cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        If a server cut a VOTable short.
+
+    Notes
+    -----
+    Correlations may be packed strict lower triangles or square; covariances (which the archive gives without the
+    squared standard deviation of the fit) are turned into errors and correlations. Kept integers with missing values
+    become float64 with NaN, or keep int64 with 0 where float64 would lose digits. Columns of text of which most cells
+    are numbers are numbers, and the odd cells NaN and `Status.CELL_REPAIRED`.
+
+    Examples
+    --------
+    >>> sources = xpjax.read("xp.parquet")
+    >>> len(sources), sources.release.name
+    (50, 'Gaia DR3')
     """
     if release is not None and not isinstance(release, Release):
         raise XpjaxError(f"release must be an xpjax Release, such as DR3, not {release!r}")
@@ -66,7 +93,7 @@ def read(
     ]
     if len(parts) == len(ready) == 1:
         return parts[0]
-    joined = parts[0] if len(parts) == 1 else concatenate(parts)
+    joined = parts[0] if len(parts) == 1 else concatenate(parts, f"{parts[0].origin} and {len(parts) - 1} more")
     joined.status[repeated(joined.source_id)] |= np.uint32(Status.DUPLICATE)
     return joined
 
@@ -93,48 +120,52 @@ def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, kee
         columns, _ = kept(Table(scalars, len(table), table.origin), keep, release.xp)
         table = dataclasses.replace(table, columns=columns)
     if dtype is not None and any(a is not None and a.dtype != dtype for a in (c.value, c.error, c.correlation)):
-        value, error, correlation = (
-            None if a is None else np.asarray(a, dtype) for a in (c.value, c.error, c.correlation)
-        )
-        coefficients = make_coefficients(value, error, correlation, c.n_relevant, c.release)
+        error, correlation = (None if a is None else np.asarray(a, dtype) for a in (c.error, c.correlation))
+        coefficients = XPCoefficients(np.asarray(c.value, dtype), error, correlation, c.n_relevant, c.release)
         table = dataclasses.replace(table, coefficients=coefficients)
     return table
 
 
-def concatenate(parts: Sequence[SourceTable]) -> SourceTable:
-    """The rows of all parts; what one part lacks is NaN, no truncation, or an empty text."""
-    release = parts[0].release
-    status = np.concatenate([part.status for part in parts])
+def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
+    """Anything that holds sources as a `SourceTable`: one already, XPCoefficients, an array, a file or a table.
 
-    def optional(name: str) -> np.ndarray | None:
-        arrays = [getattr(part.coefficients, name) for part in parts]
-        found = [array for array in arrays if array is not None]
-        if not found:
-            return None
-        shape, dtype = found[0].shape[1], np.result_type(*found)
-        return np.concatenate(
-            [
-                np.full((len(part), shape), np.nan, dtype) if array is None else array
-                for part, array in zip(parts, arrays, strict=True)
-            ]
+    An array is (n_basis_total,) or (n, n_basis_total) coefficients. Files and tables go through `xpjax.read`.
+    Raises ValueError where sizes do not fit the release.
+    """
+    if isinstance(sources, SourceTable):
+        table = sources
+    elif isinstance(sources, XPCoefficients):
+        c = _on_host(sources)
+        n = len(c.value)
+        table = SourceTable(np.arange(1, n + 1), c, np.zeros(n, np.uint32))
+    elif isinstance(sources, (np.ndarray, jax.Array)) and sources.dtype.names is None:
+        array = np.ma.asanyarray(sources) if np.ma.isMaskedArray(sources) else np.asarray(sources)
+        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+            raise XpjaxError(f"coefficients must be floats (n, n_basis_total), found {array.dtype} {array.shape}")
+        return as_sources(XPCoefficients(array, release=release or DR3), release)
+    else:
+        table = read(sources, release=release)
+    if release is not None and table.release.n_basis != release.n_basis:
+        raise XpjaxError(
+            f"{table.origin} has {table.release.n_basis} coefficients for {table.release.xp}, but the model is for "
+            f"{release.name} with {release.n_basis}; use an instrument and systems of the release of the data"
         )
-
-    n_relevant = None
-    if any(part.coefficients.n_relevant is not None for part in parts):
-        n_relevant = np.concatenate([_all_relevant(part) for part in parts])
-    columns = {}
-    for name in dict.fromkeys(name for part in parts for name in part.columns):
-        columns[name] = join_columns([part.columns.get(name) for part in parts], [len(part) for part in parts])
-    value, error, correlation = (optional(name) for name in ("value", "error", "correlation"))
-    coefficients = make_coefficients(value, error, correlation, n_relevant, release)
-    origin = f"{parts[0].origin} and {len(parts) - 1} more"
-    return SourceTable(np.concatenate([part.source_id for part in parts]), coefficients, status, columns, origin)
+    return table
 
 
-def _all_relevant(part: SourceTable) -> np.ndarray:
-    """n_relevant (n, n_xp) of a part: all basis functions where the input does not say."""
-    if part.coefficients.n_relevant is not None:
-        return np.asarray(part.coefficients.n_relevant)
-    values = np.asarray(part.coefficients.value)
-    present = [~np.isnan(values[:, block]).any(axis=1) for block in part.release.slices]
-    return np.stack([n * here for n, here in zip(part.release.n_basis, present, strict=True)], 1).astype(np.int32)
+def _on_host(source: XPCoefficients) -> XPCoefficients:
+    """Coefficients as NumPy arrays of many sources: masked entries are NaN, and what is no float is refused."""
+    arrays: dict[str, Any] = {}
+    for name in ("value", "error", "correlation", "n_relevant"):
+        array = getattr(source, name)
+        if array is None:
+            arrays[name] = None
+            continue
+        integer = name == "n_relevant"
+        if not integer:
+            array = np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
+        array = np.atleast_2d(np.asarray(array))
+        if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
+            raise XpjaxError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
+        arrays[name] = array
+    return dataclasses.replace(source, **arrays)

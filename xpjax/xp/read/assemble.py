@@ -1,11 +1,10 @@
-"""Tables of XP coefficients in the archive's layout, as records: checked, and each row judged by itself."""
+"""Columns in the archive's layout as records: sizes checked, and each row judged by itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,13 +14,13 @@ from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io.cells import Vectors
 from xpjax.io.columns import plain, plain_vectors
-from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, Table, listed, numbers, source_ids
+from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, Table, ids_of, listed, numbers
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
 
 def assemble(table: Table, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:
     """A SourceTable of one input; all but the marks of duplicates."""
-    source_id, no_id = source_ids(table)
+    source_id, no_id = ids_of(table)
     table = _cast(table, dtype, release.xp)
     status = np.where(no_id, np.uint32(Status.ID_MISSING), np.uint32(0))
     blocks = [_photometer(table, xp, n_basis, release) for xp, n_basis in zip(release.xp, release.n_basis, strict=True)]
@@ -54,7 +53,8 @@ def assemble(table: Table, release: Release, dtype: DTypeLike | None, keep: Sequ
             status[block.repaired_n_relevant] |= np.uint32(Status.CELL_REPAIRED)
     columns, repaired = kept(table, keep, release.xp)
     status[repaired] |= np.uint32(Status.CELL_REPAIRED)
-    coefficients = make_coefficients(value, error, correlation, n_relevant, release)
+    assert value is not None  # tables without coefficients are refused
+    coefficients = XPCoefficients(value, error, correlation, n_relevant, release)
     return SourceTable(source_id, coefficients, status, columns, table.origin)
 
 
@@ -69,11 +69,6 @@ def _side_by_side(arrays: Sequence[np.ndarray], width: int) -> np.ndarray | None
             return None
         at += array.shape[1] * base.itemsize
     return base[: len(arrays[0])] if sum(array.shape[1] for array in arrays) == width else None
-
-
-def make_coefficients(value: Any, error: Any, correlation: Any, n_relevant: Any, release: Release) -> XPCoefficients:
-    """XPCoefficients of NumPy arrays, which its annotations, made for JAX, don't name."""
-    return XPCoefficients(value, error, correlation, n_relevant, release)
 
 
 def _cast(table: Table, dtype: DTypeLike | None, xp: Sequence[str]) -> Table:

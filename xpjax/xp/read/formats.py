@@ -1,4 +1,4 @@
-"""XP coefficients from any table as columns under archive names, and from AVRO; text is `text.py`'s."""
+"""Tables that `xpjax.io.tables` reads, and AVRO, as columns under the archive's names."""
 
 from __future__ import annotations
 

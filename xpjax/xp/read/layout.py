@@ -1,4 +1,4 @@
-"""The layout of XP coefficients in any table: which columns there are, and those that are ids and numbers."""
+"""The layout of XP coefficients in any table: columns under the archive's names, checked; ids and numbers."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def check_names(names: Sequence[str], xp: Sequence[str], origin: str) -> None:
     if absent == needed[1:] and "flux" in {name.lower() for name in names}:
         raise XpjaxError(
             f"{origin}: holds sampled spectra (column flux), expected the coefficients of spectra "
-            f"({', '.join(absent)}): download XP_CONTINUOUS for these sources; `xpjax correct` takes sampled spectra, "
-            f"and xpjax.xp.read.spectra_files.read_sampled reads them"
+            f"({', '.join(absent)}): download XP_CONTINUOUS for these sources; `xpjax wiggles correct` takes sampled "
+            f"spectra, and xpjax.xp.read_spectra reads them"
         )
     raise XpjaxError(
         f"{origin}: wrong columns: no {', '.join(absent)}; {listed(names)}; expected the archive's XP_CONTINUOUS "
@@ -92,7 +92,7 @@ def is_array(name: str, xp: Sequence[str]) -> bool:
     return name in {f"{band}_{field}" for band in xp for field in ARRAY_FIELDS}
 
 
-def source_ids(table: Table) -> tuple[np.ndarray, np.ndarray]:
+def ids_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """source_id (n,) int64, 0 where it is missing or odd, and where that is. Raises ValueError."""
     column = table.columns["source_id"]
     if isinstance(column, Text) and (quick := all_numbers(column)) is not None and quick.dtype.kind == "i":

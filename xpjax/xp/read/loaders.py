@@ -1,4 +1,4 @@
-"""Any input as tables of named columns: files of each format of the archive, packed or not, and tables in memory."""
+"""What an input is, and which reader it needs: text, AVRO, another file of a table, or a table in memory."""
 
 from __future__ import annotations
 

@@ -20,10 +20,12 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.core.units import FLUX
+from xpjax.core.units import FLUX, is_unit
+from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.streams import plain_suffix
 from xpjax.io.tables import Table, open_table
-from xpjax.io.tables.quantities import is_unit
+from xpjax.xp.instrument import load_instrument
+from xpjax.xp.sampled import Spectra, spectra_of
 
 LAYOUT = (
     "expected a file of `xpjax spectra`, or columns source_id, flux (an array in each row), optional flux_error, and "
@@ -32,14 +34,47 @@ LAYOUT = (
 SAMPLES = ("flux", "flux_error", "wavelength")
 
 
-def read_sampled(path: str | Path, archive_grid: np.ndarray | None = None) -> Catalogue:
-    """A file of sampled spectra as `xpjax spectra` writes it: flux (n, m), with wavelength (m,) [nm] among `shared`.
+def read_spectra(path: str | Path) -> Spectra:
+    """Read sampled spectra from a file of xpjax, of the Gaia archive or of others.
 
-    Where there is no wavelength, and as many samples as archive_grid (m,) has, that is taken: the archive's files have
-    none. A table with a row for each sample becomes one with a row for each source_id, in order of appearance. Fluxes
-    are converted to W m-2 nm-1. Raises XpjaxError for another layout, and for ids that are no integers.
+    HDF5, Parquet, FITS, VOTable, ECSV and CSV, packed or not, with one row for each source, or for each sample, are
+    read. What a file does not say to be corrected or truncated is taken as published.
+
+    Parameters
+    ----------
+    path : str or Path
+        File with the columns `source_id`, `flux` (an array in each row), optional `flux_error`, and `wavelength` (in
+        vacuum, in nm or in the unit stated), once or the same in each row. Without wavelengths, spectra of as many
+        samples as the archive's have its wavelengths, 336, 338, ... 1020 nm.
+
+    Returns
+    -------
+    Spectra
+        Fluxes (n, n_sample) in W m-2 nm-1, converted from the unit that the file states; columns that are no part of a
+        spectrum are in `columns`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    XpjaxError
+        If the layout is another, identifiers are no integers, units are none of a flux, or wavelengths do not ascend.
+
+    Examples
+    --------
+    >>> xpjax.write("spectra.h5", xpjax.spectra(xpjax.simulate_sources(5, seed=1)))
+    >>> xpjax.xp.read_spectra("spectra.h5").flux.shape
+    (5, 343)
     """
     path = Path(path).expanduser()
+    return spectra_of(_table(path), path.name)
+
+
+def _table(path: Path) -> Catalogue:
+    """A file of sampled spectra with flux (n, m) [W m-2 nm-1], and wavelength (m,) [nm] among `shared`.
+
+    A table with a row for each sample becomes one with a row for each source_id, in order of appearance.
+    """
     name = path.name
     try:
         table = open_table(path)
@@ -48,7 +83,7 @@ def read_sampled(path: str | Path, archive_grid: np.ndarray | None = None) -> Ca
     absent = [key for key in ("source_id", "flux") if key not in table]
     if absent:
         raise XpjaxError(f"{name} has no {' and no '.join(absent)}, it has {table.names}; {LAYOUT}")
-    axis = wavelengths(table, path)
+    axis = wavelength_axis(table, path)
     columns: dict[str, np.ndarray] = {"source_id": source_ids(table)}
     columns |= {key: table.column(key).array() for key in ("flux", "flux_error") if key in table}
     columns |= _others(table)
@@ -58,15 +93,16 @@ def read_sampled(path: str | Path, archive_grid: np.ndarray | None = None) -> Ca
     if flux.shape[1] < 2:
         raise XpjaxError(f"{name}: flux has shape {(len(flux),)}, one number for each source; {LAYOUT}")
     if axis is None:
-        if archive_grid is None or flux.shape[1] != len(archive_grid):
-            known = "" if archive_grid is None else f" (the archive's have {len(archive_grid)})"
-            raise XpjaxError(f"{name} has no wavelength for its {flux.shape[1]} samples{known}; {LAYOUT}")
-        axis = np.asarray(archive_grid, float)
+        axis = load_instrument().wavelength
+        if flux.shape[1] != len(axis):
+            raise XpjaxError(
+                f"{name} has no wavelength for its {flux.shape[1]} samples (the archive's have {len(axis)}); {LAYOUT}"
+            )
     axis = the_same(axis, name)
     if axis.shape != flux.shape[1:]:
         raise XpjaxError(f"{name}: wavelength has shape {axis.shape}, flux {flux.shape}; {LAYOUT}")
-    if "xp" not in table:
-        check_ascending(axis, name)
+    if "xp" not in table and not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
+        raise XpjaxError(f"{name}: the wavelengths do not ascend; sort them, with the fluxes")
     if "flux_error" in columns and columns["flux_error"].shape != flux.shape:
         shape = columns["flux_error"].shape
         shape = shape[:1] if shape[1:] == (1,) else shape
@@ -88,7 +124,7 @@ def source_ids(table: Table) -> np.ndarray:
     return ids.value
 
 
-def wavelengths(table: Table, path: Path) -> np.ndarray | None:
+def wavelength_axis(table: Table, path: Path) -> np.ndarray | None:
     """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none."""
     from xpjax.io.tables import Column
 
@@ -114,30 +150,16 @@ def _beside(path: Path) -> tuple[np.ndarray, str | None] | None:
             return None
         column = open_table(sidecar).column("wavelength")
         return column.numbers(), column.unit
-    found = hdf5_axis(path, "wavelength")
-    return found if found is not None and np.ndim(found[0]) == 1 else None
-
-
-def hdf5_axis(path: Path, name: str) -> tuple[np.ndarray, str | None] | None:
-    """A dataset of an HDF5 file that is no column, and its unit; None where there is none, or the file is no HDF5."""
     import h5py
-
-    from xpjax.io.hdf5 import open_hdf5
 
     if not h5py.is_hdf5(path):
         return None
     with open_hdf5(path) as file:
-        item = file.get(name)
-        if not isinstance(item, h5py.Dataset) or item.dtype.names or item.dtype.kind not in "iuf":
+        item = file.get("wavelength")
+        if not isinstance(item, h5py.Dataset) or item.dtype.names or item.dtype.kind not in "iuf" or item.ndim != 1:
             return None
         unit = next((item.attrs[key] for key in ("unit", "units", "UNIT") if key in item.attrs), None)
         return item[()], unit.decode() if isinstance(unit, bytes) else None if unit is None else str(unit)
-
-
-def check_ascending(axis: np.ndarray, origin: str) -> None:
-    """Raise XpjaxError for wavelengths (m,) that do not ascend."""
-    if not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
-        raise XpjaxError(f"{origin}: the wavelengths do not ascend; sort them, with the fluxes")
 
 
 def flux_factor(unit: str | None, wavelength: np.ndarray, where: str) -> Any:

@@ -42,7 +42,7 @@ def open_store_file(path: Path) -> StoreFile:
         raise
     except OSError as exc:
         what = "the file is damaged or truncated" if _is_hdf5(path) else "no HDF5 file, or its first bytes are damaged"
-        return StoreFile(path, {}, damage=f"{path}: {what}; `xpjax ingest` makes store files ({exc})")
+        return StoreFile(path, {}, damage=f"{path}: {what}; `xpjax store ingest` makes store files ({exc})")
     except Exception as exc:  # h5py raises nearly anything where the heap of the attributes is damaged
         return StoreFile(path, {}, damage=f"{path}: the attributes are damaged; ingest it again ({exc})")
     if "format_version" not in attrs or "release_n_basis" not in attrs:
@@ -258,10 +258,9 @@ class StoreFile:
                 n_relevant = np.empty((n, len(release.xp)), np.int32)
                 for k, xp in enumerate(release.xp):
                     fill(f"{xp}_n_relevant_bases", n_relevant[:, k])
-            coefficients: Any = (value, error, correlation, n_relevant, release)
             return SourceTable(
                 column("source_id"),
-                XPCoefficients(*coefficients),
+                XPCoefficients(value, error, correlation, n_relevant, release),
                 column("xp_status"),
                 {name: column(name) for name in columns},
                 str(self.path),

@@ -47,15 +47,7 @@ SCALE = np.float32(1 / 32767)
 """What an int16 correlation is multiplied by."""
 MISSING = np.int16(-32768)
 """The int16 that stands for NaN."""
-HEALPIX_LEVEL, HEALPIX_SHIFT = 12, 35
-"""source_id >> 35 is the nested HEALPix pixel of level 12; each level less is a shift by two bits more."""
 G = "phot_g_mean_mag"
-UNITS = {
-    "ra": "deg",
-    "dec": "deg",
-    **dict.fromkeys((G, "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "ebv"), "mag"),
-}
-"""Units of columns that are known by name."""
 
 
 class StoreError(XpjaxError):

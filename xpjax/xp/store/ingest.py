@@ -23,16 +23,18 @@ import numpy as np
 from xpjax.core.errors import XpjaxError, command_line, on_command_line, say
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
-from xpjax.io.catalogue import expanded, remove_abandoned
+from xpjax.io.atomic import expanded, remove_abandoned
 from xpjax.io.streams import reading
-from xpjax.xp.read.assemble import assemble, infer_release, make_coefficients, of_release
+from xpjax.xp.read.assemble import assemble, infer_release, of_release
 from xpjax.xp.read.formats import File
 from xpjax.xp.read.gaia_source import JOINED, gaia_columns, join
 from xpjax.xp.read.layout import ARRAY_FIELDS, Table, repeated
 from xpjax.xp.read.loaders import TEXT, files_of, load, stem_of
 from xpjax.xp.read.text import TextReader
-from xpjax.xp.sources import SourceTable
-from xpjax.xp.store.store import CORRELATIONS, SUFFIX, StoreError, StoreWriter, is_store, open_store
+from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.store.format import CORRELATIONS, SUFFIX, StoreError
+from xpjax.xp.store.store import is_store, open_store
+from xpjax.xp.store.writer import StoreWriter
 
 KEPT = {**{f"{xp}_standard_deviation": np.float32 for xp in DR3.xp}, **JOINED}
 """Further columns that a store file has where its input has them."""
@@ -51,7 +53,7 @@ class Ingested:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class IngestReport:
     """What `ingest` did: files done, skipped because they were there, and failed, by name with the reason."""
 
     done: tuple[Ingested, ...]
@@ -62,6 +64,16 @@ class Report:
     def sources(self) -> int:
         """Sources of the files done."""
         return sum(file.sources for file in self.done)
+
+    @property
+    def flagged(self) -> int:
+        """Sources of the files done that have a bit of `xp_status`."""
+        return sum(file.flagged for file in self.done)
+
+    @property
+    def joined(self) -> int:
+        """Sources of the files done that were found in gaia_source."""
+        return sum(file.joined for file in self.done)
 
 
 def ingest(
@@ -74,32 +86,52 @@ def ingest(
     overwrite: bool = False,
     resume: bool = False,
     progress: Callable[[Ingested | str], None] | None = None,
-) -> Report:
-    """Turn files of XP coefficients into store files of the same name in a directory, which is made if need be.
+) -> IngestReport:
+    """Turn files of XP coefficients into a store: one HDF5 file for each.
 
-    correlations: none, float32 or int16. processes: how many files at once, each in a process of its own (which import
-    the calling script: guard it with `if __name__ == "__main__"`). gaia_source: files (csv, csv.gz, ecsv, fits,
-    parquet) whose ra, dec, phot_g_mean_mag, bp_rp (or phot_bp_mean_mag and phot_rp_mean_mag) and ebv are joined by
-    source_id; NaN where they lack a source. resume: leave out the files whose store file is there. progress is called
-    with each file that is done, or the name of one that is not.
+    Parameters
+    ----------
+    files : sequence of paths
+        Files in any format that `xpjax.read` knows.
+    store_dir : path
+        Directory of the store, which is made; its files have the names of the inputs.
+    correlations : str
+        What is stored of correlations, which errors need: `none`, `float32` (12 kB a source), or `int16` (fixed point
+        to 1.5e-5).
+    processes : int
+        How many files at once, each in a process of its own. Processes import the calling script: guard it with
+        `if __name__ == "__main__"`.
+    gaia_source : sequence of paths
+        Files of gaia_source whose ra, dec, phot_g_mean_mag, bp_rp (or phot_bp_mean_mag and phot_rp_mean_mag) and ebv
+        are joined by source_id; NaN where they lack a source.
+    overwrite : bool
+        Whether to replace store files that exist.
+    resume : bool
+        Whether to leave out the files whose store file exists.
+    progress : callable, optional
+        Called with each file that is done (`Ingested`), or the name of one that failed.
 
-    A file that fails leaves no store file and does not stop the others; see `Report.failures`. Raises ValueError and
-    OSError for a wrong call, before anything is read.
+    Returns
+    -------
+    IngestReport
+        The files `done`, `skipped`, and the `failures` by name with the reason. A file that fails leaves no store file
+        and does not stop the others.
+
+    Raises
+    ------
+    XpjaxError
+        If the call is wrong, before anything is read.
+    OSError
+        If a file is missing, or store files exist.
+
+    Examples
+    --------
+    >>> report = xpjax.ingest(["xp.parquet"], "store", correlations="float32")
+    >>> report.sources, report.failures
+    (50, {})
     """
     paths, store_dir = [expanded(path) for path in files], expanded(store_dir)
-    if correlations not in CORRELATIONS:
-        raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
-    if not paths:
-        raise XpjaxError("no files to ingest")
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-    if processes < 1:
-        raise XpjaxError(f"the number of processes must be positive, not {processes}")
-    outputs = {path: store_dir / f"{stem_of(path)}{SUFFIX}" for path in paths}
-    twice = [name for name, count in Counter(path.name for path in outputs.values()).items() if count > 1]
-    if twice:
-        raise XpjaxError(f"several inputs would become {twice[0]}: rename one, or use two stores")
+    outputs = _outputs(paths, store_dir, correlations, processes)
     skipped = _present(outputs, correlations, overwrite, resume)
     catalogues = [expanded(path) for path in gaia_source]
     columns = gaia_columns(catalogues)
@@ -120,7 +152,25 @@ def ingest(
             progress(result if isinstance(result, Ingested) else task.path.name)
     order = {path.name: i for i, path in enumerate(paths)}
     done.sort(key=lambda file: order[file.name])
-    return Report(tuple(done), tuple(skipped), dict(sorted(failures.items(), key=lambda item: order[item[0]])))
+    return IngestReport(tuple(done), tuple(skipped), dict(sorted(failures.items(), key=lambda item: order[item[0]])))
+
+
+def _outputs(paths: Sequence[Path], store_dir: Path, correlations: str, processes: int) -> dict[Path, Path]:
+    """The store file of each input. Raises XpjaxError and FileNotFoundError for a wrong call."""
+    if correlations not in CORRELATIONS:
+        raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
+    if not paths:
+        raise XpjaxError("no files to ingest")
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+    if processes < 1:
+        raise XpjaxError(f"the number of processes must be positive, not {processes}")
+    outputs = {path: store_dir / f"{stem_of(path)}{SUFFIX}" for path in paths}
+    twice = [name for name, count in Counter(path.name for path in outputs.values()).items() if count > 1]
+    if twice:
+        raise XpjaxError(f"several inputs would become {twice[0]}: rename one, or use two stores")
+    return outputs
 
 
 def _present(outputs: Mapping[Path, Path], correlations: str, overwrite: bool, resume: bool) -> list[str]:
@@ -342,5 +392,5 @@ def _dropped(table: SourceTable) -> SourceTable:
     for xp in c.release.xp:
         gone = Status[f"{xp.upper()}_MISSING"] | Status[f"{xp.upper()}_BAD"]
         status |= np.where(status & np.uint32(gone), np.uint32(0), np.uint32(Status[f"{xp.upper()}_NO_ERROR"]))
-    coefficients = make_coefficients(c.value, c.error, None, c.n_relevant, c.release)
+    coefficients = XPCoefficients(c.value, c.error, None, c.n_relevant, c.release)
     return dataclasses.replace(table, coefficients=coefficients, status=status)

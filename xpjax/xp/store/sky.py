@@ -8,7 +8,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.units import degrees
-from xpjax.xp.store.format import HEALPIX_LEVEL, HEALPIX_SHIFT
+from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT
 
 
 def pixel_centers(source_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

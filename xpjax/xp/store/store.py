@@ -1,7 +1,6 @@
 """The store: a directory of HDF5 files of XP sources, one per Gaia range, read at the speed of the disk.
 
-`xpjax.xp.store.format` has the layout of the files, which h5py alone can read. The names of the modules beside this
-one are found here too.
+`xpjax.xp.store.format` has the layout of the files, which h5py alone can read.
 """
 
 from __future__ import annotations
@@ -14,59 +13,43 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
 from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import open_hdf5
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable, concatenate
 from xpjax.xp.store.file import StoreFile, open_store_file
-from xpjax.xp.store.format import (
-    BLOCK,
-    CORRELATIONS,
-    FORMAT,
-    HEALPIX_LEVEL,
-    HEALPIX_SHIFT,
-    MISSING,
-    SCALE,
-    SUFFIX,
-    UNITS,
-    VERSION,
-    G,
-    StoreError,
-    plain_attribute,
-)
-from xpjax.xp.store.sky import as_cone, cone_ranges, in_range, on_sky, pixel_centers, pixel_ranges, separation, within
-from xpjax.xp.store.writer import StoreWriter, write_store_file
-
-__all__ = [
-    "BLOCK",
-    "CORRELATIONS",
-    "FORMAT",
-    "HEALPIX_LEVEL",
-    "HEALPIX_SHIFT",
-    "MISSING",
-    "SCALE",
-    "SUFFIX",
-    "UNITS",
-    "VERSION",
-    "Store",
-    "StoreError",
-    "StoreFile",
-    "StoreWriter",
-    "is_store",
-    "on_sky",
-    "open_store",
-    "pixel_centers",
-    "write_store_file",
-]
+from xpjax.xp.store.format import FORMAT, SUFFIX, G, StoreError, plain_attribute
+from xpjax.xp.store.ids import as_ids
+from xpjax.xp.store.sky import as_cone, cone_ranges, in_range, pixel_ranges, separation, within
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
-    """A store: a directory of store files, or one of them; nothing but the attributes of the files is read.
+    """Open a store, or one of its files; nothing but the attributes of the files is read.
 
-    A file of a directory that is too damaged to be opened is listed with its `damage`, and reading it raises
-    StoreError. Raises FileNotFoundError, and ValueError for files that are no store files or of several releases.
+    Parameters
+    ----------
+    path : path
+        A directory of store files, or one of them.
+
+    Returns
+    -------
+    Store
+        The store. A file of a directory that is too damaged to be opened is listed with its `damage`; reading it raises
+        StoreError.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or directory.
+    XpjaxError
+        If the files are no store files, or of several releases.
+
+    Examples
+    --------
+    >>> report = xpjax.ingest(["xp.parquet"], "store")
+    >>> len(xpjax.open_store("store"))
+    50
     """
     path = expanded(path)
     if not path.exists():
@@ -107,7 +90,23 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Store:
-    """Store files, by their first source_id; `open_store` makes one."""
+    """Hold the files of a store, in the order of their first source_id; `xpjax.open_store` makes one.
+
+    Parameters
+    ----------
+    path : Path
+        The directory, or the file.
+    files : tuple of StoreFile
+        The files; each has `read(start, stop)`, `take(rows)`, `batches(max_bytes)` and `verify()`.
+
+    Examples
+    --------
+    >>> report = xpjax.ingest(["xp.parquet"], "store")
+    >>> store = xpjax.open_store("store")
+    >>> bright = store.select(magnitude=(4.0, 17.0), cone=(266.4, -28.9, 90.0))
+    >>> store.verify()
+    []
+    """
 
     path: Path
     files: tuple[StoreFile, ...]
@@ -147,7 +146,20 @@ class Store:
         return [problem for file in self.files for problem in file.verify()]
 
     def read(self, *, columns: Sequence[str] | None = None, **options: Any) -> SourceTable:
-        """All sources; columns None stands for those that all files have. Options and errors as of `StoreFile.read`."""
+        """Read all sources.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Further columns to read; by default those that all files have.
+        **options
+            errors, correlations and check, as of `select`.
+
+        Returns
+        -------
+        SourceTable
+            The sources, in the order of the files.
+        """
         names = self.columns if columns is None else columns
         return _joined([file.read(columns=names, **options) for file in self.files], self)
 
@@ -163,83 +175,93 @@ class Store:
         correlations: bool = True,
         check: bool = True,
     ) -> SourceTable:
-        """The sources that meet all conditions, in the order of the files: for selections that fit in memory.
+        """Read the sources that meet all conditions.
 
-        source_ids: (m,) integers. healpix: level 0..12 and nested pixels of it, as source_id has them. cone: ra, dec
-        and radius in degrees, or Quantities; positions are the columns ra and dec, else the centers of the level-12
-        pixels of source_id. magnitude: the least and the greatest phot_g_mean_mag, both included. columns: None for
-        those that all files have. check reads whole blocks of 4,096 rows for each source: False is faster for
-        scattered ones.
+        Parameters
+        ----------
+        source_ids : (m,) array of int, path, or list of both, optional
+            Identifiers, or text files of them: one a line, or csv with a column source_id.
+        healpix : tuple of int and array of int, optional
+            Level 0..12, and nested pixels of it, as source_id has them.
+        cone : tuple of three floats [deg], optional
+            ra, dec and radius, or Quantities. Positions are the columns ra and dec, else the centers of the level-12
+            pixels of source_id, to 1 arcmin.
+        magnitude : tuple of two floats [mag], optional
+            The least and the greatest phot_g_mean_mag, both included.
+        columns : sequence of str, optional
+            Further columns to read; by default those that all files have.
+        errors, correlations : bool
+            Whether to read errors and correlations.
+        check : bool
+            Whether to verify the checksums of all blocks of 4,096 rows that are touched; not to is faster for scattered
+            sources.
 
-        Raises StoreError, and ValueError for conditions that the store cannot answer.
+        Returns
+        -------
+        SourceTable
+            The sources, in the order of the files.
+
+        Raises
+        ------
+        StoreError
+            If a file is damaged.
+        XpjaxError
+            If the store cannot answer a condition.
         """
         names = self.columns if columns is None else tuple(columns)
-        wanted = None if source_ids is None else _as_ids(source_ids)
-        ranges = [] if wanted is None else [(int(i), int(i) + 1) for i in wanted]
-        cone = None if cone is None else as_cone(*cone)
-        pixels = pixel_ranges(*healpix) if healpix is not None else None
-        disc = cone_ranges(*cone) if cone is not None else None
+        conditions = _Conditions.of(source_ids, healpix, cone, magnitude)
+        options: dict[str, Any] = {"columns": names, "errors": errors, "correlations": correlations}
         parts = []
         for file in self.files:
             if file.damage:
                 raise StoreError(file.damage)
-            low, high = file.source_ids
-            candidates = [part for part in (pixels, disc) if part is not None]
-            if wanted is not None:
-                near = np.searchsorted(wanted, [low, high + 1])
-                candidates.append(np.array(ranges[near[0] : near[1]], np.int64).reshape(-1, 2))
-            if not all(((part[:, 0] <= high) & (part[:, 1] > low)).any() for part in candidates) or not len(file):
-                continue
-            ids = file.scalars("source_id", check)
-            keep = np.ones(len(file), bool)
-            for part in candidates:
-                keep &= within(ids, part)
-            rows = np.flatnonzero(keep)
-            if magnitude is not None and len(rows):
-                rows = rows[in_range(file.scalars(G, check)[rows], *magnitude)]
-            if cone is not None and len(rows):
-                rows = rows[separation(*file.positions(ids, rows, check), *cone[:2]) <= cone[2]]
+            rows = conditions.rows(file, check)
             if len(rows):
-                options: dict[str, Any] = {"errors": errors, "correlations": correlations, "check": check}
-                parts.append(file.take(rows, columns=names, **options))
-        return _joined(parts, self, columns=names, errors=errors, correlations=correlations)
+                parts.append(file.take(rows, check=check, **options))
+        return _joined(parts, self, **options)
 
 
-def _as_ids(source_ids: Any) -> np.ndarray:
-    """Ids (m,), each once. Raises XpjaxError for numbers that may have been rounded."""
-    ids = np.asarray(source_ids)
-    if ids.size and ids.dtype.kind not in "iu":
-        raise XpjaxError(f"source ids are integers of 64 bits, not {ids.dtype}: read them as integers or text")
-    return np.unique(ids.astype(np.int64))
+@dataclasses.dataclass(frozen=True)
+class _Conditions:
+    """What sources are to meet: ids (m,), ranges (m, 2) of source_id, a cone [deg], a range of magnitudes."""
+
+    ids: np.ndarray | None
+    ranges: tuple[np.ndarray, ...]
+    cone: tuple[float, float, float] | None
+    magnitude: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, source_ids: Any, healpix: Any, cone: Any, magnitude: Any) -> _Conditions:
+        """The conditions of a call. Raises XpjaxError."""
+        cone = None if cone is None else as_cone(*cone)
+        ranges = [] if healpix is None else [pixel_ranges(*healpix)]
+        ranges += [] if cone is None else [cone_ranges(*cone)]
+        return cls(None if source_ids is None else as_ids(source_ids), tuple(ranges), cone, magnitude)
+
+    def rows(self, file: StoreFile, check: bool) -> np.ndarray:
+        """The rows of a file that meet all conditions, ascending."""
+        low, high = file.source_ids
+        ranges = [*self.ranges]
+        if self.ids is not None:
+            near = np.searchsorted(self.ids, [low, high + 1])
+            own = self.ids[near[0] : near[1]]
+            ranges.append(np.stack([own, own + 1], axis=1))
+        if not all(((part[:, 0] <= high) & (part[:, 1] > low)).any() for part in ranges) or not len(file):
+            return np.empty(0, np.int64)
+        ids = file.scalars("source_id", check)
+        keep = np.ones(len(file), bool)
+        for part in ranges:
+            keep &= within(ids, part)
+        rows = np.flatnonzero(keep)
+        if self.magnitude is not None and len(rows):
+            rows = rows[in_range(file.scalars(G, check)[rows], *self.magnitude)]
+        if self.cone is not None and len(rows):
+            rows = rows[separation(*file.positions(ids, rows, check), *self.cone[:2]) <= self.cone[2]]
+        return rows
 
 
 def _joined(parts: Sequence[SourceTable], store: Store, **options: Any) -> SourceTable:
     """One table of several; without any, an empty one."""
-    if len(parts) == 1:
-        return parts[0]
     if not parts:
         return store._whole[0].read(0, 0, **options)
-    release, found = store.release, [part.coefficients for part in parts]
-    n = sum(map(len, parts))
-
-    def joined(name: str, width: int) -> np.ndarray | None:
-        arrays = [getattr(c, name) for c in found]
-        if any(array is None for array in arrays):
-            return None
-        out = aligned((n, width), np.result_type(*arrays))
-        return np.concatenate(arrays, out=out)
-
-    coefficients: Any = (
-        joined("value", release.n_basis_total),
-        joined("error", release.n_basis_total),
-        joined("correlation", release.n_pair_total),
-        joined("n_relevant", len(release.xp)),
-        release,
-    )
-    return SourceTable(
-        np.concatenate([part.source_id for part in parts]),
-        XPCoefficients(*coefficients),
-        np.concatenate([part.status for part in parts]),
-        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
-        str(store.path),
-    )
+    return parts[0] if len(parts) == 1 else concatenate(parts, str(store.path), fill=False)

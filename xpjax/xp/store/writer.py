@@ -14,18 +14,15 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
-from xpjax.io.atomic import DeafFile, behind_link, expanded, explain, whole_files
-from xpjax.io.catalogue import check_output
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
+from xpjax.xp.sources import HEALPIX_SHIFT, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
     BLOCK,
     CORRELATIONS,
     FORMAT,
-    HEALPIX_SHIFT,
     MISSING,
     SCALE,
     SUFFIX,
-    UNITS,
     VERSION,
     attributes_checksum,
     crc32,
@@ -43,9 +40,35 @@ def write_store_file(
     attrs: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> None:
-    """Write sources as one store file (.h5), whole or not at all; as of `StoreWriter`, which takes them block by block.
+    """Write sources as one store file, whole or not at all.
 
-    Raises ValueError for columns that are neither numbers nor text, and OSError, which names file and remedy.
+    Parameters
+    ----------
+    path : path
+        File to write, .h5.
+    table : SourceTable
+        The sources.
+    correlations : str
+        What is stored of correlations: `none`, `float32`, or `int16`, in fixed point to 1.5e-5.
+    overwrite : bool
+        Whether to replace a file that exists.
+    attrs : mapping, optional
+        Further attributes of the file, text and numbers.
+    units : mapping, optional
+        Units of further columns, by name.
+
+    Raises
+    ------
+    XpjaxError
+        If a column is neither numbers nor text.
+    OSError
+        If the file exists, or the disk refuses; the message names file and remedy.
+
+    Examples
+    --------
+    >>> xpjax.xp.write_store_file("part.h5", xpjax.simulate_sources(5, seed=1))
+    >>> len(xpjax.open_store("part.h5"))
+    5
     """
     options: dict[str, Any] = {"correlations": correlations, "overwrite": overwrite, "attrs": attrs, "units": units}
     with StoreWriter(path, table.release, spill=False, **options) as writer:
@@ -164,8 +187,8 @@ class StoreWriter:
 
     def _finish(self) -> None:
         if not self._columns:
-            empty: Any = (np.empty((0, self.release.n_basis_total), np.float32), None, None, None, self.release)
-            self.append(SourceTable(np.empty(0, np.int64), XPCoefficients(*empty), np.empty(0, np.uint32)))
+            none = XPCoefficients(np.empty((0, self.release.n_basis_total), np.float32), release=self.release)
+            self.append(SourceTable(np.empty(0, np.int64), none, np.empty(0, np.uint32)))
         status = np.concatenate(self._status)
         self._columns["xp_status"] = _Column(status, None)
         self._columns["xp_status"].append("xp_status", status)

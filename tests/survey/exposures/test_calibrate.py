@@ -1,0 +1,54 @@
+"""From observations to magnitudes: simulated truth, degenerate frames through all stages."""
+
+import numpy as np
+import pytest
+
+from benchmarks.survey import minisitian
+from tests.survey.exposures.helpers import DEGENERATE, change, made
+from xpjax.survey.exposures.apply import apply_calibration
+from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.model import ExposureModel
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.observations import FrameFlag
+from xpjax.survey.report.evidence import evidence_of
+from xpjax.survey.report.page import report_page, sections
+
+
+@pytest.mark.slow
+def test_a_simulated_survey_is_recovered() -> None:
+    """Small; `python -m benchmarks survey` has the figures of a large one."""
+    found = minisitian(50, 700, 5, seed=4, bins=12)
+    assert found.zero_point_scatter < 1.2 * found.zero_point_formal
+    assert 0.7 < found.pull < 1.2
+    assert found.structure < 0.35 * found.structure_before
+    assert found.structure_before > 4
+    assert found.repeatability_excess < 1.3
+
+
+ALONE = {
+    **DEGENERATE,
+    "all magnitudes missing": (lambda: change(made(), magnitude=np.nan), FrameFlag.NO_STANDARDS),
+    "all places missing": (lambda: change(made(), x=np.nan), FrameFlag.NO_STANDARDS),
+    "no rows": (lambda: made()[np.zeros(300, bool)], FrameFlag.NO_STANDARDS),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("what", ALONE)
+def test_degenerate_frames_alone_are_named_through_all_stages(what: str) -> None:
+    bad, flag = ALONE[what]
+    o = bad()
+    solution, rows = calibrate(o, CalibrationSettings(ExposureModel(), numerical_flat=True, stacked_flat=True, bins=5))
+    assert solution.fits.status[0] & np.uint32(flag)
+    assert FrameFlag.describe(int(solution.fits.status[0])) in solution.catalogue().columns["quality"]
+    refused = bool(solution.fits.status[0] & np.uint32(FrameFlag.NO_STANDARDS))
+    assert np.isnan(rows.magnitude).all() == refused or not len(o)
+    assert np.isfinite(apply_calibration(solution, o).magnitude).sum() == np.isfinite(rows.magnitude).sum()
+    evidence = evidence_of(solution, rows.catalogue())
+    assert len(report_page(what, evidence, sections(evidence))) > 1000
+
+
+def test_no_frames_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match="no measurements"):
+        calibrate(made().on_frames(np.zeros(0, int)))

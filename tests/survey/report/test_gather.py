@@ -1,0 +1,104 @@
+"""Evidence from files and from memory, and the page in one call."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.model import ExposureModel
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.noise import CCD, Camera
+from xpjax.survey.reading import SurveyCalibration, calibrate_survey
+from xpjax.survey.report import Evidence, gather_evidence, write_report
+from xpjax.survey.report.camera import load_camera
+from xpjax.survey.simulate import SimulatedSurvey, SurveySetup, simulate_survey
+
+CONFIG = """
+[columns]
+star = "star"
+exposure = "exposure"
+x = "x"
+y = "y"
+magnitude = "magnitude"
+magnitude_error = "magnitude_error"
+model = "model"
+[model]
+position_order = 1
+color_order = 0
+[camera]
+diameter = 1.5
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    simulate_survey(SurveySetup(n_exposure=3, n_star=80, n_night=1, seed=1), folder / "mock")
+    (folder / "survey.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> SurveyCalibration:
+    table, config = folder / "mock" / "observations.parquet", folder / "survey.toml"
+    return calibrate_survey(table, config, folder / "solution", folds=2)
+
+
+def same(one: Evidence, two: Evidence) -> None:
+    for name in ("residual", "magnitude", "frame"):
+        np.testing.assert_array_equal(one.rows[name], two.rows[name])
+    for name, column in one.catalogue().columns.items():
+        np.testing.assert_array_equal(column, two.catalogue().columns[name])
+
+
+@pytest.mark.slow
+def test_files_and_memory_are_the_same_evidence(folder: Path, found: SurveyCalibration) -> None:
+    evidence = gather_evidence(folder / "solution", compare=[folder / "mock" / "exposures.ecsv"])
+    same(gather_evidence(found), evidence)
+    assert np.isfinite(evidence.catalogue().columns["cross_validation_rms"]).all()
+    assert np.isfinite(evidence.differences["exposures.ecsv"]).all()
+    assert evidence.camera is not None
+    assert evidence.camera.diameter == 1.5  # of survey.toml
+    assert gather_evidence(folder / "solution", camera="ccd").camera == CCD
+    table = evidence.to_table()
+    assert table["residual_rms"].unit == "mag"
+    assert all(table[name].description for name in table.colnames)
+    assert len(repr(evidence)) < 2000
+
+
+@pytest.mark.slow
+def test_a_report_is_one_call(folder: Path, found: SurveyCalibration, tmp_path: Path) -> None:
+    made = write_report(folder / "solution", compare=[folder / "mock" / "exposures.ecsv"])
+    assert "Cross-validation" in {section.title for section in made if section.figure is not None}
+    page = (folder / "solution" / "report.html").read_text()
+    assert "Comparison with exposures.ecsv" in page
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_report(folder / "solution")
+    with pytest.raises(ValueError, match="give output="):
+        write_report(found)
+    with pytest.raises(ValueError, match=r"suffix of a report is \.html"):
+        write_report(found, tmp_path / "page.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_calibration_in_memory_is_evidence() -> None:
+    rows, _ = SimulatedSurvey(SurveySetup(n_exposure=2, n_star=60, n_night=1, seed=1)).observe()
+    evidence = gather_evidence(calibrate(rows, CalibrationSettings(ExposureModel(1, 0))), periods={"7": 0.5})
+    assert len(evidence.rows["x"]) == len(rows)
+    assert evidence.periods == {"7": 0.5}
+
+
+def test_cameras_by_name_and_from_files(tmp_path: Path) -> None:
+    assert load_camera("CMOS") == Camera()
+    for name, text in (("alone", "diameter = 2\n"), ("section", "[camera]\ndiameter = 2.0\n")):
+        (tmp_path / name).write_text(text)
+        assert load_camera(tmp_path / name) == Camera(diameter=2.0)
+    (tmp_path / "wrong").write_text("diametre = 1.0\n")
+    with pytest.raises(ValueError, match=r"did you mean diameter\?"):
+        load_camera(tmp_path / "wrong")
+    (tmp_path / "text").write_text('diameter = "big"\n')
+    with pytest.raises(ValueError, match="expected a number"):
+        load_camera(tmp_path / "text")
+    with pytest.raises(ValueError, match="give cmos, ccd or the TOML file"):
+        load_camera("pinhole")

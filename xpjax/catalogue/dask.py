@@ -1,0 +1,118 @@
+"""Units as Dask tasks: any worker does any unit, and a killed worker's unit is done by another."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from xpjax.catalogue.job import Job, Unit
+from xpjax.catalogue.locks import write_json
+from xpjax.catalogue.stages import process
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError
+
+
+def do_unit(job: Job, unit: Unit) -> dict[str, Any]:
+    """One unit on a worker, alone: as often as it is asked for, the outcome is the same."""
+    (record,) = process(job, [unit], None, None)
+    return record
+
+
+def process_on_dask(
+    job: Job, units: Sequence[Unit], address: str, progress: engine.Progress | None
+) -> Generator[dict[str, Any]]:
+    """Do units on Dask workers, as many at a time as keep them busy; a killed worker's unit is done by another."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise XpjaxError("Dask is not installed: pip install 'xpjax[dask]'") from None
+
+    if not units:
+        return
+    # Workers elsewhere have other working directories.
+    files = [dataclasses.replace(unit.file, path=unit.file.path.absolute()) for unit in units]
+    units = [dataclasses.replace(unit, file=file) for unit, file in zip(units, files, strict=True)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_warnings_alone())
+        target = stack.enter_context(_local_cluster()) if address == "local" else address
+        try:
+            client = stack.enter_context(Client(target))
+            client.wait_for_workers(1, timeout=60)
+        except (ValueError, OSError) as error:
+            raise XpjaxError(
+                f"no Dask workers by {address!r} ({error}): give local, or the address of a scheduler with workers, "
+                "as in tcp://HOST:8786"
+            ) from error
+        waiting = iter(units)
+        running = {}
+
+        def submit() -> Any:
+            unit = next(waiting, None)
+            if unit is None:
+                return None
+            future = client.submit(do_unit, job, unit, key=f"{job.digest}-{unit.name}-{time.time_ns()}", pure=False)
+            running[future.key] = unit
+            return future
+
+        ahead = max(2 * sum(client.nthreads().values()), 4)
+        futures = as_completed([f for f in (submit() for _ in range(min(ahead, len(units)))) if f is not None])
+        done = 0
+        for future in futures:
+            unit = running.pop(future.key)
+            try:
+                record = future.result()
+            except Exception as exc:  # a worker that dies of this unit each time
+                record = {"unit": unit.name, "options": job.digest, "error": f"{type(exc).__name__}: {exc}"}
+                with contextlib.suppress(OSError):
+                    write_json(job.failure(unit.name), record)
+            done += len(unit)
+            if progress is not None:
+                progress(done)
+            yield record
+            more = submit()
+            if more is not None:
+                futures.add(more)
+
+
+@contextlib.contextmanager
+def _warnings_alone() -> Iterator[None]:
+    """Keep from the terminal what Dask tells of its ordinary doings."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _local_cluster() -> Any:
+    """Workers on this machine, a process each: one for each GPU, which it alone sees, or one for two cores."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    gpus = _gpus()
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+    environments = environments or [{} for _ in range(max((os.cpu_count() or 1) // 2, 2))]
+    workers = {
+        k: {"cls": Nanny, "options": {"nthreads": 1, "env": env, "memory_limit": 0, "silence_logs": logging.WARNING}}
+        for k, env in enumerate(environments)
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
+    return SpecCluster(workers=workers, scheduler=scheduler)
+
+
+def _gpus() -> list[str]:
+    """Names of the NVIDIA GPUs that this process may use, without starting JAX on them; none where JAX is for CPUs."""
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() and name != "-1"]
+    found = Path("/proc/driver/nvidia/gpus")
+    return [str(k) for k in range(len(list(found.iterdir())))] if found.is_dir() else []

@@ -1,0 +1,341 @@
+"""Stellar labels fitted to spectra, and the grids of models that they are fitted on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from xpjax.cli.common import (
+    BASE,
+    EXISTING_FILE,
+    FILE,
+    OVERWRITE,
+    Progress,
+    combine,
+    comma_separated,
+    correction_option,
+    counted,
+    record_call,
+)
+from xpjax.cli.terminal import bar, tell
+from xpjax.core.errors import XpjaxError
+from xpjax.io.figures import check_figure, write_figure
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xpjax.stellar import LabelFitter
+
+
+@click.group()
+def labels() -> None:
+    """Stellar labels of XP spectra, and grids of model spectra.
+
+    \b
+    Examples:
+      xpjax labels grid build nextgen nextgen.npz -o grid.h5
+      xpjax labels fit xp.fits --grid grid.h5 --ebv ebv -o labels.fits
+    """
+
+
+FIT_OPTIONS = combine(
+    click.option("--grid", required=True, type=EXISTING_FILE, help="Grid of models, from `xpjax labels grid build`."),
+    correction_option("standard", "; or of a network, which corrects between two fits"),
+    BASE,
+    click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for a network."),
+    click.option("--ebv", metavar="COLUMN", help="Column of E(B-V): spectra are dereddened first. For a network too."),
+    click.option("--fit-ebv", metavar="LOW:HIGH:N", help="Fit E(B-V) too, on N nodes within LOW..HIGH."),
+    click.option("--truncate/--no-truncate", default=True, help="Relevant coefficients only (default: yes)."),
+    click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor."),
+    click.option(
+        "--error-floor", default=0.0, show_default=True, type=click.FloatRange(0), help="Fraction of the flux."
+    ),
+    click.option(
+        "--normalization", type=click.Choice(["mean", "scale"]), default="mean", show_default=True,
+        help="Divide by the mean flux, or fit the amplitude.",
+    ),
+    click.option(
+        "--continuum", default=0, show_default=True, type=click.IntRange(0, 6), help="Order; with scale only."
+    ),
+    click.option("--starts", default=3, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit."),
+    click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
+    click.option("--keep", multiple=True, metavar="COLUMNS", callback=comma_separated, help="Columns to pass on."),
+    click.option("--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number; by default JAX's first."),
+)  # fmt: skip
+"""Options of fits, also of catalogues of labels."""
+
+
+@labels.command()
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
+@FIT_OPTIONS
+@click.option(
+    "--select",
+    type=click.Choice(["learn", "good", "metal-poor"]),
+    help="Keep these fits only (cuts of Ye et al. 2024); metal-poor needs --ebv.",
+)
+@OVERWRITE
+def fit(
+    inputs: tuple[Path, ...],
+    output: Path,
+    select: str | None,
+    keep: list[str],
+    devices: str | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Fit Teff, log g, [M/H], or whatever labels a grid has, to spectra.
+
+    INPUT is a file of XP coefficients, a store, or a file of sampled spectra (HDF5, Parquet or FITS) from `xpjax
+    spectra` or laid out as `xpjax wiggles correct` says. The output has for each source the labels, their errors
+    (LABEL_error) and covariances (A_B_covariance), chi2, dof, dflux_per (percentage of samples off by more than 0.05),
+    fit_status and xp_status. Spectra are freed from XP's systematic errors by the standard linear correction, unless
+    --correction says otherwise; sampled spectra are taken as they are. With a network spectra are fitted, corrected and
+    fitted again, and LABEL_before is of the first fit.
+
+    Without correlations in the input spectra have no errors: give an --error-floor.
+
+    \b
+    Examples:
+      xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv -o labels.fits
+      xpjax labels fit store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
+      xpjax labels fit spectra.h5 --grid ck04.h5 --fit-ebv 0:1:11 -o labels.h5
+      xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv --correction none -o uncorrected.fits
+      xpjax labels fit store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 --select good -o good.parquet
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from xpjax.core.status import FitStatus
+    from xpjax.io import catalogue
+    from xpjax.stellar import fit_label_files, select_labels
+
+    started, context = time.perf_counter(), click.get_current_context()
+    catalogue.check_output(output, overwrite=overwrite)
+    fitter = fitter_of(**options)
+    implied = context.get_parameter_source("correction") is ParameterSource.DEFAULT
+    with Progress([path for path in inputs if path.is_file()]) as progress:
+
+        def done(path: Path, n: int, of: int) -> None:
+            progress.read(path, of) if n == 0 else progress.done(n)
+
+        fits = fit_label_files(inputs, fitter, keep=keep, accept_sampled=implied, devices=devices, progress=done)
+    n, status = len(fits), fits.fit.status
+    lines = []
+    if select is not None:
+        rows, warnings = select_labels(fits, select, fitter.model, fitter.ebv)
+        fits = fits[rows]
+        lines = [*warnings, f"{rows.sum():,} selected as {select!r}"]
+    columns = {name: column for name, column in fits.columns.items() if name in keep}
+    fits = dataclasses.replace(fits, columns=columns, meta={**fits.meta, **record_call(context)})
+    catalogue.write(output, fits, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    told = [f"{n:,} spectra fitted, {len(fits):,} rows written to {output.name}"]
+    told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
+    told += counted(FitStatus.counts(status))
+    tell("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]))
+
+
+def fitter_of(
+    grid: Path,
+    *,
+    correction: str,
+    base: Path | None,
+    features: Path | None,
+    ebv: str | None,
+    fit_ebv: str | None,
+    normalization: str,
+    continuum: int,
+    starts: int,
+    **options: Any,
+) -> LabelFitter:
+    """What `FIT_OPTIONS` mean, without keep and devices. Raises ValueError and UsageError."""
+    from xpjax.stellar import LabelFitter
+    from xpjax.wiggles import choose_correction, is_network
+
+    nodes = None if fit_ebv is None else _nodes(fit_ebv)
+    column = ebv if features is None and is_network(correction) else None
+    chosen = choose_correction(correction, base=base, features=features, ebv=column)
+    how = {"normalization": normalization, "continuum_order": continuum, "starts": starts}
+    return LabelFitter(grid, chosen, ebv, nodes, options=how, **options)
+
+
+def _nodes(text: str) -> np.ndarray:
+    """LOW:HIGH:N as nodes."""
+    import numpy as np
+
+    try:
+        low, high, n = text.split(":")
+        nodes = np.linspace(float(low), float(high), int(n))
+    except ValueError:
+        raise XpjaxError(f"--fit-ebv {text!r}: expected LOW:HIGH:N, as in 0:1:11") from None
+    if len(nodes) < 2 or not nodes[0] < nodes[-1]:
+        raise XpjaxError(f"--fit-ebv {text!r}: LOW must be below HIGH, and N two or more")
+    return nodes
+
+
+@labels.group()
+def grid() -> None:
+    """Grids of model spectra: build, describe, draw.
+
+    A grid file is HDF5: flux (a spectrum for each node, divided by its mean, NaN where there is none), wavelength and
+    nodes/LABEL.
+    """
+
+
+LIBRARY_OPTIONS = combine(
+    click.option("--nlte", is_flag=True, help="nextgen: the non-LTE models."),
+    click.option("--medium", type=click.Choice(["vacuum", "air"]), help="ferre, files: where wavelengths are."),
+    click.option("--per", type=click.Choice(["wavelength", "frequency"]), help="ferre, files: what flux is per."),
+    click.option("--pattern", metavar="TEXT", help="files: names of files, as in 'lte{teff}-{logg}{mh}*'."),
+    click.option("--keyword", "keywords", multiple=True, metavar="LABEL=KEY", help="files: a label's FITS keyword."),
+    click.option("--wavelengths", type=EXISTING_FILE, help="files: a file with the wavelengths of all."),
+    click.option("--unit", help="files: of wavelengths, nm or Angstrom, if files are silent."),
+    click.option("--own-resolution", type=float, help="files: lambda/FWHM that the spectra have already."),
+)
+"""What the files of a library may not say."""
+
+
+@grid.command()
+@click.argument("format", metavar="FORMAT", type=click.Choice(["ck04", "nextgen", "ferre", "files"]))
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the grid.")
+@click.option(
+    "--resolution",
+    default="104",
+    show_default=True,
+    metavar="R|xp|own|FILE",
+    help="Resolving power lambda/FWHM: a number; xp, that of XP spectra from the instrument model; a file of "
+    "wavelength in nm and R; own, as it is in the library.",
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["log330", "variable", "coefficients"]),
+    default="log330",
+    show_default=True,
+    help="330 samples on 360..990 nm; 270 with steps as R(lambda); XP coefficients.",
+)
+@click.option(
+    "--limits",
+    multiple=True,
+    metavar="LABEL=LOW:HIGH[:STEP]",
+    help="Take models within these limits only, and on steps from LOW; may be repeated.",
+)
+@click.option("--fill", is_flag=True, help="Interpolate holes that lie between other models.")
+@LIBRARY_OPTIONS
+@OVERWRITE
+def build(
+    format: str,
+    path: Path,
+    output: Path,
+    resolution: str,
+    sampling: str,
+    limits: tuple[str, ...],
+    fill: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Build a grid from a library of model spectra at PATH.
+
+    \b
+    FORMAT is
+      ck04     Castelli & Kurucz 2004, the folder with ckm25 .. ckp05 as STScI distributes it
+      nextgen  NextGen spectra in one .npz file: teff, logg, mh, wave_nm, flux
+      ferre    a text grid of FERRE, with its header &SYNTH
+      files    a folder with a FITS or text file for each spectrum: see --pattern, --keyword, --medium
+
+    Wavelengths in air become vacuum wavelengths. Options say what files do not say themselves; where both do and
+    differ, nothing is built. Combinations of labels without a model are holes, which are told, as are the labels found:
+    look whether their signs and decimals are right.
+
+    \b
+    Examples:
+      xpjax labels grid build nextgen nextgen.npz -o grid.h5 --limits teff=4000:7000:200 --limits logg=3.5:5 \\
+        --limits mh=-1.5:0:0.5
+      xpjax labels grid build ck04 ck04models/ -o ck04.h5 --resolution xp --sampling variable
+      xpjax labels grid build files phoenix/ -o p.h5 --pattern 'lte{teff}-{logg}{mh}.PHOENIX*' --medium vacuum \\
+        --wavelengths WAVE_PHOENIX.fits --unit Angstrom
+    """
+    from xpjax.io.hdf5 import check_model_output
+    from xpjax.stellar import build_grid, describe_grid, write_grid
+
+    started = time.perf_counter()
+    check_model_output(output, "a grid", overwrite=overwrite)
+    with bar(unit=" models") as shown:
+        made = build_grid(
+            format,
+            path,
+            resolution=resolution,
+            sampling=sampling,
+            limits=_limits(limits),
+            fill=fill,
+            progress=lambda n: shown.update(n - shown.n),
+            **_options(options),
+        )
+    write_grid(made, output, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    tell(f"{describe_grid(made, brief=True)}\nwritten to {output.name} in {seconds:.1f} s")
+
+
+def _limits(texts: Sequence[str]) -> dict[str, list[float | None]]:
+    """Limits by label of LABEL=LOW:HIGH[:STEP]; LOW and HIGH may be left out."""
+    found: dict[str, list[float | None]] = {}
+    for text in texts:
+        name, _, span = text.partition("=")
+        parts = span.split(":")
+        try:
+            values = [float(part) if part.strip() else None for part in parts]
+        except ValueError:
+            values = []
+        if not 2 <= len(values) <= 3 or not name.strip():
+            raise XpjaxError(f"--limits {text!r}: expected LABEL=LOW:HIGH or LABEL=LOW:HIGH:STEP, as in teff=4000:7000")
+        found[name.strip()] = values
+    return found
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the readers call them."""
+    keywords = dict(text.partition("=")[::2] for text in options.pop("keywords"))
+    if "" in {*keywords, *keywords.values()}:
+        raise XpjaxError("--keyword: expected LABEL=KEY, as in teff=PHXTEFF")
+    return {name: value for name, value in {**options, "keywords": keywords}.items() if value}
+
+
+@grid.command()
+@click.argument("file", metavar="GRID", type=EXISTING_FILE)
+@click.option("--holes", "every", is_flag=True, help="List every hole.")
+def info(file: Path, every: bool) -> None:
+    """Describe a grid: labels, nodes, holes, resolution, origin.
+
+    \b
+    Example:
+      xpjax labels grid info grid.h5 --holes
+    """
+    from xpjax.stellar import describe_grid, read_grid
+
+    click.echo(describe_grid(read_grid(file), every_hole=every))
+
+
+@grid.command()
+@click.argument("file", metavar="GRID", type=EXISTING_FILE)
+@click.option("--output", "-o", required=True, type=FILE, help="Figure to write: png, pdf or svg.")
+@OVERWRITE
+def plot(file: Path, output: Path, overwrite: bool) -> None:
+    """Draw a grid: spectra along each label, and where it has holes.
+
+    \b
+    Example:
+      xpjax labels grid plot grid.h5 -o grid.png
+    """
+    from xpjax.plot import plot_grid
+    from xpjax.stellar import read_grid
+
+    check_figure(output, overwrite)
+    write_figure(plot_grid(read_grid(file)), output)
+    tell(f"wrote {output}")

@@ -1,0 +1,114 @@
+"""A grid in words: its labels and nodes, what is missing, where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.libraries import UNITS
+
+LISTED = 12
+"""Holes that are listed one by one."""
+
+
+def describe_grid(grid: StellarGrid, *, brief: bool = False, every_hole: bool = False) -> str:
+    """Describe a grid: labels, nodes, holes, resolution, sampling, origin and size.
+
+    Parameters
+    ----------
+    grid : StellarGrid
+        The grid.
+    brief : bool, optional
+        Tell only which labels the library has and what is missing, as after a build.
+    every_hole : bool, optional
+        List every hole, not the first twelve.
+
+    Returns
+    -------
+    str
+        Lines of text.
+
+    Examples
+    --------
+    >>> wavelength = np.linspace(360.0, 990.0, 5)
+    >>> grid = xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
+    >>> print(xpjax.stellar.describe_grid(grid).splitlines()[-1])
+    2 spectra on 2 nodes (2 teff); no holes
+    """
+    record, holes = json.loads(grid.provenance), _holes(grid, every_hole)
+    if brief:
+        found = record.get("labels", {}).items()
+        spans = (f"{n} {name} {low:g}" + (f"..{high:g}" if n > 1 else "") for name, (n, low, high) in found)
+        return "\n".join([f"labels found: {', '.join(spans)}", *holes])
+    x = np.asarray(grid.wavelength)
+    samples = f"{len(x)} coefficients" if grid.sampling == "coefficients" else f"{len(x)} on {x[0]:g}..{x[-1]:g} nm"
+    facts = [
+        ("origin", grid.origin),
+        ("library", f"{record.get('n_file', '?')} files, SHA-256 {str(record.get('sha256', '?'))[:16]}"),
+        ("resolution", grid.resolution),
+        ("sampling", f"{grid.sampling}, {samples}"),
+        ("size", f"{int(np.prod(grid.shape)):,} nodes, {np.asarray(grid.flux).nbytes / 1e6:.1f} MB"),
+    ]
+    if "missed_rms" in record:
+        missed = record["missed_rms"]
+        facts.append(("not in XP's basis", f"{missed['median']:.2%} RMS, at most {missed['largest']:.2%}"))
+    labels = [
+        (f"{name} [{UNITS[name]}]" if name in UNITS else name, str(len(node)), nodes_in_words(node, _share(grid, k)))
+        for k, (name, node) in enumerate(zip(grid.names, grid.nodes, strict=True))
+    ]
+    columns = _table([("label", "nodes", "values (share of holes)"), *labels])
+    return "\n".join([*_table([("what", "found"), *facts]), "", *columns, "", *holes])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text in columns as wide as they need, the first one underlined."""
+    lines = [rows[0], ["-" * len(cell) for cell in rows[0]], *rows[1:]]
+    width = [max(len(line[i]) for line in lines) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(line, width, strict=True)).rstrip() for line in lines]
+
+
+def _share(grid: StellarGrid, label: int) -> np.ndarray:
+    """The share of holes at each node of a label."""
+    return np.asarray(grid.holes.mean(tuple(j for j in range(len(grid.names)) if j != label)))
+
+
+def nodes_in_words(node: np.ndarray, share: np.ndarray) -> str:
+    """Values of a label, runs with even steps as FIRST..LAST by STEP, the share of holes where there are some."""
+    if not share.any():
+        steps = np.diff(node)
+        breaks = np.flatnonzero(np.abs(np.diff(steps)) > 1e-6 * np.abs(steps[1:])) + 1
+        runs, start = [], 0
+        for stop in [*breaks, len(node) - 1]:
+            runs.append(f"{node[start]:g}..{node[stop]:g} by {steps[start]:g}")
+            start = int(stop)
+        if len(runs) < len(node) / 2:
+            return ", ".join(runs)
+    return " ".join(f"{x:g}" + (f" ({s:.0%})" if s else "") for x, s in zip(node, share, strict=True))
+
+
+def _holes(grid: StellarGrid, every: bool) -> list[str]:
+    """What is missing, in words."""
+    holes, n = grid.holes, int(np.prod(grid.shape))
+    sizes = " x ".join(f"{k} {name}" for k, name in zip(grid.shape, grid.names, strict=True))
+    count = int(holes.sum())
+    lines = [f"{n - count:,} spectra on {n:,} nodes ({sizes})" + ("; no holes" if not count else "")]
+    if grid.filled is not None:
+        lines.append(f"{int(np.sum(grid.filled)):,} of the spectra were interpolated between others")
+    if count:
+        labels = grid.labels_of(holes)
+        shown = labels if every else labels[:LISTED]
+        lines.append(f"{count:,} holes ({count / n:.1%}), {', '.join(grid.names)}:")
+        lines += ["  " + "  ".join(f"{x:g}" for x in row) for row in shown]
+        if len(shown) < count:
+            lines.append("  ... (`xpjax labels grid info GRID --holes` lists them all)")
+        for k, (name, node) in enumerate(zip(grid.names, grid.nodes, strict=True)):
+            share = _share(grid, k)
+            worst = int(np.argmax(share))
+            if share[worst] > 2 * holes.mean() and share[worst] > 0.5:
+                lines.append(
+                    f"{share[worst]:.0%} of the nodes with {name} {node[worst]:g} are holes; --limits leaves it out"
+                )
+    return lines

@@ -1,0 +1,340 @@
+"""Labels of XP sources: sample their spectra, fit, and with a network correct and fit again (Ye et al. 2024)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.core import engine
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import concatenate_records
+from xpjax.core.release import DR3
+from xpjax.extinction import AV_PER_SFD, R_V
+from xpjax.io.atomic import expanded
+from xpjax.io.columns import join_columns
+from xpjax.io.streams import plain_suffix
+from xpjax.io.tables import open_table
+from xpjax.stellar.fit import fit_labels
+from xpjax.stellar.grid import StellarGrid, grid_digest, read_grid
+from xpjax.stellar.interpolation import Interpolator, interpolate_grid, interpolate_spectra, redden
+from xpjax.stellar.results import LabelFits, StellarFit
+from xpjax.wiggles import (
+    NetworkCorrection,
+    choose_correction,
+    correct_spectra,
+    floats,
+    is_network,
+    linear_and_network,
+)
+from xpjax.xp import LinearCorrection, SourceTable, Spectra, is_store, open_store, read, read_spectra, spectra
+
+ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
+"""Sources whose spectra are held at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFitter:
+    """Fit stellar labels to XP sources.
+
+    Parameters
+    ----------
+    model : StellarGrid, path or Interpolator
+        The grid of models, from memory or a file.
+    correction : str, path, LinearCorrection or NetworkCorrection, optional
+        Linear correction of the spectra, which are then seen at XP's resolution, as the grid is; or a network, which
+        corrects the spectra between two fits, the first of which says which stars are too hot or too metal-poor for it.
+    ebv : str, optional
+        Name of the column of E(B-V) [mag] that spectra are freed from; by default they are taken as they are.
+    fit_ebv : (n,) array, optional
+        Nodes of E(B-V) [mag]: E(B-V) is fitted as a label of its own, instead of ebv.
+    truncate : bool, optional
+        Use the relevant coefficients (n_relevant_bases) only.
+    covariance : bool, optional
+        Whether chi2 has the correlations between samples; they need an error_floor.
+    error_floor : float, optional
+        Fraction of the flux that is added to the errors in quadrature.
+    options : mapping, optional
+        More arguments of `fit_labels`: normalization, continuum_order, priors, starts, law.
+    float64 : bool, optional
+        Compute in float64.
+    about : mapping, optional
+        Metadata of the labels; by default the grid's name and digest.
+
+    Raises
+    ------
+    XpjaxError
+        If the network is for other spectra, the grid holds XP coefficients, or both ebv and fit_ebv are given.
+
+    Examples
+    --------
+    >>> x, teff = np.arange(340.0, 1010.0, 10.0), np.array([4000.0, 6000.0])
+    >>> grid = xpjax.stellar.StellarGrid((teff,), 1 - (x - 670) / teff[:, None], x, ("teff",))
+    >>> fitter = xpjax.stellar.LabelFitter(grid, error_floor=0.02)
+    >>> fitter(xpjax.simulate_sources(1, seed=1)).fit.labels.shape
+    (1, 1)
+    """
+
+    model: Any
+    correction: Any = None
+    ebv: str | None = None
+    fit_ebv: Any = None
+    truncate: bool = True
+    covariance: bool = False
+    error_floor: float = 0.0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    float64: bool = False
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.ebv is not None and self.fit_ebv is not None:
+            one, other = say("ebv", "--ebv"), say("fit_ebv", "--fit-ebv")
+            raise XpjaxError(f"{one} takes the reddening off, {other} fits it: choose one")
+        if isinstance(self.correction, str | Path):
+            ebv = self.ebv if is_network(self.correction) else None
+            object.__setattr__(self, "correction", choose_correction(self.correction, ebv=ebv))
+        if self.network is not None and self.network.model.truncate != self.truncate:
+            made = "truncated" if self.network.model.truncate else "full"
+            raise XpjaxError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
+        if not isinstance(self.model, Interpolator):
+            grid = self.model if isinstance(self.model, StellarGrid) else read_grid(self.model)
+            name = {} if grid is self.model else {"grid": Path(self.model).name}
+            about = {**name, "grid_digest": grid_digest(grid), **self.about}
+            grid = grid if self.fit_ebv is None else redden(grid, self.fit_ebv)
+            object.__setattr__(self, "model", interpolate_grid(grid))
+            object.__setattr__(self, "about", about)
+        if self.model.of_coefficients:
+            raise XpjaxError(
+                "this grid holds XP coefficients: fit them with fit_labels, or build one of sampled spectra"
+            )
+
+    @functools.cached_property
+    def linear(self) -> LinearCorrection | None:
+        """The linear correction of the spectra."""
+        return linear_and_network(self.correction)[0]
+
+    @property
+    def network(self) -> NetworkCorrection | None:
+        """The network that corrects spectra between two fits."""
+        return linear_and_network(self.correction)[1]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the sources that are needed."""
+        own = () if self.ebv is None else (self.ebv,)
+        return tuple(dict.fromkeys((*own, *(() if self.network is None else self.network.columns))))
+
+    def __call__(
+        self, table: SourceTable, *, devices: Any = None, progress: engine.Progress | None = None
+    ) -> LabelFits:
+        """Labels of the sources of a table. Raises ValueError for columns, errors or n_relevant that are not there."""
+        n = len(table)
+        most = ROWS_WITH_COVARIANCE if self.covariance else ROWS
+        parts = []
+        # Equal parts, that they compile once.
+        step = -(-n // max(-(-n // most), 1)) or 1
+        for start in range(0, n, step) or [0]:
+            parts.append(self._part(table[start : start + step], devices))
+            if progress is not None:
+                progress(min(start + step, n))
+        return concatenate_records(parts)
+
+    def _part(self, table: SourceTable, devices: Any) -> LabelFits:
+        made = spectra(
+            table,
+            np.asarray(self.model.wavelength, float),
+            truncate=self.truncate,
+            correlation=self.covariance,
+            float64=self.float64,
+            correction=self.linear,
+            devices=devices,
+        )
+        ebv = None if self.ebv is None else floats(table, self.ebv)
+        if self.network is None:
+            return self.fit(made, ebv, devices=devices)
+        before = self.fit(made, ebv, devices=devices).fit
+        labels: dict[str, Any] = {
+            name: before.labels[:, before.names.index(name)] for name in ("teff", "mh") if name in before.names
+        }
+        corrected = correct_spectra(
+            made,
+            self.network.model,
+            self.network.features(table, False, float64=self.float64, devices=devices),
+            limits=self.network.limits,
+            float64=self.float64,
+            devices=devices,
+            **labels,
+        )
+        return dataclasses.replace(self.fit(corrected, ebv, devices=devices), before=before)
+
+    def fit(
+        self, made: Spectra, ebv: np.ndarray | None = None, *, devices: Any = None, progress: Any = None
+    ) -> LabelFits:
+        """Labels of sampled spectra, at any wavelengths that cover the grid's: between samples they are interpolated.
+
+        Raises ValueError where they do not cover them, or have no errors and there is no error_floor.
+        """
+        grid = np.asarray(self.model.wavelength, float)
+        flux, error, correlation = made.flux, made.flux_error, made.correlation if self.covariance else None
+        if len(made.wavelength) != len(grid) or not np.allclose(made.wavelength, grid, rtol=1e-9):
+            flux = interpolate_spectra(made.wavelength, flux, grid)
+            error = None if error is None else interpolate_spectra(made.wavelength, error, grid)
+            if self.covariance:
+                raise XpjaxError("spectra at other wavelengths than the grid's have no covariance there: leave it out")
+        if error is None and not self.error_floor > 0:
+            raise XpjaxError(
+                "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
+                + say("error_floor=0.02", "--error-floor 0.02")
+            )
+        if self.covariance and correlation is None:
+            raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
+        settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
+
+        def fitted(rows: Any, **more: Any) -> StellarFit:
+            own = [None if x is None else x[rows] for x in (correlation, ebv)]
+            sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
+            return fit_labels(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
+
+        found = fitted(slice(None), progress=progress)
+        # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.
+        there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
+        partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
+        if len(partial):
+            found = found.with_rows(partial, fitted(partial, used=there[partial]))
+        told = ("truncate", "correction", "resolution", "corrected")
+        meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
+        if ebv is not None:
+            law = self.options.get("law", "ccm89")
+            meta |= {"law": law, "r_v": R_V, "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
+        return LabelFits(made.source_id, found, None, made.status, meta)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+FileProgress = Callable[[Path, int, int], None]
+"""Called with a file, how many of its sources are done, and how many it has."""
+
+
+def fit_label_files(
+    inputs: Sequence[str | Path] | str | Path,
+    fitter: LabelFitter,
+    *,
+    keep: Sequence[str] = (),
+    accept_sampled: bool = False,
+    devices: Any = None,
+    progress: FileProgress | None = None,
+) -> LabelFits:
+    """Fit stellar labels to the sources of files.
+
+    Parameters
+    ----------
+    inputs : path or sequence of paths
+        Files of XP coefficients, stores, or files of sampled spectra.
+    fitter : LabelFitter
+        How labels are fitted.
+    keep : sequence of str, optional
+        Columns of the inputs to pass on, to `LabelFits.columns`.
+    accept_sampled : bool, optional
+        Fit sampled spectra as they are although the fitter has a correction, which is for coefficients.
+    devices : optional
+        Devices, see `xpjax.core.engine.find_devices`.
+    progress : callable, optional
+        Called with a file, the number of its sources that are done, and that of all its sources.
+
+    Returns
+    -------
+    LabelFits
+        Labels of the n sources of all inputs, in order; the column of E(B-V) [mag] that they were freed from is passed
+        on too.
+
+    Raises
+    ------
+    XpjaxError
+        If an input lacks columns, or holds sampled spectra and the fitter has a correction.
+
+    Examples
+    --------
+    >>> x, teff = np.arange(340.0, 1010.0, 10.0), np.array([4000.0, 6000.0])
+    >>> grid = xpjax.stellar.StellarGrid((teff,), 1 - (x - 670) / teff[:, None], x, ("teff",))
+    >>> fitter = xpjax.stellar.LabelFitter(grid, error_floor=0.02)
+    >>> fits = xpjax.stellar.fit_label_files("xp.parquet", fitter, keep=["ra"])
+    >>> len(fits), list(fits.columns)
+    (50, ['ra'])
+    """
+    paths = [inputs] if isinstance(inputs, str | Path) else inputs
+    needed = [*dict.fromkeys([*keep, *fitter.columns])]
+    passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
+    parts = []
+    for path in map(expanded, paths):
+        for table in _sources(path, needed, np.float64 if fitter.float64 else np.float32):
+            if isinstance(table, Spectra):
+                fits = _fit_sampled(fitter, table, path.name, passed, accept_sampled, devices)
+            else:
+                told = (
+                    None
+                    if progress is None or _is_store(path)
+                    else functools.partial(_tell, progress, path, len(table))
+                )
+                if told is not None:
+                    told(0)
+                fits = fitter(table, devices=devices, progress=told)
+            parts.append(dataclasses.replace(fits, columns={name: table.columns[name] for name in passed}))
+    return concatenate_records(parts, _join)
+
+
+def _tell(progress: FileProgress, path: Path, of: int, done: int) -> None:
+    progress(path, done, of)
+
+
+def _join(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns of several inputs as one; of other kinds than each other, digits and text are kept."""
+    if len({value.dtype.kind for value in values}) == 1:
+        return np.concatenate(values)
+    return join_columns(values, [len(value) for value in values])
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() or is_store(path)
+
+
+def _sources(path: Path, needed: list[str], dtype: Any) -> Any:
+    """The sources of an input: of a store file by file, or spectra where a file holds these."""
+    if _is_store(path):
+        store = open_store(path)
+        for file in store.files:
+            _check_columns(path, needed, store.columns)
+            yield file.read(errors=True, correlations=True, columns=needed)
+        return
+    if plain_suffix(path) in (".h5", ".hdf5", ".parquet", ".fits"):
+        names = open_table(path).names
+        if "flux" in names and not any(f"{xp}_coefficients" in names for xp in DR3.xp):
+            yield read_spectra(path)
+            return
+    yield read(path, dtype=dtype, keep=needed)
+
+
+def _check_columns(path: Any, names: Sequence[str], columns: Any) -> None:
+    absent = [name for name in names if name not in columns]
+    if absent:
+        raise XpjaxError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(columns)}")
+
+
+def _fit_sampled(
+    fitter: LabelFitter, made: Spectra, name: str, passed: list[str], accepted: bool, devices: Any
+) -> LabelFits:
+    if not accepted and (fitter.linear is not None or fitter.network is not None):
+        remedy = say(
+            "correct them with xpjax.wiggles.correct_spectra, and take a fitter without a correction",
+            "make them with `xpjax spectra --correction`, or correct them with `xpjax wiggles correct`, and leave "
+            "--correction out here",
+        )
+        raise XpjaxError(f"{name} holds sampled spectra, which are taken as they are: {remedy}")
+    if made.internal:
+        raise XpjaxError(f"{name} holds internal spectra; labels are fitted to absolute ones (no --internal)")
+    _check_columns(name, passed, made.columns)
+    ebv = None if fitter.ebv is None else np.asarray(made.columns[fitter.ebv], float)
+    return fitter.fit(made, ebv, devices=devices)

@@ -1,0 +1,321 @@
+"""The fit of one star: chi2 on a grid of models, searched for starts and descended by Levenberg-Marquardt steps.
+
+With the normalized flux O, its inverse variances W and the model N(x) = G t(x), t = (1, a(x)) q,
+
+    chi2(x) = (O - G t)' W (O - G t) + sum_l ((x_l - prior_l) / sigma_l)^2
+
+where G holds the mean spectrum and the principal components of the grid (Allende Prieto et al. 2006 fit pixels; here
+M = G'WG and G'WO are made once per star, and no iteration touches a pixel). q is one, or what normalizes the model
+over the same samples as the data, or fitted: an amplitude, and Legendre polynomials of the wavelength.
+
+A search of all nodes and the places halfway finds the starts, the best one and the best outside its neighborhood;
+from there Levenberg-Marquardt steps, of half a cell at most, on labels bounded by the grid. Their number is fixed, so
+that stars do not wait for each other, and the start that led deepest, in pixels, is polished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from xpjax.core import engine
+from xpjax.core.linalg import dot
+from xpjax.core.records import AnyArray
+from xpjax.core.status import FitStatus
+from xpjax.stellar.chi2 import Data, whitened
+from xpjax.stellar.interpolation import Interpolator
+from xpjax.stellar.search import Search, find_starts
+
+DEVIANT = 0.05
+"""Samples that differ from the model by more, in normalized flux, are counted by dflux_per (Ye et al. 2024)."""
+FIRST_COMPONENTS = 16
+"""Components in the steps from each start."""
+STEPS, STEPS_ON = 4, 7
+"""Steps from each start, and further ones from the best."""
+DAMPING, LESS, MORE = 0.03, 0.2, 4.0
+"""Damping of the first step, relative to the diagonal; its factors after steps that lower chi2, or do not."""
+LONGEST_STEP = 0.5
+"""The longest step, in cells of the grid."""
+CONVERGED = 0.01
+"""A fit has converged where a Newton step would lower chi2 by less: the labels are within 0.1 sigma of the minimum.
+
+Where models fit worse than the errors say, by less times chi2 / dof: as if the errors were what the residuals are."""
+
+
+class Options(NamedTuple):
+    """What the kernel is made for; n_continuum: how many amplitudes are fitted, 0 where the mean normalizes."""
+
+    n_continuum: int
+    starts: int
+    spectra: bool
+    of_coefficients: bool
+
+
+class Star(eqx.Module):
+    """One star: flux and error (n_wavelength,), and what else there is of it."""
+
+    flux: Float[AnyArray, " n_wavelength"]
+    error: Float[AnyArray, " n_wavelength"]
+    correlation: Float[AnyArray, " n_pair"] | None
+    used: Bool[AnyArray, " n_wavelength"] | None
+    ebv: Float[AnyArray, ""] | None
+    prior: Float[AnyArray, " n_label"] | None
+    prior_weight: Float[AnyArray, " n_label"] | None
+    """One over the sigma of the prior; zero where there is none."""
+
+
+class Model(eqx.Module):
+    """What all stars share: the grid, G, the products of its columns, and the places searched for starts."""
+
+    grid: Interpolator
+    columns: Float[AnyArray, "n_column n_wavelength"]
+    products: Float[AnyArray, "n_wavelength n_column_squared"]
+    search: Search
+    exponent: Float[AnyArray, " n_wavelength"]
+    error_floor: Float[AnyArray, ""]
+    rounds: Int[AnyArray, ""]
+    """Rounds of steps from the best start; a number of the data, so that more of them need no second program."""
+
+
+@functools.cache
+def fit_kernel(options: Options) -> engine.Kernel:
+    """The kernel (Model, Star) -> labels, covariance, chi2, dof, dflux_per, status and flux of one star."""
+
+    def kernel(model: Model, star: Star) -> dict[str, Array]:
+        spectrum, problem = _posed(options, model, star)
+        return _described(spectrum, problem, _descended(problem))
+
+    return kernel
+
+
+class _Spectrum(NamedTuple):
+    """The normalized flux (n_wavelength,) of one star, which samples count, how many, and if they can be fitted."""
+
+    value: Array
+    used: Array
+    n_used: Array
+    usable: Array
+
+
+def _posed(options: Options, model: Model, star: Star) -> tuple[_Spectrum, _Problem]:
+    """The normalized spectrum of a star, and the sum of squares that its labels minimize."""
+    used = jnp.ones(star.flux.shape, bool) if star.used is None else jnp.asarray(star.used)
+    n_used = jnp.sum(used, dtype=star.flux.dtype)
+    flux, error = jnp.asarray(star.flux), jnp.asarray(star.error)
+    if star.ebv is not None:
+        dust = jnp.exp(star.ebv * model.exponent)
+        flux, error = flux * dust, error * dust
+    mean = jnp.sum(jnp.where(used, flux, 0)) / n_used
+    if options.of_coefficients:  # no mean to speak of; the amplitude is fitted, and this is for the numerics
+        mean = jnp.max(jnp.where(used, jnp.abs(flux), 0))
+    variance = (error / mean) ** 2 + (model.error_floor * flux / mean) ** 2
+    good = jnp.isfinite(flux) & jnp.isfinite(variance) & (variance > 0)
+    enough = n_used > len(model.grid.nodes) + max(options.n_continuum, 1)
+    usable = jnp.all(good | ~used) & (mean > 0) & enough
+    # A star that cannot be used is fitted as an average model, so that its numbers are harmless.
+    average = model.columns[0]
+    value = jnp.where(usable & used, flux / mean, average)
+    weight = jnp.where(usable, jnp.where(used, 1 / variance, 0), 1)
+    data = Data(value, model.columns, weight)
+    if star.correlation is None:
+        matrix = dot(weight, model.products).reshape(len(model.columns), -1)
+    else:
+        sigma = jnp.where(usable, error / mean, 0)
+        floor = jnp.where(usable, (model.error_floor * value) ** 2, 1)
+        data = whitened(data, jnp.asarray(star.correlation), sigma, floor, used)
+        usable &= jnp.all(jnp.isfinite(data.value))
+        matrix = dot(data.rows, data.rows.T)
+    product = dot(data.weight * data.value, data.rows.T)
+    norm = None  # what averages the model over the samples used; its own mean is one
+    if star.used is not None and not options.n_continuum:
+        norm = dot(used / n_used, model.columns.T)
+    return _Spectrum(value, used, n_used, usable), _Problem(options, model, star, data, matrix, product, norm)
+
+
+class _Point(NamedTuple):
+    """Labels (n_label,), amplitudes (n_amplitude,), and there: t, the sum of squares from a reference on, its downhill
+    slope and curvature with respect to labels in cells and amplitudes, and the lengths of the cells."""
+
+    labels: Array
+    amplitude: Array
+    t: Array
+    value: Array
+    slope: Array
+    curvature: Array
+    length: Array
+
+
+class _Problem(NamedTuple):
+    """The sum of squares of one star: its data, G'WG, G'WO, what normalizes a model, and how it falls from a point."""
+
+    options: Options
+    model: Model
+    star: Star
+    data: Data
+    matrix: Array
+    product: Array
+    norm: Array | None
+
+    def vector(self, labels: Array, amplitude: Array, few: int | None = None) -> tuple[Array, Array, Array, Array]:
+        """t, its derivatives with respect to labels in cells and amplitudes, the cells' lengths, and if inside.
+
+        few: only so many of its entries.
+        """
+        own, n_label = self.model.grid, len(self.model.grid.nodes)
+        place = own.locate(labels)
+        grid = dataclasses.replace(own, coefficient=own.coefficient[..., : few and few - 1])
+        a = grid.components(labels, place)
+        a = jnp.concatenate([jnp.eye(n_label + 1, 1, dtype=a.dtype), a], axis=1)
+        t, slopes = a[0], a[1:]
+        if self.options.n_continuum:
+            by_amplitude = jax.scipy.linalg.block_diag(*[t[None]] * self.options.n_continuum)
+            by_label = (slopes[:, None, :] * amplitude[:, None]).reshape(n_label, -1)
+            t, slopes = dot(amplitude, by_amplitude), jnp.concatenate([by_label, by_amplitude])
+        elif self.norm is not None:
+            total = dot(self.norm[:few], t)
+            t = t / total
+            slopes = (slopes - t * dot(slopes, self.norm[:few])[:, None]) / total
+        return t, slopes, place.length, place.inside
+
+    def prior(self, labels: Array) -> Array:
+        """Deviations of labels (..., n_label) from the prior in sigmas."""
+        if self.star.prior is None or self.star.prior_weight is None:
+            return jnp.zeros_like(labels)
+        return (labels - self.star.prior) * self.star.prior_weight
+
+    def look(self, labels: Array, amplitude: Array, t0: Array, gradient0: Array) -> _Point:
+        """The sum of squares at a point less that at t0, where its gradient is known: rounding hardly counts."""
+        few = len(t0)
+        t, slopes, length, inside = self.vector(labels, amplitude, few)
+        rows = jnp.concatenate([(t - t0)[None], slopes])
+        curved = dot(dot(rows, self.matrix[:few, :few]), rows.T)
+        falling = dot(rows, gradient0) - curved[0]
+        off = self.prior(labels)
+        weight = jnp.zeros_like(labels) if self.star.prior_weight is None else jnp.asarray(self.star.prior_weight)
+        weight = weight * length
+        pad = (0, len(amplitude))
+        sum_ = jnp.sum(off**2) - curved[0, 0] - 2 * falling[0]
+        slope = falling[1:] - jnp.pad(off * weight, pad)
+        curvature = curved[1:, 1:] + jnp.diag(jnp.pad(weight**2, pad))
+        return _Point(labels, amplitude, t, jnp.where(inside, sum_, jnp.inf), slope, curvature, length)
+
+    def climb(self, labels: Array, amplitude: Array, t0: Array, gradient0: Array, steps: int) -> _Point:
+        """Down from a point, a fixed number of steps: each judges the one tried last and takes the next.
+
+        t0 is near the point, and gradient0 is G'W(O - G t0); where they are short, so is t.
+        """
+
+        def step(_: Any, state: Any) -> Any:
+            best, tried, damping = state
+            new = self.look(tried[0], tried[1], t0, gradient0)
+            better = new.value < best.value
+            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+            damping = damping * jnp.where(better, LESS, MORE)
+            change = _change(best, _free(self.model, best), damping, best.slope[:, None])[:, 0]
+            return best, _moved(self.model, best, change), damping
+
+        nowhere = jax.eval_shape(self.look, labels, amplitude, t0, gradient0)
+        worst: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), nowhere)
+        worst = worst._replace(value=jnp.full_like(worst.value, jnp.inf))
+        state = (worst, (labels, amplitude), jnp.full_like(worst.value, DAMPING / LESS))
+        return jax.lax.fori_loop(0, steps, step, state)[0]
+
+
+def _descended(problem: _Problem) -> _Point:
+    """The lowest point found: from several starts, and further from that which led deepest."""
+    options, model, data, matrix = problem.options, problem.model, problem.data, problem.matrix
+    starts, amplitudes, near = find_starts(
+        model.search, matrix, problem.product, problem.norm, problem.prior, options.starts, options.n_continuum
+    )
+    gradients = problem.product - dot(near, matrix)
+    few = len(model.columns) if options.n_continuum > 1 else FIRST_COMPONENTS + 1
+    climb_first = functools.partial(problem.climb, steps=STEPS)
+    found = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
+    reached = jnp.pad(found.t, ((0, 0), (0, near.shape[1] - found.t.shape[1])))
+    depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(problem.prior(x) ** 2))(reached, found.labels)
+    deepest, t = jax.tree.map(lambda a: a[jnp.argmin(depth)], (found, reached))
+
+    def climb_on(_: Any, point: _Point) -> _Point:
+        """Further down, measured anew from here: sums of squares far from their reference are rounded too much."""
+        return problem.climb(point.labels, point.amplitude, point.t, data.gradient(point.t), STEPS_ON)
+
+    shape = jax.eval_shape(problem.climb, deepest.labels, deepest.amplitude, t, t, STEPS_ON)
+    blank: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
+    begin = blank._replace(labels=deepest.labels, amplitude=deepest.amplitude, t=t)
+    return jax.lax.fori_loop(0, model.rounds, climb_on, begin)
+
+
+def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str, Array]:
+    """What is told of the lowest point: covariance from the Hessian, chi2, and whether it is a minimum in the grid."""
+    options, model = problem.options, problem.model
+    value, used, n_used, usable = spectrum
+    n_label = len(model.grid.nodes)
+    free = _free(model, best)
+    identity = jnp.eye(len(free), dtype=free.dtype)
+    inverse = _change(best, free, 0.0, identity)
+    newton = dot(inverse, best.slope)
+    chi2, dof = problem.data.chi2(best.t), n_used - n_label - max(options.n_continuum, 1)
+    converged = dot(best.slope * free, newton) < CONVERGED * jnp.maximum(1, chi2 / dof)
+    inside = model.grid.locate(_moved(model, best, newton)[0]).inside
+    held = (best.labels <= model.grid.low) | (best.labels >= model.grid.high)
+    status = jnp.where(jnp.any(held), FitStatus.EDGE, FitStatus.OK)
+    stuck = jnp.where(inside, FitStatus.NO_CONVERGENCE, FitStatus.HOLE)
+    status = jnp.where(usable, status | jnp.where(converged, FitStatus.OK, stuck), FitStatus.BAD_INPUT)
+
+    known = jnp.where(usable, 1, jnp.nan)
+    certain = jnp.where(free[:n_label] > 0, best.length, jnp.nan)
+    fitted = dot(best.t, model.columns)
+    deviant = jnp.sum(used & (jnp.abs(value - fitted) > DEVIANT), dtype=known.dtype)
+    result = {
+        "labels": best.labels * known,
+        "covariance": inverse[:n_label, :n_label] * certain[:, None] * certain * known,
+        "chi2": chi2 * known,
+        "dof": dof.astype(jnp.int32),
+        "dflux_per": 100 * deviant / n_used * (known if not options.of_coefficients else jnp.nan),
+        "status": status.astype(jnp.uint32),
+    }
+    return {**result, "flux": fitted * known} if options.spectra else result
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    """matrix^-1 right, (k, k) and (k, m), for a positive definite matrix, by Gauss-Jordan elimination written out.
+
+    XLA's own solvers, batched on a CPU, take longer than the rest of a step.
+    """
+    scale = jax.lax.rsqrt(jnp.maximum(jnp.diagonal(matrix), jnp.finfo(matrix.dtype).tiny))[:, None]
+    table = jnp.concatenate([matrix * scale * scale.T, right * scale], axis=1)
+    for i in range(len(matrix)):
+        pivot = table[i] / table[i, i]
+        table = (table - table[:, i : i + 1] * pivot).at[i].set(pivot)
+    return table[:, len(matrix) :] * scale
+
+
+def _free(model: Model, point: _Point) -> Array:
+    """Which parameters may move (n_label + n_amplitude,), 1 or 0: not labels that are drawn beyond their bounds."""
+    n_label = len(point.labels)
+    slope = point.slope[:n_label]
+    held = ((point.labels <= model.grid.low) & (slope < 0)) | ((point.labels >= model.grid.high) & (slope > 0))
+    return jnp.concatenate([jnp.where(held, 0.0, 1.0), jnp.ones(len(point.amplitude))]).astype(slope.dtype)
+
+
+def _change(point: _Point, free: Array, damping: Any, right: Array) -> Array:
+    """Damped Newton steps (k, m) for downhill slopes (k, m); zero for parameters that are not free."""
+    own = jnp.diag(jnp.diagonal(point.curvature) * damping * free + 1 - free)
+    matrix = point.curvature * free[:, None] * free[None, :] + own
+    return _solve(matrix, right * free[:, None]) * free[:, None]
+
+
+def _moved(model: Model, point: _Point, change: Array) -> tuple[Array, Array]:
+    """Labels and amplitudes after a step, cut to half a cell and to the grid."""
+    n_label = len(point.labels)
+    longest = jnp.max(jnp.abs(change[:n_label]))
+    change = change * jnp.where(longest > LONGEST_STEP, LONGEST_STEP / longest, 1)
+    change = jnp.where(jnp.isfinite(change), change, 0)
+    labels = jnp.clip(point.labels + change[:n_label] * point.length, model.grid.low, model.grid.high)
+    return labels, point.amplitude + change[n_label:]

@@ -1,0 +1,285 @@
+"""From observations to calibrated magnitudes: fits, flats and nights.
+
+    magnitude = instrumental + stacked flat(x, y) + [constant + position + magnitude + amplifier terms] + numerical flat
+
+and residual = model - color term - magnitude. `calibrate` finds all of that; `apply` gives it to other stars.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xpjax.core.errors import XpjaxError
+from xpjax.survey import REFUSED, SUSPECT, FrameFlag, Observations, RowFlag, group_median, provenance, with_nights
+from xpjax.survey.exposures.evaluate import evaluate
+from xpjax.survey.exposures.fit import PreparedExposures, fit_prepared, needs_magnitude, prepare_exposures, standards
+from xpjax.survey.exposures.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
+from xpjax.survey.exposures.levels import with_zero_points
+from xpjax.survey.exposures.model import scaling
+from xpjax.survey.exposures.nights import fall_back, judge, night_prior
+from xpjax.survey.exposures.results import ExposureFits
+from xpjax.survey.exposures.settings import CalibrationSettings
+from xpjax.survey.exposures.solution import Calibrated, Calibration
+
+
+def calibrate(
+    observations: Observations,
+    settings: CalibrationSettings | None = None,
+    *,
+    devices: str | int | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> tuple[Calibration, Calibrated]:
+    """Calibrate a survey: fit exposures, stack and apply flats, help weak exposures by their night.
+
+    Parameters
+    ----------
+    observations : Observations
+        Measurements, with models of the standards.
+    settings : CalibrationSettings, optional
+        How to calibrate.
+    devices : str or int, optional
+        Device; by default the first of JAX.
+    record : mapping, optional
+        Metadata of the products.
+
+    Returns
+    -------
+    solution : Calibration
+        Zero-points, terms and flats of the frames.
+    calibrated : Calibrated
+        Magnitudes of all rows; NaN where a frame cannot be calibrated, and its status says why.
+
+    Raises
+    ------
+    XpjaxError
+        If there are no rows.
+
+    Notes
+    -----
+    magnitude = instrumental + stacked flat(x, y) + [constant + position + magnitude + amplifier terms] + numerical
+    flat, and residual = model - color term - magnitude (Xiao et al. 2023, 2025).
+
+    Examples
+    --------
+    >>> from xpjax.survey import SimulatedSurvey, SurveySetup, exposures
+    >>> observations, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, seed=1)).observe()
+    >>> solution, calibrated = exposures.calibrate(observations)
+    >>> len(solution.frames), bool(np.isfinite(calibrated.magnitude).all())
+    (3, True)
+    """
+    settings = settings or CalibrationSettings()
+    return calibrate_prepared(prepare(observations, settings), settings, devices=devices, record=record)
+
+
+def prepare(observations: Observations, settings: CalibrationSettings) -> PreparedExposures:
+    """Observations with nights, ready for any number of calibrations. Raises XpjaxError where there are none."""
+    o = with_nights(observations)
+    if not len(o.frames):
+        raise XpjaxError("there are no measurements to calibrate: the tables have no rows")
+    return prepare_exposures(o, settings.model, scaling(o, settings.model, settings.size))
+
+
+def calibrate_prepared(
+    prepared: PreparedExposures,
+    settings: CalibrationSettings,
+    *,
+    devices: str | int | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> tuple[Calibration, Calibrated]:
+    """As `calibrate`, of what `prepare` made."""
+    o = prepared.observations
+    allowed = needs_magnitude(prepared, devices=devices)
+    fits = fit_prepared(prepared, allowed=allowed, devices=devices)
+    flats, offset = None, None
+    for _ in range(settings.rounds if settings.stacked_flat else 0):
+        flats = stack_flats(o, fits, settings, offset)
+        u, v = prepared.scale.places(o.frame, o.x, o.y)
+        offset = flats.at(flats.groups(o.frames, epochs(o.frames, settings.epoch))[o.frame], u, v)
+        fits = fit_prepared(prepared, offset=offset, allowed=allowed, devices=devices)
+    common = common_floor(o, fits)
+    prior = night_prior(o, fits, settings)
+    if common.any() or prior is not None:
+        fits = fit_prepared(prepared, offset=offset, prior=prior, allowed=allowed, common_floor=common, devices=devices)
+    if prior is not None:
+        leaning = (prior.precision > 0).any(axis=1) & (fits.n_standard > 0)
+        fits = fits.flagged(leaning, FrameFlag.NIGHT_PRIOR)
+    fits = fall_back(o.frames, fits)
+    fits = with_zero_points(o, fits, flats, settings.epoch, common, devices)
+    fits = judge(o.frames, fits, settings)
+    about = {
+        **provenance(), **(record or {}),
+        "model": json.dumps(dataclasses.asdict(settings.model)),
+        "settings": json.dumps({k: v for k, v in dataclasses.asdict(settings).items() if k != "model"}),
+    }  # fmt: skip
+    unknown = np.full(len(o.frames), np.nan)
+    solution = Calibration(settings, o.frames, fits, flats, _kept(o, fits), unknown, common, about)
+    rows, local_floor = calibrate_rows(solution, o, np.arange(len(o.frames)), fits, offset, devices)
+    if settings.numerical_flat:
+        solution = dataclasses.replace(solution, local_floor=local_floor)
+    return solution, rows
+
+
+def _kept(o: Observations, fits: ExposureFits) -> Standards:
+    """The standards that took part, frame by frame."""
+    used = np.flatnonzero(fits.used)
+    used = used[np.argsort(o.frame[used], kind="stable")]
+    return Standards(
+        o.frame[used].astype(np.int32), o.star[used], o.x[used], o.y[used], fits.residual[used],
+        _variance(o, fits)[used], o.color[used], o.model_error[used],
+    )  # fmt: skip
+
+
+def stack_flats(
+    observations: Observations, fits: ExposureFits, settings: CalibrationSettings, offset: np.ndarray | None = None
+) -> StackedFlats:
+    """Stacked flats from the residuals of fits in which `offset` (n,) had been added to the magnitudes."""
+    o = observations
+    u, v = fits.scaling.places(o.frame, o.x, o.y)
+    sound = (fits.status & np.uint32(REFUSED)) == 0
+    rows = np.flatnonzero(fits.used & sound[o.frame] & np.isfinite(u) & np.isfinite(v))
+    residual = fits.residual[rows] + (0.0 if offset is None else offset[rows])
+    return stack(
+        o.frames, o.frame[rows], o.star[rows], u[rows], v[rows], residual, _variance(o, fits)[rows],
+        bins=settings.bins, smooth=settings.smooth, order=settings.interpolation, epoch=settings.epoch,
+        star_offsets=settings.star_offsets,
+    )  # fmt: skip
+
+
+def common_floor(observations: Observations, fits: ExposureFits, fewest: int = 5) -> np.ndarray:
+    """For each frame [mag] the part of its floor that is common to a star on all frames; 0 where stars are seen rarely.
+
+    It does not average out over frames: formal zero-point errors are without it, the systematic ones with it.
+    """
+    o = observations
+    out = np.zeros(len(o.frames))
+    rows = np.flatnonzero(fits.used)
+    variance = (_variance(o, fits) - o.model_error**2)[rows]
+    band_of, first = o.frames.group("band")
+    for k in range(len(first)):
+        mine = band_of[o.frame[rows]] == k
+        if not mine.any():
+            continue
+        _, one = np.unique(o.star[rows[mine]], return_inverse=True)
+        weight = 1 / variance[mine]
+        seen, total = np.bincount(one), np.bincount(one, weight)
+        often = seen >= fewest
+        if often.sum() < 30:
+            continue
+        mean = np.bincount(one, weight * fits.residual[rows[mine]]) / total
+        known = np.bincount(one, o.model_error[rows[mine]] ** 2) / seen
+        out[band_of == k] = error_floor(
+            mean[often], (1 / total + known)[often], np.zeros(int(often.sum()), int), 1
+        )[0]  # fmt: skip
+    return out
+
+
+def _variance(o: Observations, fits: ExposureFits) -> np.ndarray:
+    """Variance (n,) of a row's residual: its own, the model's and the frame's floor."""
+    error = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+    return np.maximum(error**2 + o.model_error**2 + fits.floor[o.frame] ** 2, 1e-12)
+
+
+def calibrate_rows(
+    solution: Calibration,
+    o: Observations,
+    place: np.ndarray,
+    fits: ExposureFits,
+    offset: np.ndarray | None,
+    devices: str | int | None,
+) -> tuple[Calibrated, np.ndarray]:
+    """Calibrate rows; also the floors (n_frame,) after the numerical flat.
+
+    place (n_frame,): the frame of the solution with the standards of each frame, or -1.
+    """
+    settings, model = solution.settings, solution.settings.model
+    parts = evaluate(fits, o, devices)
+    stacked = 0.0 if offset is None else offset
+    magnitude = o.magnitude + stacked + parts.added
+    target = o.model - parts.taken
+    _, flags = standards(o, model)
+    refused = ~np.isfinite(fits.zero_point)
+    suspect = (fits.status & np.uint32(SUSPECT)) > 0
+    flags[refused[o.frame]] |= np.uint32(RowFlag.EXPOSURE_REFUSED)
+    flags[suspect[o.frame]] |= np.uint32(RowFlag.EXPOSURE_FLAGGED)
+    if len(fits.used):
+        flags[fits.clipped] |= np.uint32(RowFlag.OUTLIER)
+        flags[fits.used] |= np.uint32(RowFlag.STANDARD)
+    _flag_outside(solution, o, place, flags)
+    local_error = np.zeros(len(o))
+    floor, local_floor = fits.floor.copy(), np.full(len(o.frames), np.nan)
+    if settings.numerical_flat:
+        home = place[o.frame]
+        here = np.flatnonzero((home >= 0) & np.isfinite(magnitude))
+        value, error = np.full(len(o), np.nan), np.full(len(o), np.nan)
+        value[here], error[here] = numerical_flat(
+            solution.standards, home[here], o.star[here], o.x[here], o.y[here], neighbors=settings.neighbors,
+            devices=devices,
+        )  # fmt: skip
+        none = ~np.isfinite(value)
+        flags[none] |= np.uint32(RowFlag.NO_LOCAL_FLAT)
+        value, error = np.where(none, 0.0, value), np.where(none, 0.0, error)
+        magnitude = magnitude + value
+        local_floor, factor = _after_flat(solution, o, fits, place, target - magnitude, error, ~none)
+        local_error = error * factor[o.frame]
+        floor = np.where(np.isfinite(local_floor), local_floor, floor)
+    own = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+    residual = target - magnitude
+    error = np.sqrt(own**2 + parts.error**2 + local_error**2)
+    systematic = np.sqrt(floor[o.frame] ** 2 + parts.common_error**2 + settings.systematic_error**2)
+    lost = ~np.isfinite(magnitude)
+    error, systematic = np.where(lost, np.nan, error), np.where(lost, np.nan, systematic)
+    return Calibrated(o, magnitude, error, systematic, residual, flags, solution.record, fits), local_floor
+
+
+def _after_flat(
+    solution: Calibration,
+    o: Observations,
+    fits: ExposureFits,
+    place: np.ndarray,
+    residual: np.ndarray,
+    error: np.ndarray,
+    has: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The floor of each frame after the numerical flat, and what the flat's formal errors are to be multiplied by.
+
+    The formal errors hold the floor before, of which the flat took a part.
+    """
+    if not len(fits.used):  # of an earlier solution, which found it
+        floor = np.where(place >= 0, solution.local_floor[place], np.nan)
+        before = np.where(place >= 0, solution.fits.floor[place], np.nan)
+        middle = np.where(place >= 0, _middle_variance(solution)[place], np.nan)
+    else:
+        # Outliers too, as for the floor before: else the stars that are still to come scatter by more.
+        rows = np.flatnonzero((fits.used | fits.clipped) & has & np.isfinite(residual))
+        own = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
+        variance = own**2 + o.model_error**2 + error**2
+        floor = error_floor(residual[rows], variance[rows], o.frame[rows], len(o.frames))
+        floor[np.bincount(o.frame[rows], minlength=len(o.frames)) == 0] = np.nan
+        before, middle = fits.floor, _middle_variance(solution)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.sqrt(np.maximum(middle - before**2 + np.fmin(floor, before) ** 2, 0) / middle)
+    return floor, np.where(np.isfinite(factor), factor, 1.0)
+
+
+def _middle_variance(solution: Calibration) -> np.ndarray:
+    s = solution.standards
+    return group_median(s.variance, s.frame, len(solution.frames))
+
+
+def _flag_outside(solution: Calibration, o: Observations, place: np.ndarray, flags: np.ndarray) -> None:
+    """Flag rows outside the rectangle in which their frame has standards."""
+    s, n = solution.standards, len(solution.frames)
+    home = place[o.frame]
+    outside = np.zeros(len(o), bool)
+    for values, mine in ((o.x, s.x), (o.y, s.y)):
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
+        np.fmin.at(low, s.frame, mine)
+        np.fmax.at(high, s.frame, mine)
+        known = (home >= 0) & np.isfinite(low[home])
+        outside |= known & ((values < low[home]) | (values > high[home]))
+    flags[outside] |= np.uint32(RowFlag.EXTRAPOLATED)

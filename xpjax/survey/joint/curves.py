@@ -1,0 +1,162 @@
+"""A transmission chain on frames: parameters, projections of its bands, and kernels of one frame or one star."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from xpjax.core.constants import POGSON
+from xpjax.core.linalg import dot
+from xpjax.core.records import Record
+from xpjax.survey import Frames
+from xpjax.survey.joint.blocks import Groups, Linear, frame_groups
+from xpjax.synthetic import RANGES, PassbandOperator, TransmissionChain
+from xpjax.xp import XPCoefficients, covariance
+
+UNITS = {"water": "mm", "ozone": "DU", "pressure": "hPa", "filter_shift": "nm", "detector_slope": "(100 nm)-1"}
+"""Units of the chain's parameters that have one."""
+
+
+class BandCurves(eqx.Module):
+    """What the projection of one band needs, as leaves."""
+
+    chain: TransmissionChain
+    operator: PassbandOperator
+    grid: Array | np.ndarray
+    band: str = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def projection(self, change: Any, airmass: Any) -> Array:
+        """The projection (n_basis_total,) with changed parameters."""
+        own = self.chain.parameters
+        values: dict[str, Any] = {name: own[name] + change[k] for k, name in enumerate(self.names)}
+        if self.chain.atmosphere is not None:
+            values["airmass"] = airmass + (change[self.names.index("airmass")] if "airmass" in self.names else 0.0)
+        return self.operator.projection(self.chain.transmission(jnp.asarray(self.grid), self.band, **values))
+
+
+class FrameState(eqx.Module):
+    """Changes of the parameters on a frame, and its airmass."""
+
+    change: Array | np.ndarray
+    airmass: Array | np.ndarray
+
+
+def gain_kernel(projection: Array, source: XPCoefficients) -> tuple[Array, Array]:
+    """K a' (n_basis_total, n_band) and V = a K a' (n_band, n_band) of one source; projection (.., n_band)."""
+    slope = -POGSON * projection / dot(source.value, projection)
+    parts = [dot(covariance(source, k), slope[rows]) for k, rows in enumerate(source.release.slices)]
+    whole = jnp.concatenate(parts)
+    return whole, dot(slope.T, whole)
+
+
+class StarSpectrum(eqx.Module):
+    """A star's coefficients, and what the solution leaves uncertain of its magnitudes."""
+
+    source: XPCoefficients
+    solved: Array | np.ndarray
+    """Covariance (n_band, n_band) of its magnitudes in the solution."""
+
+
+class MeanCurves(eqx.Module):
+    """Mean passbands (n_basis_total, n_band) and their derivatives (n_basis_total, n_band, n_parameter)."""
+
+    projection: Array | np.ndarray
+    slope: Array | np.ndarray
+    prior: Array | np.ndarray
+    """What priors of magnitudes have beyond spectra, squared."""
+
+
+def slope_kernel(middle: MeanCurves, star: StarSpectrum) -> Array:
+    """Covariance (n_band n_parameter, n_band n_parameter) of the derivatives of one star."""
+    projection, slope = jnp.asarray(middle.projection), jnp.asarray(middle.slope)
+    n_basis, n_band, n_parameter = slope.shape
+    flux = dot(star.source.value, projection)
+    share = dot(star.source.value, slope.reshape(n_basis, -1)).reshape(n_band, n_parameter) / flux[:, None]
+    change = POGSON * (slope - share * projection[:, :, None]) / flux[:, None]
+    change = change.reshape(n_basis, -1)
+    magnitude = -POGSON * projection / flux
+    both = jnp.concatenate([magnitude, change], axis=1)
+    whole = jnp.concatenate(
+        [dot(covariance(star.source, k), both[rows]) for k, rows in enumerate(star.source.release.slices)]
+    )
+    square = dot(both.T, whole)
+    prior = square[:n_band, :n_band] + middle.prior * jnp.eye(n_band)
+    gain = jnp.linalg.solve(prior, square[:n_band, n_band:])
+    return square[n_band:, n_band:] - dot(gain.T, dot(prior - star.solved, gain))
+
+
+def projection_kernel(curves: BandCurves, frame: FrameState) -> tuple[Array, Array]:
+    """The projection (n_basis_total,) of one frame and its derivatives (n_basis_total, n_parameter)."""
+    value = curves.projection(frame.change, frame.airmass)
+    return value, jax.jacfwd(curves.projection)(frame.change, frame.airmass)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class FittedParameter(Record):
+    """A parameter of the chain on the frames of some observations.
+
+    groups: frames that share a value; low, high: what changes keep it in its range.
+    """
+
+    name: str
+    unit: str
+    groups: Groups
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, name: str, per: str, chain: TransmissionChain, frames: Frames) -> FittedParameter:
+        """The parameter of a chain, shared by the frames that `per` says."""
+        own = float(np.mean(np.asarray(chain.parameters[name])))
+        low, high = RANGES.get(name, (-np.inf, np.inf))
+        if name == "filter_scale":
+            low = 0.1
+        if name == "airmass":  # about the frame's own
+            own = float(np.nanmin(frames.airmass, initial=own))
+        return cls(name, UNITS.get(name, ""), frame_groups(frames, per), low - own, high - own)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Spectra(Record):
+    """The stars' spectra where a solution has moved them.
+
+    coefficients (n_source, n_basis_total); known: which of the stars have a spectrum, place: where it is in the table.
+    gain, prior: of known stars, what moves their coefficients for a change of magnitudes, and their prior magnitudes.
+    """
+
+    coefficients: np.ndarray
+    star: np.ndarray
+    bands: tuple[str, ...]
+    known: np.ndarray
+    place: np.ndarray
+    gain: np.ndarray | None = None
+    prior: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Middle(Record):
+    """The middle of each band: mean projection and mean derivatives of its frames, by band.
+
+    amplitude (n_frame, n_parameter): what a frame's derivative is of that in the middle of its band, as water counts by
+    the airmass.
+    """
+
+    projection: Mapping[str, np.ndarray]
+    slope: Mapping[str, np.ndarray]
+    amplitude: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LinearTransmission(Linear):
+    """A transmission term about some values, with the spectra that it was evaluated for."""
+
+    spectra: Spectra = dataclasses.field(kw_only=True)
+    middle: Middle = dataclasses.field(kw_only=True)

@@ -1,0 +1,252 @@
+"""The passes of a joint solution: reweighted least squares for all columns and star magnitudes at once.
+
+    M_star,band = m + sum of terms + noise,   variance = error^2 + floor_band^2
+
+minimized over every column of the terms and every star's magnitude, which is eliminated exactly (see
+`normal`). Spectra may give prior magnitudes, with their covariance between the bands of a star. Outliers
+are met by iteratively reweighted least squares, then by a clip that lets points back in, until nothing changes:
+
+- a residual is judged by what its star's other measurements leave uncertain: by r / sqrt(v - D^-1) where it takes part
+  and r / sqrt(v + D^-1) where it does not, so that stars with few measurements do not lose them to each other;
+- a star loses at most a tenth of its measurements in a pass, but one: the worst. Points that come and go stay out;
+- a star without a prior needs `min_observations` that are left, or takes no part; it is looked at again in every pass;
+- the floor of a band is an S-estimate of these residuals, as for single frames (`xpjax.survey.exposures.zeropoint`).
+
+Terms whose columns act non-linearly (`Transmission`) are linearized anew in every pass: Gauss-Newton. A combination of
+columns that no data determine is found and told by the terms in it, and the fit refused: constraints or priors must say
+what it is to be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Record
+from xpjax.survey.joint.blocks import Linear
+from xpjax.survey.joint.constraints import equations_of
+from xpjax.survey.joint.equations import TIGHT, Equations
+from xpjax.survey.joint.normal import HostRows, Slots, place_of
+from xpjax.survey.joint.priors import SlotPrior, diagonal_of, slot_prior
+from xpjax.survey.joint.problem import Columns, JointProblem
+from xpjax.survey.joint.weights import Weights
+
+ROBUST_PASSES, PASSES = 12, 50
+"""Most passes of the reweighting, and in all."""
+LOOSE = 0.03
+"""Where conjugate gradients end on the way: by how many standard deviations all columns together are off."""
+SINGLE = 2000
+"""Columns beyond which the preconditioner is formed in float32."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class KeptBack(Record):
+    """What is kept back for cross-validation: frames (n_frame,), slots (n_slot,) of stars, and rows (n,) of both."""
+
+    frames: np.ndarray
+    slots: np.ndarray
+    rows: np.ndarray
+
+
+class Stars:
+    """The stars' magnitudes (n_slot,) as a solution has them, and which of them take part.
+
+    inverse: D^-1, see `normal`; count (n_slot,): measurements that are not clipped.
+    """
+
+    count: np.ndarray
+    inverse: np.ndarray
+    magnitude: np.ndarray
+
+    def __init__(self, slots: Slots, prior: SlotPrior) -> None:
+        self.slots, self.prior = slots, prior
+        self.active = np.ones(slots.n_slot, bool)
+
+    @property
+    def own(self) -> np.ndarray:
+        """The diagonal of D^-1 (n_slot,)."""
+        return diagonal_of(self.inverse)
+
+    @property
+    def taking_part(self) -> np.ndarray:
+        """Slots (n_slot,) that take part with a measurement."""
+        return self.active & (self.count > 0)
+
+
+class Fit:
+    """A joint solution in the making.
+
+    Of the sorted rows (n,): y, instrumental magnitudes with what non-linear terms add but their columns; fitted, y + A
+    p; weight. p (n_column,); seen (n_column,): columns with data or a prior. linear: non-linear terms about p.
+    """
+
+    fitted: np.ndarray
+    linear: list[Linear]
+    converged = False
+    passes = 0
+    steps = 0
+
+    def __init__(
+        self,
+        problem: JointProblem,
+        rows: HostRows,
+        magnitude: np.ndarray,
+        held_out_frames: np.ndarray | None,
+        held_out_stars: np.ndarray | None,
+    ) -> None:
+        self.problem, o, model = problem, problem.observations, problem.model
+        order, bands, slots = problem.sorted.order, problem.sorted.bands, problem.rows.slots
+        self.magnitude, self.y = magnitude, np.asarray(magnitude[order], float)
+        sigma = o.magnitude_error[order]
+        self.kept_back = self._keep_back(slots, order, sigma, held_out_frames, held_out_stars)
+        self.weights = Weights(
+            slots, sigma, problem.sorted.band, len(bands), model.robust, model.clip, model.error_floor
+        )
+        self.weight = np.zeros(len(order))
+        self.stars = Stars(slots, problem.prior)
+        columns = problem.columns
+        self.seen = _seen(rows, columns, self.weights.kept)
+        equations = equations_of(model.constraints, columns.blocks, columns.groups, self.seen)
+        self.equations = Equations(rows, columns, *equations, dense=len(columns.mean) <= model.dense)
+        self.p = columns.mean.copy()
+        self.linear = [one.start for one in problem.nonlinear]
+
+    def _keep_back(
+        self, slots: Slots, order: np.ndarray, sigma: np.ndarray, frames: np.ndarray | None, stars: np.ndarray | None
+    ) -> KeptBack:
+        """The frames (n_frame,) and stars (n,) that are kept back; the frames' rows get infinite errors."""
+        o = self.problem.observations
+        held = np.zeros(len(o.frames), bool) if frames is None else np.asarray(frames, bool)
+        rows = held[o.frame]
+        sigma[rows[order]] = np.inf
+        held_slot = np.zeros(slots.n_slot, bool)
+        if stars is not None:
+            chosen = np.asarray(stars, bool)
+            held_slot[slots.row_slot[chosen[order]]] = True
+            rows = rows | chosen
+        return KeptBack(held, held_slot, rows)
+
+    # --- weights and magnitudes ---------------------------------------------------------------------------------------
+
+    def _reweigh(self) -> None:
+        """Weights from errors, floors, clips and stages; and which stars take part."""
+        stars, slots = self.stars, self.stars.slots
+        stars.count = self.weights.write(self.weight)
+        enough = (stars.count >= self.problem.model.min_observations) | (stars.prior.diagonal > 0)
+        stars.active = enough & ~self.kept_back.slots
+        stars.inverse = stars.prior.inverse(self.equations.rows.sums(self.weight))
+        weight = self.weight
+        if not stars.active[slots.slot].all():
+            weight = self.weight * slots.of_rows(stars.active)
+        # Of stars that take no part nothing must reach R, though they have magnitudes of their own.
+        inverse = stars.inverse if slots.n_band > 1 else np.where(stars.active, stars.inverse, 0.0)
+        self.equations.weigh(weight, inverse)
+
+    def _evaluate(self) -> None:
+        """Calibrated magnitudes y + A p of all rows and the stars' magnitudes, at the columns as they are."""
+        self.fitted = self.equations.rows.predict(self.p)
+        self.fitted += self.y
+        self._average()
+
+    def _average(self) -> None:
+        """The stars' magnitudes at the weights as they are."""
+        stars = self.stars
+        sums = self.equations.rows.sums(self.weight * self.fitted)
+        stars.magnitude = stars.slots.times(stars.inverse, sums + stars.prior.right)
+
+    def _linearize(self) -> None:
+        """Non-linear terms at the columns as they are: their derivatives, and y such that y + A p is exact there."""
+        rows, stars, found = self.equations.rows, self.stars, self.problem.sorted
+        self.y = self.magnitude[found.order]
+        for k, one in enumerate(self.problem.nonlinear):
+            mine = [rows.layout.columns(b) for b in one.blocks]
+            known = None
+            if self.passes:
+                known = np.where(stars.own > 0, stars.magnitude, np.nan).reshape(len(found.star), -1)
+            made = one.term.linearize([self.p[columns] for columns in mine], self.linear[k], known)
+            if made.star_prior is not None:
+                stars.prior = slot_prior(made.star_prior, found.star, found.bands)
+                stars.inverse = stars.prior.inverse(rows.sums(self.weight))
+            added = made.added[found.order]
+            slopes = [slope[found.order] for slope in made.slopes]
+            for b, columns, value, slope in zip(one.blocks, mine, made.values, slopes, strict=True):
+                self.p[columns] = value
+                added -= slope * value[place_of(rows, b, slice(None))]
+            if not np.isfinite(added).all():
+                raise XpjaxError(f"{one.name}: the fit ran where spectra have no light; give priors")
+            self.y = self.y + added
+            for b, slope in zip(one.blocks, slopes, strict=True):
+                rows.replace(b, slope[:, None])
+            self.linear[k] = dataclasses.replace(made, added=np.empty(0), slopes=[])
+
+    # --- passes -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[str, ...]:
+        """Reweigh, solve, judge, until nothing changes; returns what constraints decide, in words."""
+        model, nonlinear = self.problem.model, bool(self.linear)
+        if nonlinear:
+            self._linearize()
+        self._reweigh()
+        self.equations.factorize(single=len(self.p) > SINGLE)
+        gauge = self.equations.find_gauge()
+        self._evaluate()
+        (moved, settled), final = self._step(LOOSE, final=False), False
+        clipping = self.weights.robust is None
+        while self.passes < PASSES:
+            self.passes += 1
+            self._evaluate()
+            if nonlinear:
+                self._linearize()
+                self._evaluate()
+            changed = self._judge(clipping)
+            if not clipping and (self.passes >= ROBUST_PASSES or moved < 0.1 * np.sqrt(len(self.p)) + 1e-3):
+                if model.clip or moved < 1e-3:
+                    clipping = True
+                    if model.clip:
+                        self.weights.robust = None
+                        self._judge(clipping)
+                        changed = True
+            elif clipping and final and not changed and moved < 1e-3 and settled:
+                self.converged = True
+                break
+            final = clipping and not changed
+            self._reweigh()
+            self._average()
+            moved, settled = self._step(TIGHT if final else LOOSE, final=final)
+        if not self.converged:
+            self._evaluate()
+        if nonlinear:
+            self._linearize()
+            self._evaluate()
+        return gauge
+
+    def _judge(self, clipping: bool) -> bool:
+        """Let the weights follow the residuals; whether anything changed."""
+        stars = self.stars
+        return self.weights.judge(self.fitted, stars.magnitude, stars.own, stars.active, stars.count, clipping)
+
+    def _step(self, tolerance: float, *, final: bool) -> tuple[float, bool]:
+        """Move the columns to where the present weights have them.
+
+        Returns the move in standard deviations, all together, and whether conjugate gradients ended.
+        """
+        spread = self.stars.slots.of_rows(self.stars.magnitude)
+        np.subtract(self.fitted, spread, out=spread)
+        right = -self.equations.gradient(self.p, spread)
+        change, moved, steps, settled = self.equations.step(right, tolerance)
+        self.steps += steps
+        self.p = self.equations.project(self.p + change, exact=final)
+        self.equations.refresh(steps)
+        return moved, settled
+
+
+def _seen(rows: HostRows, columns: Columns, kept: np.ndarray) -> np.ndarray:
+    """Columns (n_column,) that rows which count, or priors, say something of."""
+    n_column = len(columns.mean)
+    seen = np.zeros(n_column, bool)
+    for k in range(rows.column.shape[1]):
+        mine = rows.column[:, k] if kept.all() else rows.column[kept, k]
+        seen |= np.bincount(mine, minlength=n_column) > 0
+    return seen | (columns.precision > 0)

@@ -1,0 +1,182 @@
+"""The published photometric systems, and others in files of the same layout."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpjax.core.errors import XpjaxError
+from xpjax.core.paths import DATA
+from xpjax.core.release import release_of
+from xpjax.synthetic.system import (
+    ColorEquation,
+    ErrorCorrection,
+    PhotometricSystem,
+    from_projection,
+    select_bands,
+    stack,
+)
+from xpjax.xp import open_model
+
+G_SYSTEM, G_BAND = "GaiaDr3Vega", "G"
+
+
+def available_systems(path: str | Path | None = None) -> tuple[str, ...]:
+    """List the names of the published photometric systems.
+
+    Parameters
+    ----------
+    path : str or path, optional
+        Another system file; by default the one that xpjax ships, with GaiaXPy's systems.
+
+    Returns
+    -------
+    tuple of str
+        Names for `load_system`.
+
+    Examples
+    --------
+    >>> "JPLUS" in xpjax.available_systems()
+    True
+    """
+    return tuple(name for name, _ in _index(_file(path)).values())
+
+
+def load_system(*names: str, path: str | Path | None = None) -> PhotometricSystem:
+    """Load published photometric systems by name, side by side.
+
+    Parameters
+    ----------
+    *names : str
+        Names as in GaiaXPy (`JPLUS`, `Gaia_DR3_Vega`), in any case; `JPLUS:gJPLUS,rJPLUS` takes some bands; the path of
+        an HDF5 file of systems takes all in it.
+    path : str or path, optional
+        A system file to look names up in; by default the one that xpjax ships.
+
+    Returns
+    -------
+    PhotometricSystem
+        The bands of all systems, in order.
+
+    Raises
+    ------
+    XpjaxError
+        If a name is not known (close ones are named), or the source table of a band is broken.
+
+    Notes
+    -----
+    Projections, zero points, color equations and factors on errors are those of Montegriffo et al. 2023 (A&A 674 A33),
+    as GaiaXPy ships them.
+
+    Examples
+    --------
+    >>> xpjax.load_system("SDSS", "JPLUS:rJPLUS")
+    PhotometricSystem(Sdss: u, g, r, i, z; Jplus: rJPLUS)
+    """
+    if not names:
+        raise XpjaxError(f"name at least one photometric system of {list(available_systems(path))}")
+    chosen: list[PhotometricSystem] = []
+    for name in names:
+        if name.lower().endswith((".h5", ".hdf5")):
+            chosen += [_load(_file(name), label) for _, label in _index(_file(name)).values()]
+        else:
+            chosen.append(_select(name, _file(path)))
+    return stack(chosen)
+
+
+def _file(path: str | Path | None) -> Path:
+    path = Path(path) if path is not None else DATA / "systems_dr3.h5"
+    if not path.exists():
+        raise FileNotFoundError(f"no system file {path}")
+    return path
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+@functools.lru_cache(maxsize=8)
+def _index(path: Path) -> dict[str, tuple[str, str]]:
+    """Name without case and underscores -> (name, label) of the systems in a file, in its order."""
+    with open_model(path, "system") as file:
+        pairs = [(str(group.attrs["name"]), label) for label, group in file.items()]
+    return {_key(name): (name, label) for name, label in pairs}
+
+
+def _select(name: str, path: Path) -> PhotometricSystem:
+    """One system by its name, or some of its bands after a colon."""
+    stem, colon, wanted = name.partition(":")
+    if colon and not wanted.strip():
+        raise XpjaxError(f"{name!r} names no band after the colon; leave it out for all bands")
+    index = _index(path)
+    if _key(stem) not in index:
+        close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
+        hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
+        raise XpjaxError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
+    full = _load(path, index[_key(stem)][1])
+    return (
+        select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _refused_all(path: Path) -> dict[str, dict[str, str]]:
+    with open_model(path, "system") as file:
+        return {label: json.loads(group.attrs.get("refused", "{}")) for label, group in file.items()}
+
+
+def _refused(path: Path, label: str) -> dict[str, str]:
+    """Bands of a system that are not shipped, and why."""
+    return _refused_all(path).get(label, {})
+
+
+def refused_bands(path: str | Path | None = None) -> dict[str, str]:
+    """`{label}_{band}` of every band that is refused because its source table is broken, and why."""
+    return {f"{s}_{b}": why for s, bands in _refused_all(_file(path)).items() for b, why in bands.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: Path, label: str) -> PhotometricSystem:
+    """One system of a system file."""
+    with open_model(path, "system") as file:
+        release = release_of(file.attrs)
+        group = file[label]
+        names = tuple(name.decode() for name in group["band"][()])
+        equations = []
+        if "color_equation" in group:
+            node = group["color_equation"]
+            indices = (names.index(str(node.attrs[key])) for key in ("band", "blue", "red"))
+            equations.append(ColorEquation.from_powers(node["coefficient"][()], node.attrs["color_range"], *indices))
+        correction = None
+        if "error_correction" in group:
+            correction = _read_correction(group["error_correction"], file[G_SYSTEM])
+        return from_projection(
+            group["projection"][()],
+            group["zero_point"][()],
+            names,
+            label,
+            release,
+            flux_unit=str(group.attrs["flux_unit"]),
+            flux_bias=group["flux_bias"][()],
+            mean_wavelength=group["mean_wavelength"][()],
+            color_equations=tuple(equations),
+            error_correction=correction,
+            standardized=bool(group.attrs["standardised"]),
+            model=str(file.attrs.get("instrument_model", "")),
+        )
+
+
+def _read_correction(node: Any, gaia: Any) -> ErrorCorrection:
+    """The factor of each bin holds in its first half, then runs linearly to the next bin's; ends are clamped."""
+    g_min, g_max, factor = node["g_min"][()], node["g_max"][()], node["factor"][()]
+    g = np.append(np.stack([g_min, 0.5 * (g_min + g_max)], axis=1).ravel(), g_max[-1])
+    nodes = np.concatenate([np.repeat(factor, 2, axis=0), factor[-1:]])
+    column = list(gaia["band"].asstr()[()]).index(G_BAND)
+    vector, zero_point = gaia["projection"][:, column], float(gaia["zero_point"][column])
+    scale = 2.0 ** np.round(np.log2(np.abs(vector).max()))
+    return ErrorCorrection(g, nodes, vector / scale, np.asarray(zero_point - 2.5 * np.log10(scale)))
