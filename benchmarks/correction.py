@@ -49,7 +49,7 @@ class Mock:
 
 
 def pattern(color: np.ndarray, g: np.ndarray, ebv: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Observed minus true normalised flux (n, m): peaks of 8..10 % in the blue, 2..3 % in the red, as in Ye et al."""
+    """Observed minus true normalized flux (n, m): peaks of 8..10 % in the blue, 2..3 % in the red, as in Ye et al."""
     x, c, b, e = wavelength[None], color[:, None], g[:, None] - 14, ebv[:, None]
     blue = 0.085 * np.exp(-(((x - 395) / 45) ** 2)) * np.sin((x - 360) / 9.0 + 1.2 * c) * np.exp(-0.25 * c)
     middle = 0.03 * np.exp(-(((x - 520) / 90) ** 2)) * np.sin((x - 500) / 22.0 + 0.8 * c + 0.1 * b)
@@ -87,7 +87,7 @@ def make(n: int, seed: int) -> Mock:
     return Mock(observed[good], true[good], noiseless[good], ebv[good], stars[good])
 
 
-def normalised(coefficients: np.ndarray, ebv: np.ndarray) -> np.ndarray:
+def normalized(coefficients: np.ndarray, ebv: np.ndarray) -> np.ndarray:
     """Dereddened flux over its mean at the paper's wavelengths."""
     design = xpjax.load_instrument().design(constant_grid())
     flux = coefficients @ np.asarray(design.value)
@@ -97,13 +97,13 @@ def normalised(coefficients: np.ndarray, ebv: np.ndarray) -> np.ndarray:
 
 def residuals(mock: Mock) -> Residuals:
     """Residuals with the inverse variances of the noise, floored at 0.5 %: few faint stars must not rule the loss."""
-    seen = normalised(mock.observed.coefficients.value, mock.ebv)
+    seen = normalized(mock.observed.coefficients.value, mock.ebv)
     spectra = xpjax.spectra(mock.observed, constant_grid())
     assert spectra.flux_error is not None
     weight = 1 / ((spectra.flux_error / spectra.flux * seen) ** 2 + 0.005**2)
     stars = mock.stars
     return Residuals(
-        mock.observed.source_id, stars.names, stars.value, constant_grid(), normalised(mock.true, mock.ebv) - seen,
+        mock.observed.source_id, stars.names, stars.value, constant_grid(), normalized(mock.true, mock.ebv) - seen,
         weight * 0.005**2, mock.ebv,
     )  # fmt: skip
 
@@ -142,11 +142,11 @@ def recovery() -> list[Row]:
         test.stars[np.flatnonzero(inside)],
     )
     n = len(test.ebv)
-    truth = normalised(test.true, test.ebv)
-    injected = truth - normalised(test.noiseless, test.ebv)
+    truth = normalized(test.true, test.ebv)
+    injected = truth - normalized(test.noiseless, test.ebv)
     found = predict_residuals(model, test.stars)
-    seen = normalised(test.observed.coefficients.value, test.ebv)
-    noise = seen - normalised(test.noiseless, test.ebv)
+    seen = normalized(test.observed.coefficients.value, test.ebv)
+    noise = seen - normalized(test.noiseless, test.ebv)
     left = seen + found - truth
     rms = lambda a: float(np.sqrt(np.mean(a**2)))  # noqa: E731
     median_rms = lambda a: float(np.median(np.sqrt(np.mean(a**2, axis=1))))  # noqa: E731
@@ -258,7 +258,7 @@ def _training_flops(model: WiggleCorrection, record: dict[str, Any]) -> float:
 def widths() -> list[Row]:
     """What networks of 1e4 to 5e6 weights leave on stars that they have not seen, after the same training."""
     data, judge = mocks()
-    injected = normalised(judge.true, judge.ebv) - normalised(judge.noiseless, judge.ebv)
+    injected = normalized(judge.true, judge.ebv) - normalized(judge.noiseless, judge.ebv)
     sizes = ((24,), (64, 64), (128, 128), (128, 256), (256, 512), (512, 1024, 512), WIDTHS["paper"])
     rows = []
     for size in sizes:
@@ -299,15 +299,15 @@ def epoch(n: int, beside_torch: bool) -> list[Row]:
         layer.weight.data, layer.bias.data = torch.from_numpy(weight.T.copy()), torch.from_numpy(bias.copy())
         layers += [layer, torch.nn.ReLU()]
     network = torch.nn.Sequential(*layers[:-1])
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     xs, ys = torch.from_numpy(x), torch.from_numpy(y)
     torch.manual_seed(0)
 
     def once() -> None:
         for part in torch.randperm(n)[: n // batch * batch].reshape(-1, batch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.nn.functional.mse_loss(network(xs[part]), ys[part]).backward()
-            optimiser.step()
+            optimizer.step()
 
     peer = measure("correction", f"PyTorch {torch.__version__}, epoch of the paper's network", n, once, 2)
     peer.flops_per_source = rows[0].flops_per_source

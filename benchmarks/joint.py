@@ -250,7 +250,7 @@ def flats(n_exposure: int, n_star: int) -> Row:
         standards = np.flatnonzero(
             mine & np.isfinite(found.held_out.residual) & (np.abs(found.held_out.residual) < 0.05)
         )
-        # Calibrated with its own exposure's neighbours: stars' magnitudes come from the other exposures.
+        # Calibrated with its own exposure's neighbors: stars' magnitudes come from the other exposures.
         s = Standards(o.frame[standards], o.star[standards], place[standards, 0], place[standards, 1],
                       found.held_out.residual[standards], found.held_out.error[standards] ** 2)  # fmt: skip
         local, _ = numerical_flat(s, o.frame[standards], o.star[standards], *place[standards].T)

@@ -102,7 +102,7 @@ figure
 
 # %% [markdown]
 # ## Why errors need the correlations
-# Samples of a spectrum are combinations of the same coefficients, so that neighbours go up and down together (upper
+# Samples of a spectrum are combinations of the same coefficients, so that neighbors go up and down together (upper
 # right). Errors that leave the correlations of the coefficients out are wrong in both directions, by a factor of two in
 # the blue. Let us draw 2,000 coefficient vectors of one star from their covariance, and look at the scatter.
 

@@ -106,7 +106,7 @@ def band(name: str, center: float, **meta: str) -> Passband:
     return Passband(name, x, 0.8 * np.exp(-(((x - center) / 30) ** 2)), meta=meta)
 
 
-def test_passbands_with_names_and_grey_zones() -> None:
+def test_passbands_with_names_and_gray_zones() -> None:
     several = PassbandSet("made", (band("u", 350, kind="measured"), band("y", 1020, kind="recovered")))
     (axes,) = shown(plot.plot_passbands(several))
     assert [text.get_text() for text in axes.texts] == ["u", "y"]

@@ -63,7 +63,7 @@ SITES = {
     "javalambre": Site("Pico del Buitre, Javalambre, Spain", 1957, 310, 0.030, 1.2, f"{HAZE}"),
     "maunakea": Site("Maunakea, USA", 4205, 260, 0.0084, 1.26, "mean of Buton et al. 2013, A&A 549, A8"),
     "palomar": Site("Palomar Mountain, USA", 1713, 300, 0.022, 1.0, f"{HAZE}"),
-    "mthamilton": Site("Mount Hamilton, USA", 1283, 300, 0.042, 0.5, f"{HAZE} with a grey part"),
+    "mthamilton": Site("Mount Hamilton, USA", 1283, 300, 0.042, 0.5, f"{HAZE} with a gray part"),
 }
 
 MODEL = (
@@ -88,7 +88,7 @@ DETECTORS: dict[str, tuple[str, str, Mapping[int, float]]] = {
         },
     ),
     "ccd_blue": (
-        "thinned CCD with a blue-optimised coating",
+        "thinned CCD with a blue-optimized coating",
         "A generic device of 16 um silicon.",
         {
             **{300: 0.30, 325: 0.48, 350: 0.60, 400: 0.82, 450: 0.90, 500: 0.92, 550: 0.92, 600: 0.91, 650: 0.90},
@@ -96,7 +96,7 @@ DETECTORS: dict[str, tuple[str, str, Mapping[int, float]]] = {
         },
     ),
     "ccd_deep_depletion": (
-        "deep-depletion CCD with a red-optimised coating",
+        "deep-depletion CCD with a red-optimized coating",
         "A generic device of 200 um or so of silicon.",
         {
             **{300: 0.10, 350: 0.35, 400: 0.60, 450: 0.75, 500: 0.85, 550: 0.90, 600: 0.93, 700: 0.95, 800: 0.94},

@@ -136,7 +136,7 @@ def spline_basis(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 
 def penalized(basis: np.ndarray, y: np.ndarray, weight: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of a P-spline with second differences penalized, the penalty by generalised cross-validation."""
+    """Weights of a P-spline with second differences penalized, the penalty by generalized cross-validation."""
     n, m = basis.shape
     d2 = np.diff(np.eye(m), 2, axis=0)
     gram, right = (basis * weight[:, None]).T @ basis, (basis * weight[:, None]).T @ y

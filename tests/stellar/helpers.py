@@ -18,7 +18,7 @@ NAMES = ("teff", "logg", "mh")
 
 
 def spectrum(labels: np.ndarray, wavelength: np.ndarray = WAVELENGTH) -> np.ndarray:
-    """Mean-normalised spectra (..., n) of labels (..., 3): a black body, bands that depend on all labels, a break."""
+    """Mean-normalized spectra (..., n) of labels (..., 3): a black body, bands that depend on all labels, a break."""
     teff, logg, mh = (np.asarray(labels, float)[..., i, None] for i in range(3))
     x = wavelength
     flux = x**-5.0 / np.expm1(1.4388e7 / (x * teff))

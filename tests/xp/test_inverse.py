@@ -80,7 +80,7 @@ def least_squares(flux: np.ndarray, wavelength: np.ndarray | None) -> np.ndarray
     return np.linalg.lstsq(design.T, flux.astype(float).T, rcond=1e-16)[0].T
 
 
-def test_a_star_does_not_depend_on_its_neighbours(stars: np.ndarray) -> None:
+def test_a_star_does_not_depend_on_its_neighbors(stars: np.ndarray) -> None:
     flux = samples(stars[:9], np.float32)
     whole = invert(flux, WAVELENGTH).value
     alone = np.concatenate([invert(row[None], WAVELENGTH).value for row in flux])

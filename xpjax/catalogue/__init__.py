@@ -3,12 +3,10 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.catalogue.run import RunReport, run_catalogue
-from xpjax.catalogue.state import RunStatus, read_status
+from xpjax.catalogue.run import RunReport as RunReport, run_catalogue
+from xpjax.catalogue.state import RunStatus as RunStatus, read_status
 
 __all__ = [
-    "RunReport",
-    "RunStatus",
     "read_status",
     "run_catalogue",
 ]

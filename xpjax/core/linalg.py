@@ -97,7 +97,7 @@ def gauss_newton(
     max_steps: int = 50,
     tolerance: float = 1e-9,
 ) -> Solution:
-    """Minimise |residual(value, *args)|^2 by Levenberg-Marquardt steps with the exact Jacobian.
+    """Minimize |residual(value, *args)|^2 by Levenberg-Marquardt steps with the exact Jacobian.
 
     residual: (k,) -> (n,), whitened (priors are further residuals). A step that does not lower the sum is damped ten
     times more and tried again; Marquardt's scaling makes it blind to the units of the parameters. Converged where chi2
@@ -140,14 +140,14 @@ def gauss_newton(
 
 
 COMPARABLE = 2.5
-"""Neighbouring intervals within this ratio are taken to sample one smooth curve."""
+"""Neighboring intervals within this ratio are taken to sample one smooth curve."""
 
 
 def local_cubic(x: Array, knots: Float[AnyArray, " n"], samples: Float[AnyArray, " n"]) -> Array:
     """Samples (n,) at ascending knots (n,), interpolated to x; zero beyond the knots.
 
-    Between two samples runs the cubic that has at each the slope of the parabola through it and its neighbours. Where a
-    neighbouring interval is more than 2.5 times longer or shorter, and at the ends, it runs straight on that side:
+    Between two samples runs the cubic that has at each the slope of the parabola through it and its neighbors. Where a
+    neighboring interval is more than 2.5 times longer or shorter, and at the ends, it runs straight on that side:
     tables mark steps and far tails so, and a cubic would overshoot there. Linear in the samples; on an even grid its
     slope is continuous, so that it can be differentiated with respect to x anywhere.
     """
@@ -191,7 +191,7 @@ def interpolation(knots: np.ndarray, x: np.ndarray) -> Any:
 
 
 def _slopes(x: np.ndarray) -> Any:
-    """Sparse (n, n): slopes at the samples of the parabolas through three neighbours; zero at the ends."""
+    """Sparse (n, n): slopes at the samples of the parabolas through three neighbors; zero at the ends."""
     from scipy import sparse
 
     a, b = np.diff(x)[:-1], np.diff(x)[1:]

@@ -10,13 +10,12 @@ from xpjax.stellar.fitter import LabelFitter, fit_label_files
 from xpjax.stellar.grid import StellarGrid, build_grid, read_grid, write_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
 from xpjax.stellar.residuals import residuals_of_fits
-from xpjax.stellar.results import LabelFits, StellarFit, read_labels, select_labels
+from xpjax.stellar.results import LabelFits, StellarFit as StellarFit, read_labels, select_labels
 from xpjax.stellar.validation import interpolation_error
 
 __all__ = [
     "LabelFits",
     "LabelFitter",
-    "StellarFit",
     "StellarGrid",
     "build_grid",
     "describe_grid",

@@ -4,11 +4,16 @@
 """
 
 from xpjax.core.shipped import list_passbands
-from xpjax.synthetic.absolute import gaia_columns, tie_to_gaia
+from xpjax.synthetic.absolute import gaia_columns as gaia_columns, tie_to_gaia
 from xpjax.synthetic.atmosphere import RANGES as RANGES, Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain
 from xpjax.synthetic.chain_file import read_chain
-from xpjax.synthetic.checks import PassbandCheck, check_passbands, describe_coverage, describe_passbands
+from xpjax.synthetic.checks import (
+    PassbandCheck as PassbandCheck,
+    check_passbands,
+    describe_coverage as describe_coverage,
+    describe_passbands,
+)
 from xpjax.synthetic.figures import (
     magnitude_bands as magnitude_bands,
     plot_passbands as plot_passbands,
@@ -53,7 +58,6 @@ __all__ = [
     "Atmosphere",
     "Curve",
     "Passband",
-    "PassbandCheck",
     "PassbandFit",
     "PassbandSet",
     "Photometer",
@@ -63,11 +67,9 @@ __all__ = [
     "as_system",
     "available_systems",
     "check_passbands",
-    "describe_coverage",
     "describe_passbands",
     "fetch_passbands",
     "fit_passband",
-    "gaia_columns",
     "list_passbands",
     "load_passbands",
     "load_system",

@@ -222,7 +222,7 @@ def _smoothest(problem: _Problem, strength: float, weight: np.ndarray | None, ta
 def _non_negative(
     operator: np.ndarray, gram: np.ndarray, vector: np.ndarray, rough: np.ndarray, tolerance: float
 ) -> np.ndarray:
-    """Minimise (|L w - r|^2 + w R w) / 2 for w >= 0, to a duality gap, by Mehrotra's (1992) interior-point method.
+    """Minimize (|L w - r|^2 + w R w) / 2 for w >= 0, to a duality gap, by Mehrotra's (1992) interior-point method.
 
     gram: L' L, which several calls share.
     """

@@ -4,11 +4,16 @@
 """
 
 from xpjax.wiggles.choice import NetworkCorrection, choose_correction, linear_and_network as linear_and_network
-from xpjax.wiggles.comparison import Trust, absolute_spectra as absolute_spectra, make_residuals, residuals_of_spectra
-from xpjax.wiggles.epochs import TrainingSettings, remove_checkpoints
+from xpjax.wiggles.comparison import (
+    Trust as Trust,
+    absolute_spectra as absolute_spectra,
+    make_residuals,
+    residuals_of_spectra as residuals_of_spectra,
+)
+from xpjax.wiggles.epochs import TrainingSettings, remove_checkpoints as remove_checkpoints
 from xpjax.wiggles.feature_files import read_features, write_features
 from xpjax.wiggles.features import Features as Features, floats as floats, make_features
-from xpjax.wiggles.figures import plot_patterns
+from xpjax.wiggles.figures import plot_patterns as plot_patterns
 from xpjax.wiggles.judgment import predict_residuals
 from xpjax.wiggles.limits import Limits as Limits
 from xpjax.wiggles.linear.fit import LinearSettings
@@ -20,7 +25,7 @@ from xpjax.wiggles.magnitude import (
     make_photometer,
     prepared as prepared,
 )
-from xpjax.wiggles.network import WiggleCorrection, is_network, read_network, write_network
+from xpjax.wiggles.network import WiggleCorrection, is_network as is_network, read_network, write_network
 from xpjax.wiggles.residuals import Residuals as Residuals, read_residuals, write_residuals
 from xpjax.wiggles.spectra import correct_spectra
 from xpjax.wiggles.tables import correct_with_tables, read_table_correction
@@ -31,26 +36,21 @@ __all__ = [
     "LinearSettings",
     "NetworkCorrection",
     "TrainingSettings",
-    "Trust",
     "WiggleCorrection",
     "choose_correction",
     "correct_spectra",
     "correct_with_tables",
     "corrected_photometry",
-    "is_network",
     "make_features",
     "make_photometer",
     "make_residuals",
     "network_from_torch",
-    "plot_patterns",
     "predict_residuals",
     "read_features",
     "read_network",
     "read_pairs",
     "read_residuals",
     "read_table_correction",
-    "remove_checkpoints",
-    "residuals_of_spectra",
     "train_linear",
     "train_network",
     "write_features",

@@ -208,4 +208,4 @@ def test_xp_against_ps1(shared: Callable[[str], Path]) -> None:
         assert one.zero_point[1] < 0.0015
         assert one.slope[1] < 0.003
         assert one.parts[0] < 0.006
-    assert dataclasses.asdict(found["g"])["slope"][0] < -0.03  # of the magnitudes that are not standardised
+    assert dataclasses.asdict(found["g"])["slope"][0] < -0.03  # of the magnitudes that are not standardized

@@ -9,7 +9,7 @@ from xpjax.survey.reading.config import (
     config_from as config_from,
     named_correction as named_correction,
     read_config,
-    read_setup,
+    read_setup as read_setup,
     with_band as with_band,
 )
 from xpjax.survey.reading.sections import (
@@ -27,5 +27,4 @@ __all__ = [
     "calibrate_survey",
     "read_config",
     "read_observations",
-    "read_setup",
 ]

@@ -17,7 +17,7 @@ mean, y = T / m - x what is missing:
    them the matrix is the best for stars without noise, and amplifies that of faint ones.
 
 All parts are linear in the coefficients, so that the sum is one matrix. w and b are marginalised while a is solved for,
-by generalised least squares over all wavelengths; then they are solved for on what is left.
+by generalized least squares over all wavelengths; then they are solved for on what is left.
 """
 
 from __future__ import annotations
