@@ -63,7 +63,8 @@ def _rooms() -> Iterator[tuple[str, str, str]]:
     for room in DOORS:
         door = importlib.import_module(f"xpjax.{room}")
         said = (door.__doc__ or "").partition("\n\n`__all__`")[0]
-        entries = "\n".join(_entry(f"xpjax.{room}.{name}") for name in door.__all__)
+        shown = [name for name in door.__all__ if name in vars(door) and not name.startswith("_")]
+        entries = "\n".join(_entry(f"xpjax.{room}.{name}") for name in shown)
         yield f"xpjax.{room}", f"api/{room}.md", f"# xpjax.{room}\n\n{said}\n\n{entries}"
 
 

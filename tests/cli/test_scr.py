@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from benchmarks.scr import BANDS, Sky, truth_of
 from tests.cli.helpers import files
-from xpjax.cli.common import Group
 from xpjax.cli.scr import scr
+from xpjax.cli.terminal import Group
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.survey.scr.law import regressions_from

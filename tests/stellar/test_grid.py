@@ -12,7 +12,8 @@ import pytest
 import xpjax
 from tests.stellar.libraries.test_files import WAVE, spectrum, write_ck04, write_nextgen
 from xpjax.stellar.grid import StellarGrid, build_grid, fill_holes, read_grid, write_grid
-from xpjax.stellar.libraries import ModelSpectra, read_library
+from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries.library import ModelSpectra
 from xpjax.stellar.sampling import Sampler, find_resolution
 
 TEFF, LOGG, MH = (4000.0, 4250.0, 5000.0), (4.0, 4.5, 5.0), (-1.0, 0.0)

@@ -10,7 +10,8 @@ from scipy.integrate import quad
 from scipy.ndimage import gaussian_filter1d
 
 from xpjax.core.constants import FLUX_UNIT, SIGMA_PER_FWHM
-from xpjax.stellar.libraries import ModelSpectra, read_library
+from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries.library import ModelSpectra
 from xpjax.stellar.sampling import Sampler, as_coefficients, find_resolution, find_sampling
 from xpjax.xp.instrument import load_instrument
 

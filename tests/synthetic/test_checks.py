@@ -54,3 +54,18 @@ def test_findings(band: xpjax.Passband, usable: bool, message: str) -> None:
 def test_nothing_is_found() -> None:
     check = check_passbands(PassbandSet("Mine", (gaussian(1.0), gaussian(1.0, name="b"))))
     assert (check.usable, check.findings, str(check)) == (True, (), "Mine: 2 passbands, all can be used")
+
+
+def test_unknown_kinds_are_remarked_on() -> None:
+    band = xpjax.Passband("g", [480, 485, 490, 495, 500], [0, 0.5, 0.8, 0.5, 0], meta={"kind": "gaussian"})
+    check = check_passbands(xpjax.load_passbands(band))
+    assert check.usable
+    assert [found.text for found in check.findings] == [
+        "kind 'gaussian' is not one of measured, fitted, recovered, computed, stand-in: "
+        'load_passbands(..., meta={"kind": ...})'
+    ]
+
+
+def test_shipped_passbands_are_no_systems() -> None:
+    with pytest.raises(xpjax.XpjaxError, match=r"passbands that are shipped: load_passbands\('minisitian'\)"):
+        xpjax.load_system("MiniSiTian")

@@ -12,7 +12,8 @@ import xpjax
 from tests.synthetic.helpers import gaussian
 from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.files.passband_files import write_passbands
-from xpjax.synthetic.loading import curves_of, load_passbands, published_name
+from xpjax.synthetic.loading import curves_of, load_passbands
+from xpjax.synthetic.published import published_name
 
 
 def test_names_bands_and_objects() -> None:

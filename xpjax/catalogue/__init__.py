@@ -6,7 +6,4 @@
 from xpjax.catalogue.run import RunReport as RunReport, run_catalogue
 from xpjax.catalogue.state import RunStatus as RunStatus, read_status
 
-__all__ = [
-    "read_status",
-    "run_catalogue",
-]
+__all__ = ["read_status", "run_catalogue"]

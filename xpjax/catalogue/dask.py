@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def process_on_dask(
     files = [dataclasses.replace(unit.file, path=unit.file.path.absolute()) for unit in units]
     units = [dataclasses.replace(unit, file=file) for unit, file in zip(units, files, strict=True)]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_warnings_alone())
+        # What Dask tells of its ordinary doings is kept from the terminal.
+        logger = logging.getLogger("distributed")
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(max(logger.level, logging.WARNING))
         target = stack.enter_context(_local_cluster()) if address == "local" else address
         try:
             client = stack.enter_context(Client(target))
@@ -52,16 +56,13 @@ def process_on_dask(
         waiting = iter(units)
         running = {}
 
-        def submit() -> Any:
-            unit = next(waiting, None)
-            if unit is None:
-                return None
+        def submit(unit: Unit) -> Any:
             future = client.submit(do_unit, job, unit, key=f"{job.digest}-{unit.name}-{time.time_ns()}", pure=False)
             running[future.key] = unit
             return future
 
         ahead = max(2 * sum(client.nthreads().values()), 4)
-        futures = as_completed([f for f in (submit() for _ in range(min(ahead, len(units)))) if f is not None])
+        futures = as_completed([submit(unit) for unit in itertools.islice(waiting, ahead)])
         done = 0
         for future in futures:
             unit = running.pop(future.key)
@@ -75,21 +76,8 @@ def process_on_dask(
             if progress is not None:
                 progress(done)
             yield record
-            more = submit()
-            if more is not None:
-                futures.add(more)
-
-
-@contextlib.contextmanager
-def _warnings_alone() -> Iterator[None]:
-    """Keep from the terminal what Dask tells of its ordinary doings."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+            for following in itertools.islice(waiting, 1):
+                futures.add(submit(following))
 
 
 def _local_cluster() -> Any:

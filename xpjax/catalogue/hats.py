@@ -53,15 +53,14 @@ def positioned(part: Catalogue) -> Catalogue:
     columns = {INDEX: index, "source_id": source_id, "ra": ra, "dec": dec}
     columns |= {name: column for name, column in part.columns.items() if name not in columns}
     columns[GUESSED] = guessed
-    center = "right ascension", "declination"
-    said = {name: f"ICRS {text}; see {GUESSED}" for name, text in zip(("ra", "dec"), center, strict=True)}
     return dataclasses.replace(
         part,
         columns={name: column[order] for name, column in columns.items()},
         units={**part.units, "ra": "deg", "dec": "deg"},
         descriptions={
             **part.descriptions,
-            **said,
+            "ra": f"ICRS right ascension; see {GUESSED}",
+            "dec": f"ICRS declination; see {GUESSED}",
             INDEX: f"HEALPix pixel of ra, dec, order {INDEX_ORDER}, nested",
             GUESSED: f"ra, dec are the center of the HEALPix pixel of order {HEALPIX_LEVEL} in source_id, not measured",
         },
@@ -193,7 +192,8 @@ def assemble(
     with whole_files() as temporary:
         pq.write_metadata(schema, temporary(dataset / "_common_metadata"))
         pq.write_metadata(schema, temporary(dataset / "_metadata"), footers)
-    lines = ["Norder,Npix", *(f"{pixel.order},{pixel.number}" for pixel in sorted(pixels, key=_breadth_first))]
+    breadth_first = sorted((pixel.order, pixel.number) for pixel in pixels)
+    lines = ["Norder,Npix", *(f"{order},{number}" for order, number in breadth_first)]
     write_bytes(output / "partition_info.csv", "\n".join([*lines, ""]).encode())
     n = sum(pixel.rows for pixel in pixels)
     size = sum((dataset / pixel.path).stat().st_size for pixel in pixels)
@@ -216,10 +216,6 @@ def assemble(
     for name in ("hats.properties", "properties"):
         write_bytes(output / name, f"#HATS catalog\n{text}".encode())
     return {"pixels": len(pixels), "rows": n}
-
-
-def _breadth_first(pixel: Pixel) -> tuple[int, int]:
-    return pixel.order, pixel.number
 
 
 def _escaped(value: Any) -> str:

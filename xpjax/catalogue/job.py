@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -51,14 +52,10 @@ def units_of(store: Store, rows: int = UNIT_ROWS) -> list[Unit]:
     units = []
     for file in store.files:
         n = len(file)
-        if n <= rows:
-            units.append(Unit(file.name, file, 0, n))
-            continue
-        starts = range(0, n, rows)
-        units += [Unit(f"{file.name}.{k:04d}", file, s, min(s + rows, n)) for k, s in enumerate(starts)]
-    names = [unit.name for unit in units]
-    if len({*names}) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        for k, start in enumerate(range(0, n, rows) or [0]):
+            units.append(Unit(f"{file.name}.{k:04d}" if n > rows else file.name, file, start, min(start + rows, n)))
+    twice = sorted(name for name, n in collections.Counter(unit.name for unit in units).items() if n > 1)
+    if twice:
         raise XpjaxError(f"{store.path}: units of the same name: {twice[:5]}; rename these store files")
     return units
 
@@ -79,10 +76,9 @@ class Job:
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """What the rows depend on, as JSON: a run is only resumed with the same."""
-        own: dict[str, Any] = {"format": self.format, "where": self.where, "keep": list(self.keep)}
-        if self.format == "hats":
-            own["hats_rows"] = self.hats_rows
-        return {**own, **self.content.options}
+        hats = {"hats_rows": self.hats_rows} if self.format == "hats" else {}
+        own = {"format": self.format, "where": self.where, "keep": list(self.keep)}
+        return {**own, **hats, **self.content.options}
 
     @property
     def digest(self) -> str:

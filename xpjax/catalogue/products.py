@@ -20,7 +20,7 @@ from xpjax.core.records import Catalogue
 from xpjax.core.release import Release
 from xpjax.stellar import LabelFits, LabelFitter
 from xpjax.synthetic import Photometer, Photometry, as_system
-from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network, prepared
+from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network
 from xpjax.xp import SourceTable
 
 GUARD_ROWS = 256
@@ -65,10 +65,7 @@ class Magnitudes:
             **corrected,
             "systems": list(plain.system.columns),
             "passband curves": _digest(plain.system),
-            "errors": plain.errors,
-            "truncate": plain.truncate,
-            "error_correction": plain.error_correction,
-            "float64": plain.float64,
+            **{name: getattr(plain, name) for name in ("errors", "truncate", "error_correction", "float64")},
             "release": plain.system.release.name,
         }
 
@@ -105,7 +102,8 @@ class Magnitudes:
 
     def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry]:
         """What makes the rows of tables of about `chunk` sources; errors NaN where the input has none."""
-        photometer = prepared(self.photometer, self.correction)
+        plain, network = self.photometer, self.correction
+        photometer = plain if network is None else CorrectedPhotometer.prepare(plain, network)
 
         def make(table: SourceTable) -> Photometry:
             c = table.coefficients
@@ -115,11 +113,10 @@ class Magnitudes:
             arrays: dict[str, Any] = {}
             for name in ("flux", "flux_error", "magnitude", "magnitude_error", "left"):
                 array = getattr(result, name, None)
-                if array is None and name == "left":
-                    continue
-                if array is None and self.errors:
+                if array is None and self.errors and name != "left":
                     array = np.full_like(result.flux, np.nan)
-                arrays[name] = None if array is None else np.ascontiguousarray(array.T).T  # a band in one piece
+                if array is not None:
+                    arrays[name] = np.ascontiguousarray(array.T).T  # a band in one piece
             return self._told(dataclasses.replace(result, **arrays))
 
         return make

@@ -21,7 +21,7 @@ from xpjax.catalogue.job import FORMATS, HATS_ROWS, Job, units_of
 from xpjax.catalogue.parts import UNPLACED
 from xpjax.catalogue.products import Content, Labels, Magnitudes
 from xpjax.catalogue.stages import process
-from xpjax.catalogue.state import begin_run, finish_run, hold_shard, is_assembled, is_finished, remove_stale, summed
+from xpjax.catalogue.state import begin_run, finish_run, hold_shard, is_assembled, is_finished, remove_stale, totals
 from xpjax.core import engine
 from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
@@ -158,13 +158,7 @@ def run_catalogue(
 
 
 def _run(
-    store: Store | str | os.PathLike[str],
-    job: Job,
-    shard: tuple[int, int],
-    resume: bool,
-    devices: Any,
-    dask: str | None,
-    progress: engine.Progress | None,
+    store: Any, job: Job, shard: tuple[int, int], resume: bool, devices: Any, dask: str | None, progress: Any
 ) -> RunReport:
     """Do the units of a shard that are not finished."""
     started = time.perf_counter()
@@ -190,18 +184,12 @@ def _run(
             records = list(stream)
         complete = finish_run(job, units)
     good = [record for record in records if "error" not in record]
+    failed = {record["unit"]: record["error"] for record in records if "error" in record}
+    skipped = tuple(unit.name for unit in own if unit.name not in names)
     return RunReport(
-        job.output,
-        tuple(record["unit"] for record in good),
-        tuple(unit.name for unit in own if unit.name not in names),
-        {record["unit"]: record["error"] for record in records if "error" in record},
-        sum(record["sources"] for record in good),
-        sum(record["rows"] for record in good),
-        summed(record["status"] for record in good),
-        time.perf_counter() - started,
-        complete,
-        sum(record.get(UNPLACED, 0) for record in good),
-    )
+        job.output, tuple(record["unit"] for record in good), skipped, failed, **totals(good), complete=complete,
+        seconds=time.perf_counter() - started, unplaced=sum(record.get(UNPLACED, 0) for record in good),
+    )  # fmt: skip
 
 
 def _checked(store: Store, job: Job) -> Job:
@@ -211,10 +199,8 @@ def _checked(store: Store, job: Job) -> Job:
     if job.hats_rows < 1:
         raise XpjaxError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
     job.content.check(store.release, store.path)
-    if job.format == "hats":
-        positions = tuple(name for name in ("ra", "dec") if name in store.columns)
-        if len(positions) == 2:
-            job = dataclasses.replace(job, keep=tuple(dict.fromkeys((*positions, *job.keep))))
+    if job.format == "hats" and {"ra", "dec"} <= {*store.columns}:
+        job = dataclasses.replace(job, keep=tuple(dict.fromkeys(("ra", "dec", *job.keep))))
     absent = [name for name in job.columns if name not in store.columns]
     if absent:
         raise XpjaxError(
@@ -233,10 +219,9 @@ def _checked(store: Store, job: Job) -> Job:
     part = job.content.empty(table, {name: table.columns[name] for name in job.keep})
     if part is None:
         return job
-    if job.format == "hats":
-        taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]
-        if taken:
-            raise XpjaxError(f"cannot keep columns {taken}: a HATS catalogue has columns of these names")
+    taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]
+    if job.format == "hats" and taken:
+        raise XpjaxError(f"cannot keep columns {taken}: a HATS catalogue has columns of these names")
     if job.format == "fits" and len(part.columns) > FITS_COLUMNS:
         raise XpjaxError(
             f"a FITS table holds {FITS_COLUMNS} columns, this catalogue has {len(part.columns)}; choose "

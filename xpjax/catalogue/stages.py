@@ -74,19 +74,15 @@ def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piec
             try:
                 table = piece.body
                 kept = {name: table.columns[name] for name in job.keep}
+                known = {name: text for name, text in piece.unit.file.units.items() if name in job.keep}
                 result = make(table).catalogue(kept)
-                units = _known_units(piece.unit, job) | dict(result.units)
-                result = dataclasses.replace(result, units=units, meta={**result.meta, **made})
+                result = dataclasses.replace(result, units={**known, **result.units}, meta={**result.meta, **made})
                 piece = dataclasses.replace(piece, body=result)
                 del table, kept, result
             except Exception as exc:
                 piece = _Piece(piece.unit, error=exc)
         yield piece
         del piece
-
-
-def _known_units(unit: Unit, job: Job) -> dict[str, str]:
-    return {name: text for name, text in unit.file.units.items() if name in job.keep}
 
 
 def _write(job: Job, unit: Unit, pieces: Iterable[_Piece], pool: ThreadPoolExecutor) -> Callable[[], dict[str, Any]]:
@@ -105,26 +101,20 @@ def _write(job: Job, unit: Unit, pieces: Iterable[_Piece], pool: ThreadPoolExecu
             if piece.error is not None:
                 raise piece.error
             n_read += piece.n_read
-            found = np.bincount(piece.body.columns["xp_status"])
-            total = np.zeros(max(len(counts), len(found)), np.int64)
-            total[: len(counts)] += counts
-            total[: len(found)] += found
-            counts = total
+            found = np.bincount(piece.body.columns["xp_status"], minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
             yield piece.body
 
     def seal(part: contextlib.ExitStack, written: dict[str, int]) -> dict[str, Any]:
         try:
             part.close()
             final = job.part(unit.name)
+            output = {"name": final.name, "size": final.stat().st_size, "crc32": _file_crc32(final)}
             manifest = {
                 **record,
                 "input": {**unit.input, "checksum": input_checksum(unit.file)},
-                "output": {
-                    "name": final.name,
-                    "size": final.stat().st_size,
-                    "crc32": _file_crc32(final),
-                    "rows": written["rows"],
-                },
+                "output": {**output, "rows": written["rows"]},
                 "sources": n_read,
                 **written,
                 "status": _by_bit(counts),
@@ -203,6 +193,3 @@ def process(
             yield from (record() for record in waiting)
     finally:
         stream.close()
-
-
-# --- parts ------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ partial/           units of a HATS catalogue that is not assembled yet (`xpjax.c
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,8 @@ def finish_run(job: Job, units: Sequence[Unit]) -> bool:
                 origin = "center of the HEALPix pixel of order 12 in source_id"
                 if {"ra", "dec"} <= {*job.keep}:
                     origin = f"ra, dec of the store; of {guessed} rows without these the {origin}"
-                counts = hats.assemble(
-                    parts,
-                    job.output,
-                    job.hats_rows,
-                    {"hats_builder": f"xpjax {__version__}", "xpjax_positions": origin},
-                )
-                write_json(state / "catalogue.json", counts)
+                told = {"hats_builder": f"xpjax {__version__}", "xpjax_positions": origin}
+                write_json(state / "catalogue.json", hats.assemble(parts, job.output, job.hats_rows, told))
             for unit in units:
                 job.part(unit.name).unlink(missing_ok=True)
     except Busy:  # another shard does it
@@ -109,8 +105,7 @@ def remove_stale(job: Job, units: Sequence[Unit], everything: bool) -> None:
     state = job.output / STATE
     folders = [job.output, state, *(state / name for name in ("units", "failed", "partial"))]
     if everything:
-        folders += (job.output / "dataset").rglob("Dir=*")
-        folders.append(job.output / "dataset")
+        folders += [job.output / "dataset", *(job.output / "dataset").rglob("Dir=*")]
     for folder in folders:
         for path in folder.glob(".*.tmp"):
             if everything or path.name[1:].rsplit(".", 2)[0] in names:
@@ -156,14 +151,13 @@ def hold_shard(job: Job, shard: tuple[int, int], resume: bool) -> Iterator[None]
         yield
 
 
-def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts by status bit of several units, in the order of the bits."""
-    total: dict[str, int] = {}
-    for part in counts:
-        for name, n in part.items():
-            total[name] = total.get(name, 0) + n
-    order = ["OK", *(str(bit.name) for bit in Status if bit)]
-    return {name: total[name] for name in order if name in total}
+def totals(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sources, rows, and counts by status bit in the order of the bits, of several finished units."""
+    counts: collections.Counter[str] = collections.Counter()
+    for record in records:
+        counts.update(record["status"])
+    status = {name: counts[name] for name in ("OK", *(str(bit.name) for bit in Status if bit)) if name in counts}
+    return {**{name: sum(record[name] for record in records) for name in ("sources", "rows")}, "status": status}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,20 +244,15 @@ def read_status(output: str | os.PathLike[str]) -> RunStatus:
     plan = read_json(state / "job.json", *JOB)
     if not plan:
         raise XpjaxError(f"{output} holds no catalogue run (no {STATE}/job.json)")
-    done, failed, left = [], {}, []
-    n_failed = n_left = 0
-    for name, n in plan["units"]:
+    done, failed, left, n = [], {}, [], dict(plan["units"])
+    for name in n:
         record = read_json(state / "units" / f"{name}.json")
         if record.get("options") == plan["digest"]:
             done.append(record)
-            continue
-        failure = read_json(state / "failed" / f"{name}.json")
-        if failure:
+        elif failure := read_json(state / "failed" / f"{name}.json"):
             failed[name] = failure["error"]
-            n_failed += n
         else:
             left.append(name)
-            n_left += n
     running = []
     for path in sorted(state.glob("lock-*-of-*")):
         try:
@@ -275,17 +264,8 @@ def read_status(output: str | os.PathLike[str]) -> RunStatus:
             break
     whole = plan["options"]["format"] != "hats" or (state / "catalogue.json").exists()
     return RunStatus(
-        output,
-        plan["options"],
-        tuple(record["unit"] for record in done),
-        failed,
-        tuple(left),
-        sum(record["sources"] for record in done),
-        n_failed,
-        n_left,
-        sum(record["rows"] for record in done),
-        summed(record["status"] for record in done),
-        sum(record["seconds"] for record in done),
-        tuple(running),
-        whole and len(done) == len(plan["units"]),
-    )
+        output, plan["options"], tuple(record["unit"] for record in done), failed, tuple(left), **totals(done),
+        sources_failed=sum(n[name] for name in failed), sources_left=sum(n[name] for name in left),
+        seconds=sum(record["seconds"] for record in done), running=tuple(running),
+        complete=whole and len(done) == len(n),
+    )  # fmt: skip

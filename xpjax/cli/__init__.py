@@ -9,8 +9,7 @@ from __future__ import annotations
 import click
 
 from xpjax.cli import catalogue, compute, labels, mock, passband, show, store, survey, wiggles
-from xpjax.cli.common import Group, offer_quiet
-from xpjax.cli.terminal import quiet_option
+from xpjax.cli.terminal import Group, offer_quiet, quiet_option
 
 __all__ = ["main"]
 

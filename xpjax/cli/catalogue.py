@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from xpjax.cli import compute
 from xpjax.cli.common import corrected_bands, print_table
 from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
-
-if TYPE_CHECKING:
-    from xpjax.catalogue import RunReport
 
 SHARED = (*compute.BANDS, "error_correction", "truncate", "errors", "float64", "keep", "devices")
 """Options that mean the same as in `xpjax photometry`, from which they are taken."""
@@ -60,12 +57,9 @@ def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[i
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory of the catalogue; it is made."
 )
 @click.option(
-    "--format",
-    type=click.Choice(["parquet", "hats", "fits", "hdf5"]),
-    default="parquet",
-    show_default=True,
+    "--format", type=click.Choice(["parquet", "hats", "fits", "hdf5"]), default="parquet", show_default=True,
     help="A file for each store file, or with hats one catalogue by position, as LSDB opens it.",
-)
+)  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what is there: finished units are not done again.")
 @click.option(
     "--shard", default="1/1", metavar="I/N", callback=shard, help="Every N-th unit, the I-th of 1..N: for batch arrays."
@@ -140,13 +134,6 @@ def _run(store: Any, output: Path, **options: Any) -> None:
 
     with bar(len(store), unit=" sources", unit_scale=True) as shown:
         report = run_catalogue(store, output, progress=lambda n: shown.update(n - shown.n), **options)
-    _tell(report)
-    if report.failed:
-        click.get_current_context().exit(1)
-
-
-def _tell(report: RunReport) -> None:
-    """What was done, on standard error."""
     units = f"{len(report.finished)} unit{'s' * (len(report.finished) != 1)}"
     lines = [f"{report.sources:,} sources read from {units}, {report.rows:,} rows written to {report.output.name}"]
     if report.skipped:
@@ -167,6 +154,7 @@ def _tell(report: RunReport) -> None:
         click.echo(f"unit {name} failed: {why}", err=True)
     if report.failed:
         click.echo(f"{len(report.failed)} units failed; mend their input and run again with --resume", err=True)
+        click.get_current_context().exit(1)
 
 
 @catalogue.command()

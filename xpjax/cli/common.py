@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -12,18 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xpjax.cli.terminal import (
-    ARGUMENTS,
-    INTERRUPTED,
-    Bug,
-    Refusal,
-    bar,
-    patient_standard_error,
-    quiet_option,
-    refusal,
-    tell,
-)
-from xpjax.core.errors import XpjaxError, command_line
+import xpjax
+from xpjax.cli.terminal import bar, tell
+from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,61 +28,12 @@ if TYPE_CHECKING:
     from xpjax.xp import LinearCorrection, SourceTable
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Group(click.Group):
-    """The outermost group: tells what the user can mend in one line, and writes a report of what is a mistake of ours.
-
-    `--debug` lets every exception through.
-    """
-
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a call; a standard error that takes nothing is no reason to stop."""
-        with patient_standard_error():
-            return super().main(*arguments, **options)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """The arguments, remembered for the report of a mistake."""
-        ctx.meta[ARGUMENTS] = tuple(args)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an exception becomes `Error: ...` and exit status 2, 1 for a mistake of ours."""
-        try:
-            with command_line():
-                return super().invoke(ctx)
-        except (BrokenPipeError, click.exceptions.Exit, click.Abort, click.ClickException):
-            raise  # BrokenPipeError: of `xpjax systems | head`
-        except KeyboardInterrupt as exc:
-            click.echo("interrupted", err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from exc
-        except Exception as exc:
-            if ctx.params["debug"]:
-                raise
-            said = refusal(exc)
-            if said is None:
-                raise Bug.of(exc, ctx.meta[ARGUMENTS]) from exc
-            raise Refusal(said) from exc
-
-
-def offer_quiet(command: click.Command) -> None:
-    """Let a command, and the commands of a group, be quiet."""
-    if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            offer_quiet(inner)
-    else:
-        command.params.append(quiet_option())
+R = TypeVar("R", bound=Any)
 
 
 def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Several options as one decorator, in the order in which the help lists them."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
 
 
 def comma_separated(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
@@ -135,8 +79,6 @@ def assignments(option: str, values: Sequence[str]) -> dict[str, float]:
 
 def load_passbands(source: str) -> PassbandSet:
     """The passbands that a SOURCE means. Raises ValueError and OSError."""
-    import xpjax
-
     try:
         return xpjax.load_passbands(source)
     except ValueError as exc:
@@ -145,30 +87,8 @@ def load_passbands(source: str) -> PassbandSet:
         raise
 
 
-def chosen_system(
-    systems: Sequence[str],
-    passbands: Sequence[str],
-    extrapolate: str,
-    allow_outside: bool,
-    correction: LinearCorrection | None = None,
-) -> PhotometricSystem:
-    """The systems and passbands of the options, in this order, as one. Raises ValueError and UsageError."""
-    from xpjax.synthetic import as_system
-
-    if not (systems or passbands):
-        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
-    if not passbands and (extrapolate != "none" or allow_outside):
-        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
-    sets = [load_passbands(source) for source in passbands]
-    system = as_system([*systems, *sets], correction, extrapolate=extrapolate, allow_outside=allow_outside)
-    for chosen in sets:
-        tell_passbands(chosen, extrapolate)
-    return system
-
-
 def linear_only(correction: str, remedy: str) -> LinearCorrection | None:
     """The linear correction that --correction means. Raises XpjaxError for a network, with what to do."""
-    import xpjax
     from xpjax.wiggles import is_network
 
     if is_network(correction):
@@ -184,14 +104,24 @@ def corrected_bands(
     correction: str,
     **options: Any,
 ) -> tuple[PhotometricSystem, NetworkCorrection | None]:
-    """The system of the options, with a linear correction or without, and a network. Raises ValueError, UsageError."""
+    """The systems and passbands of the options, in this order, as one, and a network where one corrects them.
+
+    Raises ValueError and UsageError.
+    """
+    from xpjax.synthetic import as_system
     from xpjax.wiggles import NetworkCorrection, choose_correction
 
     chosen = choose_correction(correction, **options)
-    if not isinstance(chosen, NetworkCorrection):
-        return chosen_system(systems, passbands, extrapolate, allow_outside, chosen), None
-    system = chosen_system(systems, passbands, extrapolate, allow_outside, chosen.linear)
-    return system, chosen.with_bands(system, [load_passbands(source) for source in passbands])
+    if not (systems or passbands):
+        raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
+    if not passbands and (extrapolate != "none" or allow_outside):
+        raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
+    sets = [load_passbands(source) for source in passbands]
+    linear = chosen.linear if isinstance(chosen, NetworkCorrection) else chosen
+    system = as_system([*systems, *sets], linear, extrapolate=extrapolate, allow_outside=allow_outside)
+    for passband_set in sets:
+        tell_passbands(passband_set, extrapolate)
+    return system, chosen.with_bands(system, sets) if isinstance(chosen, NetworkCorrection) else None
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
@@ -204,6 +134,7 @@ def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class TableFile(click.ParamType):
@@ -222,51 +153,52 @@ class TableFile(click.ParamType):
 
 TABLE_FILE = TableFile()
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it exists; it is refused otherwise.")
+
+
+def output_option(meaning: str) -> Callable[[F], F]:
+    """--output, a file that has to be named."""
+    return click.option("--output", "-o", required=True, type=FILE, help=meaning)
+
+
+def names_option(name: str, metavar: str, meaning: str) -> Callable[[F], F]:
+    """An option that may be repeated, and may hold several names separated by commas."""
+    return click.option(name, multiple=True, metavar=metavar, callback=comma_separated, help=meaning)
+
+
+def choice_option(name: str, words: Sequence[str], meaning: str) -> Callable[[F], F]:
+    """An option that is one of some words, by default the first."""
+    return click.option(name, type=click.Choice(words), default=words[0], show_default=True, help=meaning)
+
+
 INPUT_OUTPUT = combine(
     click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=EXISTING_FILE),
-    click.option(
-        "--output",
-        "-o",
-        required=True,
-        type=FILE,
-        help="File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5.",
-    ),
+    output_option("File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5."),
 )
 TRUNCATE = click.option(
     "--truncate/--no-truncate",
     default=False,
     help="Use only the relevant coefficients (n_relevant_bases); default: all.",
 )
-GAIA = click.option(
+GAIA = choice_option(
     "--gaia",
-    type=click.Choice(["synthetic", "columns"]),
-    default="synthetic",
-    show_default=True,
-    help="G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
+    ["synthetic", "columns"],
+    "G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
 )
 COMPUTING = combine(
     TRUNCATE,
     click.option("--errors/--no-errors", default=True, help="Propagate errors with their correlations (default: yes)."),
     click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
-    click.option(
-        "--keep",
-        multiple=True,
-        metavar="COLUMNS",
-        callback=comma_separated,
-        help="Input columns to pass on to the output, separated by commas; may be repeated.",
-    ),
+    names_option("--keep", "COLUMNS", "Input columns to pass on to the output, separated by commas; may be repeated."),
     click.option(
         "--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number of devices; by default JAX's first."
     ),
     OVERWRITE,
 )
 PROJECTING = combine(
-    click.option(
+    choice_option(
         "--extrapolate",
-        type=click.Choice(["none", "linear"]),
-        default="none",
-        show_default=True,
-        help="linear: within 322..336 nm passbands see the straight line fitted to the spectrum within 336..382 nm.",
+        ["none", "linear"],
+        "linear: within 322..336 nm passbands see the straight line fitted to the spectrum within 336..382 nm.",
     ),
     click.option(
         "--allow-outside", is_flag=True, help="Take passbands too of which XP (330..1050 nm) sees less than half."
@@ -295,10 +227,7 @@ def correction_option(default: str, network: str = "") -> Callable[[F], F]:
 
 
 BASE = click.option(
-    "--base",
-    metavar="FILE",
-    type=EXISTING_FILE,
-    help="Linear correction beneath a network, if not the standard one.",
+    "--base", metavar="FILE", type=EXISTING_FILE, help="Linear correction beneath a network, if not the standard one."
 )
 TYING = combine(
     click.option(
@@ -355,11 +284,8 @@ def run(
     needed: Sequence[str] = (),
 ) -> None:
     """Read and compute file by file, write one output, tell what was done. needed: columns read and not kept."""
-    import dataclasses
-
     import numpy as np
 
-    import xpjax
     from xpjax.core.status import Status
     from xpjax.io import catalogue
 
@@ -380,16 +306,13 @@ def run(
             known = {"source_id": table.source_id, **table.columns}
             parts.append(result.catalogue({name: known[name] for name in keep}))
             status.append(result.status)
-    whole = catalogue.concatenate(parts)
-    whole = dataclasses.replace(whole, meta={**whole.meta, **record_call(context)})
+    whole = with_call(catalogue.concatenate(parts))
     catalogue.write(output, whole, overwrite=overwrite)
     _summary(context, whole, np.concatenate(status), time.perf_counter() - started)
 
 
 def _complete(result: Any, params: dict[str, Any]) -> Any:
     """Errors and correlations that were asked for and that the input cannot give, as NaN: all files fit together."""
-    import dataclasses
-
     import numpy as np
 
     wanted = ["flux_error", "magnitude_error"] * params["errors"] + ["correlation"] * params.get("correlation", False)
@@ -402,16 +325,13 @@ def _complete(result: Any, params: dict[str, Any]) -> Any:
     return dataclasses.replace(result, **absent)
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """A bar over the sources of all files; their number is guessed from the sizes of the files until all are read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.bar = bar(unit=" sources", unit_scale=True)
         self.bytes = sum(path.stat().st_size for path in files)
         self.bytes_read = self.sources = self.before = 0
-
-    def __enter__(self) -> Progress:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.bar.close()
@@ -430,7 +350,6 @@ class Progress:
 
 def record_call(context: click.Context) -> dict[str, Any]:
     """The call as metadata: names of files without their folders, every option, and the version."""
-    import xpjax
 
     def is_path(value: Any) -> bool:
         if isinstance(value, Path) or str(value).lower().endswith((".h5", ".hdf5")):
@@ -456,6 +375,12 @@ def record_call(context: click.Context) -> dict[str, Any]:
     return {"command": " ".join(["xpjax", *command]), "version": xpjax.__version__, **options}
 
 
+def with_call(result: R) -> R:
+    """A record with the call of the command in its metadata."""
+    call = record_call(click.get_current_context())
+    return dataclasses.replace(result, meta={**result.meta, **call})
+
+
 def counted(counts: Mapping[Any, int]) -> list[str]:
     """A line for each flag of `Bits.counts`: how many rows have it, its name and number, what it says."""
     return [f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}" for bit, count in counts.items()]
@@ -470,11 +395,8 @@ def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, secon
     files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}"
     lines = [f"{n:,} sources read from {files}, {len(whole):,} rows written to {params['output'].name}"]
     flagged = int(np.count_nonzero(status))
-    if flagged:
-        lines.append(f"{flagged:,} flagged in xp_status:")
-        lines += counted(Status.counts(status))
-    else:
-        lines.append("none flagged in xp_status")
+    counts = [f"{flagged:,} flagged in xp_status:", *counted(Status.counts(status))]
+    lines += counts if flagged else ["none flagged in xp_status"]
     without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))
     if params["errors"] and without:
         whose = "all sources" if without == n else f"{without:,} sources"

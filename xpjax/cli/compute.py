@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import xpjax
 from xpjax.cli.common import (
     COMPUTING,
     CORRECTING,
@@ -157,8 +158,6 @@ def spectra(
       xpjax spectra xp.fits --internal --wavelength 0:60:0.1 -o internal.fits
       xpjax spectra xp.fits --correction standard --resolution xp -o corrected.h5
     """
-    import xpjax
-
     is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
     instrument = xpjax.load_instrument(path=model) if is_file else xpjax.load_instrument(*filter(None, [model]))
     instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax wiggles correct`"))

@@ -81,13 +81,7 @@ FIT_OPTIONS = combine(
 )
 @OVERWRITE
 def fit(
-    inputs: tuple[Path, ...],
-    output: Path,
-    select: str | None,
-    keep: list[str],
-    devices: str | None,
-    overwrite: bool,
-    **options: Any,
+    inputs: tuple[Path, ...], output: Path, select: str | None, keep: list[str], overwrite: bool, **options: Any
 ) -> None:
     """Fit Teff, log g, [M/H], or whatever labels a grid has, to spectra.
 
@@ -118,6 +112,7 @@ def fit(
 
     started, context = time.perf_counter(), click.get_current_context()
     catalogue.check_output(output, overwrite=overwrite)
+    devices = options.pop("devices")
     fitter = fitter_of(**options)
     implied = context.get_parameter_source("correction") is ParameterSource.DEFAULT
     with Progress([path for path in inputs if path.is_file()]) as progress:
@@ -143,17 +138,7 @@ def fit(
 
 
 def fitter_of(
-    grid: Path,
-    *,
-    correction: str,
-    base: Path | None,
-    features: Path | None,
-    ebv: str | None,
-    fit_ebv: str | None,
-    normalization: str,
-    continuum: int,
-    starts: int,
-    **options: Any,
+    grid: Path, *, correction: str, features: Path | None, ebv: str | None, fit_ebv: str | None, **options: Any
 ) -> LabelFitter:
     """What `FIT_OPTIONS` mean, without keep and devices. Raises ValueError and UsageError."""
     from xpjax.stellar import LabelFitter
@@ -161,8 +146,9 @@ def fitter_of(
 
     nodes = None if fit_ebv is None else _nodes(fit_ebv)
     column = ebv if features is None and is_network(correction) else None
-    chosen = choose_correction(correction, base=base, features=features, ebv=column)
-    how = {"normalization": normalization, "continuum_order": continuum, "starts": starts}
+    chosen = choose_correction(correction, base=options.pop("base"), features=features, ebv=column)
+    how = {name: options.pop(name) for name in ("normalization", "starts")}
+    how["continuum_order"] = options.pop("continuum")
     return LabelFitter(grid, chosen, ebv, nodes, options=how, **options)
 
 
@@ -189,7 +175,21 @@ def grid() -> None:
     """
 
 
-LIBRARY_OPTIONS = combine(
+BUILD_OPTIONS = combine(
+    click.option(
+        "--resolution", default="104", show_default=True, metavar="R|xp|own|FILE",
+        help="Resolving power lambda/FWHM: a number; xp, that of XP spectra from the instrument model; a file of "
+        "wavelength in nm and R; own, as it is in the library.",
+    ),
+    click.option(
+        "--sampling", type=click.Choice(["log330", "variable", "coefficients"]), default="log330", show_default=True,
+        help="330 samples on 360..990 nm; 270 with steps as R(lambda); XP coefficients.",
+    ),
+    click.option(
+        "--limits", multiple=True, metavar="LABEL=LOW:HIGH[:STEP]",
+        help="Take models within these limits only, and on steps from LOW; may be repeated.",
+    ),
+    click.option("--fill", is_flag=True, help="Interpolate holes that lie between other models."),
     click.option("--nlte", is_flag=True, help="nextgen: the non-LTE models."),
     click.option("--medium", type=click.Choice(["vacuum", "air"]), help="ferre, files: where wavelengths are."),
     click.option("--per", type=click.Choice(["wavelength", "frequency"]), help="ferre, files: what flux is per."),
@@ -198,49 +198,17 @@ LIBRARY_OPTIONS = combine(
     click.option("--wavelengths", type=EXISTING_FILE, help="files: a file with the wavelengths of all."),
     click.option("--unit", help="files: of wavelengths, nm or Angstrom, if files are silent."),
     click.option("--own-resolution", type=float, help="files: lambda/FWHM that the spectra have already."),
-)
-"""What the files of a library may not say."""
+)  # fmt: skip
+"""How spectra are sampled, and what the files of a library may not say."""
 
 
 @grid.command()
 @click.argument("format", metavar="FORMAT", type=click.Choice(["ck04", "nextgen", "ferre", "files"]))
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the grid.")
-@click.option(
-    "--resolution",
-    default="104",
-    show_default=True,
-    metavar="R|xp|own|FILE",
-    help="Resolving power lambda/FWHM: a number; xp, that of XP spectra from the instrument model; a file of "
-    "wavelength in nm and R; own, as it is in the library.",
-)
-@click.option(
-    "--sampling",
-    type=click.Choice(["log330", "variable", "coefficients"]),
-    default="log330",
-    show_default=True,
-    help="330 samples on 360..990 nm; 270 with steps as R(lambda); XP coefficients.",
-)
-@click.option(
-    "--limits",
-    multiple=True,
-    metavar="LABEL=LOW:HIGH[:STEP]",
-    help="Take models within these limits only, and on steps from LOW; may be repeated.",
-)
-@click.option("--fill", is_flag=True, help="Interpolate holes that lie between other models.")
-@LIBRARY_OPTIONS
+@BUILD_OPTIONS
 @OVERWRITE
-def build(
-    format: str,
-    path: Path,
-    output: Path,
-    resolution: str,
-    sampling: str,
-    limits: tuple[str, ...],
-    fill: bool,
-    overwrite: bool,
-    **options: Any,
-) -> None:
+def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwrite: bool, **options: Any) -> None:
     """Build a grid from a library of model spectra at PATH.
 
     \b
@@ -271,10 +239,8 @@ def build(
         made = build_grid(
             format,
             path,
-            resolution=resolution,
-            sampling=sampling,
+            resolution=options.pop("resolution"),
             limits=_limits(limits),
-            fill=fill,
             progress=lambda n: shown.update(n - shown.n),
             **_options(options),
         )

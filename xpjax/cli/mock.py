@@ -8,14 +8,16 @@ from pathlib import Path
 
 import click
 
-from xpjax.cli.common import FILE, OVERWRITE, record_call
+import xpjax
+from xpjax.cli.common import FOLDER, OVERWRITE, output_option, with_call
 from xpjax.cli.terminal import tell
-from xpjax.io.figures import check_figure, write_figure
+from xpjax.io.atomic import check_output
+from xpjax.io.figures import write_figure
 
 
 @click.command()
 @click.option("-n", "number", default=1000, show_default=True, type=click.IntRange(1), help="Number of sources.")
-@click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
+@output_option("File to write; its suffix names the format.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same sources.")
 @click.option("--correlations/--no-correlations", default=True, help="Correlations of coefficients (default: yes).")
 @OVERWRITE
@@ -29,16 +31,12 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
       xpjax simulate -n 1000 -o mock.parquet
       xpjax simulate -n 100000 --seed 7 --no-correlations -o mock.h5
     """
-    import dataclasses
-
     from xpjax.io import catalogue
-    from xpjax.xp import simulate_sources
 
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite)
-    table = simulate_sources(number, seed=seed, correlations=correlations).catalogue()
-    record = record_call(click.get_current_context())
-    catalogue.write(output, dataclasses.replace(table, meta={**table.meta, **record}), overwrite=overwrite)
+    table = xpjax.simulate_sources(number, seed=seed, correlations=correlations).catalogue()
+    catalogue.write(output, with_call(table), overwrite=overwrite)
     seconds = time.perf_counter() - started
     tell(f"{number:,} mock sources written to {output.name} in {seconds:.1f} s")
 
@@ -50,7 +48,7 @@ def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite
     "folder",
     default="xpjax-demo",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Directory for the results; it is made.",
 )
 @OVERWRITE
@@ -64,24 +62,17 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
       xpjax demo
       xpjax demo -n 200000 --output-dir big-demo
     """
-    import dataclasses
-
-    import xpjax
-    from xpjax import plot as draw
     from xpjax.io import catalogue
-    from xpjax.xp import simulate_sources
 
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     table_file, sample_file = folder / "photometry.parquet", folder / "sources.parquet"
     figures = folder / "photometry.png", folder / "spectra.png"
-    for path in (table_file, sample_file):
-        catalogue.check_output(path, overwrite=overwrite)
-    for path in figures:
-        check_figure(path, overwrite)
+    for path in (table_file, sample_file, *figures):
+        check_output(path, overwrite=overwrite)
 
     tell(f"simulating {number:,} sources ...")
-    table = simulate_sources(number, seed=0)
+    table = xpjax.simulate_sources(number, seed=0)
     system = xpjax.load_system("JPLUS", "SDSS")
     seconds = []
     for what in ("compiling and computing", "computing again, compiled"):
@@ -90,13 +81,11 @@ def demo(number: int, folder: Path, overwrite: bool) -> None:
         photometry = xpjax.photometry(table, system)
         seconds.append(time.perf_counter() - before)
 
-    record = record_call(click.get_current_context())
-    result = photometry.catalogue({})
-    catalogue.write(table_file, dataclasses.replace(result, meta={**result.meta, **record}), overwrite=overwrite)
-    sample = table[:100].catalogue()
-    catalogue.write(sample_file, dataclasses.replace(sample, meta={**sample.meta, **record}), overwrite=overwrite)
-    write_figure(draw.plot_photometry(result), figures[0])
-    write_figure(draw.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.load_system("JPLUS")), figures[1])
+    result, sample = photometry.catalogue({}), table[:100].catalogue()
+    catalogue.write(table_file, with_call(result), overwrite=overwrite)
+    catalogue.write(sample_file, with_call(sample), overwrite=overwrite)
+    write_figure(xpjax.plot.plot_photometry(result), figures[0])
+    write_figure(xpjax.plot.plot_spectra(xpjax.spectra(table[:4]), system=xpjax.load_system("JPLUS")), figures[1])
 
     click.echo(
         f"\n{number:,} sources in {len(system.names)} bands: {number / seconds[1]:,.0f} sources/s"

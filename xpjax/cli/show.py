@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import click
 
+import xpjax
 from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
-from xpjax.cli.terminal import tell
+from xpjax.cli.terminal import tell, versions
 from xpjax.io.figures import check_figure, write_figure
 
 
@@ -21,8 +23,6 @@ def systems(name: str | None) -> None:
       xpjax systems
       xpjax systems JPLUS
     """
-    import xpjax
-
     if name is None:
         rows = []
         for known in xpjax.available_systems():
@@ -46,22 +46,14 @@ def _magnitudes(flux_unit: str) -> str:
 @click.command()
 def info() -> None:
     """Versions, devices, models and data files, for a bug report."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
     import jax
 
-    import xpjax
     from xpjax.core.paths import DATA
     from xpjax.io.hdf5 import open_hdf5
 
     default = xpjax.load_instrument().model
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    for package in ("xpjax", "jax", "numpy", "equinox", "astropy", "h5py"):
-        try:
-            rows.append((package, version(package)))
-        except PackageNotFoundError:
-            rows.append((package, "not installed"))
+    rows += versions("xpjax", "jax", "numpy", "equinox", "astropy", "h5py")
     rows.append(("devices", ", ".join(f"{device} ({device.device_kind})" for device in jax.devices())))
     for path in sorted(DATA.glob("*.h5")):
         with open_hdf5(path) as file:

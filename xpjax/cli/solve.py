@@ -11,6 +11,7 @@ import click
 from xpjax.cli.common import EXISTING_FILE, OVERWRITE, TABLE_FILE, comma_separated, record_call
 from xpjax.cli.terminal import tell
 
+FOLDER = click.Path(file_okay=False, path_type=Path)
 PRODUCTS = ("calibrated.parquet", "stars.parquet", "parameters.ecsv", "exposures.ecsv", "joint.h5")
 
 
@@ -19,13 +20,7 @@ PRODUCTS = ("calibrated.parquet", "stars.parquet", "parameters.ecsv", "exposures
 @click.option(
     "--config", required=True, type=EXISTING_FILE, help="TOML file that names columns, terms and constraints."
 )
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for the products; it is made.",
-)
+@click.option("--output", "-o", required=True, type=FOLDER, help="Directory for the products; it is made.")
 @click.option(
     "--keep",
     multiple=True,
@@ -71,11 +66,8 @@ def solve(
         if (output / name).exists() and not overwrite:
             raise FileExistsError(f"the output {output / name} exists; name another directory, or add --overwrite")
     found, reading = solve_survey(config, list(catalogues), keep=keep, devices=device)
-    record = {
-        **record_call(click.get_current_context()),
-        "inputs": [path.name for path in catalogues],
-        "config": json.dumps(tomllib.loads(config.read_text(encoding="utf-8"))),
-    }
+    said = json.dumps(tomllib.loads(config.read_text(encoding="utf-8")))
+    record = {**record_call(click.get_current_context()), "inputs": [path.name for path in catalogues], "config": said}
     found, rows = dataclasses.replace(found, meta={**record, **found.meta}), reading.observations
     output.mkdir(parents=True, exist_ok=True)
     tables = (found.calibrated(rows), found.stars(), found.parameters(), found.exposures())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
+import xpjax
+from xpjax.cli.common import EXISTING_FILE, FOLDER, OVERWRITE, choice_option, output_option, print_table
 from xpjax.cli.terminal import bar, tell
 from xpjax.core.errors import XpjaxError
+
+if TYPE_CHECKING:
+    from xpjax.xp import StoreFile
 
 STORE = click.Path(exists=True, path_type=Path)
 
@@ -22,19 +26,11 @@ def store() -> None:
 
 @store.command()
 @click.argument("files", nargs=-1, required=True, type=EXISTING_FILE)
-@click.option(
-    "--store",
-    "store_dir",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of the store; it is made.",
-)
-@click.option(
+@click.option("--store", "store_dir", required=True, type=FOLDER, help="Directory of the store; it is made.")
+@choice_option(
     "--correlations",
-    type=click.Choice(["none", "float32", "int16"]),
-    default="none",
-    show_default=True,
-    help="Store correlations, which errors need: 12 kB a source, or 6 kB in fixed point, which changes errors by 1e-4.",
+    ["none", "float32", "int16"],
+    "Store correlations, which errors need: 12 kB a source, or 6 kB in fixed point, which changes errors by 1e-4.",
 )
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Files to read at once.")
 @click.option(
@@ -57,8 +53,6 @@ def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ..
       xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations int16 --resume
       xpjax store ingest xp.fits --store xp --gaia-source gaia_source.csv.gz
     """
-    import xpjax
-
     started = time.perf_counter()
     with bar(len(files), unit=" files", delay=1) as shown:
         report = xpjax.ingest(
@@ -94,8 +88,6 @@ def info(path: Path, each: bool) -> None:
       xpjax store info xp
       xpjax store info xp --files
     """
-    import xpjax
-
     found = xpjax.open_store(path)
     rows = [
         ("store", str(path)),
@@ -112,22 +104,18 @@ def info(path: Path, each: bool) -> None:
         click.echo()
         print_table(
             ("file", "sources", "first source_id", "last source_id", "correlations", "from"),
-            [
-                (file.name, "damaged", "", "", "", "")
-                if file.damage
-                else (
-                    file.name,
-                    f"{len(file):,}",
-                    *map(str, file.source_ids),
-                    file.correlations,
-                    str(file.attrs.get("source", "")),
-                )
-                for file in found.files
-            ],
+            list(map(_row, found.files)),
         )
     for file in found.files:
         if file.damage:
             click.echo(file.damage, err=True)
+
+
+def _row(file: StoreFile) -> tuple[str, ...]:
+    if file.damage:
+        return file.name, "damaged", "", "", "", ""
+    origin = str(file.attrs.get("source", ""))
+    return file.name, f"{len(file):,}", *map(str, file.source_ids), file.correlations, origin
 
 
 @store.command()
@@ -141,8 +129,6 @@ def verify(path: Path) -> None:
     Examples:
       xpjax store verify xp
     """
-    import xpjax
-
     found = xpjax.open_store(path)
     problems = found.verify()
     for problem in problems:
@@ -154,13 +140,9 @@ def verify(path: Path) -> None:
 
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=FILE,
-    help="File to write, which `xpjax photometry` reads: .h5 is a store file; parquet, fits, csv and others have the "
-    "archive's columns.",
+@output_option(
+    "File to write, which `xpjax photometry` reads: .h5 is a store file; parquet, fits, csv and others have the "
+    "archive's columns."
 )
 @click.option("--source-id", multiple=True, metavar="ID,ID", help="Source ids; may be repeated.")
 @click.option(
@@ -195,7 +177,6 @@ def select(
       xpjax store select xp --healpix 5:1200,1201 --magnitude 12:14 -o part.parquet
       xpjax store select xp --source-ids wanted.csv -o wanted.h5
     """
-    import xpjax
     from xpjax.io import catalogue
     from xpjax.io.words import whole_number
     from xpjax.xp import write_store_file

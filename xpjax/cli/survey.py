@@ -20,12 +20,9 @@ CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, req
 FOLDER = click.Path(file_okay=False, path_type=Path)
 DEVICE = click.option("--device", "devices", metavar="NAME", help="cpu, gpu or gpu:2; by default JAX's first.")
 KEEP = click.option(
-    "--keep",
-    multiple=True,
-    metavar="COLUMNS",
-    callback=comma_separated,
+    "--keep", multiple=True, metavar="COLUMNS", callback=comma_separated,
     help="Columns of the catalogues to pass on, separated by commas; may be repeated.",
-)
+)  # fmt: skip
 WIDE = click.option("--wide", is_flag=True, help="Also wide.parquet: a row for each star, columns for each band.")
 
 
@@ -91,12 +88,9 @@ def calibrate(catalogues: Sequence[Path], config: Path, output: Path, **options:
 @CATALOGUES
 @click.option("--solution", required=True, type=click.Path(exists=True, path_type=Path), help="Of `survey calibrate`.")
 @click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=click.Path(path_type=Path),
+    "--output", "-o", required=True, type=click.Path(path_type=Path),
     help="File, its suffix names the format; or directory.",
-)
+)  # fmt: skip
 @click.option("--config", type=EXISTING_FILE, help="TOML file for these catalogues; by default the solution's own.")
 @click.option("--exposure", metavar="NAME", help="The exposure that the catalogues are of, where no column says it.")
 @click.option(

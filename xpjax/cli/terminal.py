@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from xpjax.core.errors import XpjaxError, command_line
+
 QUIET, ARGUMENTS = "xpjax.quiet", "xpjax.arguments"
 """Keys in the `meta` of click's contexts, which all contexts of a call share."""
 INTERRUPTED = 130
@@ -157,18 +159,22 @@ class Bug(click.ClickException):
         return cls(f"this is a bug in xpjax: {what}; please send this with the call:\n{report}")
 
 
+def versions(*packages: str) -> list[tuple[str, str]]:
+    """The packages with their versions."""
+    found = []
+    for package in packages:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, "not installed"))
+    return found
+
+
 def bug_report(exc: BaseException, arguments: Sequence[str]) -> str:
     """Versions, the call and the traceback of an exception."""
-
-    def of(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "not installed"
-
     return "\n".join(
         [
-            *(f"{package} {of(package)}" for package in ("xpjax", "jax", "jaxlib", "numpy", "h5py", "astropy")),
+            *map(" ".join, versions("xpjax", "jax", "jaxlib", "numpy", "h5py", "astropy")),
             f"python {platform.python_version()} on {platform.platform()}",
             f"call: xpjax {shlex.join(arguments)}",
             "",
@@ -179,8 +185,6 @@ def bug_report(exc: BaseException, arguments: Sequence[str]) -> str:
 
 def refusal(exc: BaseException) -> str | None:
     """What to tell of an error that the user can mend: wrong input, files, memory, devices; None for others."""
-    from xpjax.core.errors import XpjaxError
-
     if isinstance(exc, OSError) and exc.filename and exc.strerror:
         return f"{exc.filename}: {exc.strerror}"
     if isinstance(exc, XpjaxError | OSError):
@@ -195,3 +199,50 @@ def refusal(exc: BaseException) -> str | None:
     if any(word in lower for word in ("backend", "device", "cuda", "gpu")):
         return f"{first}; choose another --device, or set JAX_PLATFORMS=cpu"
     return None
+
+
+# --- the outermost command -------------------------------------------------------------------------------------------
+
+
+class Group(click.Group):
+    """The outermost group: tells what the user can mend in one line, and writes a report of what is a mistake of ours.
+
+    `--debug` lets every exception through.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a call; a standard error that takes nothing is no reason to stop."""
+        with patient_standard_error():
+            return super().main(*arguments, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments, remembered for the report of a mistake."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an exception becomes `Error: ...` and exit status 2, 1 for a mistake of ours."""
+        try:
+            with command_line():
+                return super().invoke(ctx)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort, click.ClickException):
+            raise  # BrokenPipeError: of `xpjax systems | head`
+        except KeyboardInterrupt as exc:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from exc
+        except Exception as exc:
+            if ctx.params["debug"]:
+                raise
+            said = refusal(exc)
+            if said is None:
+                raise Bug.of(exc, ctx.meta[ARGUMENTS]) from exc
+            raise Refusal(said) from exc
+
+
+def offer_quiet(command: click.Command) -> None:
+    """Let a command, and the commands of a group, be quiet."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            offer_quiet(inner)
+    else:
+        command.params.append(quiet_option())

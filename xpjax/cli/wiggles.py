@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,8 @@ def train_linear(
         check_figure(figure, overwrite)
     settings = LinearSettings().changed(assignments("--set", numbers))
     data = read_pairs(pairs)
-    made = train(
-        data,
-        population,
-        settings,
-        name=output.stem if name is None else name,
-        sizes=range(10, len(data), 10) if learning_curve else (),
-        meta=record_call(click.get_current_context()),
-    )
+    sizes, meta = range(10, len(data), 10) if learning_curve else (), record_call(click.get_current_context())
+    made = train(data, population, settings, name=output.stem if name is None else name, sizes=sizes, meta=meta)
     write_correction(output, made.correction, overwrite=overwrite)
     click.echo(made.report())
     if figure is not None:
@@ -282,23 +277,16 @@ def train_network(
       xpjax wiggles train-network residuals.h5 -o network.h5 --widths paper --device gpu --figure patterns.png
       xpjax wiggles train-network residuals.h5 -o network.h5 --widths 32,32 --features BP-RP,G --ensemble 5
     """
+    from xpjax import wiggles as room
     from xpjax.io.hdf5 import check_model_output
-    from xpjax.wiggles import (
-        TrainingSettings,
-        plot_patterns,
-        read_residuals,
-        remove_checkpoints,
-        train_network as train,
-        write_network,
-    )
 
     started = time.perf_counter()
     check_model_output(output, "a correction", overwrite=overwrite)
     if figure is not None:
         check_figure(figure, overwrite)
-    data = read_residuals(residuals, features)
+    data = room.read_residuals(residuals, features)
     chosen = ("epochs", "widths", "batch", "learning_rate", "decay", "seed")
-    settings = TrainingSettings(**{name: options.pop(name) for name in chosen})
+    settings = room.TrainingSettings(**{name: options.pop(name) for name in chosen})
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     with bar(settings.epochs * ensemble, unit=" epochs") as shown:
 
@@ -309,14 +297,14 @@ def train_network(
             shown.update(1)
 
         meta = record_call(click.get_current_context())
-        model = train(
+        model = room.train_network(
             data, settings, names=features or None, n_network=ensemble, checkpoint=checkpoint, progress=step, meta=meta,
             **options,
         )  # fmt: skip
-    write_network(output, model, overwrite=overwrite)
-    remove_checkpoints(checkpoint, ensemble)
+    room.write_network(output, model, overwrite=overwrite)
+    room.remove_checkpoints(checkpoint, ensemble)
     if figure is not None:
-        write_figure(plot_patterns(model, data), figure)
+        write_figure(room.plot_patterns(model, data), figure)
     last = f"written to {output.name} in {time.perf_counter() - started:.1f} s"
     tell("\n".join([*model.summary(), last]))
 
@@ -372,8 +360,6 @@ def correct(
       xpjax wiggles correct spectra.h5 --correction my_linear.h5 -o corrected.h5
       xpjax wiggles correct spectra.h5 --correction network.h5 --features features.h5 --teff teff -o corrected.h5
     """
-    import dataclasses
-
     import numpy as np
 
     from xpjax.core.status import Status

@@ -89,7 +89,6 @@ def parse_where(text: str) -> Where:
         raise XpjaxError(
             f"where {text!r}: not a condition; write one as in phot_g_mean_mag < 16 and bp_rp > 0.5"
         ) from None
-    names = []
     for node in ast.walk(tree):
         known = isinstance(node, ast.UnaryOp | ast.BinOp | ast.BoolOp | ast.Compare | ast.Name | ast.Load)
         number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
@@ -101,6 +100,5 @@ def parse_where(text: str) -> Where:
                 f"where {text!r}: {what!r} is not understood; a condition has column names, numbers, comparisons, "
                 "and, or, not, arithmetic and &"
             )
-        if isinstance(node, ast.Name):
-            names.append(node.id)
-    return Where(text, tuple(dict.fromkeys(names)), tree)
+    names = dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return Where(text, tuple(names), tree)

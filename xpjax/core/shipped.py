@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import tomllib
 from collections.abc import Sequence
@@ -85,12 +86,8 @@ def _curves(name: str, folder: Path) -> ShippedPassbands:
 
 def _header(file: Path) -> str:
     """The metadata in the header of an ECSV file; what stands before is on the columns."""
-    lines: list[str] = []
     with file.open(encoding="utf-8") as handle:
-        for line in handle:
-            if not line.startswith("#"):
-                break
-            lines.append(line[1:].strip())
+        lines = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), handle)]
     return " ".join(lines).partition("meta:")[2]
 
 

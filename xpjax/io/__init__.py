@@ -15,10 +15,6 @@ __all__ = ["open_table", "read_table", "write"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open_table":
-        from xpjax.io.tables import open_table
-
-        return open_table
     if name in __all__:
         from xpjax.io import catalogue
 

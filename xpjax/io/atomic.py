@@ -38,9 +38,7 @@ def check_output(path: str | os.PathLike[str], *beside: Path, overwrite: bool = 
             raise FileNotFoundError(f"no directory {target.parent} for the output {target.name}; make it first")
         if not target.parent.is_dir():
             raise NotADirectoryError(f"{target.parent} is no directory: the output {target.name} cannot lie in it")
-        if target.exists() and not overwrite:
-            option = say("overwrite=True", "--overwrite")
-            raise FileExistsError(f"the output {target} exists; name another one, or overwrite it with {option}")
+        _check_absent(target, "output", "name another one, or overwrite it with", overwrite)
     try:
         # access(2) says yes to root on a read-only file system: only a trial tells.
         with tempfile.TemporaryFile(dir=behind_link(path).parent):
@@ -54,9 +52,7 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     path = expanded(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"the output {path} is a file; name a folder")
-    if path.exists() and not overwrite:
-        option = say("overwrite=True", "--overwrite")
-        raise FileExistsError(f"the folder {path} exists; name another one, or overwrite it with {option}")
+    _check_absent(path, "folder", "name another one, or overwrite it with", overwrite)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no directory {path.parent} for the folder {path.name}; make it first")
 
@@ -64,9 +60,12 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 def check_products(folder: str | os.PathLike[str], *names: str, overwrite: bool = False) -> None:
     """Refuse a folder before anything is computed: files in it would be replaced. Raises FileExistsError."""
     for name in names:
-        if (target := expanded(folder) / name).exists() and not overwrite:
-            option = say("overwrite=True", "--overwrite")
-            raise FileExistsError(f"the output {target} exists; name another directory, or add {option}")
+        _check_absent(expanded(folder) / name, "output", "name another directory, or add", overwrite)
+
+
+def _check_absent(path: Path, what: str, remedy: str, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"the {what} {path} exists; {remedy} {say('overwrite=True', '--overwrite')}")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -277,9 +277,8 @@ def _write_ldac(path: Path, catalogue: Catalogue) -> None:
             header[str(key)[:8].upper()] = value
     text = header.tostring(sep="", endcard=True, padding=False)
     cards = np.array([[text[k : k + 80] for k in range(0, len(text), 80)]])
-    image = fits.BinTableHDU.from_columns(
-        [fits.Column("Field Header Card", f"{cards.size * 80}A", dim=f"(80, {cards.size})", array=cards)]
-    )
+    column = fits.Column("Field Header Card", f"{cards.size * 80}A", dim=f"(80, {cards.size})", array=cards)
+    image = fits.BinTableHDU.from_columns([column])
     image.name = LDAC_HEADER
     _write_hdus(path, image, _fits_table(catalogue, LDAC_TABLE))
 

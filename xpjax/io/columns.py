@@ -136,20 +136,16 @@ def _join_vectors(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence
     kinds = {array.dtype.kind for array in found}
     if len({array.shape[1:] for array in found}) > 1 or not kinds <= set("iufb"):
         return objects([cell for array, n in rows for cell in ([None] * n if array is None else array)])
-    gaps = [np.float32] * any(array is None for array, _ in rows)
-    out = np.full((sum(n for _, n in rows), *found[0].shape[1:]), np.nan, np.result_type(*found, *gaps))
-    return _fill(out, rows)
+    return _one_after_another(rows, found, np.float32(np.nan))
 
 
 def _join_numbers(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence[np.ndarray]) -> np.ndarray:
     """(n,) of integers or floats; integers beyond float64 stay such, with 0 where a value is missing."""
-    size, gaps, kind = sum(n for _, n in rows), any(array is None for array, _ in rows), np.result_type(*found)
     if any(_is_big(array) for array in found) and all(_is_whole(array) for array in found):
-        filled = [(array if array is None else np.where(np.isnan(array), 0, array), n) for array, n in rows]
-        return _fill(np.zeros(size, np.int64), filled)
-    if kind.kind == "f" or gaps:
-        return _fill(np.full(size, np.nan, kind if kind.kind == "f" else np.float64), rows)
-    return _fill(np.zeros(size, kind), rows)
+        whole = [(a if a is None else np.where(np.isnan(a), 0, a).astype(np.int64), n) for a, n in rows]
+        return _one_after_another(whole, [np.zeros(0, np.int64)], np.int64(0))
+    kind = np.result_type(*found)
+    return _one_after_another(rows, found, np.array(np.nan, kind if kind.kind == "f" else np.float64))
 
 
 def _is_big(array: np.ndarray) -> bool:
@@ -165,14 +161,12 @@ def _is_whole(array: np.ndarray) -> bool:
     return array.dtype.kind != "u" or bool((array <= np.iinfo(np.int64).max).all())
 
 
-def _fill(out: np.ndarray, rows: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray:
-    """Write the parts into their rows; what no part has stays."""
-    start = 0
-    for array, n in rows:
-        if array is not None:
-            out[start : start + n] = array
-        start += n
-    return out
+def _one_after_another(
+    rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence[np.ndarray], gap: Any
+) -> np.ndarray:
+    """The parts, of a type that holds all that was found, with `gap` in the rows of those that are None."""
+    parts = [np.full((n, *found[0].shape[1:]), gap) if array is None else array for array, n in rows]
+    return np.concatenate([*(array[:0] for array in found), *parts])
 
 
 def is_text(column: np.ndarray) -> bool:

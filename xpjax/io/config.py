@@ -202,9 +202,7 @@ def _type(kind: Any) -> str:
         return " or ".join(f'`"{value}"`' for value in inside)
     if origin is tuple:
         return "list of " + " or ".join(dict.fromkeys(_type(one) for one in inside if one is not ...))
-    if kind in _TYPES:
-        return _TYPES[kind]
-    return "table"
+    return _TYPES.get(kind, "table")
 
 
 def _default(field: FieldInfo) -> str:

@@ -132,7 +132,7 @@ def read_model(
     wrong = f"{path} is no {what} ({{}}){'; ' + remedy if remedy else ''}"
     try:
         with open_hdf5(atomic.expanded(path)) as file:
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+            attributes = {name: plain_attribute(value) for name, value in file.attrs.items()}
             if attributes.get("format") != kind:
                 raise XpjaxError(wrong.format(f"no attribute format = {kind}"))
             found = int(attributes.get("format_version", attributes.get("version", 1)))
@@ -167,7 +167,7 @@ def model_kind(path: str | os.PathLike[str]) -> str:
     """The attribute `format` of an HDF5 file; empty for a file without it, of another kind, or that is not there."""
     try:
         with open_hdf5(path) as file:
-            return str(_plain(file.attrs.get("format", "")))
+            return str(plain_attribute(file.attrs.get("format", "")))
     except OSError:
         return ""
 
@@ -178,11 +178,9 @@ def _values(item: Any) -> Any:
     return np.asarray(item.asstr()[()], str)[()] if h5py.check_string_dtype(item.dtype) else item[()]
 
 
-def _plain(value: Any) -> Any:
-    """An attribute as Python has it: text, numbers, lists."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-        return [_plain(one) for one in value] if isinstance(value, list) else value
-    return value
+def plain_attribute(value: Any) -> Any:
+    """An attribute as Python and JSON have it: text, numbers, lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [plain_attribute(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value

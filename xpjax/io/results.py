@@ -61,9 +61,8 @@ class TableResult:
         import pandas as pd
 
         catalogue = self.catalogue()
-        frame = pd.DataFrame(
-            {name: column if column.ndim == 1 else list(column) for name, column in catalogue.columns.items()}
-        )
+        cells = {name: column if column.ndim == 1 else list(column) for name, column in catalogue.columns.items()}
+        frame = pd.DataFrame(cells)
         frame.attrs["units"] = dict(catalogue.units)
         return frame
 

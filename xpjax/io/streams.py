@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import dataclasses
 import gzip
@@ -50,8 +51,6 @@ def open_bytes(path: Path, member: str = "", *, ahead: bool = False) -> IO[bytes
 
         return igzip_threaded.open(path, "rb", threads=1, block_size=AHEAD) if ahead else igzip.open(path, "rb")
     if kind == ".bz2":
-        import bz2
-
         return bz2.open(path, "rb")
     if kind == ".xz":
         return lzma.open(path, "rb")

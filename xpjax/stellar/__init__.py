@@ -14,20 +14,7 @@ from xpjax.stellar.results import LabelFits, StellarFit as StellarFit, read_labe
 from xpjax.stellar.validation import interpolation_error
 
 __all__ = [
-    "LabelFits",
-    "LabelFitter",
-    "StellarGrid",
-    "build_grid",
-    "describe_grid",
-    "fit_label_files",
-    "fit_labels",
-    "interpolate_grid",
-    "interpolation_error",
-    "model_spectra",
-    "read_grid",
-    "read_labels",
-    "redden",
-    "residuals_of_fits",
-    "select_labels",
-    "write_grid",
-]
+    "LabelFits", "LabelFitter", "StellarGrid", "build_grid", "describe_grid", "fit_label_files", "fit_labels",
+    "interpolate_grid", "interpolation_error", "model_spectra", "read_grid", "read_labels", "redden",
+    "residuals_of_fits", "select_labels", "write_grid",
+]  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.libraries import UNITS
+from xpjax.stellar.libraries.library import UNITS
 
 LISTED = 12
 """Holes that are listed one by one."""

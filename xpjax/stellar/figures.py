@@ -58,11 +58,7 @@ def plot_grid(grid: StellarGrid) -> Figure:
         for i in shown:
             color = spectral_color(XP_RANGE[0] + (XP_RANGE[1] - XP_RANGE[0]) * (1 - i / max(len(node) - 1, 1)))
             axes.plot(grid.wavelength, lines[i], color=color, lw=0.9, label=f"{node[i]:g}")
-        fixed = ", ".join(
-            f"{other} {grid.nodes[j][i]:g}"
-            for j, (other, i) in enumerate(zip(grid.names, center, strict=True))
-            if j != k
-        )
+        fixed = ", ".join(f"{grid.names[j]} {grid.nodes[j][i]:g}" for j, i in enumerate(center) if j != k)
         axes.set_title(f"along {name}", fontsize=11, loc="left", fontweight="bold")
         axes.set_title(fixed, fontsize=9, loc="right", color="0.4")
         columns = 1 + len(shown) // 9

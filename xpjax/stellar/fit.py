@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -18,11 +18,13 @@ from xpjax.extinction import AV_PER_SFD, extinction_curve
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid
 from xpjax.stellar.kernel import Model, Options, Star, fit_kernel
-from xpjax.stellar.libraries import UNITS
+from xpjax.stellar.libraries.library import UNITS
 from xpjax.stellar.results import StellarFit
 from xpjax.stellar.search import make_search
 
 NORMALIZATIONS = ("mean", "scale")
+Priors: TypeAlias = Mapping[str, tuple[Any, Any]] | None
+"""Gaussian priors by label: means and sigmas, numbers or (n,) arrays."""
 MORE_ROUNDS = 8
 """Rounds of further steps for the few stars that need more."""
 
@@ -39,7 +41,7 @@ def fit_labels(
     ebv: Any = None,
     law: str = "ccm89",
     per_ebv: float = AV_PER_SFD,
-    priors: Mapping[str, tuple[Any, Any]] | None = None,
+    priors: Priors = None,
     used: Any = None,
     starts: int = 3,
     spectra: bool = False,
@@ -139,15 +141,7 @@ def _checked(
     return (continuum_order + 1) * scale
 
 
-def _stars(
-    grid: Interpolator,
-    flux: Any,
-    error: Any,
-    correlation: Any,
-    used: Any,
-    ebv: Any,
-    priors: Mapping[str, tuple[Any, Any]] | None,
-) -> Star:
+def _stars(grid: Interpolator, flux: Any, error: Any, correlation: Any, used: Any, ebv: Any, priors: Priors) -> Star:
     """The stars as arrays, one row a star. Raises XpjaxError for shapes that do not fit the grid."""
     n_wavelength = len(grid.wavelength)
     flux = _plain(flux)
@@ -179,9 +173,7 @@ def _rows(name: str, array: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise XpjaxError(f"{name} must be {shape}, one row a star, found {array.shape}") from None
 
 
-def _priors(
-    priors: Mapping[str, tuple[Any, Any]] | None, names: tuple[str, ...], n: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _priors(priors: Priors, names: tuple[str, ...], n: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Means and inverse sigmas (n, n_label); zero where there is no prior."""
     if not priors:
         return None, None

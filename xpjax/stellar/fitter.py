@@ -23,14 +23,7 @@ from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid, grid_digest, read_grid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, interpolate_spectra, redden
 from xpjax.stellar.results import LabelFits, StellarFit
-from xpjax.wiggles import (
-    NetworkCorrection,
-    choose_correction,
-    correct_spectra,
-    floats,
-    is_network,
-    linear_and_network,
-)
+from xpjax.wiggles import NetworkCorrection, choose_correction, correct_spectra, floats, is_network, linear_and_network
 from xpjax.xp import LinearCorrection, SourceTable, Spectra, is_store, open_store, read, read_spectra, spectra
 
 ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
@@ -125,8 +118,8 @@ class LabelFitter:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the sources that are needed."""
-        own = () if self.ebv is None else (self.ebv,)
-        return tuple(dict.fromkeys((*own, *(() if self.network is None else self.network.columns))))
+        network = () if self.network is None else self.network.columns
+        return tuple(dict.fromkeys((*([] if self.ebv is None else [self.ebv]), *network)))
 
     def __call__(
         self, table: SourceTable, *, devices: Any = None, progress: engine.Progress | None = None
@@ -274,12 +267,9 @@ def fit_label_files(
             if isinstance(table, Spectra):
                 fits = _fit_sampled(fitter, table, path.name, passed, accept_sampled, devices)
             else:
-                told = (
-                    None
-                    if progress is None or _is_store(path)
-                    else functools.partial(_tell, progress, path, len(table))
-                )
-                if told is not None:
+                told = None
+                if progress is not None and not _is_store(path):
+                    told = functools.partial(_tell, progress, path, len(table))
                     told(0)
                 fits = fitter(table, devices=devices, progress=told)
             parts.append(dataclasses.replace(fits, columns={name: table.columns[name] for name in passed}))

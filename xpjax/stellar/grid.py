@@ -29,7 +29,8 @@ from xpjax.core.records import AnyArray
 from xpjax.core.version import __version__
 from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import check_model_output, read_model, write_model
-from xpjax.stellar.libraries import UNITS, Library, Limits, check_limits, named, plain_limits, read_library, within
+from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries.library import UNITS, Library, Limits, check_limits, named, plain_limits, within
 from xpjax.stellar.sampling import Resolution, Sampler, Sampling, as_coefficients, find_resolution, find_sampling
 from xpjax.xp import Instrument
 
@@ -216,12 +217,7 @@ def build_grid(
 
 
 def _sampled(
-    path: str | Path,
-    library: Library,
-    where: Sampling,
-    shape: Resolution | None,
-    limits: Limits,
-    progress: Callable[[int], None] | None,
+    path: str | Path, library: Library, where: Sampling, shape: Resolution | None, limits: Limits, progress: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n, n_label) and sampled spectra (n, n_needed) of all models of a library."""
     labels, flux = [], []
@@ -264,14 +260,12 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
     names = tuple(library.names[k] for k in axes)
     nodes = tuple(values[name] for name in names)
     place = tuple(np.searchsorted(node, labels[:, k]) for node, k in zip(nodes, axes, strict=True))
-    shape = tuple(len(node) for node in nodes)
-    flat = np.ravel_multi_index(place, shape)
-    cube = np.full((int(np.prod(shape)), flux.shape[1]), np.nan)
-    cube[flat] = flux
+    cube = np.full((*map(len, nodes), flux.shape[1]), np.nan)
+    cube[place] = flux
     origin = library.origin + "".join(f", {name} = {value:g}" for name, value in fixed.items())
     return StellarGrid(
         nodes,
-        cube.reshape(*shape, -1),
+        cube,
         wavelength,
         names,
         origin=origin,

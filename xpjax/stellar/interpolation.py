@@ -316,8 +316,7 @@ def _with_ghosts(values: np.ndarray, nodes: tuple[np.ndarray, ...], whole: np.nd
     for order in np.repeat((3, 2), n_label):
         total, count = np.zeros_like(values), np.zeros(values.shape[:-1])
         for label, x in enumerate(wide):
-            for reverse in (False, True):
-                turn = slice(None, None, -1 if reverse else 1)
+            for turn in (slice(None), slice(None, None, -1)):
                 ghost = _continued(np.moveaxis(values, label, 0)[turn], x[turn], order)
                 ghost = np.moveaxis(ghost[turn], 0, label)
                 there = np.isfinite(ghost).all(axis=-1)

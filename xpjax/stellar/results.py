@@ -19,7 +19,7 @@ from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.kernel import DEVIANT
-from xpjax.stellar.libraries import UNITS
+from xpjax.stellar.libraries.library import UNITS
 
 TITLES = {
     "teff": "Effective temperature",
@@ -89,14 +89,12 @@ class StellarFit(TableResult, Rows, Record):
 
     def with_rows(self, rows: np.ndarray, other: StellarFit) -> StellarFit:
         """These fits with those of some rows taken from another."""
-        columns = {}
-        for name in self.row_fields:
-            values, new = getattr(self, name), getattr(other, name)
-            if values is not None:
-                values = np.array(values)
-                values[rows] = new
-            columns[name] = values
-        return StellarFit(self.names, **columns)
+        columns: dict[str, Any] = {
+            name: np.array(own) for name in self.row_fields if (own := getattr(self, name)) is not None
+        }
+        for name, values in columns.items():
+            values[rows] = getattr(other, name)
+        return dataclasses.replace(self, **columns)
 
     @property
     def error(self) -> np.ndarray:

@@ -32,7 +32,7 @@ from xpjax.core.units import nanometers
 from xpjax.io.atomic import expanded
 from xpjax.io.number_text import number_columns
 from xpjax.io.streams import text_of
-from xpjax.stellar.libraries import ModelSpectra
+from xpjax.stellar.libraries.library import ModelSpectra
 from xpjax.synthetic import quadrature
 from xpjax.xp import Instrument, constant_grid, load_instrument, variable_grid
 
@@ -174,10 +174,8 @@ class Sampler:
                 f"{(at * reach).max():g} nm are needed for samples on {at[0]:g}..{at[-1]:g} nm; take fewer samples, or "
                 "a library that reaches farther"
             )
-        low, high = (
-            np.searchsorted(library, x)
-            for x in (at[0] / np.exp(REACH * sigma.max()), at[-1] * np.exp(REACH * sigma.max()))
-        )
+        farthest = np.exp(REACH * sigma.max())
+        low, high = np.searchsorted(library, [at[0] / farthest, at[-1] * farthest])
         self.used = slice(max(int(low) - 3, 0), int(high) + 3)
         own = library[self.used]
         matrix = _gaussians(own, at, sigma)
@@ -212,10 +210,8 @@ class Sampler:
 
     def fits(self, spectra: ModelSpectra) -> bool:
         """Whether the spectra are on the same wavelengths, smoothed to the same degree."""
-        same = (
-            np.array_equal(a, b) for a, b in ((self.wavelength, spectra.wavelength), (self.variance, spectra.variance))
-        )
-        return all(same)
+        same = np.array_equal(self.wavelength, spectra.wavelength)
+        return same and np.array_equal(self.variance, spectra.variance)
 
     def __call__(self, flux: np.ndarray) -> np.ndarray:
         """Samples (n, n_out) of spectra (n, m)."""

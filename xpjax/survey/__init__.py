@@ -29,7 +29,7 @@ from xpjax.survey.matching import (
     match_positions as match_positions,
     separation as separation,
 )
-from xpjax.survey.noise import CAMERAS as CAMERAS, CCD as CCD, Camera
+from xpjax.survey.noise import CAMERAS as CAMERAS, Camera
 from xpjax.survey.observations import (
     MISSING as MISSING,
     REFUSED as REFUSED,

@@ -1,7 +1,9 @@
 """Columns of output tables: name, unit and description in one place, beside what fills them.
 
 To add a column to a table add an `OutputColumn` to its list: `xpjax.survey.exposures.columns` has those of calibrated
-measurements and of zero-points. Every format that `xpjax.write` writes, and every table that a result becomes, has it.
+measurements and of zero-points, `xpjax.survey.joint.columns` those of the joint solution. A unit of "" is for plain
+numbers and text: then none is written. Every format that `xpjax.write` writes, and every table that a result becomes,
+has it.
 """
 
 from __future__ import annotations

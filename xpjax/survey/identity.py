@@ -61,15 +61,9 @@ def name_exposures(paths: Sequence[Path], known: Mapping[str, str] | None = None
     if twice:
         raise XpjaxError(f"{twice[0]} is given twice: give each file once")
     known = dict(known or {})
-    names: list[str] = []
-    notes: list[str] = []
-    open_ones: list[int] = []
-    for k, path in enumerate(whole):
-        found, note = _known(path, known, new)
-        names.append(found)
-        notes += [note] if note else []
-        if not found:
-            open_ones.append(k)
+    found = [_known(path, known, new) for path in whole]
+    names, notes = [name for name, _ in found], [note for _, note in found if note]
+    open_ones = [k for k, name in enumerate(names) if not name]
     taken = {Path(file) for file in known.values()}
     others = [*(whole[k] for k in open_ones), *(taken - {whole[k] for k in open_ones})]
     for k in open_ones:
@@ -79,12 +73,8 @@ def name_exposures(paths: Sequence[Path], known: Mapping[str, str] | None = None
 
 def _shortest(path: Path, others: Sequence[Path]) -> str:
     """The stem, with as many folders before it as tell it from the others, or the whole name beside a like stem."""
-    if any(other.parent == path.parent and stem(other) == stem(path) for other in others):
-        pieces = [*path.parent.parts[1:], path.name]
-        theirs = [[*other.parent.parts[1:], other.name] for other in others]
-    else:
-        pieces = [*path.parent.parts[1:], stem(path)]
-        theirs = [[*other.parent.parts[1:], stem(other)] for other in others]
+    alike = any(other.parent == path.parent and stem(other) == stem(path) for other in others)
+    pieces, *theirs = ([*p.parent.parts[1:], p.name if alike else stem(p)] for p in (path, *others))
     lengths = (n for n in range(1, len(pieces)) if not any(their[-n:] == pieces[-n:] for their in theirs))
     return "/".join(pieces[-next(lengths, len(pieces)) :])
 

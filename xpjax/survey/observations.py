@@ -72,9 +72,7 @@ class FrameFlag(Bits):
 
 REFUSED = FrameFlag.NO_STANDARDS | FrameFlag.NO_MODEL
 """A frame with one of these has no solution of its own."""
-SUSPECT = (
-    FrameFlag.NIGHT_PRIOR | FrameFlag.NIGHT_FALLBACK | FrameFlag.CLOUD | FrameFlag.SCATTER | FrameFlag.DRIFT
-)  # fmt: skip
+SUSPECT = FrameFlag.NIGHT_PRIOR | FrameFlag.NIGHT_FALLBACK | FrameFlag.CLOUD | FrameFlag.SCATTER | FrameFlag.DRIFT
 MISSING = 90.0
 """Catalogues write 99 or -99 where there is no magnitude: values of this size and beyond are missing."""
 
@@ -325,9 +323,7 @@ def _codes(values: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
         return array, np.zeros(n, np.int64)
     kinds, first, inverse = np.unique(array, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return kinds[order], rank[inverse]
+    return kinds[order], np.argsort(order)[inverse]
 
 
 def concatenate(parts: Sequence[Observations]) -> Observations:
@@ -346,9 +342,7 @@ def concatenate(parts: Sequence[Observations]) -> Observations:
     group, first = frames.group("exposure", "band", "detector")
     if len(first) < len(frames):
         order = np.argsort(first)  # in the order in which they come
-        place = np.empty(len(order), np.int32)
-        place[order] = np.arange(len(order))
-        group = place[group]
+        group = np.argsort(order)[group]
         middle = {name: group_median(getattr(frames, name), group, len(first)) for name in ("time", "airmass")}
         night = frames.night[first[order]].astype(object)
         for k in np.flatnonzero(frames.night != ""):

@@ -56,9 +56,8 @@ def _lonely(c: Columns, limits: Limits) -> np.ndarray:
     tree = cKDTree(unit_vectors(ra[good], dec[good]))
     pairs = tree.query_pairs(2 * np.sin(np.deg2rad(limits["radius"] / 3600) / 2), output_type="ndarray")
     flux = 10 ** (-0.4 * (magnitude[good] - np.median(magnitude[good])))
-    other = np.bincount(pairs[:, 0], flux[pairs[:, 1]], len(good)) + np.bincount(
-        pairs[:, 1], flux[pairs[:, 0]], len(good)
-    )
+    a, b = pairs.T
+    other = np.bincount(a, flux[b], len(good)) + np.bincount(b, flux[a], len(good))
     keep[good] = other < limits["share"] * flux
     return keep
 
@@ -146,10 +145,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 """Sets of cuts: of the papers' standards, of vetted standards, and of both papers' stellar color regression."""
 
 BAND_LIMITS: dict[str, dict[str, float]] = {
-    "jplus": {
-        **dict.fromkeys(("u", "J0378", "J0395"), 0.03),
-        **dict.fromkeys(("J0410", "J0430", "g"), 0.02),
-    },
+    "jplus": {**dict.fromkeys(("u", "J0378", "J0395"), 0.03), **dict.fromkeys(("J0410", "J0430", "g"), 0.02)}
 }
 """Magnitude errors that a preset has in some bands, for `magnitude_error`; 0.01 in the others."""
 

@@ -199,11 +199,8 @@ class SimulatedSurvey:
 
     def observe(self, exposures: Iterable[int] | None = None) -> tuple[Observations, Truth]:
         """Measurements on these exposures (all by default), and the truth about each row."""
-        parts, truths = [], []
-        for e in range(self.setup.n_exposure) if exposures is None else exposures:
-            part, truth = self._expose(int(e))
-            parts.append(part)
-            truths.append(truth)
+        every = range(self.setup.n_exposure) if exposures is None else exposures
+        parts, truths = zip(*(self._expose(int(e)) for e in every), strict=True)
         whole = Truth(*(np.concatenate([getattr(t, f.name) for t in truths]) for f in dataclasses.fields(Truth)))
         return concatenate(parts), whole
 
@@ -216,8 +213,7 @@ class SimulatedSurvey:
         place = place[seen]
         wave = np.sin(2 * np.pi * self.time[e] / self.period[seen] + self.phase[seen])
         natural = self.magnitude[seen] + self.amplitude[seen] * wave
-        correction = self.correction(e, place)
-        correction = correction + s.magnitude_term * (natural - MAGNITUDE_ZERO)
+        correction = self.correction(e, place) + s.magnitude_term * (natural - MAGNITUDE_ZERO)
         loss = s.camera.zero_point - correction
         noise = s.camera.noise(natural + loss, self.airmass[e])
         stated = np.sqrt(noise["photon"] ** 2 + noise["sky"] ** 2 + noise["read"] ** 2)

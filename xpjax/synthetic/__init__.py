@@ -25,7 +25,7 @@ from xpjax.synthetic.files.svo import fetch_passbands
 from xpjax.synthetic.fit import fit_passband
 from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
 from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
-from xpjax.synthetic.loading import curves_of as curves_of, load_passbands, published_name as published_name
+from xpjax.synthetic.loading import curves_of as curves_of, load_passbands
 from xpjax.synthetic.magnitude import Photometer, Photometry, photometry, read_photometry
 from xpjax.synthetic.observed import match_magnitudes
 from xpjax.synthetic.passband import Passband, PassbandSet, band_weights as band_weights
@@ -42,6 +42,7 @@ from xpjax.synthetic.published import (
     G_SYSTEM as G_SYSTEM,
     available_systems,
     load_system,
+    published_name as published_name,
     refused_bands as refused_bands,
 )
 from xpjax.synthetic.quadrature import quadrature as quadrature

@@ -95,19 +95,15 @@ def read_chain(path: str | Path) -> TransmissionChain:
     if not isinstance(listed, list):
         raise XpjaxError(f"{path}: write [[optics]] with two brackets, once for each part")
     optics = [_element(_Section(path, "optics", part, _OPTICS), "optics", grid) for part in listed]
-    detector, slope = Element("detector"), 0.0
-    if "detector" in text:
-        section = _Section(path, "detector", text["detector"], _DETECTOR_KEYS)
-        detector, slope = _element(section, "detectors", grid), section.number("slope", 0.0, -10, 10)
+    detector = _Section(path, "detector", text.get("detector", {"value": 1.0}), _DETECTOR_KEYS)
     filters = text.get("filter", {})
     if not isinstance(filters, dict) or not filters:
         raise XpjaxError(f"{path}: no filters; add a section [filter.NAME] with curve = FILE for each band")
-    made, shift, scale = [], [], []
-    for band, content in filters.items():
-        section = _Section(path, f"filter.{band}", content, _FILTER_KEYS)
-        made.append(_filter_curve(section, grid))
-        shift.append(section.number("shift", 0.0, -1000, 1000))
-        scale.append(section.number("scale", 1.0, 0.01, 100))
+    sections = [_Section(path, f"filter.{band}", content, _FILTER_KEYS) for band, content in filters.items()]
+    made = [_filter_curve(section, grid) for section in sections]
+    shift = [section.number("shift", 0.0, -1000, 1000) for section in sections]
+    scale = [section.number("scale", 1.0, 0.01, 100) for section in sections]
+    counts, slope = _element(detector, "detectors", grid), detector.number("slope", 0.0, -10, 10)
     try:
         return TransmissionChain(
             name=top.text("name"),
@@ -116,7 +112,7 @@ def read_chain(path: str | Path) -> TransmissionChain:
             wavelength=grid,
             atmosphere=atmosphere,
             optics=tuple(optics),
-            detector=detector,
+            detector=counts,
             filter_shift=np.array(shift),
             filter_scale=np.array(scale),
             detector_slope=slope,
@@ -145,9 +141,7 @@ class _Section:
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         value = self.content.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise XpjaxError(f"{self.where} {key} = {value!r}: expected a number from {low:g} to {high:g}")
-        return float(value)
+        return _number(value, low, high, f"{self.where} {key} = {value!r}:")
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.content.get(key, default)
@@ -220,21 +214,23 @@ def _atmosphere(section: _Section, grid: np.ndarray) -> Atmosphere:
             f"{section.where} {file} has {extinction.min():g} to {extinction.max():g} mag/airmass; expected "
             "magnitudes, from about 0 to a few"
         )
-    own = {}
-    for name in ("pressure", "ozone", "aerosol", "angstrom"):
-        if name in meta:
-            own[name] = _meta_number(file, meta, name, *RANGES[name])
-    if "pressure" not in own and "altitude" in meta:
-        own["pressure"] = pressure(_meta_number(file, meta, "altitude", -500, 10000))
+    limits = {name: RANGES[name] for name in ("pressure", "ozone", "aerosol", "angstrom") if name in meta}
+    if "altitude" in meta and "pressure" not in meta:
+        limits["altitude"] = (-500, 10000)
+    own = {
+        name: _number(meta[name], low, high, f"{file}: {name} in the header is {meta[name]!r};")
+        for name, (low, high) in limits.items()
+    }
+    if "altitude" in own:
+        own["pressure"] = pressure(own.pop("altitude"))
     # A curve that does not know its altitude is taken at the one given: nothing is added for pressure.
     own.setdefault("pressure", given.get("pressure", SEA_LEVEL))
     return Atmosphere.at_site(SiteCurve(wavelength, extinction, **own), **given)
 
 
-def _meta_number(file: Path, meta: Mapping[str, Any], name: str, low: float, high: float) -> float:
-    value = meta[name]
+def _number(value: Any, low: float, high: float, said: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise XpjaxError(f"{file}: {name} in the header is {value!r}; expected a number from {low:g} to {high:g}")
+        raise XpjaxError(f"{said} expected a number from {low:g} to {high:g}")
     return float(value)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
+from xpjax.synthetic.chain import KINDS
 from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.projection import MOSTLY, passband_system
 
@@ -47,15 +48,14 @@ def describe_passbands(passbands: PassbandSet) -> Table:
     from astropy.table import Table
 
     rows = [_described(band) for band in passbands]
-    names = [name for name in rows[0] if name != "residual" or any(row["residual"] is not None for row in rows)]
-    columns = {name: [row[name] for row in rows] for name in names}
-    if "residual" in columns:
-        columns["residual"] = [np.nan if value is None else value for value in columns["residual"]]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    if np.isnan(columns["residual"]).all():
+        del columns["residual"]
     units = {**dict.fromkeys(("mean", "pivot", "fwhm", "first", "last"), "nm"), "zero_point": "mag"}
     return Table(columns, units=units, meta={"label": passbands.label, **passbands.meta})
 
 
-def _described(band: Passband) -> dict[str, object]:
+def _described(band: Passband) -> dict[str, Any]:
     """The row of a band."""
     try:
         zero_point = band.flux_zero_point
@@ -76,7 +76,7 @@ def _described(band: Passband) -> dict[str, object]:
         "magnitude": band.magnitude,
         "zero_point": zero_point,
         "kind": str(band.meta.get("kind", "")),
-        "residual": residual if isinstance(residual, float) else None,
+        "residual": residual if isinstance(residual, float) else np.nan,
     }
 
 
@@ -183,7 +183,7 @@ def check_passbands(passbands: PassbandSet) -> PassbandCheck:
     Notes
     -----
     A band is refused for what `passband_system` refuses. Remarks are on light outside 330..1050 nm, steps longer than
-    10 nm, guessed units, peaks below 1 %, and curves that end above 1 % of their peak.
+    10 nm, unknown kinds, guessed units, peaks below 1 %, and curves that end above 1 % of their peak.
 
     Examples
     --------
@@ -201,8 +201,15 @@ def _found(band: Passband) -> Iterator[tuple[bool, str]]:
         passband_system(band)
     except ValueError as exc:
         yield True, str(exc)
-    for remark in (*_light_outside(band), *_odd_samples(band)):
+    for remark in (*_odd_kind(band), *_light_outside(band), *_odd_samples(band)):
         yield False, remark
+
+
+def _odd_kind(band: Passband) -> Iterator[str]:
+    kind = band.meta.get("kind")
+    if kind is not None and kind not in KINDS:
+        remedy = say('load_passbands(..., meta={"kind": ...})', "build it with --meta kind=...")
+        yield f"kind {kind!r} is not one of {', '.join(KINDS)}: {remedy}"
 
 
 def _light_outside(band: Passband) -> Iterator[str]:

@@ -73,7 +73,7 @@ def plot_photometry(photometry: Any) -> Figure:
     if len(names) == 1:
         finite = magnitude[names[0]][np.isfinite(magnitude[names[0]])]
         axes.hist(finite, bins="auto", color=COLORS["bp"])
-        axes.set(xlabel=f"{names[0]} [mag]", ylabel="Number of sources", title=_title(label, len(finite)))
+        axes.set(xlabel=f"{names[0]} [mag]", ylabel="Number of sources", title=f"{label}: {len(finite):,} sources")
         return figure
 
     blue, red, middle = color_bands(names)
@@ -93,7 +93,8 @@ def plot_photometry(photometry: Any) -> Figure:
         _points(axes, color[good], mag[good], flagged[good])
     axes.set_xlim(low - margin, high + margin)
     axes.invert_yaxis()
-    axes.set(xlabel=f"{blue} \u2212 {red} [mag]", ylabel=f"{middle} [mag]", title=_title(label, int(good.sum())))
+    axes.set(xlabel=f"{blue} \u2212 {red} [mag]", ylabel=f"{middle} [mag]")
+    axes.set_title(f"{label}: {good.sum():,} sources")
     return figure
 
 
@@ -130,10 +131,6 @@ def color_bands(names: Sequence[str]) -> tuple[str, str, str]:
     return names[0], names[-1], names[len(names) // 2]
 
 
-def _title(label: str, n: int) -> str:
-    return f"{label}: {n:,} sources"
-
-
 def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet]) -> Figure:
     """Plot transmission curves with their names, a panel for each set; gray marks where XP does not see.
 
@@ -167,9 +164,10 @@ def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | Passb
         raise XpjaxError(f"{len(panels)} sets of passbands to plot; choose 1 to {MAX_PASSBANDS}")
     figure = new_figure(9.0, 2.7 * len(panels) + 0.5)
     bands = [band for _, several, _ in panels for band in several]
-    spans = [_bright(band) for band in bands]
-    low = min([XP_RANGE[0], *(span[0] for span in spans)])
-    high = max([XP_RANGE[1], *(span[1] for span in spans)])
+    # Where a passband exceeds a thousandth of its peak.
+    bright = [band.wavelength[band.transmission > 1e-3 * band.transmission.max()] for band in bands]
+    low = min(XP_RANGE[0], *(float(part[0]) for part in bright))
+    high = max(XP_RANGE[1], *(float(part[-1]) for part in bright))
     margin = 0.02 * (high - low)
     limits = (low - margin, high + margin)
     rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -184,12 +182,6 @@ def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | Passb
         axes.spines[["top", "right"]].set_visible(False)
     rows[-1].set_xlabel("Wavelength [nm]")
     return figure
-
-
-def _bright(band: Passband) -> tuple[float, float]:
-    """Where a passband exceeds a thousandth of its peak [nm]."""
-    bright = band.wavelength[np.flatnonzero(band.transmission > 1e-3 * band.transmission.max())]
-    return float(bright[0]), float(bright[-1])
 
 
 def _curves(axes: Axes, bands: Sequence[Passband], limits: tuple[float, float]) -> None:

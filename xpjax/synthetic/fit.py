@@ -56,16 +56,10 @@ class _Model(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     n_node: int = eqx.field(static=True)
 
-    def change(self, value: Array) -> dict[str, Array]:
-        """Parameters by name."""
-        named = {name: value[i] for i, name in enumerate(self.names)}
-        return {**named, FREE: value[len(self.names) :]} if self.n_node else named
-
     def transmission(self, value: Array) -> Array:
         """The curve (m,) for a vector of parameters."""
-        change = self.change(value)
-        change.pop("zero_point", None)
-        return self.curve(change)
+        named = {name: value[i] for i, name in enumerate(self.names) if name != "zero_point"}
+        return self.curve({**named, FREE: value[len(self.names) :]} if self.n_node else named)
 
     def possible(self, value: np.ndarray) -> bool:
         """Whether parameters of a chain are within their ranges: an airmass of 0.5 is none."""
@@ -209,7 +203,12 @@ class _Stars:
 
 def _observe(table: SourceTable, system: PhotometricSystem, magnitude: Any, error: Any, xp_errors: bool) -> _Stars:
     """Stars with a magnitude, an error and an XP flux, within the domain of a correction."""
-    magnitude, sigma = _observed(magnitude, error, len(table))
+    n = len(table)
+    magnitude = np.ma.filled(np.ma.asarray(magnitude, float), np.nan)
+    sigma: np.ndarray = np.ma.filled(np.ma.asarray(error, float), np.nan)
+    if magnitude.shape != (n,) or sigma.shape not in ((), (n,)):
+        raise XpjaxError(f"expected {n} magnitudes and errors, one a source; found {magnitude.shape}, {sigma.shape}")
+    sigma = np.broadcast_to(sigma, (n,))
     xp = photometry(table, system, errors=xp_errors, float64=True)
     good = np.isfinite(magnitude) & np.isfinite(sigma) & (sigma > 0) & np.isfinite(xp.magnitude[:, 0])
     good &= (xp.status & np.uint32(Status.OUTSIDE_TRAINING)) == 0
@@ -305,12 +304,3 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband, c
         int(used.sum()) - len(names),
         bool(solution.converged) and whole,
     )
-
-
-def _observed(magnitude: Any, error: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitudes and errors (n,) in float64; one error may stand for all."""
-    magnitude = np.ma.filled(np.ma.asarray(magnitude, float), np.nan)
-    error = np.ma.filled(np.ma.asarray(error, float), np.nan)
-    if magnitude.shape != (n,) or error.shape not in ((), (n,)):
-        raise XpjaxError(f"expected {n} magnitudes and errors, one a source; found {magnitude.shape}, {error.shape}")
-    return magnitude, np.broadcast_to(error, (n,))

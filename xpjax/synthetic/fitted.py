@@ -147,10 +147,7 @@ class PassbandFit(TableResult, Record):
         )
 
 
-_PLAIN = (
-    *("label", "chi2", "degrees_of_freedom", "converged"),
-    *("effective_wavelength", "effective_wavelength_error"),
-)
+_PLAIN = ("label", "chi2", "degrees_of_freedom", "converged", "effective_wavelength", "effective_wavelength_error")
 _OWN = ("name", "detector", "magnitude", "zero_point")
 
 

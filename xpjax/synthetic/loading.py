@@ -14,7 +14,7 @@ from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.files.passband_files import PathLike, find_passbands, read_passbands, read_spectrum
 from xpjax.synthetic.passband import Passband, PassbandSet
-from xpjax.synthetic.published import available_systems
+from xpjax.synthetic.published import published_name
 from xpjax.synthetic.system import PhotometricSystem
 
 
@@ -88,16 +88,16 @@ def load_passbands(
         raise XpjaxError(f"{asked} derives zero points of Vega magnitudes; leave out {out}")
     given = {"unit": unit, "detector": detector, "magnitude": magnitude, "clip": clip, "normalize": normalize}
     reading = {name: value for name, value in given.items() if value}
-    made = _renamed(_loaded(source, parameters or {}, reading), names)
-    if label:
-        made = dataclasses.replace(made, label=label)
+    made = _loaded(source, parameters or {}, reading)
+    bands = _renamed(list(made), names)
     if zero_points:
-        _check_count(made, zero_points, say("zero_points=", "--zero-points"), "numbers")
-        made = made.with_zero_points(zero_points)
+        _check_count(bands, zero_points, say("zero_points=", "--zero-points"), "numbers")
+        bands = [dataclasses.replace(band, zero_point=float(zp)) for band, zp in zip(bands, zero_points, strict=True)]
     if meta:
-        bands = [dataclasses.replace(band, meta={**band.meta, **meta}) for band in made]
-        made = dataclasses.replace(made, passbands=tuple(bands))
-    return made if vega_spectrum is None else _with_vega(made, vega_spectrum)
+        bands = [dataclasses.replace(band, meta={**band.meta, **meta}) for band in bands]
+    if vega_spectrum is not None:
+        bands = _with_vega(bands, vega_spectrum)
+    return dataclasses.replace(made, label=label or made.label, passbands=tuple(bands))
 
 
 def _loaded(source: Any, parameters: Mapping[str, float], reading: dict[str, Any]) -> PassbandSet:
@@ -154,31 +154,30 @@ def chain_file(source: PathLike) -> Path | None:
     return described if described.suffix.lower() == ".toml" and described.is_file() else None
 
 
-def _renamed(passbands: PassbandSet, names: Sequence[str] | None) -> PassbandSet:
+def _renamed(bands: list[Passband], names: Sequence[str] | None) -> list[Passband]:
     if not names:
-        return passbands
+        return bands
     names = [names] if isinstance(names, str) else names
-    _check_count(passbands, names, say("names=", "--names"), "names")
-    bands = [dataclasses.replace(band, name=name) for band, name in zip(passbands, names, strict=True)]
-    return dataclasses.replace(passbands, passbands=tuple(bands))
+    _check_count(bands, names, say("names=", "--names"), "names")
+    return [dataclasses.replace(band, name=name) for band, name in zip(bands, names, strict=True)]
 
 
-def _check_count(passbands: PassbandSet, values: Sequence[Any], option: str, what: str) -> None:
-    if len(values) != len(passbands):
-        raise XpjaxError(f"{option} gives {len(values)} {what} for the {len(passbands)} bands {list(passbands.names)}")
+def _check_count(bands: list[Passband], values: Sequence[Any], option: str, what: str) -> None:
+    if len(values) != len(bands):
+        names = [band.name for band in bands]
+        raise XpjaxError(f"{option} gives {len(values)} {what} for the {len(bands)} bands {names}")
 
 
-def _with_vega(passbands: PassbandSet, spectrum: PathLike) -> PassbandSet:
+def _with_vega(passbands: Iterable[Passband], spectrum: PathLike) -> list[Passband]:
     """The passbands with Vega magnitudes whose zero points come from a spectrum of alpha Lyr."""
     wavelength, flux = read_spectrum(spectrum)
     source = f"{Path(spectrum).name}, scaled to {VEGA_FLUX:g} W m-2 nm-1 at 550 nm"
     bands = []
     for band in passbands:
-        vega = dataclasses.replace(
-            band, magnitude="Vega", zero_point=None, meta={**band.meta, "zero_point_from": source}
-        )
+        meta = {**band.meta, "zero_point_from": source}
+        vega = dataclasses.replace(band, magnitude="Vega", zero_point=None, meta=meta)
         bands.append(dataclasses.replace(vega, zero_point=vega.vega_zero_point(wavelength, flux)))
-    return dataclasses.replace(passbands, passbands=tuple(bands))
+    return bands
 
 
 def curves_of(system: PhotometricSystem, given: Iterable[PassbandSet] = ()) -> tuple[Passband, ...]:
@@ -196,9 +195,3 @@ def curves_of(system: PhotometricSystem, given: Iterable[PassbandSet] = ()) -> t
         except (ValueError, OSError, KeyError) as error:
             raise XpjaxError(f"{label} {name} has no transmission curve: {error}") from None
     return tuple(curves)
-
-
-def published_name(label: str) -> str | None:
-    """The published system that a name or label means, in any case, with or without underscores."""
-    names = {name.replace("_", "").lower(): name for name in available_systems()}
-    return names.get(label.replace("_", "").lower())

@@ -18,9 +18,8 @@ from xpjax.io.results import TableResult
 from xpjax.synthetic.figures import plot_photometry
 from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.kernel import photometry_kernel
-from xpjax.synthetic.loading import published_name
 from xpjax.synthetic.projection import AnySystem, as_system
-from xpjax.synthetic.published import load_system
+from xpjax.synthetic.published import load_system, published_name
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp import (
     DISTANCE_MEANING,
@@ -35,6 +34,9 @@ from xpjax.xp import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_SYSTEMATIC = "Systematic standard error in {} that the correction leaves, common to similar stars"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -133,42 +135,27 @@ class Photometry(TableResult, Record, Rows):
         s = self.system
         columns: dict[str, np.ndarray] = {"source_id": self.source_id}
         units: dict[str, str] = {}
+        descriptions = {"source_id": "Gaia source identifier", "xp_status": Status.legend()}
         kinds = {
-            "mag": self.magnitude,
-            "flux": self.flux,
-            "flux_error": self.flux_error,
-            "mag_error": self.magnitude_error,
-            "mag_systematic": self.systematic,
+            "mag": (self.magnitude, "Synthetic magnitude in {}"),
+            "flux": (self.flux, "Mean flux through {}"),
+            "flux_error": (self.flux_error, "Standard error of the mean flux through {}"),
+            "mag_error": (self.magnitude_error, "Standard error of the synthetic magnitude in {}"),
+            "mag_systematic": (self.systematic, _SYSTEMATIC),
         }
+        present = {kind: (array, meaning) for kind, (array, meaning) in kinds.items() if array is not None}
         for label in dict.fromkeys(s.labels):
-            for kind, array in kinds.items():
-                if array is None:
-                    continue
+            for kind, (array, meaning) in present.items():
                 for k in (k for k, other in enumerate(s.labels) if other == label):
                     name = f"{label}_{kind}_{s.names[k]}"
                     columns[name] = array[:, k]
                     units[name] = "mag" if kind.startswith("mag") else s.flux_unit[k]
-        descriptions = {"source_id": "Gaia source identifier", "xp_status": Status.legend()}
-        for k, band in enumerate(s.names):
-            told = dict(zip(kinds, _meanings(band), strict=True))
-            descriptions |= {f"{s.labels[k]}_{kind}_{band}": text for kind, text in told.items()}
+                    descriptions[name] = meaning.format(s.names[k])
         if self.distance is not None:
             columns["xp_correction_distance"] = self.distance
             descriptions["xp_correction_distance"] = DISTANCE_MEANING
-        descriptions = {name: text for name, text in descriptions.items() if name in columns or name == "xp_status"}
         table = Catalogue(columns, units=units, descriptions=descriptions, meta=dict(self.meta))
         return table.with_columns(keep or {}, {"xp_status": self.status})
-
-
-def _meanings(band: str) -> tuple[str, ...]:
-    """What the columns of a band hold."""
-    return (
-        f"Synthetic magnitude in {band}",
-        f"Mean flux through {band}",
-        f"Standard error of the mean flux through {band}",
-        f"Standard error of the synthetic magnitude in {band}",
-        f"Systematic standard error in {band} that the correction leaves, common to similar stars",
-    )
 
 
 def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> Photometry:
@@ -361,14 +348,13 @@ class Photometer:
         if covariance is not None:
             # In the order of the bands, at d^2 = 0.
             meta["mag_systematic"] = [round(float(x), 5) for x in np.sqrt(np.diagonal(covariance))]
-        flux_error, magnitude_error = out.get("flux_error"), out.get("magnitude_error")
         return Photometry(
             table.source_id,
             self.system,
             out["flux"],
-            flux_error,
+            out.get("flux_error"),
             out["magnitude"],
-            magnitude_error,
+            out.get("magnitude_error"),
             status,
             meta,
             out.get("distance"),

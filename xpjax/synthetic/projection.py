@@ -253,10 +253,9 @@ def _projection(band: Passband, model: Instrument, extrapolate: str) -> np.ndarr
 
 def _outside_message(band: Passband, outside: float) -> str:
     span = f"{band.wavelength[0]:g}..{band.wavelength[-1]:g} nm"
-    if outside >= 1 and band.wavelength[0] > 2500:
-        return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in Angstrom?"
-    if outside >= 1 and band.wavelength[-1] < 3:
-        return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in micrometres?"
+    unit = "Angstrom" if band.wavelength[0] > 2500 else "micrometres" if band.wavelength[-1] < 3 else ""
+    if outside >= 1 and unit:
+        return f"passband {band.name} covers {span}, none of it seen by XP; are its wavelengths in {unit}?"
     option = say("allow_outside=True", "--allow-outside")
     remedy = "" if outside >= 1 else f"; add {option} to have the light inside only"
     return f"{100 * outside:.1f} % of passband {band.name} ({span}) lies outside 330..1050 nm, where XP sees{remedy}"

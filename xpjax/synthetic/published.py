@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.paths import DATA
 from xpjax.core.release import release_of
+from xpjax.core.shipped import shipped_passbands
+from xpjax.synthetic.files.passband_files import plain_key
 from xpjax.synthetic.system import (
     ColorEquation,
     ErrorCorrection,
@@ -96,16 +98,17 @@ def _file(path: str | Path | None) -> Path:
     return path
 
 
-def _key(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
 @functools.lru_cache(maxsize=8)
 def _index(path: Path) -> dict[str, tuple[str, str]]:
     """Name without case and underscores -> (name, label) of the systems in a file, in its order."""
     with open_model(path, "system") as file:
         pairs = [(str(group.attrs["name"]), label) for label, group in file.items()]
-    return {_key(name): (name, label) for name, label in pairs}
+    return {plain_key(name): (name, label) for name, label in pairs}
+
+
+def published_name(label: str) -> str | None:
+    """The published system that a name or label means, in any case, with or without underscores."""
+    return _index(_file(None)).get(plain_key(label), (None, ""))[0]
 
 
 def _select(name: str, path: Path) -> PhotometricSystem:
@@ -113,31 +116,32 @@ def _select(name: str, path: Path) -> PhotometricSystem:
     stem, colon, wanted = name.partition(":")
     if colon and not wanted.strip():
         raise XpjaxError(f"{name!r} names no band after the colon; leave it out for all bands")
-    index = _index(path)
-    if _key(stem) not in index:
-        close = difflib.get_close_matches(_key(stem), index, n=4, cutoff=0.4)
+    index, key = _index(path), plain_key(stem)
+    if key not in index:
+        shipped = next((found for found in shipped_passbands() if plain_key(found) == key), None)
+        if shipped:
+            remedy = say(f"load_passbands({shipped!r})", f"--passbands {shipped}")
+            raise XpjaxError(f"{stem!r} is no published photometric system, but passbands that are shipped: {remedy}")
+        close = difflib.get_close_matches(key, index, n=4, cutoff=0.5)
         hint = f"did you mean {', '.join(index[c][0] for c in close)}?" if close else ""
         raise XpjaxError(f"unknown photometric system {stem!r}; {hint or f'known: {[n for n, _ in index.values()]}'}")
-    full = _load(path, index[_key(stem)][1])
-    return (
-        select_bands(full, [b.strip() for b in wanted.split(",")], _refused(path, full.labels[0])) if wanted else full
-    )
+    full = _load(path, index[key][1])
+    if not wanted:
+        return full
+    refused = _refused(path).get(full.labels[0], {})
+    return select_bands(full, [band.strip() for band in wanted.split(",")], refused)
 
 
 @functools.lru_cache(maxsize=8)
-def _refused_all(path: Path) -> dict[str, dict[str, str]]:
+def _refused(path: Path) -> dict[str, dict[str, str]]:
+    """Bands of each system that are not shipped, and why."""
     with open_model(path, "system") as file:
         return {label: json.loads(group.attrs.get("refused", "{}")) for label, group in file.items()}
 
 
-def _refused(path: Path, label: str) -> dict[str, str]:
-    """Bands of a system that are not shipped, and why."""
-    return _refused_all(path).get(label, {})
-
-
 def refused_bands(path: str | Path | None = None) -> dict[str, str]:
     """`{label}_{band}` of every band that is refused because its source table is broken, and why."""
-    return {f"{s}_{b}": why for s, bands in _refused_all(_file(path)).items() for b, why in bands.items()}
+    return {f"{s}_{b}": why for s, bands in _refused(_file(path)).items() for b, why in bands.items()}
 
 
 @functools.lru_cache(maxsize=64)

@@ -33,6 +33,7 @@ WHOLE = 2e-4
 
 CELL = 0.125
 """Cells [nm] on which D is integrated, and the finest sampling of a curve."""
+N_CELL = round((XP_RANGE[1] - XP_RANGE[0]) / CELL)
 COARSEST, WIDE = 1.0, 400.0
 """Coarsest step [nm]; where a support is wider than WIDE [nm], twice that is tried first."""
 SAMPLES = 100
@@ -93,29 +94,24 @@ def recover_passbands(system: PhotometricSystem, target: float = TARGET) -> tupl
         if not size > 0:
             raise XpjaxError(f"the projection vector of {name} is zero: it has no passband")
         index, curve, residual, method = _recover(system.model, vector / size, target)
-        band = Passband(
-            name,
-            XP_RANGE[0] + CELL * index,
-            np.clip(curve / curve.max(), 0.0, 1.0),
-            magnitude="AB" if "Hz" in unit else "Vega",
-            meta={"kind": "recovered", "source": f"projection vector of {label} {name}, GaiaXPy 2.1.5"},
-        )
-        made.append(_as_published(band, size * float(system.scale[k]) * curve.max(), float(system.zero_point[k])))
-        made[-1] = dataclasses.replace(
-            made[-1], meta={**made[-1].meta, "residual": float(f"{residual:.1e}"), "method": method}
-        )
+        transmission = np.clip(curve / curve.max(), 0.0, 1.0)
+        band = Passband(name, XP_RANGE[0] + CELL * index, transmission, magnitude="AB" if "Hz" in unit else "Vega")
+        published = size * float(system.scale[k]) * curve.max()
+        zero_point, inside = _as_published(band, published, float(system.zero_point[k]))
+        meta: dict[str, Any] = {"kind": "recovered", "source": f"projection vector of {label} {name}, GaiaXPy 2.1.5"}
+        meta |= {"inside": round(inside, 5), "residual": float(f"{residual:.1e}"), "method": method}
+        made.append(dataclasses.replace(band, zero_point=zero_point, meta=meta))
     return tuple(made)
 
 
-def _as_published(band: Passband, size: float, zero_point: float) -> Passband:
-    """The band with the zero point that gives published magnitudes, for a published vector of this size."""
+def _as_published(band: Passband, size: float, zero_point: float) -> tuple[float | None, float]:
+    """The zero point that gives published magnitudes, for a vector of this size, and the share of the band inside."""
     operator = passband_operator(band.wavelength, magnitude=band.magnitude)
     inside = float(size * (operator.norm @ band.transmission)) / FLUX_UNIT
     # Within the digits of the vectors the band is whole, and has the zero point of its magnitude system.
     whole = abs(inside - 1) < WHOLE
     own = zero_point - (0.0 if whole else 2.5 * np.log10(inside))
-    given = None if whole and band.magnitude == "AB" and zero_point == AB_ZERO_POINT else float(own)
-    return dataclasses.replace(band, zero_point=given, meta={**band.meta, "inside": round(inside, 5)})
+    return None if whole and band.magnitude == "AB" and zero_point == AB_ZERO_POINT else float(own), inside
 
 
 def _recover(model: str, vector: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray, float, str]:
@@ -261,9 +257,9 @@ def _non_negative(
 
 def _signed(model: str, vector: np.ndarray, height: float) -> tuple[_Fit, float]:
     """The smoothest curve of any sign that reproduces a vector, on the least support, and its dip below zero."""
-    support = [(0, _n_cell())]
+    support = [(0, N_CELL)]
     fit = _least_squares(_problem(model, support, True, height, vector), 1e-10)
-    lattice = np.arange(_n_cell() + 1)
+    lattice = np.arange(N_CELL + 1)
     size = np.abs(np.interp(lattice, fit.problem.index[fit.problem.used], fit.value / fit.value.max()))
     problems = [_problem(model, _support(size, threshold), True, height, vector) for threshold in SIGNED_THRESHOLDS]
     for strength in (1e-8, 1e-10, 1e-12, 1e-14, 1e-16):
@@ -289,14 +285,10 @@ def _least_squares(problem: _Problem, strength: float) -> _Fit:
     return _Fit(problem, value, float(np.linalg.norm(problem.operator @ value - problem.vector)), strength)
 
 
-def _n_cell() -> int:
-    return round((XP_RANGE[1] - XP_RANGE[0]) / CELL)
-
-
 @functools.lru_cache(maxsize=2)
 def _lattice(model: str) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (m,) [nm], three in each cell, and lambda D times their weights (n_basis_total, m)."""
-    nodes, weights, _ = quadrature(XP_RANGE[0] + CELL * np.arange(_n_cell() + 1))
+    nodes, weights, _ = quadrature(XP_RANGE[0] + CELL * np.arange(N_CELL + 1))
     return nodes, np.asarray(load_instrument(model).design(nodes).value) * nodes * weights
 
 
@@ -323,7 +315,7 @@ def _second_difference(x: np.ndarray) -> Any:
 def _coarse(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Samples 3 nm apart, finer at the blue end, operator, roughness and a factor that solves without bounds."""
     blue = np.arange(0, round((BLUE_END - XP_RANGE[0]) / CELL), round(2 * BLUE_STEP / CELL))
-    index = np.union1d(np.arange(0, _n_cell() + 1, round(3 / CELL)), blue)
+    index = np.union1d(np.arange(0, N_CELL + 1, round(3 / CELL)), blue)
     operator, rough = _operator(model, index), _second_difference(CELL * index)
     gram, rough = operator.T @ operator, FIRST * (rough.T @ rough).toarray()
     return index, operator, rough, np.linalg.cholesky(gram + np.trace(gram) / len(index) * rough)
@@ -337,7 +329,7 @@ def _first(model: str, vector: np.ndarray) -> tuple[np.ndarray, float]:
     height = cho_solve((factor, True), operator.T @ vector).max()
     operator = operator * height
     value = _non_negative(operator, operator.T @ operator, vector, rough, 1e-11)
-    return np.interp(np.arange(_n_cell() + 1), index, value / value.max()), height * value.max()
+    return np.interp(np.arange(N_CELL + 1), index, value / value.max()), height * value.max()
 
 
 def _support(first: np.ndarray, threshold: float) -> list[tuple[int, int]]:
@@ -367,7 +359,7 @@ def _samples(support: list[tuple[int, int]], fine: bool) -> tuple[np.ndarray, np
         part = np.arange(start, stop, step)
         part = np.unique(np.concatenate([part, np.arange(start, min(stop, blue_end), blue), [stop]]))
         inner = np.ones(len(part), bool)
-        inner[0], inner[-1] = start == 0, stop == _n_cell()
+        inner[0], inner[-1] = start == 0, stop == N_CELL
         parts.append(part)
         used.append(inner)
     return np.concatenate(parts), np.concatenate(used)

@@ -8,6 +8,7 @@ be multiplied by a tabulated factor of G (Montegriffo et al. 2023, A&A 674 A33).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +21,10 @@ from xpjax.core.linalg import pair_weights
 from xpjax.core.records import AnyArray
 from xpjax.core.release import Release
 from xpjax.xp import Domain
+
+_ARRAYS = ("projection", "scale", "zero_point", "scaled_zero_point", "flux_bias", "mean_wavelength")
+_CHANGE = ("uncorrected", "systematic", "flat")
+_TUPLES = ("names", "labels", "flux_unit", "standardized")
 
 
 class ColorEquation(eqx.Module):
@@ -256,40 +261,24 @@ def stack(systems: list[PhotometricSystem]) -> PhotometricSystem:
         for e in s.color_equations:
             equations.append(ColorEquation(e.coefficient, e.color_range, e.band + start, e.blue + start, e.red + start))
         start += s.n_band
-
-    def join(name: str) -> Any:
-        return np.concatenate([np.asarray(getattr(s, name)) for s in systems], axis=-1)
-
-    def chain(name: str) -> tuple[Any, ...]:
-        return tuple(x for s in systems for x in getattr(s, name))
-
     corrections = list(dict.fromkeys(s.correction for s in systems))
     if len(corrections) > 1:
         raise XpjaxError(f"systems with the corrections {corrections} cannot be stacked: give all of them the same one")
-    corrected: dict[str, Any] = {}
-    if first.domain is not None:
-        if not all(np.array_equal(s.domain.direction, first.domain.direction) for s in systems if s.domain is not None):
-            raise XpjaxError(f"the systems have several corrections of the name {first.correction}: give all the same")
-        corrected = {name: join(name) for name in ("uncorrected", "systematic", "flat")}
-    stacked = PhotometricSystem(
-        join("projection"),
-        join("scale"),
-        join("zero_point"),
-        join("scaled_zero_point"),
-        join("flux_bias"),
-        join("mean_wavelength"),
-        tuple(equations),
-        _stack_corrections(systems),
-        None,
-        chain("names"),
-        chain("labels"),
-        chain("flux_unit"),
-        chain("standardized"),
-        first.release,
-        ", ".join(dict.fromkeys(s.model for s in systems if s.model)),
-        **corrected,
-        domain=first.domain,
-        correction=first.correction,
+    directions = [s.domain.direction for s in systems if s.domain is not None]
+    if not all(np.array_equal(one, directions[0]) for one in directions):
+        raise XpjaxError(f"the systems have several corrections of the name {first.correction}: give all the same")
+    joined: dict[str, Any] = {
+        name: np.concatenate([np.asarray(getattr(s, name)) for s in systems], axis=-1) for name in _arrays(first)
+    }
+    joined |= {name: tuple(itertools.chain(*(getattr(s, name) for s in systems))) for name in _TUPLES}
+    stacked = dataclasses.replace(
+        first,
+        **joined,
+        color_equations=tuple(equations),
+        error_correction=_stack_corrections(systems),
+        pair_weight=None,
+        joined=None,
+        model=", ".join(dict.fromkeys(s.model for s in systems if s.model)),
     )
     repeated = sorted({c for c in stacked.columns if stacked.columns.count(c) > 1})
     if repeated:
@@ -338,17 +327,13 @@ def select_bands(full: PhotometricSystem, names: list[str], refused: dict[str, s
     correction = full.error_correction
     if correction is not None:
         correction = dataclasses.replace(correction, factor=np.asarray(correction.factor)[:, rows])
-    changed: dict[str, Any] = {
-        key: np.asarray(getattr(full, key))[..., rows]
-        for key in ("projection", "scale", "zero_point", "scaled_zero_point", "flux_bias", "mean_wavelength")
-    }
-    changed |= {
-        key: tuple(getattr(full, key)[i] for i in rows) for key in ("names", "labels", "flux_unit", "standardized")
-    }
-    if full.domain is not None:
-        changed["uncorrected"] = np.asarray(full.uncorrected)[:, rows]
-        changed["systematic"] = np.asarray(full.systematic)[:, rows]
-        changed["flat"] = np.asarray(full.flat)[rows]
+    chosen: dict[str, Any] = {name: np.asarray(getattr(full, name))[..., rows] for name in _arrays(full)}
+    chosen |= {name: tuple(getattr(full, name)[k] for k in rows) for name in _TUPLES}
     return dataclasses.replace(
-        full, **changed, color_equations=tuple(equations), error_correction=correction, pair_weight=None
+        full, **chosen, color_equations=tuple(equations), error_correction=correction, pair_weight=None
     )
+
+
+def _arrays(system: PhotometricSystem) -> tuple[str, ...]:
+    """The fields of a system whose last axis is its bands."""
+    return _ARRAYS if system.domain is None else (*_ARRAYS, *_CHANGE)

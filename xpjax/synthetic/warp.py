@@ -13,6 +13,7 @@ multiplied by exp of a cubic through nodes with mean zero; it holds tilt and ben
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
@@ -129,9 +130,7 @@ def warp_passband(band: Passband, **parameters: float) -> Passband:
     with precision(float64=True):
         values = np.asarray(curve({name: jnp.asarray(value) for name, value in parameters.items()}))
     transmission = np.clip(values, 0.0, None) / max(values.max(), 1.0)
-    return Passband(
-        band.name, np.asarray(curve.grid), transmission, band.detector, band.magnitude, band.zero_point, band.meta
-    )
+    return dataclasses.replace(band, wavelength=np.asarray(curve.grid), transmission=transmission)
 
 
 def find_start(source: str | os.PathLike[str], free: bool) -> tuple[Passband | TransmissionChain, str | None, str]:

@@ -19,12 +19,7 @@ from xpjax.wiggles.limits import Limits as Limits
 from xpjax.wiggles.linear.fit import LinearSettings
 from xpjax.wiggles.linear.pairs import read_pairs
 from xpjax.wiggles.linear.train import train_linear
-from xpjax.wiggles.magnitude import (
-    CorrectedPhotometer as CorrectedPhotometer,
-    corrected_photometry,
-    make_photometer,
-    prepared as prepared,
-)
+from xpjax.wiggles.magnitude import CorrectedPhotometer as CorrectedPhotometer, corrected_photometry, make_photometer
 from xpjax.wiggles.network import WiggleCorrection, is_network as is_network, read_network, write_network
 from xpjax.wiggles.residuals import Residuals as Residuals, read_residuals, write_residuals
 from xpjax.wiggles.spectra import correct_spectra

@@ -99,14 +99,11 @@ class NetworkCorrection:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the sources that are needed."""
-        names = [name for name in (self.teff, self.mh) if name is not None]
-        if self.stars is None:
-            names += [self.ebv] if self.ebv is not None else []
+        names = [self.teff, self.mh, *[self.ebv] * (self.stars is None)]
+        if self.stars is None and self.gaia == "columns":
             needed = np.any(combination(self.model.names) != 0, axis=1)[len(SKYMAPPER) :]
-            names += [
-                COLUMNS[name] for name, used in zip(GAIA, needed, strict=False) if used and self.gaia == "columns"
-            ]
-        return tuple(dict.fromkeys(names))
+            names += [COLUMNS[name] for name, used in zip(GAIA, needed, strict=False) if used]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def ebv_range(self) -> tuple[float, float]:
@@ -123,16 +120,8 @@ class NetworkCorrection:
         """Features of these sources. Raises XpjaxError for columns that are not there."""
         if self.stars is not None:
             return self.stars.matched(table.source_id)
-        return make_features(
-            table,
-            self.model.names,
-            ebv=self.ebv,
-            gaia=self.gaia,
-            truncate=self.model.truncate,
-            errors=errors and self.feature_errors,
-            correction=self.linear,
-            **options,
-        )
+        options |= {"ebv": self.ebv, "gaia": self.gaia, "truncate": self.model.truncate, "correction": self.linear}
+        return make_features(table, self.model.names, errors=errors and self.feature_errors, **options)
 
 
 def choose_correction(
@@ -184,7 +173,7 @@ def choose_correction(
         return correction
     if not isinstance(correction, WiggleCorrection):
         if means_linear(correction):
-            _refuse_network_options(base, features, ebv, gaia, teff, mh)
+            _refuse_network_options(base, features is not None or ebv or teff or mh or gaia != "synthetic")
             return load_correction(correction)
         correction = read_network(correction)
     if features is not None and (ebv or gaia != "synthetic"):
@@ -195,11 +184,11 @@ def choose_correction(
     return NetworkCorrection(correction, None, stars, ebv, gaia, teff, mh, base=linear)
 
 
-def _refuse_network_options(base: Any, features: Any, ebv: Any, gaia: str, teff: Any, mh: Any) -> None:
+def _refuse_network_options(base: Any, others: Any) -> None:
     """Raise XpjaxError for options that a linear correction has not."""
     if base is not None:
         raise XpjaxError(f"{say('base', '--base')} is for networks; a linear correction stands on none")
-    if features is not None or ebv or teff or mh or gaia != "synthetic":
+    if others:
         names = say("features, ebv, gaia, teff and mh", "--features, --ebv, --gaia, --teff and --mh")
         train = say("xpjax.wiggles.train_network", "`xpjax wiggles train-network`")
         option = say("correction", "--correction")

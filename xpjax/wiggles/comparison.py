@@ -26,7 +26,7 @@ from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.wiggles.feature_files import read_features
 from xpjax.wiggles.features import Features
 from xpjax.wiggles.meaning import Meaning
-from xpjax.wiggles.residuals import Residuals
+from xpjax.wiggles.residuals import Residuals, repeated
 from xpjax.xp import Spectra, read_spectra
 
 FLOOR = 0.005
@@ -197,16 +197,9 @@ def residuals_of_spectra(
     known = place >= 0
     there = np.stack([np.interp(grid[inside], known_at, row) for row in others.flux])
     seen[np.ix_(known, inside)] = there[place[known]]
-    return make_residuals(
-        features.matched(own.source_id),
-        grid,
-        own.flux,
-        seen,
-        flux_error=own.flux_error,
-        trust=trust,
-        base=str(own.meta.get("correction", "none")),
-        **{"truncate": own.meta.get("truncate"), **how},
-    )
+    how, base = {"truncate": own.meta.get("truncate"), **how}, str(own.meta.get("correction", "none"))
+    matched = features.matched(own.source_id)
+    return make_residuals(matched, grid, own.flux, seen, flux_error=own.flux_error, trust=trust, base=base, **how)
 
 
 def absolute_spectra(spectra: Spectra | str | Path) -> Spectra:
@@ -224,10 +217,7 @@ def absolute_spectra(spectra: Spectra | str | Path) -> Spectra:
 
 
 def _check_shapes(
-    stars: Features,
-    wavelength: np.ndarray,
-    arrays: Mapping[str, Any],
-    labels: Sequence[Mapping[str, np.ndarray] | None],
+    stars: Features, wavelength: np.ndarray, arrays: Mapping[str, Any], labels: Sequence[Mapping[str, Any] | None]
 ) -> None:
     n, m = len(stars), len(wavelength)
     for name, array in arrays.items():
@@ -244,10 +234,8 @@ def _unreddened(stars: Features, wavelength: np.ndarray, meaning: Meaning) -> An
         return 1.0
     if stars.ebv is None:
         raise XpjaxError("dereddened spectra need E(B-V): give features with ebv, or the space 'observed'")
-    assert meaning.law is not None
-    assert meaning.r_v is not None
-    assert meaning.per_ebv is not None
-    per_mag = 0.4 * meaning.per_ebv * extinction_curve(wavelength, meaning.law, meaning.r_v)
+    dust = meaning.attributes()
+    per_mag = 0.4 * dust["per_ebv"] * extinction_curve(wavelength, dust["law"], dust["r_v"])
     return 10 ** (np.where(np.isfinite(stars.ebv), stars.ebv, 0)[:, None] * per_mag)
 
 
@@ -306,12 +294,9 @@ def _trusted(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Which stars (n,) are learned from, and how many are not, by the first reason. Raises XpjaxError for no star."""
     n = len(stars)
-    _, first = np.unique(stars.source_id, return_index=True)
-    repeated = np.ones(n, bool)
-    repeated[first] = False
     reasons = {
         "no source_id": stars.source_id == 0,
-        "repeated source": repeated,
+        "repeated source": repeated(stars.source_id),
         "missing features": ~np.isfinite(stars.value).all(axis=1),
         "no true spectrum": ~np.isfinite(true).any(axis=1),
         "no spectrum": ~usable,

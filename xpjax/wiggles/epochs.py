@@ -21,10 +21,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import write_bytes
 from xpjax.wiggles.network import Network
 
-WIDTHS = {
-    "paper": (128, 512, 1024, 1024, 1024, 1024, 1024),
-    "small": (64, 64),
-}
+WIDTHS = {"paper": (128, 512, 1024, 1024, 1024, 1024, 1024), "small": (64, 64)}
 """Hidden layers by name: those of Ye et al. (2024), and a default whose test loss on mocks is that of larger ones."""
 STEPS = 32
 """Fewer steps an epoch are too few."""
@@ -134,14 +131,11 @@ def first_network(sizes: Sequence[int], seed: Sequence[int]) -> Network:
     return Network(tuple(w.astype(np.float32) for w in weight), tuple(np.zeros(n, np.float32) for n in sizes[1:]))
 
 
-def _outputs(network: Network, x: Array, centered: bool) -> Array:
-    out = jax.vmap(network)(x)
-    return out - out.mean(axis=-1, keepdims=True) if centered else out
-
-
 def _squares(network: Network, data: Data, centered: bool) -> tuple[Array, Array]:
     """Weighted sum of squares, and the sum of weights, over all samples."""
-    square = data.weight * (_outputs(network, data.x, centered) - data.target) ** 2
+    out = jax.vmap(network)(data.x)
+    out = out - out.mean(axis=-1, keepdims=True) if centered else out
+    square = data.weight * (out - data.target) ** 2
     return square.sum(), jnp.broadcast_to(data.weight, square.shape).sum()
 
 

@@ -30,13 +30,7 @@ FEATURES: Mapping[str, Mapping[str, float]] = {
     "g-i": {"g": 1, "i": -1},
     "v-g-0.9(g-i)": {"v": 1, "g": -1.9, "i": 0.9},
     "u-v-0.9(g-i)": {"u": 1, "v": -1, "g": -0.9, "i": 0.9},
-    "u": {"u": 1},
-    "v": {"v": 1},
-    "g": {"g": 1},
-    "i": {"i": 1},
-    "G": {"G": 1},
-    "BP": {"BP": 1},
-    "RP": {"RP": 1},
+    **{name: {name: 1} for name in ("u", "v", "g", "i", "G", "BP", "RP")},
     "BP-RP": {"BP": 1, "RP": -1},
     "BP-G": {"BP": 1, "G": -1},
     "RP-G": {"RP": 1, "G": -1},
@@ -118,8 +112,7 @@ class Features(Rows, TableResult, Record):
     def catalogue(self) -> Catalogue:
         """A column for each feature, by its name, and ebv; `read_features` reads such a table."""
         columns = {"source_id": self.source_id, **dict(zip(self.names, self.value.T, strict=True))}
-        columns |= {"ebv": self.ebv} if self.ebv is not None else {}
-        columns |= {"input_error": self.input_error} if self.input_error is not None else {}
+        columns |= {name: value for name in ("ebv", "input_error") if (value := getattr(self, name)) is not None}
         meaning = Meaning(truncate=self.truncate, gaia=self.gaia)
         magnitudes = [name for name in columns if name in FEATURES or name in ("ebv", "input_error")]
         described = {name: f"Component {name.removeprefix('shape-')} of the spectral shape" for name in SHAPES}
@@ -157,9 +150,7 @@ class Features(Rows, TableResult, Record):
 
 def check_names(names: str | Sequence[str]) -> tuple[str, ...]:
     """Names of features from a set's name or a list. Raises XpjaxError for one that is not known."""
-    chosen = SETS.get(names) if isinstance(names, str) else tuple(names)
-    if chosen is None:
-        chosen = (str(names),)
+    chosen = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
     unknown = [name for name in chosen if name not in FEATURES and name not in SHAPES]
     if unknown or not chosen:
         known = [*FEATURES, *SHAPES]
@@ -286,11 +277,7 @@ def _read(sources: Any, ebv: Any, gaia: Any, float64: bool) -> SourceTable:
 
 
 def _magnitudes(
-    table: SourceTable,
-    needed: Sequence[str],
-    gaia: str | Mapping[str, Any],
-    linear: LinearCorrection | None,
-    options: dict[str, Any],
+    table: SourceTable, needed: Sequence[str], gaia: Any, linear: LinearCorrection | None, options: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Inputs (n,) [mag] and their errors by name: synthetic ones and given ones; options: of `photometry`."""
     n = len(table)
@@ -302,7 +289,8 @@ def _magnitudes(
     else:
         if isinstance(gaia, str) and gaia != "columns":
             raise XpjaxError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
-        given = _columns(table) if isinstance(gaia, str) else gaia
+        of_table = {name: table.columns[column] for name, column in COLUMNS.items() if column in table.columns}
+        given = of_table if isinstance(gaia, str) else gaia
         value |= {name: _column(given, name, n, table.origin) for name in of_gaia}
     if wanted:
         found = photometry(table, load_system(*wanted), correction=linear, **options)
@@ -358,10 +346,6 @@ def _from_magnitudes(given: Mapping[str, Any], names: tuple[str, ...], needed: S
     ebv = inputs[:, INPUTS.index(EBV)] if EBV in given else None
     source_id = np.asarray(given.get("source_id", np.arange(1, n + 1)))
     return Features(source_id, names, _combined(inputs, names), ebv)
-
-
-def _columns(table: SourceTable) -> Mapping[str, Any]:
-    return {name: table.columns[column] for name, column in COLUMNS.items() if column in table.columns}
 
 
 def _column(given: Mapping[str, Any], name: str, n: int, origin: str) -> np.ndarray:

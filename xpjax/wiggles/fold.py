@@ -17,7 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from xpjax.core.constants import FLUX_UNIT, MERGE_RANGE, XP_RANGE
 from xpjax.core.linalg import interpolation
@@ -40,18 +40,16 @@ class FoldedCorrection(eqx.Module):
 
     Additive: last (n_network, n_hidden + 1, n_term * n_band) scaled fluxes per normalized flux, the last row for the
     bias; mean (n_basis_total, n_term), the row of the mean flux [FLUX_UNIT]; terms of Chebyshev series in E(B-V) over
-    ebv_range (2,). Multiplicative: sample (n_basis_total, n_fine), fine samples of the flux; w there is the output at
-    below (n_fine,) and the next wavelength with weights share (2, n_fine); band (n_fine, n_band) sees their product.
+    ebv_range (2,). Multiplicative: product is sample (n_basis_total, n_fine), fine samples of the flux, band (n_fine,
+    n_band), which sees their product with w, below (n_fine,), and share (2, n_fine): w there is the output at below and
+    the next wavelength with these weights.
     systematic (n_node, n_band) or None: the table's nodes seen through the bands, per mean flux.
     """
 
     networks: tuple[Network, ...]
     last: Float[AnyArray, "n_network n_hidden n_out"] | None
     mean: Float[AnyArray, "n_basis_total n_term"]
-    sample: Float[AnyArray, "n_basis_total n_fine"] | None
-    band: Float[AnyArray, "n_fine n_band"] | None
-    below: Int[AnyArray, " n_fine"] | None
-    share: Float[AnyArray, "2 n_fine"] | None
+    product: tuple[AnyArray, AnyArray, AnyArray, AnyArray] | None
     ebv_range: Float[AnyArray, " 2"]
     per_input: Float[AnyArray, "n_input n_feature"] | None
     systematic: Float[AnyArray, "n_node n_band"] | None
@@ -77,7 +75,10 @@ def fold(
     sampled = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
     low, high = ebv_range
     high = max(high, low + 1e-3)
-    parts = [_band_nodes(model, band) for band in bands]
+    ends = (own[0] - float(model.blend), own[-1] + float(model.blend))
+    nodes = [_seen(band, own, ends) for band in bands]
+    # At the nodes of each passband's integral: w's matrix, flux seen per flux [W m-2 nm-1], and the dust's exponent.
+    parts = [(model.interpolation(x), seen, model.exponent(x)) for x, seen in nodes]
     unit = FLUX_UNIT / np.asarray(system.scale, float)
     a = model.exponent(own)
     # The factor common to all wavelengths cancels between the mean flux and the reddening of its term.
@@ -110,7 +111,7 @@ def fold(
     ]
     product = np.stack([np.einsum("hj,kjb->hkb", w, through).reshape(len(w), -1) for w in last])
     limits = np.array([low, high])
-    return FoldedCorrection(tuple(hidden), product, mean.T, None, None, None, None, limits, scaled, systematic)
+    return FoldedCorrection(tuple(hidden), product, mean.T, None, limits, scaled, systematic)
 
 
 def _fold_product(
@@ -123,33 +124,15 @@ def _fold_product(
     pieces = [np.linspace(a, b, int(np.ceil((b - a) / FINE)) + 1)[:-1] for a, b in itertools.pairwise(knots)]
     fine = np.concatenate([*pieces, ends[1:]])
     design = instrument.design(fine)
-    matrix = model.interpolation(fine)
-    below = np.clip(np.searchsorted(own, fine, side="right") - 1, 0, len(own) - 2)
-    rows = np.arange(len(fine))
-    dense = matrix.toarray()
+    sampled = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)
+    below, share = model.shares(fine)
     through = []
     for band in bands:
         x, seen = _seen(band, fine, (fine[0], fine[-1]))
         through.append(interpolation(fine, x).T @ seen)
-    return FoldedCorrection(
-        model.networks,
-        None,
-        np.zeros((design.value.shape[0], 1)),
-        np.asarray(design.value) * (float(design.scale) / FLUX_UNIT),
-        np.stack(through, axis=1) * unit,
-        below.astype(np.int32),
-        np.stack([dense[rows, below], dense[rows, below + 1]]),
-        np.array([0.0, 1.0]),
-        per_input,
-        None,
-    )
-
-
-def _band_nodes(model: WiggleCorrection, band: Passband) -> tuple[Any, np.ndarray, np.ndarray]:
-    """At the nodes of a passband's integral: w's matrix, flux seen per flux [W m-2 nm-1], and the dust's exponent."""
-    own, blend = np.asarray(model.wavelength, float), float(model.blend)
-    x, seen = _seen(band, own, (own[0] - blend, own[-1] + blend))
-    return model.interpolation(x), seen, model.exponent(x)
+    product = (sampled, np.stack(through, axis=1) * unit, below.astype(np.int32), share)
+    mean, limits = np.zeros((len(sampled), 1)), np.array([0.0, 1.0])
+    return FoldedCorrection(model.networks, None, mean, product, limits, per_input, None)
 
 
 def _seen(band: Passband, breaks: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

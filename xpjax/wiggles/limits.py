@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -44,12 +45,7 @@ class Limits:
 
 
 def applicable(
-    model: WiggleCorrection,
-    stars: Features,
-    *,
-    teff: np.ndarray | None = None,
-    mh: np.ndarray | None = None,
-    limits: Limits | None = None,
+    model: WiggleCorrection, stars: Features, *, teff: Any = None, mh: Any = None, limits: Limits | None = None
 ) -> tuple[Bool[np.ndarray, " n"], np.ndarray]:
     """Which stars are corrected (n,), and status bits (n,) uint32 of the others that say why not.
 
@@ -102,7 +98,5 @@ def star_inputs(model: WiggleCorrection, stars: Features, apply: np.ndarray, err
     # Scaled here in float64: magnitudes of 15 in float32 would cost 1e-6 mag before the network sees them.
     x = np.where(apply[:, None], (stars.value - mean) / np.asarray(model.feature_scale, float), 0.0)
     ebv = np.zeros(len(stars)) if stars.ebv is None or not model.dereddens else np.where(apply, stars.ebv, 0.0)
-    error = None
-    if errors and stars.input_error is not None:
-        error = np.where(apply[:, None], stars.input_error, 0.0)
-    return Star(x, ebv, apply, error)
+    known = stars.input_error if errors else None
+    return Star(x, ebv, apply, None if known is None else np.where(apply[:, None], known, 0.0))

@@ -72,11 +72,9 @@ def corrected_kernel(truncate: bool = False, errors: bool = False, guard: bool =
             value = masked(source.coefficients, truncate).value
         n_band = bands.n_band
         if folded.last is None:
-            assert folded.sample is not None
-            assert folded.band is not None
-            assert folded.below is not None
-            assert folded.share is not None
-            sampled, band, below, share = dot(value, folded.sample), folded.band, folded.below, folded.share
+            assert folded.product is not None
+            sample, band, below, share = folded.product
+            sampled = dot(value, sample)
 
             def terms(x: Array) -> Array:
                 w = [network(x) for network in folded.networks]
@@ -200,18 +198,12 @@ class CorrectedPhotometer:
         return self.measure(table, stars, *labels, devices=devices, **options)
 
     def measure(
-        self,
-        table: SourceTable,
-        stars: Features,
-        teff: np.ndarray | None = None,
-        mh: np.ndarray | None = None,
-        *,
-        devices: Any = None,
-        progress: engine.Progress | None = None,
-        batch_rows: int | None = None,
-        guard_rows: int | None = None,
+        self, table: SourceTable, stars: Features, teff: Any = None, mh: Any = None, **running: Any
     ) -> CorrectedPhotometry:
-        """Photometry of a table with these features; teff [K], mh [dex] (n,) where they are known."""
+        """Photometry of a table with these features; teff [K], mh [dex] (n,) where they are known.
+
+        running: devices, progress and the rows of a batch, as of `run_guarded`.
+        """
         model, folded, plain = self.how.model, self.folded, self.plain
         c, errors = plain.prepared(table)
         apply, bits = applicable(model, stars, teff=teff, mh=mh, limits=self.how.limits)
@@ -221,31 +213,22 @@ class CorrectedPhotometer:
             bits[beyond] |= np.uint32(Status.OUTSIDE_LIMITS | Status.NOT_CORRECTED)
             apply &= ~beyond
         star = star_inputs(model, stars, apply, errors)
-        nodes = None
-        if folded.systematic is not None and model.systematic is not None:
-            nodes = model.systematic.weights_of(stars)
+        table_of = None if folded.systematic is None else model.systematic
+        nodes = None if table_of is None else table_of.weights_of(stars)
         widest = sum(sum(n.widths) for n in model.networks) + np.size(folded.mean[0]) * plain.system.n_band
         out = run_guarded(
             lambda guard: corrected_kernel(model.truncate, errors, guard or model.truncate),
             (plain.bands(errors), folded),
             Observed(c, star, nodes),  # type: ignore[arg-type]
             float64=plain.float64,
-            devices=devices,
             work_bytes=int(4 * (widest + table.release.n_pair_total * errors) * (1 + plain.float64)),
-            progress=progress,
-            batch_rows=batch_rows,
-            guard_rows=guard_rows,
+            **running,
         )
         out["status"] |= bits
         base = plain.finished(table, out)
         fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
         fields["meta"] = {**base.meta, "corrected": True}
         return CorrectedPhotometry(**fields, left=out.get("systematic"))
-
-
-def prepared(plain: Photometer, how: NetworkCorrection | None) -> Photometer | CorrectedPhotometer:
-    """The photometer itself, or with a network. Raises XpjaxError, see `CorrectedPhotometer`."""
-    return plain if how is None else CorrectedPhotometer.prepare(plain, how)
 
 
 def make_photometer(
@@ -278,7 +261,8 @@ def make_photometer(
     >>> measure(xpjax.simulate_sources(5, seed=1)).magnitude.shape
     (5, 5)
     """
-    return prepared(Photometer(system, **options), correction)
+    plain = Photometer(system, **options)
+    return plain if correction is None else CorrectedPhotometer.prepare(plain, correction)
 
 
 def corrected_photometry(

@@ -48,6 +48,7 @@ class Meaning:
     def of(cls, attributes: Mapping[str, Any], origin: str) -> Meaning:
         """What attributes of a file say. Raises XpjaxError for values that mean nothing."""
         found: dict[str, Any] = {}
+        kinds: dict[str, Any] = {"r_v": float, "per_ebv": float, "truncate": _truth}
         for field in dataclasses.fields(cls):
             if field.name not in attributes:
                 continue
@@ -55,12 +56,7 @@ class Meaning:
             value = np.ravel(value)[0] if np.size(value) == 1 else value
             value = value.decode() if isinstance(value, bytes) else value
             try:
-                if field.name in ("r_v", "per_ebv"):
-                    found[field.name] = float(value)
-                elif field.name == "truncate":
-                    found[field.name] = _truth(value)
-                else:
-                    found[field.name] = str(value)
+                found[field.name] = kinds.get(field.name, str)(value)
             except (TypeError, ValueError):
                 raise XpjaxError(f"{origin}: the attribute {field.name} is {value!r}, which is no such value") from None
         try:

@@ -33,7 +33,7 @@ from xpjax.extinction import extinction_curve
 from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import Parts, model_kind, read_model, write_model
 from xpjax.wiggles.features import GAIA, INPUTS, Features, combination
-from xpjax.wiggles.meaning import KINDS, SPACES
+from xpjax.wiggles.meaning import Meaning
 from xpjax.xp import NONE, STANDARD, LinearCorrection, is_linear
 
 FORMAT, VERSION = "xpjax wiggle correction", 2
@@ -80,19 +80,15 @@ class SystematicTable(eqx.Module):
     ebv: Float[AnyArray, " n_ebv"]
     value: Float[AnyArray, "n_color n_g n_ebv n_wavelength"]
 
-    def weights(self, color: np.ndarray, g: np.ndarray, ebv: np.ndarray) -> np.ndarray:
-        """Weights (n, n_node_total) of the nodes for stars with these colors, G and E(B-V) (n,); NaN: the mean."""
-        out = np.ones((len(color), 1))
-        for nodes, x in ((self.color, color), (self.g, g), (self.ebv, ebv)):
+    def weights_of(self, stars: Features) -> np.ndarray:
+        """Weights (n, n_node_total) of the nodes for stars, by what their features tell; the mean where they do not."""
+        out = np.ones((len(stars), 1))
+        for nodes, x in zip((self.color, self.g, self.ebv), _table_axes(stars), strict=True):
             out = (out[:, :, None] * _linear_weights(np.asarray(nodes), x)[:, None, :]).reshape(len(x), -1)
         return out
 
-    def weights_of(self, stars: Features) -> np.ndarray:
-        """Weights (n, n_node_total) of the nodes for stars, by what their features tell."""
-        return self.weights(*table_axes(stars))
 
-
-def table_axes(stars: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _table_axes(stars: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """BP-RP, G and E(B-V) (n,) of stars, NaN where their features do not hold them."""
 
     def column(name: str) -> np.ndarray:
@@ -110,14 +106,18 @@ def _linear_weights(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
     if n == 1:
         return np.ones((len(x), 1))
     known = np.isfinite(x)
-    at = np.clip(np.where(known, x, nodes[0]), nodes[0], nodes[-1])
-    k = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, n - 2)
-    t = (at - nodes[k]) / (nodes[k + 1] - nodes[k])
-    out = np.zeros((len(x), n))
-    rows = np.arange(len(x))
+    k, t = _between(nodes, np.where(known, x, nodes[0]))
+    out, rows = np.zeros((len(x), n)), np.arange(len(x))
     out[rows, k], out[rows, k + 1] = 1 - t, t
     out[~known] = 1 / n
     return out
+
+
+def _between(nodes: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The node (n,) below each x (n,), and the share of the way to the next one, clamped."""
+    at = np.clip(x, nodes[0], nodes[-1])
+    k = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, len(nodes) - 2)
+    return k, (at - nodes[k]) / (nodes[k + 1] - nodes[k])
 
 
 class WiggleCorrection(eqx.Module):
@@ -198,9 +198,7 @@ class WiggleCorrection(eqx.Module):
     base: str = eqx.field(static=True, default=NONE)
 
     def __check_init__(self) -> None:
-        for value, known, what in ((self.kind, KINDS, "kind"), (self.space, SPACES, "space")):
-            if value not in known:
-                raise XpjaxError(f"{what} {value!r} is not one of {known}")
+        Meaning(self.kind, self.space)
         k, m = len(self.names), len(self.wavelength)
         for name in ("feature_mean", "feature_scale", "low", "high"):
             if np.shape(getattr(self, name)) != (k,):
@@ -263,19 +261,21 @@ class WiggleCorrection(eqx.Module):
         scaled = (x - self.feature_mean) / self.feature_scale
         return jnp.stack([network(scaled) for network in self.networks]).mean(0)
 
+    def shares(self, wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Place (n,) of the wavelength below each of some (n,) [nm], and weights (2, n) of w at it and at the next."""
+        own, x = np.asarray(self.wavelength, float), np.asarray(nanometers(wavelength), float)
+        k, t = _between(own, x)
+        far = np.clip(np.abs(x - np.clip(x, own[0], own[-1])) / max(float(self.blend), 1e-9), 0, 1)
+        share = 1 - far**2 * (3 - 2 * far)
+        return k, np.stack([share * (1 - t), share * t])
+
     def interpolation(self, wavelength: np.ndarray) -> Any:
         """Sparse matrix (n, n_wavelength) that gives w at wavelengths (n,) [nm]: linear, and to zero beyond."""
         from scipy import sparse
 
-        own, x = np.asarray(self.wavelength, float), np.asarray(nanometers(wavelength), float)
-        inside = np.clip(x, own[0], own[-1])
-        k = np.clip(np.searchsorted(own, inside, side="right") - 1, 0, len(own) - 2)
-        t = (inside - own[k]) / (own[k + 1] - own[k])
-        far = np.clip(np.abs(x - inside) / max(float(self.blend), 1e-9), 0, 1)
-        share = 1 - far**2 * (3 - 2 * far)
-        rows = np.arange(len(x))
-        weights = np.append(share * (1 - t), share * t)
-        return sparse.csr_array((weights, (np.append(rows, rows), np.append(k, k + 1))), shape=(len(x), len(own)))
+        k, share = self.shares(wavelength)
+        places = np.tile(np.arange(len(k)), 2), np.append(k, k + 1)
+        return sparse.csr_array((share.ravel(), places), shape=(len(k), len(self.wavelength)))
 
     def exponent(self, wavelength: np.ndarray) -> np.ndarray:
         """0.4 ln(10) A / E(B-V) (n,) at wavelengths (n,) [nm]; zero for a correction that does not deredden."""

@@ -111,6 +111,13 @@ class Residuals(Rows, TableResult, Record):
         )
 
 
+def repeated(source_id: np.ndarray) -> np.ndarray:
+    """Which rows (n,) are of a source that came before."""
+    again = np.ones(len(source_id), bool)
+    again[np.unique(source_id, return_index=True)[1]] = False
+    return again
+
+
 def write_residuals(path: str | Path, table: Residuals, *, overwrite: bool = False) -> None:
     """Write residuals to an HDF5 file: source_id, features (attribute names), wavelength, residual, weight and ebv.
 

@@ -39,13 +39,12 @@ class _SpectrumConstants(eqx.Module):
     """What corrects spectra on one grid: networks, and matrices from the grid to the correction's and back."""
 
     networks: tuple[Network, ...]
-    per_input: Float[AnyArray, "n_input n_feature"] | None
+    per_input: Float[AnyArray, "n_input n_feature"]
     to_own: Float[AnyArray, "n_grid n_wavelength"] | None
     from_own: Float[AnyArray, "n_wavelength n_grid"]
     own_exponent: Float[AnyArray, " n_wavelength"]
     exponent: Float[AnyArray, " n_grid"]
     scale: Float[AnyArray, ""]
-    additive: bool = eqx.field(static=True)
 
 
 def _spectrum_kernel(constants: _SpectrumConstants, source: tuple[Array, Array | None, Star]) -> dict[str, Array]:
@@ -56,9 +55,8 @@ def _spectrum_kernel(constants: _SpectrumConstants, source: tuple[Array, Array |
     def terms(x: Array) -> Array:
         """What each network adds (n_network, n_grid)."""
         w = jnp.stack([network(x) for network in constants.networks])
-        if not constants.additive:
+        if constants.to_own is None:
             return flux * dot(w, constants.from_own)
-        assert constants.to_own is not None
         mean = jnp.mean(dot(flux, constants.to_own) * jnp.exp(constants.own_exponent * star.ebv))
         return mean * dot(w, constants.from_own) * jnp.exp(-constants.exponent * star.ebv)
 
@@ -72,7 +70,6 @@ def _spectrum_kernel(constants: _SpectrumConstants, source: tuple[Array, Array |
     if error is not None:
         variance = (error / constants.scale) ** 2
         if star.input_error is not None:
-            assert constants.per_input is not None
             # One directional derivative for each input: they are far fewer than the samples.
             slope = jax.vmap(lambda v: jax.jvp(lambda x: terms(x).mean(0), (x,), (v,))[1])(constants.per_input)
             variance += jnp.where(apply, jnp.sum((slope * star.input_error[:, None]) ** 2, axis=0), 0)
@@ -157,9 +154,8 @@ def correct_spectra(
     if isinstance(stars, str | Path):
         stars = read_features(stars, model.names).matched(known.source_id)
     labels = {key: _labels(known, value, name) for key, value in (("teff", teff), ("mh", mh))}
-    return apply_network(
-        known, model, stars, limits=limits, float64=float64, devices=devices, progress=progress, **labels
-    )
+    running = {"float64": float64, "devices": devices, "progress": progress}
+    return _by_network(known, model, stars, {**labels, "limits": limits}, **running)
 
 
 def _check_options(stars: Any, resolution: str | None) -> None:
@@ -190,7 +186,7 @@ def _by_linear(spectra: Spectra, name: str, correction: Any, resolution: str | N
 
 def _labels(spectra: Spectra, given: Any, name: str) -> np.ndarray | None:
     """Labels (n,) as they are, or from a column of the spectra."""
-    if given is None or not isinstance(given, str):
+    if not isinstance(given, str):
         return given
     if given not in spectra.columns:
         raise XpjaxError(f"{name} has no column {given}; it has {list(spectra.columns)}")
@@ -212,37 +208,22 @@ def _with_truncation(spectra: Spectra, truncate: bool | None, name: str) -> Spec
     return dataclasses.replace(spectra, meta={**spectra.meta, "truncate": bool(truncate if own is None else own)})
 
 
-def apply_network(
-    spectra: Spectra,
-    model: WiggleCorrection,
-    stars: Features,
-    *,
-    teff: np.ndarray | None = None,
-    mh: np.ndarray | None = None,
-    limits: Limits | None = None,
-    float64: bool = False,
-    devices: Any = None,
-    progress: engine.Progress | None = None,
+def _by_network(
+    spectra: Spectra, model: WiggleCorrection, stars: Features, limits: dict[str, Any], float64: bool, **running: Any
 ) -> Spectra:
-    """Spectra corrected by a network, see `correct_spectra`."""
+    """Spectra corrected by a network, see `correct_spectra`; limits: what `applicable` is told."""
     _check(spectra, model, stars)
-    apply, bits = applicable(model, stars, teff=teff, mh=mh, limits=limits)
+    apply, bits = applicable(model, stars, **limits)
     if model.base != NONE:
         # Beyond the linear correction's domain a spectrum is not what the network learned from.
         apply &= (spectra.status & np.uint32(Status.OUTSIDE_TRAINING | Status.NOT_CORRECTED)) == 0
         bits[~apply] |= np.uint32(Status.NOT_CORRECTED)
     source = star_inputs(model, stars, apply, spectra.flux_error is not None)
-    constants = _constants(model, np.asarray(nanometers(spectra.wavelength), float), source.input_error is not None)
+    constants = _constants(model, np.asarray(nanometers(spectra.wavelength), float))
     widest = sum(sum(n.widths) for n in model.networks) + 4 * len(spectra.wavelength)
-    out = engine.run(
-        _spectrum_kernel,
-        constants,
-        (spectra.flux, spectra.flux_error, source),
-        float64=float64,
-        devices=devices,
-        work_bytes=4 * widest * (1 + float64) * (1 if source.input_error is None else 2 * len(INPUTS)),
-        progress=progress,
-    )
+    work = 4 * widest * (1 + float64) * (1 if source.input_error is None else 2 * len(INPUTS))
+    sources = (spectra.flux, spectra.flux_error, source)
+    out = engine.run(_spectrum_kernel, constants, sources, float64=float64, work_bytes=work, **running)
     status = spectra.status | bits
     status[~out["corrected"]] |= np.uint32(Status.NOT_CORRECTED)
     meta = {**spectra.meta, "corrected": True}
@@ -266,8 +247,8 @@ def _check(spectra: Spectra, model: WiggleCorrection, stars: Features) -> None:
         raise XpjaxError("these spectra are corrected by a network already: give those that they were made of")
 
 
-def _constants(model: WiggleCorrection, grid: np.ndarray, errors: bool) -> _SpectrumConstants:
-    """What corrects spectra on a grid [nm]; errors: with the slopes that errors of the features need."""
+def _constants(model: WiggleCorrection, grid: np.ndarray) -> _SpectrumConstants:
+    """What corrects spectra on a grid [nm]."""
     own = np.asarray(model.wavelength, float)
     to_own = None
     if model.kind == "additive":
@@ -277,16 +258,9 @@ def _constants(model: WiggleCorrection, grid: np.ndarray, errors: bool) -> _Spec
                 f"{own[0]:g}..{own[-1]:g} nm: sample them there too"
             )
         to_own = interpolation(grid, np.clip(own, grid[0], grid[-1])).toarray().T
-    return _SpectrumConstants(
-        model.networks,
-        combination(model.names) / np.asarray(model.feature_scale) if errors else None,
-        to_own,
-        model.interpolation(grid).toarray().T,
-        model.exponent(own),
-        model.exponent(grid),
-        np.asarray(FLUX_UNIT),
-        model.kind == "additive",
-    )
+    per_input = combination(model.names) / np.asarray(model.feature_scale)
+    from_own, exponents = model.interpolation(grid).toarray().T, (model.exponent(own), model.exponent(grid))
+    return _SpectrumConstants(model.networks, per_input, to_own, from_own, *exponents, np.asarray(FLUX_UNIT))
 
 
 def systematic_error(model: WiggleCorrection, stars: Features) -> Float[np.ndarray, "n n_wavelength"]:

@@ -70,25 +70,13 @@ def network_from_torch(
         mean, scale = _scaler(output_scaler)
         weight[-1], bias[-1] = weight[-1] * scale, bias[-1] * scale + mean
     mean, scale = _scaler(feature_scaler)
-    fields: dict[str, Any] = {
-        "blend": np.asarray(BLEND),
-        "r_v": np.asarray(R_V),
-        "per_ebv": np.asarray(AV_PER_SFD),
-        "systematic": None,
-        "record": json.dumps({"source": "PyTorch state"}),
-        **settings,
-    }
-    k = len(names)
-    return WiggleCorrection(
-        (Network(tuple(w.astype(np.float32) for w in weight), tuple(b.astype(np.float32) for b in bias)),),
-        mean,
-        scale,
-        np.full(k, -np.inf) if low is None else np.asarray(low, float),
-        np.full(k, np.inf) if high is None else np.asarray(high, float),
-        constant_grid() if wavelength is None else np.asarray(nanometers(wavelength), float),
-        names=tuple(names),
-        **fields,
-    )
+    usual = {"blend": np.asarray(BLEND), "r_v": np.asarray(R_V), "per_ebv": np.asarray(AV_PER_SFD), "systematic": None}
+    fields: dict[str, Any] = {**usual, "record": json.dumps({"source": "PyTorch state"}), **settings}
+    network = Network(tuple(w.astype(np.float32) for w in weight), tuple(b.astype(np.float32) for b in bias))
+    most = np.full(len(names), np.inf)
+    ends = (-most if low is None else np.asarray(low, float), most if high is None else np.asarray(high, float))
+    grid = constant_grid() if wavelength is None else np.asarray(nanometers(wavelength), float)
+    return WiggleCorrection((network,), mean, scale, *ends, grid, names=tuple(names), **fields)
 
 
 def _layers(arrays: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

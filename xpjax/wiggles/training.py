@@ -28,10 +28,11 @@ from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.version import __version__
 from xpjax.wiggles.epochs import Data, Step, TrainingSettings, mean_square, train_one
+from xpjax.wiggles.features import Features
 from xpjax.wiggles.judgment import remaining, systematic_table
 from xpjax.wiggles.meaning import Meaning
 from xpjax.wiggles.network import BLEND, Network, WiggleCorrection
-from xpjax.wiggles.residuals import Residuals, read_residuals
+from xpjax.wiggles.residuals import Residuals, read_residuals, repeated
 from xpjax.xp import NONE
 
 FEWEST = 10
@@ -100,7 +101,7 @@ def train_network(
     settings = settings or TrainingSettings()
     data = residuals if isinstance(residuals, Residuals) else read_residuals(residuals, names or ())
     meaning = data.meaning.completed(data.origin, **how)
-    used, dropped = _usable(data if names is None else _selected(data, names))
+    used, dropped = _usable(data, data.stars if names is None else data.stars.select(names))
     task = _task(used, settings, meaning.kind == "additive")
     networks, record = [], _record(task, settings, meaning, dropped)
     fingerprint = _fingerprint(used, settings, task.centered)
@@ -181,23 +182,11 @@ def _corrects(networks: Sequence[Network], task: _Task, meaning: Meaning) -> Wig
     """The correction of these networks."""
     used = task.used
     value = used.features[np.sort(np.concatenate(task.parts[:2]))]
-    how = {name: getattr(meaning, name) for name in ("kind", "space", "law")}
-    return WiggleCorrection(
-        tuple(networks),
-        task.feature_mean,
-        task.feature_scale,
-        value.min(axis=0),
-        value.max(axis=0),
-        np.asarray(used.wavelength, float),
-        np.asarray(BLEND),
-        np.asarray(meaning.r_v),
-        np.asarray(meaning.per_ebv),
-        None,
-        used.names,
-        truncate=bool(meaning.truncate),
-        base=used.base,
-        **how,
-    )
+    scaling = (task.feature_mean, task.feature_scale, value.min(axis=0), value.max(axis=0))
+    how: dict[str, Any] = {name: getattr(meaning, name) for name in ("kind", "space", "law")}
+    how |= {name: np.asarray(getattr(meaning, name)) for name in ("r_v", "per_ebv")} | {"blend": np.asarray(BLEND)}
+    how |= {"wavelength": np.asarray(used.wavelength, float), "truncate": bool(meaning.truncate), "base": used.base}
+    return WiggleCorrection(tuple(networks), *scaling, systematic=None, names=used.names, **how)
 
 
 def _own_split(
@@ -213,22 +202,15 @@ def _own_split(
     return np.sort(pool[: len(parts[0])]), np.sort(pool[len(parts[0]) :])
 
 
-def _selected(residuals: Residuals, names: Sequence[str]) -> Residuals:
-    stars = residuals.stars.select(names)
-    return dataclasses.replace(residuals, names=stars.names, features=stars.value)
-
-
-def _usable(residuals: Residuals) -> tuple[Residuals, dict[str, int]]:
-    """The rows to learn from, one for each source, and how many were left out and why."""
+def _usable(residuals: Residuals, stars: Features) -> tuple[Residuals, dict[str, int]]:
+    """The rows to learn from these features, one for each source, and how many were left out and why."""
+    residuals = dataclasses.replace(residuals, names=stars.names, features=stars.value)
     there = np.isfinite(residuals.residual)
     if residuals.weight is not None:
         there = there & (np.nan_to_num(residuals.weight) > 0)
-    _, first = np.unique(residuals.source_id, return_index=True)
-    repeated = np.ones(len(residuals), bool)
-    repeated[first] = False
     reasons = {
         "no source_id": residuals.source_id == 0,
-        "repeated source": repeated & (residuals.source_id != 0),
+        "repeated source": repeated(residuals.source_id) & (residuals.source_id != 0),
         "missing features": ~np.isfinite(residuals.features).all(axis=1),
         "no samples": ~there.any(axis=1),
     }

@@ -36,11 +36,9 @@ def usable(source: XPCoefficients) -> Bool[Array, " n_xp"]:
 
 def relevant(source: XPCoefficients) -> Bool[Array, " n_basis_total"]:
     """Which coefficients of one source lie within n_relevant; all of an XP where n_relevant is not positive."""
-    parts = []
-    for k, n in enumerate(source.release.n_basis):
-        limit = source.n_relevant[k]  # type: ignore[index]
-        parts.append((jnp.arange(n) < limit) | (limit <= 0))
-    return jnp.concatenate(parts)
+    limits: Any = [source.n_relevant[k] for k in range(len(source.release.xp))]  # type: ignore[index]
+    sizes = zip(source.release.n_basis, limits, strict=True)
+    return jnp.concatenate([(jnp.arange(n) < limit) | (limit <= 0) for n, limit in sizes])
 
 
 def masked(source: XPCoefficients, truncate: bool) -> XPCoefficients:
@@ -105,11 +103,7 @@ def inverse_covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis
     return dot(root.T, root)
 
 
-_MATRICES = {
-    "covariance": covariance,
-    "inverse": inverse_covariance,
-    "inverse_sqrt": inverse_sqrt_covariance,
-}
+_MATRICES = {"covariance": covariance, "inverse": inverse_covariance, "inverse_sqrt": inverse_sqrt_covariance}
 
 
 @functools.cache
@@ -165,9 +159,11 @@ def covariance_matrix(
         raise XpjaxError(
             f"{table.origin} has no errors or no correlations, so the covariance is not known (glossary: correlations)"
         )
-    kernel = _matrix_kernel(kind, table.release.xp.index(xp.lower()))
-    n = table.release.n_basis[table.release.xp.index(xp.lower())]
-    return engine.run(kernel, (), table.coefficients, float64=float64, devices=devices, work_bytes=16 * n * n)
+    k = table.release.xp.index(xp.lower())
+    work_bytes = 16 * table.release.n_basis[k] ** 2
+    return engine.run(
+        _matrix_kernel(kind, k), (), table.coefficients, float64=float64, devices=devices, work_bytes=work_bytes
+    )
 
 
 def run_guarded(
@@ -190,9 +186,8 @@ def run_guarded(
     again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
     if len(again):
         part = jax.tree.map(lambda x: x[again], coefficients)
-        for key, array in engine.run(
-            kernel(True), constants, part, **{**settings, "float64": True, "batch_rows": guard_rows}
-        ).items():
+        settings |= {"float64": True, "batch_rows": guard_rows}
+        for key, array in engine.run(kernel(True), constants, part, **settings).items():
             out[key][again] = array
     return out
 

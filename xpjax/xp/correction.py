@@ -78,11 +78,9 @@ class Domain(eqx.Module):
     def rows(self, release: Release) -> np.ndarray:
         """Matrix (n_basis_total, k + 1): coefficients @ matrix are shape and level of `squared`, in `unit`."""
         out = np.zeros((release.n_basis_total, np.shape(self.direction)[1] + 1))
-        own = np.concatenate([np.asarray(self.direction), np.asarray(self.level)[:, None]], axis=1)
-        start = 0
-        for rows, n in zip(release.slices, self.lead, strict=True):
-            out[rows.start : rows.start + n] = own[start : start + n]
-            start += n
+        own = np.split(np.column_stack([self.direction, self.level]), np.cumsum(self.lead)[:-1])
+        for rows, part in zip(release.slices, own, strict=True):
+            out[rows.start : rows.start + len(part)] = part
         return out / self.unit
 
     def share(self, distance: Any) -> np.ndarray:
@@ -156,8 +154,7 @@ class LinearCorrection(Record):
 
     def __post_init__(self) -> None:
         n, m = self.release.n_basis_total, len(self.wavelength)
-        expected = {"change": (n, m), "center": (n,)}
-        for key, shape in expected.items():
+        for key, shape in (("change", (n, m)), ("center", (n,))):
             if np.shape(getattr(self, key)) != shape:
                 raise XpjaxError(f"linear correction: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
 
@@ -309,16 +306,9 @@ def _read(path: str, changed: int) -> LinearCorrection:
     """A linear correction from a file; changed, its time of change, tells that a file is another one now."""
     arrays, attributes = read_model(path, FORMAT, VERSION, "file of a linear correction")
     own = {name: np.asarray(arrays[name], float) for name in _ARRAYS}
-    low, high = own.pop("level_range")
     domain = {name: arrays[f"domain/{name}"] for name in _DOMAIN}
     lead = tuple(int(n) for n in domain.pop("lead"))
-    return LinearCorrection(
-        str(attributes["name"]),
-        str(attributes["instrument_model"]),
-        release_of(attributes),
-        floor=float(attributes["floor"]),
-        domain=Domain(**domain, lead=lead),
-        level_range=(float(low), float(high)),
-        meta=json.loads(attributes["meta"]),
-        **own,
-    )
+    fields: dict[str, Any] = {**own, "domain": Domain(**domain, lead=lead), "floor": float(attributes["floor"])}
+    fields |= {"level_range": tuple(own["level_range"].tolist()), "meta": json.loads(attributes["meta"])}
+    name, model = str(attributes["name"]), str(attributes["instrument_model"])
+    return LinearCorrection(name, model, release_of(attributes), **fields)

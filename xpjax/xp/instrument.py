@@ -79,10 +79,8 @@ class AbsoluteModel:
 
     dispersion: np.ndarray
     response: np.ndarray
-    inverse_basis: np.ndarray
     transformation: np.ndarray
-    pseudo_range: tuple[float, float]
-    normalized_range: tuple[float, float]
+    basis: HermiteBasis
 
     def pseudo_wavelength(self, wavelength: np.ndarray) -> np.ndarray:
         """Pseudo-wavelength of wavelengths [nm]."""
@@ -91,11 +89,10 @@ class AbsoluteModel:
     def design(self, wavelength: np.ndarray) -> np.ndarray:
         """Design matrix (n_basis, n_sample) [W m-2 nm-1] at wavelengths [nm]."""
         wavelength = nanometers(wavelength)
-        basis = HermiteBasis(self.inverse_basis, self.pseudo_range, self.normalized_range)
         response = _spline(*self.response)(wavelength)
         good = response > 0
         factor = 1e9 * PLANCK * SPEED_OF_LIGHT / (PUPIL_AREA * np.where(good, response, 1.0) * wavelength)
-        return self.transformation @ basis(self.pseudo_wavelength(wavelength)) * np.where(good, factor, 0.0)
+        return self.transformation @ self.basis(self.pseudo_wavelength(wavelength)) * np.where(good, factor, 0.0)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -224,9 +221,9 @@ class Instrument(Record):
         if basis not in self.internal:
             raise XpjaxError(f"no internal basis {basis!r}; this instrument has {sorted(self.internal)}")
         bases = [self.internal[basis][xp] for xp in self.release.xp]
-        release = self.release
-        if tuple(b.n_basis for b in bases) != release.n_basis:
-            release = Release(f"{release.name} {basis}", tuple(b.n_basis for b in bases), release.xp)
+        release, sizes = self.release, tuple(b.n_basis for b in bases)
+        if sizes != release.n_basis:
+            release = Release(f"{release.name} {basis}", sizes, release.xp)
         n = len(pseudo)
         value = np.zeros((release.n_basis_total, n * len(bases)))
         share = np.zeros((len(bases), n * len(bases)))
@@ -239,11 +236,8 @@ class Instrument(Record):
 def _design_matrix(
     value: np.ndarray, scale: float, share: np.ndarray, release: Release, mixed: bool = False
 ) -> DesignMatrix:
-    support = []
-    for row in share:
-        used = np.flatnonzero(row)
-        support.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0))
-    return DesignMatrix(value / scale, np.asarray(scale), share, None, tuple(support), release, mixed)
+    support = tuple((int(u[0]), int(u[-1]) + 1) if len(u) else (0, 0) for u in map(np.flatnonzero, share))
+    return DesignMatrix(value / scale, np.asarray(scale), share, None, support, release, mixed)
 
 
 def merge_weights(wavelength: np.ndarray) -> np.ndarray:
@@ -303,20 +297,9 @@ def _instrument(path: Path, model: str) -> Instrument:
         absolute = {}
         for xp, part in zip(release.xp, group.attrs["parts"], strict=True):
             node = file[f"absolute/{xp}/{part}"]
-            absolute[xp] = AbsoluteModel(
-                *(node[key][()] for key in ("dispersion", "response", "inverse_basis", "transformation")),
-                *(_limits(node, key) for key in ("pseudo_range", "normalized_range")),
-            )
-        internal: dict[str, dict[str, HermiteBasis | SplineBasis]] = {}
-        for kind, by_xp in file["internal"].items():
-            internal[kind] = {}
-            for xp in release.xp:
-                node = by_xp[xp]
-                if "knots" in node:
-                    internal[kind][xp] = SplineBasis(node["knots"][()], int(node.attrs["degree"]))
-                else:
-                    ranges = (_limits(node, key) for key in ("pseudo_range", "normalized_range"))
-                    internal[kind][xp] = HermiteBasis(node["transformation"][()], *ranges)
+            arrays = {key: node[key][()] for key in ("dispersion", "response", "transformation")}
+            absolute[xp] = AbsoluteModel(**arrays, basis=_basis(node, "inverse_basis"))
+        internal = {kind: {xp: _basis(by_xp[xp]) for xp in release.xp} for kind, by_xp in file["internal"].items()}
         weight = np.stack([group[f"{xp}_weight"][()] for xp in release.xp])
         design = np.concatenate(
             [group[f"{xp}_design"][()] * share for xp, share in zip(release.xp, weight, strict=True)]
@@ -335,9 +318,12 @@ def dispersion() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {xp: (wavelength[np.isfinite(u)], u[np.isfinite(u)]) for xp, u in tables.items()}
 
 
-def _limits(node: Any, key: str) -> tuple[float, float]:
-    low, high = node.attrs[key]
-    return float(low), float(high)
+def _basis(node: Any, matrix: str = "transformation") -> Any:
+    """The basis that a group of an HDF5 file describes, splines or Hermite functions with the matrix of this name."""
+    if "knots" in node:
+        return SplineBasis(node["knots"][()], int(node.attrs["degree"]))
+    pseudo, normalized = (tuple(node.attrs[key].tolist()) for key in ("pseudo_range", "normalized_range"))
+    return HermiteBasis(node[matrix][()], pseudo, normalized)
 
 
 @contextlib.contextmanager

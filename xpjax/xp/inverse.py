@@ -119,16 +119,11 @@ def coefficients_of_samples(
     >>> bool(np.abs(found - sources.coefficients.value).max() < 0.1)
     True
     """
-    return invert(flux, wavelength, flux_error=flux_error, instrument=instrument, correction=correction).value
+    return invert(flux, wavelength, flux_error, instrument, correction).value
 
 
 def invert(
-    flux: Any,
-    wavelength: Any,
-    *,
-    flux_error: Any = None,
-    instrument: Instrument | None = None,
-    correction: Any = STANDARD,
+    flux: Any, wavelength: Any, flux_error: Any = None, instrument: Instrument | None = None, correction: Any = STANDARD
 ) -> Inverse:
     """The most probable XP coefficients of sampled spectra, with their misfit: see `coefficients_of_samples`.
 
@@ -160,12 +155,10 @@ def invert(
     solver = _Solver(model, prior, grid)
     smallest = ROUNDING * float(np.finfo(samples.dtype).eps)
     parts = []
-    for start in range(0, len(samples), BATCH):
+    for start in range(0, len(samples) or 1, BATCH):
         rows = slice(start, start + BATCH)
         more = None if flux_error is None else np.asarray(flux_error[rows], float)
         parts.append(solver(samples[rows].astype(float), smallest, more))
-    if not parts:
-        return Inverse(np.empty((0, least)), *np.empty((3, 0)))
     return Inverse(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Inverse)))
 
 
@@ -220,13 +213,8 @@ def correct_samples(
     found = invert(spectra.flux, grid, instrument=model, correction=chosen)
     usable, foreign = np.isfinite(found.misfit), _foreign(found.misfit)
     value = np.where(foreign[:, None], np.nan, found.value)
-    table = SourceTable(
-        np.asarray(spectra.source_id),
-        XPCoefficients(value, release=model.release),
-        np.zeros(len(value), np.uint32),
-        {},
-        "sampled spectra",
-    )
+    coefficients, status = XPCoefficients(value, release=model.release), np.zeros(len(value), np.uint32)
+    table = SourceTable(np.asarray(spectra.source_id), coefficients, status, origin="sampled spectra")
     at = None if _same(grid, model.wavelength) else grid
     made = sample(table, at, errors=False, float64=True, instrument=model, correction=chosen, resolution=resolution)
     # What stands in the place of missing coefficients is of no account: these stars pass through.
@@ -238,16 +226,11 @@ def correct_samples(
         error = np.where(done[:, None], error * scale, error).astype(np.result_type(error))
     bits = np.where(done, made.status & np.uint32(Status.OUTSIDE_TRAINING), np.uint32(Status.NOT_CORRECTED))
     distance = np.asarray(chosen.domain.distance(jnp.asarray(value), model.release))
-    return dataclasses.replace(
-        spectra,
-        flux=flux,
-        flux_error=error,
-        correlation=None,
-        status=(spectra.status | bits).astype(np.uint32),
-        release=model.release,
-        meta={**spectra.meta, "correction": chosen.name, "resolution": resolution},
-        distance=np.where(usable & ~foreign, distance, np.nan),
-    )
+    distance = np.where(usable & ~foreign, distance, np.nan)
+    status = (spectra.status | bits).astype(np.uint32)
+    meta = {**spectra.meta, "correction": chosen.name, "resolution": resolution}
+    fields = flux, error, None, status, model.release, meta, distance, spectra.passed
+    return Spectra(spectra.source_id, spectra.wavelength, *fields)
 
 
 def _foreign(misfit: np.ndarray) -> np.ndarray:

@@ -141,10 +141,8 @@ class Spectra(Rows, TableResult, Record):
         columns: dict[str, np.ndarray] = {"source_id": np.repeat(self.source_id, n_xp)}
         if self.internal:
             columns["xp"] = np.tile([xp.upper() for xp in self.release.xp], len(self))
-        for name in ("flux", "flux_error", "correlation"):
-            array = getattr(self, name)
-            if array is not None:
-                columns[name] = array.reshape(-1, array.shape[-1])
+        spectra = {"flux": self.flux, "flux_error": self.flux_error, "correlation": self.correlation}
+        columns |= {name: a.reshape(-1, a.shape[-1]) for name, a in spectra.items() if a is not None}
         if self.distance is not None:
             columns["xp_correction_distance"] = self.distance
         passed = {**self.columns, **(keep or {})}
@@ -204,19 +202,7 @@ def spectra_of(table: Catalogue, name: str) -> Spectra:
         meta.setdefault("correction", "of no name")
     status = first.pop("xp_status", np.zeros(rows // n_xp))
     source_id = first.pop("source_id")
-    known = {*first}
-    passed = Catalogue(
-        first,
-        {key: unit for key, unit in table.units.items() if key in known},
-        {key: text for key, text in table.descriptions.items() if key in known},
-    )
-    return Spectra(
-        source_id,
-        np.asarray(table.shared["wavelength"], float),
-        release=release,
-        status=np.asarray(status, np.uint32),
-        meta=meta,
-        distance=distance,
-        passed=passed,
-        **own,  # type: ignore[arg-type]
-    )
+    units, told = ({key: d[key] for key in first if key in d} for d in (table.units, table.descriptions))
+    wavelength = np.asarray(table.shared["wavelength"], float)
+    fields: Any = *own.values(), np.asarray(status, np.uint32), release, meta, distance, Catalogue(first, units, told)
+    return Spectra(source_id, wavelength, *fields)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
@@ -46,8 +45,8 @@ COLUMNS = {
 class _Population:
     """The stored model, cut to the basis functions of a release; see tools/build_population.py for its making."""
 
-    def __init__(self, release: Release, path: Path) -> None:
-        with open_hdf5(path) as file:
+    def __init__(self, release: Release) -> None:
+        with open_hdf5(DATA / "population_dr3.h5") as file:
             sizes = tuple(int(n) for n in file.attrs["release_n_basis"])
             if release.xp != tuple(file.attrs["release_xp"]) or np.any(np.greater(release.n_basis, sizes)):
                 raise XpjaxError(
@@ -85,9 +84,7 @@ class _Population:
         return np.ascontiguousarray(np.linalg.cholesky(full).swapaxes(1, 2), np.float32)
 
 
-@functools.lru_cache(maxsize=4)
-def _population(release: Release, path: Path = DATA / "population_dr3.h5") -> _Population:
-    return _Population(release, path)
+_population = functools.lru_cache(maxsize=4)(_Population)
 
 
 def simulate_sources(
@@ -138,13 +135,8 @@ def simulate_sources(
     # NumPy lets go of the interpreter in all that takes time here.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         list(pool.map(lambda start: made.fill(model, seed, start), range(0, n, BLOCK)))
-    return SourceTable(
-        made.source_id,
-        XPCoefficients(made.value, made.error, made.correlation, made.n_relevant, release),
-        np.zeros(n, np.uint32),
-        made.columns,
-        f"simulated (seed {seed})",
-    )
+    coefficients = XPCoefficients(made.value, made.error, made.correlation, made.n_relevant, release)
+    return SourceTable(made.source_id, coefficients, np.zeros(n, np.uint32), made.columns, f"simulated (seed {seed})")
 
 
 class _Made:

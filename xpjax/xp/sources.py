@@ -72,20 +72,14 @@ class XPCoefficients(eqx.Module):
     release: Release = eqx.field(static=True, default=DR3)
 
     def __check_init__(self) -> None:
-        expected = {
-            "value": self.release.n_basis_total,
-            "error": self.release.n_basis_total,
-            "correlation": self.release.n_pair_total,
-            "n_relevant": len(self.release.xp),
-        }
+        n, n_pair = self.release.n_basis_total, self.release.n_pair_total
+        expected = {"value": n, "error": n, "correlation": n_pair, "n_relevant": len(self.release.xp)}
         batch = np.shape(self.value)[:-1]
         for name, size in expected.items():
             array = getattr(self, name)
             if isinstance(array, list | tuple):
                 raise XpjaxError(f"{name} must be an array (n, {size}), not a {type(array).__name__}: numpy.asarray it")
-            if not hasattr(array, "shape"):
-                continue
-            if array.shape != (*batch, size):
+            if hasattr(array, "shape") and array.shape != (*batch, size):
                 raise XpjaxError(
                     f"{name} has shape {array.shape}, expected {(*batch, size)}: {self.release.name} has "
                     f"{self.release.n_basis} basis functions for {self.release.xp}; pass release= for another one"
@@ -186,17 +180,11 @@ def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True)
         ]
         return np.concatenate(whole, out=aligned((n, width), np.result_type(*whole)))
 
-    columns, sizes = {}, [len(part) for part in parts]
-    for name in dict.fromkeys(name for part in parts for name in part.columns):
-        columns[name] = join_columns([part.columns.get(name) for part in parts], sizes)
+    sizes, names = [len(part) for part in parts], dict.fromkeys(name for part in parts for name in part.columns)
+    columns = {name: join_columns([part.columns.get(name) for part in parts], sizes) for name in names}
     fields: Any = (*map(joined, ("value", "error", "correlation", "n_relevant")), release)
-    return SourceTable(
-        np.concatenate([part.source_id for part in parts]),
-        XPCoefficients(*fields),
-        np.concatenate([part.status for part in parts]),
-        columns,
-        origin,
-    )
+    source_id, status = (np.concatenate([getattr(part, name) for part in parts]) for name in ("source_id", "status"))
+    return SourceTable(source_id, XPCoefficients(*fields), status, columns, origin)
 
 
 def _all_relevant(part: SourceTable) -> np.ndarray:

@@ -145,6 +145,7 @@ def _packed_correlation(covariance: Array, known: Array) -> Array:
 class _Sampling:
     """Where spectra are sampled, and the matrix that does it; wavelength: as asked for, None for the archive's."""
 
+    model: Instrument
     wavelength: np.ndarray | None
     grid: np.ndarray
     design: DesignMatrix
@@ -242,8 +243,9 @@ def spectra(
     wanted = _Wanted(truncate, errors, correlation, float64, devices)
     table = as_sources(sources, how.design.release)
     out = _computed(table, how, wanted, progress)
-    distance = None if model.correction is None else _fade(table, out, model, how, wanted)
-    return _collected(table, model, how, wanted, out, distance)
+    if model.correction is not None:
+        _fade(table, out, how, wanted)
+    return _collected(table, out, how, wanted)
 
 
 def _sampling(model: Instrument, wavelength: Any, basis: str, internal: bool, resolution: str | None) -> _Sampling:
@@ -256,12 +258,12 @@ def _sampling(model: Instrument, wavelength: Any, basis: str, internal: bool, re
         if model.correction is not None or resolution != "full":
             raise XpjaxError("internal spectra have no correction and no other resolution: leave these out")
         grid = INTERNAL_GRID if wavelength is None else np.asarray(in_unit(wavelength, "", "pseudo-wavelength"), float)
-        return _Sampling(grid, grid, model.internal_design(grid, basis), resolution, basis)
+        return _Sampling(model, grid, grid, model.internal_design(grid, basis), resolution, basis)
     if basis != "hermite":
         raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
     wavelength = None if wavelength is None else np.asarray(nanometers(wavelength), float)
     design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
-    return _Sampling(wavelength, model.wavelength if wavelength is None else wavelength, design, resolution)
+    return _Sampling(model, wavelength, model.wavelength if wavelength is None else wavelength, design, resolution)
 
 
 def _computed(
@@ -275,45 +277,33 @@ def _computed(
     errors, correlation = wanted.errors and known, wanted.correlation and known
     if errors:
         design = design.with_pair_weights()
-    c = XPCoefficients(
-        c.value,
-        c.error if errors or correlation else None,
-        c.correlation if errors or correlation else None,
-        c.n_relevant if wanted.truncate else None,
-        design.release,
-    )
+    noise = (c.error, c.correlation) if errors or correlation else (None, None)
+    c = XPCoefficients(c.value, *noise, c.n_relevant if wanted.truncate else None, design.release)
     pairs = 4 * design.release.n_pair_total * errors
     squares = 8 * len(how.grid) ** 2 * (len(design.release.xp) if how.internal else 1) * correlation
-    return run_guarded(
-        lambda guard: spectrum_kernel(wanted.truncate, errors, correlation, not how.internal, guard),
-        design,
-        c,
-        float64=wanted.float64,
-        devices=wanted.devices,
-        work_bytes=(pairs + squares) * (1 + wanted.float64),
-        progress=progress,
-    )
+    kernel = functools.partial(spectrum_kernel, wanted.truncate, errors, correlation, not how.internal)
+    settings = {"float64": wanted.float64, "devices": wanted.devices, "progress": progress}
+    return run_guarded(kernel, design, c, work_bytes=(pairs + squares) * (1 + wanted.float64), **settings)
 
 
 def _has_errors(table: SourceTable) -> bool:
     return table.coefficients.error is not None and table.coefficients.correlation is not None
 
 
-def _fade(
-    table: SourceTable, out: dict[str, np.ndarray], model: Instrument, how: _Sampling, wanted: _Wanted
-) -> np.ndarray:
+def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted: _Wanted) -> None:
     """Give stars beyond the limit of a correction a share of its change, and those without an XP none, in place.
 
     Standard errors of a star with a share add up as those of fully correlated fluxes; its correlations are those of the
-    whole change. Returns d^2 (n,).
+    whole change. d^2 (n,) is added as `distance`.
     """
-    assert model.correction is not None
+    assert how.model.correction is not None
+    domain = how.model.correction.domain
     with engine.precision(float64=True):
-        distance = np.asarray(model.correction.domain.distance(np.asarray(table.coefficients.value), table.release))
+        distance = np.asarray(domain.distance(np.asarray(table.coefficients.value), table.release))
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
-    share = np.where(missing, 0.0, model.correction.domain.share(distance))
+    share = np.where(missing, 0.0, domain.share(distance))
     far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
-    bare = {**vars(wanted), "instrument": dataclasses.replace(model, correction=None)}
+    bare = {**vars(wanted), "instrument": dataclasses.replace(how.model, correction=None)}
     if len(far):
         raw = spectra(table[far], how.wavelength, **{**bare, "correlation": False, "resolution": how.resolution})
         part = share[far, None].astype(raw.flux.dtype)
@@ -327,19 +317,12 @@ def _fade(
             if name in out and getattr(raw, name) is not None:
                 out[name][none] = getattr(raw, name)
         out["status"][none] = raw.status | np.uint32(Status.NOT_CORRECTED)
-    return np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
+    out["distance"] = np.where(share > 0, distance, np.nan).astype(out["flux"].dtype)
 
 
-def _collected(
-    table: SourceTable,
-    model: Instrument,
-    how: _Sampling,
-    wanted: _Wanted,
-    out: dict[str, np.ndarray],
-    distance: np.ndarray | None,
-) -> Spectra:
+def _collected(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted: _Wanted) -> Spectra:
     """The record of what the kernel gave."""
-    errors = wanted.errors or wanted.correlation
+    model, errors = how.model, wanted.errors or wanted.correlation
     status = merge_status(table, out["status"], errors)
     if errors and not _has_errors(table):
         status = mark_no_errors(table, status)
@@ -352,5 +335,5 @@ def _collected(
     else:
         name = NONE if model.correction is None else model.correction.name
         meta |= {"correction": name, "resolution": how.resolution}
-    correlation = out.get("correlation")
-    return Spectra(table.source_id, how.grid, flux, error, correlation, status, model.release, meta, distance)
+    fields = flux, error, out.get("correlation"), status, model.release, meta, out.get("distance")
+    return Spectra(table.source_id, how.grid, *fields)

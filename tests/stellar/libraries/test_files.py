@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from xpjax.stellar.libraries import FORMATS, ModelSpectra, read_library, to_vacuum
+from xpjax.stellar.libraries import FORMATS, read_library
+from xpjax.stellar.libraries.library import ModelSpectra, to_vacuum
 
 WAVE = np.linspace(300.0, 1100.0, 81)
 

@@ -16,7 +16,8 @@ from astropy.io import fits
 
 from tests.stellar.libraries.test_files import write_ferre, write_nextgen
 from xpjax.core.errors import XpjaxError
-from xpjax.stellar.libraries import read_library, to_vacuum
+from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries.library import to_vacuum
 
 LINEAR = np.linspace(320.0, 1050.0, 74)
 """Wavelengths [nm] in steps of 10 nm."""

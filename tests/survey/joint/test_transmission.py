@@ -14,7 +14,7 @@ from xpjax.core.status import Status
 from xpjax.survey.joint.blocks import frame_groups
 from xpjax.survey.joint.covariance import FitUncertainty
 from xpjax.survey.joint.fit import Fit
-from xpjax.survey.joint.noise import SlopeNoise, noise_of_spectra
+from xpjax.survey.joint.noise import NoisySlopes, SlopeNoise
 from xpjax.survey.joint.priors import StarPrior, xp_prior
 from xpjax.survey.joint.problem import JointModel, prepare_joint
 from xpjax.survey.joint.solution import JointSolution
@@ -109,7 +109,7 @@ def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
     prior = xp_prior(nights.seen[:2], nights.chain.passbands())
     solved = prior.covariance / 4 - 0.1 * prior.covariance * np.eye(3)
     begun = prepared.begin(stars, bands)
-    told = prepared.derivative_noise(begun, solved)
+    told = prepared.noise(begun, solved).covariance
     rng = np.random.default_rng(2)
     mean = np.stack([begun.middle.projection[b] for b in bands], axis=1)
     slope = np.stack([begun.middle.slope[b] for b in bands], axis=1)
@@ -129,7 +129,7 @@ def test_what_derivatives_are_uncertain_by(nights: Nights) -> None:
         np.testing.assert_allclose(
             told[k].reshape(12, 12) / np.outer(size, size), spread / np.outer(size, size), atol=0.05
         )
-    assert not prepared.derivative_noise(prepared.begin(np.array([-5]), bands), solved[:1]).any()
+    assert not prepared.noise(prepared.begin(np.array([-5]), bands), solved[:1]).covariance.any()
 
 
 @pytest.mark.slow
@@ -144,7 +144,8 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     weight = rng.uniform(1, 2, len(frame))
     groups = [frame_groups(frames, p) for p in per]
     index = [group.index[frame] for group in groups]
-    amplitude = list(rng.uniform(0.5, 1.5, (len(frames), 2))[frame].T)
+    by_frame = rng.uniform(0.5, 1.5, (len(frames), 2))
+    amplitude = by_frame[frame].T
     roots = rng.normal(size=(n_star, n_band * 2, n_band * 2))
     noise = (roots @ np.swapaxes(roots, 1, 2)).reshape(n_star, n_band, 2, n_band, 2)
     total = np.zeros((n_star, n_band, n_band))
@@ -153,7 +154,8 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     solved = np.linalg.inv(total + precision)
     edges = np.cumsum([3, *(len(group.labels) for group in groups)])
     columns = [slice(a, b) for a, b in itertools.pairwise(edges.tolist())]
-    found = noise_of_spectra(columns, index, amplitude, noise, solved, star, band, weight)
+    slopes = NoisySlopes([group.index for group in groups], by_frame, noise)
+    found = slopes.summed(columns, solved, frame, star * n_band + band, weight)
     sums = np.zeros((edges[-1] - 3, edges[-1] - 3))
     n = 4000
     for _ in range(n):
@@ -180,9 +182,9 @@ def test_errors_of_a_solution_are_those_of_noisy_derivatives(nights: Nights) -> 
     normal, _ = problem.rows.normal(equations.weight, equations.inverse, single=False)
     normal = np.triu(normal) + np.triu(normal, 1).T + np.diag(problem.columns.precision)
     columns = [problem.rows.layout.columns(b) for b in one.blocks]
-    noise = one.term.noise(
-        fit.linear[0], columns, stars.inverse, problem.sorted.order, stars.slots.row_slot, equations.weight
-    )
+    slopes = one.term.noise(fit.linear[0], stars.inverse)
+    frame = problem.observations.frame[problem.sorted.order]
+    noise = slopes.summed(columns, stars.inverse, frame, stars.slots.row_slot, equations.weight)
     less = normal.copy()
     less[np.ix_(noise.columns, noise.columns)] -= noise.matrix
     expected = np.sqrt(np.diagonal(np.linalg.solve(less, np.linalg.solve(less, normal).T)))

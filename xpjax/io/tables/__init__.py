@@ -20,31 +20,14 @@ from typing import Any
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import File, check_file, reading
 from xpjax.io.tables.arrow import open_parquet
-from xpjax.io.tables.column import Column, Ids, Ragged
-from xpjax.io.tables.fits import LDAC_HEADER, LDAC_TABLE, open_fits
+from xpjax.io.tables.column import Column as Column, Ids as Ids, Ragged as Ragged
+from xpjax.io.tables.fits import LDAC_HEADER as LDAC_HEADER, LDAC_TABLE as LDAC_TABLE, open_fits
 from xpjax.io.tables.hdf5 import open_hdf5
 from xpjax.io.tables.memory import from_memory
-from xpjax.io.tables.parsing import iso_day
-from xpjax.io.tables.raw import Raw
-from xpjax.io.tables.table import Field, Table, joined, like
+from xpjax.io.tables.parsing import iso_day as iso_day
+from xpjax.io.tables.table import Table as Table, joined, like
 from xpjax.io.tables.text import open_text
 from xpjax.io.tables.votable import open_votable
-
-__all__ = [
-    "LDAC_HEADER",
-    "LDAC_TABLE",
-    "Column",
-    "Field",
-    "Ids",
-    "Ragged",
-    "Raw",
-    "Table",
-    "iso_day",
-    "open_file",
-    "open_table",
-    "open_tables",
-    "split_part",
-]
 
 _SIGNS = (
     (b"SIMPLE", "FITS", open_fits),
@@ -129,8 +112,7 @@ def open_table(source: Any) -> Table:
     >>> table.column("star").ids().value
     array([1, 2])
     """
-    tables = open_tables(source)
-    return joined(tables, str(source)) if len(tables) > 1 else tables[0]
+    return joined(open_tables(source), source)
 
 
 def _chosen(path: str, tables: list[Table], part: str) -> Table:

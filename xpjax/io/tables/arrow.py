@@ -46,8 +46,7 @@ def arrow_raw(column: Any, where: str) -> Raw:
     if kind.is_boolean(column.type):
         return Raw(column.fill_null(False).to_numpy(), missing)
     if kind.is_timestamp(column.type) or kind.is_date(column.type):
-        stamps = column.cast(pa.timestamp("us")).to_numpy()
-        return Raw(stamps, missing)
+        return Raw(column.cast(pa.timestamp("us")).to_numpy(), missing)
     if kind.is_list(column.type) or kind.is_large_list(column.type) or kind.is_fixed_size_list(column.type):
         return _lists(column, missing, where)
     raise XpjaxError(f"{where} holds {column.type}, expected numbers or text; name another column, or leave it out")

@@ -242,14 +242,10 @@ class Column:
             return self.numbers("angle")
         angle, found = sexagesimal(self.values)
         cells = _stripped(self.values)
-        stated = is_unit(self.unit)
-        per = self.factor("angle")
-        if not stated:
+        if not is_unit(self.unit):
             degrees = np.array(["d" in cell or "°" in cell for cell in cells])
             angle = np.where(degrees if hours else np.array(["h" not in cell for cell in cells]), angle, 15 * angle)
-        else:
-            angle = angle * per
-        numbers = np.where(found, angle, numbers * (per if stated else 1.0))
+        numbers = np.where(found, angle, numbers) * self.factor("angle")
         numbers[self.missing | ~np.isfinite(numbers)] = np.nan
         self._judge(odd & ~found & ~self.missing, int(np.isfinite(numbers).sum()), "an angle")
         return numbers
@@ -267,8 +263,7 @@ class Column:
                 numbers[self.missing | ~np.isfinite(numbers)] = np.nan
                 return numbers
         elif self.values.dtype.kind == "M":
-            days = modified_julian_day(self.values)
-            return np.where(self.missing, np.nan, days)
+            return np.where(self.missing, np.nan, modified_julian_day(self.values))
         return self.numbers("time")
 
     def array(self) -> np.ndarray:

@@ -34,8 +34,6 @@ def open_fits(file: File) -> list[Table]:
         chosen = objects or own or [k for k in places if hdus[k].name != LDAC_HEADER]
         if not chosen:
             raise XpjaxError(f"{path} ends after {LDAC_HEADER}, before its table; download it again")
-        others = [k for k in places if own and k > own[0] and k not in own]
-        shared, shared_units = _shared(hdus, others) if not objects else ({}, {})
         primary = _cards(hdus[0].header)
         tables = []
         for k in chosen:
@@ -45,7 +43,8 @@ def open_fits(file: File) -> list[Table]:
                 header |= _cards(_image_header(hdus[before[-1]].data))
             tables.append(_table(file, hdus, k, len(chosen) > 1, header))
         if own and not objects:
-            tables[0].shared, tables[0].shared_units = shared, shared_units
+            others = [k for k in places if k > own[0] and k not in own]
+            tables[0].shared, tables[0].shared_units = _shared(hdus, others)
             tables[0].meta = json.loads(hdus[own[0]].header["XPJAX"])
     return tables
 

@@ -26,17 +26,16 @@ def from_memory(source: Any) -> Table:
     if isinstance(source, Catalogue):
         columns = source.columns
         fields = [Field(name, source.units.get(name), source.descriptions.get(name)) for name in columns]
-        out = _table(fields, lambda name: columns[name], len(source))
-        out.header, out.meta, out.shared = dict(source.meta), dict(source.meta), dict(source.shared)
-        out.shared_units = {name: unit for name, unit in source.units.items() if name in source.shared}
-        return out
+        units = {name: unit for name, unit in source.units.items() if name in source.shared}
+        told = {"header": source.meta, "meta": source.meta, "shared": source.shared, "shared_units": units}
+        return _table(fields, columns.__getitem__, len(source), **told)
     if isinstance(source, Mapping):
         columns = {str(name): column for name, column in source.items()}
         sizes = {name: _length(column, name) for name, column in columns.items()}
         if len({*sizes.values()}) > 1:
             raise XpjaxError(f"the columns of a table have different lengths: {sizes}")
         fields = [Field(name, _unit(column)) for name, column in columns.items()]
-        return _table(fields, lambda name: columns[name], next(iter(sizes.values()), 0))
+        return _table(fields, columns.__getitem__, next(iter(sizes.values()), 0))
     if pandas is not None and isinstance(source, pandas.DataFrame):
         if any(source.index.names) and not {*source.index.names} & {*source.columns}:
             source = source.reset_index()
@@ -48,18 +47,17 @@ def from_memory(source: Any) -> Table:
     if astropy is not None and isinstance(source, astropy.Table):
         fields = [Field(name, _unit(source[name]), getattr(source[name].info, "description", None)) for name in
                   source.colnames]  # fmt: skip
-        out = _table(fields, lambda name: source[name], len(source))
         meta = {str(key): value for key, value in source.meta.items()}
         named = meta.pop("shared", ())  # as the ECSV files of xpjax have them
-        out.shared = {name: np.asarray(v) for name, v in meta.items() if isinstance(v, np.ndarray) or name in named}
-        out.meta = {name: value for name, value in meta.items() if name not in out.shared and _is_plain(value)}
-        out.header = {name: value for name, value in out.meta.items() if np.ndim(value) == 0}
-        return out
+        shared = {name: np.asarray(v) for name, v in meta.items() if isinstance(v, np.ndarray) or name in named}
+        meta = {name: value for name, value in meta.items() if name not in shared and _is_plain(value)}
+        header = {name: value for name, value in meta.items() if np.ndim(value) == 0}
+        return _table(fields, source.__getitem__, len(source), header=header, meta=meta, shared=shared)
     fits = sys.modules.get("astropy.io.fits")
     if fits is not None and isinstance(source, fits.FITS_rec):
         return from_records(source)
     if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
-        return _table([Field(name) for name in source.dtype.names], lambda name: source[name], len(source))
+        return _table([Field(name) for name in source.dtype.names], source.__getitem__, len(source))
     raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
 
 
@@ -82,22 +80,20 @@ def _unit(column: Any) -> str | None:
     return None if unit is None else str(unit)
 
 
-def _table(fields: Iterable[Field], get: Callable[[str], Any], n: int) -> Table:
+def _table(fields: Iterable[Field], get: Callable[[str], Any], n: int, **told: Any) -> Table:
     def pull(names: Sequence[str]) -> dict[str, Raw]:
         return {name: raw(get(name), f"memory: column {name!r}") for name in names}
 
-    return Table("memory", fields, n, pull)
+    return Table("memory", fields, n, pull, **told)
 
 
 def raw(column: Any, where: str) -> Raw:
     """A column of any kind. Raises XpjaxError for objects that are no numbers, text or dates."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(column, pandas.Series):
-        return (
-            _objects(column, where)
-            if not isinstance(column.dtype, np.dtype) or column.dtype == object
-            else raw(column.to_numpy(), where)
-        )
+        if not isinstance(column.dtype, np.dtype) or column.dtype == object:
+            return _objects(column, where)
+        column = column.to_numpy()
     if hasattr(column, "mjd"):
         column = np.ma.masked_array(np.asarray(getattr(column.mjd, "unmasked", column.mjd)), np.array(column.mask))
     if hasattr(column, "unit") and hasattr(column, "value"):
@@ -108,8 +104,7 @@ def raw(column: Any, where: str) -> Raw:
     array = np.zeros(0, object) if isinstance(column, list | tuple) else np.ma.asanyarray(column)
     if array.dtype == object:
         return _objects(column, where)
-    values, missing = np.ma.getdata(array), np.ma.getmaskarray(array).copy()
-    values = np.asarray(values)
+    values, missing = np.asarray(np.ma.getdata(array)), np.ma.getmaskarray(array).copy()
     if values.dtype.kind == "M":
         return Raw(values, missing | np.isnat(values))
     return plain(values, missing, where)

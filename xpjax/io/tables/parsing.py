@@ -30,11 +30,10 @@ def parse_numbers(cells: Any) -> tuple[np.ndarray, np.ndarray]:
     except pa.ArrowInvalid:
         out, odd = np.full(len(cells), np.nan), np.zeros(len(cells), bool)
         for i, cell in enumerate(known.to_pylist()):
-            if cell is not None:
-                try:
-                    out[i] = parse_number(cell)
-                except ValueError:
-                    odd[i] = True
+            try:
+                out[i] = np.nan if cell is None else parse_number(cell)
+            except ValueError:
+                odd[i] = True
         return out, odd
     return numbers.copy(), np.zeros(len(cells), bool)
 
@@ -74,12 +73,9 @@ def sexagesimal(cells: Any) -> tuple[np.ndarray, np.ndarray]:
 
     found = pc.extract_regex(pc.utf8_trim_whitespace(cells), _ANGLE)
     good = np.array(found.is_valid(), bool)
-    parts = []
-    for name in ("whole", "minute", "second"):
-        text = pc.struct_field(found, name)
-        parts.append(np.array([float(x) if x else np.nan for x in text.to_pylist()]))
-    negative = np.array([x == "-" for x in pc.struct_field(found, "sign").to_pylist()])
-    whole, minute, second = parts
+    texts = {name: pc.struct_field(found, name).to_pylist() for name in ("sign", "whole", "minute", "second")}
+    negative = np.array([x == "-" for x in texts.pop("sign")])
+    whole, minute, second = (np.array([float(x) if x else np.nan for x in text]) for text in texts.values())
     good &= (minute < 60) & (second < 60)
     angle = whole + minute / 60 + second / 3600
     return np.where(negative, -angle, angle), good

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,9 @@ class Table:
         part: str = "",
     ) -> None:
         self.origin, self.n, self.part = origin, n, part
-        self.fields: dict[str, Field] = {}
-        self.repeated: set[str] = set()
-        for field in fields:
-            if field.name in self.fields:
-                self.repeated.add(field.name)
-            self.fields[field.name] = field
+        named = [(field.name, field) for field in fields]
+        self.fields = dict(named)
+        self.repeated = {name for name, count in Counter(name for name, _ in named).items() if count > 1}
         self.header, self.meta, self.shared = dict(header or {}), dict(meta or {}), dict(shared or {})
         self.notes: list[str] = []
         self.shared_units = dict(shared_units or {})
@@ -132,8 +130,8 @@ def like(tables: Sequence[Table]) -> bool:
     return len({frozenset(table.fields) for table in tables}) == 1
 
 
-def joined(tables: Sequence[Table], origin: str) -> Table:
-    """Tables of like columns as one, row after row."""
+def joined(tables: Sequence[Table], origin: object) -> Table:
+    """Tables of like columns as one, row after row; a single one as it is."""
     if len(tables) == 1:
         return tables[0]
 
@@ -147,11 +145,9 @@ def joined(tables: Sequence[Table], origin: str) -> Table:
         return out
 
     first = tables[0]
-    for table in tables[1:]:
-        first.repeated |= table.repeated
     out = Table(
-        origin, first.fields.values(), sum(map(len, tables)), pull,
+        str(origin), first.fields.values(), sum(map(len, tables)), pull,
         header=first.header, meta=first.meta, shared=first.shared, shared_units=first.shared_units,
     )  # fmt: skip
-    out.repeated |= first.repeated
+    out.repeated = set().union(*(table.repeated for table in tables))
     return out

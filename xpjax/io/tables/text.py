@@ -26,17 +26,16 @@ _SEXTRACTOR = re.compile(r"#\s*(\d+)\s+(\S+)\s*(.*?)\s*(?:\[([^\[\]]*)\])?\s*$")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What stands above the first row: names, delimiter (None: blanks), the ECSV header, and where rows begin.
+    """What stands above the first row: names, delimiter (None: blanks), where rows begin, and the header of ECSV.
 
     widths: how many cells of a row a column owns, one each unless SExtractor says otherwise.
     """
 
     fields: tuple[Field, ...]
     delimiter: str | None
-    header: Mapping[str, Any]
     start: int
-    is_ecsv: bool
     widths: tuple[int, ...] = ()
+    header: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def cells(self, name: str) -> list[int]:
         """The places of a column's cells in a row."""
@@ -57,7 +56,7 @@ def open_text(file: File) -> list[Table]:
     layout = _layout(path, data)
     body = _body(data, layout.start)
     n, first = _rows(path, body, layout, [0]) if layout.fields else (0, {})
-    types = {str(c["name"]): c for c in layout.header.get("datatype", [])} if layout.is_ecsv else {}
+    types = {str(c["name"]): c for c in layout.header.get("datatype", [])}
     masks = ecsv.masks(layout.header)
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
@@ -85,12 +84,11 @@ def open_text(file: File) -> list[Table]:
             out[name] = raw
         return out
 
-    meta = dict(layout.header.get("meta") or {}) if layout.is_ecsv else {}
+    meta = dict(layout.header.get("meta") or {})
     shared = {name: np.asarray(meta.pop(name)) for name in meta.pop("shared", []) if name in meta}
     meta.pop("__serialized_columns__", None)
     fields = [field for field in layout.fields if field.name not in masks.values()]
-    table = Table(path, fields, n, pull, header=meta, meta=meta, shared=shared)
-    return [table]
+    return [table := Table(path, fields, n, pull, header=meta, meta=meta, shared=shared)]
 
 
 def _read(file: File) -> bytes:
@@ -107,19 +105,11 @@ def _read(file: File) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Where lines end, and what they hold."""
-    start = 0
-    while start < len(data):
-        end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        yield min(end + 1, len(data)), data[start:end].decode()
-        start = end + 1
-
-
 def _layout(path: str, data: bytes) -> Layout:
     comments: list[str] = []
-    for end, line in _lines(data):
+    end = 0
+    for row in io.BytesIO(data):
+        start, end, line = end, end + len(row), row.decode().removesuffix("\n")
         if not line.strip():
             continue
         if line.lstrip()[:1] in COMMENTS:
@@ -127,7 +117,6 @@ def _layout(path: str, data: bytes) -> Layout:
             continue
         if comments and comments[0].startswith("# %ECSV"):
             return _ecsv_layout(path, comments, line, end)
-        start = end - len(line.encode()) - (1 if data[end - 1 : end] == b"\n" else 0)
         delimiter = _delimiter(line)
         if comments and delimiter is not None and _delimiter(comments[-1]) is None:
             names, blanks = comments[-1].lstrip("#%! \t").split(), split(line, None)
@@ -136,11 +125,11 @@ def _layout(path: str, data: bytes) -> Layout:
                 delimiter = None  # the other marks belong to text
         cells = split(line, delimiter)
         if not any(_is_number(cell) for cell in cells):
-            return Layout(tuple(Field(cell) for cell in cells), delimiter, {}, end, False)
+            return Layout(tuple(Field(cell) for cell in cells), delimiter, end)
         return _without_names(path, comments, cells, delimiter, start)
     if comments and all(_SEXTRACTOR.match(line) for line in comments):
         fields, widths = _sextractor_fields(comments, None)
-        return Layout(fields, None, {}, len(data), False, widths)
+        return Layout(fields, None, len(data), widths)
     if comments and comments[0].startswith("# %ECSV"):
         raise XpjaxError(f"{path}: the file ends before the line of column names; download it again")
     raise XpjaxError(f"{path}: the file is empty; expected a line of column names; download it again")
@@ -153,12 +142,12 @@ def _without_names(
     found = [line for line in comments if _SEXTRACTOR.match(line)]
     if found and len(found) == len([line for line in comments if line.strip("#%! \t")]):
         fields, widths = _sextractor_fields(found, len(cells))
-        return Layout(fields, delimiter, {}, start, False, widths)
+        return Layout(fields, delimiter, start, widths)
     for line in reversed(comments):
         bare = line.lstrip("#%! \t")
         names = split(bare, _delimiter(bare) if delimiter is not None else None)
         if len(names) == len(cells) and not any(_is_number(name) for name in names):
-            return Layout(tuple(Field(name) for name in names), delimiter, {}, start, False)
+            return Layout(tuple(Field(name) for name in names), delimiter, start)
     raise XpjaxError(
         f"{path}: the first line, {' '.join(cells)[:60]!r}, holds numbers where names of columns are expected; write a "
         "line with the names above it"
@@ -184,7 +173,7 @@ def _ecsv_layout(path: str, comments: Sequence[str], line: str, end: int) -> Lay
     cells = split(line, delimiter if delimiter != " " else None)
     fields = [Field(c, *(units.get(c, {}).get(key) for key in ("unit", "description"))) for c in cells]
     fields = [dataclasses.replace(f, unit=None if f.unit is None else str(f.unit)) for f in fields]
-    return Layout(tuple(fields), None if delimiter == " " else delimiter, header, end, True)
+    return Layout(tuple(fields), None if delimiter == " " else delimiter, end, header=header)
 
 
 def _delimiter(line: str) -> str | None:

@@ -28,10 +28,7 @@ def open_votable(file: File) -> list[Table]:
     if not found:
         raise XpjaxError(f"{path} has no table; download it again")
     elements = [element for element in found if len(element.array)] or found[:1]
-    header: dict[str, Any] = {}
-    for resource in votable.resources:
-        for info in resource.infos:
-            header[str(info.name)] = info.value
+    header = {str(info.name): info.value for resource in votable.resources for info in resource.infos}
     tables = [
         _table(f"{path}[{element.name or k + 1}]" if len(elements) > 1 else path, element, header, str(k + 1))
         for k, element in enumerate(elements)

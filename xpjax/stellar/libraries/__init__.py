@@ -20,21 +20,8 @@ from xpjax.io.atomic import expanded
 from xpjax.stellar.libraries.ck04 import read_ck04
 from xpjax.stellar.libraries.ferre import read_ferre
 from xpjax.stellar.libraries.files import read_files
-from xpjax.stellar.libraries.library import (
-    UNITS,
-    Library,
-    Limits,
-    ModelSpectra,
-    check_limits,
-    named,
-    plain_limits,
-    to_vacuum,
-    within,
-)
+from xpjax.stellar.libraries.library import Library, Limits, check_choices, check_limits, plain_limits
 from xpjax.stellar.libraries.nextgen import read_nextgen
-
-__all__ = ["FORMATS", "UNITS", "Library", "Limits", "ModelSpectra", "check_limits", "named", "plain_limits"]
-__all__ += ["read_library", "to_vacuum", "within"]
 
 FORMATS: dict[str, Callable[..., Library]] = {
     "ck04": read_ck04,
@@ -59,6 +46,7 @@ def read_library(format: str, path: str | Path, *, limits: Limits | None = None,
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     limits = plain_limits(limits or {})
+    check_choices(options.get("medium"), options.get("per"))
     try:
         library = FORMATS[format](path, limits, **options)
     except TypeError as exc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.units import to_nm
 from xpjax.stellar.libraries.fits import fits_parts
-from xpjax.stellar.libraries.library import Library, Limits, ModelSpectra, bins, prepared, within
+from xpjax.stellar.libraries.library import Library, Limits, Models, bins, prepared, within
 
 NAMES = ("teff", "logg", "mh")
 
@@ -27,7 +26,7 @@ def read_ck04(path: Path, limits: Limits) -> Library:
     if not files:
         raise XpjaxError(f"{path} holds no models: no file such as ckp00_5750.fits or ckp00_5750.fits.gz")
 
-    def read() -> Iterator[ModelSpectra]:
+    def read() -> Models:
         for file in files:
             known = re.match(r"ck([mp])(\d\d)_(\d+)\.fits", file.name)
             if known:
@@ -40,7 +39,7 @@ def read_ck04(path: Path, limits: Limits) -> Library:
     return Library(NAMES, files, f"Castelli & Kurucz 2004, {path.name}", read)
 
 
-def _models(file: Path, limits: Limits) -> Iterator[ModelSpectra]:
+def _models(file: Path, limits: Limits) -> Models:
     for table in fits_parts(file):
         columns = [name for name in table.columns if re.fullmatch(r"g\d\d", name)]
         if columns and "WAVELENGTH" in table.columns and "TEFF" in table.header and "LOG_Z" in table.header:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,16 +13,7 @@ from xpjax.core.constants import SIGMA_PER_FWHM
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import open_bytes, reading, text_lines
 from xpjax.io.words import abridged, is_missing
-from xpjax.stellar.libraries.library import (
-    Library,
-    Limits,
-    ModelSpectra,
-    agreed_medium,
-    check_choices,
-    option,
-    prepared,
-    within,
-)
+from xpjax.stellar.libraries.library import Library, Limits, Models, agreed_medium, option, prepared, within
 
 NAMES = {"logt": "logteff", "fe/h": "mh", "m/h": "mh", "metals": "mh", "feh": "mh", "z": "mh", "log_g": "logg"}
 """Names of labels in libraries that are called otherwise here."""
@@ -43,7 +33,6 @@ def read_ferre(path: Path, limits: Limits, *, medium: str | None = None, per: st
     flux is per. Lines that are INVALID_CODE throughout, or zero, are holes. Raises XpjaxError, also for grids that are
     compressed (NPCA), transposed or binary, and for a medium that contradicts VACUUM.
     """
-    check_choices(medium, per)
     with reading(path, KIND), text_lines(open_bytes(path)) as handle:
         headers, first = _headers(path, handle)
     main, segments = headers[0], headers[1:] or headers[:1]
@@ -60,7 +49,7 @@ def read_ferre(path: Path, limits: Limits, *, medium: str | None = None, per: st
     variance = (wavelength * SIGMA_PER_FWHM / np.where(own > 0, own, np.inf)) ** 2
     invalid, constant = main.get("invalid_code"), float(main.get("constant", 0.0))
 
-    def read() -> Iterator[ModelSpectra]:
+    def read() -> Models:
         kept = within(names, labels, limits)
         with reading(path, KIND), text_lines(open_bytes(path)) as handle:
             for _ in range(first):

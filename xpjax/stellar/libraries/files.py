@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,9 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import expanded
 from xpjax.io.streams import check_file, plain_suffix
 from xpjax.stellar.libraries.fits import fits_spectrum, fits_wavelengths, keyword
-from xpjax.stellar.libraries.library import (
-    Library,
-    Limits,
-    ModelSpectra,
-    agreed,
-    agreed_medium,
-    check_choices,
-    option,
-    prepared,
-    within,
-)
+from xpjax.stellar.libraries.library import Library, Limits, Models, agreed, agreed_medium, option, prepared, within
 from xpjax.stellar.libraries.spectrum import Spectrum
-from xpjax.stellar.libraries.text import text_spectrum, text_wavelengths
+from xpjax.stellar.libraries.text import text_spectrum
 
 _FIELD = re.compile(r"\{(\w+)(?:/(\d+(?:\.\d+)?))?\}")
 SILENT = "the file does not say"
@@ -56,7 +46,6 @@ def read_files(
     Wavelength and flux are the columns that are called so, or the first two; of an image the axis of its header where
     there is no file of wavelengths. Raises XpjaxError, also where an option contradicts a file.
     """
-    check_choices(medium, per)
     keywords = dict(keywords or {})
     fields = [(name, float(divisor or 1)) for name, divisor in _FIELD.findall(pattern)]
     names = [*(name for name, _ in fields), *keywords]
@@ -77,14 +66,14 @@ def read_files(
     grid = None
     if shared is not None:
         check_file(shared)
-        grid = (fits_wavelengths if _is_fits(shared) else text_wavelengths)(shared, unit)
+        grid = fits_wavelengths(shared, unit) if _is_fits(shared) else text_spectrum(shared, unit, alone=True)
     said = (option("medium", medium), medium)
     if medium is None:
         first = agreed_medium(files[0], SILENT, *_spectrum(files[0], unit, grid).medium)
         said = (f"{files[0].name}, whose wavelengths are in {first}", first)
     where = str(said[1])
 
-    def read() -> Iterator[ModelSpectra]:
+    def read() -> Models:
         known = [name for name, _ in fields]
         for file in files:
             match = matcher.fullmatch(file.name)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class ModelSpectra:
     file: Path
 
 
+Models: TypeAlias = Iterator[ModelSpectra]
+
+
 class Library:
     """A library of model spectra: names of its labels, and by iteration its `ModelSpectra`, read as they are asked for.
 
@@ -49,13 +52,11 @@ class Library:
     the models read so far have. Iteration raises XpjaxError for two models with the same labels.
     """
 
-    def __init__(
-        self, names: Sequence[str], files: Sequence[Path], origin: str, read: Callable[[], Iterator[ModelSpectra]]
-    ) -> None:
+    def __init__(self, names: Sequence[str], files: Sequence[Path], origin: str, read: Callable[[], Models]) -> None:
         self.names, self.files, self.origin, self._read = tuple(names), tuple(files), origin, read
         self._models: dict[tuple[float, ...], Path] = {}
 
-    def __iter__(self) -> Iterator[ModelSpectra]:
+    def __iter__(self) -> Models:
         self._models = {}
         for spectra in self._read():
             for row in np.round(spectra.labels, 6) + 0.0:
@@ -189,17 +190,11 @@ def check_plausible(file: Path, what: str, wavelength: np.ndarray) -> None:
 
 
 def prepared(
-    file: Path,
-    wavelength: np.ndarray,
-    flux: np.ndarray,
-    labels: np.ndarray,
-    variance: np.ndarray | None = None,
-    medium: str = "vacuum",
-    per: str = "wavelength",
-) -> ModelSpectra:
+    file: Path, wavelength: np.ndarray, flux: np.ndarray, labels: np.ndarray, variance: np.ndarray,
+    medium: str = "vacuum", per: str = "wavelength",
+) -> ModelSpectra:  # fmt: skip
     """Spectra in vacuum, per wavelength, ascending. Raises XpjaxError for what is no spectrum."""
     wavelength, flux = np.asarray(wavelength, float), np.asarray(flux, float)
-    variance = np.zeros(len(wavelength)) if variance is None else variance
     if flux.shape[-1] != len(wavelength) or len(wavelength) < 4:
         raise XpjaxError(f"{file}: {len(wavelength)} wavelengths and {flux.shape[-1]} fluxes; expected as many, over 3")
     if wavelength[0] > wavelength[-1]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import reading
-from xpjax.stellar.libraries.library import Library, Limits, ModelSpectra, bins, prepared, within
+from xpjax.stellar.libraries.library import Library, Limits, Models, bins, prepared, within
 
 WANTED = ("teff", "logg", "mh", "wave_nm", "flux")
 
@@ -29,7 +28,7 @@ def read_nextgen(path: Path, limits: Limits, *, nlte: bool = False) -> Library:
     if data["flux"].shape != (len(labels), len(data["wave_nm"])):
         raise XpjaxError(f"{path}: flux has shape {data['flux'].shape}, expected {len(labels), len(data['wave_nm'])}")
 
-    def read() -> Iterator[ModelSpectra]:
+    def read() -> Models:
         kind = np.asarray(data.get("nlte", np.zeros(len(labels))), bool)
         there = within(names, labels, limits) & (kind == nlte)
         if there.any():

@@ -15,36 +15,24 @@ from xpjax.io.streams import reading, text_of
 from xpjax.stellar.libraries.spectrum import Spectrum, apart, in_nm
 
 
-def text_spectrum(file: Path, unit: str | None, grid: Spectrum | None = None) -> Spectrum:
-    """Wavelengths and flux of a text file, or flux alone where there is a grid of wavelengths. Raises XpjaxError."""
-    text = _text(file)
-    if grid is not None:
-        return dataclasses.replace(grid, flux=_columns(file, text, 1)[0])
-    wavelength, flux = _columns(file, text, 2)
-    return _with_comments(file, text, wavelength, flux, unit)
+def text_spectrum(file: Path, unit: str | None, grid: Spectrum | None = None, *, alone: bool = False) -> Spectrum:
+    """Wavelengths and flux of a text file, or flux alone where there is a grid of wavelengths. Raises XpjaxError.
 
-
-def text_wavelengths(file: Path, unit: str | None) -> Spectrum:
-    """Wavelengths of a text file that has nothing else."""
-    text = _text(file)
-    (wavelength,) = _columns(file, text, 1)
-    return _with_comments(file, text, wavelength, wavelength, unit)
-
-
-def _text(file: Path) -> str:
+    A comment may tell the unit and the medium of wavelengths. alone: the file has nothing but wavelengths.
+    """
     with reading(file, "text"):
-        return text_of(file)
-
-
-def _with_comments(file: Path, text: str, x: np.ndarray, flux: np.ndarray, unit: str | None) -> Spectrum:
-    """The spectrum, with the unit and the medium that a comment may tell of wavelengths."""
+        text = text_of(file)
+    columns = _columns(file, text, 1 if alone or grid is not None else 2)
+    if grid is not None:
+        return dataclasses.replace(grid, flux=columns[0])
     told = re.search(r"[#!%].*?((?:\b(?:air|vac\w*)\W+)?(?:wave|lambda)(?:(?!flux|inten)[^,;|\n]){,30})", text, re.I)
     words = " ".join(told[1].split()) if told else ""
     units = [name for name, pattern in UNIT_WORDS.items() if pattern.search(words)]
     media = {word.lower() for word in re.findall(r"\b(air|vac)", words, re.I)}
     clear = len(media) == 1 and not re.search("from|conver|correct", words, re.I)
     where = f"the comment {words!r}"
-    wavelength = in_nm(file, "column 1", "", x, (where, units[0] if len(units) == 1 else None), unit)
+    wavelength = in_nm(file, "column 1", "", columns[0], (where, units[0] if len(units) == 1 else None), unit)
+    flux = wavelength if alone else columns[1]
     return Spectrum({}, wavelength, flux, [(where, ("air" if "air" in media else "vacuum") if clear else None)])
 
 

@@ -14,7 +14,7 @@ from xpjax.survey.exposures.cross_validation import (
 from xpjax.survey.exposures.evaluate import evaluate as evaluate
 from xpjax.survey.exposures.files import read_calibrated, read_solution, write_solution
 from xpjax.survey.exposures.fit import fit_exposures
-from xpjax.survey.exposures.flat import epochs as epochs, error_floor as error_floor, stack as stack
+from xpjax.survey.exposures.flat import epochs as epochs, error_floor as error_floor
 from xpjax.survey.exposures.flat_table import flat_table
 from xpjax.survey.exposures.model import ExposureModel, Scaling as Scaling, scaling as scaling
 from xpjax.survey.exposures.nights import night_line as night_line

@@ -18,8 +18,8 @@ from xpjax.survey.exposures.fit import fit_exposures, standards
 from xpjax.survey.exposures.flat import Standards, epochs
 from xpjax.survey.exposures.levels import levels
 from xpjax.survey.exposures.model import ExposureModel, Scaling
-from xpjax.survey.exposures.nights import frozen_terms, night_line
-from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits
+from xpjax.survey.exposures.nights import frozen_terms, take_night
+from xpjax.survey.exposures.results import ExposureFits
 from xpjax.survey.exposures.solution import Calibrated, Calibration
 
 SAME_TIME = 0.01
@@ -148,11 +148,9 @@ def _taken(old: ExposureFits, place: np.ndarray, alike: np.ndarray, scale: Scali
     """The fits of frames at `place`; NaN for -1."""
     none = place < 0
     fits = old[np.where(none, alike, place)]
-    arrays = {}
-    for name in FRAME_ARRAYS:
-        array = getattr(fits, name).copy()
+    arrays = fits.arrays()
+    for array in arrays.values():
         array[none] = np.nan if array.dtype.kind == "f" else 0
-        arrays[name] = array
     return dataclasses.replace(fits, scaling=scale, **arrays)
 
 
@@ -166,7 +164,7 @@ def _with_new_frames(
     devices: str | int | None,
 ) -> ExposureFits:
     """The fits with those of frames that the solution has not: zero-point fitted, the rest frozen."""
-    out = {name: getattr(fits, name).copy() for name in FRAME_ARRAYS}
+    out, model = fits.arrays(), solution.settings.model
     mean, variance = frozen_terms(solution.frames, solution.fits)
     out["value"][new] = mean[alike[new]]
     out["covariance"][new] = [np.diag(variance[k]) for k in alike[new]]
@@ -175,7 +173,17 @@ def _with_new_frames(
     shifted = out["value"].copy()
     shifted[new, 0] = 0.0
     frozen = dataclasses.replace(fits, **{**out, "value": shifted})
-    one = _constants(solution, o, frozen, offset, new, devices)
+    # The constant alone, after terms and flat that are frozen.
+    added = evaluate(frozen, o, devices)
+    constant = ExposureModel(
+        position_order=0, color_order=0, magnitude_order=0, color_zero=0.0, magnitude_zero=0.0, robust=model.robust,
+        clip=model.clip, error_floor=model.error_floor,
+    )  # fmt: skip
+    moved = dataclasses.replace(o, model=o.model - added.taken)
+    one = fit_exposures(
+        moved, constant, use=standards(o, model)[0] & np.isin(o.frame, new), scale=frozen.scaling, devices=devices,
+        offset=added.added + (0.0 if offset is None else offset),
+    )  # fmt: skip
     done = new[one.n_standard[new] > 0]
     out["value"][done, 0] = one.value[done, 0]
     out["covariance"][done, 0, :] = out["covariance"][done, :, 0] = 0.0
@@ -191,27 +199,6 @@ def _with_new_frames(
     return dataclasses.replace(fits, **out)
 
 
-def _constants(
-    solution: Calibration,
-    o: Observations,
-    frozen: ExposureFits,
-    offset: np.ndarray | None,
-    new: np.ndarray,
-    devices: str | int | None,
-) -> ExposureFits:
-    """Fits of the constant alone on new frames, after terms and flat that are frozen."""
-    model = solution.settings.model
-    added = evaluate(frozen, o, devices)
-    constant = ExposureModel(
-        position_order=0, color_order=0, magnitude_order=0, color_zero=0.0, magnitude_zero=0.0, robust=model.robust,
-        clip=model.clip, error_floor=model.error_floor,
-    )  # fmt: skip
-    ok = standards(o, model)[0] & np.isin(o.frame, new)
-    moved = dataclasses.replace(o, model=o.model - added.taken)
-    shift = added.added + (0.0 if offset is None else offset)
-    return fit_exposures(moved, constant, use=ok, offset=shift, scale=frozen.scaling, devices=devices)
-
-
 def _from_night(solution: Calibration, frames: Frames, k: int, grid: float, out: dict[str, np.ndarray]) -> None:
     """Fill in a new frame k without standards from the frames of its night, or leave it refused."""
     old, known = solution.fits, solution.frames
@@ -224,12 +211,7 @@ def _from_night(solution: Calibration, frames: Frames, k: int, grid: float, out:
     if not night or len(others) < 3:
         out["value"][k] = np.nan
         return
-    line, scatter = night_line(known, old.zero_point, others)
-    air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
-    zero_point = line[0] + line[1] * air
-    out["value"][k, 0] = zero_point - grid
-    out["covariance"][k, 0, 0] = max(scatter, 1e-4) ** 2
-    out["zero_point"][k], out["zero_point_error"][k] = zero_point, max(scatter, 1e-4)
-    out["zero_point_common"][k] = np.median(old.zero_point_common[others])
-    out["floor"][k] = np.median(old.floor[others])
-    out["status"][k] |= np.uint32(FrameFlag.NIGHT_FALLBACK | FrameFlag.FROZEN)
+    take_night(known, old, others, k, frames.airmass[k], out)
+    out["value"][k, 0] = out["zero_point"][k] - grid
+    out["covariance"][k, 0, 0] = out["zero_point_error"][k] ** 2
+    out["status"][k] |= np.uint32(FrameFlag.FROZEN)

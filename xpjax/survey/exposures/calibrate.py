@@ -172,9 +172,8 @@ def common_floor(observations: Observations, fits: ExposureFits, fewest: int = 5
             continue
         mean = np.bincount(one, weight * fits.residual[rows[mine]]) / total
         known = np.bincount(one, o.model_error[rows[mine]] ** 2) / seen
-        out[band_of == k] = error_floor(
-            mean[often], (1 / total + known)[often], np.zeros(int(often.sum()), int), 1
-        )[0]  # fmt: skip
+        whole = np.zeros(int(often.sum()), int)
+        out[band_of == k] = error_floor(mean[often], (1 / total + known)[often], whole, 1)[0]
     return out
 
 
@@ -249,10 +248,11 @@ def _after_flat(
 
     The formal errors hold the floor before, of which the flat took a part.
     """
+    s = solution.standards
+    before, middle = fits.floor, group_median(s.variance, s.frame, len(solution.frames))
     if not len(fits.used):  # of an earlier solution, which found it
-        floor = np.where(place >= 0, solution.local_floor[place], np.nan)
-        before = np.where(place >= 0, solution.fits.floor[place], np.nan)
-        middle = np.where(place >= 0, _middle_variance(solution)[place], np.nan)
+        found = (solution.local_floor, solution.fits.floor, middle)
+        floor, before, middle = (np.where(place >= 0, array[place], np.nan) for array in found)
     else:
         # Outliers too, as for the floor before: else the stars that are still to come scatter by more.
         rows = np.flatnonzero((fits.used | fits.clipped) & has & np.isfinite(residual))
@@ -260,15 +260,9 @@ def _after_flat(
         variance = own**2 + o.model_error**2 + error**2
         floor = error_floor(residual[rows], variance[rows], o.frame[rows], len(o.frames))
         floor[np.bincount(o.frame[rows], minlength=len(o.frames)) == 0] = np.nan
-        before, middle = fits.floor, _middle_variance(solution)
     with np.errstate(invalid="ignore", divide="ignore"):
         factor = np.sqrt(np.maximum(middle - before**2 + np.fmin(floor, before) ** 2, 0) / middle)
     return floor, np.where(np.isfinite(factor), factor, 1.0)
-
-
-def _middle_variance(solution: Calibration) -> np.ndarray:
-    s = solution.standards
-    return group_median(s.variance, s.frame, len(solution.frames))
 
 
 def _flag_outside(solution: Calibration, o: Observations, place: np.ndarray, flags: np.ndarray) -> None:

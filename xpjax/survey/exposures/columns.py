@@ -28,24 +28,16 @@ def _of_frames(calibrated: Any, name: str) -> np.ndarray | None:
 
 
 MEASUREMENT = (
-    OutputColumn(
-        "star", lambda c: c.observations.star, "",
-        "Identifier of the star, from the standards or the input; negative where it was assigned from the position",
-    ),
+    OutputColumn("star", lambda c: c.observations.star, "",
+        "Identifier of the star, from the standards or the input; negative where it was assigned from the position"),
     OutputColumn("exposure", lambda c: c.observations.frames.exposure[c.observations.frame], "", "Exposure"),
     OutputColumn("magnitude", lambda c: c.magnitude, "mag", "Calibrated magnitude in the natural system of the survey"),
-    OutputColumn(
-        "magnitude_error", lambda c: c.magnitude_error, "mag",
-        "Statistical error of the magnitude: photon noise, zero-point and flat field",
-    ),
-    OutputColumn(
-        "systematic_error", lambda c: c.systematic_error, "mag",
-        "Systematic error of the magnitude: error floor of the exposure and common error of the standards",
-    ),
-    OutputColumn(
-        "residual", lambda c: c.residual, "mag",
-        "Model magnitude minus color term minus calibrated magnitude; the numerical flat excludes the star itself",
-    ),
+    OutputColumn("magnitude_error", lambda c: c.magnitude_error, "mag",
+        "Statistical error of the magnitude: photon noise, zero-point and flat field"),
+    OutputColumn("systematic_error", lambda c: c.systematic_error, "mag",
+        "Systematic error of the magnitude: error floor of the exposure and common error of the standards"),
+    OutputColumn("residual", lambda c: c.residual, "mag",
+        "Model magnitude minus color term minus calibrated magnitude; the numerical flat excludes the star itself"),
     OutputColumn("status", lambda c: c.flags, "", RowFlag.legend()),
     OutputColumn("band", lambda c: _of_frames(c, "band"), "", "Band"),
     OutputColumn("detector", lambda c: _of_frames(c, "detector"), "", "Detector"),
@@ -59,20 +51,14 @@ ZERO_POINT = (
     OutputColumn("night", lambda s: _named(s.frames.night), "", "Night"),
     OutputColumn("time", lambda s: _known(s.frames.time), "d", "Time of the exposure"),
     OutputColumn("airmass", lambda s: _known(s.frames.airmass), "", "Airmass of the exposure"),
-    OutputColumn(
-        "zero_point", lambda s: s.fits.zero_point, "mag",
+    OutputColumn("zero_point", lambda s: s.fits.zero_point, "mag",
         "Zero-point: median over 20 x 20 places of the detector of constant, position terms and stacked flat, at "
-        "color_zero",
-    ),
-    OutputColumn(
-        "zero_point_error", lambda s: s.fits.zero_point_error, "mag",
-        "Error of the zero-point relative to the other exposures: noise, and what dithers change of the model errors",
-    ),
-    OutputColumn(
-        "zero_point_systematic", lambda s: s.zero_point_systematic(), "mag",
+        "color_zero"),
+    OutputColumn("zero_point_error", lambda s: s.fits.zero_point_error, "mag",
+        "Error of the zero-point relative to the other exposures: noise, and what dithers change of the model errors"),
+    OutputColumn("zero_point_systematic", lambda s: s.zero_point_systematic(), "mag",
         "Common error of the zero-points of all exposures: errors of the models of these stars and of the flat; NaN "
-        "where no model errors are given and none show",
-    ),
+        "where no model errors are given and none show"),
 )  # fmt: skip
 """Columns of zero-points, for each `Calibration`; the terms of the model follow, then QUALITY."""
 
@@ -80,17 +66,13 @@ QUALITY = (
     OutputColumn("n_standard", lambda s: s.fits.n_standard, "", "Number of standards"),
     OutputColumn("n_used", lambda s: s.fits.n_used, "", "Number of standards in the fit"),
     OutputColumn("n_outlier", lambda s: s.fits.n_standard - s.fits.n_used, "", "Number of outliers"),
-    OutputColumn(
-        "error_floor", lambda s: s.fits.floor, "mag",
-        "Error floor: added in quadrature to the errors, it makes the scatter of the standards the expected one",
-    ),
+    OutputColumn("error_floor", lambda s: s.fits.floor, "mag",
+        "Error floor: added in quadrature to the errors, it makes the scatter of the standards the expected one"),
     OutputColumn("scatter", lambda s: s.fits.scatter, "mag", "1.48 MAD of the residuals of standards, with outliers"),
     OutputColumn("rms", lambda s: s.fits.rms, "mag", "Root mean square residual of standards, with outliers"),
     OutputColumn("status", lambda s: s.fits.status, "", FrameFlag.legend()),
-    OutputColumn(
-        "quality", lambda s: np.array([FrameFlag.describe(int(bits)) for bits in s.fits.status]), "",
-        "Names of the bits of status",
-    ),
+    OutputColumn("quality", lambda s: np.array([FrameFlag.describe(int(bits)) for bits in s.fits.status]), "",
+        "Names of the bits of status"),
 )  # fmt: skip
 """Columns of zero-points after the terms of the model."""
 

@@ -20,24 +20,16 @@ from xpjax.survey.exposures.solution import Calibrated
 OF_ROWS = ("star", "exposure", "band", "detector")
 OF_CALIBRATED = ("magnitude", "magnitude_error", "status")
 RESIDUAL = (
-    OutputColumn(
-        "residual", lambda c: c.residual[c.tested], "mag",
-        "Model magnitude minus color term minus magnitude, by the calibration without this star",
-    ),
-    OutputColumn(
-        "error", lambda c: c.error[c.tested], "mag",
-        "Error of the residual: statistical, systematic and of the model, in quadrature",
-    ),
+    OutputColumn("residual", lambda c: c.residual[c.tested], "mag",
+        "Model magnitude minus color term minus magnitude, by the calibration without this star"),
+    OutputColumn("error", lambda c: c.error[c.tested], "mag",
+        "Error of the residual: statistical, systematic and of the model, in quadrature"),
 )  # fmt: skip
 ZERO_POINT = (
-    OutputColumn(
-        "cross_validation_scatter", lambda c: c.scatter, "mag",
-        "1.48 MAD of the residuals of the standards in cross-validation, with outliers",
-    ),
-    OutputColumn(
-        "cross_validation_rms", lambda c: c.rms, "mag",
-        "Standard deviation of the residuals of the standards in cross-validation, with outliers",
-    ),
+    OutputColumn("cross_validation_scatter", lambda c: c.scatter, "mag",
+        "1.48 MAD of the residuals of the standards in cross-validation, with outliers"),
+    OutputColumn("cross_validation_rms", lambda c: c.rms, "mag",
+        "Standard deviation of the residuals of the standards in cross-validation, with outliers"),
     OutputColumn("n_cross_validation", lambda c: c.number, "", "Number of standards in cross-validation"),
 )  # fmt: skip
 """Columns that cross-validation adds to zero-points."""

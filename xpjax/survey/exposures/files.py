@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.hdf5 import read_model, write_model
 from xpjax.survey import Frames, Origin, make_observations
+from xpjax.survey.exposures.columns import MEASUREMENT
 from xpjax.survey.exposures.flat import StackedFlats, Standards
 from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms
 from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits
@@ -103,7 +103,9 @@ def read_solution(path: str | Path) -> Calibration:
     if not path.exists():
         raise FileNotFoundError(f"no solution {path}: make it with `xpjax survey calibrate`")
     arrays, attributes = read_model(path, FORMAT, VERSION, "solution of a survey")
-    settings = settings_from(json.loads(attributes["settings"]))
+    said = json.loads(attributes["settings"])
+    size = said["size"] and tuple(said["size"])
+    settings = CalibrationSettings(**{**said, "size": size, "model": ExposureModel(**said["model"])})
     parts, none = arrays.group("fits"), np.zeros(0)
     fits = ExposureFits(
         terms=Terms(*(int(k) for k in attributes["terms"])),
@@ -113,12 +115,10 @@ def read_solution(path: str | Path) -> Calibration:
     )  # fmt: skip
     flats = None
     if found := arrays.group("flats"):
-        flats = StackedFlats(**{name: found[name] for name in FLATS}, order=settings.interpolation)
-    frames = arrays.group("frames")
+        flats = StackedFlats(**found, order=settings.interpolation)
     return Calibration(
-        settings, Frames(*(frames[field.name] for field in dataclasses.fields(Frames))), fits, flats,
-        Standards(**arrays.group("standards")), parts["local_floor"], parts["common_floor"],
-        json.loads(attributes["record"]),
+        settings, Frames(**arrays.group("frames")), fits, flats, Standards(**arrays.group("standards")),
+        parts["local_floor"], parts["common_floor"], json.loads(attributes["record"]),
     )  # fmt: skip
 
 
@@ -159,18 +159,11 @@ def read_calibrated(path: str | Path) -> Calibrated:
     values: dict[str, Any] = {name: columns.pop(name) for name in ROWS}
     x, y = (columns.pop(name, np.full(n, np.nan)) for name in ("x", "y"))
     names: dict[str, Any] = {name: columns.pop(name, "") for name in ("band", "detector")}
+    for derived in MEASUREMENT:  # made of the others again, and no column of the input
+        columns.pop(derived.name, None)
     origin = None
     if "file" in columns and "row" in columns:
         files, file = np.unique(columns.pop("file"), return_inverse=True)
         origin = Origin(tuple(files.tolist()), file.astype(np.int32), columns.pop("row"), columns)
     o = make_observations(star, x, y, np.full(n, np.nan), None, None, exposure=exposure, **names)
     return Calibrated(dataclasses.replace(o, origin=origin), **values, flags=flags, record=dict(table.meta))
-
-
-def settings_from(table: Mapping[str, Any]) -> CalibrationSettings:
-    """Settings from nested names and values, as `dataclasses.asdict` gives them."""
-    values = dict(table)
-    model = ExposureModel(**values.pop("model", {}))
-    if values.get("size") is not None:
-        values["size"] = tuple(values["size"])
-    return CalibrationSettings(model=model, **values)

@@ -121,10 +121,8 @@ def needs_magnitude(prepared: PreparedExposures, *, significance: float = 5.0, d
         if len(mine):
             weight = 1 / variance[mine]
             mean = (weight * slope[mine]).sum() / weight.sum()
-            if (
-                abs(mean) > significance * np.sqrt(1 / weight.sum() + np.median(alike[mine]))
-                and np.median(with_it.floor[mine] - without.floor[mine]) < 0
-            ):
+            clear = abs(mean) > significance * np.sqrt(1 / weight.sum() + np.median(alike[mine]))
+            if clear and np.median(with_it.floor[mine] - without.floor[mine]) < 0:
                 continue
         allowed[group == g, k] = False
     return allowed
@@ -207,19 +205,26 @@ def fit_prepared(
     status = _status(prepared, sample.count)
     tau = np.broadcast_to(np.asarray(common_floor, float), n_frame)
     out, residual, kept = _solve(prepared, sample, known, active, status, tau, tolerance, devices)
-    fixed = model.error_floor is not None
     count = sample.count
     refused = count == 0
-    for name in ("value", "zero_point"):
-        out[name][~refused] += sample.start[~refused].reshape(-1, *[1] * (out[name].ndim - 1)) * (
-            _constant(np.ones(1), n_term) if name == "value" else 1.0
-        )
+    out["zero_point"] += sample.start
+    out["value"][:, 0] += sample.start
     status[(active != wanted).any(axis=1) & ~refused] |= np.uint32(FrameFlag.LOWERED)
     few = ~refused & (count - active.sum(axis=1) < 1)
-    status[few & (not fixed)] |= np.uint32(FrameFlag.FLOOR_NOT_FITTED)
+    status[few & (model.error_floor is None)] |= np.uint32(FrameFlag.FLOOR_NOT_FITTED)
     status[~refused & ~(out.pop("converged") > 0)] |= np.uint32(FrameFlag.NOT_CONVERGED)
     out.pop("determined")
-    return _finished(prepared, sample, out, residual, kept, status, active)
+    n_row, rows, frame = len(prepared.observations), prepared.rows, sample.frame
+    off = np.abs(residual - group_median(residual, frame, n_frame)[frame])
+    with np.errstate(invalid="ignore"):
+        rms = np.sqrt(np.bincount(frame, residual**2, n_frame) / count)
+    used, clipped, everywhere = np.zeros(n_row, bool), np.zeros(n_row, bool), np.full(n_row, np.nan)
+    used[rows[kept]], clipped[rows[~kept]], everywhere[rows] = True, True, residual
+    return ExposureFits(
+        terms, prepared.scale, **out, scatter=MAD * group_median(off, frame, n_frame), rms=rms, n_standard=count,
+        n_used=np.bincount(frame[kept], minlength=n_frame), status=status, active=active, residual=everywhere,
+        used=used, clipped=clipped,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -298,7 +303,7 @@ def _solve(
                     **_padded(columns, mine, at, (len(group), size)),
                     active=active[group],
                     floor=sample.guess[group],
-                    prior=known.mean[group] - _constant(sample.start[group], n_term),
+                    prior=known.mean[group] - np.outer(sample.start[group], np.arange(n_term) == 0),
                     prior_precision=known.precision[group],
                 ),
                 float64=True,
@@ -321,38 +326,6 @@ def _recipe(model: ExposureModel, terms: Terms, common_floor: float, tolerance: 
         terms, (*stages, "clip") if model.clip else stages, np.asarray(float(model.clip)), np.asarray(fixed),
         np.asarray(common_floor**2), np.asarray(float(tolerance)),
     )  # fmt: skip
-
-
-def _finished(
-    prepared: PreparedExposures,
-    sample: _Sample,
-    out: Mapping[str, np.ndarray],
-    residual: np.ndarray,
-    kept: np.ndarray,
-    status: np.ndarray,
-    active: np.ndarray,
-) -> ExposureFits:
-    """The fits with the scatter of their standards, and what became of each row of the observations."""
-    n_row, rows, frame, n_frame = len(prepared.observations), prepared.rows, sample.frame, len(status)
-    scatter = MAD * group_median(
-        np.abs(residual - group_median(residual, frame, n_frame)[frame]), frame, n_frame
-    )  # fmt: skip
-    n_used = np.bincount(frame[kept], minlength=n_frame)
-    with np.errstate(invalid="ignore"):
-        rms = np.sqrt(np.bincount(frame, residual**2, n_frame) / sample.count)
-    used, clipped, everywhere = np.zeros(n_row, bool), np.zeros(n_row, bool), np.full(n_row, np.nan)
-    used[rows[kept]], clipped[rows[~kept]], everywhere[rows] = True, True, residual
-    return ExposureFits(
-        prepared.terms, prepared.scale, **out, scatter=scatter, rms=rms, n_standard=sample.count, n_used=n_used,
-        status=status, active=active, residual=everywhere, used=used, clipped=clipped,
-    )  # fmt: skip
-
-
-def _constant(value: np.ndarray, n_term: int) -> np.ndarray:
-    """value (n,) as coefficients (n, n_term): the first is the constant."""
-    out = np.zeros((len(value), n_term))
-    out[:, 0] = value
-    return out
 
 
 def _affordable(terms: Terms, count: np.ndarray, per_term: float, helped: np.ndarray) -> np.ndarray:
@@ -405,14 +378,10 @@ def _padded(
 def _lower(terms: Terms, active: np.ndarray, k: Any, columns: dict[str, np.ndarray]) -> np.uint32:
     """Take out of frame k, in place, the highest order of what its standards do not determine; says what that was."""
     on = np.flatnonzero(active[k])
-    n = len(columns["u"])
-    zeros = np.zeros(n)
+    zeros = np.zeros(len(columns["u"]))
     with engine.precision(True):
-        design = np.asarray(
-            terms.design(
-                *(jnp.asarray(columns.get(name, zeros)) for name in ("u", "v", "color", "magnitude", "amplifier"))
-            )
-        )[on]
+        names = ("u", "v", "color", "magnitude", "amplifier")
+        design = np.asarray(terms.design(*(jnp.asarray(columns.get(name, zeros)) for name in names)))[on]
     size = np.sqrt((design**2).sum(axis=1))
     _, s, vectors = np.linalg.svd((design / np.where(size > 0, size, 1)[:, None]).T, full_matrices=True)
     weak = vectors[np.flatnonzero(np.append(s, np.zeros(len(on) - len(s))) < np.sqrt(SINGULAR) * s[0])]

@@ -111,9 +111,8 @@ def numerical_flat(
         found = found + mine.start
         # Oneself goes to the end, which is cut off; where absent, the farthest goes.
         own = standards.star[found] == star[rows][:, None]
-        found = np.take_along_axis(found, np.argsort(own, axis=1, kind="stable"), axis=1)
-        own = np.take_along_axis(own, np.argsort(own, axis=1, kind="stable"), axis=1)
-        found = np.where(own, -1, found)[:, :neighbors]
+        last = np.argsort(own, axis=1, kind="stable")
+        found = np.take_along_axis(np.where(own, -1, found), last, axis=1)[:, :neighbors]
         near[rows[:, None], np.arange(found.shape[1])] = found
     value, error = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
     good = np.flatnonzero((near >= 0).sum(axis=1) >= FEWEST)
@@ -279,11 +278,8 @@ def _filled(mean: np.ndarray, weight: np.ndarray, smooth: float) -> np.ndarray:
     while empty.any():
         norm = gaussian_filter(np.where(empty, 0.0, weight), width, mode="nearest")
         near = empty & (norm > 1e-6 * weight.max())
-        out = np.where(
-            near,
-            gaussian_filter(np.where(empty, 0.0, weight * out), width, mode="nearest") / np.maximum(norm, 1e-300),
-            out,
-        )
+        around = gaussian_filter(np.where(empty, 0.0, weight * out), width, mode="nearest")
+        out = np.where(near, around / np.maximum(norm, 1e-300), out)
         weight = np.where(near, norm, weight)
         empty, width = empty & ~near, width * 2
     return out

@@ -8,24 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpjax.survey import OutputColumn, SurveyTable, provenance, tabulate
-from xpjax.survey.exposures.flat import StackedFlats, epochs, stack
+from xpjax.survey.exposures.flat import epochs, stack
 from xpjax.survey.exposures.solution import Calibration
-
-
-def stacked_flats(
-    solution: Calibration, *, bins: int = 30, smooth: float = 0.0, epoch: str | float = "all"
-) -> StackedFlats:
-    """Stack the residuals of the standards of a solution, and the flats that the solution holds already."""
-    s = solution.standards
-    u, v = solution.fits.scaling.places(s.frame, s.x, s.y)
-    residual = s.residual
-    if solution.flats is not None:
-        own = solution.flats.groups(solution.frames, epochs(solution.frames, solution.settings.epoch))
-        residual = residual + solution.flats.at(own[s.frame], u, v)
-    return stack(
-        solution.frames, s.frame, s.star, u, v, residual, s.variance, bins=bins, smooth=smooth, epoch=epoch,
-        star_offsets=solution.settings.star_offsets,
-    )  # fmt: skip
 
 
 def flat_table(
@@ -65,7 +49,15 @@ def flat_table(
     >>> len(exposures.flat_table(solution, bins=4))
     16
     """
-    made = stacked_flats(solution, bins=bins, smooth=smooth, epoch=epoch)
+    s, frames, residual = solution.standards, solution.frames, solution.standards.residual
+    u, v = solution.fits.scaling.places(s.frame, s.x, s.y)
+    if solution.flats is not None:
+        own = solution.flats.groups(frames, epochs(frames, solution.settings.epoch))
+        residual = residual + solution.flats.at(own[s.frame], u, v)
+    made = stack(
+        frames, s.frame, s.star, u, v, residual, s.variance, bins=bins, smooth=smooth, epoch=epoch,
+        star_offsets=solution.settings.star_offsets,
+    )  # fmt: skip
     box = solution.fits.scaling.box[0]
     center = (np.arange(bins) + 0.5) / bins
     group, i, j = (index.ravel() for index in np.indices((len(made.labels), bins, bins)))

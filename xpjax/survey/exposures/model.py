@@ -112,12 +112,8 @@ class Terms(eqx.Module):
     @property
     def orders(self) -> np.ndarray:
         """The order of each coefficient within its kind."""
-        return np.array(
-            [i + j for i, j in self.position]
-            + [k for k in range(1, self.color_order + 1)]
-            + [k for k in range(1, self.magnitude_order + 1)]
-            + [1] * (self.n_amplifier - 1)
-        )
+        powers = [*range(1, self.color_order + 1), *range(1, self.magnitude_order + 1)]
+        return np.array([*(i + j for i, j in self.position), *powers, *[1] * (self.n_amplifier - 1)])
 
     @property
     def names(self) -> list[str]:
@@ -132,9 +128,8 @@ class Terms(eqx.Module):
         """What each coefficient multiplies, as the description of a column."""
         places = [f"Coefficient of T_{i}(u) T_{j}(v), x, y scaled to u, v in -1..1" for i, j in self.position]
         colors = [f"Coefficient of (color - color_zero)^{k}" for k in range(1, self.color_order + 1)]
-        magnitudes = [
-            f"Coefficient of (instrumental magnitude - magnitude_zero)^{k}" for k in range(1, self.magnitude_order + 1)
-        ]
+        magnitude = "Coefficient of (instrumental magnitude - magnitude_zero)"
+        magnitudes = [f"{magnitude}^{k}" for k in range(1, self.magnitude_order + 1)]
         return places + colors + magnitudes + [f"Offset of amplifier {k}" for k in range(1, self.n_amplifier)]
 
     def __len__(self) -> int:
@@ -204,11 +199,8 @@ def scaling(observations: Observations, model: ExposureModel, sizes: Sequence[fl
             high = np.where(np.isfinite(high), high, 1.0)
             box[:, 2 * axis], box[:, 2 * axis + 1] = low[group], high[group]
     usable = np.isfinite(observations.model) & np.isfinite(observations.magnitude)
-    return Scaling(
-        box,
-        _zero(model.color_zero, observations.color[usable]),
-        _zero(model.magnitude_zero, observations.magnitude[usable]),
-    )
+    color, magnitude = observations.color[usable], observations.magnitude[usable]
+    return Scaling(box, _zero(model.color_zero, color), _zero(model.magnitude_zero, magnitude))
 
 
 def _zero(stated: float | None, values: np.ndarray) -> float:

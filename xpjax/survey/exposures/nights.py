@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from xpjax.survey import MAD, FrameFlag, Frames, Observations
-from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits, Prior
+from xpjax.survey.exposures.results import ExposureFits, Prior
 from xpjax.survey.exposures.settings import CalibrationSettings
 
 
@@ -77,23 +77,27 @@ def fall_back(frames: Frames, fits: ExposureFits) -> ExposureFits:
     mean, variance = mean_terms(frames, fits, 1, "night", "band", "detector")
     group, _ = frames.group("night", "band", "detector")
     known_night = frames.night != ""
-    out = {name: getattr(fits, name).copy() for name in FRAME_ARRAYS}
+    out = fits.arrays()
     for k in np.flatnonzero(refused & known_night & np.isfinite(mean).all(axis=1)):
         others = np.flatnonzero((group == group[k]) & np.isfinite(fits.zero_point) & ~refused)
-        line, scatter = night_line(frames, fits.zero_point, others)
-        air = frames.airmass[k] - 1 if np.isfinite(frames.airmass[k]) else 0.0
-        shift = line[0] + line[1] * air - np.median(fits.zero_point[others])
+        take_night(frames, fits, others, int(k), frames.airmass[k], out)
         out["value"][k] = mean[k]
-        out["value"][k, 0] += shift
-        spread = np.where(np.arange(len(mean[k])) == 0, max(scatter, 1e-4) ** 2, variance[k])
-        out["covariance"][k] = np.diag(spread)
+        out["value"][k, 0] += out["zero_point"][k] - np.median(fits.zero_point[others])
+        out["covariance"][k] = np.diag([out["zero_point_error"][k] ** 2, *variance[k, 1:]])
         out["common_covariance"][k] = np.median(fits.common_covariance[others], axis=0)
-        out["zero_point"][k] = line[0] + line[1] * air
-        out["zero_point_error"][k] = max(scatter, 1e-4)
-        out["zero_point_common"][k] = np.median(fits.zero_point_common[others])
-        out["floor"][k] = np.median(fits.floor[others])
-        out["status"][k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
     return dataclasses.replace(fits, **out)
+
+
+def take_night(
+    frames: Frames, fits: ExposureFits, others: np.ndarray, k: int, airmass: float, out: dict[str, np.ndarray]
+) -> None:
+    """Fill in, in place, zero-point and floor of frame k of `out` by frames (indices) of its night."""
+    line, scatter = night_line(frames, fits.zero_point, others)
+    out["zero_point"][k] = line[0] + line[1] * (airmass - 1 if np.isfinite(airmass) else 0.0)
+    out["zero_point_error"][k] = max(scatter, 1e-4)
+    out["zero_point_common"][k] = np.median(fits.zero_point_common[others])
+    out["floor"][k] = np.median(fits.floor[others])
+    out["status"][k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
 
 
 def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> ExposureFits:

@@ -90,6 +90,10 @@ class ExposureFits(Record):
             self, scaling=dataclasses.replace(self.scaling, box=self.scaling.box[frames]), **picked
         )
 
+    def arrays(self) -> dict[str, Any]:
+        """Copies of the fields with an entry for each frame, to be changed and replaced."""
+        return {name: getattr(self, name).copy() for name in FRAME_ARRAYS}
+
     def flagged(self, frames: np.ndarray, bits: FrameFlag) -> ExposureFits:
         """The same with bits set for frames, by a mask or their indices."""
         status = self.status.copy()

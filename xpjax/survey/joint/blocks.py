@@ -16,6 +16,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.survey import Frames, Observations
 from xpjax.survey.exposures import Scaling
+from xpjax.survey.joint.noise import NoisySlopes
 
 FIELDS = ("exposure", "band", "detector", "night")
 """Fields of frames that `per` may name."""
@@ -26,7 +27,8 @@ class Part(Record):
     """A parameter of a term, which has a value at each place of the term's block.
 
     unit: of the value. derivative (n,): of each row's magnitude with respect to the value, None for ones; a row where
-    it is not finite cannot be used. prior: standard deviation about the mean, None for no prior.
+    it is not finite cannot be used. prior: standard deviation about the mean, None for no prior. description: what the
+    value is, in tables; "" for "Slope of the term moon", of its name.
     """
 
     name: str
@@ -34,6 +36,11 @@ class Part(Record):
     derivative: np.ndarray | None = None
     prior: float | None = None
     mean: float = 0.0
+    description: str = ""
+
+    def said(self, term: str) -> str:
+        """What the value is, as a part of the term of this name."""
+        return self.description or f"{self.name[0].upper()}{self.name[1:]} of the term {term}"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -137,7 +144,12 @@ def frame_groups(frames: Frames, per: str) -> Groups:
         raise XpjaxError(f'per = {per!r}: {unknown[0]!r} is not one of "frame", "all" and {FIELDS} joined by "+"')
     columns = [getattr(frames, name).astype(str) for name in names]
     if days:
-        span = _positive(per, days)
+        try:
+            span = float(days)
+        except ValueError:
+            span = -1.0
+        if not span > 0:
+            raise XpjaxError(f"per = {per!r}: expected a number of days after the colon")
         if not np.isfinite(frames.time).all():
             raise XpjaxError(f"per = {per!r} needs the times of all exposures")
         columns.append(np.array([f"{block:g}" for block in np.floor(frames.time / span) * span]))
@@ -146,16 +158,6 @@ def frame_groups(frames: Frames, per: str) -> Groups:
     index = np.array([known.setdefault(key, len(known)) for key in each], np.int32)
     labels = tuple(" ".join(part for part in key if part) or "all" for key in known)
     return Groups(index, labels, {name: np.array([key[k] for key in known]) for k, name in enumerate(names)})
-
-
-def _positive(per: str, text: str) -> float:
-    try:
-        span = float(text)
-    except ValueError:
-        span = -1.0
-    if not span > 0:
-        raise XpjaxError(f"per = {per!r}: expected a number of days after the colon")
-    return span
 
 
 def scaled_places(o: Observations, scale: Scaling, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
@@ -167,25 +169,17 @@ def scaled_places(o: Observations, scale: Scaling, rows: slice = slice(None)) ->
     return scale.places(o.frame[rows], o.x[rows], o.y[rows])
 
 
-def polynomials(o: Observations, scale: Scaling, orders: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """T_i(u) T_j(v) (n,) at the rows' scaled places, for each pair of orders."""
+def polynomials(o: Observations, scale: Scaling, order: int) -> dict[str, np.ndarray]:
+    """T_i(u) T_j(v) (n,) at the rows' scaled places, i + j up to the order, by their names: "", "x", "y", "x2", ..."""
     tables = []
-    for axis, place in enumerate(scaled_places(o, scale)):
+    for place in scaled_places(o, scale):
         table = [np.ones_like(place), place]
-        for _ in range(max(order[axis] for order in orders) - 1):
+        for _ in range(order - 1):
             table.append(2 * place * table[-1] - table[-2])
         tables.append(table)
-    return [tables[0][i] * tables[1][j] for i, j in orders]
-
-
-def orders_between(first: int, last: int) -> list[tuple[int, int]]:
-    """Pairs of orders (i, j) of T_i(x) T_j(y) with first <= i + j <= last."""
-    return [(total - j, j) for total in range(first, last + 1) for j in range(total + 1)]
-
-
-def polynomial_name(i: int, j: int) -> str:
-    """The name of T_i(x) T_j(y)."""
-    return " ".join(f"{axis}{n}" if n > 1 else axis for axis, n in (("x", i), ("y", j)) if n) or "constant"
+    orders = [(total - j, j) for total in range(order + 1) for j in range(total + 1)]
+    names = (" ".join(f"{axis}{n}" if n > 1 else axis for axis, n in zip("xy", ij, strict=True) if n) for ij in orders)
+    return {name: tables[0][i] * tables[1][j] for name, (i, j) in zip(names, orders, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -227,18 +221,9 @@ class Prepared:
         """
         raise NotImplementedError
 
-    def noise(
-        self,
-        last: Any,
-        columns: Sequence[slice],
-        solved: np.ndarray,
-        row: np.ndarray,
-        slot: np.ndarray,
-        weight: np.ndarray,
-    ) -> Any:
-        """Noise of the normal equations where derivatives come from measurements, as `noise.SlopeNoise`; None for none.
+    def noise(self, last: Any, solved: np.ndarray) -> NoisySlopes | None:
+        """Noise of derivatives that come from measurements; None for none.
 
-        columns: of the blocks; solved (n_star, n_band, n_band): covariance of the stars' magnitudes. Of the solution's
-        rows (n,): row of the observations, slot (star * n_band + band) and weight.
+        solved (n_star, n_band, n_band): covariance of the stars' magnitudes.
         """
         return None

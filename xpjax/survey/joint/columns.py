@@ -26,6 +26,7 @@ PARAMETERS = (
     OutputColumn("band", lambda p: _named(p["band"]), "", "Band; empty for values of several"),
     OutputColumn("detector", lambda p: _named(p["detector"]), "", "Detector; empty for values of several"),
     OutputColumn("night", lambda p: _named(p["night"]), "", "Night; empty for values of several"),
+    OutputColumn("description", lambda p: p["description"], "", "What the value is"),
     OutputColumn("value", lambda p: p["value"], "", "Value, in the unit of the column unit; missing without data"),
     OutputColumn("error", lambda p: p["error"], "", "Standard error of the value"),
     OutputColumn("unit", lambda p: p["unit"], "", "Unit of value, error and prior"),
@@ -69,9 +70,7 @@ MEASUREMENTS = (
         "Standard error of the instrumental magnitude",
     ),
     OutputColumn("star_magnitude", lambda c: c.truth, "mag", "Magnitude of the star in the solution"),
-    OutputColumn(
-        "residual", lambda c: c.solution.residual, "mag", "Magnitude of the star minus calibrated magnitude"
-    ),
+    OutputColumn("residual", lambda c: c.solution.residual, "mag", "Magnitude of the star minus calibrated magnitude"),
     OutputColumn("used", lambda c: c.solution.used, "", "Measurement used in the solution"),
     OutputColumn("status", lambda c: c.solution.flags, "", RowFlag.legend()),
     OutputColumn("quality", lambda c: _described(c.solution.flags), "", "Names of the bits that are set in status"),

@@ -40,20 +40,15 @@ class Constraint:
 
     def rows(self, block: Block, seen: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
         """Coefficients (n_column,) of each equation; seen (n_column,): columns with data; group (n_place,)."""
-        chosen = tuple(one.name for one in block.parts) if self.part is None else (self.part,)
         out = []
-        for part in chosen:
+        for part in (one.name for one in block.parts) if self.part is None else (self.part,):
             first = block.column(block.labels[0], part)
             for one in np.unique(group) if self.place is None else [0]:
-                row = np.zeros(block.n_column)
-                if self.place is not None:
-                    row[block.column(self.place, part)] = 1.0
-                else:
-                    columns = first + len(block.parts) * np.flatnonzero(group == one)
-                    columns = columns[seen[columns]]
-                    row[columns] = 1 / max(len(columns), 1)
-                if row.any():
-                    out.append(row)
+                columns = first + len(block.parts) * np.flatnonzero(group == one)
+                columns = columns[seen[columns]] if self.place is None else np.array([block.column(self.place, part)])
+                if len(columns):
+                    out.append(np.zeros(block.n_column))
+                    out[-1][columns] = 1 / len(columns)
         return out
 
 

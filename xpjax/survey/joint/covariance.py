@@ -7,6 +7,10 @@ within what constraints leave free. Where spectra with errors are parameters as 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
@@ -14,6 +18,13 @@ from xpjax.survey.joint.fit import Fit
 
 BATCH = 512
 """Right-hand sides that are solved for at once."""
+
+
+def unit_columns(columns: np.ndarray, n_column: int) -> np.ndarray:
+    """Right-hand sides (n_column, k) with a one for each of some columns."""
+    out = np.zeros((n_column, len(columns)))
+    out[columns, np.arange(len(columns))] = 1.0
+    return out
 
 
 class Uncertainty:
@@ -29,21 +40,26 @@ class Uncertainty:
 
     def errors(self, columns: np.ndarray, n_column: int) -> np.ndarray:
         """Standard errors (k,) of columns."""
-        out = np.empty(len(columns))
-        for start in range(0, len(columns), BATCH):
-            some = columns[start : start + BATCH]
-            right = np.zeros((n_column, len(some)))
-            right[some, np.arange(len(some))] = 1.0
-            variance = self.inverse(right)[some, np.arange(len(some))]
-            out[start : start + BATCH] = np.sqrt(np.maximum(variance, 0.0))
-        return out
+        return self.errors_of(columns, lambda some: (unit_columns(some, n_column).T, 0.0))
 
     def star_errors(self, slots: np.ndarray) -> np.ndarray:
         """Standard errors (k,) of slots, of measurements and terms together."""
-        out = np.empty(len(slots))
-        for start in range(0, len(slots), BATCH):
-            rows, own = self.star_rows(slots[start : start + BATCH])
-            variance = np.diagonal(own) + np.einsum("ij,ji->i", rows, self.inverse(rows.T))
+
+        def one(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rows, own = self.star_rows(some)
+            return rows, np.diagonal(own)
+
+        return self.errors_of(slots, one)
+
+    def errors_of(self, wanted: np.ndarray, combinations: Callable[[np.ndarray], tuple[np.ndarray, Any]]) -> np.ndarray:
+        """Standard errors (k,) of combinations of columns.
+
+        combinations: the coefficients (k, n_column) of some that are wanted, and variances (k,) beside the columns'.
+        """
+        out = np.empty(len(wanted))
+        for start in range(0, len(wanted), BATCH):
+            rows, own = combinations(wanted[start : start + BATCH])
+            variance = own + np.einsum("ij,ji->i", rows, self.inverse(rows.T))
             out[start : start + BATCH] = np.sqrt(np.maximum(variance, 0.0))
         return out
 
@@ -80,62 +96,60 @@ class FitUncertainty(Uncertainty):
 
     def __init__(self, fit: Fit) -> None:
         self.fit, self.equations = fit, fit.equations
-        self._exact = False
-        self._across: np.ndarray | None = None
-        self._noise: list[tuple[np.ndarray, np.ndarray]] | None = None
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
         """cov(p) right (n_column, k), within what constraints leave free."""
         out = self._inverse(right)
-        if self._noise is None:
-            self._noise = self._noises()
         for across, middle in self._noise:
             out += across @ (middle @ (across.T @ right))
         return out
 
+    @functools.cached_property
+    def _solve(self) -> Callable[[np.ndarray], np.ndarray]:
+        """R^-1 (n_column, k) -> (n_column, k)."""
+        if self.equations.factor is None:
+            return self.equations.solve
+        self.equations.factorize(single=False)
+        return self.equations.factor.solve
+
+    @functools.cached_property
+    def _across(self) -> np.ndarray:
+        """R^-1 H', H the constraints."""
+        return self._solve(self.equations.equations.T)
+
     def _inverse(self, right: np.ndarray) -> np.ndarray:
         """R^-1 right (n_column, k), less what constraints hold fixed."""
-        equations = self.equations
-        if equations.factor is not None and not self._exact:
-            equations.factorize(single=False)
-            self._exact = True
-        solve = equations.solve if equations.factor is None else equations.factor.solve
-        out = solve(right)
-        hold = equations.equations
+        out, hold = self._solve(right), self.equations.equations
         if len(hold):
-            if self._across is None:
-                self._across = solve(hold.T)
             out = out - self._across @ np.linalg.solve(hold @ self._across, hold @ out)
         return np.where(self.fit.seen[:, None], out, 0.0)
 
-    def _noises(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    @functools.cached_property
+    def _noise(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """What noisy derivatives of each term add to R^-1: U, and what is between U and U'; see `noise`."""
-        fit, problem, slots = self.fit, self.fit.problem, self.fit.stars.slots
-        m, inverse, out = len(problem.sorted.bands), fit.stars.inverse, []
+        fit, found = self.fit, self.fit.problem.sorted
+        m, inverse, out = len(found.bands), fit.stars.inverse, []
         solved = inverse if inverse.ndim == 3 else inverse.reshape(-1, m)[:, :, None] * np.eye(m)
-        for one, last in zip(problem.nonlinear, fit.linear, strict=True):
-            columns = [self.equations.rows.layout.columns(b) for b in one.blocks]
-            order, weight = problem.sorted.order, self.equations.weight
-            found = one.term.noise(last, columns, solved, order, slots.row_slot, weight)
-            if found is not None:
-                unit = np.zeros((len(fit.p), len(found.columns)))
-                unit[found.columns, np.arange(len(found.columns))] = 1.0
-                across = self._inverse(unit)
-                out.append((across, found.correction(across[found.columns])))
+        for one, last in zip(fit.problem.nonlinear, fit.linear, strict=True):
+            if (slopes := one.term.noise(last, solved)) is not None:
+                columns = [self.equations.rows.layout.columns(b) for b in one.blocks]
+                frame, slot = fit.problem.observations.frame[found.order], fit.stars.slots.row_slot
+                noise = slopes.summed(columns, solved, frame, slot, self.equations.weight)
+                across = self._inverse(unit_columns(noise.columns, len(fit.p)))
+                out.append((across, noise.correction(across[noise.columns])))
         return out
 
     def star_rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """D^-1 B (k, n_column) of slots, and their block of D^-1 (k, k)."""
-        inverse, m = self.fit.stars.inverse, self.fit.stars.slots.n_band
+        m = self.fit.stars.slots.n_band
+        inverse = self.fit.stars.inverse.reshape(-1, m, m)
         rows, alike = np.zeros((len(slots), len(self.fit.p))), np.zeros((len(slots), len(slots)))
         for k, slot in enumerate(slots.tolist()):
-            star = slot // m
+            star, own = divmod(slot, m)
             for band in range(m):
-                factor = inverse[slot] if inverse.ndim == 1 else inverse[star, slot % m, band]
-                rows[k] += factor * self._star_sums(star * m + band)
-            for j, other in enumerate(slots.tolist()):
-                if other // m == star:
-                    alike[k, j] = inverse[slot] if inverse.ndim == 1 else inverse[star, slot % m, other % m]
+                rows[k] += inverse[star, own, band] * self._star_sums(star * m + band)
+            mine = slots // m == star
+            alike[k, mine] = inverse[star, own, slots[mine] % m]
         return rows, alike
 
     def _star_sums(self, slot: int) -> np.ndarray:

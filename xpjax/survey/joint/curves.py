@@ -49,11 +49,15 @@ class FrameState(eqx.Module):
     airmass: Array | np.ndarray
 
 
+def _times_covariance(source: XPCoefficients, columns: Array) -> Array:
+    """The covariance of the coefficients times columns (n_basis_total, k)."""
+    return jnp.concatenate([dot(covariance(source, k), columns[rows]) for k, rows in enumerate(source.release.slices)])
+
+
 def gain_kernel(projection: Array, source: XPCoefficients) -> tuple[Array, Array]:
     """K a' (n_basis_total, n_band) and V = a K a' (n_band, n_band) of one source; projection (.., n_band)."""
     slope = -POGSON * projection / dot(source.value, projection)
-    parts = [dot(covariance(source, k), slope[rows]) for k, rows in enumerate(source.release.slices)]
-    whole = jnp.concatenate(parts)
+    whole = _times_covariance(source, slope)
     return whole, dot(slope.T, whole)
 
 
@@ -84,10 +88,7 @@ def slope_kernel(middle: MeanCurves, star: StarSpectrum) -> Array:
     change = change.reshape(n_basis, -1)
     magnitude = -POGSON * projection / flux
     both = jnp.concatenate([magnitude, change], axis=1)
-    whole = jnp.concatenate(
-        [dot(covariance(star.source, k), both[rows]) for k, rows in enumerate(star.source.release.slices)]
-    )
-    square = dot(both.T, whole)
+    square = dot(both.T, _times_covariance(star.source, both))
     prior = square[:n_band, :n_band] + middle.prior * jnp.eye(n_band)
     gain = jnp.linalg.solve(prior, square[:n_band, n_band:])
     return square[n_band:, n_band:] - dot(gain.T, dot(prior - star.solved, gain))
@@ -152,6 +153,17 @@ class Middle(Record):
     projection: Mapping[str, np.ndarray]
     slope: Mapping[str, np.ndarray]
     amplitude: np.ndarray
+
+    @classmethod
+    def of(cls, projection: np.ndarray, slope: np.ndarray, band: np.ndarray) -> Middle:
+        """The middle of the bands (n_frame,) of frames, by projections and derivatives of each frame."""
+        mean, slopes = (
+            {str(name): a[band == name].mean(axis=0) for name in np.unique(band)} for a in (projection, slope)
+        )
+        middle = np.stack([slopes[str(name)] for name in band])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            amplitude = np.nan_to_num((slope * middle).sum(axis=1) / (middle**2).sum(axis=1))
+        return cls(mean, slopes, amplitude)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -16,39 +16,28 @@ from xpjax.core import engine
 from xpjax.core.linalg import dot
 from xpjax.survey.joint.normal import HostRows, Layout, Slots, root_of, sum_parts
 
+DENSE_BYTES = 2 << 30
+"""Of the dense rows of B that one device has at once."""
+
 
 class DeviceRows(HostRows):
     """The same on JAX devices in float64: each part of the stars is padded to one size, each device has some parts."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        slots: Slots,
-        column: np.ndarray,
-        value: np.ndarray,
-        devices: Any = None,
-        dense_bytes: int = 2 << 30,
-    ) -> None:
+    def __init__(self, layout: Layout, slots: Slots, column: np.ndarray, value: np.ndarray, devices: Any) -> None:
         self.layout, self.slots, self.column, self.value = layout, slots, column, value
-        chosen = engine.find_devices(devices)
-        self._mesh = Mesh(np.array(chosen), (engine.AXIS,))
+        self._mesh = Mesh(np.array(engine.find_devices(devices)), (engine.AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(engine.AXIS))
-        n_device = len(chosen)
-        rounds = max(-(-slots.n_slot * layout.n_column * 8 // (dense_bytes * n_device)), 1)
+        n_device = self._mesh.size
+        rounds = max(-(-slots.n_slot * layout.n_column * 8 // (DENSE_BYTES * n_device)), 1)
         chunks = slots.chunks(-(-len(column) // (rounds * n_device)))
-        self._bounds = [slice(int(slots.bounds[c.start]), int(slots.bounds[c.stop])) for c in chunks]
-        m = slots.n_band
-        self._stars = [slots.stars(c) for c in chunks]
+        self._bounds, self._stars = [slots.rows(c) for c in chunks], [slots.stars(c) for c in chunks]
         self._rounds = [slice(i, min(i + n_device, len(chunks))) for i in range(0, len(chunks), n_device)]
         self._n_row = max(b.stop - b.start for b in self._bounds)
         self._n_star = max(s.stop - s.start for s in self._stars)
-        of_row = slots.row_slot
-        local = [of_row[b] - s.start * m for b, s in zip(self._bounds, self._stars, strict=True)]
-        self._kernels = _device_kernels(self._mesh, layout.n_column, self._n_star * m, m)
+        self._kernels = _device_kernels(self._mesh, layout.n_column, self._n_star * slots.n_band, slots.n_band)
+        first = np.repeat([s.start for s in self._stars], [b.stop - b.start for b in self._bounds])
+        self._slot = self._split(slots.row_slot - first * slots.n_band)
         self._column, self._value = self._split(column), self._split(value)
-        self._slot = [
-            self._put([local[i] for i in range(len(chunks))[part]], self._n_row, np.int32) for part in self._rounds
-        ]
 
     def copy(self) -> DeviceRows:
         """The same with values of its own."""
@@ -108,11 +97,8 @@ class DeviceRows(HostRows):
     def operator(self, weight: np.ndarray, inverse: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """x -> (A'WA - B' D^-1 B) x."""
         w, d = self._split(weight), self._split_stars(inverse)
-
-        def apply(x: np.ndarray) -> np.ndarray:
-            return np.asarray(sum_parts(self._call("operator", x, w, d, self._slot, self._column, self._value)))
-
-        return apply
+        fixed = w, d, self._slot, self._column, self._value
+        return lambda x: np.asarray(sum_parts(self._call("operator", x, *fixed)))
 
     def normal(self, weight: np.ndarray, inverse: np.ndarray, *, single: bool) -> tuple[np.ndarray, np.ndarray]:
         """A'WA - B' D^-1 B and the diagonal of A'WA, always in float64."""

@@ -9,10 +9,11 @@ from scipy import linalg
 
 from xpjax.core.errors import XpjaxError
 from xpjax.survey.joint.blocks import column_name
+from xpjax.survey.joint.constraints import equations_of
 from xpjax.survey.joint.factor import Factor, NotDetermined, conjugate_gradients, factorize
 from xpjax.survey.joint.gauge import decided, describe_null, open_combinations, refusal, unfixed
 from xpjax.survey.joint.normal import HostRows, Preconditioner, block_preconditioner
-from xpjax.survey.joint.problem import Columns
+from xpjax.survey.joint.problem import Columns, JointModel
 
 TIGHT = 1e-8
 """Where conjugate gradients end at the last: by how many standard deviations all columns together are off."""
@@ -24,27 +25,18 @@ class Equations:
     """R dp = right for the rows' present weights.
 
     equations (n_equation, n_column), targets (n_equation,): constraints. dense: whether R is formed. weight (n,) and
-    inverse: those that R is of, set by `weigh`; null (n_column, k): combinations that constraints decide.
+    inverse: those that R is of, D^-1 of stars that take part; null (n_column, k): combinations that constraints decide.
     """
 
     weight: np.ndarray
     inverse: np.ndarray
     factor: Factor | None
     precondition: Preconditioner
-    stiff: np.ndarray
-    stiff_targets: np.ndarray
-    diagonal: np.ndarray
 
-    def __init__(
-        self, rows: HostRows, columns: Columns, equations: np.ndarray, targets: np.ndarray, *, dense: bool
-    ) -> None:
-        self.rows, self.columns, self.dense = rows, columns, dense
-        self.equations, self.targets = equations, targets
+    def __init__(self, rows: HostRows, columns: Columns, model: JointModel, seen: np.ndarray) -> None:
+        self.rows, self.columns, self.dense = rows, columns, len(columns.mean) <= model.dense
+        self.equations, self.targets = equations_of(model.constraints, columns.blocks, columns.groups, seen)
         self.null = np.empty((len(columns.mean), 0))
-
-    def weigh(self, weight: np.ndarray, inverse: np.ndarray) -> None:
-        """Take other weights (n,) and D^-1 of stars that take part; the preconditioner stays."""
-        self.weight, self.inverse = weight, inverse
 
     def gradient(self, p: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """A'W residual and what priors and constraints add to it; the residuals (n,) are overwritten."""
@@ -69,9 +61,8 @@ class Equations:
         size = 1 / np.sqrt(np.maximum((self.equations**2 / scale).sum(axis=1), np.finfo(float).tiny))
         self.stiff, self.stiff_targets = self.equations * size[:, None], self.targets * size
         self.diagonal = diagonal
-        if not np.isfinite(diagonal).all():
-            bad = int(np.flatnonzero(~np.isfinite(diagonal))[0])
-            name = column_name(self.columns.blocks, bad)
+        if len(bad := np.flatnonzero(~np.isfinite(diagonal))):
+            name = column_name(self.columns.blocks, int(bad[0]))
             raise XpjaxError(f"numbers that are not finite reached {name}; look at its rows")
         if not self.dense:
             self.factor = None

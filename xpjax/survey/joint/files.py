@@ -15,7 +15,7 @@ from xpjax.io.hdf5 import read_model, write_model
 from xpjax.survey import Frames, Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Block, Part, Prepared
-from xpjax.survey.joint.covariance import StoredUncertainty
+from xpjax.survey.joint.covariance import StoredUncertainty, unit_columns
 from xpjax.survey.joint.design import Design
 from xpjax.survey.joint.held_out import HeldOut
 from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults, StarMagnitudes
@@ -80,9 +80,8 @@ def write_joint_solution(
     matrix = None
     if n <= LARGEST if covariance is None else covariance:
         known = np.flatnonzero(np.isfinite(solution.value))
-        matrix, rows = np.full((n, n), np.nan), np.zeros((len(known), n))
-        rows[np.arange(len(known)), known] = 1.0
-        matrix[np.ix_(known, known)] = solution.covariance(rows)
+        matrix = np.full((n, n), np.nan)
+        matrix[np.ix_(known, known)] = solution.covariance(unit_columns(known, n).T)
     found, results, scaling = solution.magnitudes, solution.rows, solution.design.scaling
     arrays: dict[str, Any] = {
         "column": np.array([solution.column_name(k) for k in range(n)]), "value": solution.value,
@@ -110,7 +109,7 @@ ROWS = ("frame", "residual", "used", "clipped", "flags")
 
 
 def _block_said(block: Block) -> dict[str, Any]:
-    parts = [{"name": p.name, "unit": p.unit, "prior": p.prior, "mean": p.mean} for p in block.parts]
+    parts = [{n: getattr(p, n) for n in ("name", "unit", "prior", "mean", "description")} for p in block.parts]
     keys = {name: values.tolist() for name, values in block.keys.items()}
     group = None if block.group is None else block.group.tolist()
     return {"name": block.name, "labels": block.labels, "parts": parts, "keys": keys, "group": group}

@@ -20,18 +20,18 @@ what it is to be.
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.survey.joint.blocks import Linear
-from xpjax.survey.joint.constraints import equations_of
 from xpjax.survey.joint.equations import TIGHT, Equations
-from xpjax.survey.joint.normal import HostRows, Slots, place_of
-from xpjax.survey.joint.priors import SlotPrior, diagonal_of, slot_prior
+from xpjax.survey.joint.normal import HostRows, diagonal_of, place_of
+from xpjax.survey.joint.priors import slot_prior
 from xpjax.survey.joint.problem import Columns, JointProblem
-from xpjax.survey.joint.weights import Weights
+from xpjax.survey.joint.weights import Stars, Weights
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
@@ -39,6 +39,8 @@ LOOSE = 0.03
 """Where conjugate gradients end on the way: by how many standard deviations all columns together are off."""
 SINGLE = 2000
 """Columns beyond which the preconditioner is formed in float32."""
+Choice: TypeAlias = np.ndarray | None
+"""A mask, None for none."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,29 +52,14 @@ class KeptBack(Record):
     rows: np.ndarray
 
 
-class Stars:
-    """The stars' magnitudes (n_slot,) as a solution has them, and which of them take part.
-
-    inverse: D^-1, see `normal`; count (n_slot,): measurements that are not clipped.
-    """
-
-    count: np.ndarray
-    inverse: np.ndarray
-    magnitude: np.ndarray
-
-    def __init__(self, slots: Slots, prior: SlotPrior) -> None:
-        self.slots, self.prior = slots, prior
-        self.active = np.ones(slots.n_slot, bool)
-
-    @property
-    def own(self) -> np.ndarray:
-        """The diagonal of D^-1 (n_slot,)."""
-        return diagonal_of(self.inverse)
-
-    @property
-    def taking_part(self) -> np.ndarray:
-        """Slots (n_slot,) that take part with a measurement."""
-        return self.active & (self.count > 0)
+def keep_back(problem: JointProblem, frames: Choice, stars: Choice) -> KeptBack:
+    """What is kept back where frames (n_frame,) and rows of stars (n,) are."""
+    o, slots = problem.observations, problem.rows.slots
+    held = np.zeros(len(o.frames), bool) if frames is None else np.asarray(frames, bool)
+    chosen = np.zeros(len(o), bool) if stars is None else np.asarray(stars, bool)
+    held_slot = np.zeros(slots.n_slot, bool)
+    held_slot[slots.row_slot[chosen[problem.sorted.order]]] = True
+    return KeptBack(held, held_slot, held[o.frame] | chosen)
 
 
 class Fit:
@@ -89,44 +76,21 @@ class Fit:
     steps = 0
 
     def __init__(
-        self,
-        problem: JointProblem,
-        rows: HostRows,
-        magnitude: np.ndarray,
-        held_out_frames: np.ndarray | None,
-        held_out_stars: np.ndarray | None,
+        self, problem: JointProblem, rows: HostRows, magnitude: np.ndarray, frames: Choice, stars: Choice
     ) -> None:
-        self.problem, o, model = problem, problem.observations, problem.model
-        order, bands, slots = problem.sorted.order, problem.sorted.bands, problem.rows.slots
+        self.problem, model, order = problem, problem.model, problem.sorted.order
         self.magnitude, self.y = magnitude, np.asarray(magnitude[order], float)
-        sigma = o.magnitude_error[order]
-        self.kept_back = self._keep_back(slots, order, sigma, held_out_frames, held_out_stars)
-        self.weights = Weights(
-            slots, sigma, problem.sorted.band, len(bands), model.robust, model.clip, model.error_floor
-        )
+        self.kept_back = keep_back(problem, frames, stars)
+        sigma = problem.observations.magnitude_error[order]
+        sigma[self.kept_back.frames[problem.observations.frame[order]]] = np.inf
+        self.stars = Stars(rows.slots, problem.prior)
+        self.weights = Weights(model, self.stars, sigma, problem.sorted)
         self.weight = np.zeros(len(order))
-        self.stars = Stars(slots, problem.prior)
         columns = problem.columns
         self.seen = _seen(rows, columns, self.weights.kept)
-        equations = equations_of(model.constraints, columns.blocks, columns.groups, self.seen)
-        self.equations = Equations(rows, columns, *equations, dense=len(columns.mean) <= model.dense)
+        self.equations = Equations(rows, columns, model, self.seen)
         self.p = columns.mean.copy()
         self.linear = [one.start for one in problem.nonlinear]
-
-    def _keep_back(
-        self, slots: Slots, order: np.ndarray, sigma: np.ndarray, frames: np.ndarray | None, stars: np.ndarray | None
-    ) -> KeptBack:
-        """The frames (n_frame,) and stars (n,) that are kept back; the frames' rows get infinite errors."""
-        o = self.problem.observations
-        held = np.zeros(len(o.frames), bool) if frames is None else np.asarray(frames, bool)
-        rows = held[o.frame]
-        sigma[rows[order]] = np.inf
-        held_slot = np.zeros(slots.n_slot, bool)
-        if stars is not None:
-            chosen = np.asarray(stars, bool)
-            held_slot[slots.row_slot[chosen[order]]] = True
-            rows = rows | chosen
-        return KeptBack(held, held_slot, rows)
 
     # --- weights and magnitudes ---------------------------------------------------------------------------------------
 
@@ -134,7 +98,7 @@ class Fit:
         """Weights from errors, floors, clips and stages; and which stars take part."""
         stars, slots = self.stars, self.stars.slots
         stars.count = self.weights.write(self.weight)
-        enough = (stars.count >= self.problem.model.min_observations) | (stars.prior.diagonal > 0)
+        enough = (stars.count >= self.problem.model.min_observations) | (diagonal_of(stars.prior.precision) > 0)
         stars.active = enough & ~self.kept_back.slots
         stars.inverse = stars.prior.inverse(self.equations.rows.sums(self.weight))
         weight = self.weight
@@ -142,7 +106,7 @@ class Fit:
             weight = self.weight * slots.of_rows(stars.active)
         # Of stars that take no part nothing must reach R, though they have magnitudes of their own.
         inverse = stars.inverse if slots.n_band > 1 else np.where(stars.active, stars.inverse, 0.0)
-        self.equations.weigh(weight, inverse)
+        self.equations.weight, self.equations.inverse = weight, inverse
 
     def _evaluate(self) -> None:
         """Calibrated magnitudes y + A p of all rows and the stars' magnitudes, at the columns as they are."""
@@ -200,13 +164,13 @@ class Fit:
             if nonlinear:
                 self._linearize()
                 self._evaluate()
-            changed = self._judge(clipping)
+            changed = self.weights.judge(self.fitted, clipping)
             if not clipping and (self.passes >= ROBUST_PASSES or moved < 0.1 * np.sqrt(len(self.p)) + 1e-3):
                 if model.clip or moved < 1e-3:
                     clipping = True
                     if model.clip:
                         self.weights.robust = None
-                        self._judge(clipping)
+                        self.weights.judge(self.fitted, clipping)
                         changed = True
             elif clipping and final and not changed and moved < 1e-3 and settled:
                 self.converged = True
@@ -221,11 +185,6 @@ class Fit:
             self._linearize()
             self._evaluate()
         return gauge
-
-    def _judge(self, clipping: bool) -> bool:
-        """Let the weights follow the residuals; whether anything changed."""
-        stars = self.stars
-        return self.weights.judge(self.fitted, stars.magnitude, stars.own, stars.active, stars.count, clipping)
 
     def _step(self, tolerance: float, *, final: bool) -> tuple[float, bool]:
         """Move the columns to where the present weights have them.
@@ -245,8 +204,8 @@ class Fit:
 def _seen(rows: HostRows, columns: Columns, kept: np.ndarray) -> np.ndarray:
     """Columns (n_column,) that rows which count, or priors, say something of."""
     n_column = len(columns.mean)
-    seen = np.zeros(n_column, bool)
+    seen = columns.precision > 0
     for k in range(rows.column.shape[1]):
         mine = rows.column[:, k] if kept.all() else rows.column[kept, k]
         seen |= np.bincount(mine, minlength=n_column) > 0
-    return seen | (columns.precision > 0)
+    return seen

@@ -66,9 +66,8 @@ def _some_stars(rows: HostRows, n_row: int) -> tuple[HostRows, np.ndarray | slic
     step = len(rows.column) // n_row
     if step < 2:
         return rows, slice(None)
-    chosen = np.flatnonzero((slots.slot // slots.n_band) % step == 0)
-    counts = np.diff(slots.bounds)
-    mine = np.flatnonzero(np.repeat((slots.slot // slots.n_band) % step == 0, counts))
+    chosen, counts = (slots.slot // slots.n_band) % step == 0, np.diff(slots.bounds)
+    mine = np.flatnonzero(np.repeat(chosen, counts))
     bounds = np.cumsum([0, *counts[chosen]])
     part = Slots(bounds, slots.slot[chosen], slots.n_star, slots.n_band)
     return HostRows(rows.layout, part, rows.column[mine], rows.value[mine]), mine
@@ -91,12 +90,12 @@ def describe_null(null: np.ndarray, blocks: Sequence[Block], weight: np.ndarray)
             for b in chosen:
                 outside[edges[b] : edges[b + 1]] = False
             square, turn = np.linalg.eigh(left[outside].T @ left[outside])
-            size, turn = np.sqrt(np.maximum(square, 0.0)), turn.T
-            alone = left @ turn[size < 1e-5].T
+            inside = np.sqrt(np.maximum(square, 0.0)) < 1e-5
+            alone = left @ turn[:, inside]
             if alone.shape[1]:
                 columns = [slice(edges[b], edges[b + 1]) for b in chosen]
                 out += _words(alone, [blocks[b] for b in chosen], columns)
-                left = left @ turn[size >= 1e-5].T
+                left = left @ turn[:, ~inside]
     return out
 
 
@@ -112,10 +111,8 @@ def _words(null: np.ndarray, blocks: Sequence[Block], columns: Sequence[slice]) 
             said.append(" and ".join(block.column_name(int(c)) for c in busy))
         else:
             parts = [block.parts[k].name for k in sorted({c % len(block.parts) for c in busy.tolist()})]
-            named = block.name if len(block.parts) == 1 else f"{block.name} ({', '.join(parts)})"
-            said.append(named)
-    number = null.shape[1]
-    times = "" if number == 1 else f" ({number} combinations)"
+            said.append(block.name if len(block.parts) == 1 else f"{block.name} ({', '.join(parts)})")
+    times = "" if null.shape[1] == 1 else f" ({null.shape[1]} combinations)"
     if len(blocks) == 1:
         return [f"{said[0]}: degenerate with the star magnitudes{times}"]
     return [f"{' against '.join(said)}: degenerate with each other{times}"]

@@ -10,12 +10,14 @@ all is found from R^-1:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Record
 
 MOST_NOISE = 0.9
 """Share of noise in what rows seem to say beyond which errors mean nothing."""
@@ -46,47 +48,45 @@ class SlopeNoise:
         return 0.5 * (made + made.T)
 
 
-def noise_of_spectra(
-    columns: Sequence[slice],
-    index: Sequence[np.ndarray],
-    amplitude: Sequence[np.ndarray],
-    noise: np.ndarray,
-    solved: np.ndarray,
-    star: np.ndarray,
-    band: np.ndarray,
-    weight: np.ndarray,
-) -> SlopeNoise:
-    """N of a transmission term: noise of derivatives, summed as the normal equations sum the derivatives.
+@dataclasses.dataclass(frozen=True, repr=False)
+class NoisySlopes(Record):
+    """Derivatives of a transmission term as far as they are noise.
 
-    columns: of each parameter; index, amplitude (n,) of each parameter: the places of the rows, and what their
-    derivatives are of those in the middle of their bands. noise (n_star, n_band, n_parameter, n_band, n_parameter):
-    covariance of these derivatives; solved (n_star, n_band, n_band): covariance of the stars' magnitudes; star, band
-    and weight (n,) of rows.
-
-        N = sum of rows w S_kk' - sum of stars W_bk S_bkb'k' D^-1_bb' W_b'k'
+    index (n_frame,) of each parameter, amplitude (n_frame, n_parameter): the places of the frames, and what their
+    derivatives are of those in the middle of their bands. covariance (n_star, n_band, n_parameter, n_band,
+    n_parameter): of the latter.
     """
-    sizes = [part.stop - part.start for part in columns]
-    first = np.cumsum([0, *sizes])
-    out = np.zeros((first[-1], first[-1]))
-    n_star, n_band = noise.shape[:2]
-    sums = [
-        [_sums(weight * a * (band == b), star, i, (n_star, size)) for b in range(n_band)]
-        for a, i, size in zip(amplitude, index, sizes, strict=True)
-    ]
-    for j in range(len(columns)):
-        for k in range(j, len(columns)):
+
+    index: Sequence[np.ndarray]
+    amplitude: np.ndarray
+    covariance: np.ndarray
+
+    def summed(
+        self, columns: Sequence[slice], solved: np.ndarray, frame: np.ndarray, slot: np.ndarray, weight: np.ndarray
+    ) -> SlopeNoise:
+        """N: the noise, summed as the normal equations sum the derivatives.
+
+        columns: of each parameter; solved (n_star, n_band, n_band): covariance of the stars' magnitudes; frame, slot
+        (star * n_band + band) and weight (n,) of rows.
+
+            N = sum of rows w S_kk' - sum of stars W_bk S_bkb'k' D^-1_bb' W_b'k'
+        """
+        sizes = [part.stop - part.start for part in columns]
+        first, noise = np.cumsum([0, *sizes]), self.covariance
+        out = np.zeros((first[-1], first[-1]))
+        n_star, n_band = noise.shape[:2]
+        star, band = slot // n_band, slot % n_band
+        index, amplitude = [one[frame] for one in self.index], self.amplitude[frame].T
+        sums = [
+            [sparse.csr_array((weight * a * (band == b), (star, i)), shape=(n_star, n)) for b in range(n_band)]
+            for a, i, n in zip(amplitude, index, sizes, strict=True)
+        ]
+        for j, k in itertools.combinations_with_replacement(range(len(columns)), 2):
             own = weight * amplitude[j] * amplitude[k] * noise[star, band, j, band, k]
             part = np.bincount(index[j] * sizes[k] + index[k], own, sizes[j] * sizes[k]).reshape(sizes[j], sizes[k])
-            for a in range(n_band):
-                for b in range(n_band):
-                    shared = sparse.diags_array(noise[:, a, j, b, k] * solved[:, a, b])
-                    part -= (sums[j][a].T @ shared @ sums[k][b]).toarray()
+            for a, b in itertools.product(range(n_band), repeat=2):
+                shared = sparse.diags_array(noise[:, a, j, b, k] * solved[:, a, b])
+                part -= (sums[j][a].T @ shared @ sums[k][b]).toarray()
             out[first[j] : first[j + 1], first[k] : first[k + 1]] = part
             out[first[k] : first[k + 1], first[j] : first[j + 1]] = part.T
-    where = np.concatenate([np.arange(part.start, part.stop) for part in columns])
-    return SlopeNoise(where, out)
-
-
-def _sums(weight: np.ndarray, star: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
-    """Sums (n_star, n_group) of weights."""
-    return sparse.csr_array((weight, (star, group)), shape=shape)
+        return SlopeNoise(np.concatenate([np.arange(part.start, part.stop) for part in columns]), out)

@@ -323,40 +323,30 @@ def place_of(rows: HostRows, b: int, some: slice) -> np.ndarray:
     return place // rows.layout.width[b] if rows.layout.width[b] > 1 else place
 
 
-def _diagonal_blocks(rows: HostRows, weight: np.ndarray, inverse: np.ndarray) -> list[np.ndarray]:
-    """Diagonal blocks (size, width, width) of R of each block of terms, as if stars were in each place once."""
-    slots, layout = rows.slots, rows.layout
-    own = inverse if inverse.ndim == 1 else np.diagonal(inverse, axis1=1, axis2=2).ravel()
-    share = slots.of_rows(own)
-    out = []
-    for b in range(len(layout.size)):
-        total = np.zeros((layout.size[b], layout.width[b], layout.width[b]))
-        for start in range(0, len(weight), HISTOGRAM_ROWS):
-            some = slice(start, start + HISTOGRAM_ROWS)
-            w = weight[some] * (1 - weight[some] * share[some])
-            place, first = place_of(rows, b, some), layout.first[b]
-            for j in range(layout.width[b]):
-                wj = w * rows.value[some, first + j]
-                for k in range(j, layout.width[b]):
-                    total[:, j, k] += np.bincount(place, wj * rows.value[some, first + k], layout.size[b])
-                    total[:, k, j] = total[:, j, k]
-        out.append(total)
-    return out
-
-
 def block_preconditioner(
     rows: HostRows, weight: np.ndarray, inverse: np.ndarray, precision: np.ndarray, diagonal: np.ndarray
 ) -> Preconditioner:
-    """The inverses of the diagonal blocks of R, a block for each place of a term; diagonal (n_column,) of A'WA + P."""
-    layout, inverses = rows.layout, []
-    for b, made in enumerate(_diagonal_blocks(rows, weight, inverse)):
-        width = layout.width[b]
+    """The inverses of the diagonal blocks of R, a block for each place of a term; diagonal (n_column,) of A'WA + P.
+
+    Blocks are those that R has if stars are in each place once.
+    """
+    layout, inverses, share = rows.layout, [], rows.slots.of_rows(diagonal_of(inverse))
+    for b, (size, width, first) in enumerate(zip(layout.size, layout.width, layout.first, strict=True)):
+        made = np.zeros((size, width, width))
+        for start in range(0, len(weight), HISTOGRAM_ROWS):
+            some = slice(start, start + HISTOGRAM_ROWS)
+            w = weight[some] * (1 - weight[some] * share[some])
+            place = place_of(rows, b, some)
+            for j, k in itertools.combinations_with_replacement(range(width), 2):
+                entries = w * rows.value[some, first + j] * rows.value[some, first + k]
+                made[:, j, k] += np.bincount(place, entries, size)
+                made[:, k, j] = made[:, j, k]
         own, seen = (part[layout.columns(b)].reshape(-1, width) for part in (precision, diagonal))
-        size = np.sqrt(np.where(seen > 0, seen, 1.0))
-        scaled = (made + own[:, :, None] * np.eye(width)) / size[:, :, None] / size[:, None, :]
+        scale = np.sqrt(np.where(seen > 0, seen, 1.0))
+        scaled = (made + own[:, :, None] * np.eye(width)) / scale[:, :, None] / scale[:, None, :]
         value, vector = np.linalg.eigh(scaled)
         # Empty places, and combinations of which stars leave rounding alone, stay as they are.
-        root = vector / np.sqrt(np.where(value > SINGULAR, value, 1.0))[:, None, :] / size[:, :, None]
+        root = vector / np.sqrt(np.where(value > SINGULAR, value, 1.0))[:, None, :] / scale[:, :, None]
         inverses.append(root @ np.swapaxes(root, 1, 2))
 
     def apply(right: np.ndarray) -> np.ndarray:
@@ -377,10 +367,12 @@ def _shared(matrix: Any, data: np.ndarray, indices: np.ndarray, ends: np.ndarray
 
 def sum_parts(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The sum of arrays, in their order."""
-    out = parts[0]
-    for part in parts[1:]:
-        out = out + part
-    return out
+    return sum(parts[1:], start=parts[0])
+
+
+def diagonal_of(matrix: np.ndarray) -> np.ndarray:
+    """The diagonal (n_slot,) of a matrix kept as one, or as blocks (n_star, n_band, n_band)."""
+    return matrix if matrix.ndim == 1 else np.diagonal(matrix, axis1=1, axis2=2).ravel()
 
 
 def root_of(inverse: np.ndarray) -> np.ndarray:

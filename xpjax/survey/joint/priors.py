@@ -17,6 +17,7 @@ from xpjax.core.linalg import dot
 from xpjax.core.records import Record
 from xpjax.core.status import Status
 from xpjax.survey import LEAST_VARIANCE
+from xpjax.survey.joint.normal import diagonal_of
 from xpjax.synthetic import PhotometricSystem, as_system, photometry
 from xpjax.xp import XPCoefficients, as_sources, covariance, masked
 
@@ -144,11 +145,6 @@ class SlotPrior(Record):
         """Whether the bands of a star are coupled."""
         return self.precision.ndim > 1
 
-    @property
-    def diagonal(self) -> np.ndarray:
-        """Precision (n_slot,) of each slot by itself."""
-        return diagonal_of(self.precision)
-
     def inverse(self, sums: np.ndarray) -> np.ndarray:
         """D^-1 for sums of weights (n_slot,), zero for slots without information."""
         if not self.coupled:
@@ -177,11 +173,6 @@ class SlotPrior(Record):
         return float(np.einsum("si,sij,sj->", left[stars], self.precision[stars], left[stars]))
 
 
-def diagonal_of(matrix: np.ndarray) -> np.ndarray:
-    """The diagonal (n_slot,) of a matrix kept as one, or as blocks (n_star, n_band, n_band)."""
-    return matrix if matrix.ndim == 1 else np.diagonal(matrix, axis1=1, axis2=2).ravel()
-
-
 def slot_prior(prior: StarPrior, star: np.ndarray, bands: tuple[str, ...]) -> SlotPrior:
     """The prior of stars (n_star,) in bands.
 
@@ -208,7 +199,7 @@ def slot_prior(prior: StarPrior, star: np.ndarray, bands: tuple[str, ...]) -> Sl
     right = np.einsum("sij,sj->si", precision, np.where(known, magnitude, 0.0)).ravel()
     if n_band > 1 and np.any(np.where(both, covariance, 0.0)[:, ~np.eye(n_band, dtype=bool)]):
         return SlotPrior(precision, right)
-    return SlotPrior(np.diagonal(precision, axis1=1, axis2=2).ravel().copy(), right)
+    return SlotPrior(diagonal_of(precision).copy(), right)
 
 
 def model_prior(magnitude: np.ndarray, error: np.ndarray, code: np.ndarray, n_slot: int) -> SlotPrior:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,25 +103,23 @@ class JointModel:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Columns(Record):
-    """The columns of all terms, one block after the other: prior means and precisions (n_column,).
+    """The columns of all terms, one block after the other.
 
     blocks: without rows; groups: of each block the places (n_place,) whose mean a constraint takes together.
     """
 
     blocks: tuple[Block, ...]
-    mean: np.ndarray
-    precision: np.ndarray
     groups: tuple[np.ndarray, ...]
 
-    @classmethod
-    def of(cls, blocks: Sequence[Block], o: Observations) -> Columns:
-        """The columns of prepared terms."""
-        return cls(
-            tuple(block.without_rows() for block in blocks),
-            np.concatenate([block.mean for block in blocks]),
-            np.concatenate([block.sigma for block in blocks]) ** -2.0,
-            tuple(place_group(block, o) for block in blocks),
-        )
+    @functools.cached_property
+    def mean(self) -> np.ndarray:
+        """Prior means (n_column,)."""
+        return np.concatenate([block.mean for block in self.blocks])
+
+    @functools.cached_property
+    def precision(self) -> np.ndarray:
+        """Prior precisions (n_column,)."""
+        return np.concatenate([block.sigma for block in self.blocks]) ** -2.0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -205,7 +204,7 @@ def prepare_joint(
             nonlinear.append(NonLinear(name, numbers, term, term.begin(found.star, found.bands)))
     own = _prior(o, model, [prior, *(one.start.star_prior for one in nonlinear)], found)
     rows = fill_rows(blocks, found.order, found.slots(own.coupled), devices)
-    columns = Columns.of(blocks, o)
+    columns = Columns(tuple(b.without_rows() for b in blocks), tuple(place_group(b, o) for b in blocks))
     for one in nonlinear:
         # Rows are in `rows` now: what the term made of them would be held a second time.
         one.term.blocks = ()

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from scipy import sparse
 
@@ -119,10 +120,8 @@ def fill_rows(blocks: Sequence[Block], order: np.ndarray, slots: Slots, devices:
                 value[rows, first + j] = 1.0 if part.derivative is None else part.derivative[mine]
 
     slots.each(one)
-    if devices is None:
-        import jax
-
-        devices = None if jax.default_backend() == "cpu" else jax.default_backend()
+    if devices is None and (backend := jax.default_backend()) != "cpu":
+        devices = backend
     if devices is None:
         return HostRows(layout, slots, column, value)
     return DeviceRows(layout, slots, column, value, devices)

@@ -11,11 +11,12 @@ import numpy as np
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.ids import places_of
 from xpjax.core.records import Record
 from xpjax.survey import Observations, OutputColumn, SurveyTable, origin_columns, tabulate
 from xpjax.survey.joint.blocks import FIELDS, Block, column_name
 from xpjax.survey.joint.columns import FRAMES, MEASUREMENTS, PARAMETERS, STARS
-from xpjax.survey.joint.covariance import BATCH, Uncertainty
+from xpjax.survey.joint.covariance import Uncertainty
 from xpjax.survey.joint.design import Design
 from xpjax.survey.joint.held_out import HeldOut
 from xpjax.survey.joint.terms import Term
@@ -176,14 +177,11 @@ class JointSolution(Record):
         combinations with columns that have no data.
         """
         n = len(self.value)
-        if combinations is None:
-            rows = np.zeros((0, n))
-        else:
-            rows = np.atleast_2d(combinations.toarray() if sparse.issparse(combinations) else combinations)
+        given: Any = np.zeros((0, n)) if combinations is None else combinations
+        rows = np.atleast_2d(given.toarray() if sparse.issparse(given) else given)
         if rows.shape[1] != n:
             raise XpjaxError(f"combinations have {rows.shape[1]} columns, the solution {n}")
-        missing = np.flatnonzero((rows != 0).any(axis=0) & np.isnan(self.value))
-        if len(missing):
+        if len(missing := np.flatnonzero((rows != 0).any(axis=0) & np.isnan(self.value))):
             raise XpjaxError(f"{self.column_name(int(missing[0]))} has no data, and so no covariance")
         slots = np.array([self._slot(*one) for one in stars], int)
         own, alike = self.uncertainty.star_rows(slots)
@@ -231,32 +229,27 @@ class JointSolution(Record):
         design, offset = self.design_matrix(observations)
         added = design @ np.nan_to_num(self.value) + offset
         error = np.full(len(added), np.nan)
-        good = np.flatnonzero(np.isfinite(added)) if errors else np.empty(0, int)
-        for start in range(0, len(good), BATCH):
-            some = good[start : start + BATCH]
-            dense = design[some].toarray()
-            variance = np.einsum("ij,ji->i", dense, self.uncertainty.inverse(dense.T))
-            error[some] = np.sqrt(np.maximum(variance, 0.0))
+        good = np.flatnonzero(np.isfinite(added) & errors)
+        error[good] = self.uncertainty.errors_of(good, lambda some: (design[some].toarray(), 0.0))
         return added, error
 
     # --- tables -------------------------------------------------------------------------------------------------------
 
     def parameters(self) -> SurveyTable:
         """Return a table with a row for each column of each term: value, error, unit, prior, and its frames."""
-        each: dict[str, list[np.ndarray]] = {}
+        each = []
         for block in self.blocks:
             n, k = len(block.labels), len(block.parts)
             prior = block.sigma < np.inf
-            made = {
+            each.append({
                 "term": np.full(n * k, block.name), "place": np.repeat(block.labels, k),
                 "part": np.tile([part.name for part in block.parts], n),
                 "unit": np.tile([part.unit for part in block.parts], n),
+                "description": np.tile([part.said(block.name) for part in block.parts], n),
                 "prior_mean": np.where(prior, block.mean, np.nan), "prior_error": np.where(prior, block.sigma, np.nan),
                 **{name: np.repeat(block.keys.get(name, np.full(n, "")), k) for name in FIELDS},
-            }  # fmt: skip
-            for name, values in made.items():
-                each.setdefault(name, []).append(values)
-        found = {name: np.concatenate(parts) for name, parts in each.items()}
+            })  # fmt: skip
+        found = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
         found |= {"value": self.value, "error": self.error(np.arange(len(self.value)))}
         return self._table(PARAMETERS, found)
 
@@ -273,10 +266,10 @@ class JointSolution(Record):
             for part in block.parts:
                 columns = self.places(block.name, part.name)
                 name = (block.name if len(block.parts) == 1 else f"{block.name} {part.name}").replace(" ", "_")
-                about = f"{part.name} of the term {block.name}"
+                about = part.said(block.name)
                 for end, values, what in (
-                    ("", self.value[columns], about[0].upper() + about[1:]),
-                    ("_error", self.error(columns), f"Standard error of {about}"),
+                    ("", self.value[columns], about),
+                    ("_error", self.error(columns), f"Standard error of {about[0].lower()}{about[1:]}"),
                 ):
                     more.append(OutputColumn.of(name + end, values[place], part.unit, what))
         return self._table((*FRAMES, *more), self)
@@ -304,8 +297,7 @@ class JointSolution(Record):
     def calibrated(self, observations: Observations) -> SurveyTable:
         """Return the measurements that were solved for, with calibrated magnitudes, residuals and flags."""
         o = observations
-        place = dict(zip(self.star.tolist(), range(len(self.star)), strict=True))
-        star = np.array([place.get(s, -1) for s in o.star.tolist()])
+        star = places_of(o.star, self.star)
         band = np.array([self.bands.index(b) for b in o.frames.band.tolist()])[o.frame]
         truth = np.where(star >= 0, self.magnitude[star, band], np.nan)
         origin = origin_columns(o, [column.name for column in MEASUREMENTS])

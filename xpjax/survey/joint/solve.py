@@ -12,6 +12,7 @@ from xpjax.survey.joint.covariance import FitUncertainty
 from xpjax.survey.joint.design import Design
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.held_out import held_out
+from xpjax.survey.joint.normal import diagonal_of
 from xpjax.survey.joint.priors import StarPrior
 from xpjax.survey.joint.problem import JointModel, JointProblem, prepare_joint
 from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults, StarMagnitudes
@@ -73,7 +74,7 @@ def solve_joint(
     [-0.1, 0.0, 0.1]
     """
     problem = prepare_joint(observations, model, prior=prior, devices=devices)
-    return _solve(problem, False, None, held_out_frames, held_out_stars)
+    return _solution(Fit(problem, problem.rows, observations.magnitude, held_out_frames, held_out_stars))
 
 
 def solve_prepared(
@@ -118,17 +119,6 @@ def solve_prepared(
     >>> solve_prepared(problem, magnitude=shifted).value.round(3).tolist()
     [-0.2, 0.1, 0.1]
     """
-    return _solve(problem, True, magnitude, held_out_frames, held_out_stars)
-
-
-def _solve(
-    problem: JointProblem,
-    again: bool,
-    magnitude: np.ndarray | None,
-    held_out_frames: np.ndarray | None,
-    held_out_stars: np.ndarray | None,
-) -> JointSolution:
-    """Solve; again: without touching the problem's rows, which non-linear terms change."""
     o = problem.observations
     if magnitude is None:
         magnitude = o.magnitude
@@ -136,21 +126,21 @@ def _solve(
         raise XpjaxError(f"{np.shape(magnitude)} magnitudes for {len(o)} rows of observations")
     elif not np.isfinite(magnitude[problem.sorted.order]).all():
         raise XpjaxError("magnitudes must be finite for every row that the prepared observations use")
-    rows = problem.rows.copy() if again and problem.nonlinear else problem.rows
-    fit = Fit(problem, rows, magnitude, held_out_frames, held_out_stars)
-    return _solution(fit, fit.run())
+    # Non-linear terms change the rows, and the problem may be solved again.
+    rows = problem.rows.copy() if problem.nonlinear else problem.rows
+    return _solution(Fit(problem, rows, magnitude, held_out_frames, held_out_stars))
 
 
-def _solution(fit: Fit, gauge: tuple[str, ...]) -> JointSolution:
-    """The record of a finished fit."""
-    problem, stars, o = fit.problem, fit.stars, fit.problem.observations
-    part = stars.taking_part
+def _solution(fit: Fit) -> JointSolution:
+    """Run a fit, and return its record."""
+    gauge, problem, stars, o = fit.run(), fit.problem, fit.stars, fit.problem.observations
+    part = stars.active & (stars.count > 0)
     shape = (len(problem.sorted.star), len(problem.sorted.bands))
     rows, chi2 = _rows(fit)
     own, columns = stars.prior, problem.columns
     chi2 += float(columns.precision @ (fit.p - columns.mean) ** 2 + own.chi2(stars.magnitude, part))
     n_free = int(rows.used.sum()) - int(part.sum()) - int(fit.seen.sum()) + len(fit.equations.equations)
-    n_free += int((own.diagonal > 0)[part].sum()) + int((columns.precision > 0).sum())
+    n_free += int((diagonal_of(own.precision) > 0)[part].sum()) + int((columns.precision > 0).sum())
     magnitudes = StarMagnitudes(
         problem.sorted.star, problem.sorted.bands,
         np.where((stars.own > 0).reshape(shape), stars.magnitude.reshape(shape), np.nan),
@@ -167,9 +157,7 @@ def _solution(fit: Fit, gauge: tuple[str, ...]) -> JointSolution:
 def _rows(fit: Fit) -> tuple[RowResults, float]:
     """Residuals and flags of all rows, and the chi2 of those that were used."""
     o, slots, order, weights = fit.problem.observations, fit.stars.slots, fit.problem.sorted.order, fit.weights
-    residual, (used, clipped) = np.empty(len(o)), np.zeros((2, len(o)), bool)
-    if len(order) < len(o):
-        residual[:] = np.nan
+    residual, (used, clipped) = np.full(len(o), np.nan), np.zeros((2, len(o)), bool)
 
     def one(_: int, chunk: slice, rows: slice) -> float:
         slot, counts, place = slots.slot[chunk], slots.counts(chunk), order[rows]

@@ -8,13 +8,12 @@ for 30 days; see `blocks.frame_groups`.
 
 Add a term
 ----------
-Write one class, in a file of its own in this folder, and register its kind; import the file in `joint/__init__.py`.
+Write one class with its kind, in a file of its own in this folder, and import the file in `joint/__init__.py`.
 `prepare` says which frames share a value (`frame_groups`) and what a magnitude changes by with it (`derivative`).
 Python, `[[term]] kind = "tilt"` in a survey.toml, tables of parameters and constraints then know it:
 
-    @register("tilt")
     @dataclasses.dataclass(frozen=True)
-    class Tilt(Term):
+    class Tilt(Term, kind="tilt"):
         \"\"\"A gradient along the columns of the detector, such as of scattered moonlight.
 
         Parameters
@@ -38,15 +37,17 @@ Python, `[[term]] kind = "tilt"` in a survey.toml, tables of parameters and cons
             return Prepared(groups.block(self.name, observations, Part("slope", "mag", v, self.prior)))
 
 A term with columns that act non-linearly returns a `Prepared` of its own: `blocks.Prepared` says what it has, and
-`transmission` has the example.
+`transmission` has the example. A term that reads a column of the table derives from `Covariate`, which has `wanted`
+(columns to read) and `bound` (the term with their values). A `Part` may have a description of its own for tables.
+`benchmarks.joint.dithered` simulates observations to try a term on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -54,18 +55,12 @@ from xpjax.core.errors import XpjaxError
 from xpjax.io.config import Section, parse, section_of
 from xpjax.survey import Observations
 from xpjax.survey.exposures import Scaling
-from xpjax.survey.joint.blocks import (
-    Part,
-    Prepared,
-    frame_groups,
-    orders_between,
-    polynomial_name,
-    polynomials,
-    scaled_places,
-)
+from xpjax.survey.joint.blocks import Part, Prepared, frame_groups, polynomials, scaled_places
 
 PIECE = 1 << 20
 """Rows that are prepared at once."""
+TERMS: dict[str, type[Term]] = {}
+"""Terms by their kinds in a survey.toml."""
 
 
 class Term:
@@ -79,6 +74,12 @@ class Term:
     kind: ClassVar[str] = ""
     in_python: ClassVar[tuple[str, ...]] = ()
     star_prior: bool = False
+
+    def __init_subclass__(cls, kind: str = "") -> None:
+        """Make a term known by its kind to survey.toml and to solutions that are read from files."""
+        if kind:
+            cls.kind = kind
+            TERMS[kind] = cls
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -126,22 +127,6 @@ class Term:
         return None
 
 
-TERMS: dict[str, type[Term]] = {}
-"""Terms by their kinds in a survey.toml."""
-T = TypeVar("T", bound=type[Term])
-
-
-def register(kind: str) -> Callable[[T], T]:
-    """Make a term known by its kind to survey.toml and to solutions that are read from files."""
-
-    def known(term: T) -> T:
-        term.kind = kind
-        TERMS[kind] = term
-        return term
-
-    return known
-
-
 def term_from(entry: Mapping[str, Any]) -> Term:
     """The term that a [[term]] of a survey.toml means."""
     kind = entry.get("kind")
@@ -150,9 +135,8 @@ def term_from(entry: Mapping[str, Any]) -> Term:
     return TERMS[kind].from_entry({name: value for name, value in entry.items() if name != "kind"})
 
 
-@register("zero_point")
 @dataclasses.dataclass(frozen=True)
-class ZeroPoint(Term):
+class ZeroPoint(Term, kind="zero_point"):
     """Fit a constant for each frame or group of frames.
 
     Parameters
@@ -183,9 +167,8 @@ class ZeroPoint(Term):
         return Prepared(groups.block(self.name, observations, Part("constant", "mag", None, self.prior, self.mean)))
 
 
-@register("color")
 @dataclasses.dataclass(frozen=True)
-class Color(Term):
+class Color(Term, kind="color"):
     """Fit a polynomial in color - color_zero, with coefficients that may vary over the detector.
 
     Parameters
@@ -229,24 +212,18 @@ class Color(Term):
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term."""
         color = observations.color - scale.color_zero
-        orders = orders_between(0, self.position_order)
-        basis: Sequence[np.ndarray | None] = [None]
-        if self.position_order:
-            basis = polynomials(observations, scale, orders)
+        basis = polynomials(observations, scale, self.position_order) if self.position_order else {"": 1.0}
         parts = []
         for k in range(1, self.order + 1):
             power = color**k
             unit = ("", "mag-1", "mag-2")[k - 1]
-            for (i, j), one in zip(orders, basis, strict=True):
-                name = f"color_{k}" + ("" if i + j == 0 else f" {polynomial_name(i, j)}")
-                parts.append(Part(name, unit, power if one is None else power * one, self.prior))
+            parts += [Part(f"color_{k} {name}".rstrip(), unit, power * b, self.prior) for name, b in basis.items()]
         groups = frame_groups(observations.frames, self.per)
         return Prepared(groups.block(self.name, observations, *parts))
 
 
-@register("flat")
 @dataclasses.dataclass(frozen=True)
-class Flat(Term):
+class Flat(Term, kind="flat"):
     """Fit the response over the detector, for each group of frames.
 
     Parameters
@@ -297,9 +274,8 @@ class Flat(Term):
         """The columns of the term."""
         groups = frame_groups(observations.frames, self.per)
         if self.form == "chebyshev":
-            orders = orders_between(1, self.order)
-            slopes = polynomials(observations, scale, orders)
-            parts = (Part(polynomial_name(*ij), "mag", s, self.prior) for ij, s in zip(orders, slopes, strict=True))
+            slopes = polynomials(observations, scale, self.order)
+            parts = (Part(name, "mag", slope, self.prior) for name, slope in slopes.items() if name)
             return Prepared(groups.block(self.name, observations, *parts))
         cell = self._cells(observations, scale)
         known = None if (cell >= 0).all() else np.where(cell >= 0, 1.0, np.nan)
@@ -323,9 +299,8 @@ class Flat(Term):
         return out
 
 
-@register("extinction")
 @dataclasses.dataclass(frozen=True)
-class Extinction(Term):
+class Extinction(Term, kind="extinction"):
     """Fit the atmospheric extinction -k (X - 1) of frames of airmass X.
 
     Parameters
@@ -383,9 +358,8 @@ class Extinction(Term):
         return Prepared(groups.block(self.name, o, *parts))
 
 
-@register("covariate")
 @dataclasses.dataclass(frozen=True)
-class Covariate(Term):
+class Covariate(Term, kind="covariate"):
     """Fit a coefficient of any column: of the seeing, of an aperture, of the magnitude.
 
     Parameters

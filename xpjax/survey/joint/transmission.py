@@ -57,9 +57,9 @@ from xpjax.survey.joint.curves import (
     projection_kernel,
     slope_kernel,
 )
-from xpjax.survey.joint.noise import SlopeNoise, noise_of_spectra
+from xpjax.survey.joint.noise import NoisySlopes
 from xpjax.survey.joint.priors import StarPrior
-from xpjax.survey.joint.terms import Term, register
+from xpjax.survey.joint.terms import Term
 from xpjax.survey.reading import named_correction
 from xpjax.synthetic import TransmissionChain, passband_operator, read_chain
 from xpjax.xp import Instrument, SourceTable, as_sources, load_instrument
@@ -98,9 +98,8 @@ class Parameter:
 PARAMETER = section_of("Parameter", Parameter)
 
 
-@register("transmission")
 @dataclasses.dataclass(frozen=True)
-class Transmission(Term):
+class Transmission(Term, kind="transmission"):
     """Fit parameters of a transmission chain, seen through the XP spectra of the stars.
 
     Parameters
@@ -237,17 +236,18 @@ class PreparedTransmission(Prepared):
         )
         self._order = np.argsort(o.frame, kind="stable")
         self._edges = np.searchsorted(o.frame[self._order], np.arange(len(o.frames) + 1))
-        self.reference = self._references()
+        air = chain.atmosphere
+        own = FrameState(np.zeros((1, len(self.parameters))), np.full(1, 1.0 if air is None else float(air.airmass)))
+        self.reference = {
+            band: engine.run(projection_kernel, c, own, float64=True)[0][0] for band, c in self.curves.items()
+        }
         at_zero = self._evaluate([np.zeros(len(one.groups.labels)) for one in self.parameters], self._unmoved())
         self.middle = at_zero.middle
-        super().__init__(
-            *(
-                one.groups.block(
-                    f"{term.name} {one.name}", o, Part(one.name, one.unit, slope, term.parameters[one.name].prior)
-                )
-                for one, slope in zip(self.parameters, at_zero.slopes, strict=True)
-            )
-        )
+        blocks = []
+        for one, slope in zip(self.parameters, at_zero.slopes, strict=True):
+            part = Part(one.name, one.unit, slope, term.parameters[one.name].prior)
+            blocks.append(one.groups.block(f"{term.name} {one.name}", o, part))
+        super().__init__(*blocks)
 
     def _sources(self, model: Instrument) -> SourceTable:
         """The spectra within the domain of their correction."""
@@ -271,12 +271,6 @@ class PreparedTransmission(Prepared):
         grid = np.arange(table[0] - MARGIN, table[-1] + MARGIN + STEP, STEP)
         operator = passband_operator(grid, detector=chain.detector_type, magnitude=chain.magnitude, instrument=model)
         return BandCurves(chain, operator, grid, band, tuple(self.term.parameters))
-
-    def _references(self) -> dict[str, np.ndarray]:
-        """The projections of the chain as it is."""
-        air = self.chain.atmosphere
-        own = FrameState(np.zeros((1, len(self.parameters))), np.full(1, 1.0 if air is None else float(air.airmass)))
-        return {band: engine.run(projection_kernel, c, own, float64=True)[0][0] for band, c in self.curves.items()}
 
     def _unmoved(self, star: np.ndarray | None = None, bands: tuple[str, ...] = ()) -> Spectra:
         """The spectra of the catalogue, for stars (n_star,) in bands."""
@@ -326,12 +320,13 @@ class PreparedTransmission(Prepared):
         moved = dataclasses.replace(spectra, coefficients=coefficients, gain=gain, prior=prior)
         return dataclasses.replace(last, spectra=moved, star_prior=StarPrior(star, bands, out, whole))
 
-    def derivative_noise(self, last: LinearTransmission, solved: np.ndarray) -> np.ndarray:
-        """Covariance of the derivatives of the stars in the middle of each band, where the last evaluation was.
+    def noise(self, last: Any, solved: np.ndarray) -> NoisySlopes | None:
+        """Noise of the derivatives where the last evaluation was; None where spectra are taken as exact.
 
-        solved (n, n_band, n_band): covariance of their magnitudes in the solution. Returns (n, n_band, n_parameter,
-        n_band, n_parameter), zero for stars without a spectrum; see the module.
+        Zero for stars without a spectrum; see the module.
         """
+        if not self.term.star_prior:
+            return None
         spectra, bands = last.spectra, last.spectra.bands
         mean = np.stack([last.middle.projection[band] for band in bands], axis=1)
         slope = np.stack([last.middle.slope[band] for band in bands], axis=1)
@@ -346,26 +341,8 @@ class PreparedTransmission(Prepared):
         out = np.zeros((len(spectra.star), k, k))
         good = np.isfinite(found).all(axis=(1, 2))
         out[known[good]] = found[good]
-        shape = slope.shape[1:]
-        return out.reshape(len(out), *shape, *shape)
-
-    def noise(
-        self,
-        last: Any,
-        columns: Sequence[slice],
-        solved: np.ndarray,
-        row: np.ndarray,
-        slot: np.ndarray,
-        weight: np.ndarray,
-    ) -> SlopeNoise | None:
-        """Noise of the normal equations that spectra with errors bring; None where spectra are taken as exact."""
-        if not self.term.star_prior:
-            return None
-        frame, m = self.frame[row], solved.shape[1]
-        index = [one.groups.index[frame] for one in self.parameters]
-        amplitude = [last.middle.amplitude[frame, k] for k in range(len(columns))]
-        noise = self.derivative_noise(last, solved)
-        return noise_of_spectra(columns, index, amplitude, noise, solved, slot // m, slot % m, weight)
+        covariance = out.reshape(len(out), *slope.shape[1:], *slope.shape[1:])
+        return NoisySlopes([one.groups.index for one in self.parameters], last.middle.amplitude, covariance)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -403,14 +380,6 @@ class PreparedTransmission(Prepared):
             value[mine], slope[mine] = engine.run(projection_kernel, curves, state, float64=True, work_bytes=work_bytes)
         return value, slope
 
-    def _middle(self, projection: np.ndarray, slope: np.ndarray) -> Middle:
-        band = self.frames.band
-        slopes = {name: slope[band == name].mean(axis=0) for name in self.curves}
-        middle = np.stack([slopes[str(name)] for name in band])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            amplitude = np.nan_to_num((slope * middle).sum(axis=1) / (middle**2).sum(axis=1))
-        return Middle({name: projection[band == name].mean(axis=0) for name in self.curves}, slopes, amplitude)
-
     def _evaluate(self, values: list[np.ndarray], spectra: Spectra) -> LinearTransmission:
         """What is added to every row (n,) [mag], and its derivative (n,) with respect to each parameter."""
         coefficients = spectra.coefficients
@@ -435,5 +404,5 @@ class PreparedTransmission(Prepared):
                 good = (flux[:, 0] > 0) & (flux[:, 1] > 0)
                 added[rows] = np.where(good, 2.5 * np.log10(flux[:, 0] / flux[:, 1]), np.nan)
                 derivative[:, rows] = np.where(good, POGSON * flux[:, 2:].T / flux[:, 0], np.nan)
-        middle = self._middle(projection, slope)
+        middle = Middle.of(projection, slope, self.frames.band)
         return LinearTransmission(values, added, list(derivative), spectra=spectra, middle=middle)

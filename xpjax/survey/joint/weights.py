@@ -9,36 +9,48 @@ import numpy as np
 from scipy import special
 
 from xpjax.survey import HUBER, LEAST_VARIANCE, SCALE, TUKEY
-from xpjax.survey.joint.normal import Slots
+from xpjax.survey.joint.normal import Slots, diagonal_of
+from xpjax.survey.joint.priors import SlotPrior
+from xpjax.survey.joint.problem import JointModel
+from xpjax.survey.joint.rows import SortedRows
 
 FLOOR_SETTLED = 1e-4
 """Relative change of an error variance below which the floor has settled."""
 
 
+class Stars:
+    """The stars' magnitudes (n_slot,) as a solution has them, and which of them take part.
+
+    inverse: D^-1, see `normal`; count (n_slot,): measurements that are not clipped.
+    """
+
+    count: np.ndarray
+    inverse: np.ndarray
+    magnitude: np.ndarray
+
+    def __init__(self, slots: Slots, prior: SlotPrior) -> None:
+        self.slots, self.prior = slots, prior
+        self.active = np.ones(slots.n_slot, bool)
+
+    @property
+    def own(self) -> np.ndarray:
+        """The diagonal of D^-1 (n_slot,)."""
+        return diagonal_of(self.inverse)
+
+
 class Weights:
     """Weights of the sorted rows, as they are judged pass by pass.
 
-    sigma (n,): errors, infinite for rows kept back; band (n,) of rows, None for one. robust "huber", "tukey" or "none";
-    clip [sigma], 0 for none; error_floor [mag], None: fitted for each band. kept (n,): not clipped; floor (n_band,):
-    squared.
+    sigma (n,): errors, infinite for rows kept back; band (n,) of rows, None for one; robust (n,), None where there are
+    no weights but clips. kept (n,): not clipped; floor (n_band,): squared.
     """
 
-    def __init__(
-        self,
-        slots: Slots,
-        sigma: np.ndarray,
-        band: np.ndarray | None,
-        n_band: int,
-        robust: str,
-        clip: float,
-        error_floor: float | None,
-    ) -> None:
-        self.slots, self.sigma, self.band, self.clip = slots, sigma, band, clip
-        self._kind, self._fit_floor = robust, error_floor is None
-        self.floor = np.full(n_band, error_floor or 0.0) ** 2
+    def __init__(self, model: JointModel, stars: Stars, sigma: np.ndarray, rows: SortedRows) -> None:
+        self.model, self.stars, self.slots, self.sigma, self.band = model, stars, stars.slots, sigma, rows.band
+        self.floor = np.full(len(rows.bands), model.error_floor or 0.0) ** 2
         self.kept = np.isfinite(sigma)
         self._flips = np.zeros(len(sigma), np.uint8)
-        self.robust = np.ones(len(sigma)) if robust != "none" else None
+        self.robust = np.ones(len(sigma)) if model.robust != "none" else None
 
     def variance(self, rows: slice = slice(None)) -> np.ndarray:
         """Error variances of some rows, floor included."""
@@ -60,29 +72,17 @@ class Weights:
         self.slots.each(one)
         return count
 
-    def judge(
-        self,
-        fitted: np.ndarray,
-        magnitude: np.ndarray,
-        own: np.ndarray,
-        active: np.ndarray,
-        count: np.ndarray,
-        clipping: bool,
-    ) -> bool:
-        """Robust weights, clips and floors from the residuals as they are; whether anything changed.
-
-        fitted (n,): calibrated magnitudes; of slots (n_slot,): their magnitude, its variance, whether they take part
-        and how many rows they have.
-        """
-        slots, clip = self.slots, self.clip if clipping else 0.0
-        limit = np.maximum(count // 10, 1)
+    def judge(self, fitted: np.ndarray, clipping: bool) -> bool:
+        """Robust weights, clips and floors from calibrated magnitudes (n,) as they are; whether anything changed."""
+        slots, stars, own, clip = self.slots, self.stars, self.stars.own, self.model.clip if clipping else 0.0
+        limit, fit_floor = np.maximum(stars.count // 10, 1), self.model.error_floor is None
         # The mean of rho, 1/2 for normal residuals, of those within the clip: beyond it rho is one.
         tail = special.erfc(clip / np.sqrt(2)) if clip else 0.0
         target = (0.5 - tail) / (1 - tail)
 
         def one(_: int, chunk: slice, rows: slice) -> tuple[int, np.ndarray | None]:
             slot, counts = slots.slot[chunk], slots.counts(chunk)
-            residual = fitted[rows] - np.repeat(magnitude[slot], counts)
+            residual = fitted[rows] - np.repeat(stars.magnitude[slot], counts)
             residual *= residual
             total, spare = self.variance(rows), np.repeat(own[slot], counts)
             kept = self.kept[rows]
@@ -91,12 +91,12 @@ class Weights:
             expected = np.where(kept, np.maximum(total - share, 1e-9 * total), total + spare)
             square = residual / expected
             floor = None
-            if self._fit_floor:
-                within = np.repeat(active[slot], counts) & np.isfinite(total)
+            if fit_floor:
+                within = np.repeat(stars.active[slot], counts) & np.isfinite(total)
                 band = None if self.band is None else self.band[rows]
                 floor = self._floor_sums(square, total, within & kept if clip else within, band, target)
             if self.robust is not None:
-                self.robust[rows] = robust_weight(self._kind, np.sqrt(square))
+                self.robust[rows] = robust_weight(self.model.robust, np.sqrt(square))
             if not clip:
                 return 0, floor
             out = square > clip**2
@@ -110,7 +110,7 @@ class Weights:
 
         found = slots.each(one)
         changed = sum(f[0] for f in found)
-        if self._fit_floor:
+        if fit_floor:
             changed += self._move_floor(*np.sum([f[1] for f in found], axis=0))
         return changed > 0
 

@@ -12,12 +12,7 @@ from xpjax.survey.reading.config import (
     read_setup as read_setup,
     with_band as with_band,
 )
-from xpjax.survey.reading.sections import (
-    OWN as OWN,
-    SECTIONS as SECTIONS,
-    SIZE as SIZE,
-    Selection as Selection,
-)
+from xpjax.survey.reading.sections import OWN as OWN, SECTIONS as SECTIONS, SIZE as SIZE, Selection as Selection
 from xpjax.survey.reading.tables import SurveyReading as SurveyReading, read_observations
 
 __all__ = [

@@ -300,37 +300,30 @@ def apply_survey(
 def _read_for(
     solved: Calibration, config: SurveyConfig, sources: Any, exposure: str | None, new: bool, keep: Sequence[str]
 ) -> SurveyReading:
-    """Observations whose exposures are known as those of a solution, or are new ones."""
-    only = np.unique(solved.frames.exposure)
-    alone = not config.names_exposures and exposure is None and not new and len(only) == 1
-    reading = _read(
-        sources, config, solved.record, exposure=str(only[0]) if alone else exposure, keep=keep, new=new,
-        known=json.loads(solved.record.get("exposure_files", "{}")),
-        amplifiers=json.loads(solved.record.get("amplifiers", "null")),
-    )  # fmt: skip
-    _check_exposures(sources if alone else [], reading, solved, new)
-    return reading
-
-
-def _check_exposures(alone: Any, reading: SurveyReading, solved: Calibration, new: bool) -> None:
-    """Note exposures that the solution has not, and files (alone) that are taken for its only one.
+    """Observations whose exposures are known as those of a solution, or are new ones, which notes tell.
 
     Raises XpjaxError where a new exposure is called as one of the solution.
     """
-    only, notes = np.unique(solved.frames.exposure), reading.account.notes
-    exposures = reading.observations.frames.exposure
+    only, files = np.unique(solved.frames.exposure), json.loads(solved.record.get("exposure_files", "{}"))
+    alone = not config.names_exposures and exposure is None and not new and len(only) == 1
+    reading = _read(
+        sources, config, solved.record, exposure=str(only[0]) if alone else exposure, keep=keep, new=new,
+        known=files, amplifiers=json.loads(solved.record.get("amplifiers", "null")),
+    )  # fmt: skip
+    notes, exposures = reading.account.notes, reading.observations.frames.exposure
     clash = np.intersect1d(exposures, only)
     if new and len(clash):
         raise XpjaxError(
             f"the solution has an exposure {str(clash[0])!r} already: rename it, or leave out {say('new=', '--new')}"
         )
-    files = json.loads(solved.record.get("exposure_files", "{}"))
-    if strange := [path.name for path in _paths(alone) if str(path.resolve()) not in files.values()]:
+    own = files.values()
+    if alone and (strange := [path.name for path in _paths(sources) if str(path.resolve()) not in own]):
         taken = f"taken for exposure {only[0]}, the only one of the solution; {say('new=True', '--new')} says otherwise"
         notes.append(f"{_few(strange)}: {taken}")
     fresh = np.setdiff1d(exposures, [*only, ""])
     if len(fresh):
         notes.append(f"{len(fresh):,} new exposures: {_few(fresh.tolist())}")
+    return reading
 
 
 def _opened(
@@ -400,12 +393,12 @@ def frame_lines(frames: Frames, fits: ExposureFits) -> list[str]:
     """The exposures in a few lines: each for a few, in sum for many, and whatever was flagged."""
     lines = []
     if len(frames) <= FEW:
-        for k in range(len(frames)):
-            lines.append(
-                f"{frames.name(k)}: zero-point {fits.zero_point[k]:.4f} +- {fits.zero_point_error[k]:.4f} mag, "
-                f"{fits.n_used[k]} of {fits.n_standard[k]} standards, 1.48 MAD {1e3 * fits.scatter[k]:.1f} mmag, "
-                f"standard deviation {1e3 * fits.rms[k]:.1f} mmag"
-            )
+        lines += [
+            f"{frames.name(k)}: zero-point {fits.zero_point[k]:.4f} +- {fits.zero_point_error[k]:.4f} mag, "
+            f"{fits.n_used[k]} of {fits.n_standard[k]} standards, 1.48 MAD {1e3 * fits.scatter[k]:.1f} mmag, "
+            f"standard deviation {1e3 * fits.rms[k]:.1f} mmag"
+            for k in range(len(frames))
+        ]
     elif np.isfinite(fits.zero_point).any():
         lines.append(
             f"{np.isfinite(fits.zero_point).sum():,} zero-points, median error "

@@ -195,10 +195,7 @@ def _check_bands(bands: Mapping[str, Mapping[str, Any]]) -> None:
         holder[own] = name
 
 
-IDLE = {
-    "numerical_flat": ("neighbors",),
-    "stacked_flat": ("bins", "smooth", "interpolation", "rounds", "star_offsets"),
-}
+IDLE = {"numerical_flat": ("neighbors",), "stacked_flat": ("bins", "smooth", "interpolation", "rounds", "star_offsets")}
 """Entries of [model] that mean nothing without another one."""
 
 

@@ -42,25 +42,23 @@ def named_columns(mapping: Mapping[str, Any]) -> set[str]:
     return {n for value in mapping.values() for n in listed(value) if isinstance(n, str)}
 
 
+@dataclasses.dataclass
 class BandRows:
     """The rows of one band in one table, and the standards that they are matched to."""
 
-    def __init__(
-        self,
-        name: str,
-        detector: str,
-        band: str,
-        table: Table,
-        mapping: Mapping[str, Any],
-        config: SurveyConfig,
-        standards: Standards | None,
-        account: Account,
-    ) -> None:
-        self.name, self.detector, self.band, self.table, self.mapping = name, detector, band, table, mapping
-        self.config, self.standards, self.account = config, standards, account
-        self.index = np.full(len(table), -1)
-        self.place: tuple[np.ndarray, np.ndarray] | None = None
-        self.replaced: dict[tuple[str, bool], np.ndarray] = {}
+    name: str
+    detector: str
+    band: str
+    table: Table
+    mapping: Mapping[str, Any]
+    config: SurveyConfig
+    standards: Standards | None
+    account: Account
+    place: tuple[np.ndarray, np.ndarray] | None = None
+    replaced: dict[tuple[str, bool], np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.index = np.full(len(self.table), -1)
 
     def join(self, known: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None) -> None:
         """Match the rows to standards; known: what another band of the table found."""
@@ -122,6 +120,12 @@ class BandRows:
         values = column.times() if meaning == "time" else column.numbers(KINDS.get(meaning))
         return self._taken(values, np.nan) if joined else values
 
+    def _column_texts(self, wanted: str, meaning: str) -> np.ndarray:
+        """A column (n,) as text, empty where a row has no standard."""
+        table, name, joined = self._side(wanted, meaning)
+        texts = table.column(name, meaning).texts()
+        return self._taken(texts, "").astype(str) if joined else texts
+
     def _taken(self, values: np.ndarray, missing: Any) -> np.ndarray:
         """Values of standards for the rows that have one."""
         has = self.index >= 0
@@ -180,11 +184,7 @@ class BandRows:
             return self._header(key, wanted, as_text=True)
         if isinstance(wanted, int | float):
             return str(wanted)
-        parts = []
-        for one in listed(wanted):
-            table, name, joined = self._side(one, key)
-            texts = table.column(name, key).texts()
-            parts.append(self._taken(texts, "").astype(str) if joined else texts)
+        parts = [self._column_texts(one, key) for one in listed(wanted)]
         if len(parts) == 1:
             return parts[0]
         whole = ["-".join(row) if all(row) else "" for row in zip(*(part.tolist() for part in parts), strict=True)]
@@ -233,7 +233,8 @@ class BandRows:
         n = len(self.table)
         star, unknown = self.stars()
         magnitude, error = self.numbers("magnitude"), self.numbers("magnitude_error")
-        fields: dict[str, Any] = {key: self.texts(key, default) for key, default in self._defaults().items()}
+        names = {"exposure": self.name, "band": self.band, "detector": self.detector, "night": ""}
+        fields: dict[str, Any] = {key: self.texts(key, default) for key, default in names.items()}
         fields |= {key: self.numbers(key) for key in ("color", "model_error")}
         fields |= {key: np.nan if (value := self.numbers(key)) is None else value for key in ("time", "airmass")}
         x, y = (np.full(n, np.nan) if (v := self.numbers(k)) is None else np.broadcast_to(v, n) for k in ("x", "y"))
@@ -250,9 +251,6 @@ class BandRows:
         """The amplifier (n,) of each row, by name; empty where nothing says it."""
         return np.array(np.broadcast_to(np.asarray(self.texts("amplifier", ""), np.str_), len(self.table)))
 
-    def _defaults(self) -> dict[str, str]:
-        return {"exposure": self.name, "band": self.band, "detector": self.detector, "night": ""}
-
     def _without_frame(self, magnitude: np.ndarray, fields: Mapping[str, Any]) -> np.ndarray:
         """Magnitudes of rows whose exposure or band nobody names are missing: no frame can calibrate them."""
         lost = np.zeros(len(magnitude), bool)
@@ -260,8 +258,8 @@ class BandRows:
             if isinstance(fields[key], np.ndarray):
                 gone = fields[key] == ""
                 if gone.any():
-                    said = f"{self.table.origin}: {int(gone.sum()):,} rows have no {key}: not calibrated"
-                    self.account.notes.append(said)
+                    note = f"{self.table.origin}: {int(gone.sum()):,} rows have no {key}: not calibrated"
+                    self.account.notes.append(note)
                 lost |= gone
         return np.where(lost, np.nan, magnitude)
 
@@ -275,15 +273,13 @@ class BandRows:
                 continue
             if need in ("ra", "dec") and self.place is not None:
                 out[need] = self.place[need == "dec"]
+            elif not self.config.selection.cuts and need != "flags" and need not in self.mapping:
                 continue
-            if not self.config.selection.cuts and need != "flags" and need not in self.mapping:
-                continue
-            table, name, joined = self._side(wanted, need)
-            column = table.column(name, need)
-            if need in WORDS:
-                out[need] = self._taken(column.texts(), "").astype(str) if joined else column.texts()
+            elif need in WORDS:
+                out[need] = self._column_texts(wanted, need)
             elif need == "flags":
-                bits = column.flags()
+                table, name, joined = self._side(wanted, need)
+                bits = table.column(name, need).flags()
                 out[need] = self._taken(bits, 0) if joined else bits
             else:
                 out[need] = self.column_numbers(wanted, need)
@@ -312,12 +308,9 @@ class BandRows:
             raise XpjaxError(
                 f"{self.table.origin}: {seen.shape[1]} apertures, and errors of {errors.shape[1]}: name as many"
             )
-        corrected = aperture_correction(
-            make_observations(
-                star, x, y, np.zeros(len(star)), None, None, **{k: fields[k] for k in ("exposure", "detector")}
-            ),
-            seen, errors, bright=flags == 0,
-        )  # fmt: skip
+        names = {key: fields[key] for key in ("exposure", "detector")}
+        o = make_observations(star, x, y, np.zeros(len(star)), None, None, **names)
+        corrected = aperture_correction(o, seen, errors, bright=flags == 0)
         return corrected.magnitude, corrected.magnitude_error
 
     def _apertures(self, key: str) -> np.ndarray | None:
@@ -332,8 +325,7 @@ class BandRows:
         n, table = len(self.table), self.table
         columns: dict[str, np.ndarray] = {}
         if "star" in self.mapping:
-            ids = table.column(self.mapping["star"], "star").ids()
-            columns[self.mapping["star"]] = ids.value
+            columns[self.mapping["star"]] = table.column(self.mapping["star"], "star").ids().value
         if self.place is not None:
             columns["ra"], columns["dec"] = self.place
         for name in keep:

@@ -91,12 +91,9 @@ class Standards:
         else:
             self.ids = table.column(said.id, "[standards] id").ids()
         if self.by_position:
-            motion = {"pm_ra": said.pm_ra, "pm_dec": said.pm_dec}
-            self.motion = {
-                key: table.column(name, f"[standards] {key}").numbers("proper motion")
-                for key, name in motion.items()
-                if name
-            }
+            motion = {key: name for key, name in (("pm_ra", said.pm_ra), ("pm_dec", said.pm_dec)) if name}
+            columns = {key: table.column(name, f"[standards] {key}") for key, name in motion.items()}
+            self.motion = {key: column.numbers("proper motion") for key, column in columns.items()}
             self.years = _years(said)
 
     @property

@@ -159,19 +159,14 @@ class _Pile:
 
     further: dict[str, list[np.ndarray]]
     parts: list[Observations] = dataclasses.field(default_factory=list)
-    unknown: list[np.ndarray] = dataclasses.field(default_factory=list)
-    places: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
-    own: list[np.ndarray] = dataclasses.field(default_factory=list)
-    amplifiers: list[np.ndarray] = dataclasses.field(default_factory=list)
+    columns: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
+    """Of each part: which stars have no name, positions, names of detections, amplifiers."""
 
     def add(self, rows: BandRows, keep: Sequence[str], own: np.ndarray) -> None:
         """Take up rows; own (n,): names of the detections."""
         part, unknown, place = rows.observations(keep)
         self.parts.append(part)
-        self.unknown.append(unknown)
-        self.places.append(place)
-        self.own.append(own)
-        self.amplifiers.append(rows.amplifiers())
+        self.columns.append((unknown, *place, own, rows.amplifiers()))
         for name, values in self.further.items():
             values.append(rows.column_numbers(name, "a covariate"))
 
@@ -180,20 +175,19 @@ class _Pile:
     ) -> tuple[Observations, tuple[str, ...]]:
         """All rows, every star of them named, and the names of amplifiers; the account gets what is to be told."""
         o = concatenate(_of_one_kind(self.parts))
-        ra, dec = (np.concatenate([place[k] for place in self.places]) for k in (0, 1))
+        unknown, ra, dec, own, amplifier = map(np.concatenate, zip(*self.columns, strict=True))
         by_position = standards is not None and standards.by_position
         if standards is not None and by_position and account.n_row and not account.n_matched:
             account.notes.insert(0, standards.why_none(ra, dec))
         radius = standards.radius if standards is not None and by_position else 1.0
-        unknown = np.concatenate(self.unknown)
         unknown = unknown | self._repeated(o, unknown, account)
-        star, n_star, n_alone = settle_stars(o.star, unknown, ra, dec, o.frame, radius, np.concatenate(self.own))
+        star, n_star, n_alone = settle_stars(o.star, unknown, ra, dec, o.frame, radius, own)
         if n_star and (standards is not None or n_star < int(unknown.sum())):
             account.notes.append(
                 f"{int(unknown.sum()):,} detections without a name are {n_star:,} stars by position"
                 + (f", {n_alone:,} ambiguous ones stay alone" if n_alone else "")
             )
-        names_of, code = _codes(np.concatenate(self.amplifiers), amplifiers)
+        names_of, code = _codes(amplifier, amplifiers)
         return dataclasses.replace(o, star=star, amplifier=code), names_of
 
     @staticmethod

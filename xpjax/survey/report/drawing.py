@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -33,13 +33,24 @@ def panel_grid(columns: int, rows: int, width: float = 3.4, height: float = 2.6)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def panels_of(n: int, width: float = 3.4, height: float = 2.6, most: int = 3) -> tuple[Figure, list[Axes]]:
-    """n panels in rows of `most`; what is left over is hidden."""
+def panels_of(
+    shown: Collection[T], width: float = 3.4, height: float = 2.6, most: int = 3
+) -> tuple[Figure, list[tuple[T, Axes]]]:
+    """A panel for each thing shown, in rows of `most`; what is left over is hidden."""
+    n = len(shown)
     figure, grid = panel_grid(min(n, most), math.ceil(n / most), width, height)
     axes = grid.ravel().tolist()
     for spare in axes[n:]:
         spare.set_visible(False)
-    return figure, axes[:n]
+    return figure, [*zip(shown, axes, strict=False)]
+
+
+def dress(axes: Axes, x: str, y: str = "", title: str = "", size: float = 9) -> None:
+    """Labels, a title, and a legend where something has a label."""
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, fontsize=size)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, frameon=False)
 
 
 def label_of(band: str) -> str:
@@ -83,21 +94,20 @@ def draw_trend(axes: Axes, x: np.ndarray, y: np.ndarray, paint: str = RED, label
     axes.errorbar(found.x, found.median, found.error, color=paint, lw=1, marker="o", ms=2.5, label=label or None)
 
 
-def draw_gaussian(axes: Axes, values: np.ndarray, paint: str = BLUE, label: str = "", width: float = 5.0) -> None:
+def draw_gaussian(axes: Axes, values: np.ndarray, label: str) -> None:
     """A histogram and the Gaussian in its middle, with its sigma in the legend."""
     mean, sigma = gaussian(values)
     good = values[np.isfinite(values)]
     if not (np.isfinite(sigma) and sigma > 0):
-        axes.hist(good, bins=20, color=paint, alpha=0.5, label=f"{label}, {len(good):,}")
+        axes.hist(good, bins=20, color=BLUE, alpha=0.5, label=f"{label}, {len(good):,}")
         return
-    edges = np.linspace(mean - width * sigma, mean + width * sigma, 51 if len(good) > 300 else 21)
-    axes.hist(
-        good, bins=edges.tolist(), color=paint, alpha=0.4, label=f"{label} \u03c3 = {sigma:.2f} ({len(good):,})".strip()
-    )
+    edges = np.linspace(mean - 5 * sigma, mean + 5 * sigma, 51 if len(good) > 300 else 21)
+    told = f"{label} \u03c3 = {sigma:.2f} ({len(good):,})"
+    axes.hist(good, bins=edges.tolist(), color=BLUE, alpha=0.4, label=told)
     step = edges[1] - edges[0]
     x = np.linspace(edges[0], edges[-1], 300)
     inside = np.count_nonzero(np.abs(good - mean) <= 3 * sigma) / 0.9973
-    axes.plot(x, inside * step * np.exp(-0.5 * ((x - mean) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi)), color=paint)
+    axes.plot(x, inside * step * np.exp(-0.5 * ((x - mean) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi)), color=BLUE)
 
 
 def shown_bands(evidence: Evidence) -> list[str]:

@@ -84,17 +84,14 @@ class Evidence(Record, TableResult):
 def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Observations | None = None) -> Evidence:
     """Evidence of a calibration alone; x, y and color from its standards, or of all rows from observations."""
     rows = with_frames(solution, calibrated)
-    s = solution.standards
-    known: dict[str, np.ndarray] = {"x": s.x, "y": s.y, "color": s.color, "model_error": s.model_error}
-    frame, star = s.frame, s.star
+    known = solution.standards if observations is None else observations
+    frame = known.frame
     if observations is not None:
-        place = frames_of(solution, *(getattr(observations.frames, k) for k in ("exposure", "band", "detector")))
-        frame, star = place[observations.frame], observations.star
-        known = {name: getattr(observations, name) for name in known}
-    at = same_measurements(rows["frame"], rows["star"], frame, star)
-    for name, values in known.items():
-        rows[name] = taken(values, at)
-    return Evidence(solution, rows)
+        theirs = observations.frames
+        frame = frames_of(solution, theirs.exposure, theirs.band, theirs.detector)[frame]
+    at = same_measurements(rows["frame"], rows["star"], frame, known.star)
+    more = {name: taken(getattr(known, name), at) for name in ("x", "y", "color", "model_error")}
+    return Evidence(solution, rows | more)
 
 
 def with_frames(solution: Calibration, calibrated: Catalogue) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from xpjax.survey.report.drawing import (
     draw_density,
     draw_gaussian,
     draw_trend,
+    dress,
     label_of,
     limits_about,
     panel_grid,
@@ -73,19 +75,19 @@ def draw_residuals(evidence: Evidence) -> Figure:
 def draw_flats(evidence: Evidence) -> Figure:
     """Maps of mean residuals before any flat, after the stacked and after the numerical one."""
     found = by_band(evidence, flat_maps)
-    most = max(len(one.maps) for one in found.values())
+    most = max(map(len, found.values()))
     figure, grid = panel_grid(most, len(found), 3.3, 2.9)
-    for (band, one), line_of_axes in zip(found.items(), grid, strict=True):
-        all_values = MMAG * np.concatenate([m[np.isfinite(m)] for m in one.maps.values()])
+    for (band, maps), line_of_axes in zip(found.items(), grid, strict=True):
+        all_values = MMAG * np.concatenate([values[np.isfinite(values)] for values, _ in maps.values()])
         limit = max(float(np.percentile(np.abs(all_values), 98)), 1e-3)
-        for (name, values), axes in zip(one.maps.items(), line_of_axes, strict=False):
+        for (name, (values, left)), axes in zip(maps.items(), line_of_axes, strict=False):
             image = axes.imshow(
                 MMAG * values, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=-limit, vmax=limit
             )
-            axes.set_title(f"{label_of(band)} {name}: {rounded_text(MMAG * one.structure[name])} mmag", fontsize=8)
+            axes.set_title(f"{label_of(band)} {name}: {rounded_text(MMAG * left)} mmag", fontsize=8)
             axes.tick_params(labelsize=7)
         figure.colorbar(image, ax=line_of_axes.tolist(), label="mmag")
-        for spare in line_of_axes[len(one.maps) :]:
+        for spare in line_of_axes[len(maps) :]:
             spare.set_visible(False)
     return figure
 
@@ -97,10 +99,9 @@ def draw_pulls(evidence: Evidence) -> Figure:
         pull = rows["residual"] / total_error(rows, model=True)
     if not np.isfinite(pull).any():
         raise Missing("no row has a residual and an error")
-    bands = shown_bands(evidence)
-    figure, panels = panels_of(len(bands))
-    x = np.linspace(-5, 5, 200)
-    for band, axes in zip(bands, panels, strict=True):
+    figure, panels = panels_of(shown_bands(evidence))
+    x, edges = np.linspace(-5, 5, 200), np.linspace(-5, 5, 51).tolist()
+    for band, axes in panels:
         told = {"standards": pull[evidence.of_band(band)]}
         tested = evidence.cross_validation
         if tested is not None:
@@ -108,13 +109,9 @@ def draw_pulls(evidence: Evidence) -> Figure:
         for (name, values), paint in zip(told.items(), (BLUE, RED), strict=False):
             values = values[np.isfinite(values)]
             label = f"{name}: 1.48 MAD {rounded_text(spread(values)[0])}"
-            axes.hist(
-                values, bins=np.linspace(-5, 5, 51).tolist(), density=True, histtype="step", color=paint, label=label
-            )
+            axes.hist(values, bins=edges, density=True, histtype="step", color=paint, label=label)
         axes.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), color="0.5", lw=0.8)
-        axes.set_title(label_of(band), fontsize=9)
-        axes.set_xlabel("residual / error")
-        axes.legend(fontsize=7, frameon=False)
+        dress(axes, "residual / error", title=label_of(band))
     return figure
 
 
@@ -126,50 +123,44 @@ def draw_nights(evidence: Evidence) -> Figure:
         raise Missing("no night has three exposures of a band")
     timed = np.isfinite(frames.time).all()
     x = frames.time if timed else np.arange(len(frames))
-    bands = shown_bands(evidence)
-    figure, panels = panels_of(len(bands), 4.2)
-    for band, axes in zip(bands, panels, strict=True):
-        mine = frames.band == band
-        for flagged, paint in ((False, BLUE), (True, RED)):
-            rows = mine & ((fits.status != 0) == flagged) & np.isfinite(off)
+    error = MMAG * fits.zero_point_error
+    figure, panels = panels_of(shown_bands(evidence), 4.2)
+    for band, axes in panels:
+        known = (frames.band == band) & np.isfinite(off)
+        fine = known & (fits.status == 0)
+        for rows, paint, label in ((fine, BLUE, "without flags"), (known & ~fine, RED, "flagged")):
             if rows.any():
-                label = "flagged" if flagged else "without flags"
-                axes.errorbar(
-                    x[rows], off[rows], MMAG * fits.zero_point_error[rows], fmt="o", ms=2.5, lw=0.6, color=paint,
-                    label=label,
-                )  # fmt: skip
-        fine = off[mine & (fits.status == 0) & np.isfinite(off)]
-        if len(fine):
-            axes.set_ylim(*limits_about(fine, 8))
-        axes.set_title(label_of(band), fontsize=9)
-        axes.set_xlabel("time [d]" if timed else "exposure")
-        axes.set_ylabel("zero-point [mmag]")
-        axes.legend(fontsize=7, frameon=False)
+                axes.errorbar(x[rows], off[rows], error[rows], fmt="o", ms=2.5, lw=0.6, color=paint, label=label)
+        if fine.any():
+            axes.set_ylim(*limits_about(off[fine], 8))
+        dress(axes, "time [d]" if timed else "exposure", "zero-point [mmag]", label_of(band))
     return figure
 
 
-def _needs_differences(evidence: Evidence) -> str:
-    """The name of the first comparison that has differences. Raises Missing."""
+def _differences(evidence: Evidence) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """`table_of_differences` of the first comparison that has some [mmag]. Raises Missing."""
     for name, values in evidence.differences.items():
         if np.isfinite(values).any():
-            return name
-    why = (
-        "no exposure or tile is in both"
-        if evidence.differences
-        else f"nothing to compare with ({say('differences=', '--compare')})"
-    )
-    raise Missing(why)
+            bands, first, difference = table_of_differences(evidence, name)
+            return bands, first, MMAG * difference
+    if evidence.differences:
+        raise Missing("no exposure or tile is in both")
+    raise Missing(f"nothing to compare with ({say('differences=', '--compare')})")
+
+
+def _of_bands(evidence: Evidence) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """First frame of each exposure, and differences [mmag] by band, of so many bands as are legible. Raises Missing."""
+    bands, first, difference = _differences(evidence)
+    known = {band: values for band, values in zip(bands, difference.T, strict=True) if np.isfinite(values).any()}
+    return first, dict(itertools.islice(known.items(), MOST_BANDS))
 
 
 def draw_histograms(evidence: Evidence) -> Figure:
     """Histograms of zero-point differences of each band."""
-    bands, _, difference = table_of_differences(evidence, _needs_differences(evidence))
-    shown = [k for k in range(len(bands)) if np.isfinite(difference[:, k]).any()][:MOST_BANDS]
-    figure, panels = panels_of(len(shown))
-    for k, axes in zip(shown, panels, strict=True):
-        draw_gaussian(axes, MMAG * difference[:, k], label=label_of(bands[k]))
-        axes.set_xlabel("difference [mmag]")
-        axes.legend(fontsize=7, frameon=False)
+    figure, panels = panels_of(_of_bands(evidence)[1].items())
+    for (band, values), axes in panels:
+        draw_gaussian(axes, values, label_of(band))
+        dress(axes, "difference [mmag]")
     return figure
 
 
@@ -184,42 +175,39 @@ def _tile_column(evidence: Evidence, name: str, first: np.ndarray) -> np.ndarray
 
 def draw_maps(evidence: Evidence) -> Figure:
     """Zero-point differences on the sky."""
-    bands, first, difference = table_of_differences(evidence, _needs_differences(evidence))
+    first, differences = _of_bands(evidence)
     ra, dec = (_tile_column(evidence, name, first) for name in ("ra", "dec"))
-    shown = [k for k in range(len(bands)) if np.isfinite(difference[:, k]).any()][:MOST_BANDS]
-    figure, panels = panels_of(len(shown), 4.0, 3.0)
-    for k, axes in zip(shown, panels, strict=True):
-        values = MMAG * difference[:, k]
+    figure, panels = panels_of(differences.items(), 4.0, 3.0)
+    for (band, values), axes in panels:
         good = np.isfinite(values)
         limit = float(np.fmax(3 * spread(values[good])[0], 1e-3))
         size = float(np.clip(4000 / good.sum(), 4, 40))
         points = axes.scatter(ra[good], dec[good], c=values[good], s=size, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.invert_xaxis()
-        axes.set(xlabel="RA [deg]", ylabel="Dec [deg]")
-        axes.set_title(label_of(bands[k]), fontsize=9)
+        dress(axes, "RA [deg]", "Dec [deg]", label_of(band))
         figure.colorbar(points, ax=axes, label="mmag")
     return figure
 
 
 def draw_correlation(evidence: Evidence) -> Figure:
     """The correlation matrix of the bands' differences, and the slopes of pairs that go together."""
-    bands, _, difference = table_of_differences(evidence, _needs_differences(evidence))
+    bands, _, difference = _differences(evidence)
     if len(bands) < 2:
         raise Missing("one band only")
-    found = correlation(bands, difference)
-    if not np.isfinite(found.r[~np.eye(len(bands), dtype=bool)]).any():
+    matrix, slopes = correlation(bands, difference)
+    if not np.isfinite(matrix[~np.eye(len(bands), dtype=bool)]).any():
         raise Missing("no two bands share five exposures or tiles")
     figure, grid = panel_grid(2, 1, 0.4 * len(bands) + 3.4, 0.35 * len(bands) + 2.6)
     axes, beside = grid[0]
-    image = axes.imshow(found.r, vmin=-1, vmax=1, cmap="RdBu_r")
+    image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     axes.set_xticks(range(len(bands)), bands, rotation=90, fontsize=7)
     axes.set_yticks(range(len(bands)), bands, fontsize=7)
-    for (i, j), r in np.ndenumerate(found.r):
+    for (i, j), r in np.ndenumerate(matrix):
         if np.isfinite(r):
             axes.text(j, i, f"{r:.2f}", ha="center", va="center", fontsize=6, color="w" if abs(r) > 0.6 else "k")
     figure.colorbar(image, ax=axes, label="r")
     beside.axis("off")
-    lines = [f"{y} = ({slope:+.2f} ± {error:.2f}) {x},  r = {r:.2f}" for y, x, r, slope, error in found.slopes]
+    lines = [f"{y} = ({slope:+.2f} ± {error:.2f}) {x},  r = {r:.2f}" for y, x, r, slope, error in slopes]
     told = "\n".join(lines[:30]) or f"no significant pair with |r| > {STRONG}"
     beside.text(0, 1, told, va="top", fontsize=7, family="monospace")
     return figure
@@ -227,26 +215,21 @@ def draw_correlation(evidence: Evidence) -> Figure:
 
 def draw_reddening(evidence: Evidence) -> Figure:
     """Zero-point differences against E(B-V) and R_V."""
-    bands, first, difference = table_of_differences(evidence, _needs_differences(evidence))
-    known = {}
-    for name, label in (("ebv", "E(B-V) [mag]"), ("rv", "R_V")):
-        if name in evidence.tiles and np.isfinite(evidence.tiles[name][first]).any():
-            known[label] = evidence.tiles[name][first]
+    first, differences = _of_bands(evidence)
+    named = {"E(B-V) [mag]": evidence.tiles.get("ebv"), "R_V": evidence.tiles.get("rv")}
+    known = {label: x[first] for label, x in named.items() if x is not None and np.isfinite(x[first]).any()}
     if not known:
         raise Missing(f"no ebv or rv of exposures or tiles ({say('tiles=', '--tiles')})")
-    shown = [k for k in range(len(bands)) if np.isfinite(difference[:, k]).any()][:MOST_BANDS]
-    figure, grid = panel_grid(len(known), len(shown), 4.0, 2.2)
-    for k, line_of_axes in zip(shown, grid, strict=True):
-        y = MMAG * difference[:, k]
+    figure, grid = panel_grid(len(known), len(differences), 4.0, 2.2)
+    for (band, y), line_of_axes in zip(differences.items(), grid, strict=True):
         for (label, x), axes in zip(known.items(), line_of_axes, strict=True):
             draw_density(axes, x, y, *limits_about(y[np.isfinite(y)]))
             constant, slope, error = line(x, y)
             if np.isfinite(slope):
                 ends = np.array([np.nanmin(x), np.nanmax(x)])
                 axes.plot(ends, constant + slope * ends, color=RED, lw=1, label=f"{slope:+.2f} ± {error:.2f} mmag")
-                axes.legend(fontsize=7, frameon=False)
-            axes.set_xlabel(label)
-        line_of_axes[0].set_ylabel(f"{label_of(bands[k])} [mmag]")
+            dress(axes, label)
+        line_of_axes[0].set_ylabel(f"{label_of(band)} [mmag]")
     return figure
 
 
@@ -260,8 +243,7 @@ def draw_xpsp(evidence: Evidence) -> Figure:
             for (name, parts), paint in zip(one.items(), (RED, BLUE), strict=False):
                 draw_density(axes, parts[place], MMAG * parts[2], *limits_about(values), paint)
                 draw_trend(axes, parts[place], MMAG * parts[2], paint, name)
-            axes.set_xlabel(label)
-            axes.legend(fontsize=7, frameon=False)
+            dress(axes, label)
         line_of_axes[0].set_ylabel(f"{label_of(band)}: XPSP - SCR [mmag]")
     return figure
 
@@ -269,9 +251,9 @@ def draw_xpsp(evidence: Evidence) -> Figure:
 def draw_repeatability(evidence: Evidence) -> Figure:
     """Scatter of stars against magnitude, over the errors stated and the camera's noise."""
     found = by_band(evidence, repeatability)
-    figure, panels = panels_of(len(found), 4.6, 3.4, 2)
+    figure, panels = panels_of(found.items(), 4.6, 3.4, 2)
     airmass = evidence.solution.frames.airmass
-    for (band, stars), axes in zip(found.items(), panels, strict=True):
+    for (band, stars), axes in panels:
         axes.scatter(stars.magnitude, MMAG * stars.scatter, s=3, color=BLUE, alpha=0.4, lw=0, rasterized=True)
         low, high = np.percentile(stars.magnitude, [0.5, 99.5])
         x = np.linspace(low, high, 200)
@@ -282,15 +264,15 @@ def draw_repeatability(evidence: Evidence) -> Figure:
                 axes.plot(x, MMAG * evidence.camera.noise(x, air)[name], color=DARK, lw=0.9, ls=style, label=name)
             label = "theory" if known else f"theory, airmass {AIRMASS} assumed"
             axes.plot(x, MMAG * evidence.camera.noise(x, air)["total"], color=RED, lw=1.3, label=label)
-        stated = trend(stars.magnitude, MMAG * stars.stated) if np.ptp(stars.magnitude) else None
-        if stated is not None:
+        if np.ptp(stars.magnitude):
+            stated = trend(stars.magnitude, MMAG * stars.stated)
             axes.plot(stated.x, stated.median, color=GREEN, lw=1.2, label="errors stated")
         some = stars.scatter[stars.scatter > 0]
         low, high = np.percentile(MMAG * some, [0.5, 99.5]) if len(some) else (1, 10)
-        axes.set(yscale="log", ylim=(0.5 * low, 2 * high), xlabel="magnitude", ylabel="standard deviation [mmag]")
+        axes.set(yscale="log", ylim=(0.5 * low, 2 * high))
         note = "" if evidence.camera is not None else f"; theory needs {say('camera=', '--camera')}"
-        axes.set_title(f"{label_of(band)}: {len(stars.star):,} stars{note}", fontsize=9)
-        axes.legend(fontsize=7, frameon=False)
+        title = f"{label_of(band)}: {len(stars.star):,} stars{note}"
+        dress(axes, "magnitude", "standard deviation [mmag]", title)
     return figure
 
 
@@ -316,7 +298,9 @@ def draw_light_curves(evidence: Evidence) -> tuple[Figure, tuple[str, ...]]:
         for axes, x in ((plain, curve.time), (folded, curve.phase)):
             if np.isfinite(x).any():
                 axes.errorbar(x, curve.magnitude, curve.error, fmt="o", ms=2, lw=0.5, color=BLUE)
-                axes.set_ylim(*_curve_limits(curve.magnitude))
+                low, high = np.percentile(curve.magnitude, [2, 98])  # single wild measurements may be outside
+                margin = 0.2 * (high - low) + 1e-3
+                axes.set_ylim(high + margin, low - margin)
         if np.isfinite(curve.period):
             folded.plot((np.arange(PHASES) + 0.5) / PHASES, curve.folded, "s-", ms=3, lw=0.8, color=RED)
         else:
@@ -329,31 +313,19 @@ def draw_light_curves(evidence: Evidence) -> tuple[Figure, tuple[str, ...]]:
     return figure, tuple(f"star {curve.star}, {label_of(band)}: {curve.told}" for band, curve in curves)
 
 
-def _curve_limits(magnitude: np.ndarray) -> tuple[float, float]:
-    """Faint to bright, so that all but single wild measurements are within."""
-    low, high = np.percentile(magnitude, [2, 98])
-    margin = 0.2 * (high - low) + 1e-3
-    return float(high + margin), float(low - margin)
-
-
 def draw_cross_validation(evidence: Evidence) -> Figure:
     """Residuals of standards in cross-validation against magnitude."""
     tested = evidence.cross_validation
     if tested is None:
         raise Missing(f"no cross-validation ({say('cross_validation=', 'survey calibrate --folds')})")
-    bands = shown_bands(evidence)
-    figure, panels = panels_of(len(bands))
-    for band, axes in zip(bands, panels, strict=True):
+    figure, panels = panels_of(shown_bands(evidence))
+    for band, axes in panels:
         mine = evidence.of_band(band, tested) & np.isfinite(tested["residual"])
         x, y = tested["magnitude"][mine], MMAG * tested["residual"][mine]
         draw_density(axes, x, y, *limits_about(y))
         draw_trend(axes, x, y)
-        mad, rms = spread(y)
-        axes.set_title(
-            f"{label_of(band)}: 1.48 MAD {rounded_text(mad, 1)}, std {rounded_text(rms, 1)} mmag", fontsize=8
-        )
-        axes.set_xlabel("magnitude")
-        axes.set_ylabel("residual [mmag]")
+        mad, rms = (rounded_text(value, 1) for value in spread(y))
+        dress(axes, "magnitude", "residual [mmag]", f"{label_of(band)}: 1.48 MAD {mad}, std {rms} mmag", 8)
     return figure
 
 
@@ -364,7 +336,7 @@ def draw_validation(evidence: Evidence) -> Figure:
     figure, grid = panel_grid(1, 1, 6.0, 3.2)
     axes = grid[0, 0]
     for rows, name, paint in ((evidence.rows, "calibration", BLUE), (evidence.validation, "validation", RED)):
-        _, mad, _ = frame_scatters(evidence, rows)
+        mad = frame_scatters(rows)
         mad = mad[np.isfinite(mad)]
         label = f"{name}: {len(mad):,} exposures" + (f", median {MMAG * np.median(mad):.2f} mmag" if len(mad) else "")
         axes.hist(MMAG * mad, bins=30, density=True, histtype="step", color=paint, label=label)

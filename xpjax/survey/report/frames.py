@@ -13,17 +13,12 @@ from xpjax.survey.report.evidence import Evidence, same_measurements, taken
 from xpjax.survey.report.statistics import ENOUGH, Missing, cell_means, median, spread, structure
 
 
-@dataclasses.dataclass(frozen=True)
-class FlatMaps:
-    """Mean residuals [mag] in cells before any flat, after the stacked and after the numerical one, by name."""
+def flat_maps(evidence: Evidence, band: str, bins: int = 30) -> dict[str, tuple[np.ndarray, float]]:
+    """Mean residuals [mag] of the standards in cells of the detector, and their structure beyond their noise.
 
-    maps: Mapping[str, np.ndarray]
-    structure: Mapping[str, float]
-    """Of the residuals beyond their noise [mag]."""
-
-
-def flat_maps(evidence: Evidence, band: str, bins: int = 30) -> FlatMaps:
-    """Residuals of the standards over the detector; cells as many as have five standards each. Raises Missing."""
+    By name: before any flat, after the stacked and after the numerical one. Cells are as many as have five standards
+    each. Raises Missing.
+    """
     solution = evidence.solution
     s, frames = solution.standards, solution.frames
     mine = np.flatnonzero(frames.band[s.frame] == band) if len(s) else np.zeros(0, int)
@@ -34,22 +29,19 @@ def flat_maps(evidence: Evidence, band: str, bins: int = 30) -> FlatMaps:
         raise Missing("fewer than 20 standards with positions")
     bins = int(np.clip(np.sqrt(len(mine) / ENOUGH), 2, bins))
     residual, variance = s.residual[mine], s.variance[mine]
-    values = {}
+    values = {"before": residual}
     if solution.flats is not None:
         group = solution.flats.groups(frames, epochs(frames, solution.settings.epoch))[s.frame[mine]]
-        values["before"] = residual + solution.flats.at(group, u, v)
-        values["after the stacked flat"] = residual
-    else:
-        values["before"] = residual
+        values = {"before": residual + solution.flats.at(group, u, v), "after the stacked flat": residual}
     if solution.settings.numerical_flat:
         at = same_measurements(s.frame[mine], s.star[mine], evidence.rows["frame"], evidence.rows["star"])
         values["after the numerical flat"] = taken(evidence.rows["residual"], at)
-    maps, left = {}, {}
+    maps = {}
     for name, value in values.items():
         known = np.isfinite(value)
         part = u[known], v[known], value[known], variance[known]
-        maps[name], left[name] = cell_means(*part, bins)[0], structure(*part, bins, min(10, ENOUGH))
-    return FlatMaps(maps, left)
+        maps[name] = cell_means(*part, bins)[0], structure(*part, bins, min(10, ENOUGH))
+    return maps
 
 
 def table_of_differences(evidence: Evidence, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -96,10 +88,8 @@ def difference_numbers(evidence: Evidence, name: str) -> list[DifferenceNumbers]
     return out
 
 
-def frame_scatters(evidence: Evidence, rows: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Names, 1.48 MAD and standard deviation [mag] of the residuals of each exposure in a table of rows."""
+def frame_scatters(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """1.48 MAD [mag] of the residuals of each exposure in a table of rows, NaN for a single one."""
     good = np.isfinite(rows["residual"])
     names, code = np.unique(rows["exposure"][good].astype(str), return_inverse=True)
-    residual = rows["residual"][good]
-    parts = [spread(residual[code == k]) for k in range(len(names))]
-    return names, np.array([p[0] for p in parts]), np.array([p[1] for p in parts])
+    return np.array([spread(rows["residual"][good][code == k])[0] for k in range(len(names))])

@@ -90,7 +90,7 @@ def gather_evidence(
         more["tiles"] = {**evidence.tiles, **_tile_columns(Path(tiles), fits)}
     if stars is not None:
         more["stars"] = _numbers(read_catalogue(stars))
-    more["differences"] = {_title(Path(path)): _difference(path, fits) for path in compare}
+    more["differences"] = {path.name or path.resolve().name: _difference(path, fits) for path in map(Path, compare)}
     return dataclasses.replace(evidence, periods=dict(periods or {}), **more)
 
 
@@ -131,10 +131,6 @@ def _observations(
     exposure = only[0] if not chosen.names_exposures and len(only) == len(catalogues) == 1 else None
     files = json.loads(solution.record.get("exposure_files", "{}"))
     return read_observations(list(catalogues), chosen, exposure=exposure, known=files).observations
-
-
-def _title(path: Path) -> str:
-    return path.name or path.resolve().name
 
 
 def _numbers(table: Catalogue) -> dict[str, np.ndarray]:

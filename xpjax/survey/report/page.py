@@ -117,19 +117,14 @@ def report_page(title: str, evidence: Evidence, made: Sequence[Section], account
         if section.figure is None:
             parts.append(f"<p class='missing'>Not made: {html.escape(section.missing)}.</p>")
         else:
-            drawn = base64.b64encode(png(section.figure)).decode()
-            parts.append(f"<img alt='{html.escape(section.title)}' src='data:image/png;base64,{drawn}'>")
+            drawn = io.BytesIO()
+            section.figure.savefig(drawn, format="png")
+            coded = base64.b64encode(drawn.getvalue()).decode()
+            parts.append(f"<img alt='{html.escape(section.title)}' src='data:image/png;base64,{coded}'>")
         if section.found:
             parts.append("<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in section.found) + "</ul>")
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n".encode()
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    return drawn.getvalue()
 
 
 def _about(evidence: Evidence) -> str:

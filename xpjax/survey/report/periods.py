@@ -140,23 +140,18 @@ def find_period(time: np.ndarray, magnitude: np.ndarray, error: np.ndarray | Non
     fastest = min(FASTEST, 0.5 / repeats if repeats else np.inf)
     used = np.ones(len(t), bool)
     for _ in range(3):
-        frequency, power, bend = _peaks(t[used], y[used], weight[used], span, fastest)
-        off = np.abs(y - _sine(t, y, weight, used, frequency[0]))
+        peaks = _peaks(t[used], y[used], weight[used], span, fastest)
+        off = np.abs(y - _sine(t, y, weight, used, peaks[0, 0]))
         off = off / weight if error is not None else off
         kept = off <= 5 * max(MAD * float(np.median(off[used])), 1e-12)
         if (kept == used).all() or (~kept).sum() > OUTLIERS * len(t):
             break
         used = kept
-    return _judged(t[used], y[used], weight[used], (frequency, power, bend), (span, fastest, repeats), len(t))
+    return _judged(t[used], y[used], weight[used], peaks, (span, fastest, repeats), int((~used).sum()))
 
 
 def _judged(
-    t: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray,
-    peaks: tuple[np.ndarray, np.ndarray, np.ndarray],
-    searched: tuple[float, float, float],
-    n_all: int,
+    t: np.ndarray, y: np.ndarray, weight: np.ndarray, peaks: np.ndarray, searched: tuple[float, float, float], lost: int
 ) -> PeriodSearch:
     """The significance of the highest peak against noise and against the other peaks."""
     from astropy.timeseries import LombScargle
@@ -164,10 +159,8 @@ def _judged(
     frequency, power, bend = peaks
     span, fastest, repeats = searched
     n = len(t)
-    chance = float(
-        LombScargle(t, y, weight).false_alarm_probability(
-            min(power[0], 1.0), method="baluev", minimum_frequency=1 / span, maximum_frequency=fastest
-        )
+    chance = LombScargle(t, y, weight).false_alarm_probability(
+        min(power[0], 1.0), method="baluev", minimum_frequency=1 / span, maximum_frequency=fastest
     )
     left = np.maximum(1 - power, 1e-15)
     # The noise is what is left over, so this is a ratio of likelihoods.
@@ -183,16 +176,14 @@ def _judged(
     significant = chance < FALSE_ALARM
     stated = significant and not slow[0] and len(aliases) <= MOST_ALIASES
     return PeriodSearch(
-        float(1 / found[0]) if stated else np.nan, float(error[0]) if stated else np.nan, chance,
+        float(1 / found[0]) if stated else np.nan, float(error[0]) if stated else np.nan, float(chance),
         tuple(aliases) if significant and not slow[0] else (), whole and stated, bool(slow.any()) and significant,
-        1 / fastest, span, repeats if repeats and fastest < FASTEST else 0.0, n_all - n,
+        1 / fastest, span, repeats if repeats and fastest < FASTEST else 0.0, lost,
     )  # fmt: skip
 
 
-def _peaks(
-    t: np.ndarray, y: np.ndarray, weight: np.ndarray, span: float, fastest: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frequencies, powers and second derivatives (n_peak,) of the highest peaks, the highest first."""
+def _peaks(t: np.ndarray, y: np.ndarray, weight: np.ndarray, span: float, fastest: float) -> np.ndarray:
+    """Frequencies, powers and second derivatives (3, n_peak) of the highest peaks, the highest first."""
     from astropy.timeseries import LombScargle
 
     periodogram = LombScargle(t, y, weight)
@@ -211,13 +202,12 @@ def _peaks(
     h = 0.02 / span
     near = np.stack([frequency - h, frequency, frequency + h])
     low, middle, high = periodogram.power(np.maximum(near, 1e-9).ravel(), method="slow").reshape(near.shape)
-    order = np.argsort(-middle)
     kept: list[int] = []
-    for k in order.tolist():
+    for k in np.argsort(-middle).tolist():
         inside = 0.2 / span <= frequency[k] <= fastest * (1 + 1e-9)
         if inside and all(abs(frequency[k] - frequency[j]) > 0.5 / span for j in kept):
             kept.append(k)
-    return frequency[kept], middle[kept], ((low - 2 * middle + high) / h**2)[kept]
+    return np.stack([frequency, middle, (low - 2 * middle + high) / h**2])[:, kept]
 
 
 def _sine(t: np.ndarray, y: np.ndarray, weight: np.ndarray, used: np.ndarray, frequency: float) -> np.ndarray:

@@ -106,20 +106,15 @@ def structure(
     return float(np.sqrt(max(np.average(mean**2 - noise, weights=weight), 0.0)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Correlation:
-    """Correlation (n_band, n_band) of differences, NaN for pairs of few, and slopes of the strong pairs.
+Slope = tuple[str, str, float, float, float]
 
-    slopes: (band of y, band of x, r, slope, error) of those that chance has with a probability below `FALSE_ALARM`;
-    the reduced major axis, for both have errors.
+
+def correlation(bands: Sequence[str], difference: np.ndarray) -> tuple[np.ndarray, list[Slope]]:
+    """Band-to-band correlation (n_band, n_band) of zero-point differences (n_tile, n_band), without far outliers.
+
+    NaN for pairs of few. With the slopes of strong pairs, (band of y, band of x, r, slope, error), that chance has with
+    a probability below `FALSE_ALARM`: the reduced major axis, for both have errors.
     """
-
-    r: np.ndarray
-    slopes: list[tuple[str, str, float, float, float]]
-
-
-def correlation(bands: Sequence[str], difference: np.ndarray, strong: float = STRONG) -> Correlation:
-    """Band-to-band correlation of zero-point differences (n_tile, n_band), without far outliers."""
     from scipy.stats import pearsonr
 
     n = len(bands)
@@ -135,11 +130,11 @@ def correlation(bands: Sequence[str], difference: np.ndarray, strong: float = ST
             y, x = difference[both, i], difference[both, j]
             if y.std() > 0 and x.std() > 0:
                 r[i, j] = r[j, i] = np.corrcoef(x, y)[0, 1]
-                if i != j and abs(r[i, j]) > strong and pearsonr(x, y).pvalue < FALSE_ALARM:
+                if i != j and abs(r[i, j]) > STRONG and pearsonr(x, y).pvalue < FALSE_ALARM:
                     slope = np.sign(r[i, j]) * y.std() / x.std()
                     error = abs(slope) * np.sqrt((1 - r[i, j] ** 2) / (both.sum() - 2))
                     slopes.append((bands[i], bands[j], float(r[i, j]), float(slope), float(error)))
-    return Correlation(r, slopes)
+    return r, slopes
 
 
 def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
@@ -158,8 +153,5 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
         if (before == used).all():
             break
     rest = off[used]
-    return (
-        float(constant),
-        float(slope),
-        float(rest.std() / np.sqrt(max(len(rest) - 2, 1)) / max(x[used].std(), 1e-300)),
-    )
+    error = rest.std() / np.sqrt(max(len(rest) - 2, 1)) / max(x[used].std(), 1e-300)
+    return float(constant), float(slope), float(error)

@@ -12,8 +12,8 @@ from xpjax.survey.exposures import ExposureFits, ExposureModel, evaluate, fit_ex
 from xpjax.survey.scr.law import Predicted, predict_scr
 from xpjax.survey.scr.regression import ColorFit, ColorModel, fit_scr
 
-TOLERANCE = 1e-4
-"""The iteration ends where no zero-point moves by more [mag]."""
+TOLERANCE, ROUNDS = 1e-4, 10
+"""The iteration ends where no zero-point moves by more [mag], or after so many rounds."""
 
 
 def calibrate_scr(
@@ -25,8 +25,6 @@ def calibrate_scr(
     *,
     label_covariance: np.ndarray | None = None,
     position_order: int = 2,
-    rounds: int = 10,
-    devices: str | int | None = None,
     **options: Any,
 ) -> tuple[ColorFit, ExposureFits, Predicted]:
     """The regression of one band iterated with flats of its frames, until no zero-point moves by 0.1 mmag.
@@ -39,18 +37,17 @@ def calibrate_scr(
     flat, before = np.zeros(len(o)), np.full(len(o.frames), np.inf)
     model = ExposureModel(position_order=position_order, color_order=0, magnitude_order=0)
     error = np.hypot(gaia_error, o.magnitude_error)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         fit = fit_scr(
             np.where(o.excluded == 0, gaia_magnitude - o.magnitude - flat, np.nan), error, labels,
             color_model, label_covariance=label_covariance, tile=o.frame, **options,
         )  # fmt: skip
         predicted = predict_scr(fit.regression, gaia_magnitude, gaia_error, labels, label_covariance=label_covariance)
         rows = dataclasses.replace(o, model=predicted.magnitude, model_error=np.nan_to_num(predicted.error))
-        fits = fit_exposures(rows, model, devices=devices)
+        fits = fit_exposures(rows, model)
         moved = np.abs(fits.zero_point - before)
         if not np.nanmax(np.where(np.isfinite(fits.zero_point), moved, 0), initial=0) > TOLERANCE:
             break
         before = fits.zero_point
-        added = evaluate(fits, rows, devices=devices).added
-        flat = np.nan_to_num(added - fits.zero_point[o.frame])
+        flat = np.nan_to_num(evaluate(fits, rows).added - fits.zero_point[o.frame])
     return fit, fits, predicted

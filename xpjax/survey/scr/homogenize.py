@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Record
+from xpjax.core.records import Record, Rows
 from xpjax.survey import MAD, group_median
 from xpjax.survey.exposures import error_floor
 
@@ -22,8 +22,10 @@ ROUNDS = 20
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class BandZeroPoints(Record):
+class BandZeroPoints(Record, Rows):
     """Zero-points (n_tile,) of one band with errors [mag], NaN where there is none; count: stars of each."""
+
+    row_fields = ("value", "error", "count")
 
     value: np.ndarray
     error: np.ndarray
@@ -75,12 +77,14 @@ class ScaleOffset:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class HomogenizedBand(Record):
+class HomogenizedBand(Record, Rows):
     """One zero-point for each tile (n_tile,) on the scale of the first method; NaN where no method gives one.
 
     error: of the tile alone; systematic: of the offset, common to all tiles of the second method. method (n_tile,): a
     name, or "" for none.
     """
+
+    row_fields = ("value", "error", "systematic", "method")
 
     value: np.ndarray
     error: np.ndarray

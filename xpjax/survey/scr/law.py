@@ -182,12 +182,11 @@ def predict_scr(
     gaia_error = np.broadcast_to(np.asarray(gaia_error, float), gaia.shape)
     z, covariance = scaled(gaia, gaia_error, labels, label_covariance, regression.zero, regression.scale)
     exponents = tuples(regression.exponents)
+    low, high = regression.label_range
     with np.errstate(invalid="ignore"):  # of stars without labels
         truth = true_labels(z, covariance, regression.population, tile)
         t = truth.terms(exponents)
         variance = gaia_error**2 + regression.floor**2 + truth.variance(regression.value, exponents)
-    low, high = regression.label_range
-    with np.errstate(invalid="ignore"):
         outside = ~((labels >= low) & (labels <= high)).all(axis=1)
     systematic = np.sqrt(np.maximum(quadratic_form(t, regression.covariance), 0))
     return Predicted(gaia - t @ regression.value, np.sqrt(variance), systematic, outside)
@@ -245,8 +244,7 @@ def regressions_from(table: Catalogue) -> dict[str, ColorRegression]:
     out = {}
     for band in dict.fromkeys(c["band"].tolist()):
         rows = np.flatnonzero(c["band"] == band)
-        one = rows[0]
-        n = len(rows)
+        one, n = rows[0], len(rows)
         out[str(band)] = ColorRegression(
             str(band), str(c["gaia"][one]), np.stack([c[f"power_{label}"][rows] for label in LABELS], axis=1),
             np.array(c["value"][rows]), np.array(c["covariance"][rows, :n]), np.array(table.meta["label_zero"], float),

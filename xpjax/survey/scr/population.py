@@ -11,12 +11,12 @@ long as the distribution was found before the cut.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Record
+from xpjax.core.records import Record, Rows
 from xpjax.survey.scr.labels import Exponents, gradient, mean_monomials, quadratic_form, scaled
 
 COMPONENTS, SAMPLE, ROUNDS = 3, 20_000, 100
@@ -90,13 +90,7 @@ def _reddening_of_tiles(
     return np.where(few, whole[0], mean)[group], width[group], whole
 
 
-def find_population(
-    labels: np.ndarray,
-    label_covariance: np.ndarray,
-    tile: np.ndarray | None = None,
-    components: int = COMPONENTS,
-    seed: int = 0,
-) -> Population:
+def find_population(labels: np.ndarray, label_covariance: np.ndarray, tile: np.ndarray | None = None) -> Population:
     """The population that labels (n, 3), measured with errors of covariance (n, 3, 3) or (3, 3), were drawn from.
 
     tile (n,): numbers from 0, as in `fit_scr`. Stars with NaN are ignored; 20,000 at most are drawn at random. Give the
@@ -110,20 +104,18 @@ def find_population(
     shift, width, reddening = _reddening_of_tiles(z, covariance, tile)
     z, covariance = _standardized(z, covariance, shift, width)
     rows = np.flatnonzero(np.isfinite(z).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2)))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(rows, min(SAMPLE, len(rows)), replace=False))
-    if len(rows) < 20 * components:
-        raise XpjaxError(f"{len(rows)} stars with labels and their errors are too few for a population of {components}")
+    if len(rows) < 20 * COMPONENTS:
+        raise XpjaxError(f"{len(rows)} stars with labels and their errors are too few for a population of {COMPONENTS}")
     z, covariance = z[rows], covariance[rows]
     least = LEAST_SPREAD**2 * np.eye(z.shape[1])
     spread = np.maximum(z.std(axis=0), LEAST_SPREAD)
-    own = kmeans2(z / spread, components, minit="++", rng=rng)[1] if components > 1 else np.zeros(len(z), int)
-    groups = [z[own == k] for k in range(components) if np.count_nonzero(own == k) > z.shape[1]]
-    found = Population(
-        np.array([len(g) for g in groups]) / sum(len(g) for g in groups),
-        np.array([g.mean(axis=0) for g in groups]), np.array([np.cov(g.T) + least for g in groups]),
-        reddening,
-    )  # fmt: skip
+    own = kmeans2(z / spread, COMPONENTS, minit="++", rng=rng)[1]
+    groups = [z[own == k] for k in range(COMPONENTS) if np.count_nonzero(own == k) > z.shape[1]]
+    share = np.array([len(g) for g in groups]) / sum(map(len, groups))
+    wide = np.array([np.cov(g.T) + least for g in groups])
+    found = Population(share, np.array([g.mean(axis=0) for g in groups]), wide, reddening)
     before = -np.inf
     for _ in range(ROUNDS):
         share, mean, rest, density = found.posterior(z, covariance)
@@ -139,37 +131,35 @@ def find_population(
 
 
 @dataclasses.dataclass(frozen=True)
-class TrueLabels:
+class TrueLabels(Rows):
     """What is known of true scaled labels: Gaussians with share (n, m), mean (n, m, 3), covariance (n, m, 3, 3)."""
+
+    row_fields = ("share", "mean", "covariance")
 
     share: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray | None
 
-    def __getitem__(self, rows: np.ndarray) -> TrueLabels:
-        return TrueLabels(self.share[rows], self.mean[rows], None if self.covariance is None else self.covariance[rows])
+    def gaussians(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """Share (n,), mean (n, 3) and covariance (n, 3, 3), None for exact labels, of one Gaussian after the other."""
+        for k in range(self.share.shape[1]):
+            yield self.share[:, k], self.mean[:, k], None if self.covariance is None else self.covariance[:, k]
 
     def terms(self, exponents: Sequence[Exponents]) -> np.ndarray:
         """Mean of each term (n, k)."""
-        out = np.zeros((len(self.share), len(exponents)))
-        for k in range(self.share.shape[1]):
-            out += self.share[:, [k]] * mean_monomials(self.mean[:, k], self._of(k), exponents)
-        return out
+        parts = (share[:, None] * mean_monomials(z, s, exponents) for share, z, s in self.gaussians())
+        return sum(parts, np.zeros((len(self.share), len(exponents))))
 
     def variance(self, value: np.ndarray, exponents: Sequence[Exponents]) -> np.ndarray:
         """Variance (n,) of the polynomial: within the Gaussians, to first order, and between them."""
-        if self.covariance is None:
-            return np.zeros(len(self.share))
         first, second = np.zeros(len(self.share)), np.zeros(len(self.share))
-        for k in range(self.share.shape[1]):
-            level = mean_monomials(self.mean[:, k], self._of(k), exponents) @ value
-            within = quadratic_form(gradient(self.mean[:, k], value, exponents), self.covariance[:, k])
-            first += self.share[:, k] * level
-            second += self.share[:, k] * (within + level**2)
+        for share, z, covariance in self.gaussians():
+            if covariance is None:
+                return first
+            level = mean_monomials(z, covariance, exponents) @ value
+            first += share * level
+            second += share * (quadratic_form(gradient(z, value, exponents), covariance) + level**2)
         return np.maximum(second - first**2, 0)
-
-    def _of(self, k: int) -> np.ndarray | None:
-        return None if self.covariance is None else self.covariance[:, k]
 
 
 def _standardized(

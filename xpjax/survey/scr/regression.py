@@ -18,7 +18,7 @@ from xpjax.core.records import Record
 from xpjax.survey import LEAST_VARIANCE, MAD, group_median
 from xpjax.survey.exposures import error_floor
 from xpjax.survey.scr.equations import Equations
-from xpjax.survey.scr.labels import SCALE, ZERO, Exponents, scaled, terms
+from xpjax.survey.scr.labels import SCALE, ZERO, scaled, terms
 from xpjax.survey.scr.law import ColorRegression
 from xpjax.survey.scr.population import Population, TrueLabels, find_population, true_labels
 
@@ -80,6 +80,20 @@ class ColorFit(Record):
     n_used: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """The stars (n,) that have all that a fit needs: rows of (n_all,) where usable."""
+
+    usable: np.ndarray
+    color: np.ndarray
+    sigma: np.ndarray
+    z: np.ndarray
+    truth: TrueLabels
+    population: Population | None
+    tile: np.ndarray
+    n_tile: int
+
+
 def fit_scr(
     color: np.ndarray,
     color_error: np.ndarray,
@@ -137,39 +151,6 @@ def fit_scr(
     >>> print(f"{fit.regression.reddening_coefficient(labels)[0]:.1f}")
     -0.9
     """
-    model, where = model or ColorModel(), f"band {band or 'without name'}"
-    stars = _sample(color, color_error, labels, label_covariance, population, tile)
-    exponents = terms(model.order, model.reddening)
-    if len(stars.color) < 2 * len(exponents):
-        raise XpjaxError(
-            f"{where}: {len(stars.color)} stars with color, error and labels are too few for "
-            f"{len(exponents)} terms: lower the order, or widen the selection"
-        )
-    return _assemble(stars, _iterate(stars, model, exponents, where), labels, band, gaia)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sample:
-    """The stars (n,) that have all that a fit needs: rows of (n_all,) where usable."""
-
-    usable: np.ndarray
-    color: np.ndarray
-    sigma: np.ndarray
-    z: np.ndarray
-    truth: TrueLabels
-    population: Population | None
-    tile: np.ndarray
-    n_tile: int
-
-
-def _sample(
-    color: np.ndarray,
-    color_error: np.ndarray,
-    labels: np.ndarray,
-    label_covariance: np.ndarray | None,
-    population: Population | None,
-    tile: np.ndarray | None,
-) -> _Sample:
     z, covariance = scaled(color, color_error, labels, label_covariance)
     if covariance is not None and population is None:
         population = find_population(labels, covariance * np.outer(SCALE, SCALE), tile)
@@ -182,27 +163,19 @@ def _sample(
         truth = true_labels(z, covariance, population, None if tile is None else tiles)[usable]
     n_tile = 0 if tile is None else int(np.asarray(tile).max()) + 1
     known = population if covariance is not None else None
-    return _Sample(usable, color[usable], color_error[usable], z[usable], truth, known, tiles[usable], n_tile)
+    stars = _Sample(usable, color[usable], color_error[usable], z[usable], truth, known, tiles[usable], n_tile)
+    return _fit(stars, model or ColorModel(), labels, band, gaia)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Solution:
-    """Where the iteration ended: coefficients (k,), offsets of tiles, and of the stars (n,) residual and variance."""
-
-    exponents: tuple[Exponents, ...]
-    equations: Equations
-    value: np.ndarray
-    offset: np.ndarray
-    about: np.ndarray
-    variance: np.ndarray
-    square: float
-    used: np.ndarray
-    converged: bool
-
-
-def _iterate(stars: _Sample, model: ColorModel, exponents: tuple[Exponents, ...], where: str) -> _Solution:
+def _fit(stars: _Sample, model: ColorModel, labels: np.ndarray, band: str, gaia: str) -> ColorFit:
     """Solve, judge the stars, and solve again until no star goes out or comes back."""
     y, sigma, n_tile = stars.color, stars.sigma, stars.n_tile
+    exponents, where = terms(model.order, model.reddening), f"band {band or 'without name'}"
+    if len(y) < 2 * len(exponents):
+        raise XpjaxError(
+            f"{where}: {len(y)} stars with color, error and labels are too few for {len(exponents)} terms: lower the "
+            "order, or widen the selection"
+        )
     speaks = np.ones((len(y), len(exponents)), bool)
     if model.low_extinction is not None:
         red = np.array([e[2] > 0 for e in exponents])
@@ -227,17 +200,12 @@ def _iterate(stars: _Sample, model: ColorModel, exponents: tuple[Exponents, ...]
         if converged:
             break
         used = keep
-    return _Solution(exponents, equations, value, offset, about, variance, square, used, converged)
-
-
-def _assemble(stars: _Sample, found: _Solution, labels: np.ndarray, band: str, gaia: str) -> ColorFit:
-    equations, value, used, square = found.equations, found.value, found.used, found.square
-    matrix = equations.covariance(stars.color, value, found.offset)
-    total = found.variance + square
+    matrix = equations.covariance(y, value, offset)
+    total = variance + square
     regression = ColorRegression(
-        band, gaia, np.array(found.exponents), value, matrix, np.array(ZERO), np.array(SCALE), float(np.sqrt(square)),
-        float(MAD * np.median(np.abs(found.about))), stars.population,
-        np.percentile(labels[stars.usable][used], [0.5, 99.5], axis=0), int(used.sum()), found.converged,
+        band, gaia, np.array(exponents), value, matrix, np.array(ZERO), np.array(SCALE), float(np.sqrt(square)),
+        float(MAD * np.median(np.abs(about))), stars.population,
+        np.percentile(labels[stars.usable][used], [0.5, 99.5], axis=0), int(used.sum()), converged,
     )  # fmt: skip
 
     def back(values: np.ndarray, fill: Any) -> np.ndarray:
@@ -245,10 +213,7 @@ def _assemble(stars: _Sample, found: _Solution, labels: np.ndarray, band: str, g
         out[stars.usable] = values
         return out
 
-    residual = stars.color - equations.t @ value - found.offset[stars.tile]
-    error, systematic, count = equations.tile_errors(total, matrix)
-    n = stars.n_tile
-    return ColorFit(
-        regression, back(residual, np.nan), back(np.sqrt(total), np.nan), back(used, False), back(~used, False),
-        found.offset[:n], error[:n], systematic[:n], count[:n],
-    )  # fmt: skip
+    residual = y - equations.t @ value - offset[stars.tile]
+    tiles = (column[:n_tile] for column in (offset, *equations.tile_errors(total, matrix)))
+    found = back(residual, np.nan), back(np.sqrt(total), np.nan), back(used, False), back(~used, False)
+    return ColorFit(regression, *found, *tiles)

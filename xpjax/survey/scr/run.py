@@ -14,17 +14,27 @@ from xpjax.core.records import Record
 from xpjax.io.atomic import check_products
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.survey import SurveyTable, make_observations, provenance
+from xpjax.survey.exposures import ExposureFits
 from xpjax.survey.scr.config import ScrBand, ScrConfig, read_scr_config
 from xpjax.survey.scr.flats import calibrate_scr
 from xpjax.survey.scr.homogenize import BandZeroPoints, tile_zero_points
 from xpjax.survey.scr.law import ColorRegression, coefficient_table, predict_scr, regressions_from
 from xpjax.survey.scr.population import Population, find_population
-from xpjax.survey.scr.regression import fit_scr
+from xpjax.survey.scr.regression import ColorFit, fit_scr
 from xpjax.survey.scr.stars import Stars, read_stars
 from xpjax.survey.scr.zero_points import TABLE, HomogenizedZeroPoints, homogenized, read_homogenized
 
 COEFFICIENTS, PREDICTED = "coefficients.ecsv", "predicted.parquet"
 FILES = (COEFFICIENTS, TABLE, PREDICTED)
+PREDICTIONS = {
+    "scr": "magnitude by stellar color regression",
+    "scr_error": "error of the star: Gaia photometry, labels, scatter about the relation",
+    "scr_systematic": "error from the coefficients of the relation, in part common to all stars",
+    "outside": "1 where a label is beyond those of the fit",
+    "used": "1 where the star took part in the fit",
+    "residual": "residual of the fit: color - relation - zero-point of the tile",
+}
+"""Columns of predictions, behind the name of the band."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -159,31 +169,33 @@ def run_scr(
         population = find_population(sample.labels, sample.covariance, sample.tiles.number)
     regressions, parts, failed, notes = {}, {}, {}, list(sample.notes)
     columns: dict[str, np.ndarray] = {"star": sample.star, "tile": sample.tiles.name}
+    descriptions = {"star": "identifier of the star", "tile": "tile of the star"}
     for band in chosen.bands:
         try:
-            found, not_run = _regress(sample, band, chosen, population)
+            regression, first, predicted, not_run = _regress(sample, band, chosen, population)
         except ValueError as why:
             failed[band.name] = str(why)
             continue
         notes += [line for line in not_run if line not in notes]
-        regressions[band.name], first, more = found
-        parts[band.name] = (first, _synthetic(sample, band))
-        columns |= {f"{band.name}_{key}": value for key, value in more.items()}
+        regressions[band.name], parts[band.name] = regression, (first, _synthetic(sample, band))
+        columns |= {f"{band.name}_{key}": value for key, value in zip(PREDICTIONS, predicted, strict=True)}
+        descriptions |= {f"{band.name}_{key}": said for key, said in PREDICTIONS.items()}
     if not regressions:
         raise XpjaxError("no band could be fitted: " + "; ".join(failed.values()))
     tiles = sample.tiles.names
     zero_points = homogenized(tiles, np.full(len(tiles), ""), parts)
-    solution = ScrSolution(regressions, zero_points, _predictions(columns), failed, tuple(notes))
+    units = {name: "mag" for name, column in columns.items() if column.dtype.kind == "f"}
+    predictions = SurveyTable(columns, units, descriptions)
+    solution = ScrSolution(regressions, zero_points, predictions, failed, tuple(notes))
     if output is not None:
         solution.write(output, record=record, overwrite=overwrite)
     return solution
 
 
-Found = tuple[ColorRegression, BandZeroPoints, dict[str, np.ndarray]]
-
-
-def _regress(stars: Stars, band: ScrBand, config: ScrConfig, population: Population | None) -> tuple[Found, list[str]]:
-    """The relation of a band, zero-points of tiles by it, and columns of predictions; and cuts that did not run."""
+def _regress(
+    stars: Stars, band: ScrBand, config: ScrConfig, population: Population | None
+) -> tuple[ColorRegression, BandZeroPoints, tuple[np.ndarray, ...], list[str]]:
+    """The relation of a band, zero-points of tiles by it, `PREDICTIONS`, and cuts that did not run."""
     magnitude, error = stars.magnitudes(band)
     kept, not_run = stars.keep(band, config, error)
     tile = stars.tiles.number
@@ -191,59 +203,34 @@ def _regress(stars: Stars, band: ScrBand, config: ScrConfig, population: Populat
     common: dict[str, Any] = {
         "label_covariance": stars.covariance, "population": population, "band": band.name, "gaia": band.gaia
     }  # fmt: skip
-    order = config.settings.position_order
-    if order:
+    found: ExposureFits | ColorFit
+    if order := config.settings.position_order:
         x, y = (stars.columns.numbers(band.columns, key, np.nan) for key in ("x", "y"))
         exposure = stars.tiles.names[tile]
         o = make_observations(stars.star, x, y, magnitude, error, None, exposure=exposure, cut=~kept)
-        fit, fits, _ = calibrate_scr(o, gaia, gaia_error, stars.labels, band.model, position_order=order, **common)
+        fit, found, _ = calibrate_scr(o, gaia, gaia_error, stars.labels, band.model, position_order=order, **common)
         # Frames come in the order of their first rows, tiles sorted.
         place = np.zeros(len(stars.tiles.names), int)
         place[tile] = o.frame
-        value, count = fits.zero_point[place], fits.n_used[place]
-        own = np.hypot(fits.zero_point_error, fits.zero_point_common)[place]
-        residual, used, systematic = fits.residual, fits.used, fit.zero_point_systematic[place]
+        own = np.hypot(found.zero_point_error, found.zero_point_common)[place]
     else:
         color = np.where(kept, gaia - magnitude, np.nan)
-        fit = fit_scr(color, np.hypot(gaia_error, error), stars.labels, band.model, tile=tile, **common)
-        value, own, count = fit.zero_point, fit.zero_point_error, fit.n_used
-        systematic, residual, used = fit.zero_point_systematic, fit.residual, fit.used
-    predicted = predict_scr(
-        fit.regression, gaia, gaia_error, stars.labels, label_covariance=stars.covariance, tile=tile
-    )
-    columns = {
-        "scr": predicted.magnitude, "scr_error": predicted.error, "scr_systematic": predicted.systematic,
-        "outside": predicted.outside, "used": used, "residual": residual,
-    }  # fmt: skip
-    return (fit.regression, BandZeroPoints(value, np.hypot(own, systematic), count), columns), not_run
+        fit = found = fit_scr(color, np.hypot(gaia_error, error), stars.labels, band.model, tile=tile, **common)
+        place, own = np.arange(len(stars.tiles.names)), fit.zero_point_error
+    law, labels = fit.regression, stars.labels
+    predicted = predict_scr(law, gaia, gaia_error, labels, label_covariance=stars.covariance, tile=tile)
+    error = np.hypot(own, fit.zero_point_systematic[place])
+    zero_points = BandZeroPoints(found.zero_point[place], error, found.n_used[place])
+    columns = predicted.magnitude, predicted.error, predicted.systematic, predicted.outside, found.used, found.residual
+    return law, zero_points, columns, not_run
 
 
 def _synthetic(stars: Stars, band: ScrBand) -> BandZeroPoints:
     """The tiles' zero-points by synthetic magnitudes from XP, all missing where there are none."""
-    n = len(stars.tiles.names)
-    if "model" not in band.columns:
-        return BandZeroPoints(np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, int))
     magnitude, error = stars.magnitudes(band)
-    total = np.hypot(error, stars.columns.numbers(band.columns, "model_error", 0.0))
-    return tile_zero_points(stars.columns.numbers(band.columns, "model") - magnitude, total, stars.tiles.number, n)
-
-
-def _predictions(columns: Mapping[str, np.ndarray]) -> SurveyTable:
-    meanings = {
-        "scr": "magnitude by stellar color regression",
-        "scr_error": "error of the star: Gaia photometry, labels, scatter about the relation",
-        "scr_systematic": "error from the coefficients of the relation, in part common to all stars",
-        "outside": "1 where a label is beyond those of the fit",
-        "used": "1 where the star took part in the fit",
-        "residual": "residual of the fit: color - relation - zero-point of the tile",
-    }
-    descriptions = {"star": "identifier of the star", "tile": "tile of the star"}
-    units: dict[str, str] = {}
-    for name, column in columns.items():
-        if name not in descriptions:
-            descriptions[name] = next(meanings[key] for key in sorted(meanings, key=len) if name.endswith(f"_{key}"))
-            units |= {name: "mag"} if column.dtype.kind == "f" else {}
-    return SurveyTable(columns, units, descriptions)
+    model, model_error = (stars.columns.numbers(band.columns, *of) for of in (("model", np.nan), ("model_error", 0.0)))
+    total = np.hypot(error, model_error)
+    return tile_zero_points(model - magnitude, total, stars.tiles.number, len(stars.tiles.names))
 
 
 def read_scr(folder: str | Path) -> ScrSolution:

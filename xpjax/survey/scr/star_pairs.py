@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 PAIR_SCALE = (100.0, 0.2, 0.1)
 """Teff [K], log g, [Fe/H]: how far apart counts as one."""
+NEIGHBORS, REACH = 20, 3.0
+"""Control stars that a star is compared with, and how far the farthest may be."""
 
 
 def star_pair_reddening(
@@ -16,34 +16,30 @@ def star_pair_reddening(
     labels: np.ndarray,
     control: np.ndarray,
     control_reddening: np.ndarray | float = 0.0,
-    *,
-    neighbors: int = 20,
-    reach: float = 3.0,
-    scale: Sequence[float] = PAIR_SCALE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reddening (n,) of stars and its error [mag]: color minus the color of unreddened stars of the same labels.
 
     color, color_error (n,): BP-RP. labels (n, 3): Teff, log g, [Fe/H]. control (n,): stars of little reddening, which
-    control_reddening (n,) is subtracted from. The unreddened color is the local plane through the `neighbors` nearest
+    control_reddening (n,) is subtracted from. The unreddened color is the local plane through the `NEIGHBORS` nearest
     control stars, never the star itself, weighted by a Gaussian of distance and their errors. NaN where the farthest
-    of these is beyond `reach` in units of `scale`, or fewer are there (Yuan et al. 2013, MNRAS 430, 2188).
+    of these is beyond `REACH` in units of `PAIR_SCALE`, or fewer are there (Yuan et al. 2013, MNRAS 430, 2188).
     """
     from scipy.spatial import cKDTree
 
-    x = np.asarray(labels, float) / np.asarray(scale)
+    x = np.asarray(labels, float) / np.asarray(PAIR_SCALE)
     good = np.isfinite(x).all(axis=1) & np.isfinite(color) & np.isfinite(color_error)
     bare = color - control_reddening
     mine = np.flatnonzero(control & good & np.isfinite(bare))
     value, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
     rows = np.flatnonzero(good)
-    if len(mine) <= neighbors or not len(rows):
+    if len(mine) <= NEIGHBORS or not len(rows):
         return value, error
-    distance, near = cKDTree(x[mine]).query(x[rows], k=neighbors + 1)
+    distance, near = cKDTree(x[mine]).query(x[rows], k=NEIGHBORS + 1)
     near = mine[near]
     distance = np.where(near == rows[:, None], np.inf, distance)
-    order = np.argsort(distance, axis=1, kind="stable")[:, :neighbors]
+    order = np.argsort(distance, axis=1, kind="stable")[:, :NEIGHBORS]
     distance, near = np.take_along_axis(distance, order, 1), np.take_along_axis(near, order, 1)
-    close = distance[:, -1] < reach
+    close = distance[:, -1] < REACH
     rows, distance, near = rows[close], distance[close], near[close]
     width = np.maximum(distance[:, -1:], 1e-3) / 1.5
     # Control stars without errors have equal weights; the variance comes from their scatter.
@@ -57,7 +53,7 @@ def star_pair_reddening(
     value[rows] = color[rows] - (give * bare[near]).sum(axis=1)
     plane = np.einsum("nij,nkj,nk->ni", inverse, design, weight * bare[near])
     off = bare[near] - np.einsum("nki,ni->nk", design, plane)
-    scatter = (weight * off**2).sum(axis=1) / weight.sum(axis=1) * neighbors / (neighbors - 4)
+    scatter = (weight * off**2).sum(axis=1) / weight.sum(axis=1) * NEIGHBORS / (NEIGHBORS - 4)
     # The star scatters about the plane as the control stars do, label errors included.
     beyond = np.maximum(scatter - typical**2, 0)
     error[rows] = np.sqrt(beyond + color_error[rows] ** 2 + scatter * (give**2).sum(axis=1))

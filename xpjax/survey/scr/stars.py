@@ -53,19 +53,12 @@ class Columns:
 
     def star_names(self, mapping: Mapping[str, Any]) -> np.ndarray:
         """Identifiers (n,) of stars; those without have negative numbers."""
-        n = len(self.table)
         if "star" not in mapping:
-            return -(np.arange(n, dtype=np.int64) + 1)
+            return -(np.arange(len(self.table), dtype=np.int64) + 1)
         ids = self.table.column(mapping["star"], "star").ids()
         star = ids.value.copy() if ids.value.dtype.kind in "iu" else ids.value.astype(object)
         star[ids.missing] = np.array(-(np.arange(int(ids.missing.sum())) + 1)).astype(star.dtype)
         return star
-
-    def tile_names(self, mapping: Mapping[str, Any]) -> np.ndarray:
-        """Names (n,) of tiles: whole numbers where all are such, else text, empty where missing."""
-        column = self.table.column(mapping["tile"], "tile")
-        whole = not column.is_text and column.values.dtype.kind in "iu" and not column.missing.any()
-        return np.asarray(column.values) if whole else column.texts()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -163,9 +156,12 @@ def read_stars(source: Any, config: ScrConfig) -> Stars:
 
 
 def _tiles(source: Any, columns: Columns, mapping: Mapping[str, Any]) -> Tiles:
+    """Tiles by name: whole numbers where all are such, else text, empty where missing."""
     n = len(columns.table)
     if "tile" in mapping:
-        name = columns.tile_names(mapping)
+        column = columns.table.column(mapping["tile"], "tile")
+        whole = not column.is_text and column.values.dtype.kind in "iu" and not column.missing.any()
+        name = np.asarray(column.values) if whole else column.texts()
     else:
         name = np.full(n, stem(Path(source)) if isinstance(source, str | Path) else "all")
     lost = name == "" if name.dtype.kind == "U" else np.zeros(n, bool)

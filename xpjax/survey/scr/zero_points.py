@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.records import Catalogue, Record, Rows
+from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.io.tables import open_table
@@ -288,23 +287,15 @@ def homogenized(
     fewest: int = FEWEST,
 ) -> HomogenizedZeroPoints:
     """Both methods of each band, given for the same tiles and detectors (n_tile,), on the scale of the first."""
-    found = {band: homogenize_band(*parts, names, fewest) for band, parts in bands.items()}
-
-    def whole(name: str, records: Sequence[Any]) -> np.ndarray:
-        return np.concatenate([getattr(one, name) for one in records])
-
-    def method(k: int) -> TileZeroPoints:
-        records = [parts[k] for parts in bands.values()]
-        return TileZeroPoints(
-            np.tile(tile, len(bands)), np.repeat(list(bands), len(tile)), np.tile(detector, len(bands)),
-            *(whole(name, records) for name in ("value", "error", "count")),
-        )  # fmt: skip
-
-    value, error, systematic, by = (
-        whole(name, [*found.values()]) for name in ("value", "error", "systematic", "method")
-    )
-    scales = {band: one.scale for band, one in found.items()}
-    return HomogenizedZeroPoints(value, error, systematic, by, method(0), method(1), names, scales)
+    found = [homogenize_band(*parts, names, fewest) for parts in bands.values()]
+    named = np.tile(tile, len(bands)), np.repeat(list(bands), len(tile)), np.tile(detector, len(bands))
+    one, two = (concatenate_records(parts) for parts in zip(*bands.values(), strict=True))
+    both = concatenate_records(found)
+    return HomogenizedZeroPoints(
+        both.value, both.error, both.systematic, both.method, TileZeroPoints(*named, one.value, one.error, one.count),
+        TileZeroPoints(*named, two.value, two.error, two.count), names,
+        {band: part.scale for band, part in zip(bands, found, strict=True)},
+    )  # fmt: skip
 
 
 def read_homogenized(path: str | Path) -> HomogenizedZeroPoints:

@@ -205,16 +205,18 @@ def find_passbands(name: PathLike) -> Path:
     """
     if expanded(name).exists():
         return expanded(name)
-    shipped = {_key(known): folder for known, folder in shipped_passbands().items()}
-    if _key(str(name)) in shipped:
-        return shipped[_key(str(name))]
-    close = difflib.get_close_matches(_key(str(name)), shipped, n=4, cutoff=0.4)
+    shipped = {plain_key(known): folder for known, folder in shipped_passbands().items()}
+    key = plain_key(str(name))
+    if key in shipped:
+        return shipped[key]
+    close = difflib.get_close_matches(key, shipped, n=4, cutoff=0.4)
     hint = f"did you mean {', '.join(shipped[c].name for c in close)}?" if close else ""
     known = [folder.name for folder in shipped.values()]
     raise XpjaxError(f"no file or folder {str(name)!r}, and no shipped passbands of this name; {hint or known}")
 
 
-def _key(name: str) -> str:
+def plain_key(name: str) -> str:
+    """A name of a system without case and underscores."""
     return name.replace("_", "").lower()
 
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from xpjax.synthetic import photometry
-from xpjax.wiggles.linear.fit import Population, dimming, level, multiplied, photon_noise
+from xpjax.wiggles.linear.fit import Population, behind_dust, dimming, level, multiplied, photon_noise
 from xpjax.wiggles.linear.pairs import Pairs
-from xpjax.xp import Domain, Instrument, simulate_sources
+from xpjax.xp import Domain, simulate_sources
 
 LEAD = 14
 """Leading coefficients of each XP that the domain looks at."""
@@ -71,29 +71,28 @@ def make_domain(pairs: Pairs, population: Population) -> Domain:
     places = np.concatenate([np.arange(rows.start, rows.start + LEAD) for rows in model.release.slices])
     second = population.covariance + np.outer(population.center, population.center)
     # Of ordinary stars the level is one: the best guess of it from the leading coefficients alone.
-    weights = np.linalg.lstsq(second[np.ix_(places, places)], second[places] @ _level_row(model), rcond=1e-12)[0]
+    row = level(np.eye(model.release.n_basis_total), model)[:, 0]
+    weights = np.linalg.lstsq(second[np.ix_(places, places)], second[places] @ row, rcond=1e-12)[0]
 
     def shape(coefficients: np.ndarray) -> np.ndarray:
         b = coefficients[:, places]
         return np.asarray(b / (b @ weights)[:, None])
 
-    def behind(coefficients: np.ndarray, ebv: float) -> np.ndarray:
-        return multiplied(coefficients, lambda x: dimming(x, ebv), population, model)
-
     _, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
-    bare = pairs.coefficients[(bp - rp < COOL) & np.isfinite(bp - rp)]
-    bare = bare[np.argsort((bp - rp)[(bp - rp < COOL) & np.isfinite(bp - rp)])]
+    ordinary = (bp - rp < COOL) & np.isfinite(bp - rp)
+    bare = pairs.coefficients[ordinary][np.argsort((bp - rp)[ordinary])]
     mocks = simulate_sources(40_000, 11, correlations=False, dtype=np.float64)
     g, color = (np.asarray(mocks.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(mocks.coefficients.value, float)
-    groups = [shape(c) for c in (bare, *(behind(bare, e) for e in DUST), value[(g < 14) & (color < COOL)])]
+    dusty = [behind_dust(bare, e, population, model) for e in DUST]
+    groups = [shape(c) for c in (bare, *dusty, value[(g < 14) & (color < COOL)])]
     mean = np.mean([s.mean(axis=0) for s in groups], axis=0)
     metric = np.mean([(s - mean).T @ (s - mean) / len(s) for s in groups], axis=0)
     metric += photon_noise(model, FAINT)[np.ix_(places, places)]
     third = len(bare) // 3
     unusual = [
         value[(color > 2.5) & (g < 15.5)],
-        np.concatenate([behind(bare[::3], e) for e in HEAVY]),
+        np.concatenate([behind_dust(bare[::3], e, population, model) for e in HEAVY]),
         np.concatenate([multiplied(bare[third : third + 6], quasar(z), population, model) for z in REDSHIFTS]),
         multiplied(bare[-12:], carbon, population, model),
     ]
@@ -106,8 +105,3 @@ def make_domain(pairs: Pairs, population: Population) -> Domain:
         between += d.T @ d / len(d)
     direction = white @ np.linalg.eigh(between)[1][:, -DIRECTIONS:] / np.sqrt(SCALE)
     return Domain(direction, weights, mean @ direction, np.asarray(LIMIT), (LEAD,) * len(model.release.xp))
-
-
-def _level_row(model: Instrument) -> np.ndarray:
-    """Weights (k,) that give the level of coefficients."""
-    return np.asarray(level(np.eye(model.release.n_basis_total), model)[:, 0])

@@ -107,14 +107,13 @@ class Evidence(Record):
         self, low: float = LEVEL_RANGE[0], high: float = LEVEL_RANGE[1], resolution: str = "xp"
     ) -> tuple[np.ndarray, np.ndarray]:
         """RMS (n,) of mean-normalized flux between low and high [nm], before and after."""
-        model, true = self.pairs.instrument, self.reference
-        if resolution == "full":
-            return rms(self.before, true, model, low, high), rms(self.after, true, model, low, high)
-        smooth = smoothing(model)
-        # Where the reference ends, its own last samples stand in for what the line spread would bring in.
-        filled = np.where(np.isfinite(true), true, self.after)
-        seen = np.where(np.isfinite(true), filled @ smooth, np.nan)
-        return rms(self.before, seen, model, low, high), rms(self.after @ smooth, seen, model, low, high)
+        model, after, true = self.pairs.instrument, self.after, self.reference
+        if resolution != "full":
+            smooth = smoothing(model)
+            # Where the reference ends, its own last samples stand in for what the line spread would bring in.
+            filled = np.where(np.isfinite(true), true, after)
+            after, true = after @ smooth, np.where(np.isfinite(true), filled @ smooth, np.nan)
+        return rms(self.before, true, model, low, high), rms(after, true, model, low, high)
 
     def ratios(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """RMS (n,) of the ratio of spectrum and reference over its own median, at full resolution."""
@@ -152,9 +151,7 @@ class Evidence(Record):
             before, after = (1e3 * robust(d) for d in judged.magnitudes(system))
             chosen = [k for k, band in enumerate(bands) if band not in ALIASED]
             total = [float(np.sqrt((x[chosen] ** 2).mean())) for x in (before, after)]
-            pull = (
-                "" if correction is None else f"   pull {float(robust(judged.pulls(correction, system).ravel())):.2f}"
-            )
+            pull = f"   pull {robust(judged.pulls(correction, system).ravel()):.2f}" if correction is not None else ""
             each = "  ".join(f"{b} {x:.1f} {y:.1f}" for b, x, y in zip(bands, before, after, strict=True))
             lines.append(f"  {system:11s}{total[0]:6.1f} {total[1]:6.1f}{pull}   {each}")
         lines.append("by kind: stars, RMS at resolution xp 400..990 nm, J-PLUS of nine bands [mmag], before and after")

@@ -87,8 +87,8 @@ def draw_left_out(axes: Any, evidence: Evidence) -> None:
             axis.plot(grid, middle, color=hue, lw=1.2, label=name)
         axis.axhline(0, color="0.3", lw=0.5)
         axis.set(ylim=(-most, most), ylabel="XP over reference, minus 1 [%]", title=f"{len(before)} stars, {title}")
-        axis.legend(frameon=False, loc="upper center", ncols=2)
         axis.set(xlim=(336, 1020), xticks=TICKS)
+        axis.legend(frameon=False, loc="upper center", ncols=2)
     axes[1].set(xlabel="wavelength [nm]")
 
 

@@ -176,10 +176,7 @@ def dimming(wavelength: np.ndarray, ebv: float) -> np.ndarray:
 
 
 def multiplied(
-    coefficients: np.ndarray,
-    factor: Callable[[np.ndarray], np.ndarray],
-    population: Population,
-    model: Instrument,
+    coefficients: np.ndarray, factor: Callable[[np.ndarray], np.ndarray], population: Population, model: Instrument
 ) -> np.ndarray:
     """Coefficients (n, k) of stars whose BP and RP spectra are multiplied by a factor, a function of wavelength [nm].
 
@@ -211,10 +208,8 @@ def photon_noise(model: Instrument, g_range: tuple[float, float], n: int = 300, 
     chosen = table[np.flatnonzero((g > g_range[0]) & (g < g_range[1]))[:n]]
     if not len(chosen):
         raise XpjaxError(f"no mock star has G in {g_range[0]:g}..{g_range[1]:g}: take another range")
-    mean, total = (
-        level(np.asarray(chosen.coefficients.value, float), model),
-        np.zeros((model.release.n_basis_total,) * 2),
-    )
+    mean = level(np.asarray(chosen.coefficients.value, float), model)
+    total = np.zeros((model.release.n_basis_total,) * 2)
     for rows, xp in zip(model.release.slices, model.release.xp, strict=True):
         each = covariance_matrix(chosen, xp) / mean[:, :, None] ** 2
         total[rows, rows] = each[np.isfinite(each).all(axis=(1, 2))].mean(axis=0)

@@ -29,15 +29,7 @@ from xpjax.core.records import Record
 from xpjax.core.units import is_unit, nanometers, unit_factor
 from xpjax.io.streams import check_file, reading
 from xpjax.io.tables import Table, open_table
-from xpjax.xp import (
-    NONE,
-    STANDARD,
-    Instrument,
-    as_sources,
-    coefficients_of_samples,
-    flux_factor,
-    load_instrument as load_instrument,
-)
+from xpjax.xp import NONE, STANDARD, Instrument, as_sources, coefficients_of_samples, flux_factor, load_instrument
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "star_name", "source_id"),
@@ -146,7 +138,7 @@ def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: An
         cells = [table.column(name).to_pylist() for name in columns]
         units = [known.fields[name].unit for name in columns]
         rows = zip(names, *cells, strict=True)
-        return [_converted(path, n, *_arrays(path, n, w, f), units) for n, w, f in rows]
+        return [_converted(path, n, w, f, units) for n, w, f in rows]
 
     names = texts("name")
     if not len(names):
@@ -184,21 +176,17 @@ def _check_uncorrected(table: Table) -> None:
 
 
 def _converted(
-    path: Path, name: str, wavelength: np.ndarray, flux: np.ndarray, units: Sequence[str | None]
+    path: Path, name: str, wavelength: Any, flux: Any, units: Sequence[str | None]
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """A star's name, wavelengths in nm and fluxes per wavelength, of arrays in these units."""
-    try:
-        wavelength = wavelength * unit_factor(units[0], "wavelength")
-    except XpjaxError as error:
-        raise XpjaxError(f"{path}: the wavelengths have {error}; mend the unit") from None
-    return name, wavelength, flux * flux_factor(units[1], wavelength, f"{path}: {name}: flux")
-
-
-def _arrays(path: str | Path, name: str, wavelength: Any, flux: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A star's name, wavelengths in nm and fluxes per wavelength, of what a cell holds in these units."""
     x, y = np.asarray(wavelength, float), np.asarray(flux, float)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2 or not (np.diff(x) > 0).all():
         raise XpjaxError(f"{path}: {name}: wavelengths must ascend, one for each flux; found {x.shape} and {y.shape}")
-    return x, y
+    try:
+        x = x * unit_factor(units[0], "wavelength")
+    except XpjaxError as error:
+        raise XpjaxError(f"{path}: the wavelengths have {error}; mend the unit") from None
+    return name, x, y * flux_factor(units[1], x, f"{path}: {name}: flux")
 
 
 def _from_samples(

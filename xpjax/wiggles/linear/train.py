@@ -112,21 +112,10 @@ def train_linear(
         training.weigh(training.left_out(), distance)
     evidence = Evidence.of(pairs, training.left_out(), distance, float(domain.limit))
     told = {"n_pair": len(pairs), "pairs": [str(n) for n in pairs.name], "settings": dataclasses.asdict(chosen)}
-    correction = LinearCorrection(
-        name,
-        model.model,
-        model.release,
-        model.wavelength,
-        change := training.fit(),
-        what_is_left(evidence),
-        floor,
-        domain,
-        ordinary.center,
-        ordinary.root(),
-        LEVEL_RANGE,
-        ordinary.center @ (model.default_design + change),
-        {"version": __version__, **told, **(meta or {})},
-    )
+    seen_by, change, left = (model.model, model.release, model.wavelength), training.fit(), what_is_left(evidence)
+    center, root, record = ordinary.center, ordinary.root(), {"version": __version__, **told, **(meta or {})}
+    seen = center @ (model.default_design + change)
+    correction = LinearCorrection(name, *seen_by, change, left, floor, domain, center, root, LEVEL_RANGE, seen, record)
     return Trained(correction, evidence, learning_curve(training, sizes))
 
 

@@ -121,8 +121,8 @@ def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, kee
         table = dataclasses.replace(table, columns=columns)
     if dtype is not None and any(a is not None and a.dtype != dtype for a in (c.value, c.error, c.correlation)):
         error, correlation = (None if a is None else np.asarray(a, dtype) for a in (c.error, c.correlation))
-        coefficients = XPCoefficients(np.asarray(c.value, dtype), error, correlation, c.n_relevant, c.release)
-        table = dataclasses.replace(table, coefficients=coefficients)
+        cast = dataclasses.replace(c, value=np.asarray(c.value, dtype), error=error, correlation=correlation)
+        table = dataclasses.replace(table, coefficients=cast)
     return table
 
 
@@ -157,13 +157,11 @@ def _on_host(source: XPCoefficients) -> XPCoefficients:
     """Coefficients as NumPy arrays of many sources: masked entries are NaN, and what is no float is refused."""
     arrays: dict[str, Any] = {}
     for name in ("value", "error", "correlation", "n_relevant"):
-        array = getattr(source, name)
+        array, integer = getattr(source, name), name == "n_relevant"
         if array is None:
-            arrays[name] = None
             continue
-        integer = name == "n_relevant"
-        if not integer:
-            array = np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
+        if np.ma.isMaskedArray(array) and not integer:
+            array = np.ma.filled(array, np.nan)
         array = np.atleast_2d(np.asarray(array))
         if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
             raise XpjaxError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")

@@ -19,13 +19,11 @@ from xpjax.xp.read.layout import Table, archive_name, check_names, is_array, mak
 Pairs = Iterator[tuple[str, Any]]
 
 
-def load_tables(file: File, part: str, xp: Sequence[str]) -> list[Table]:
-    """The tables of a file, all alike, or the one that is meant. Warns where a server cut them."""
-    return [of_table(table, xp) for table in tables.open_file(file, part)]
-
-
 def of_table(table: tables.Table, xp: Sequence[str]) -> Table:
-    """A table under archive names. Raises XpjaxError for a name that is there twice, and for what `make_table` does."""
+    """A table under archive names. Raises XpjaxError for a name that is there twice, and for what `make_table` does.
+
+    Warns where a server cut the table.
+    """
     if table.repeated:
         name = archive_name(min(table.repeated), xp)
         raise XpjaxError(f"{table.origin}: the column {name} is there twice; rename one")

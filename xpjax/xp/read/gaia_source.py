@@ -19,7 +19,6 @@ JOINED = {
     **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "ebv"), np.float32),
 }
 """Columns of gaia_source that are joined, or kept where the XP file itself has them."""
-KINDS = {name: "angle" if name in ("ra", "dec") else "magnitude" for name in JOINED}
 
 
 def gaia_columns(files: Iterable[Path]) -> tuple[str, ...]:
@@ -65,17 +64,11 @@ def _gaia_table(path: Path) -> dict[str, np.ndarray]:
     for lower, name in names.items():
         if lower != "source_id":
             column = table.column(name)
-            numbers = column.angles(hours=lower == "ra") if KINDS[lower] == "angle" else column.numbers(KINDS[lower])
-            out[lower] = numbers[order]
+            is_angle = lower in ("ra", "dec")
+            out[lower] = (column.angles(hours=lower == "ra") if is_angle else column.numbers("magnitude"))[order]
     if "bp_rp" not in out and {"phot_bp_mean_mag", "phot_rp_mean_mag"} <= {*out}:
         out["bp_rp"] = out["phot_bp_mean_mag"] - out["phot_rp_mean_mag"]
     return out
-
-
-def _pixel_range(path: Path) -> tuple[int, int] | None:
-    """First and last HEALPix pixel of level 8 that the archive's name of a bulk file says."""
-    match = re.search(r"_(\d+)-(\d+)\.", path.name)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def join(ids: np.ndarray, files: Sequence[Path], names: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -84,8 +77,9 @@ def join(ids: np.ndarray, files: Sequence[Path], names: Sequence[str]) -> tuple[
     found = np.zeros(len(ids), bool)
     here = ids[ids != 0] >> 43
     for path in files:
-        pixels = _pixel_range(path)
-        if not len(here) or (pixels is not None and (pixels[1] < here.min() or pixels[0] > here.max())):
+        # The archive's name of a bulk file says its first and last HEALPix pixel of level 8.
+        pixels = re.search(r"_(\d+)-(\d+)\.", path.name)
+        if not len(here) or (pixels and (int(pixels[2]) < here.min() or int(pixels[1]) > here.max())):
             continue
         table = _gaia_table(path)
         place = places_of(ids, table["source_id"])

@@ -28,18 +28,10 @@ class Table:
     release: str | None = None
 
 
-def make_table(
-    pairs: Iterable[tuple[str, Any]],
-    xp: Sequence[str],
-    origin: str,
-    release: str | None = None,
-    *,
-    checked: bool = False,
-) -> Table:
+def make_table(pairs: Iterable[tuple[str, Any]], xp: Sequence[str], origin: str, release: str | None = None) -> Table:
     """Columns under archive names, checked: present, unique and of one length. Raises ValueError."""
     named = [(archive_name(str(name), xp), raw) for name, raw in pairs]
-    if not checked:
-        check_names([name for name, _ in named], xp, origin)
+    check_names([name for name, _ in named], xp, origin)
     columns: dict[str, Column] = {}
     for name, raw in named:
         try:
@@ -104,9 +96,9 @@ def ids_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
         return ids, ids == 0
     ids = np.zeros(table.n, np.int64)
     odd = []
+    is_float = isinstance(column, np.ndarray) and column.dtype.kind == "f"
     cells: Any = column
-    if _is_float(column):
-        cells = np.ma.filled(cells, np.nan)
+    cells = np.ma.filled(cells, np.nan) if is_float else cells
     for i, cell in enumerate(cells):
         if is_missing(cell):
             continue
@@ -115,16 +107,12 @@ def ids_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
             odd.append(i)
         elif number > 0:
             ids[i] = number
-    if odd and (_is_float(column) or not ids.any()):
+    if odd and (is_float or not ids.any()):
         raise XpjaxError(
             f"{table.origin}: row {odd[0] + 1}: source_id is {abridged(cells[odd[0]])}, expected an integer of "
             f"up to 19 digits, which floating-point numbers do not hold; give it as int64 or as text (pandas: 'Int64')"
         )
     return ids, ids == 0
-
-
-def _is_float(column: Column) -> bool:
-    return isinstance(column, np.ndarray) and column.dtype.kind == "f"
 
 
 def repeated(source_id: np.ndarray) -> np.ndarray:
@@ -145,9 +133,8 @@ def numbers(table: Table, name: str) -> tuple[np.ndarray, np.ndarray]:
         return quick.astype(np.float64), odd
     cells: Any = () if column is None or isinstance(column, Vectors) else column
     for i, cell in enumerate(cells):
-        if not is_missing(cell):
-            try:
-                out[i] = parse_number(str(cell))
-            except ValueError:
-                odd[i] = True
+        try:
+            out[i] = np.nan if is_missing(cell) else parse_number(str(cell))
+        except ValueError:
+            odd[i] = True
     return out, odd

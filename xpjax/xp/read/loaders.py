@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.streams import PACKED, File, check_file, members, packing, reading
-from xpjax.io.tables import open_table, split_part
-from xpjax.xp.read.formats import load_avro, load_tables, pairs_of
+from xpjax.io.tables import open_file, open_table, split_part
+from xpjax.xp.read.formats import load_avro, of_table, pairs_of
 from xpjax.xp.read.layout import Table, make_table
 from xpjax.xp.read.text import PACKED_RATIO, TextReader
 
@@ -81,4 +81,4 @@ def _load_file(file: File, part: str, xp: Sequence[str], dtype: DTypeLike | None
     if file.suffix == ".avro":
         with reading(file.path, "AVRO"):
             return load_avro(file, xp)
-    return load_tables(file, part, xp)
+    return [of_table(table, xp) for table in open_file(file, part)]

@@ -23,7 +23,7 @@ from xpjax.core.records import Catalogue
 from xpjax.core.units import FLUX, is_unit
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.streams import plain_suffix
-from xpjax.io.tables import Table, open_table
+from xpjax.io.tables import Column, Table, open_table
 from xpjax.xp.instrument import load_instrument
 from xpjax.xp.sampled import Spectra, spectra_of
 
@@ -126,8 +126,6 @@ def source_ids(table: Table) -> np.ndarray:
 
 def wavelength_axis(table: Table, path: Path) -> np.ndarray | None:
     """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none."""
-    from xpjax.io.tables import Column
-
     values, unit = table.shared.get("wavelength"), table.shared_units.get("wavelength")
     if values is None:
         values, unit = _beside(path) or (None, None)
@@ -138,8 +136,7 @@ def wavelength_axis(table: Table, path: Path) -> np.ndarray | None:
         values, unit = column.array(), column.unit
         values = values[:, 0] if values.shape[1:] == (1,) else values
     values = np.asarray(values, float)
-    missing = np.zeros(values.shape, bool)
-    return values * Column(table.origin, "wavelength", values, missing, unit).factor("wavelength")
+    return values * Column(table.origin, "wavelength", values, np.zeros(0, bool), unit).factor("wavelength")
 
 
 def _beside(path: Path) -> tuple[np.ndarray, str | None] | None:

@@ -108,7 +108,7 @@ class TextReader:
             yield self.whole(0)
 
     def _table(self, columns: dict[str, Column]) -> Table:
-        return make_table(((n, columns[n]) for n in self.order), self.xp, self.origin, checked=True)
+        return make_table(((n, columns[n]) for n in self.order), self.xp, self.origin)
 
     # --- rows
 

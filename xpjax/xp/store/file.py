@@ -13,20 +13,11 @@ import numpy as np
 
 from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.release import Release
-from xpjax.io.hdf5 import open_hdf5
+from xpjax.core.release import Release, release_of
+from xpjax.io.hdf5 import open_hdf5, plain_attribute
 from xpjax.xp.sources import SourceTable, XPCoefficients
 from xpjax.xp.store.blocks import Dataset, by_block, damage, store_values
-from xpjax.xp.store.format import (
-    BLOCK,
-    FORMAT,
-    VERSION,
-    StoreError,
-    attributes_checksum,
-    crc32,
-    id_range,
-    plain_attribute,
-)
+from xpjax.xp.store.format import BLOCK, FORMAT, VERSION, StoreError, attributes_checksum, crc32, id_range
 from xpjax.xp.store.sky import on_sky, pixel_centers
 
 PIECE = 1 << 20
@@ -51,8 +42,7 @@ def open_store_file(path: Path) -> StoreFile:
         return StoreFile(path, {}, damage=f"{path}: the attributes are damaged (checksum differs); ingest it again")
     if attrs["format"] != FORMAT or attrs["format_version"] > VERSION:
         raise XpjaxError(f"{path}: {attrs['format']} of version {attrs['format_version']}; this xpjax knows {VERSION}")
-    release = Release(str(attrs["release_name"]), tuple(attrs["release_n_basis"]), tuple(attrs["release_xp"]))
-    return StoreFile(path, attrs, release)
+    return StoreFile(path, attrs, release_of(attrs))
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -188,20 +178,13 @@ class StoreFile:
             raise StoreError(self.damage)
         if not 0 <= start <= stop <= len(self):
             raise XpjaxError(f"{self.path}: rows {start}..{stop} asked for, the file has {len(self)}")
-        return self._table([(start, stop)], stop - start, errors, correlations, columns, check, into)
+        options: dict[str, Any] = {"errors": errors, "correlations": correlations, "columns": columns, "check": check}
+        return self._table([(start, stop)], **options, into=into)
 
-    def take(
-        self,
-        rows: np.ndarray,
-        *,
-        errors: bool = True,
-        correlations: bool = True,
-        columns: Sequence[str] | None = (),
-        check: bool = True,
-    ) -> SourceTable:
-        """The sources of some rows (m,), ascending; as `read`. check reads whole blocks, which few rows may not need.
+    def take(self, rows: np.ndarray, **options: Any) -> SourceTable:
+        """The sources of some rows (m,), ascending; options errors, correlations, columns and check as of `read`.
 
-        Raises ValueError.
+        check reads whole blocks, which few rows may not need. Raises ValueError.
         """
         rows = np.asarray(rows, np.int64)
         if self.damage:
@@ -210,19 +193,19 @@ class StoreFile:
             raise XpjaxError(f"{self.path}: rows must ascend within 0..{len(self) - 1}")
         edges = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [(int(part[0]), int(part[-1]) + 1) for part in np.split(rows, edges) if len(part)]
-        return self._table(runs, len(rows), errors, correlations, columns, check)
+        return self._table(runs, **options)
 
     def _table(
         self,
         runs: Sequence[tuple[int, int]],
-        n: int,
-        errors: bool,
-        correlations: bool,
-        columns: Sequence[str] | None,
-        check: bool,
+        *,
+        errors: bool = True,
+        correlations: bool = True,
+        columns: Sequence[str] | None = (),
+        check: bool = True,
         into: SourceTable | None = None,
     ) -> SourceTable:
-        release = self.release
+        release, n = self.release, sum(stop - start for start, stop in runs)
         old = None if into is None else into.coefficients
         columns = self.columns if columns is None else columns
         absent = [name for name in columns if name not in self.columns]
@@ -247,13 +230,11 @@ class StoreFile:
                 return out
 
             value = joined("coefficients", release.slices, old and old.value)
-            error = (
-                joined("coefficient_errors", release.slices, old and old.error) if errors and self.has_errors else None
-            )
-            correlation = None
+            error = correlation = n_relevant = None
+            if errors and self.has_errors:
+                error = joined("coefficient_errors", release.slices, old and old.error)
             if correlations and self.correlations != "none":
                 correlation = joined("coefficient_correlations", release.pair_slices, old and old.correlation)
-            n_relevant = None
             if f"{release.xp[0]}_n_relevant_bases" in self._datasets:
                 n_relevant = np.empty((n, len(release.xp)), np.int32)
                 for k, xp in enumerate(release.xp):
@@ -298,31 +279,32 @@ class StoreFile:
     def _fill(
         self, stream: IO[bytes], name: str, runs: Sequence[tuple[int, int]], out: np.ndarray, check: bool
     ) -> None:
-        """Read runs of rows of a dataset into the rows of an array, in pieces that fit the cache."""
+        """Read ascending runs of rows of a dataset into the rows of an array. Raises StoreError."""
+        for problem in self._walk(stream, name, runs, out, check):
+            raise StoreError(problem)
+
+    def _walk(
+        self, stream: IO[bytes], name: str, runs: Sequence[tuple[int, int]], out: np.ndarray | None, check: bool = True
+    ) -> Iterator[str]:
+        """Read in pieces that fit the cache; what is said of each block, of those that runs touch, that is damaged."""
         item, n = self._dataset(name), len(self)
         rows = max(PIECE // item.row_bytes, 1)
         scratch = self._empty(name, min(rows, n))
         target = 0
-        if not check:
-            for start, stop in runs:
-                for low in range(start, stop, rows):
-                    piece = self._piece(stream, name, low, min(low + rows, stop), scratch)
-                    store_values(piece, out[target : target + len(piece)])
-                    target += len(piece)
-            return
-        expected = self.checksums[name]
-        for block, parts in by_block(runs):
-            end, crc = min((block + 1) * BLOCK, n), 0
-            for low in range(block * BLOCK, end, rows):
+        expected = self.checksums[name] if check else np.zeros(0)
+        blocks = ((k * BLOCK, min((k + 1) * BLOCK, n), parts) for k, parts in by_block(runs))
+        for first, end, parts in blocks if check else ((*run, [run]) for run in runs):
+            crc = 0
+            for low in range(first, end, rows):
                 piece = self._piece(stream, name, low, min(low + rows, end), scratch)
-                crc = crc32()(piece, crc)
+                crc = crc32()(piece, crc) if check else 0
                 for start, stop in parts:
                     a, b = max(start, low), min(stop, low + len(piece))
-                    if a < b:
+                    if out is not None and a < b:
                         store_values(piece[a - low : b - low], out[target : target + b - a])
                         target += b - a
-            if crc != expected[block]:
-                raise StoreError(damage(self.path, name, block * BLOCK, end, crc, int(expected[block])))
+            if check and crc != expected[first // BLOCK]:
+                yield damage(self.path, name, first, end, crc, int(expected[first // BLOCK]))
 
     def _piece(self, stream: IO[bytes], name: str, low: int, high: int, scratch: np.ndarray) -> np.ndarray:
         item = self._datasets[name]
@@ -340,26 +322,14 @@ class StoreFile:
         """Compare every checksum with the data; what is wrong, a line each, naming file, dataset and rows."""
         problems: list[str] = []
         try:
-            names, expected = list(self._datasets), self.checksums
+            names = list(self._datasets)
             with open(self.path, "rb", buffering=0) as stream:
                 for name in names:
-                    problems += self._verify_dataset(stream, name, expected[name])
+                    problems += list(self._walk(stream, name, [(0, len(self))], None))
             if not problems and len(self):
                 ids = self.read(errors=False, correlations=False, check=False).source_id
                 if self.source_ids != id_range(ids):
                     problems.append(f"{self.path}: source_id: not in the range that the attributes say")
         except (StoreError, OSError) as exc:
             problems.append(str(exc))
-        return problems
-
-    def _verify_dataset(self, stream: IO[bytes], name: str, expected: np.ndarray) -> list[str]:
-        item, n, problems = self._datasets[name], len(self), []
-        rows = max(PIECE // item.row_bytes, 1)
-        scratch = self._empty(name, min(rows, n))
-        for block in range(len(expected)):
-            end, crc = min((block + 1) * BLOCK, n), 0
-            for low in range(block * BLOCK, end, rows):
-                crc = crc32()(self._piece(stream, name, low, min(low + rows, end), scratch), crc)
-            if crc != expected[block]:
-                problems.append(damage(self.path, name, block * BLOCK, end, crc, int(expected[block])))
         return problems

@@ -54,14 +54,6 @@ class StoreError(XpjaxError):
     """A store file is damaged; the message names file, dataset and rows."""
 
 
-def plain_attribute(value: Any) -> Any:
-    """An attribute as JSON holds it."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list):
-        return [plain_attribute(one) for one in value]
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def held_attribute(value: Any) -> Any:
     """An attribute as HDF5 is to hold it: text of fixed length.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -31,7 +32,7 @@ from xpjax.xp.read.gaia_source import JOINED, gaia_columns, join
 from xpjax.xp.read.layout import ARRAY_FIELDS, Table, repeated
 from xpjax.xp.read.loaders import TEXT, files_of, load, stem_of
 from xpjax.xp.read.text import TextReader
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable
 from xpjax.xp.store.format import CORRELATIONS, SUFFIX, StoreError
 from xpjax.xp.store.store import is_store, open_store
 from xpjax.xp.store.writer import StoreWriter
@@ -284,18 +285,18 @@ def _attempt(task: _Task) -> Ingested | str:
 
 def _ingest_file(task: _Task) -> Ingested:
     started = time.perf_counter()
-    wanted = _Wanted(task.correlations != "none")
+    correlations = task.correlations != "none"
     if is_store(task.path):
         raise XpjaxError(f"{task.path}: is a store file already; it needs no ingest")
     files = files_of(task.path)
     try:
         if len(files) > 1 or files[0].suffix not in TEXT:
             raise _UndecidedError
-        n, status, joined = _write(task, _blocks(files[0], wanted))
+        n, status, joined = _write(task, _blocks(files[0], correlations))
     except _UndecidedError:
-        n, status, joined = _write(task, _whole(task.path, wanted))
+        n, status, joined = _write(task, _whole(task.path, correlations))
     seconds = time.perf_counter() - started
-    if not wanted.correlations:  # then nobody has errors, which is no news of a source
+    if not correlations:  # then nobody has errors, which is no news of a source
         status = status & ~np.uint32(sum(Status[f"{xp.upper()}_NO_ERROR"] for xp in DR3.xp))
     return Ingested(task.path.name, task.output, n, int(np.count_nonzero(status)), joined, seconds)
 
@@ -332,54 +333,48 @@ class _UndecidedError(XpjaxError):
     """Not all blocks of a file say the same of it: it is read as a whole, which decides, or says what is wrong."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """Which columns are read, by their archive names."""
-
-    correlations: bool
-
-    def __call__(self, name: str) -> bool:
-        if not self.correlations and name.endswith("_coefficient_correlations"):
-            return False
-        fields = (*ARRAY_FIELDS, "n_relevant_bases", "n_parameters")
-        return name == "source_id" or name in KEPT or name in {f"{xp}_{field}" for xp in DR3.xp for field in fields}
+def _is_read(name: str, correlations: bool) -> bool:
+    """Whether a column is read, by its archive name."""
+    fields = {*ARRAY_FIELDS, "n_relevant_bases", "n_parameters"}
+    fields -= set() if correlations else {"coefficient_correlations"}
+    return name == "source_id" or name in KEPT or name in {f"{xp}_{field}" for xp in DR3.xp for field in fields}
 
 
-def _blocks(file: File, wanted: _Wanted) -> Iterator[SourceTable]:
+def _blocks(file: File, correlations: bool) -> Iterator[SourceTable]:
     """The sources of a text file, some dozens at a time. Raises _UndecidedError, and ValueError for damaged files."""
     release = None
     with reading(file.path, "text"), file.open() as stream:
+        wanted = functools.partial(_is_read, correlations=correlations)
         for table in TextReader(stream, file.origin, DR3.xp, dtype=np.float32, wanted=wanted).blocks():
             try:
                 release = release or infer_release([table])
-                if not of_release(table, release):
-                    raise _UndecidedError
-                sources, complete = _sources(table, release, wanted)
+                alike = of_release(table, release)
+                sources, complete = _sources(table, release, correlations)
             except ValueError as error:
                 raise _UndecidedError from error
-            if not complete:
+            if not (alike and complete):
                 raise _UndecidedError
             yield sources
 
 
-def _whole(path: Path, wanted: _Wanted) -> Iterator[SourceTable]:
+def _whole(path: Path, correlations: bool) -> Iterator[SourceTable]:
     """The sources of the tables of a file of any format. Raises ValueError."""
     tables = [
-        dataclasses.replace(table, columns={name: column for name, column in table.columns.items() if wanted(name)})
+        dataclasses.replace(table, columns={n: c for n, c in table.columns.items() if _is_read(n, correlations)})
         for table in load(path, DR3.xp, np.float32)
     ]
     release = infer_release(tables)
-    yield from (_sources(table, release, wanted)[0] for table in tables)
+    yield from (_sources(table, release, correlations)[0] for table in tables)
 
 
-def _sources(table: Table, release: Release, wanted: _Wanted) -> tuple[SourceTable, bool]:
+def _sources(table: Table, release: Release, correlations: bool) -> tuple[SourceTable, bool]:
     """Sources with the columns of `KEPT` that are numbers; and whether all are."""
     names = [name for name in KEPT if name in table.columns]
     read = assemble(table, release, np.float32, names)
     columns = {
         name: np.asarray(column, KEPT[name]) for name, column in read.columns.items() if column.dtype.kind in "iuf"
     }
-    read = dataclasses.replace(read if wanted.correlations else _dropped(read), columns=columns)
+    read = dataclasses.replace(read if correlations else _dropped(read), columns=columns)
     return read, len(columns) == len(names)
 
 
@@ -392,5 +387,4 @@ def _dropped(table: SourceTable) -> SourceTable:
     for xp in c.release.xp:
         gone = Status[f"{xp.upper()}_MISSING"] | Status[f"{xp.upper()}_BAD"]
         status |= np.where(status & np.uint32(gone), np.uint32(0), np.uint32(Status[f"{xp.upper()}_NO_ERROR"]))
-    coefficients = XPCoefficients(c.value, c.error, None, c.n_relevant, c.release)
-    return dataclasses.replace(table, coefficients=coefficients, status=status)
+    return dataclasses.replace(table, coefficients=dataclasses.replace(c, correlation=None), status=status)

@@ -75,11 +75,6 @@ def within(ids: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     return (place >= 0) & (ids < ranges[np.maximum(place, 0), 1])
 
 
-def in_range(values: np.ndarray, least: float, greatest: float) -> np.ndarray:
-    """Which values (n,) lie between two, both included; NaN does not."""
-    return (values >= least) & (values <= greatest)
-
-
 def separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
     """Angles [deg] from one point, by the haversine formula, which is exact for small ones."""
     x, y, x0, y0 = np.radians(ra), np.radians(dec), np.radians(ra0), np.radians(dec0)

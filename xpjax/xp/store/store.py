@@ -16,12 +16,12 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
 from xpjax.io.atomic import expanded
-from xpjax.io.hdf5 import open_hdf5
+from xpjax.io.hdf5 import model_kind
 from xpjax.xp.sources import SourceTable, concatenate
 from xpjax.xp.store.file import StoreFile, open_store_file
-from xpjax.xp.store.format import FORMAT, SUFFIX, G, StoreError, plain_attribute
+from xpjax.xp.store.format import FORMAT, SUFFIX, G, StoreError
 from xpjax.xp.store.ids import as_ids
-from xpjax.xp.store.sky import as_cone, cone_ranges, in_range, pixel_ranges, separation, within
+from xpjax.xp.store.sky import as_cone, cone_ranges, pixel_ranges, separation, within
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
@@ -79,13 +79,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
     path = expanded(path)
     if path.is_dir():
         return any(is_store(member) for member in path.glob(f"*{SUFFIX}"))
-    if path.suffix != SUFFIX or not path.is_file():
-        return False
-    try:
-        with open_hdf5(path) as file:
-            return plain_attribute(file.attrs.get("format")) == FORMAT
-    except OSError:
-        return False
+    return path.suffix == SUFFIX and path.is_file() and model_kind(path) == FORMAT
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -254,7 +248,8 @@ class _Conditions:
             keep &= within(ids, part)
         rows = np.flatnonzero(keep)
         if self.magnitude is not None and len(rows):
-            rows = rows[in_range(file.scalars(G, check)[rows], *self.magnitude)]
+            g = file.scalars(G, check)[rows]
+            rows = rows[(g >= self.magnitude[0]) & (g <= self.magnitude[1])]
         if self.cone is not None and len(rows):
             rows = rows[separation(*file.positions(ids, rows, check), *self.cone[:2]) <= self.cone[2]]
         return rows

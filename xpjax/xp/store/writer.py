@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.release import Release
+from xpjax.core.release import Release, release_attributes
 from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
 from xpjax.xp.sources import HEALPIX_SHIFT, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
@@ -175,9 +175,8 @@ class StoreWriter:
                 block[f"{xp}_coefficient_errors"] = np.asarray(c.error[:, release.slices[k]], np.float32)
             if c.correlation is not None and self._correlations != "none":
                 packed = np.asarray(c.correlation[:, release.pair_slices[k]], np.float32)
-                block[f"{xp}_coefficient_correlations"] = (
-                    _fixed_point(packed) if self._correlations == "int16" else packed
-                )
+                packed = _fixed_point(packed) if self._correlations == "int16" else packed
+                block[f"{xp}_coefficient_correlations"] = packed
             if c.n_relevant is not None:
                 block[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, k].astype(np.int16)
         twice = [name for name in table.columns if name in block or name in ("xp_status", "checksum")]
@@ -245,9 +244,7 @@ class StoreWriter:
             **self._attrs,
             "format": FORMAT,
             "format_version": VERSION,
-            "release_name": release.name,
-            "release_n_basis": list(release.n_basis),
-            "release_xp": list(release.xp),
+            **release_attributes(release),
             "n_rows": self.n,
             "correlations": self._correlations if stored else "none",
             "errors": f"{release.xp[0]}_coefficient_errors" in self._columns,
