@@ -78,8 +78,9 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         xpjax.write("xp.parquet", xpjax.simulate_sources(50, seed=0))
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said: list[str] = []
-    for example in examples:
-        runner.run(example, out=said.append)
+    with np.printoptions(legacy=False):  # whatever other tests or packages set
+        for example in examples:
+            runner.run(example, out=said.append)
     assert not runner.failures, "".join(said)
 
 
