@@ -71,6 +71,17 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert not unknown, f"{line}: no option {unknown}"
 
 
+def test_the_architecture_names_modules_that_exist() -> None:
+    """Of the paragraphs on rooms and walks; `say` is a function."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    part = text[text.index("## Rooms") : text.index("## Records")]
+    package = ROOT / "xpjax"
+    known = {path.stem for path in package.rglob("*.py")} | {path.name for path in package.rglob("*") if path.is_dir()}
+    named = {word for words in re.findall(r"`([a-z_/]+)`", part) for word in words.split("/")} - {"say"}
+    assert len(named) > 60
+    assert not named - known, named - known
+
+
 def test_wrong_names_are_found() -> None:
     assert resolved("xpjax.photometry")
     assert resolved("xpjax.synthetic.Photometry.catalogue")
