@@ -10,6 +10,8 @@ import pytest
 
 import xpjax
 from tests import oracles
+from xpjax.core.errors import XpjaxError
+from xpjax.core.release import DR4, find_release
 from xpjax.xp.instrument import DATA
 from xpjax.xp.sources import XPCoefficients
 
@@ -125,3 +127,14 @@ def test_command_line(dr4, tmp_path) -> None:
     with h5py.File(tmp_path / "s.h5") as file:
         expected = xpjax.spectra(same(dr4)).flux
         np.testing.assert_allclose(file["flux"], expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["Gaia DR4", "dr4", "DR4", "gaia_dr4", "GaiaDR4"])
+def test_releases_by_name(name: str) -> None:
+    assert find_release(name) is DR4
+    assert find_release(DR4) is DR4
+
+
+def test_unknown_releases_are_refused_by_name() -> None:
+    with pytest.raises(XpjaxError, match=r"unknown release 'DR5'; expected one of Gaia DR3, Gaia DR4"):
+        find_release("DR5")

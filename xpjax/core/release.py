@@ -75,6 +75,21 @@ def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
 
 DR3 = Release("Gaia DR3", (55, 55))
 """Gaia Data Release 3 (2022): 55 BP and 55 RP coefficients."""
+DR4 = Release("Gaia DR4", (51, 55))
+"""Gaia Data Release 4 (December 2026): 51 BP and 55 RP coefficients."""
+RELEASES = (DR3, DR4)
+"""The releases that are known by name."""
+
+
+def find_release(name: str | Release) -> Release:
+    """A known release by its name, in any case, with or without `Gaia`; a Release is itself. Raises XpjaxError."""
+    if isinstance(name, Release):
+        return name
+    known = {release.name.lower().removeprefix("gaia "): release for release in RELEASES}
+    key = name.strip().lower().removeprefix("gaia").strip(" _-")
+    if key not in known:
+        raise XpjaxError(f"unknown release {name!r}; expected one of {', '.join(r.name for r in RELEASES)}")
+    return known[key]
 
 
 def release_attributes(release: Release) -> dict[str, object]:
