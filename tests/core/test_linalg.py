@@ -11,7 +11,7 @@ from scipy.optimize import curve_fit
 
 from xpjax.core import engine
 from xpjax.core.linalg import gauss_newton, local_cubic
-from xpjax.synthetic.quadrature import quadrature
+from xpjax.core.quadrature import quadrature
 
 X = np.linspace(0, 4, 60)
 

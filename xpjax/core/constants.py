@@ -41,3 +41,6 @@ POGSON = 2.5 / math.log(10.0)
 
 FLUX_PER_MAGNITUDE = 0.4 * math.log(10.0)
 """Relative flux per magnitude, 0.4 ln(10)."""
+
+MAD = 1.482602
+"""Times the median absolute deviation is the standard deviation of normal errors."""

@@ -54,6 +54,7 @@ from xpjax.survey.robust import (
 from xpjax.survey.selection import (
     CUTS as CUTS,
     Selected as Selected,
+    absent_columns as absent_columns,
     check_limits as check_limits,
     expand as expand,
     select,

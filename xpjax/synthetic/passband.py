@@ -19,8 +19,8 @@ import numpy as np
 from xpjax.core.constants import AB_ZERO_POINT, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import interpolation
+from xpjax.core.quadrature import STEP, between, quadrature
 from xpjax.core.units import FLUX, in_unit, nanometers
-from xpjax.synthetic.quadrature import STEP, between, quadrature
 
 MAGNITUDES = ("AB", "ST", "Vega")
 """Magnitude systems; AB has fluxes per hertz, the others per nanometer."""
@@ -165,15 +165,15 @@ class Passband:
         inside = self.meta.get("inside") if self.meta.get("kind") == "recovered" else None
         return max(1 - inside, 0.0) if isinstance(inside, float) else 0.0
 
-    def share_outside(self, extrapolate: str | None = None) -> float:
-        """Return the share (0..1) of int T l dl that lies outside 330..1050 nm, where XP does not see.
+    def share_outside(self, extrapolate: str | None = None, limits: tuple[float, float] = XP_RANGE) -> float:
+        """Return the share (0..1) of int T l dl that lies outside 330..1050 nm (`limits`), where XP does not see.
 
         With extrapolate="linear" the share outside 322..1050 nm.
         """
-        low = BLUE_RANGE[0] if check_extrapolate(extrapolate) == "linear" else XP_RANGE[0]
-        x, weights, samples = quadrature(self.wavelength, (low, XP_RANGE[1]))
+        low = BLUE_RANGE[0] if check_extrapolate(extrapolate) == "linear" else limits[0]
+        x, weights, samples = quadrature(self.wavelength, (low, limits[1]))
         light = (samples @ self.transmission) * x * weights
-        return float(np.clip(1 - light[between(x, low, XP_RANGE[1])].sum() / light.sum(), 0.0, 1.0))
+        return float(np.clip(1 - light[between(x, low, limits[1])].sum() / light.sum(), 0.0, 1.0))
 
     def mean_flux(self, wavelength: Any, flux: Any) -> np.ndarray:
         """Return mean fluxes (...,) [flux_unit] of sampled spectra (..., n) [W m-2 nm-1] at wavelengths (n,) [nm].

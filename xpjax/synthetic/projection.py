@@ -18,15 +18,16 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core.constants import MERGE_RANGE, POGSON, SPEED_OF_LIGHT, XP_RANGE
+from xpjax.core.constants import POGSON, SPEED_OF_LIGHT, XP_RANGE
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot
+from xpjax.core.quadrature import between, quadrature
 from xpjax.core.records import AnyArray
+from xpjax.core.release import DR3, Release
 from xpjax.core.units import nanometers
 from xpjax.synthetic.loading import curves_of
 from xpjax.synthetic.passband import BLUE_RANGE, Passband, PassbandSet, band_weights, check_extrapolate, power_of
-from xpjax.synthetic.published import available_systems, load_system
-from xpjax.synthetic.quadrature import between, quadrature
+from xpjax.synthetic.published import available_systems, is_system_file, load_system
 from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
 from xpjax.xp import FADE, STANDARD, Instrument, LinearCorrection, load_correction, load_instrument
 
@@ -69,7 +70,7 @@ def passband_operator(
     """
     model = instrument or load_instrument()
     wavelength = np.asarray(nanometers(wavelength), float)
-    x, weights, samples = quadrature(wavelength, (*XP_RANGE, *MERGE_RANGE, *BLUE_RANGE))
+    x, weights, samples = quadrature(wavelength, (*model.wavelength_range, *model.merge_range, *BLUE_RANGE))
     power = power_of(detector)
     response = np.zeros((model.release.n_basis_total, len(wavelength)))
     for part, design in _design_parts(x, model, check_extrapolate(extrapolate)):
@@ -81,9 +82,10 @@ def passband_operator(
 
 def _design_parts(grid: np.ndarray, model: Instrument, extrapolate: str) -> list[tuple[slice, np.ndarray]]:
     """Stretches of the nodes that XP sees, each with its design matrix (n_basis_total, n_part) [W m-2 nm-1]."""
-    start = BLUE_RANGE[1] if extrapolate == "linear" else XP_RANGE[0]
+    low, high = model.wavelength_range
+    start = BLUE_RANGE[1] if extrapolate == "linear" else low
     parts = []
-    inside = between(grid, start, XP_RANGE[1])
+    inside = between(grid, start, high)
     if inside.stop > inside.start:
         parts.append((inside, _design(model, grid[inside])))
     blue = between(grid, *BLUE_RANGE)
@@ -119,7 +121,7 @@ def passband_system(
     passbands : PassbandSet or Passband
         The curves.
     instrument : Instrument, optional
-        Instrument model; by default that of the release.
+        Instrument model; by default that of Gaia DR3.
     extrapolate : {"none", "linear"}, optional
         "linear" extends spectra from 336 to 322 nm by the straight line fitted to them within 336..382 nm; by default
         light outside 330..1050 nm is left out.
@@ -163,7 +165,7 @@ def passband_system(
                 f"passband {band.name} is recovered within 330..1050 nm alone, and its zero point stands for the light "
                 "beyond: it cannot be extrapolated; leave it out, or take a measured curve"
             )
-        outside = band.share_outside(extrapolate)
+        outside = band.share_outside(extrapolate, model.wavelength_range)
         if outside >= 1 or (outside > MOSTLY and not allow_outside):
             raise XpjaxError(_outside_message(band, outside))
     systems = []
@@ -270,6 +272,7 @@ def as_system(
     *,
     extrapolate: str | None = None,
     allow_outside: bool = False,
+    release: Release | None = None,
 ) -> PhotometricSystem:
     """Combine published systems and passbands into one photometric system.
 
@@ -281,6 +284,9 @@ def as_system(
         Linear correction of XP's systematic errors for systems that have none yet: "standard", a file, or a record.
     extrapolate, allow_outside
         For passbands, as in `passband_system`; published systems are fixed.
+    release : Release, optional
+        Data release of the coefficients, whose systems and instrument names and passbands stand for; by default that of
+        the systems that are given as such, else Gaia DR3.
 
     Returns
     -------
@@ -299,14 +305,15 @@ def as_system(
     """
     chosen = system if isinstance(system, list | tuple) else [system]
     if not chosen:
-        raise XpjaxError(f"name at least one photometric system of {list(available_systems())}")
+        raise XpjaxError(f"name at least one photometric system of {list(available_systems(release=release))}")
+    release = release or stated_release(chosen) or DR3
     options: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, "correction": correction}
     systems: list[PhotometricSystem] = []
     for one in chosen:
         if isinstance(one, str):
-            made = corrected_system(load_system(one), correction)
+            made = corrected_system(load_system(one, release=None if is_system_file(one) else release), correction)
         elif isinstance(one, Passband | PassbandSet):
-            made = passband_system(one, **options)
+            made = passband_system(one, instrument=load_instrument(release=release), **options)
             twice = sorted({column for part in systems for column in part.columns} & {*made.columns})
             if twice:
                 relabel = say("label= of load_passbands", "`xpjax passband build ... --label`")
@@ -320,3 +327,13 @@ def as_system(
             raise XpjaxError(f"system must be a PhotometricSystem, passbands, a name, or a list of these, not {one!r}")
         systems.append(made)
     return stack(systems)
+
+
+def stated_release(system: Any) -> Release | None:
+    """The release that systems are of by themselves: records, and files of systems; None for names and passbands."""
+    for one in system if isinstance(system, list | tuple) else [system]:
+        if isinstance(one, PhotometricSystem):
+            return one.release
+        if isinstance(one, str) and is_system_file(one):
+            return load_system(one).release
+    return None

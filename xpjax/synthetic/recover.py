@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpjax.core.constants import AB_ZERO_POINT, FLUX_UNIT, XP_RANGE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import interpolation
+from xpjax.core.quadrature import quadrature
+from xpjax.core.release import Release
 from xpjax.synthetic.passband import Passband
-from xpjax.synthetic.projection import passband_operator, quadrature
+from xpjax.synthetic.projection import passband_operator
+from xpjax.synthetic.published import published_source
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp import load_instrument
 
@@ -87,21 +90,28 @@ def recover_passbands(system: PhotometricSystem, target: float = TARGET) -> tupl
         raise XpjaxError(f"{system.labels[0]} does not name its instrument model; its passbands cannot be recovered")
     if not target > 0:
         raise XpjaxError(f"target must be a residual above zero, found {target}")
-    made = []
+    made, source = [], published_source(system.release)
     for k, (name, label, unit) in enumerate(zip(system.names, system.labels, system.flux_unit, strict=True)):
         vector = np.asarray(system.projection, float)[:, k]
         size = float(np.linalg.norm(vector))
         if not size > 0:
             raise XpjaxError(f"the projection vector of {name} is zero: it has no passband")
-        index, curve, residual, method = _recover(system.model, vector / size, target)
+        index, curve, residual, method = _recover(_Model(system.model, system.release), vector / size, target)
         transmission = np.clip(curve / curve.max(), 0.0, 1.0)
         band = Passband(name, XP_RANGE[0] + CELL * index, transmission, magnitude="AB" if "Hz" in unit else "Vega")
         published = size * float(system.scale[k]) * curve.max()
         zero_point, inside = _as_published(band, published, float(system.zero_point[k]))
-        meta: dict[str, Any] = {"kind": "recovered", "source": f"projection vector of {label} {name}, GaiaXPy 2.1.5"}
+        meta: dict[str, Any] = {"kind": "recovered", "source": f"projection vector of {label} {name}, {source}"}
         meta |= {"inside": round(inside, 5), "residual": float(f"{residual:.1e}"), "method": method}
         made.append(dataclasses.replace(band, zero_point=zero_point, meta=meta))
     return tuple(made)
+
+
+class _Model(NamedTuple):
+    """An instrument model by its name, and the release that it is of."""
+
+    name: str
+    release: Release
 
 
 def _as_published(band: Passband, size: float, zero_point: float) -> tuple[float | None, float]:
@@ -114,7 +124,7 @@ def _as_published(band: Passband, size: float, zero_point: float) -> tuple[float
     return None if whole and band.magnitude == "AB" and zero_point == AB_ZERO_POINT else float(own), inside
 
 
-def _recover(model: str, vector: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray, float, str]:
+def _recover(model: _Model, vector: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray, float, str]:
     """Lattice indices (n,), curve (n,) in units of the vector, of norm one, residual and method."""
     first, height = _first(model, vector)
     best: _Fit | None = None
@@ -167,7 +177,7 @@ class _Problem:
         )
 
 
-def _problem(model: str, support: list[tuple[int, int]], fine: bool, height: float, vector: np.ndarray) -> _Problem:
+def _problem(model: _Model, support: list[tuple[int, int]], fine: bool, height: float, vector: np.ndarray) -> _Problem:
     """The problem of one band on the samples of its support."""
     index, used = _samples(support, fine)
     operator = _operator(model, index)[:, used] * height
@@ -255,7 +265,7 @@ def _non_negative(
     return np.where(value * hessian[diagonal, diagonal] > dual, value, 0.0)
 
 
-def _signed(model: str, vector: np.ndarray, height: float) -> tuple[_Fit, float]:
+def _signed(model: _Model, vector: np.ndarray, height: float) -> tuple[_Fit, float]:
     """The smoothest curve of any sign that reproduces a vector, on the least support, and its dip below zero."""
     support = [(0, N_CELL)]
     fit = _least_squares(_problem(model, support, True, height, vector), 1e-10)
@@ -286,13 +296,13 @@ def _least_squares(problem: _Problem, strength: float) -> _Fit:
 
 
 @functools.lru_cache(maxsize=2)
-def _lattice(model: str) -> tuple[np.ndarray, np.ndarray]:
+def _lattice(model: _Model) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (m,) [nm], three in each cell, and lambda D times their weights (n_basis_total, m)."""
     nodes, weights, _ = quadrature(XP_RANGE[0] + CELL * np.arange(N_CELL + 1))
-    return nodes, np.asarray(load_instrument(model).design(nodes).value) * nodes * weights
+    return nodes, np.asarray(load_instrument(model.name, release=model.release).design(nodes).value) * nodes * weights
 
 
-def _operator(model: str, index: np.ndarray) -> np.ndarray:
+def _operator(model: _Model, index: np.ndarray) -> np.ndarray:
     """L (n_basis_total, n) of samples at these lattice indices: `passband_operator` from stored integrands."""
     nodes, integrand = _lattice(model)
     part = slice(3 * int(index[0]), 3 * int(index[-1]))
@@ -312,7 +322,7 @@ def _second_difference(x: np.ndarray) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _coarse(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _coarse(model: _Model) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Samples 3 nm apart, finer at the blue end, operator, roughness and a factor that solves without bounds."""
     blue = np.arange(0, round((BLUE_END - XP_RANGE[0]) / CELL), round(2 * BLUE_STEP / CELL))
     index = np.union1d(np.arange(0, N_CELL + 1, round(3 / CELL)), blue)
@@ -321,7 +331,7 @@ def _coarse(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     return index, operator, rough, np.linalg.cholesky(gram + np.trace(gram) / len(index) * rough)
 
 
-def _first(model: str, vector: np.ndarray) -> tuple[np.ndarray, float]:
+def _first(model: _Model, vector: np.ndarray) -> tuple[np.ndarray, float]:
     """A first, very smooth fit of peak one on the whole lattice (n_cell + 1,), and its height."""
     from scipy.linalg import cho_solve
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.periods import FALSE_ALARM
 from xpjax.core.records import Catalogue
 from xpjax.io.atomic import check_output, write_bytes
 from xpjax.survey import FrameFlag, RowFlag
@@ -25,7 +26,6 @@ from xpjax.survey.report.drawing import MMAG, label_of, rounded_text
 from xpjax.survey.report.evidence import Evidence, band_numbers
 from xpjax.survey.report.frames import DifferenceNumbers, difference_numbers
 from xpjax.survey.report.gather import gather_evidence
-from xpjax.survey.report.periods import FALSE_ALARM
 from xpjax.survey.report.stars import PHASES
 from xpjax.survey.report.statistics import STRONG, Missing
 

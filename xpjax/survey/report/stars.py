@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import say
+from xpjax.core.periods import FEWEST, find_period
 from xpjax.survey import MAD, RowFlag, group_median
 from xpjax.survey.report.evidence import Evidence, total_error
-from xpjax.survey.report.periods import FEWEST, find_period
 from xpjax.survey.report.statistics import ENOUGH, Missing, spread
 
 PHASES = 20

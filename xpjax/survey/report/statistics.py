@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xpjax.core.periods import FALSE_ALARM
 from xpjax.survey import MAD, group_median
-from xpjax.survey.report.periods import FALSE_ALARM
 
 ENOUGH = 5
 """Measurements of a star that make a scatter, and tiles that make a slope or a sigma."""

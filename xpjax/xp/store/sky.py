@@ -7,27 +7,8 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.sky import HEALPIX_LEVEL, HEALPIX_SHIFT, on_sky as on_sky, pixel_centers as pixel_centers
 from xpjax.core.units import degrees
-from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT
-
-
-def pixel_centers(source_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ra and dec [deg] of the centers of the level-12 HEALPix pixels (0.9 arcmin) that source ids (n,) begin with."""
-    from astropy_healpix.core import healpix_to_lonlat
-
-    pixel = np.asarray(source_id) >> HEALPIX_SHIFT
-    pixel = np.where((pixel >= 0) & (pixel < 12 << 2 * HEALPIX_LEVEL), pixel, 0)  # of what is no id of Gaia's
-    lon, lat = healpix_to_lonlat(pixel, 1 << HEALPIX_LEVEL, order="nested")
-    return np.degrees(lon.value), np.degrees(lat.value)
-
-
-def on_sky(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Which positions (n,) [deg] are places on the sky: finite, dec within +-90, ra within -180..360.
-
-    Others are often marks such as -999 for a position that is not known.
-    """
-    with np.errstate(invalid="ignore"):
-        return (np.abs(dec) <= 90) & (ra >= -180) & (ra <= 360)
 
 
 def pixel_ranges(level: int, pixels: Any) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpjax.synthetic.quadrature import quadrature
+from xpjax.core.quadrature import quadrature
 
 
 def test_quadrature_is_exact_and_does_not_overshoot_steps() -> None:

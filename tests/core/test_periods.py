@@ -5,7 +5,7 @@ import pytest
 
 from tests.marks import slow_after
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.report.periods import FALSE_ALARM, find_period, rounded
+from xpjax.core.periods import FALSE_ALARM, _grid_power, _power, _Series, find_period, rounded
 
 SIGMA = 0.01
 
@@ -115,3 +115,65 @@ def test_rows_that_cannot_be_used_cost_themselves() -> None:
 )
 def test_digits_are_those_the_error_supports(value: float, error: float, text: str) -> None:
     assert rounded(value, error) == text
+
+
+# --- several sines ----------------------------------------------------------------------------------------------------
+
+
+def sawtooth(rng: np.random.Generator, time: np.ndarray, period: float, sigma: float) -> np.ndarray:
+    """Magnitudes of a star that brightens fast and fades slowly."""
+    turns = np.arange(1, 7)
+    angle = 2 * np.pi * turns * ((time / period + rng.random()) % 1)[:, None]
+    return 15 + 0.5 * (np.sin(angle) / turns).sum(axis=1) + rng.normal(0, sigma, len(time))
+
+
+def rarely(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Times of n transits in pairs over five years."""
+    return np.sort(np.repeat(rng.uniform(0, 2000, n // 2), 2) + np.tile([0, 0.074], n // 2))
+
+
+@pytest.mark.parametrize("sigma", slow_after(1, [0.03, 0.12]))
+def test_periods_of_few_measurements_by_several_sines(sigma: float) -> None:
+    rng = np.random.default_rng(10)
+    pulls, stated = [], 0
+    for _ in range(4 if sigma < 0.1 else 15):
+        true, time = rng.uniform(0.4, 0.8), rarely(rng, 40)
+        found = find_period(time, sawtooth(rng, time, true, sigma), np.full(40, sigma), sines=4)
+        if not np.isfinite(found.period):
+            continue
+        stated += not found.aliases
+        values = [(found.period, found.error), *found.aliases]
+        pulls.append(min(((value - true) / error for value, error in values), key=abs))
+    assert stated >= 3
+    assert np.abs(pulls).max() < 5
+
+
+@pytest.mark.parametrize("n", slow_after(1, [2, 12]))
+def test_constant_stars_have_no_periods_by_several_sines(n: int) -> None:
+    rng = np.random.default_rng(11)
+    found = [find_period(rarely(rng, 40), rng.normal(15, SIGMA, 40), sines=4) for _ in range(n)]
+    assert not any(np.isfinite(one.period) for one in found)
+    assert all(one.false_alarm > FALSE_ALARM for one in found)
+
+
+def test_one_sine_is_enough_for_a_sine() -> None:
+    rng = np.random.default_rng(12)
+    time = rarely(rng, 60)
+    found = find_period(time, sine(rng, time, 0.37, 0.1), np.full(60, SIGMA), sines=4)
+    assert found.sines == 1
+    assert found.period == pytest.approx(0.37, abs=5 * found.error)
+    assert not found.aliases
+
+
+def test_powers_are_those_of_astropy() -> None:
+    from astropy.timeseries import LombScargle
+
+    rng = np.random.default_rng(13)
+    time, weight = np.sort(rng.uniform(0, 30, 25)), rng.uniform(0.01, 0.05, 25)
+    series = _Series(time - time[0], sine(rng, time, 0.7, 0.05), weight, 30.0, 5.0)
+    frequency = 0.003 * np.arange(1, 1001)
+    for k in (1, 2, 3):
+        exact = LombScargle(series.t, series.y, weight, nterms=k).power(frequency[20:], method="chi2")
+        np.testing.assert_allclose(_power(series, frequency[20:], k), exact, atol=1e-8)
+    exact = LombScargle(series.t, series.y, weight).power(frequency[10:], method="slow")
+    np.testing.assert_allclose(_grid_power(series, 0.003, 1000)[10:], exact, atol=1e-9)
