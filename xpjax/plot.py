@@ -67,12 +67,13 @@ def plot_spectra(
     >>> len(xpjax.plot.plot_spectra(spectra, system="JPLUS").axes)
     4
     """
-    return draw_spectra(spectra, sources, _bands(system))
+    return draw_spectra(spectra, sources, _bands(system, spectra))
 
 
-def _bands(system: PhotometricSystem | str | None) -> Sequence[Passband]:
+def _bands(system: PhotometricSystem | str | None, spectra: Any) -> Sequence[Passband]:
     """The curves of a system's bands; none where its projections are all that is known of it."""
-    chosen = load_system(system) if isinstance(system, str) else system
+    release = getattr(spectra, "release", None) or getattr(spectra, "meta", {}).get("release")
+    chosen = load_system(system, release=release) if isinstance(system, str) else system
     if chosen is None or not chosen.model:
         return ()
     try:

@@ -11,8 +11,8 @@ import pytest
 import xpjax
 from tests import oracles
 from xpjax.core.errors import XpjaxError
+from xpjax.core.paths import DATA
 from xpjax.core.release import DR4, find_release
-from xpjax.xp.instrument import DATA
 from xpjax.xp.sources import XPCoefficients
 
 N_BP = 51
@@ -104,9 +104,11 @@ def test_spectra_and_photometry(dr4, truncate: bool) -> None:
 
 def test_a_release_that_does_not_fit_is_refused(dr4) -> None:
     table = xpjax.read(dr4["csv"])
-    with pytest.raises(ValueError, match=r"\(51, 55\).*Gaia DR3.*\(55, 55\)"):
+    with pytest.raises(ValueError, match=r"Gaia DR4 \(51, 55\), but xpjax has photometric systems of DR3 only"):
         xpjax.photometry(table, "JPLUS")
-    with pytest.raises(ValueError, match="release of the data"):
+    with pytest.raises(ValueError, match=r"\(51, 55\).*Gaia DR3.*\(55, 55\)"):
+        xpjax.photometry(table, xpjax.load_system("JPLUS"))
+    with pytest.raises(ValueError, match=r"instrument models of DR3 only.*build_instrument\.py.*XPJAX_DATA"):
         xpjax.spectra(table)
 
 

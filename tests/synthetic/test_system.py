@@ -37,7 +37,7 @@ def test_projection_must_fit_the_release() -> None:
 def test_scaling_changes_no_digit() -> None:
     import h5py
 
-    from xpjax.xp.instrument import DATA
+    from xpjax.core.paths import DATA
 
     system = xpjax.load_system("SDSS")
     with h5py.File(DATA / "systems_dr3.h5") as file:

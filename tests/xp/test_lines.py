@@ -6,7 +6,7 @@ import numpy as np
 from numpy.polynomial import hermite
 from scipy.special import gammaln
 
-from xpjax.xp.basis import HermiteBasis, hermite_functions
+from xpjax.xp.basis import HermiteBasis, SplineBasis, hermite_functions
 from xpjax.xp.instrument import load_instrument
 from xpjax.xp.lines import derivative, extrema, roots
 
@@ -44,3 +44,18 @@ def test_one_bad_source_costs_no_other() -> None:
     flat = basis(good[0][0][:1] + np.array([-1e-4, 0.0, 1e-4]))
     left, middle, right = value[0] @ flat
     assert (middle - left) * (right - middle) < 0
+
+
+def test_splines_turn_where_their_slope_changes_sign() -> None:
+    knots = np.concatenate([[0.0] * 3, np.linspace(0, 60, 18), [60.0] * 3])
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(20, 20)))[0]
+    basis = SplineBasis(knots, 3, turn)
+    value = np.random.default_rng(5).normal(size=(3, 20))
+    value[1, 4] = np.nan
+    x = np.arange(0.0, 60.0, 0.001)
+    for order, found in enumerate(extrema(value, basis), 1):
+        assert np.isnan(found[1]).all()
+        for row in (0, 2):
+            slope = np.diff(value[row] @ basis(x), order)
+            changes = x[np.flatnonzero(np.sign(slope[1:]) != np.sign(slope[:-1]))] + 0.0005 * (order + 1)
+            np.testing.assert_allclose(found[row][np.isfinite(found[row])], changes, atol=0.002)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,10 @@ class Release:
         """Where each XP's correlations lie in the joined packed vector."""
         return _slices(self.n_pair)
 
+    def fits(self, other: Release) -> bool:
+        """Whether another release has the same photometers and sizes, whatever it is called."""
+        return (self.n_basis, self.xp) == (other.n_basis, other.xp)
+
 
 def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
     stops = np.cumsum([0, *sizes])
@@ -92,6 +97,23 @@ def find_release(name: str | Release) -> Release:
     return known[key]
 
 
+def stated_release(text: object) -> Release | None:
+    """The known release that a file states, as in `Gaia DR4` or `Gaia DR4_RC3`; None for any other text."""
+    found = re.match(r"\s*gaia[\s_-]*(dr\d+)(?!\d)", str(text), re.IGNORECASE)
+    return next((r for r in RELEASES if found and r.name.lower().removeprefix("gaia ") == found[1].lower()), None)
+
+
+def other_release(origin: object, found: Release, expected: Release) -> XpjaxError:
+    """The refusal of data of one release where another is expected, as an instrument or a system is made for."""
+    said = f"{origin} is of {found.name} with {found.n_basis} coefficients for {found.xp}"
+    if found.fits(expected):
+        return XpjaxError(f"{said}, not of {expected.name}, which has as many; say which release is meant")
+    return XpjaxError(
+        f"{said}, but {expected.name} with {expected.n_basis} is expected here: use instruments, systems and "
+        "corrections of the release of the data, and read each release by itself"
+    )
+
+
 def release_attributes(release: Release) -> dict[str, object]:
     """What a file says of the release that it was made for, as attributes."""
     return {"release_name": release.name, "release_n_basis": list(release.n_basis), "release_xp": list(release.xp)}
@@ -100,4 +122,7 @@ def release_attributes(release: Release) -> dict[str, object]:
 def release_of(attributes: Mapping[str, Any]) -> Release:
     """The release that a file was made for, from its attributes."""
     n_basis, xps = attributes["release_n_basis"], attributes["release_xp"]
-    return Release(str(attributes["release_name"]), tuple(int(n) for n in n_basis), tuple(str(xp) for xp in xps))
+    name, sizes = str(attributes["release_name"]), tuple(int(n) for n in n_basis)
+    found = Release(name, sizes, tuple(str(xp) for xp in xps))
+    # A release was called by its sizes before its name was known.
+    return next((r for r in RELEASES if r.fits(found) and name == "+".join(map(str, sizes))), found)

@@ -67,7 +67,7 @@ class Status(Bits):
     BP_NO_ERROR = 1 << 4, "No usable errors or correlations of the BP coefficients; errors that depend on BP are NaN."
     RP_NO_ERROR = 1 << 5, "No usable errors or correlations of the RP coefficients; errors that depend on RP are NaN."
     ID_MISSING = 1 << 6, "No source_id; it is given as 0."
-    DUPLICATE = 1 << 7, "An earlier row of the same input has the same source_id; both rows are kept."
+    DUPLICATE = 1 << 7, "An earlier row of the same input has the same source_id (and transit_id); both rows are kept."
     NONPOSITIVE_FLUX = 1 << 8, "The flux in a requested band is zero or negative; the magnitude is NaN."
     BAND_MISSING = 1 << 9, "A requested band or sample depends on a missing or bad photometer (BP or RP) and is NaN."
     COLOR_EXTRAPOLATED = 1 << 10, "The color is outside the range of a color equation, which is extrapolated linearly."
@@ -78,6 +78,8 @@ class Status(Bits):
     OUTSIDE_TRAINING = 1 << 15, "The source, or one of its features, is outside the training range of the correction."
     OUTSIDE_LIMITS = 1 << 16, "Teff, [M/H] or A_V is outside the limits within which the correction is applied."
     CORRECTION_LARGE = 1 << 17, "The linear correction of a requested band exceeds 0.15 mag; at most 0.35 is applied."
+    TRANSIT_MISSING = 1 << 18, "No transit_id of an epoch spectrum; it is given as 0."
+    TIME_MISSING = 1 << 19, "No time of an epoch spectrum; it is NaN, and in no light curve."
 
 
 class FitStatus(Bits):

@@ -14,6 +14,7 @@ from xpjax.synthetic.checks import (
     describe_coverage as describe_coverage,
     describe_passbands,
 )
+from xpjax.synthetic.epochs import FIND as FIND, lightcurve
 from xpjax.synthetic.figures import (
     magnitude_bands as magnitude_bands,
     plot_passbands as plot_passbands,
@@ -25,6 +26,7 @@ from xpjax.synthetic.files.svo import fetch_passbands
 from xpjax.synthetic.fit import fit_passband
 from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
 from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
+from xpjax.synthetic.light_curve import LightCurve
 from xpjax.synthetic.loading import curves_of as curves_of, load_passbands
 from xpjax.synthetic.magnitude import Photometer, Photometry, photometry, read_photometry
 from xpjax.synthetic.observed import match_magnitudes
@@ -36,16 +38,17 @@ from xpjax.synthetic.projection import (
     corrected_system as corrected_system,
     passband_operator as passband_operator,
     passband_system,
+    stated_release as stated_release,
 )
 from xpjax.synthetic.published import (
     G_BAND as G_BAND,
     G_SYSTEM as G_SYSTEM,
     available_systems,
+    gaia_system as gaia_system,
     load_system,
     published_name as published_name,
     refused_bands as refused_bands,
 )
-from xpjax.synthetic.quadrature import quadrature as quadrature
 from xpjax.synthetic.recover import recover_passbands
 from xpjax.synthetic.system import (
     ColorEquation as ColorEquation,
@@ -58,6 +61,7 @@ from xpjax.synthetic.warp import warp_passband
 __all__ = [
     "Atmosphere",
     "Curve",
+    "LightCurve",
     "Passband",
     "PassbandFit",
     "PassbandSet",
@@ -71,6 +75,7 @@ __all__ = [
     "describe_passbands",
     "fetch_passbands",
     "fit_passband",
+    "lightcurve",
     "list_passbands",
     "load_passbands",
     "load_system",

@@ -22,6 +22,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import open_table
 from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.magnitude import Photometry, photometry
+from xpjax.synthetic.published import gaia_system
 from xpjax.xp import Spectra, as_sources
 
 GAIA = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
@@ -91,6 +92,10 @@ def gaia_scale(
     term = _terms_of(band, terms)
     table = as_sources(sources)
 
+    if table.is_epoch and given is None:
+        remedy = say("give the magnitudes of each transit", "leave --tie out")
+        raise XpjaxError(f"{table.origin} has epoch spectra, but a mean magnitude is no transit's: {remedy}")
+
     def column(name: str) -> np.ndarray:
         if GAIA[name] not in table.columns:
             remedy = say(f"read it with keep=[{GAIA[name]!r}], or give the magnitudes", "leave --tie out")
@@ -102,7 +107,7 @@ def gaia_scale(
         raise XpjaxError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
     if term is not None:
         magnitude = magnitude - term(magnitude if band == "G" else column("G"))
-    found = photometry(table, f"Gaia_DR3_Vega:{band}", **{"errors": False, "float64": True, **options})
+    found = photometry(table, f"{gaia_system(table.release)}:{band}", **{"errors": False, "float64": True, **options})
     return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))
 
 
@@ -172,7 +177,7 @@ def tie_to_gaia(
     band : {"G", "BP", "RP"}
         The band that is tied.
     given : (n,) array, optional [mag]
-        Magnitudes; by default the sources' column of gaia_source.
+        Magnitudes; by default the sources' column of gaia_source. Epoch spectra need those of each transit.
     terms : path, optional
         Table of what given magnitudes are too faint by: columns `G_mag` and, of G, BP and RP, those it is for.
     **options

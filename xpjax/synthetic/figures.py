@@ -131,6 +131,35 @@ def color_bands(names: Sequence[str]) -> tuple[str, str, str]:
     return names[0], names[-1], names[len(names) // 2]
 
 
+def plot_light_curve(curve: Any) -> Figure:
+    """A light curve (`LightCurve`): magnitudes with errors against time, or against phase, twice over.
+
+    Raises XpjaxError where there is nothing to draw.
+    """
+    import matplotlib as mpl
+
+    if not np.isfinite(curve.magnitude).any():
+        raise XpjaxError(f"source {curve.source_id}: no magnitudes to plot")
+    figure = new_figure(8.0, 5.0)
+    axes = figure.subplots()
+    phase = curve.phase
+    for k, band in enumerate(curve.names):
+        color = mpl.colormaps["turbo"](0.08 + 0.84 * (k + 0.5) / len(curve.names))
+        y = np.asarray(curve.magnitude[:, k], float)
+        error = None if curve.magnitude_error is None else np.nan_to_num(np.asarray(curve.magnitude_error[:, k], float))
+        style: dict[str, Any] = {"fmt": "o", "ms": 3, "lw": 0.8, "color": color}
+        for turn in (0.0,) if phase is None else (0.0, 1.0):
+            x = curve.time if phase is None else phase + turn
+            axes.errorbar(x, y, error, label=band if turn == 0 else None, **style)
+    axes.invert_yaxis()
+    told = f", period {curve.period:.7g} d" if phase is not None else ""
+    what = "bins" if curve.number is not None else "transits"
+    axes.set_title(f"Gaia {curve.source_id}: {len(curve):,} {what}{told}")
+    axes.set(xlabel="BJD (TCB) \u2212 2455197.5 [d]" if phase is None else "Phase", ylabel="Magnitude")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
 def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet]) -> Figure:
     """Plot transmission curves with their names, a panel for each set; gray marks where XP does not see.
 

@@ -174,7 +174,7 @@ def fit_passband(
     >>> xpjax.fit_passband(stars, observed, 0.01, g, ("zero_point",)).converged
     True
     """
-    model = instrument or load_instrument()
+    model = instrument or load_instrument(release=(sources := as_sources(sources)).release)
     model = model if correction is None else model.corrected(correction)
     if isinstance(curve, str | os.PathLike):
         curve, band, label = find_start(curve, free is not None)

@@ -12,18 +12,23 @@ import numpy as np
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record, Rows
+from xpjax.core.release import DR3, find_release
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.synthetic.figures import plot_photometry
 from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.kernel import photometry_kernel
-from xpjax.synthetic.projection import AnySystem, as_system
+from xpjax.synthetic.light_curve import LightCurve, light_curve
+from xpjax.synthetic.projection import AnySystem, as_system, stated_release
 from xpjax.synthetic.published import load_system, published_name
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.xp import (
     DISTANCE_MEANING,
     STANDARD,
+    TRANSIT,
+    TRANSIT_MEANINGS,
+    TRANSIT_UNITS,
     SourceTable,
     XPCoefficients,
     as_sources,
@@ -64,6 +69,8 @@ class Photometry(TableResult, Record, Rows):
     distance : (n,) array, or None
         d^2, the squared distance from the training stars of a linear correction; NaN where it was not applied, None
         without one.
+    transits : mapping of (n,) arrays
+        `transit_id` and `time` [d since 2010.0] of epoch spectra; empty for mean ones.
 
     Notes
     -----
@@ -80,7 +87,7 @@ class Photometry(TableResult, Record, Rows):
     """
 
     bits = Status
-    row_fields = ("source_id", "flux", "flux_error", "magnitude", "magnitude_error", "status", "distance")
+    row_fields = ("source_id", "flux", "flux_error", "magnitude", "magnitude_error", "status", "distance", "transits")
 
     source_id: np.ndarray
     system: PhotometricSystem
@@ -91,6 +98,7 @@ class Photometry(TableResult, Record, Rows):
     status: np.ndarray
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     distance: np.ndarray | None = None
+    transits: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, key: Any) -> Any:
         """Magnitudes (n,) of one band by its name, or the photometry of some rows."""
@@ -116,6 +124,28 @@ class Photometry(TableResult, Record, Rows):
         root = np.sqrt(np.diagonal(covariance)).astype(self.magnitude.dtype)
         return np.sqrt(1 + self.distance)[:, None].astype(self.magnitude.dtype) * root
 
+    def lightcurve(self, source_id: int | None = None, bands: str | Sequence[str] | None = None) -> LightCurve:
+        """Return the light curve of a source, of photometry of epoch spectra.
+
+        Parameters
+        ----------
+        source_id : int, optional
+            The source; by default the only one there is.
+        bands : str or sequence of str, optional
+            Bands, as `result[band]` takes them; by default all.
+
+        Returns
+        -------
+        LightCurve
+            The transits of the source by time; those without time, and repeated ones, are left out and counted.
+
+        Raises
+        ------
+        XpjaxError
+            If there are no transits, not this source, or not these bands.
+        """
+        return light_curve(self, source_id, bands)
+
     def plot(self) -> Figure:
         """Draw a color-magnitude diagram of the first system; see `xpjax.plot.plot_photometry`.
 
@@ -133,9 +163,10 @@ class Photometry(TableResult, Record, Rows):
         columns (n,), passed on.
         """
         s = self.system
-        columns: dict[str, np.ndarray] = {"source_id": self.source_id}
-        units: dict[str, str] = {}
+        columns: dict[str, np.ndarray] = {"source_id": self.source_id, **self.transits}
+        units: dict[str, str] = dict(TRANSIT_UNITS) if self.transits else {}
         descriptions = {"source_id": "Gaia source identifier", "xp_status": Status.legend()}
+        descriptions |= TRANSIT_MEANINGS if self.transits else {}
         kinds = {
             "mag": (self.magnitude, "Synthetic magnitude in {}"),
             "flux": (self.flux, "Mean flux through {}"),
@@ -155,7 +186,8 @@ class Photometry(TableResult, Record, Rows):
             columns["xp_correction_distance"] = self.distance
             descriptions["xp_correction_distance"] = DISTANCE_MEANING
         table = Catalogue(columns, units=units, descriptions=descriptions, meta=dict(self.meta))
-        return table.with_columns(keep or {}, {"xp_status": self.status})
+        more = {name: column for name, column in (keep or {}).items() if name not in self.transits}
+        return table.with_columns(more, {"xp_status": self.status})
 
 
 def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> Photometry:
@@ -210,6 +242,7 @@ def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> 
         np.asarray(table.columns["xp_status"], np.uint32),
         table.meta,
         table.columns.get("xp_correction_distance"),
+        {name: table.columns[name] for name in TRANSIT if {*TRANSIT} <= {*table.columns}},
     )
 
 
@@ -218,16 +251,16 @@ def _system_of(path: PathLike, table: Catalogue) -> PhotometricSystem:
     labels, correction = table.meta.get("systems") or [], table.meta.get("correction", "none")
     if not labels:
         raise XpjaxError(f"{path} does not name its systems; give system=, as `photometry` got it")
-    parts = []
+    parts, release = [], find_release(str(table.meta.get("release", DR3.name)))
     for label in [labels] if isinstance(labels, str) else labels:
-        name = published_name(label)
+        name = published_name(label, release)
         if name is None:
             raise XpjaxError(f"{path}: {label} is no published system; give system=, as `photometry` got it")
         columns = [column.removeprefix(f"{label}_mag_") for column in table.columns]
-        parts.append(f"{name}:{','.join(band for band in columns if band in load_system(name).names)}")
+        parts.append(f"{name}:{','.join(band for band in columns if band in load_system(name, release=release).names)}")
     if correction in (None, "none"):
-        return as_system(parts)
-    system = as_system(parts, STANDARD)
+        return as_system(parts, release=release)
+    system = as_system(parts, STANDARD, release=release)
     if system.correction != correction:
         raise XpjaxError(f"{path}: the correction {correction} is not the standard one; give system=, corrected by it")
     return system
@@ -358,6 +391,7 @@ class Photometer:
             status,
             meta,
             out.get("distance"),
+            table.transits,
         )
 
 
@@ -418,5 +452,7 @@ def photometry(
     >>> stars.magnitude.shape, stars["gJPLUS"].shape
     ((5, 17), (5,))
     """
-    photometer = Photometer(as_system(system, correction), errors, truncate, error_correction, float64)
-    return photometer(as_sources(sources, photometer.system.release), devices=devices, progress=progress)
+    table = as_sources(sources, stated_release(system))
+    bands = as_system(system, correction, release=table.release)
+    photometer = Photometer(bands, errors, truncate, error_correction, float64)
+    return photometer(as_sources(table, bands.release), devices=devices, progress=progress)

@@ -51,18 +51,24 @@ class HermiteBasis:
 
 @dataclasses.dataclass(frozen=True)
 class SplineBasis:
-    """B-splines of a degree on knots (n_knot,), extrapolated polynomially beyond the outer knots."""
+    """B-splines of a degree on knots (n_knot,), extrapolated polynomially beyond the outer knots.
+
+    transformation (n_basis, n_spline): each basis function as a sum of splines; None where the splines are the bases.
+    """
 
     knots: np.ndarray
     degree: int
+    transformation: np.ndarray | None = None
 
     @property
     def n_basis(self) -> int:
         """Number of basis functions."""
-        return len(self.knots) - self.degree - 1
+        return len(self.knots) - self.degree - 1 if self.transformation is None else len(self.transformation)
 
     def __call__(self, pseudo: np.ndarray) -> np.ndarray:
         """The bases (n_basis, n_sample) at pseudo-wavelengths (n_sample,)."""
         from scipy.interpolate import BSpline
 
-        return BSpline(self.knots, np.eye(self.n_basis), self.degree)(np.asarray(pseudo, float)).T
+        n_spline = len(self.knots) - self.degree - 1
+        coefficients = np.eye(n_spline) if self.transformation is None else self.transformation.T
+        return BSpline(self.knots, coefficients, self.degree)(np.asarray(pseudo, float)).T

@@ -32,15 +32,14 @@ from xpjax.core.constants import (
 from xpjax.core.errors import XpjaxError
 from xpjax.core.grids import check_grid
 from xpjax.core.linalg import pair_weights
-from xpjax.core.paths import DATA
+from xpjax.core.paths import release_file
 from xpjax.core.records import AnyArray, Record
-from xpjax.core.release import Release, release_of
+from xpjax.core.release import DR3, Release, find_release, release_of
 from xpjax.core.units import nanometers
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 from xpjax.xp.correction import LinearCorrection, load_correction
 
-DEFAULT_MODEL = "v375wi/v142r"
 LINE_WIDTH = 1.17
 """FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
 after Montegriffo et al. (2023), and the dispersion of the instrument model give 1.10..1.29 with this median."""
@@ -80,7 +79,7 @@ class AbsoluteModel:
     dispersion: np.ndarray
     response: np.ndarray
     transformation: np.ndarray
-    basis: HermiteBasis
+    basis: HermiteBasis | SplineBasis
 
     def pseudo_wavelength(self, wavelength: np.ndarray) -> np.ndarray:
         """Pseudo-wavelength of wavelengths [nm]."""
@@ -110,17 +109,21 @@ class Instrument(Record):
     absolute : mapping
         External calibration of each XP: dispersion, response and inverse basis.
     internal : mapping
-        Bases of internal spectra: by kind (`hermite`, `bspline_c04`), then by XP.
-    wavelength : (343,) array [nm]
-        The archive's sampling, 336, 338, ... 1020 nm.
-    default_design : (n_basis_total, 343) array [W m-2 nm-1]
+        Bases of internal spectra: by kind (of DR3 `hermite` and `bspline_c04`), then by XP.
+    wavelength : (n,) array [nm]
+        The archive's sampling, 336, 338, ... 1020 nm of Gaia DR3.
+    default_design : (n_basis_total, n) array [W m-2 nm-1]
         Published design matrix on these wavelengths, with the weights of BP and RP in it.
-    default_weight : (n_xp, 343) array
+    default_weight : (n_xp, n) array
         Weights with which BP and RP enter the merged spectrum.
     provenance : mapping
         Where the numbers are from.
     correction : LinearCorrection or None
         What `design` adds to the design matrix.
+    merge_range : tuple of two floats [nm]
+        Where BP hands over linearly to RP.
+    wavelength_range : tuple of two floats [nm]
+        Where absolute spectra are defined.
 
     Notes
     -----
@@ -143,6 +146,8 @@ class Instrument(Record):
     default_weight: np.ndarray
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     correction: LinearCorrection | None = None
+    merge_range: tuple[float, float] = MERGE_RANGE
+    wavelength_range: tuple[float, float] = XP_RANGE
 
     def corrected(self, correction: Any = "standard") -> Instrument:
         """The instrument with a linear correction: "standard", a file, a `LinearCorrection`, or None for without.
@@ -161,11 +166,12 @@ class Instrument(Record):
         """XP's resolving power lambda / FWHM (n,) at wavelengths (n,) [nm].
 
         The line spread has the same width everywhere in pseudo-wavelength, so that R = lambda |du/dlambda| / 1.17 with
-        the dispersion; where BP hands over to RP (635..643 nm), their widths with the merge weights.
+        the dispersion; where BP hands over to RP (635..643 nm), their widths with the merge weights. The width is that
+        measured on Gaia DR3's models; the photometers are the same in every release.
         """
         x = np.asarray(nanometers(wavelength), float)
         width = np.zeros(len(x))
-        for share, xp in zip(merge_weights(x), self.release.xp, strict=True):
+        for share, xp in zip(merge_weights(x, self.merge_range), self.release.xp, strict=True):
             below, above = (self.absolute[xp].pseudo_wavelength(x + side) for side in (-1.0, 1.0))
             width += share * LINE_WIDTH / np.abs(0.5 * (above - below))
         return x / width
@@ -182,8 +188,9 @@ class Instrument(Record):
 
         Model spectra at XP's R(lambda) compare with these.
         """
-        at = self.wavelength if wavelength is None else check_grid(wavelength, XP_RANGE, "wavelength", "nm")
-        fine = np.arange(XP_RANGE[0], XP_RANGE[1] + 0.1, SMOOTHING_STEP)
+        low, high = self.wavelength_range
+        at = self.wavelength if wavelength is None else check_grid(wavelength, (low, high), "wavelength", "nm")
+        fine = np.arange(low, high + 0.1, SMOOTHING_STEP)
         made = self.design(fine)
         share = np.full((len(self.release.xp), len(at)), 1.0 / len(self.release.xp))
         support = ((0, len(at)),) * len(self.release.xp)
@@ -192,7 +199,7 @@ class Instrument(Record):
         )
 
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
-        """The design matrix of absolute spectra on a grid [nm], ascending within 330..1050 nm, or on the default one.
+        """The design matrix of absolute spectra on a grid [nm], ascending within `wavelength_range`, or on the default.
 
         The grid may be an astropy Quantity. Raises ValueError for one that is empty, unsorted, not finite, out of range
         or of a unit that is no length.
@@ -200,8 +207,8 @@ class Instrument(Record):
         if wavelength is None:
             wavelength, value, weight = self.wavelength, self.default_design, self.default_weight
         else:
-            wavelength = check_grid(wavelength, XP_RANGE, "wavelength", "nm")
-            weight = merge_weights(wavelength)
+            wavelength = check_grid(wavelength, self.wavelength_range, "wavelength", "nm")
+            weight = merge_weights(wavelength, self.merge_range)
             value = np.zeros((self.release.n_basis_total, len(wavelength)))
             for rows, xp, share in zip(self.release.slices, self.release.xp, weight, strict=True):
                 used = share > 0
@@ -212,12 +219,23 @@ class Instrument(Record):
             value = value + self.correction.at(wavelength)
         return _design_matrix(value, FLUX_UNIT, weight, self.release, self.correction is not None)
 
-    def internal_design(self, pseudo: np.ndarray, basis: str = "hermite") -> DesignMatrix:
+    @property
+    def internal_basis(self) -> str:
+        """The kind of the bases that the coefficients are of: of `internal`, the one with the release's sizes."""
+        sizes = {kind: tuple(by_xp[xp].n_basis for xp in self.release.xp) for kind, by_xp in self.internal.items()}
+        for kind in sizes:
+            if sizes[kind] == self.release.n_basis:
+                return kind
+        raise XpjaxError(f"{self.release.name} has {self.release.n_basis} coefficients, its internal bases {sizes}")
+
+    def internal_design(self, pseudo: np.ndarray, basis: str | None = None) -> DesignMatrix:
         """The design matrix of internal spectra [e-/s], all XP side by side: n_xp x n_sample columns.
 
-        pseudo: ascending pseudo-wavelengths within -10..70; basis "hermite" or "bspline_c04". Raises ValueError.
+        pseudo: ascending pseudo-wavelengths within -10..70; basis: by default that of the coefficients, of DR3
+        "hermite" or "bspline_c04". Raises ValueError.
         """
         pseudo = check_grid(pseudo, PSEUDO_RANGE, "pseudo-wavelength", "")
+        basis = basis or self.internal_basis
         if basis not in self.internal:
             raise XpjaxError(f"no internal basis {basis!r}; this instrument has {sorted(self.internal)}")
         bases = [self.internal[basis][xp] for xp in self.release.xp]
@@ -240,9 +258,9 @@ def _design_matrix(
     return DesignMatrix(value / scale, np.asarray(scale), share, None, support, release, mixed)
 
 
-def merge_weights(wavelength: np.ndarray) -> np.ndarray:
-    """Weights (2, n) of BP and RP in the merged spectrum: linear from BP to RP between 635 and 643 nm."""
-    low, high = MERGE_RANGE
+def merge_weights(wavelength: np.ndarray, merge_range: tuple[float, float] = MERGE_RANGE) -> np.ndarray:
+    """Weights (2, n) of BP and RP in the merged spectrum: linear from BP to RP within a range, 635..643 nm."""
+    low, high = merge_range
     rp = np.clip((np.asarray(nanometers(wavelength)) - low) / (high - low), 0.0, 1.0)
     return np.stack([1.0 - rp, rp])
 
@@ -254,15 +272,21 @@ def _spline(x: np.ndarray, y: np.ndarray) -> Any:
     return make_interp_spline(x, y, k=3)
 
 
-def load_instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) -> Instrument:
+def load_instrument(
+    model: str | None = None, path: str | Path | None = None, release: Release | str | None = None
+) -> Instrument:
     """Load an instrument model of Gaia's BP and RP photometers.
 
     Parameters
     ----------
-    model : str
-        `v375wi/v142r`, the model of the released spectra, or `v211w/v142r`.
+    model : str, optional
+        Name of a model; by default that of the released spectra. Of Gaia DR3 there are `v375wi/v142r` and
+        `v211w/v142r`.
     path : str or Path, optional
-        HDF5 file laid out as `xpjax/data/instrument_dr3.h5`, for another release; by default that of Gaia DR3.
+        HDF5 file of instrument models, as tools/build_instrument.py makes it.
+    release : Release or str, optional
+        Data release of the coefficients, such as `Gaia DR4`; by default Gaia DR3. Its file is one that xpjax ships, or
+        `instrument_dr4.h5` in the folder that the environment variable XPJAX_DATA names.
 
     Returns
     -------
@@ -272,7 +296,8 @@ def load_instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) 
     Raises
     ------
     XpjaxError
-        If the file has no model of this name, or is no file of instrument models.
+        If there are no models of the release, the file has none of this name or of another release, or is no file of
+        instrument models.
     FileNotFoundError
         If there is no such file.
 
@@ -281,19 +306,37 @@ def load_instrument(model: str = DEFAULT_MODEL, path: str | Path | None = None) 
     >>> xpjax.load_instrument().release.n_basis
     (55, 55)
     """
-    return _instrument(Path(path or DATA / "instrument_dr3.h5"), model)
+    wanted = None if release is None else find_release(release)
+    file = Path(path).expanduser() if path is not None else release_file("instrument", wanted or DR3)
+    if not file.exists():
+        raise FileNotFoundError(f"no instrument file {file}")
+    made = _instrument(file, file.stat().st_mtime_ns, model)
+    check_release(file, made.release, wanted)
+    return made
+
+
+def check_release(path: Path, found: Release, wanted: Release | None) -> None:
+    """Raise XpjaxError where a file is for another release than the one that was asked for."""
+    if wanted is not None and not found.fits(wanted):
+        raise XpjaxError(
+            f"{path} is for {found.name} with {found.n_basis} coefficients, not for {wanted.name} with "
+            f"{wanted.n_basis}; give a file of the release of the data"
+        )
 
 
 @functools.lru_cache(maxsize=8)
-def _instrument(path: Path, model: str) -> Instrument:
-    if not path.exists():
-        raise FileNotFoundError(f"no instrument file {path}")
+def _instrument(path: Path, changed: int, model: str | None) -> Instrument:
+    """A model of a file; changed, its time of change, tells that a file is another one now."""
     with open_model(path, "instrument") as file:
         release = release_of(file.attrs)
-        names = [key.replace("_", "/", 1) for key in file["model"]]
+        models = {"/".join(map(str, node.attrs["parts"])): node for node in file["model"].values()}
+        names = list(models)
+        if model is None and len(names) > 1 and "default_model" not in file.attrs:
+            raise XpjaxError(f"{path.name} has the instrument models {names} and no default: name one as model=")
+        model = str(file.attrs.get("default_model", names[0])) if model is None else model
         if model not in names:
             raise XpjaxError(f"no instrument model {model!r}; {path.name} has {names}")
-        group = file["model"][model.replace("/", "_", 1)]
+        group = models[model]
         absolute = {}
         for xp, part in zip(release.xp, group.attrs["parts"], strict=True):
             node = file[f"absolute/{xp}/{part}"]
@@ -305,13 +348,22 @@ def _instrument(path: Path, model: str) -> Instrument:
             [group[f"{xp}_design"][()] * share for xp, share in zip(release.xp, weight, strict=True)]
         )
         provenance = {key: value for key, value in file.attrs.items() if key.startswith("source")}
-        return Instrument(model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
+        ranges: dict[str, Any] = {
+            key: tuple(float(end) for end in group.attrs.get(key, standard))
+            for key, standard in (("merge_range", MERGE_RANGE), ("wavelength_range", XP_RANGE))
+        }
+        fields: Any = (model, release, absolute, internal, group["wavelength"][()], design, weight, provenance)
+        return Instrument(*fields, **ranges)
 
 
-@functools.cache
-def dispersion() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each XP's dispersion table: wavelength (n,) ascending [nm] and pseudo-wavelength (n,)."""
-    with open_model(DATA / "instrument_dr3.h5", "instrument") as file:
+def dispersion(release: Release = DR3) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each XP's dispersion table: wavelength (n,) ascending [nm] and pseudo-wavelength (n,). Raises XpjaxError."""
+    return _dispersion(release_file("instrument", release))
+
+
+@functools.lru_cache(maxsize=4)
+def _dispersion(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    with open_model(path, "instrument") as file:
         node = file["dispersion"]
         wavelength = node["wavelength"][()]
         tables = {xp: node[xp][()] for xp in release_of(file.attrs).xp}
@@ -321,7 +373,7 @@ def dispersion() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _basis(node: Any, matrix: str = "transformation") -> Any:
     """The basis that a group of an HDF5 file describes, splines or Hermite functions with the matrix of this name."""
     if "knots" in node:
-        return SplineBasis(node["knots"][()], int(node.attrs["degree"]))
+        return SplineBasis(node["knots"][()], int(node.attrs["degree"]), node[matrix][()] if matrix in node else None)
     pseudo, normalized = (tuple(node.attrs[key].tolist()) for key in ("pseudo_range", "normalized_range"))
     return HermiteBasis(node[matrix][()], pseudo, normalized)
 

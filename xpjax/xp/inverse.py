@@ -19,7 +19,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from xpjax.core.constants import XP_RANGE
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.grids import check_grid
 from xpjax.core.records import Record
@@ -141,7 +140,7 @@ def invert(
     flux_error = None if flux_error is None else in_unit(flux_error, FLUX, "flux_error")
     if samples.dtype.kind != "f":
         samples = samples.astype(float)
-    grid = check_grid(wavelength, XP_RANGE, "wavelength", "nm")
+    grid = check_grid(wavelength, model.wavelength_range, "wavelength", "nm")
     if samples.ndim != 2 or samples.shape[1] != len(grid):
         raise XpjaxError(f"flux has shape {samples.shape}, expected (n, {len(grid)}) for {len(grid)} wavelengths")
     if flux_error is not None and np.shape(flux_error) != samples.shape:
@@ -176,7 +175,7 @@ def correct_samples(
     resolution : str
         `xp` for spectra as seen at XP's resolving power, or `full`.
     instrument : Instrument, optional
-        Instrument model; by default `load_instrument()`.
+        Instrument model; by default that of the release of the spectra.
 
     Returns
     -------
@@ -208,7 +207,7 @@ def correct_samples(
     chosen = load_correction(correction)
     if chosen is None:
         raise XpjaxError('correction="none" leaves spectra as they are: name "standard" or a file')
-    model = dataclasses.replace(instrument or load_instrument(), correction=None)
+    model = dataclasses.replace(instrument or load_instrument(release=spectra.release), correction=None)
     grid = np.asarray(nanometers(spectra.wavelength), float)
     found = invert(spectra.flux, grid, instrument=model, correction=chosen)
     usable, foreign = np.isfinite(found.misfit), _foreign(found.misfit)

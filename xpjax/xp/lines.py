@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpjax.xp.basis import HermiteBasis
+from xpjax.xp.basis import HermiteBasis, SplineBasis
 
 
 def derivative(series: np.ndarray) -> np.ndarray:
@@ -35,14 +35,31 @@ def roots(series: np.ndarray) -> np.ndarray:
     return found
 
 
-def extrema(coefficients: np.ndarray, basis: HermiteBasis) -> tuple[np.ndarray, np.ndarray]:
+def _spline_roots(coefficients: np.ndarray, basis: SplineBasis, order: int) -> np.ndarray:
+    """Where derivatives of sums of B-splines are zero (n, k), ascending, then NaN, between the outer knots."""
+    from scipy.interpolate import BSpline, PPoly
+
+    turned = coefficients if basis.transformation is None else coefficients @ basis.transformation
+    found = []
+    for row in np.asarray(turned, float):
+        good = np.isfinite(row).all()
+        spline = BSpline(basis.knots, row if good else np.zeros_like(row), basis.degree).derivative(order)
+        zeros = PPoly.from_spline(spline).roots(extrapolate=False) if good else np.empty(0)
+        found.append(np.sort(zeros[np.isfinite(zeros)]))
+    out = np.full((len(found), max(map(len, found), default=0)), np.nan)
+    for line, zeros in zip(out, found, strict=True):
+        line[: len(zeros)] = zeros
+    return out
+
+
+def extrema(coefficients: np.ndarray, basis: HermiteBasis | SplineBasis) -> tuple[np.ndarray, np.ndarray]:
     """Find the extrema and inflections of the internal spectra of one XP.
 
     Parameters
     ----------
     coefficients : (n, n_basis) array
         Coefficients of one XP.
-    basis : HermiteBasis
+    basis : HermiteBasis or SplineBasis
         Basis of that XP, such as `xpjax.load_instrument().internal["hermite"]["bp"]`.
 
     Returns
@@ -65,6 +82,8 @@ def extrema(coefficients: np.ndarray, basis: HermiteBasis) -> tuple[np.ndarray, 
     >>> len(extrema)
     3
     """
+    if isinstance(basis, SplineBasis):
+        return _spline_roots(coefficients, basis, 1), _spline_roots(coefficients, basis, 2)
     (u0, u1), (x0, x1) = basis.pseudo_range, basis.normalized_range
     first = derivative(coefficients @ basis.transformation)
     return tuple(u0 + (roots(s) - x0) * (u1 - u0) / (x1 - x0) for s in (first, derivative(first)))  # type: ignore[return-value]

@@ -17,6 +17,8 @@ from jaxtyping import Array
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot, dot_last_first, pack
+from xpjax.core.records import Catalogue
+from xpjax.core.release import RELEASES, Release
 from xpjax.core.status import Status
 from xpjax.core.units import in_unit, nanometers
 from xpjax.xp.coefficients import (
@@ -35,7 +37,7 @@ from xpjax.xp.coefficients import (
 from xpjax.xp.correction import NONE
 from xpjax.xp.instrument import DesignMatrix, Instrument, load_instrument as load_instrument
 from xpjax.xp.sampled import Spectra
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import TRANSIT_MEANINGS, TRANSIT_UNITS, SourceTable, XPCoefficients
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""
@@ -160,13 +162,51 @@ class _Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """What is computed, and where."""
+    """What is computed, and where; batch_rows, guard_rows: as of `run_guarded`, where all is to compile once."""
 
     truncate: bool
     errors: bool
     correlation: bool
     float64: bool
     devices: Any
+    batch_rows: int | None = None
+    guard_rows: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Spectra of one sampling, prepared once and made of any number of tables of one release."""
+
+    how: _Sampling
+    wanted: _Wanted
+
+    @classmethod
+    def of(
+        cls,
+        release: Release | None = None,
+        wavelength: Any = None,
+        *,
+        internal: bool = False,
+        instrument: Instrument | None = None,
+        basis: str | None = None,
+        correction: Any = None,
+        resolution: str | None = None,
+        **wanted: Any,
+    ) -> Sampler:
+        """The sampler that options of `spectra` mean, for sources of a release. Raises XpjaxError."""
+        model = instrument or load_instrument(release=release)
+        if correction is not None:
+            model = model.corrected(correction)
+        return cls(_sampling(model, wavelength, basis, internal, resolution), _Wanted(**wanted))
+
+    def __call__(self, table: SourceTable, progress: engine.Progress | None = None) -> Spectra:
+        """The spectra of a table. Raises XpjaxError for one of another release."""
+        how, wanted = self.how, self.wanted
+        table = as_sources(table, how.design.release)
+        out = _computed(table, how, wanted, progress)
+        if how.model.correction is not None:
+            _fade(table, out, how, wanted)
+        return _collected(table, out, how, wanted)
 
 
 def spectra(
@@ -179,7 +219,7 @@ def spectra(
     correlation: bool = False,
     float64: bool = False,
     instrument: Instrument | None = None,
-    basis: str = "hermite",
+    basis: str | None = None,
     correction: Any = None,
     resolution: str | None = None,
     devices: Any = None,
@@ -203,9 +243,9 @@ def spectra(
     float64 : bool
         Whether to compute in double precision.
     instrument : Instrument, optional
-        Instrument model, with a correction or without; by default `load_instrument()`.
-    basis : str
-        Basis of internal spectra, `hermite` or `bspline_c04`.
+        Instrument model, with a correction or without; by default that of the release of the sources.
+    basis : str, optional
+        Basis of internal spectra, of Gaia DR3 `hermite` or `bspline_c04`; by default that of the coefficients.
     correction : str, path or LinearCorrection, optional
         What `load_correction` takes; by default that of the instrument, none.
     resolution : str, optional
@@ -236,19 +276,20 @@ def spectra(
     >>> xpjax.spectra(xpjax.simulate_sources(5, seed=1), np.arange(400.0, 900.0, 2.5)).flux.shape
     (5, 200)
     """
-    model = instrument or load_instrument()
-    if correction is not None:
-        model = model.corrected(correction)
-    how = _sampling(model, wavelength, basis, internal, resolution)
-    wanted = _Wanted(truncate, errors, correlation, float64, devices)
-    table = as_sources(sources, how.design.release)
-    out = _computed(table, how, wanted, progress)
-    if model.correction is not None:
-        _fade(table, out, how, wanted)
-    return _collected(table, out, how, wanted)
+    table = as_sources(sources, None if instrument is None or basis is not None else instrument.release)
+    # Coefficients in a basis of other sizes, of another cycle, are of no release: those bases are in the file of DR3.
+    other = basis is not None and table.release not in RELEASES
+    sampler = Sampler.of(
+        None if other else table.release, wavelength, internal=internal, instrument=instrument, basis=basis,
+        correction=correction, resolution=resolution, truncate=truncate, errors=errors, correlation=correlation,
+        float64=float64, devices=devices,
+    )  # fmt: skip
+    return sampler(table, progress)
 
 
-def _sampling(model: Instrument, wavelength: Any, basis: str, internal: bool, resolution: str | None) -> _Sampling:
+def _sampling(
+    model: Instrument, wavelength: Any, basis: str | None, internal: bool, resolution: str | None
+) -> _Sampling:
     """The sampling of a call. Raises XpjaxError for a bad grid, and for choices that do not go together."""
     if resolution is None:
         resolution = "full" if model.correction is None else "xp"
@@ -258,8 +299,9 @@ def _sampling(model: Instrument, wavelength: Any, basis: str, internal: bool, re
         if model.correction is not None or resolution != "full":
             raise XpjaxError("internal spectra have no correction and no other resolution: leave these out")
         grid = INTERNAL_GRID if wavelength is None else np.asarray(in_unit(wavelength, "", "pseudo-wavelength"), float)
+        basis = basis or model.internal_basis
         return _Sampling(model, grid, grid, model.internal_design(grid, basis), resolution, basis)
-    if basis != "hermite":
+    if basis is not None:
         raise XpjaxError(f"basis={basis!r} is for internal spectra: pass internal=True")
     wavelength = None if wavelength is None else np.asarray(nanometers(wavelength), float)
     design = model.design(wavelength) if resolution == "full" else model.smoothed_design(wavelength)
@@ -282,8 +324,9 @@ def _computed(
     pairs = 4 * design.release.n_pair_total * errors
     squares = 8 * len(how.grid) ** 2 * (len(design.release.xp) if how.internal else 1) * correlation
     kernel = functools.partial(spectrum_kernel, wanted.truncate, errors, correlation, not how.internal)
-    settings = {"float64": wanted.float64, "devices": wanted.devices, "progress": progress}
-    return run_guarded(kernel, design, c, work_bytes=(pairs + squares) * (1 + wanted.float64), **settings)
+    settings: dict[str, Any] = {"float64": wanted.float64, "devices": wanted.devices, "progress": progress}
+    settings |= {"work_bytes": (pairs + squares) * (1 + wanted.float64), "batch_rows": wanted.batch_rows}
+    return run_guarded(kernel, design, c, guard_rows=wanted.guard_rows, **settings)
 
 
 def _has_errors(table: SourceTable) -> bool:
@@ -303,16 +346,17 @@ def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, domain.share(distance))
     far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
-    bare = {**vars(wanted), "instrument": dataclasses.replace(how.model, correction=None)}
+    bare = dataclasses.replace(how.model, correction=None)
     if len(far):
-        raw = spectra(table[far], how.wavelength, **{**bare, "correlation": False, "resolution": how.resolution})
+        some = dataclasses.replace(wanted, correlation=False)
+        raw = Sampler(_sampling(bare, how.wavelength, None, False, how.resolution), some)(table[far])
         part = share[far, None].astype(raw.flux.dtype)
         for name in ("flux", "flux_error"):
             if name in out:
                 out[name][far] = (1 - part) * getattr(raw, name) + part * out[name][far]
         out["status"][far] |= np.uint32(Status.OUTSIDE_TRAINING)
     if len(none):
-        raw = spectra(table[none], how.wavelength, **bare, resolution="full")
+        raw = Sampler(_sampling(bare, how.wavelength, None, False, "full"), wanted)(table[none])
         for name in ("flux", "flux_error", "correlation"):
             if name in out and getattr(raw, name) is not None:
                 out[name][none] = getattr(raw, name)
@@ -336,4 +380,5 @@ def _collected(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, w
         name = NONE if model.correction is None else model.correction.name
         meta |= {"correction": name, "resolution": how.resolution}
     fields = flux, error, out.get("correlation"), status, model.release, meta, out.get("distance")
-    return Spectra(table.source_id, how.grid, *fields)
+    told = (TRANSIT_UNITS, TRANSIT_MEANINGS) if table.is_epoch else ()
+    return Spectra(table.source_id, how.grid, *fields, Catalogue(table.transits, *told))

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpjax.compat.gaiaxpy.reading import objects, parse_band, read_input
 from xpjax.compat.gaiaxpy.settings import is_strict
-from xpjax.core.release import DR3
+from xpjax.core.release import DR3, RELEASES
 from xpjax.xp import covariance_matrix
 
 
@@ -47,7 +47,8 @@ def get_chi2(_L_inv: np.ndarray, residuals: np.ndarray) -> Any:
 
     Raises ValueError for other shapes, and None.
     """
-    n = DR3.n_basis[0]
+    sizes = {n for release in RELEASES for n in release.n_basis}
+    n = len(residuals) if np.ndim(residuals) == 1 and len(residuals) in sizes else DR3.n_basis[0]
     for what, array, shape in (("_L_inv", _L_inv, (n, n)), ("residuals", residuals, (n,))):
         if array is None or array.shape != shape:
             raise ValueError(f"{what} must be an array {shape}, not {'None' if array is None else array.shape}")

@@ -73,6 +73,8 @@ def plain_frame(given: Any, truncation: bool) -> SourceTable | None:
     status = np.zeros(len(given), np.uint32)
     for k, xp in enumerate(DR3.xp):
         there = [type(cell) is np.ndarray for cell in cells[ARRAYS[0]][k]]
+        if not any(there):  # then it takes more to tell the release
+            return None
         for field, size in sizes.items():
             column = cells[field][k]
             if not all(there):

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpjax.compat.gaiaxpy.plotting import plot_lines
 from xpjax.compat.gaiaxpy.reading import Input, progress_bar, read_input
-from xpjax.compat.gaiaxpy.spectra import pwl_range, pwl_to_wl, wl_range, wl_to_pwl
+from xpjax.compat.gaiaxpy.spectra import dispersed, limits
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.xp import Spectra, extrema, load_instrument, spectra as sample
 
@@ -85,10 +85,10 @@ def find_lines(
     tables = []
     finder = _Finder(given, truncation)
     for xp in given.sources.release.xp:
-        low, high = wl_range(xp)
+        low, high = limits(xp, finder.release)
         for name, wavelength in wanted.items():
             line = wavelength * (1 + z)
-            at = wl_to_pwl(xp, line)
+            at = dispersed(xp, line, finder.release)
             distance = np.abs(finder.extrema[xp] - at[:, None])
             distance[(line <= low) | (line >= high)] = np.nan
             near = np.nanargmin(np.where(np.isnan(distance), np.inf, distance), axis=1)
@@ -117,7 +117,7 @@ def find_extrema(
     tables = []
     for xp in given.sources.release.xp:
         rows, places = finder.within(xp)
-        wavelength = pwl_to_wl(xp, finder.extrema[xp][rows, places])
+        wavelength = finder.wavelength(xp, finder.extrema[xp][rows, places])
         tables.append(finder.measured(xp, rows, places, [f"{xp}_{int(x)}" for x in wavelength]))
     frame = _sorted(given, tables)
     return _finished(given, finder, frame, plot_spectra, save_plots, save_file, output_path, output_file, output_format)
@@ -176,7 +176,9 @@ class _Finder:
     def __init__(self, given: Input, truncation: bool) -> None:
         self.given, self.truncation = given, truncation
         c, release = given.sources.coefficients, given.sources.release
-        basis = load_instrument().internal["hermite"]
+        self.release = release
+        instrument = load_instrument(release=release)
+        basis = instrument.internal[instrument.internal_basis]
         self.extrema, self.inflections = {}, {}
         with progress_bar("lines", len(given.sources) * len(release.xp)) as advance:
             for k, (xp, columns) in enumerate(zip(release.xp, release.slices, strict=True), 1):
@@ -184,7 +186,7 @@ class _Finder:
                 if truncation:
                     limit = np.asarray(c.n_relevant)[:, k - 1, None]
                     value = np.where((np.arange(value.shape[1]) < limit) | (limit <= 0), value, 0)
-                self.extrema[xp], self.inflections[xp] = extrema(value, basis[xp])  # type: ignore[arg-type]
+                self.extrema[xp], self.inflections[xp] = extrema(value, basis[xp])
                 advance(k * len(given.sources))
         self._spectra: dict[bool, Spectra] = {}
 
@@ -196,9 +198,13 @@ class _Finder:
             )
         return self._spectra[internal]
 
+    def wavelength(self, xp: str, pseudo: np.ndarray) -> np.ndarray:
+        """Wavelengths [nm] of pseudo-wavelengths."""
+        return dispersed(xp, pseudo, self.release, inverse=True)
+
     def within(self, xp: str) -> tuple[np.ndarray, np.ndarray]:
         """Row and place of the extrema within `pwl_range`."""
-        low, high = sorted(pwl_range(xp))
+        low, high = sorted(dispersed(xp, limits(xp, self.release), self.release))
         rows, places = np.nonzero((self.extrema[xp] > low) & (self.extrema[xp] < high))
         return rows, places
 
@@ -211,14 +217,14 @@ class _Finder:
         ends = np.where(np.isfinite(before) & np.isfinite(after), [before, after], np.nan)
         width = ends[1] - ends[0]
         tests = at[:, None] + np.outer(width, [-2.0, -1.0, 1.0, 2.0])
-        wavelength = pwl_to_wl(xp, at)
+        wavelength = self.wavelength(xp, at)
         outer, inner = self.spectra(False), self.spectra(True)
         assert outer.flux_error is not None
         assert inner.flux_error is not None
         k = self.given.sources.release.xp.index(xp)
         flux = _between(outer.wavelength, outer.flux[rows], wavelength[:, None])[:, 0]
         flux_error = _between(outer.wavelength, outer.flux_error[rows], wavelength[:, None])[:, 0]
-        depth = flux - np.median(_between(outer.wavelength, outer.flux[rows], pwl_to_wl(xp, tests)), axis=1)
+        depth = flux - np.median(_between(outer.wavelength, outer.flux[rows], self.wavelength(xp, tests)), axis=1)
         inside = _between(inner.wavelength, inner.flux[rows, k], np.column_stack([at, tests]))
         inside_error = _between(inner.wavelength, inner.flux_error[rows, k], at[:, None])[:, 0]
         inside_depth = inside[:, 0] - np.median(inside[:, 1:], axis=1)
@@ -227,7 +233,7 @@ class _Finder:
             wavelength,
             flux,
             depth,
-            np.abs(pwl_to_wl(xp, ends[1]) - pwl_to_wl(xp, ends[0])),
+            np.abs(self.wavelength(xp, ends[1]) - self.wavelength(xp, ends[0])),
             np.abs(depth) / flux_error,
             np.abs(inside_depth) / inside_error,
         )

@@ -15,7 +15,16 @@ from xpjax.compat.gaiaxpy.systems import RegularPhotometricSystem, built_in, cho
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
 from xpjax.core.status import Status
-from xpjax.synthetic import G_BAND, G_SYSTEM, ColorEquation, Photometry, color_corrected, photometry as synthesize
+from xpjax.synthetic import (
+    G_BAND,
+    G_SYSTEM,
+    ColorEquation,
+    PhotometricSystem,
+    Photometry,
+    color_corrected,
+    gaia_system,
+    photometry as synthesize,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +65,7 @@ def generate(
     with progress_bar("generate", len(given.sources)) as advance:
         found = synthesize(
             given.sources,
-            [engine for one in systems for engine in one.engines],
+            [engine for one in systems for engine in one.engines(given.sources.release)],
             truncate=truncation,
             float64=is_float64(),
             progress=advance,
@@ -69,7 +78,9 @@ def generate(
         columns = {name: np.where(one, np.nan, column) for name, column in columns.items()}
     frame = _frame({"source_id": found.source_id, **columns})
     if error_correction:
-        frame = _error_corrected(frame, [one.label for one in systems], _g_magnitude(given, truncation))
+        own = built_in()
+        tables = {one.label: one.engines(given.sources.release)[-1] for one in systems if one.label in own}
+        frame = _error_corrected(frame, [one.label for one in systems], tables, _g_magnitude(given, truncation))
     more = given.additional
     for name in more.columns:
         if name not in frame.columns:
@@ -99,9 +110,8 @@ def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def _g_magnitude(given: Any, truncation: bool) -> np.ndarray:
-    return synthesize(
-        given.sources, f"{G_SYSTEM}:{G_BAND}", truncate=truncation, errors=False, float64=is_float64()
-    ).magnitude[:, 0]
+    name = f"{gaia_system(given.sources.release)}:{G_BAND}"
+    return synthesize(given.sources, name, truncate=truncation, errors=False, float64=is_float64()).magnitude[:, 0]
 
 
 # --- error correction -------------------------------------------------------------------------------------------------
@@ -127,7 +137,9 @@ def apply_error_correction(
         labels = [one.label for one in chosen(photometric_system)]
     else:
         labels = list(dict.fromkeys(str(name).split("_")[0] for name in frame.columns if name != "source_id"))
-    frame = _error_corrected(frame, labels, frame[G_COLUMN].to_numpy(float))
+    by_label = built_in()
+    tables = {label: by_label[label].engine for label in labels if label in by_label}
+    frame = _error_corrected(frame, labels, tables, frame[G_COLUMN].to_numpy(float))
     save(frame.astype({"source_id": "int64"}), save_file, output_path, output_file, output_format or "csv")
     return frame
 
@@ -141,11 +153,11 @@ def _taken(given: Any) -> pd.DataFrame:
     return cast(given.copy())
 
 
-def _error_corrected(frame: pd.DataFrame, labels: list[str], g: np.ndarray) -> pd.DataFrame:
-    """The frame with errors times the factors of G (n,), in the systems that have tables."""
-    by_label = built_in()
-    tables = {label: by_label[label].engine for label in labels if label in by_label}
-    tables = {label: system for label, system in tables.items() if system.error_correction is not None}
+def _error_corrected(
+    frame: pd.DataFrame, labels: list[str], known: dict[str, PhotometricSystem], g: np.ndarray
+) -> pd.DataFrame:
+    """The frame with errors times the factors of G (n,), in the known systems that have tables."""
+    tables = {label: system for label, system in known.items() if system.error_correction is not None}
     for label in labels:
         if label not in tables:
             warn(f"{label} has no table of error factors; its errors are left")

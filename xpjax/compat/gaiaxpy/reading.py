@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from xpjax.compat.gaiaxpy.errors import InvalidBandError, InvalidExtensionError, MissingColumnError
 from xpjax.compat.gaiaxpy.frames import ARRAYS, SCALARS, plain_frame
+from xpjax.core.archive import TRANSIT
 from xpjax.core.release import DR3
 from xpjax.xp import SourceTable, fetch, read
 
@@ -64,17 +65,31 @@ def read_input(
             raise InvalidExtensionError(f"{content}: unknown suffix {suffix!r}; expected one of {', '.join(FORMATS)}")
         extension = suffix if suffix in FORMATS else "csv"
     elif isinstance(content, list) or (isinstance(content, str) and content.lower().startswith("select")):
-        given = fetch(content, username=username, password=password, note=f"xpjax.compat.gaiaxpy {VERSION}").to_pandas()
+        given = _fetched(content, username, password)
     else:
         raise ValueError(f"{content!r} is no DataFrame, no file that exists, no list of source ids and no ADQL query")
-    given = _with_plain_id(given)
-    _check_frame(given, truncation)
-    sources = plain_frame(given, truncation)
+    sources = None
+    if not isinstance(given, SourceTable):
+        given = _with_plain_id(given)
+        _check_frame(given, truncation)
+        sources = plain_frame(given, truncation)
     if sources is None:
         sources = read(given, dtype=np.float64)
+        _refuse_transits(sources.columns)
         _check_columns(sources, truncation)
+    if isinstance(given, SourceTable):
+        columns = {"source_id": given.source_id, **given.columns}
+        given = pd.DataFrame({name: _plain(column) for name, column in columns.items()})
     deviation = np.stack([np.asarray(sources.columns[f"{xp}_standard_deviation"], float) for xp in sources.release.xp])
     return Input(sources, deviation.T, extension, _additional(given, extension, sources, additional))
+
+
+def _fetched(wanted: list[Any] | str, username: str | None, password: str | None) -> SourceTable:
+    """The sources of a list of ids, or those that a query finds. Raises ValueError where none has spectra."""
+    if not len(wanted):
+        raise ValueError("the list of source ids is empty; give at least one")
+    found: Any = fetch(wanted, release=DR3, gaia_source=False, username=username, password=password)
+    return found  # a table: there is no output
 
 
 def _needed(truncation: bool) -> list[str]:
@@ -89,9 +104,19 @@ def _with_plain_id(given: Any) -> Any:
     return given.rename(columns={upper[0]: "source_id"}) if upper and "source_id" not in columns else given
 
 
+def _refuse_transits(columns: Iterable[Any]) -> None:
+    """ValueError for epoch spectra: GaiaXPy's results have a row for each source, and know of no transits."""
+    if {str(name).lower() for name in columns} & {*TRANSIT}:
+        raise ValueError(
+            "these are epoch spectra (transit_id), of which GaiaXPy's functions know nothing: xpjax.photometry, "
+            "xpjax.spectra and xpjax.lightcurve take them, and keep transit_id and time"
+        )
+
+
 def _check_frame(given: Any, truncation: bool) -> None:
-    """MissingColumnError for a frame without the columns that GaiaXPy needs."""
+    """MissingColumnError for a frame without the columns that GaiaXPy needs; ValueError for epoch spectra."""
     columns = getattr(given, "columns", None)
+    _refuse_transits(() if columns is None else columns)
     missing = [] if columns is None else [name for name in _needed(truncation) if name not in columns]
     if missing:
         raise MissingColumnError(f"the DataFrame has no columns {missing}")

@@ -16,7 +16,7 @@ from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
 from xpjax.core.constants import XP_RANGE
 from xpjax.core.linalg import dot, pack
-from xpjax.core.release import DR3
+from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.xp import (
     INTERNAL_GRID,
@@ -120,7 +120,7 @@ def _calibrate(
     disable_info: bool = False,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """`calibrate`, with a choice of the instrument model."""
-    model = load_instrument(f"{bp_model}/{rp_model}")
+    model = load_instrument(f"{bp_model}/{rp_model}")  # an unknown one is told before anything is read
     if sampling is not None:
         limits = f"{XP_RANGE[0]:g}..{XP_RANGE[1]:g} nm"
         if sampling[0] >= sampling[-1]:
@@ -131,6 +131,8 @@ def _calibrate(
             raise ValueError(f"sampling {sampling[0]:g}..{sampling[-1]:g} nm goes beyond {limits}")
     check_saving(save_file, output_file, "output_spectra", output_format)
     given = read_input(input_object, truncation=truncation, username=username, password=password)
+    if not given.sources.release.fits(model.release):  # the models that are named are DR3's
+        model = load_instrument(release=given.sources.release)
     frame = _absolute(given, model, sampling, truncation, with_correlation)
     positions = model.wavelength.copy() if sampling is None else sampling
     save(frame, save_file, output_path, output_file, output_format or given.extension, positions)
@@ -252,7 +254,7 @@ def _column_scaled(given: Input, model: Instrument, found: Spectra, truncation: 
     """GaiaXPy's correlations of merged spectra, from sum K_ij w_j / s^2: weights on columns, s of each XP's fit."""
     grid = found.wavelength
     default = len(grid) == len(model.wavelength) and np.array_equal(grid, model.wavelength)
-    weight = model.default_weight if default else merge_weights(grid)
+    weight = model.default_weight if default else merge_weights(grid, model.merge_range)
     merged = model.design(None if default else grid).value
     design = np.zeros_like(merged)
     for rows, share in zip(model.release.slices, weight, strict=True):
@@ -301,9 +303,13 @@ def warn(message: str) -> None:
 # --- dispersion -------------------------------------------------------------------------------------------------------
 
 
-def _limits(band: str) -> tuple[int, int]:
+def limits(band: str, release: Release) -> tuple[float, float]:
     """Wavelengths [nm] between which a band's dispersion is known."""
-    return {"bp": (330, 643), "rp": (635, 1020)}[_band(band)]
+    if release.fits(DR3):
+        return {"bp": (330, 643), "rp": (635, 1020)}[_band(band)]
+    model = load_instrument(release=release)
+    low, high = float(model.wavelength_range[0]), float(model.wavelength[-1])
+    return {"bp": (low, model.merge_range[1]), "rp": (model.merge_range[0], high)}[_band(band)]
 
 
 def _band(band: str) -> str:
@@ -312,25 +318,23 @@ def _band(band: str) -> str:
     return band.lower()
 
 
-@functools.cache
-def _line(band: str, inverse: bool) -> Any:
-    """Straight lines between the samples of the dispersion table, and on beyond its ends."""
+def dispersed(band: str, x: Any, release: Release, inverse: bool = False) -> np.ndarray:
+    """Pseudo-wavelengths of wavelengths [nm], or the inverse: linear between samples of a release's table, and on."""
     from scipy.interpolate import make_interp_spline
 
-    wavelength, pseudo = dispersion()[band]
-    x, y = (pseudo, wavelength) if inverse else (wavelength, pseudo)
-    order = np.argsort(x)
-    return make_interp_spline(x[order], y[order], k=1)
+    a, b = dispersion(release)[_band(band)][:: -1 if inverse else 1]
+    order = np.argsort(a)
+    return make_interp_spline(a[order], b[order], k=1)(np.asarray(x, float))
 
 
 def pwl_to_wl(band: str, pwl: Any) -> np.ndarray:
     """Wavelengths [nm] of pseudo-wavelengths of a band, linear between the samples of the dispersion table."""
-    return _line(_band(band), True)(np.asarray(pwl, float))
+    return dispersed(band, pwl, DR3, inverse=True)
 
 
 def wl_to_pwl(band: str, wl: Any) -> np.ndarray:
     """Pseudo-wavelengths of a band at wavelengths [nm], linear between the samples of the dispersion table."""
-    return _line(_band(band), False)(np.asarray(wl, float))
+    return dispersed(band, wl, DR3)
 
 
 def pwl_range(band: str) -> list[float]:
@@ -338,6 +342,6 @@ def pwl_range(band: str) -> list[float]:
     return [float(wl_to_pwl(band, wavelength)) for wavelength in wl_range(band)]
 
 
-def wl_range(band: str) -> list[int]:
+def wl_range(band: str) -> list[float]:
     """The wavelengths [nm] between which a band's dispersion is not extrapolated."""
-    return [*_limits(band)]
+    return [*limits(band, DR3)]

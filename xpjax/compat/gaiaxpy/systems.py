@@ -13,7 +13,7 @@ from xpjax.compat.gaiaxpy.reading import VERSION
 from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.constants import AB_ZERO_POINT
 from xpjax.core.paths import DATA
-from xpjax.core.release import DR3, Release
+from xpjax.core.release import DR3, RELEASES, Release
 from xpjax.synthetic import (
     PhotometricSystem as Projections,
     available_systems,
@@ -48,15 +48,16 @@ class RegularPhotometricSystem:
             file.zero_point,
             file.names,
             self.name,
-            DR3 if file.n_basis == DR3.n_basis else other,
+            next((release for release in RELEASES if release.fits(other)), other),
             flux_bias=file.flux_bias if self.standardized else None,
             mean_wavelength=file.mean_wavelength,
             standardized=self.standardized,
         )
 
-    @property
-    def engines(self) -> list[Projections]:
-        """What to compute: in `strict` mode the broken bands too, of which GaiaXPy gives numbers."""
+    def engines(self, release: Release = DR3) -> list[Projections]:
+        """What to compute of sources of a release: in `strict` mode DR3's broken bands too, which GaiaXPy has."""
+        if not self.path and not release.fits(DR3):
+            return [load_system(self.name, release=release)]
         broken = [load_system(self.name, path=BROKEN)] if is_strict() and self._refused else []
         return [*broken, self.engine]
 

@@ -3,10 +3,11 @@
     known = gaiaxpy.load_additional_systems(folder)
     gaiaxpy.generate(sources, photometric_system=known.USER_NAME)
 
-A file NAME.gaiaXPy_dr3_VERSION.xml becomes the member USER_NAME, and its columns USER_NAME_mag_BAND. All files below a
-folder have one VERSION. There is no keyword for AB or Vega: fluxes are in the unit that the vectors give them, W m-2
-Hz-1 for AB and W m-2 nm-1 otherwise, and magnitudes -2.5 log10(flux) plus the file's zero point. A flux bias is added
-only where NAME ends in Std. Color equations and tables of error correction cannot be given (GaiaXPy 2.1.5).
+A file NAME.gaiaXPy_dr3_VERSION.xml becomes the member USER_NAME, and its columns USER_NAME_mag_BAND; GaiaXPy 2.1.5
+looks for dr3 in the name, whatever the release (dr4 is read too). All files below a folder have one VERSION. There is
+no keyword for AB or Vega: fluxes are in the unit that the vectors give them, W m-2 Hz-1 for AB and W m-2 nm-1
+otherwise, and magnitudes -2.5 log10(flux) plus the file's zero point. A flux bias is added only where NAME ends in Std.
+Color equations and tables of error correction cannot be given (GaiaXPy 2.1.5).
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def write_gaiaxpy(
         raise XpjaxError(f"one name for the systems {labels}: write each by itself")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"the output {folder} is a file; name a folder")
-    present = [p for p in folder.rglob("*.xml") if ".gaiaxpy_dr3_" in p.name.lower()] if folder.is_dir() else []
+    present = (
+        [p for p in folder.rglob("*.xml") if re.search(r"\.gaiaxpy_dr\d+_", p.name.lower())] if folder.is_dir() else []
+    )
     others = sorted(p.name for p in present if p.stem.rpartition("_")[2] != version)
     if others:
         raise XpjaxError(
@@ -225,7 +228,7 @@ def find_gaiaxpy(folder: str | os.PathLike[str]) -> tuple[dict[str, Path], str]:
     if not folder.is_dir():
         raise XpjaxError(f"{folder} is no folder; expected one with files NAME.gaiaXPy_dr3_VERSION.xml")
     paths = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
-    found = [path for path in paths if re.match(r"[a-z0-9_-]+\.gaiaxpy_dr3_[a-z0-9-]+\.xml", path.name.lower())]
+    found = [path for path in paths if re.match(r"[a-z0-9_-]+\.gaiaxpy_dr\d+_[a-z0-9-]+\.xml", path.name.lower())]
     if not found:
         raise XpjaxError(f"{folder} has no file NAME.gaiaXPy_dr3_VERSION.xml")
     versions = sorted({path.name.split(".")[1].split("_")[-1] for path in found})
