@@ -9,7 +9,7 @@ import inspect
 import io
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from pandas.testing import assert_frame_equal
 
 import xpjax
 from tests import oracles
+from tests.archive.server import MadeArchive
+from tests.archive.tap import Tap, gaia_source_of
 from tests.marks import slow_after
 from xpjax.compat import gaiaxpy
 from xpjax.compat.gaiaxpy import frames
 from xpjax.synthetic.files.gaiaxpy_files import write_gaiaxpy
 from xpjax.xp import simulate
-from xpjax.xp.read import fetch as gaia_query
+from xpjax.xp.download import job, request
 
 FORMATS = Path(__file__).parents[2] / "shared" / "data" / "xp" / "formats"
 FILES = sorted(path.name for path in FORMATS.glob("*")) or ["absent"]
@@ -756,7 +758,8 @@ class FakeArchive:
 
 
 @pytest.fixture
-def archive(csv: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeArchive]:
+def archive(csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeArchive]:
+    """The made archive for xpjax, and its recorded reply by astroquery for GaiaXPy."""
     from astropy.table import Table
 
     module = types.ModuleType("astroquery.gaia")
@@ -764,34 +767,55 @@ def archive(csv: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeArchive]:
     monkeypatch.setitem(sys.modules, "astroquery.gaia", module)
     FakeArchive.said = []
     FakeArchive.reply = {"XP_CONTINUOUS_RAW.csv": [Table.read(csv, format="ascii.csv")]}
-    return FakeArchive
+    sources = xpjax.read(csv)
+    tap = Tap({"gaiadr3.gaia_source": gaia_source_of(sources)}, user=("me", "x"))
+    with MadeArchive(sources, tap=tap) as made_archive:
+        for home in (request, job.names):
+            monkeypatch.setattr(home, "HOST", made_archive.url)
+        monkeypatch.setenv("XPJAX_CACHE", str(tmp_path / "cache"))
+        yield made_archive
 
 
-@pytest.mark.parametrize("wanted", ["list", "query"])
-def test_the_archive(archive: type[FakeArchive], wanted: str) -> None:
-    ids = [int(i) for i in made().source_id]
-    given: Any = ids if wanted == "list" else "SELECT /* all */ source_id FROM gaiadr3.gaia_source -- of them"
-    results = []
+@pytest.mark.parametrize("wanted", ["list", "texts", "query"])
+def test_the_archive(archive: MadeArchive, wanted: str) -> None:
+    ids = sorted(int(i) for i in made().source_id)
+    given: Any = {
+        "list": ids,
+        "texts": [str(one) for one in ids],
+        "query": "SELECT /* all */ source_id FROM gaiadr3.gaia_source ORDER BY source_id -- of them",
+    }[wanted]
+    own = quiet(gaiaxpy.calibrate, given, save_file=False, username="me", password="x")[0]
+    theirs = quiet(peer.calibrate, given, save_file=False, username="me", password="x")[0]
+    assert list(own.source_id) == ids
+    same(own, theirs.sort_values("source_id").reset_index(drop=True))
+    assert archive.tap is not None
+    assert archive.tap.logins == ["/tap-server/login", "/data-server/login"]
+    again = quiet(gaiaxpy.calibrate, given, save_file=False)[0]
+    same(again, own, rtol=0)
+
+
+def test_additional_columns_from_the_archive(archive: MadeArchive) -> None:
+    ids = [int(i) for i in made().source_id[:3]]
+    frame = made().iloc[:3].reset_index(drop=True)
+    options: Any = {"save_file": False, "additional_columns": {"chi": "bp_chi_squared", "name": "designation"}}
+    found = quiet(gaiaxpy.generate, ids, systems(gaiaxpy, ["SDSS"]), **options)
+    same(found, quiet(peer.generate, frame, systems(peer, ["SDSS"]), **options))
+    with pytest.raises(gaiaxpy.MissingColumnError):
+        quiet(gaiaxpy.generate, ids, systems(gaiaxpy, ["SDSS"]), save_file=False, additional_columns="nothing")
+
+
+def test_the_archive_has_nothing(archive: MadeArchive) -> None:
+    FakeArchive.reply = {"XP_CONTINUOUS_RAW.csv": []}
     for module in (gaiaxpy, peer):
-        archive.said = []
-        results.append(quiet(module.calibrate, given, save_file=False, username="me", password="x")[0])
-        assert archive.said[1] == {"user": "me", "password": "x"}
-        assert archive.said[-1][0] == ids
-        assert archive.said[-1][1]["retrieval_type"] == "XP_CONTINUOUS"
-        if wanted == "query":
-            assert archive.said[2].lower().startswith("select --")
-            assert "all" not in archive.said[2]
-            assert "of them" not in archive.said[2]
-    same(*results)
-
-
-def test_the_archive_has_nothing(archive: type[FakeArchive]) -> None:
-    archive.reply = {}
-    for module in (gaiaxpy, peer):
-        with pytest.raises(ValueError, match="continuous BP/RP"):
-            quiet(module.calibrate, [5], save_file=False)
+        for wanted in ([5], []):
+            with pytest.raises(ValueError):  # noqa: PT011
+                quiet(module.calibrate, wanted, save_file=False)
     with pytest.raises(ValueError, match="add source_id"):
-        gaia_query._ids(__import__("astropy.table").table.Table({"ra": [1.0]}))
+        quiet(gaiaxpy.calibrate, "select ra from gaiadr3.gaia_source", save_file=False)
+    with pytest.raises(ValueError, match="nothing"):
+        quiet(gaiaxpy.calibrate, "select nothing from gaiadr3.gaia_source", save_file=False)
+    with pytest.raises(ValueError, match="login of 'you'"):
+        quiet(gaiaxpy.calibrate, [int(made().source_id[0])], save_file=False, username="you", password="x")
 
 
 @pytest.mark.slow

@@ -176,6 +176,19 @@ def test_odd_columns(tmp_path: Path) -> None:
     assert not (tmp_path / "cube.h5").exists()
 
 
+def test_arrays_without_numbers(tmp_path: Path) -> None:
+    """A column of a photometer that no source has, as the archive gives it: (n, 0)."""
+    given = Catalogue({"source_id": np.arange(3), "bp_coefficients": np.zeros((3, 0), np.float32)})
+    for suffix in (".parquet", ".fits", ".h5"):
+        catalogue.write(tmp_path / f"out{suffix}", given)
+        found = catalogue.read_catalogue(tmp_path / f"out{suffix}").columns
+        assert list(found) == [*given.columns], suffix
+        assert found["bp_coefficients"].shape == (3, 0), suffix
+    with pytest.raises(ValueError, match=r"bp_coefficients has no number .* write Parquet"):
+        catalogue.write(tmp_path / "out.vot", given)
+    assert not (tmp_path / "out.vot").exists()
+
+
 def test_fits_has_limits(tmp_path: Path) -> None:
     wide = Catalogue({f"c{i}": np.zeros(1) for i in range(1000)})
     with pytest.raises(ValueError, match=r"999 columns.*parquet"):

@@ -222,11 +222,48 @@ def test_columns_not_asked_for_are_not_looked_at(tmp_path: Path, other: Any) -> 
 
 
 def test_one_column_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
-    table = open_table(pa.table({"x": [1.0, 2.0], "bad": [{"a": 1}, {"a": 2}]}))
+    table = open_table(pa.table({"x": [1.0, 2.0], "bad": [["a"], ["b"]]}))
     table.load(["x", "bad"])
     assert table.column("x").numbers().tolist() == [1, 2]
-    with pytest.raises(XpjaxError, match=r"memory: column 'bad' holds struct"):
+    with pytest.raises(XpjaxError, match=r"memory: column 'bad' holds lists of string"):
         table.column("bad")
+
+
+STRUCTURES = pa.table({
+    "id": [1, 2, 3],
+    "mag": pa.array([{"g": 15.0, "error": {"g": 0.1}}, None, {"g": 16.0, "error": None}]),
+    "lists": pa.array([{"t": [1.0, 2.0], "v": [3.0, 4.0]}, {"t": [0.5, np.nan], "v": [5.0, 6.0]}, None]),
+    "rows": pa.array([
+        [{"t": 1.0, "v": 3.0}, {"t": 2.0, "v": 4.0}], None, [{"t": 7.0, "v": None}, {"t": 8.0, "v": 9.0}],
+    ]),
+    "mag.error": [7, 8, 9],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["file", "table", "slice", "pandas", "nested"])
+def test_what_structures_hold_is_columns(tmp_path: Path, kind: str) -> None:
+    """Numbers, structures of lists and lists of structures, from files and from memory, whole and in part."""
+    pq.write_table(STRUCTURES, tmp_path / "a.parquet")
+    source: Any = {
+        "file": lambda: tmp_path / "a.parquet",
+        "table": lambda: STRUCTURES,
+        "slice": lambda: pa.concat_tables([STRUCTURES.slice(2), STRUCTURES]).slice(1),
+        "pandas": lambda: STRUCTURES.to_pandas(types_mapper=pd.ArrowDtype),
+        "nested": lambda: pytest.importorskip("nested_pandas").read_parquet(tmp_path / "a.parquet"),
+    }[kind]()
+    table = open_table(source)
+    names = ["id", "mag.g", "mag.error.g", "lists.t", "lists.v", "rows.t", "rows.v", "mag.error"]
+    assert sorted(table.names) == sorted(names)
+    np.testing.assert_array_equal(table.column("mag.g").numbers(), [15, np.nan, 16])
+    np.testing.assert_array_equal(table.column("mag.error.g").numbers(), [0.1, np.nan, np.nan])
+    np.testing.assert_array_equal(table.column("mag.error").numbers(), [7, 8, 9])
+    none = [np.nan, np.nan]
+    np.testing.assert_array_equal(table.column("lists.t").array(), [[1, 2], [0.5, np.nan], none])
+    np.testing.assert_array_equal(table.column("lists.v").array(), [[3, 4], [5, 6], none])
+    np.testing.assert_array_equal(table.column("rows.t").array(), [[1, 2], none, [7, 8]])
+    np.testing.assert_array_equal(table.column("rows.v").array(), [[3, 4], none, [np.nan, 9]])
+    with pytest.raises(XpjaxError, match=r"no column 'mag'; did you mean .*mag\.g"):
+        table.column("mag")
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_xp_coefficients_as_samples(shared: Callable[[str], Path]) -> None:
     grid = build_grid("nextgen", shared(NEXTGEN), resolution="xp", sampling="coefficients", limits=limits)
     assert grid.flux.shape == (6, 2, xpjax.load_instrument().release.n_basis_total)
     assert grid.sampling == "coefficients"
-    assert 0 < json.loads(grid.provenance)["missed_rms"]["largest"] < 7e-3
+    assert 0 < json.loads(grid.provenance)["missed_rms"]["largest"] < 8e-3
 
 
 def test_castelli_and_kurucz_have_the_colors_of_the_sun(shared: Callable[[str], Path]) -> None:

@@ -179,7 +179,7 @@ def test_samplings(shared: Callable[[str], Path]) -> None:
 
 
 def test_coefficients_give_the_spectrum_back(shared: Callable[[str], Path]) -> None:
-    """NextGen from 4000 to 7000 K at XP's resolution: c D is the model to 0.7 %; at R = 104 XP cannot follow it."""
+    """NextGen from 4000 to 7000 K at XP's resolution: c D is the model to 0.8 %; at R = 104 XP cannot follow it."""
     limits = {"teff": (4000, 7000, 1000), "logg": (4.5, 4.5), "mh": (0, 0)}
     (models,) = read_library("nextgen", shared("grids/nextgen/nextgen_1nm_300_1100.npz"), limits=limits)
     where = find_sampling("coefficients", None)
@@ -194,5 +194,5 @@ def test_coefficients_give_the_spectrum_back(shared: Callable[[str], Path]) -> N
         direct = Sampler(models, LOG330, find_resolution(power))(models.flux)
         difference = made / FLUX_UNIT - direct / direct.mean(axis=1, keepdims=True)
         assert np.allclose(np.std(difference, axis=1), missed[power], rtol=0.1)
-    assert missed["xp"].max() < 7e-3
-    assert missed[104].min() > 7e-3
+    assert missed["xp"].max() < 8e-3
+    assert missed[104].min() > 8e-3

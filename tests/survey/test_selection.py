@@ -43,3 +43,19 @@ def test_neighbors_vet_both_of_a_pair_by_flux() -> None:
     }  # fmt: skip
     assert select(columns, ["neighbors"]).keep.tolist() == [True, False, True]
     assert select(columns, ["neighbors"], {"share": 1e-3}).keep.tolist() == [False, False, True]
+
+
+def test_columns_that_later_releases_lack_are_no_mistake() -> None:
+    stars = {"bp_rp": np.ones(3), "phot_g_mean_mag": np.full(3, 14.0), "ruwe": np.array([1.0, 2.0, 1.0])}
+    found = select(stars, ["excess_factor", "corrected_excess", "ruwe"])
+    assert found.keep.tolist() == [True, False, True]
+    found.check_ran(["excess_factor", "corrected_excess", "ruwe"], "stars.csv")
+    lines = [line for line in found.lines() if "not run" in line]
+    gone = "not run, no column phot_bp_rp_excess_factor (which releases after Gaia DR3 lack)"
+    assert lines == [f"excess_factor: {gone}", f"corrected_excess: {gone}"]
+    present = select({**stars, "phot_bp_rp_excess_factor": np.array([1.2, 1.2, 1.5])}, ["excess_factor"])
+    assert present.keep.tolist() == [True, True, False]
+    for absent in ("bp_rp", "ruwe"):  # what every release has is missed
+        some = select({name: column for name, column in stars.items() if name != absent}, ["excess_factor", "ruwe"])
+        with pytest.raises(ValueError, match=f"no column .*{absent}"):
+            some.check_ran(["excess_factor", "ruwe"], "stars.csv")

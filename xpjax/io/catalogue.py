@@ -293,6 +293,9 @@ def _write_votable(path: Path, catalogue: Catalogue) -> None:
 
     # VOTable knows no unsigned integers.
     signed = {n: c.astype(np.int64) if c.dtype.kind == "u" else c for n, c in catalogue.columns.items()}
+    empty = [name for name, column in signed.items() if column.ndim == 2 and not column.shape[1]]
+    if empty:
+        raise XpjaxError(f"{empty[0]} has no number in any row, which VOTable cannot hold: write Parquet, FITS or HDF5")
     bare = dataclasses.replace(catalogue, columns=signed, meta={}, shared={})
     votable = from_table(astropy_table(bare))
     votable.set_all_tables_format("binary")

@@ -103,6 +103,8 @@ def arrow_table(catalogue: Catalogue) -> pyarrow.Table:
 
     def cells(values: np.ndarray) -> pyarrow.Array:
         flat = pa.array(values.ravel())
+        if values.ndim == 2 and not values.shape[1]:  # Arrow has no lists of length zero
+            return pa.ListArray.from_arrays(np.zeros(len(values) + 1, np.int32), flat)
         return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
     def field(name: str, kind: pyarrow.DataType) -> pyarrow.Field:

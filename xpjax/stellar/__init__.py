@@ -11,10 +11,11 @@ from xpjax.stellar.grid import StellarGrid, build_grid, read_grid, write_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
 from xpjax.stellar.residuals import residuals_of_fits
 from xpjax.stellar.results import LabelFits, StellarFit as StellarFit, read_labels, select_labels
+from xpjax.stellar.seds import observe_files
 from xpjax.stellar.validation import interpolation_error
 
 __all__ = [
     "LabelFits", "LabelFitter", "StellarGrid", "build_grid", "describe_grid", "fit_label_files", "fit_labels",
-    "interpolate_grid", "interpolation_error", "model_spectra", "read_grid", "read_labels", "redden",
+    "interpolate_grid", "interpolation_error", "model_spectra", "observe_files", "read_grid", "read_labels", "redden",
     "residuals_of_fits", "select_labels", "write_grid",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import concatenate_records
-from xpjax.core.release import DR3
+from xpjax.core.release import DR3, Release, find_release, other_release
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.atomic import expanded
 from xpjax.io.columns import join_columns
@@ -23,8 +23,28 @@ from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid, grid_digest, read_grid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, interpolate_spectra, redden
 from xpjax.stellar.results import LabelFits, StellarFit
-from xpjax.wiggles import NetworkCorrection, choose_correction, correct_spectra, floats, is_network, linear_and_network
-from xpjax.xp import LinearCorrection, SourceTable, Spectra, is_store, open_store, read, read_spectra, spectra
+from xpjax.wiggles import (
+    NetworkCorrection,
+    check_network,
+    choose_correction,
+    correct_spectra,
+    floats,
+    is_network,
+    linear_and_network,
+)
+from xpjax.xp import (
+    TRANSIT,
+    LinearCorrection,
+    SourceTable,
+    Spectra,
+    is_store,
+    load_instrument,
+    open_store,
+    read,
+    read_for,
+    read_spectra,
+    spectra,
+)
 
 ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
 """Sources whose spectra are held at a time."""
@@ -115,6 +135,14 @@ class LabelFitter:
         """The network that corrects spectra between two fits."""
         return linear_and_network(self.correction)[1]
 
+    def check(self, release: Release) -> None:
+        """Raise XpjaxError for sources of a release that the correction is not for, or that has no instrument here."""
+        model = load_instrument(release=release)
+        if self.linear is not None:
+            self.linear.check(release, model.model)
+        if self.network is not None:
+            check_network(self.network.model, release, "the sources are")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the sources that are needed."""
@@ -203,7 +231,8 @@ class LabelFitter:
         if ebv is not None:
             law = self.options.get("law", "ccm89")
             meta |= {"law": law, "r_v": R_V, "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
-        return LabelFits(made.source_id, found, None, made.status, meta)
+        transits = {name: made.columns[name] for name in TRANSIT if name in made.columns}
+        return LabelFits(made.source_id, found, None, made.status, meta, transits)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -213,20 +242,21 @@ FileProgress = Callable[[Path, int, int], None]
 
 
 def fit_label_files(
-    inputs: Sequence[str | Path] | str | Path,
+    inputs: Sequence[str | Path | SourceTable] | str | Path | SourceTable,
     fitter: LabelFitter,
     *,
     keep: Sequence[str] = (),
     accept_sampled: bool = False,
     devices: Any = None,
     progress: FileProgress | None = None,
+    release: Release | str | None = None,
 ) -> LabelFits:
     """Fit stellar labels to the sources of files.
 
     Parameters
     ----------
-    inputs : path or sequence of paths
-        Files of XP coefficients, stores, or files of sampled spectra.
+    inputs : path, SourceTable, or sequence of these
+        Files of XP coefficients, stores, or files of sampled spectra; or sources, as `xpjax.fetch` gives them.
     fitter : LabelFitter
         How labels are fitted.
     keep : sequence of str, optional
@@ -236,7 +266,10 @@ def fit_label_files(
     devices : optional
         Devices, see `xpjax.core.engine.find_devices`.
     progress : callable, optional
-        Called with a file, the number of its sources that are done, and that of all its sources.
+        Called with a file (or where a table is from), the number of its sources that are done, and that of all.
+    release : Release or str, optional
+        The data release of the inputs, such as "Gaia DR4"; by default the first one tells. Of a store of several, the
+        one to take.
 
     Returns
     -------
@@ -247,7 +280,8 @@ def fit_label_files(
     Raises
     ------
     XpjaxError
-        If an input lacks columns, or holds sampled spectra and the fitter has a correction.
+        If an input lacks columns, is of another release than the first or the correction, or holds sampled spectra and
+        the fitter has a correction.
 
     Examples
     --------
@@ -258,22 +292,36 @@ def fit_label_files(
     >>> len(fits), list(fits.columns)
     (50, ['ra'])
     """
-    paths = [inputs] if isinstance(inputs, str | Path) else inputs
+    items = [inputs] if isinstance(inputs, str | Path | SourceTable) else inputs
     needed = [*dict.fromkeys([*keep, *fitter.columns])]
     passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
-    parts = []
-    for path in map(expanded, paths):
-        for table in _sources(path, needed, np.float64 if fitter.float64 else np.float32):
+    parts: list[LabelFits] = []
+    wanted = None if release is None else find_release(release)
+    for item in items:
+        path = Path(item.origin) if isinstance(item, SourceTable) else expanded(item)
+        given, whole = (item, True) if isinstance(item, SourceTable) else (path, not _is_store(path))
+        for table in _sources(given, needed, np.float64 if fitter.float64 else np.float32, wanted, release is not None):
+            wanted = _same_release(fitter, table, wanted, path)
             if isinstance(table, Spectra):
                 fits = _fit_sampled(fitter, table, path.name, passed, accept_sampled, devices)
             else:
                 told = None
-                if progress is not None and not _is_store(path):
+                if progress is not None and whole:
                     told = functools.partial(_tell, progress, path, len(table))
                     told(0)
                 fits = fitter(table, devices=devices, progress=told)
-            parts.append(dataclasses.replace(fits, columns={name: table.columns[name] for name in passed}))
+            columns = {**fits.columns, **{name: table.columns[name] for name in passed}}
+            parts.append(dataclasses.replace(fits, columns=columns))
     return concatenate_records(parts, _join)
+
+
+def _same_release(fitter: LabelFitter, table: SourceTable | Spectra, wanted: Release | None, path: Path) -> Release:
+    """The release of all inputs. Raises XpjaxError for one of another release, or that the fitter is not for."""
+    if wanted is not None and not table.release.fits(wanted):
+        raise other_release(path, table.release, wanted)
+    if isinstance(table, SourceTable):
+        fitter.check(table.release)
+    return table.release
 
 
 def _tell(progress: FileProgress, path: Path, of: int, done: int) -> None:
@@ -291,10 +339,14 @@ def _is_store(path: Path) -> bool:
     return path.is_dir() or is_store(path)
 
 
-def _sources(path: Path, needed: list[str], dtype: Any) -> Any:
+def _sources(path: Path | SourceTable, needed: list[str], dtype: Any, release: Release | None, said: bool) -> Any:
     """The sources of an input: of a store file by file, or spectra where a file holds these."""
+    if isinstance(path, SourceTable):
+        yield read(path, dtype=dtype, keep=needed, release=release)
+        return
     if _is_store(path):
-        store = open_store(path)
+        store = open_store(path, release)
+        store.release  # noqa: B018  # refuses several
         for file in store.files:
             _check_columns(path, needed, store.columns)
             yield file.read(errors=True, correlations=True, columns=needed)
@@ -304,7 +356,7 @@ def _sources(path: Path, needed: list[str], dtype: Any) -> Any:
         if "flux" in names and not any(f"{xp}_coefficients" in names for xp in DR3.xp):
             yield read_spectra(path)
             return
-    yield read(path, dtype=dtype, keep=needed)
+    yield read_for(path, release, dtype, needed, said=said)
 
 
 def _check_columns(path: Any, names: Sequence[str], columns: Any) -> None:

@@ -159,7 +159,7 @@ def build_grid(
         Resolving power lambda / FWHM: a number; xp, that of XP spectra from the instrument model; own, as it is in the
         library; or a file of two columns, wavelength [nm] and R.
     sampling : str or (n_wavelength,) array, optional
-        log330, variable, coefficients, or wavelengths [nm].
+        log330, variable, coefficients (of XP, best with resolution own), or wavelengths [nm].
     limits : mapping of str to (low, high) or (low, high, step), optional
         By label, None where open; other models are left out.
     fill : bool or str, optional

@@ -20,6 +20,7 @@ from xpjax.io.results import TableResult
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.kernel import DEVIANT
 from xpjax.stellar.libraries.library import UNITS
+from xpjax.xp import TRANSIT, TRANSIT_UNITS
 
 TITLES = {
     "teff": "Effective temperature",
@@ -175,10 +176,11 @@ class LabelFits(TableResult, Rows, Record):
             name: table.descriptions[of] + (", before the correction" if of != "fit_status" else "")
             for name, of in plain.items()
         }
+        transit_units = TRANSIT_UNITS if {*TRANSIT} <= {*table.columns} else {}
         return dataclasses.replace(
             table,
             columns={**table.columns, "xp_status": self.status},
-            units={**table.units, **units},
+            units={**table.units, **units, **transit_units},
             descriptions={**table.descriptions, **told, "xp_status": Status.legend()},
             meta=dict(self.meta),
         )

@@ -28,13 +28,13 @@ import numpy as np
 from xpjax.core.constants import SIGMA_PER_FWHM
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import interpolation
+from xpjax.core.quadrature import quadrature
 from xpjax.core.units import nanometers
 from xpjax.io.atomic import expanded
 from xpjax.io.number_text import number_columns
 from xpjax.io.streams import text_of
 from xpjax.stellar.libraries.library import ModelSpectra
-from xpjax.synthetic import quadrature
-from xpjax.xp import Instrument, constant_grid, load_instrument, variable_grid
+from xpjax.xp import Instrument, constant_grid, load_instrument, observation_matrix, variable_grid
 
 SAMPLINGS = ("log330", "variable", "coefficients")
 REACH = 5.0
@@ -47,8 +47,6 @@ FINE = 0.05
 """Steps of a library, in standard deviations of the kernel, below which its samples are summed as they are."""
 COARSEST = 1.0
 """Longest step of a library in units of the FWHM asked for."""
-DAMPING = 1e-4
-"""Of the smaller singular values, relative to the largest, in the least squares for coefficients."""
 FIT_STEP = 1.0
 """Steps [nm] of the spectra to which coefficients are fitted."""
 
@@ -92,7 +90,8 @@ def find_resolution(spec: Any, instrument: Instrument | None = None) -> Resoluti
 
 
 def _xp_resolution(model: Instrument) -> Resolution:
-    x = np.arange(330.0, 1050.1, 1.0)
+    low, high = model.wavelength_range
+    x = np.arange(low, high + 0.1, 1.0)
     return Resolution("XP R(lambda)", x, model.resolution(x))
 
 
@@ -126,10 +125,11 @@ def find_sampling(spec: Any, shape: Resolution | None, instrument: Instrument | 
     """A sampling by its name, or wavelengths (n,), ascending, numbers in nm or a Quantity.
 
     log330: 330 samples on 360..990 nm, even in the logarithm. variable: 270 on 360..992.1 nm, each step the same share
-    of FWHM(lambda), of XP where `shape` is a constant R or none (Ye et al. 2024). coefficients: XP coefficients c, by
-    damped least squares so that c D is the spectrum on 330..1050 nm, D the absolute design matrix. What D cannot make,
-    c does not have: with R(lambda) of XP 0.3..0.6 % RMS of the spectrum remain from 3000 to 7000 K and 1.3 % at
-    10000 K, with R = 104 2..6 %. What BP sees beyond 643 nm and RP below 635 nm is not constrained. Raises ValueError.
+    of FWHM(lambda), of XP where `shape` is a constant R or none (Ye et al. 2024). coefficients: XP coefficients c, as
+    Gaia would observe them (`xpjax.xp.observation_matrix`), so that c D is the spectrum, D the absolute design matrix;
+    real coefficients compare best with models at their own resolution. What D cannot make, c does not have: with
+    R(lambda) of XP 0.4..0.8 % RMS of the spectrum remain from 4000 to 7000 K, with R = 104 2 % and more. Raises
+    ValueError.
     """
     if not isinstance(spec, str):
         wavelength = np.asarray(nanometers(spec, "sampling"), float)
@@ -145,14 +145,11 @@ def find_sampling(spec: Any, shape: Resolution | None, instrument: Instrument | 
         curve = shape if shape is not None and len(shape.value) > 1 else _xp_resolution(model)
         grid = variable_grid(curve.wavelength, curve.value)
         return Sampling(spec, grid, grid)
-    needed = np.arange(330.0, 1050.0 + FIT_STEP / 2, FIT_STEP)
-    # Where the response is low, at the ends, the rows of D are large and stand for little light.
-    design = np.asarray(model.design(needed).value)
-    weight = np.linalg.norm(design, axis=0) ** -0.5
-    left, size, right = np.linalg.svd((design * weight).T, full_matrices=False)
-    damped = size / (size**2 + (DAMPING * size[0]) ** 2)
-    solver = (right.T * damped) @ (left.T * weight)
-    return Sampling(spec, constant_grid(), needed, solver, np.asarray(model.design(constant_grid()).value))
+    low, high = model.wavelength_range
+    needed = np.arange(low, high + FIT_STEP / 2, FIT_STEP)
+    made = model.design(constant_grid())
+    solver = observation_matrix(needed, model).T * float(made.scale)
+    return Sampling(spec, constant_grid(), needed, solver, np.asarray(made.value))
 
 
 class Sampler:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.archive import DROPPED
 from xpjax.core.errors import XpjaxError
+from xpjax.core.release import DR3
 
 Columns = Mapping[str, np.ndarray]
 Limits = Mapping[str, Any]
@@ -163,9 +165,12 @@ class Selected:
     not_run: Mapping[str, tuple[str, ...]]
 
     def check_ran(self, cuts: Sequence[str], where: str) -> None:
-        """Raise XpjaxError for a cut that was asked for by its own name, not by a preset's, and could not be made."""
+        """Raise XpjaxError for a cut that was asked for by its own name, not by a preset's, and could not be made.
+
+        Not for columns that no later release than Gaia DR3 has: such a cut is left out, as `lines` say.
+        """
         for name in cuts:
-            if name in self.not_run:
+            if not {*self.not_run.get(name, ())} <= {*DROPPED}:
                 raise XpjaxError(
                     f"[selection] the cut {name!r} cannot be made: {where} has no column "
                     f"{', '.join(self.not_run[name])}; name it in [columns], or leave the cut out"
@@ -174,7 +179,13 @@ class Selected:
     def lines(self) -> list[str]:
         """What happened, one line for each cut."""
         done = [f"{name}: {n:,} removed" for name, n in self.removed.items()]
-        return done + [f"{name}: not run, no column {', '.join(need)}" for name, need in self.not_run.items()]
+        return done + [f"{name}: not run, no column {absent_columns(need)}" for name, need in self.not_run.items()]
+
+
+def absent_columns(absent: Sequence[str]) -> str:
+    """Columns that are absent, and that it is no mistake where Gaia no longer has them."""
+    gone = f" (which releases after {DR3.name} lack)" if {*absent} <= {*DROPPED} else ""
+    return ", ".join(absent) + gone
 
 
 def expand(cuts: Sequence[str]) -> list[str]:

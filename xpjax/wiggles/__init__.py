@@ -20,7 +20,13 @@ from xpjax.wiggles.linear.fit import LinearSettings
 from xpjax.wiggles.linear.pairs import read_pairs
 from xpjax.wiggles.linear.train import train_linear
 from xpjax.wiggles.magnitude import CorrectedPhotometer as CorrectedPhotometer, corrected_photometry, make_photometer
-from xpjax.wiggles.network import WiggleCorrection, is_network as is_network, read_network, write_network
+from xpjax.wiggles.network import (
+    WiggleCorrection,
+    check_network as check_network,
+    is_network as is_network,
+    read_network,
+    write_network,
+)
 from xpjax.wiggles.residuals import Residuals as Residuals, read_residuals, write_residuals
 from xpjax.wiggles.spectra import correct_spectra
 from xpjax.wiggles.tables import correct_with_tables, read_table_correction

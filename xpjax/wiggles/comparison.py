@@ -124,9 +124,9 @@ def make_residuals(
     >>> float(np.abs(found.residual).max()) < 1e-6
     True
     """
-    _check_features(stars, base, how.get("truncate"))
+    _check_features(stars, base, how.get("truncate"), how.get("release"))
     usual = {"kind": "additive", "space": "dereddened", "law": "ccm89", "r_v": R_V, "per_ebv": AV_PER_SFD}
-    usual |= {"truncate": stars.truncate, "gaia": stars.gaia}
+    usual |= {"truncate": stars.truncate, "gaia": stars.gaia, "release": stars.release}
     meaning = Meaning(**{**usual, **{name: value for name, value in how.items() if value is not None}})
     wavelength = np.asarray(nanometers(wavelength), float)
     _check_shapes(stars, wavelength, {"flux": flux, "true": true, "flux_error": flux_error}, (fitted, reference))
@@ -197,7 +197,8 @@ def residuals_of_spectra(
     known = place >= 0
     there = np.stack([np.interp(grid[inside], known_at, row) for row in others.flux])
     seen[np.ix_(known, inside)] = there[place[known]]
-    how, base = {"truncate": own.meta.get("truncate"), **how}, str(own.meta.get("correction", "none"))
+    said = {"truncate": own.meta.get("truncate"), "release": own.release.name}
+    how, base = {**said, **how}, str(own.meta.get("correction", "none"))
     matched = features.matched(own.source_id)
     return make_residuals(matched, grid, own.flux, seen, flux_error=own.flux_error, trust=trust, base=base, **how)
 
@@ -239,8 +240,12 @@ def _unreddened(stars: Features, wavelength: np.ndarray, meaning: Meaning) -> An
     return 10 ** (np.where(np.isfinite(stars.ebv), stars.ebv, 0)[:, None] * per_mag)
 
 
-def _check_features(stars: Features, base: str | None, truncate: bool | None) -> None:
+def _check_features(stars: Features, base: str | None, truncate: bool | None, release: str | None) -> None:
     """Refuse features of other spectra than those that are compared."""
+    if release is not None and stars.release not in (None, release):
+        raise XpjaxError(
+            f"the spectra are of {release}, the features of {stars.release}: make both of sources of one release"
+        )
     if base not in (None, stars.base):
         raise XpjaxError(
             f"the spectra have the linear correction {base}, the features are of spectra with {stars.base}: make both "

@@ -34,7 +34,7 @@ def write_features(path: str | Path, table: Features, *, overwrite: bool = False
 
     Notes
     -----
-    Attributes of the file say what the features are of: base, and where known truncate and gaia.
+    Attributes of the file say what the features are of: base, and where known truncate, gaia and release.
 
     Examples
     --------
@@ -44,9 +44,13 @@ def write_features(path: str | Path, table: Features, *, overwrite: bool = False
     ('BP-RP',)
     """
     arrays = {"source_id": table.source_id, "features": table.value, "ebv": table.ebv, "input_error": table.input_error}
-    attributes = {"base": table.base, **Meaning(truncate=table.truncate, gaia=table.gaia).attributes()}
+    attributes = {"base": table.base, **_meaning(table).attributes()}
     notes = {"features": {"names": list(table.names)}}
     write_model(path, "xpjax features", 1, arrays, attributes, notes=notes, overwrite=overwrite)
+
+
+def _meaning(table: Features) -> Meaning:
+    return Meaning(truncate=table.truncate, gaia=table.gaia, release=table.release)
 
 
 def read_features(path: str | Path, names: Sequence[str] = ()) -> Features:
@@ -64,8 +68,8 @@ def read_features(path: str | Path, names: Sequence[str] = ()) -> Features:
     Returns
     -------
     Features
-        The features [mag]; magnitudes are converted where the file states another unit. Attributes base, truncate and
-        gaia say what the features are of; without base they are of spectra as published.
+        The features [mag]; magnitudes are converted where the file states another unit. Attributes base, truncate,
+        gaia and release say what the features are of; without base they are of spectra as published.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def features_of(table: Table, path: Path, names: Sequence[str] = ()) -> Features
     error = table.column("input_error").array() if "input_error" in table else None
     meaning = Meaning.of(table.meta, table.origin)
     base = str(table.meta.get("base", NONE))
-    return Features(source_id, chosen, value, ebv, error, base, meaning.truncate, meaning.gaia)
+    return Features(source_id, chosen, value, ebv, error, base, meaning.truncate, meaning.gaia, meaning.release)
 
 
 def hdf5_names(path: Path, name: str) -> tuple[str, ...] | None:

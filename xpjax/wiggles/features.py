@@ -22,7 +22,7 @@ from xpjax.core.ids import places_of
 from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.core.units import in_unit
 from xpjax.io.results import TableResult
-from xpjax.synthetic import G_SYSTEM, load_system, photometry
+from xpjax.synthetic import gaia_system, load_system, photometry
 from xpjax.wiggles.meaning import Meaning
 from xpjax.xp import NONE, LinearCorrection, SourceTable, as_sources, load_correction, load_instrument, read
 
@@ -76,6 +76,8 @@ class Features(Rows, TableResult, Record):
         Whether these spectra were of truncated coefficients; None where it is not known, or of no account.
     gaia : {"synthetic", "columns"}, optional
         Origin of G, BP and RP.
+    release : str, optional
+        Name of the data release of the spectra.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class Features(Rows, TableResult, Record):
     base: str = NONE
     truncate: bool | None = None
     gaia: str | None = None
+    release: str | None = None
     row_fields: ClassVar[tuple[str, ...]] = ("source_id", "value", "ebv", "input_error")
 
     def __post_init__(self) -> None:
@@ -113,7 +116,7 @@ class Features(Rows, TableResult, Record):
         """A column for each feature, by its name, and ebv; `read_features` reads such a table."""
         columns = {"source_id": self.source_id, **dict(zip(self.names, self.value.T, strict=True))}
         columns |= {name: value for name in ("ebv", "input_error") if (value := getattr(self, name)) is not None}
-        meaning = Meaning(truncate=self.truncate, gaia=self.gaia)
+        meaning = Meaning(truncate=self.truncate, gaia=self.gaia, release=self.release)
         magnitudes = [name for name in columns if name in FEATURES or name in ("ebv", "input_error")]
         described = {name: f"Component {name.removeprefix('shape-')} of the spectral shape" for name in SHAPES}
         described |= {"ebv": "Reddening E(B-V)", "input_error": f"Standard errors of {', '.join(INPUTS)}"}
@@ -233,8 +236,7 @@ def make_features(
     options = {"truncate": truncate, "errors": errors, "float64": float64, "devices": devices}
     if isinstance(sources, list | tuple):
         # File by file: coefficients and correlations take a hundred times the memory of features.
-        each = [make_features(one, chosen, ebv=ebv, gaia=gaia, correction=linear, **options) for one in sources]
-        return concatenate_records(each)
+        return _of_several(sources, chosen, ebv=ebv, gaia=gaia, correction=linear, **options)
     table = _read(sources, ebv, gaia, float64)
     value, error = _magnitudes(table, needed, gaia, linear, options)
     known_ebv = _given_ebv(table, ebv, EBV in needed)
@@ -245,8 +247,21 @@ def make_features(
     from_gaia = any(name in needed for name in GAIA)
     origin = ("synthetic" if gaia == "synthetic" else "columns") if from_gaia else None
     from_spectra = own or origin == "synthetic" or any(name in needed for name in SKYMAPPER)
-    how = (base, truncate if from_spectra else None, origin)
+    how = (base, truncate if from_spectra else None, origin, table.release.name)
     return Features(table.source_id, chosen, combined, known_ebv, input_error, *how)
+
+
+def _of_several(sources: Sequence[Any], names: tuple[str, ...], **options: Any) -> Features:
+    """Features of several inputs, as `make_features` makes them. Raises XpjaxError where they are of two releases."""
+    each: list[Features] = []
+    for one in sources:
+        each.append(make_features(one, names, **options))
+        if each[-1].release != each[0].release:
+            first, other = (item if isinstance(item, str | Path) else "another input" for item in (sources[0], one))
+            raise XpjaxError(
+                f"{first} is of {each[0].release}, {other} of {each[-1].release}: make features of each by itself"
+            )
+    return concatenate_records(each)
 
 
 def _fill_shapes(value: np.ndarray, names: Sequence[str], table: SourceTable, truncate: bool) -> bool:
@@ -285,7 +300,7 @@ def _magnitudes(
     own, of_gaia = ([name for name in names if name in needed] for names in (SKYMAPPER, GAIA))
     wanted = [f"SkyMapper:{','.join(own)}"] * bool(own)
     if gaia == "synthetic":
-        wanted += [f"{G_SYSTEM}:{','.join(of_gaia)}"] * bool(of_gaia)
+        wanted += [f"{gaia_system(table.release)}:{','.join(of_gaia)}"] * bool(of_gaia)
     else:
         if isinstance(gaia, str) and gaia != "columns":
             raise XpjaxError(f'gaia={gaia!r}: give "synthetic", "columns" or a mapping of G, BP and RP')
@@ -293,7 +308,7 @@ def _magnitudes(
         given = of_table if isinstance(gaia, str) else gaia
         value |= {name: _column(given, name, n, table.origin) for name in of_gaia}
     if wanted:
-        found = photometry(table, load_system(*wanted), correction=linear, **options)
+        found = photometry(table, load_system(*wanted, release=table.release), correction=linear, **options)
         for k, name in enumerate(found.system.names):
             value[name] = found.magnitude[:, k].astype(float)
             if options["errors"]:
@@ -309,7 +324,7 @@ def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
     correction.check(table.release, "")
     low, high = correction.level_range
     inside = (correction.wavelength >= low) & (correction.wavelength <= high)
-    design = load_instrument(correction.model).design(correction.wavelength[inside])
+    design = load_instrument(correction.model, release=table.release).design(correction.wavelength[inside])
     value = np.asarray(table.coefficients.value, float)
     if truncate:
         assert table.coefficients.n_relevant is not None

@@ -69,7 +69,7 @@ def fold(
     bands: the curves, in the order of the system's bands, whose scales the result has. base: the linear correction that
     the model stands on, see `NetworkCorrection`. It takes a fifth of a second.
     """
-    chosen = (instrument or load_instrument()).corrected(named_correction(model.base, base))
+    chosen = (instrument or load_instrument(release=system.release)).corrected(named_correction(model.base, base))
     own = np.asarray(model.wavelength, float)
     design = chosen.design(own)
     sampled = np.asarray(design.value) * (float(design.scale) / FLUX_UNIT)

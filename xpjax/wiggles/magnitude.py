@@ -18,6 +18,7 @@ from xpjax.core.constants import POGSON
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
+from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue
 from xpjax.synthetic import (
@@ -28,6 +29,7 @@ from xpjax.synthetic import (
     Photometry,
     corrected_system,
     curves_of,
+    gaia_system,
     load_passbands,
     load_system,
     passband_system,
@@ -40,8 +42,8 @@ from xpjax.wiggles.choice import NetworkCorrection
 from xpjax.wiggles.features import Features, floats
 from xpjax.wiggles.fold import FoldedCorrection, fold, polynomials
 from xpjax.wiggles.limits import Limits, Star, applicable, star_inputs
-from xpjax.wiggles.network import WiggleCorrection, check_base, spread
-from xpjax.xp import Instrument, SourceTable, XPCoefficients, as_sources, masked, run_guarded, usable
+from xpjax.wiggles.network import WiggleCorrection, check_base, check_network, spread
+from xpjax.xp import Instrument, SourceTable, XPCoefficients, as_sources, load_instrument, masked, run_guarded, usable
 
 
 class Observed(eqx.Module):
@@ -174,6 +176,7 @@ class CorrectedPhotometer:
     def check(plain: Photometer, how: NetworkCorrection) -> tuple[Passband, ...]:
         """The curves of the photometer's bands. Raises XpjaxError where the correction does not fit it."""
         base = plain.system
+        check_network(how.model, base.release, "the system is")
         check_base(how.model, base.correction, "the system has")
         if base.color_equations or any(base.standardized):
             raise XpjaxError(
@@ -337,8 +340,8 @@ def corrected_photometry(
     """
     curves = load_passbands(bands)
     how = NetworkCorrection(model, curves.passbands, stars, limits=limits or Limits(), base=base)
-    plain = corrected_system(system or _system_of(bands, curves, instrument), how.linear, curves)
-    table = as_sources(sources, plain.release)
+    table = as_sources(sources, getattr(system or instrument, "release", None))
+    plain = corrected_system(system or _system_of(bands, curves, instrument, table.release), how.linear, curves)
     if not np.array_equal(table.source_id, stars.source_id):
         raise XpjaxError("the features are not of these sources in this order: use features.matched(source_id)")
     span = _span(stars, applicable(model, stars, teff=teff, mh=mh, limits=how.limits)[0])
@@ -353,13 +356,13 @@ def _span(stars: Features, apply: np.ndarray) -> tuple[float, float]:
     return min(float(used.min()), 0.0), float(used.max())
 
 
-def _system_of(bands: Any, curves: PassbandSet, instrument: Instrument | None) -> PhotometricSystem:
+def _system_of(bands: Any, curves: PassbandSet, instrument: Instrument | None, release: Release) -> PhotometricSystem:
     """The published projections where bands name a plain published system, else those of the curves."""
     if isinstance(bands, str) and instrument is None:
-        name = published_name(bands.partition(":")[0])
+        name = published_name(bands.partition(":")[0], release)
         if name is not None:
-            return select_bands(load_system(name), list(curves.names))
-    return passband_system(curves, instrument=instrument)
+            return select_bands(load_system(name, release=release), list(curves.names))
+    return passband_system(curves, instrument=instrument or load_instrument(release=release))
 
 
 def absolute_scale(
@@ -370,5 +373,8 @@ def absolute_scale(
     given (n,) [mag]: phot_g_mean_mag for band "G", or BP's or RP's, with the user's corrections for magnitude terms;
     options go to `corrected_photometry`. 10^(-0.4 (given - synthetic)); NaN where either is unknown.
     """
-    found = corrected_photometry(sources, f"Gaia_DR3_Vega:{band}", model, stars, **{"errors": False, **options})
+    sources = as_sources(sources)
+    found = corrected_photometry(
+        sources, f"{gaia_system(sources.release)}:{band}", model, stars, **{"errors": False, **options}
+    )
     return 10 ** (-0.4 * (np.asarray(given, float) - found.magnitude[:, 0]))

@@ -26,8 +26,8 @@ class Meaning:
 
     kind: "additive" or "multiplicative", and space: "dereddened" or "observed" (`xpjax.wiggles.residuals`). law, r_v
     and per_ebv (A_V per E(B-V)): of the dereddening. truncate: whether the spectra, and the features, are of truncated
-    coefficients. gaia: whether G, BP, RP among the features are "synthetic" or given ("columns"). Raises XpjaxError for
-    other words.
+    coefficients. gaia: whether G, BP, RP among the features are "synthetic" or given ("columns"). release: name of the
+    data release. Raises XpjaxError for other words.
     """
 
     kind: str | None = None
@@ -37,6 +37,7 @@ class Meaning:
     per_ebv: float | None = None
     truncate: bool | None = None
     gaia: str | None = None
+    release: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():

@@ -28,6 +28,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.grids import check_grid
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
+from xpjax.core.release import DR3, Release, stated_release
 from xpjax.core.units import nanometers
 from xpjax.extinction import extinction_curve
 from xpjax.io.atomic import expanded
@@ -36,8 +37,8 @@ from xpjax.wiggles.features import GAIA, INPUTS, Features, combination
 from xpjax.wiggles.meaning import Meaning
 from xpjax.xp import NONE, STANDARD, LinearCorrection, is_linear
 
-FORMAT, VERSION = "xpjax wiggle correction", 2
-"""Version 1 knows no linear correction beneath."""
+FORMAT, VERSION = "xpjax wiggle correction", 3
+"""Version 1 knows no linear correction beneath, version 2 no other release than Gaia DR3."""
 BLEND = 10.0
 """Width [nm] within which a correction goes to zero beyond its wavelengths."""
 
@@ -154,6 +155,8 @@ class WiggleCorrection(eqx.Module):
         How the networks were trained, as JSON.
     base : str
         Name of the linear correction of the spectra that the networks correct; "none" for spectra as published.
+    release : str
+        Name of the data release of these spectra.
 
     Raises
     ------
@@ -196,6 +199,7 @@ class WiggleCorrection(eqx.Module):
     truncate: bool = eqx.field(static=True, default=False)
     record: str = eqx.field(static=True, default="{}")
     base: str = eqx.field(static=True, default=NONE)
+    release: str = eqx.field(static=True, default=DR3.name)
 
     def __check_init__(self) -> None:
         Meaning(self.kind, self.space)
@@ -285,6 +289,18 @@ class WiggleCorrection(eqx.Module):
         return FLUX_PER_MAGNITUDE * float(self.per_ebv) * curve
 
 
+def check_network(model: WiggleCorrection, release: Release | str | None, what: str) -> None:
+    """Raise XpjaxError for what is of another release than the spectra that a model was trained on; None: not known."""
+    name = release.name if isinstance(release, Release) else release
+    own = stated_release(model.release)
+    if name in (None, model.release) or (own is not None and own is stated_release(name)):
+        return
+    raise XpjaxError(
+        f"the network was trained on spectra of {model.release}, {what} of {name}: leave the correction out, or train "
+        f"one on spectra of {name} (`xpjax wiggles train-network`)"
+    )
+
+
 def check_base(model: WiggleCorrection, base: str, what: str) -> None:
     """Raise XpjaxError where a model is not made for a linear correction, by its name."""
     if base != model.base:
@@ -296,6 +312,7 @@ def check_base(model: WiggleCorrection, base: str, what: str) -> None:
 
 def check_features(model: WiggleCorrection, stars: Features) -> None:
     """Raise XpjaxError for features that are not made as those that a model was trained on, by what both say."""
+    check_network(model, stars.release, "the features are")
     check_base(model, stars.base, "the features are of spectra with")
     if stars.truncate not in (None, model.truncate):
         words = {True: "truncated", False: "full"}
@@ -357,13 +374,16 @@ def write_network(path: str | Path, model: WiggleCorrection, *, overwrite: bool 
     on_linear = model.base != NONE
     attributes = {"truncate": model.truncate, **({"base": model.base} if on_linear else {})}
     attributes |= {name: getattr(model, name) for name in _TEXTS} | {"features": list(model.names)}
+    of_other = model.release != DR3.name
+    attributes |= {"release": model.release} if of_other else {}
     arrays = {name: np.asarray(getattr(model, name), float) for name in _ARRAYS}
     for k, network in enumerate(model.networks):
         for j, (weight, bias) in enumerate(zip(network.weight, network.bias, strict=True)):
             arrays |= {f"network/{k}/{j}/weight": np.asarray(weight), f"network/{k}/{j}/bias": np.asarray(bias)}
     if model.systematic is not None:
         arrays |= {f"systematic/{name}": np.asarray(getattr(model.systematic, name)) for name in _TABLE}
-    write_model(path, FORMAT, VERSION if on_linear else 1, arrays, attributes, overwrite=overwrite)
+    version = VERSION if of_other else 1 + on_linear
+    write_model(path, FORMAT, version, arrays, attributes, overwrite=overwrite)
 
 
 def read_network(path: str | Path) -> WiggleCorrection:
@@ -404,6 +424,7 @@ def read_network(path: str | Path) -> WiggleCorrection:
         names=tuple(attributes["features"]),
         truncate=bool(attributes["truncate"]),
         base=attributes.get("base", NONE),
+        release=str(attributes.get("release", DR3.name)),
         **fields,
     )
 

@@ -44,7 +44,7 @@ class Residuals(Rows, TableResult, Record):
     base : str
         Name of the linear correction of the spectra and the features.
     meaning : Meaning
-        How the residuals were made: kind, space, law, r_v, per_ebv, truncate and gaia.
+        How the residuals were made: kind, space, law, r_v, per_ebv, truncate, gaia and release.
     origin : str
         Name of the residuals in messages.
 
@@ -94,7 +94,8 @@ class Residuals(Rows, TableResult, Record):
     def stars(self) -> Features:
         """The features as a record of their own."""
         m = self.meaning
-        return Features(self.source_id, self.names, self.features, self.ebv, None, self.base, m.truncate, m.gaia)
+        told = (self.base, m.truncate, m.gaia, m.release)
+        return Features(self.source_id, self.names, self.features, self.ebv, None, *told)
 
     def catalogue(self) -> Catalogue:
         """A column for each feature, and residual, weight and ebv; `read_residuals` reads such a table."""

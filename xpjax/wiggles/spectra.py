@@ -28,6 +28,7 @@ from xpjax.wiggles.network import (
     WiggleCorrection,
     check_base,
     check_features,
+    check_network,
     means_linear,
     read_network,
     spread,
@@ -241,6 +242,7 @@ def _check(spectra: Spectra, model: WiggleCorrection, stars: Features) -> None:
         made = "truncated" if model.truncate else "full"
         option = say(f"truncate={model.truncate}", "--truncate" if model.truncate else "no --truncate")
         raise XpjaxError(f"this correction is for {made} spectra: make them with {option}")
+    check_network(model, spectra.release, "these are")
     check_base(model, str(spectra.meta.get("correction", NONE)), "the spectra have")
     check_features(model, stars)
     if spectra.meta.get("corrected"):

@@ -186,6 +186,7 @@ def _corrects(networks: Sequence[Network], task: _Task, meaning: Meaning) -> Wig
     how: dict[str, Any] = {name: getattr(meaning, name) for name in ("kind", "space", "law")}
     how |= {name: np.asarray(getattr(meaning, name)) for name in ("r_v", "per_ebv")} | {"blend": np.asarray(BLEND)}
     how |= {"wavelength": np.asarray(used.wavelength, float), "truncate": bool(meaning.truncate), "base": used.base}
+    how |= {} if meaning.release is None else {"release": meaning.release}
     return WiggleCorrection(tuple(networks), *scaling, systematic=None, names=used.names, **how)
 
 

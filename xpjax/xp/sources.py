@@ -15,21 +15,30 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from xpjax.core.archive import TIME_ORIGIN
 from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray, Catalogue, Record, Rows
 from xpjax.core.release import DR3, Release
+from xpjax.core.sky import HEALPIX_LEVEL as HEALPIX_LEVEL, HEALPIX_SHIFT as HEALPIX_SHIFT
 from xpjax.core.status import Status
 from xpjax.io.columns import join_columns
 from xpjax.io.results import TableResult
 
-HEALPIX_LEVEL, HEALPIX_SHIFT = 12, 35
-"""source_id >> 35 is the nested HEALPix pixel of level 12; each level less is a shift by two bits more."""
 UNITS = {
     **dict.fromkeys(("ra", "dec"), "deg"),
-    **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "ebv"), "mag"),
+    **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp"), "mag"),
+    **dict.fromkeys(("ebv", "ebv_error"), "mag"),
 }
 """Units of columns that are known by name."""
+TRANSIT = ("transit_id", "time")
+"""Columns that every table of epoch spectra has: the transit (int64, 0 where missing), and its time [d], NaN where
+missing."""
+TRANSIT_UNITS = {"time": "d"}
+TRANSIT_MEANINGS = {
+    "transit_id": "Gaia transit identifier",
+    "time": f"Time of the transit: barycentric Julian date (TCB) - {TIME_ORIGIN}",
+}
 
 
 class XPCoefficients(eqx.Module):
@@ -110,6 +119,12 @@ class SourceTable(Rows, TableResult, Record):
     origin : str
         Where the sources are from, for messages.
 
+    Notes
+    -----
+    Epoch spectra have a row for each source and transit, and always the columns `transit_id` (int64) and `time` [d],
+    the barycentric Julian date in TCB since 2010.0 (2455197.5), as the archive counts. All else is as for mean spectra:
+    `is_epoch` tells which they are.
+
     Examples
     --------
     >>> sources = xpjax.simulate_sources(5, seed=1)
@@ -130,6 +145,23 @@ class SourceTable(Rows, TableResult, Record):
     def release(self) -> Release:
         """The data release that the sizes of the coefficients come from."""
         return self.coefficients.release
+
+    @property
+    def is_epoch(self) -> bool:
+        """Whether these are epoch spectra: a row for each source and transit."""
+        return all(name in self.columns for name in TRANSIT)
+
+    @property
+    def transits(self) -> dict[str, np.ndarray]:
+        """transit_id (n,) and time (n,) [d] of epoch spectra; empty for mean spectra."""
+        return {name: self.columns[name] for name in TRANSIT} if self.is_epoch else {}
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        if not self.is_epoch:
+            return text
+        what = f"{len(self):,} epoch spectra of {len(np.unique(self.source_id)):,} sources"
+        return text.replace("SourceTable(", f"SourceTable({what}" + ("," if "\n" in text else ", "), 1)
 
     def catalogue(self) -> Catalogue:
         """XP coefficients as the archive's columns (`bp_coefficients`, ...), then the table's other columns."""
@@ -153,8 +185,10 @@ class SourceTable(Rows, TableResult, Record):
             if c.correlation is not None:
                 text = f"Correlation coefficients of the {name} coefficients: strict lower triangle, row by row"
                 add(f"{xp}_coefficient_correlations", c.correlation[:, release.pair_slices[i]], text)
-        columns |= self.columns
+        columns = {"source_id": self.source_id, **self.transits, **columns, **self.columns}
         units = {name: unit for name, unit in UNITS.items() if name in columns}
+        if self.is_epoch:
+            units, told = units | TRANSIT_UNITS, told | TRANSIT_MEANINGS
         return Catalogue(columns, units, told, meta={"release": release.name})
 
 
@@ -165,6 +199,9 @@ def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True)
     correlations or numbers of relevant bases that one part lacks.
     """
     release, n = parts[0].release, sum(map(len, parts))
+    if len({part.is_epoch for part in parts}) > 1:
+        mean, epoch = (next(part.origin for part in parts if part.is_epoch == kind) for kind in (False, True))
+        raise XpjaxError(f"{mean} has mean spectra, {epoch} has epoch spectra (transit_id); read each by itself")
 
     def joined(name: str) -> np.ndarray | None:
         arrays = [getattr(part.coefficients, name) for part in parts]

@@ -137,6 +137,16 @@ def test_proper_motions_and_their_units_carry_standards(tmp_path: Path) -> None:
         assert reading.account.n_matched == matched
     with pytest.raises(ValueError, match="no column 'pmRA'"):
         read_observations({"e": seen}, config(PLACED, tmp_path, standards={**said, "pm_ra": "pmRA"}))
+    # Positions of Gaia DR4 are of another epoch, which its tables state.
+    motion["ref_epoch"] = 2017.5
+    motion.write(tmp_path / "ref.fits", overwrite=True)
+    for when, matched in (("J2009.5", N), ("J2008.0", 0)):
+        reading = read_observations({"e": seen}, config(PLACED, tmp_path, standards={**said, "epoch": when}))
+        assert reading.account.n_matched == matched
+    motion["ref_epoch"][:2] = 2016.0
+    motion.write(tmp_path / "ref.fits", overwrite=True)
+    with pytest.raises(ValueError, match=r"ref_epoch is 2016 and 2017\.5: give standards with positions of one epoch"):
+        read_observations({"e": seen}, config(PLACED, tmp_path, standards={**said, "epoch": "J2009.5"}))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".csv"])

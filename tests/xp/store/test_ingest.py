@@ -104,10 +104,10 @@ def test_made_bulk_files(
     tmp_path: Path, text: bytes, parser: str, correlations: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bulkfile.write(tmp_path / f"XpContinuousMeanSpectrum_000000-003111{suffix}", text)
-    whole = bulk._whole
-    monkeypatch.setattr(bulk, "_whole", None)  # block by block alone
+    whole = bulk._tables
+    monkeypatch.setattr(bulk, "_tables", None)  # block by block alone
     file = assert_as_read(path, tmp_path / "store", correlations)
-    monkeypatch.setattr(bulk, "_whole", whole)
+    monkeypatch.setattr(bulk, "_tables", whole)
     assert file.name == "XpContinuousMeanSpectrum_000000-003111"
     assert file.attrs["source"] == path.name
     assert file.attrs["source_bytes"] == path.stat().st_size
@@ -218,7 +218,7 @@ def test_columns_in_another_order(tmp_path: Path, parser: str) -> None:
 
 
 def test_another_release(tmp_path: Path, parser: str) -> None:
-    other = Release("51+55", (51, 55))
+    other = Release("Gaia DR4", (51, 55))
     text = bulkfile.text(simulate.simulate_sources(9, seed=2, release=other), missing_bp=(3,))
     file = assert_as_read(bulkfile.write(tmp_path / "other.csv.gz", text), tmp_path / "store")
     assert file.release == other
@@ -310,6 +310,7 @@ def test_gaia_source_is_joined(tmp_path: Path, text: bytes, suffix: str) -> None
         "phot_rp_mean_mag": rng.uniform(5, 15, len(ids)).astype(np.float32),
         "parallax": rng.uniform(0, 1, len(ids)),
         "ebv": rng.uniform(0, 1, len(ids)),
+        "ebv_error": rng.uniform(0, 0.1, len(ids)),
     }
     catalogue.write(tmp_path / f"gaia{suffix}", type(table.catalogue())(columns))
     other = tmp_path / "GaiaSource_786000-786431.csv"

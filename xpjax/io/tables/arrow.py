@@ -1,9 +1,13 @@
-"""Columns of Arrow, and Parquet files."""
+"""Columns of Arrow, and Parquet files.
+
+What a structure holds is columns of their own, `STRUCTURE.FIELD`: numbers of structures, and arrays of structures of
+lists or of lists of structures, which are two ways to write the same.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,46 @@ from xpjax.io.tables.raw import Raw, text, uneven
 from xpjax.io.tables.table import Field, Pull, Table
 
 
-def arrow_raw(column: Any, where: str) -> Raw:
-    """A column of Arrow as numbers, text, dates or arrays. Raises XpjaxError for structures."""
+def leaves(fields: Iterable[Any]) -> Iterator[tuple[Any, tuple[str, ...], int]]:
+    """The columns that Arrow fields hold, those within structures one by one.
+
+    Each with its path of names, and how many of these lead to what Parquet can read alone.
+    """
     import pyarrow as pa
+
+    for field in fields:
+        many = is_list(field.type)
+        inner = field.type.value_type if many else field.type
+        if pa.types.is_struct(inner) and inner.num_fields:
+            children = [inner.field(i) for i in range(inner.num_fields)]
+            # Of a list of structures each field is a column of arrays.
+            below = ((child, (child.name,), 0) for child in children) if many else leaves(children)
+            yield from ((child, (field.name, *path), 1 + depth) for child, path, depth in below)
+        else:
+            yield field, (field.name,), 1
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is of lists."""
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def arrow_raw(column: Any, where: str, path: Sequence[str] = ()) -> Raw:
+    """A column of Arrow as numbers, text, dates or arrays; path: of names within structures, see `leaves`.
+
+    Raises XpjaxError for a whole structure.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     kind = pa.types
     column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if path and kind.is_struct(column.type):
+        inner = column.type.field(path[0]).type
+        within = pa.chunked_array([pc.struct_field(chunk, [path[0]]) for chunk in column.chunks], inner)
+        return arrow_raw(within, where, path[1:])
     if kind.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if isinstance(column.type, pa.BaseExtensionType):
@@ -47,16 +85,17 @@ def arrow_raw(column: Any, where: str) -> Raw:
         return Raw(column.fill_null(False).to_numpy(), missing)
     if kind.is_timestamp(column.type) or kind.is_date(column.type):
         return Raw(column.cast(pa.timestamp("us")).to_numpy(), missing)
-    if kind.is_list(column.type) or kind.is_large_list(column.type) or kind.is_fixed_size_list(column.type):
-        return _lists(column, missing, where)
+    if is_list(column.type):
+        return _lists(column, missing, where, path)
     raise XpjaxError(f"{where} holds {column.type}, expected numbers or text; name another column, or leave it out")
 
 
-def _lists(column: Any, missing: np.ndarray, where: str) -> Raw:
+def _lists(column: Any, missing: np.ndarray, where: str, path: Sequence[str]) -> Raw:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     inner = column.type.value_type
+    inner = inner.field(path[0]).type if path else inner
     if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
         raise XpjaxError(f"{where} holds lists of {inner}, expected numbers; name another column, or leave it out")
     lengths = np.where(missing, 0, pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
@@ -64,9 +103,12 @@ def _lists(column: Any, missing: np.ndarray, where: str) -> Raw:
     for chunk in column.chunks:
         # Null lists of a fixed size have numbers beneath: only valid ones are taken.
         flat = chunk.drop_null().flatten()
+        flat = pc.struct_field(flat, [path[0]]) if path else flat
         if flat.null_count or pa.types.is_float16(flat.type):
             flat = pc.fill_null(flat.cast(pa.float64()), float("nan"))
         parts.append(flat.to_numpy(zero_copy_only=False))
+    if not parts:  # a column without rows may have no chunks
+        parts = [np.zeros(0, inner.to_pandas_dtype())]
     return uneven(np.concatenate(parts) if len(parts) != 1 else parts[0], lengths)
 
 
@@ -74,29 +116,44 @@ def open_parquet(file: File) -> list[Table]:
     """The table of a Parquet file; only the columns that are asked for are read."""
     import pyarrow.parquet
 
-    source, path = file.source(), file.origin
+    source, origin = file.source(), file.origin
     with pyarrow.parquet.ParquetFile(source) as opened:
         schema, n = opened.schema_arrow, opened.metadata.num_rows
 
+    places = _places(schema)
+
     def pull(names: Sequence[str]) -> dict[str, Raw]:
+        columns = dict.fromkeys(".".join(path[:depth]) for path, depth in (places[name] for name in names))
         with pyarrow.parquet.ParquetFile(source) as opened:
-            read = opened.read(columns=list(names))
+            read = opened.read(columns=list(columns))
         out = {}
         for name in names:
-            place = read.schema.get_field_index(name)
+            first, *path = places[name][0]
+            place = read.schema.get_field_index(first)
             if place < 0:  # a column that Arrow takes for a path into another one
-                raise XpjaxError(f"{path}: column {name!r} cannot be told from the parts of another one; rename it")
-            out[name] = arrow_raw(read.column(place), f"{path}: column {name!r}")
+                raise XpjaxError(f"{origin}: column {name!r} cannot be told from the parts of another one; rename it")
+            out[name] = arrow_raw(read.column(place), f"{origin}: column {name!r}", path)
         return out
 
-    return [_of_schema(path, schema, n, pull)]
+    return [_of_schema(origin, schema, n, pull)]
+
+
+def _places(schema: Any) -> dict[str, tuple[tuple[str, ...], int]]:
+    """The path and depth of each column by its name (`leaves`); what lies in a structure hides no other column."""
+    found = sorted(leaves(schema), key=lambda leaf: -len(leaf[1]))
+    return {".".join(path): (path, depth) for _, path, depth in found}
 
 
 def memory_arrow(table: Any) -> Table:
     """A pyarrow Table."""
+    places = _places(table.schema)
 
     def pull(names: Sequence[str]) -> dict[str, Raw]:
-        return {name: arrow_raw(table.column(name), f"memory: column {name!r}") for name in names}
+        out = {}
+        for name in names:
+            first, *path = places[name][0]
+            out[name] = arrow_raw(table.column(first), f"memory: column {name!r}", path)
+        return out
 
     return _of_schema("memory", table.schema, table.num_rows, pull)
 
@@ -105,9 +162,9 @@ def _of_schema(origin: str, schema: Any, n: int, pull: Pull) -> Table:
     """A table with the units, descriptions and metadata of a schema: what xpjax, astropy or others wrote into it."""
     units = _stated_units(schema)
     fields = [
-        Field(f.name, units.get(f.name), _decoded(f.metadata, b"description"))
-        for f in schema
-        if not f.name.startswith("__index_level_")
+        Field(".".join(path), units.get(".".join(path)), _decoded(field.metadata, b"description"))
+        for field, path, _ in leaves(schema)
+        if not path[0].startswith("__index_level_")
     ]
     notes = json.loads((schema.metadata or {}).get(b"xpjax", b"{}"))
     shared = {name: np.asarray(values) for name, values in notes.get("shared", {}).items()}
@@ -122,7 +179,8 @@ def _decoded(metadata: Any, key: bytes) -> str | None:
 
 def _stated_units(schema: Any) -> dict[str, str]:
     """Units by column: of a field's own metadata, or of the header that astropy writes."""
-    out = {f.name: unit for f in schema if (unit := _decoded(f.metadata, b"unit") or _decoded(f.metadata, b"units"))}
+    stated = ((path, _decoded(f.metadata, b"unit") or _decoded(f.metadata, b"units")) for f, path, _ in leaves(schema))
+    out = {".".join(path): unit for path, unit in stated if unit}
     header = (schema.metadata or {}).get(b"table_meta_yaml")
     if header:
         from xpjax.io.tables.ecsv import stated_units

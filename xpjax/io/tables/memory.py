@@ -11,7 +11,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.io.tables.arrow import arrow_raw, memory_arrow
+from xpjax.io.tables.arrow import arrow_raw, leaves, memory_arrow
 from xpjax.io.tables.fits import from_records
 from xpjax.io.tables.raw import Raw, plain
 from xpjax.io.tables.table import Field, Table
@@ -39,9 +39,16 @@ def from_memory(source: Any) -> Table:
     if pandas is not None and isinstance(source, pandas.DataFrame):
         if any(source.index.names) and not {*source.index.names} & {*source.columns}:
             source = source.reset_index()
-        names, units = [str(name) for name in source.columns], source.attrs.get("units", {})
-        fields = [Field(name, units.get(name)) for name in names]
-        return _table(fields, lambda name: source.iloc[:, names.index(name)], len(source))
+        units, places = source.attrs.get("units", {}), _pandas_columns(source)
+        fields = [Field(name, units.get(name)) for name, _, _ in places]
+        found = {name: (place, path) for name, place, path in reversed(places)}
+
+        def column(name: str) -> Any:
+            place, path = found[name]
+            series = source.iloc[:, place]
+            return arrow_raw(_structures(series), f"memory: column {name!r}", path) if path else series
+
+        return _table(fields, column, len(source))
     if arrow is not None and isinstance(source, arrow.Table):
         return memory_arrow(source)
     if astropy is not None and isinstance(source, astropy.Table):
@@ -59,6 +66,28 @@ def from_memory(source: Any) -> Table:
     if isinstance(source, np.ndarray) and source.dtype.names and source.ndim == 1:
         return _table([Field(name) for name in source.dtype.names], source.__getitem__, len(source))
     raise XpjaxError(f"can't read a table from {type(source).__name__}; expected {KNOWN}")
+
+
+def _pandas_columns(frame: Any) -> list[tuple[str, int, tuple[str, ...]]]:
+    """The columns of a data frame by name, with their place; those within structures with the path there too."""
+    out: list[tuple[str, int, tuple[str, ...]]] = []
+    for place, name in enumerate(map(str, frame.columns)):
+        kind = getattr(frame.dtypes.iloc[place], "pyarrow_dtype", None)  # of Arrow's columns, and of nested ones
+        if kind is None:
+            out.append((name, place, ()))
+        else:
+            import pyarrow as pa
+
+            out += [(".".join(path), place, path[1:]) for _, path, _ in leaves([pa.field(name, kind)])]
+    return out
+
+
+def _structures(series: Any) -> Any:
+    """A column of a data frame that holds structures, as Arrow has it; nested-pandas keeps them as lists, or not."""
+    import pyarrow as pa
+
+    found = getattr(series.array, "struct_array", None)
+    return pa.array(series.array) if found is None else found
 
 
 def _is_plain(value: Any) -> bool:
@@ -82,7 +111,8 @@ def _unit(column: Any) -> str | None:
 
 def _table(fields: Iterable[Field], get: Callable[[str], Any], n: int, **told: Any) -> Table:
     def pull(names: Sequence[str]) -> dict[str, Raw]:
-        return {name: raw(get(name), f"memory: column {name!r}") for name in names}
+        columns = {name: get(name) for name in names}
+        return {n: c if isinstance(c, Raw) else raw(c, f"memory: column {n!r}") for n, c in columns.items()}
 
     return Table("memory", fields, n, pull, **told)
 

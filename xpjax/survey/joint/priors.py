@@ -18,7 +18,7 @@ from xpjax.core.records import Record
 from xpjax.core.status import Status
 from xpjax.survey import LEAST_VARIANCE
 from xpjax.survey.joint.normal import diagonal_of
-from xpjax.synthetic import PhotometricSystem, as_system, photometry
+from xpjax.synthetic import PhotometricSystem, as_system, photometry, stated_release
 from xpjax.xp import XPCoefficients, as_sources, covariance, masked
 
 
@@ -114,8 +114,8 @@ def xp_prior(
     >>> prior.covariance.shape
     (5, 12, 12)
     """
-    chosen = as_system(system, correction)
-    table = as_sources(sources, chosen.release)
+    table = as_sources(sources, stated_release(system))
+    chosen = as_system(system, correction, release=table.release)
     if table.coefficients.error is None or table.coefficients.correlation is None:
         raise XpjaxError(f"{table.origin} has no errors or no correlations, so that magnitudes have no covariance")
     names = bands or tuple(chosen.names)

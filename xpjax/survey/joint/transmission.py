@@ -208,7 +208,8 @@ class Transmission(Term, kind="transmission"):
 
     def _model(self) -> Instrument:
         """The instrument that the spectra are seen with."""
-        own = self.instrument or load_instrument()
+        named = isinstance(self.sources, str)  # a file that is read later
+        own = self.instrument or load_instrument(release=None if named else as_sources(self.sources).release)
         return own if self.correction is None else own.corrected(self.correction)
 
     def prepare(self, observations: Observations, scale: Scaling | None = None) -> PreparedTransmission:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from xpjax.survey import Selected
+from xpjax.survey import Selected, absent_columns
 
 
 @dataclasses.dataclass
@@ -35,5 +35,5 @@ class Account:
             )
         out += [f"band {name} is absent" for name in self.bands_absent]
         out += [f"cut {name}: {n:,} removed" for name, n in self.removed.items()]
-        out += [f"cut {name} did not run: no column {', '.join(need)}" for name, need in self.not_run.items()]
+        out += [f"cut {name} did not run: no column {absent_columns(need)}" for name, need in self.not_run.items()]
         return out + self.notes

@@ -80,7 +80,7 @@ def airmass_shifts(
         raise XpjaxError(f"airmasses from {span.min():g} to {span.max():g}: expected 1 to 20")
     low, high = span.min(), max(span.max(), span.min() + 0.01)
     nodes = np.linspace(low, high, NODES)
-    table = as_sources(sources, load_instrument().release)
+    table = as_sources(sources)
     ids = getattr(table, "source_id", None)
     if ids is None:
         raise XpjaxError("the XP sources have no source_id: they cannot be told from each other")
@@ -91,7 +91,8 @@ def airmass_shifts(
         for k, x in enumerate((reference, *nodes))
         for band in chain.with_parameters(airmass=float(x)).passbands()
     ]
-    bands = passband_system(PassbandSet("airmass", tuple(several)), correction=correction)
+    instrument = load_instrument(release=table.release)
+    bands = passband_system(PassbandSet("airmass", tuple(several)), instrument=instrument, correction=correction)
     found = photometry(table, bands, float64=True, devices=devices)
     value = np.asarray(found.magnitude, float).reshape(len(ids), NODES + 1, -1)
     error = np.full_like(value[:, 0], np.nan)

@@ -15,7 +15,7 @@ from xpjax.survey import Match, match_ids, match_positions, position_ids, separa
 from xpjax.survey.reading.sections import StandardStars
 
 OWN_EPOCH = 2016.0
-"""Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]."""
+"""Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]; ref_epoch of a table says another."""
 MISSING_IDS = (0, *(-(10**k - 1) for k in range(1, 6)), -1)
 """Identifiers that say, where several detections have them, that there is none."""
 BY_POSITION = ("radius", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
@@ -45,17 +45,33 @@ def check_standards(said: StandardStars) -> None:
     _years(said)
 
 
-def _years(said: StandardStars) -> float:
-    """How far proper motions carry the standards [yr]."""
+def _own_epoch(table: Table) -> float:
+    """Epoch of the positions of standards [yr]: Gaia's column ref_epoch, as 2017.5 in Gaia DR4, else that of Gaia DR3.
+
+    Raises XpjaxError where it differs from star to star.
+    """
+    if "ref_epoch" not in table:
+        return OWN_EPOCH
+    epochs = table.column("ref_epoch").numbers()
+    known = np.unique(epochs[np.isfinite(epochs)])
+    if len(known) > 1:
+        raise XpjaxError(
+            f"{table.origin}: ref_epoch is {known[0]:g} and {known[-1]:g}: give standards with positions of one epoch"
+        )
+    return float(known[0]) if len(known) else OWN_EPOCH
+
+
+def _years(said: StandardStars, own: float = OWN_EPOCH) -> float:
+    """How far proper motions carry the standards [yr] from their own epoch."""
     if said.years is not None:
         return said.years
-    epoch = OWN_EPOCH if said.epoch is None else said.epoch
+    epoch = own if said.epoch is None else said.epoch
     if isinstance(epoch, str):
         found = re.fullmatch(r"\s*J?(\d{4}(?:\.\d+)?)\s*", epoch)
         if found is None:
             raise XpjaxError(f"[standards] epoch = {epoch!r}: expected a year, such as 2021.5 or J2021.5")
         epoch = float(found[1])
-    return float(epoch) - OWN_EPOCH
+    return float(epoch) - own
 
 
 def coefficients_said(origin: object) -> str:
@@ -94,7 +110,7 @@ class Standards:
             motion = {key: name for key, name in (("pm_ra", said.pm_ra), ("pm_dec", said.pm_dec)) if name}
             columns = {key: table.column(name, f"[standards] {key}") for key, name in motion.items()}
             self.motion = {key: column.numbers("proper motion") for key, column in columns.items()}
-            self.years = _years(said)
+            self.years = _years(said, _own_epoch(table))
 
     @property
     def holds_coefficients(self) -> bool:

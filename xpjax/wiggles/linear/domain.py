@@ -16,9 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpjax.synthetic import photometry
 from xpjax.wiggles.linear.fit import Population, behind_dust, dimming, level, multiplied, photon_noise
-from xpjax.wiggles.linear.pairs import Pairs
+from xpjax.wiggles.linear.pairs import Pairs, gaia_magnitudes
 from xpjax.xp import Domain, simulate_sources
 
 LEAD = 14
@@ -78,10 +77,10 @@ def make_domain(pairs: Pairs, population: Population) -> Domain:
         b = coefficients[:, places]
         return np.asarray(b / (b @ weights)[:, None])
 
-    _, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
+    _, bp, rp = gaia_magnitudes(pairs)
     ordinary = (bp - rp < COOL) & np.isfinite(bp - rp)
     bare = pairs.coefficients[ordinary][np.argsort((bp - rp)[ordinary])]
-    mocks = simulate_sources(40_000, 11, correlations=False, dtype=np.float64)
+    mocks = simulate_sources(40_000, 11, correlations=False, release=pairs.instrument.release, dtype=np.float64)
     g, color = (np.asarray(mocks.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(mocks.coefficients.value, float)
     dusty = [behind_dust(bare, e, population, model) for e in DUST]

@@ -17,9 +17,9 @@ import numpy as np
 from xpjax.core.constants import POGSON
 from xpjax.core.linalg import interpolation
 from xpjax.core.records import Record
-from xpjax.synthetic import load_passbands, photometry
+from xpjax.synthetic import load_passbands
 from xpjax.wiggles.linear.fit import LEVEL_RANGE, Training, rms, scaled_reference
-from xpjax.wiggles.linear.pairs import Pairs
+from xpjax.wiggles.linear.pairs import Pairs, gaia_magnitudes
 from xpjax.xp import Instrument, LinearCorrection
 
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
@@ -94,7 +94,7 @@ class Evidence(Record):
         before = pairs.coefficients @ pairs.instrument.default_design
         share = np.where(distance > limit, limit / np.maximum(distance, 1e-9), 1.0)
         after = before + (after - before) * share[:, None]
-        g, bp, rp = photometry(pairs.coefficients, "GaiaDR3Vega", errors=False, float64=True).magnitude.T
+        g, bp, rp = gaia_magnitudes(pairs)
         reference = scaled_reference(pairs)
         gray = np.nanmedian(pairs.reference / reference, axis=1)
         return Evidence(pairs, before, after, reference, distance, bp - rp, g, gray)

@@ -22,7 +22,7 @@ TICKS = (400, 500, 600, 700, 800, 900, 1000)
 
 def mean_stars(model: Instrument) -> dict[str, np.ndarray]:
     """Mean coefficients, over the mean flux, of bright mock stars by color."""
-    table = simulate_sources(40_000, seed=4, correlations=False, dtype=np.float64)
+    table = simulate_sources(40_000, seed=4, correlations=False, release=model.release, dtype=np.float64)
     g, color = (np.asarray(table.columns[name], float) for name in ("phot_g_mean_mag", "bp_rp"))
     value = np.asarray(table.coefficients.value)
     value = value / level(value, model)

@@ -34,8 +34,7 @@ from scipy.linalg import block_diag
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.extinction import R_V, extinction_curve
-from xpjax.synthetic import photometry
-from xpjax.wiggles.linear.pairs import Pairs
+from xpjax.wiggles.linear.pairs import Pairs, gaia_magnitudes
 from xpjax.xp import Instrument, LinearCorrection, covariance_matrix, merge_weights, simulate_sources
 
 LEVEL_RANGE = (400.0, 990.0)
@@ -203,7 +202,7 @@ def behind_dust(coefficients: np.ndarray, ebv: float, population: Population, mo
 
 def photon_noise(model: Instrument, g_range: tuple[float, float], n: int = 300, seed: int = 5) -> np.ndarray:
     """Covariance (k, k) of the noise of coefficients over their level: the mean of n mock stars with G in a range."""
-    table = simulate_sources(20 * n, seed, dtype=np.float64)
+    table = simulate_sources(20 * n, seed, release=model.release, dtype=np.float64)
     g = np.asarray(table.columns["phot_g_mean_mag"], float)
     chosen = table[np.flatnonzero((g > g_range[0]) & (g < g_range[1]))[:n]]
     if not len(chosen):
@@ -220,7 +219,7 @@ def local_operator(model: Instrument, settings: LinearSettings) -> np.ndarray:
     """(k, m, p): derivatives d^q f / du^q of each photometer times smooth functions of u, of prior variance one."""
     blocks, taps = [], np.arange(-STENCIL_HALF, STENCIL_HALF + 1)
     derive = np.linalg.inv(np.vander(taps * STENCIL_STEP, len(taps), increasing=True))
-    grid, weights = model.wavelength, merge_weights(model.wavelength)
+    grid, weights = model.wavelength, merge_weights(model.wavelength, model.merge_range)
     for rows, xp, weight, reach in zip(model.release.slices, model.release.xp, weights, REACH, strict=True):
         part, used, fine = model.absolute[xp], weight > 0, np.arange(*reach, 0.05)
         u, order = part.pseudo_wavelength(grid[used]), np.argsort(part.pseudo_wavelength(fine))
@@ -268,7 +267,7 @@ class Training:
         dimmed = np.concatenate([true * dimming(model.wavelength, e) / level(c, model) for c, e in zip(copies, ebv)])
         self.x = x = relative @ model.default_design
         self.y = np.where(np.isfinite(dimmed), dimmed - x, 0.0)
-        bright = np.asarray(photometry(pairs.coefficients, "GaiaDR3Vega:G", errors=False, float64=True).magnitude)[:, 0]
+        bright = gaia_magnitudes(pairs)[0]
         photons = 1 + 10 ** (0.4 * (np.tile(bright, len(ebv))[:, None] - own.faint))
         self.noise = photons * np.hypot(x, own.flux_floor)
         self.noise[n:] *= own.dust_noise

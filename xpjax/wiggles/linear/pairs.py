@@ -29,6 +29,7 @@ from xpjax.core.records import Record
 from xpjax.core.units import is_unit, nanometers, unit_factor
 from xpjax.io.streams import check_file, reading
 from xpjax.io.tables import Table, open_table
+from xpjax.synthetic import gaia_system, load_system, photometry
 from xpjax.xp import NONE, STANDARD, Instrument, as_sources, coefficients_of_samples, flux_factor, load_instrument
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +43,13 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 """Columns of a file of pairs, and the names under which they are looked for."""
 CGS = 1e-2
 """erg s-1 cm-2 A-1 in W m-2 nm-1."""
+
+
+def gaia_magnitudes(pairs: Pairs) -> np.ndarray:
+    """Synthetic G, BP and RP (3, n) of pairs, in Vega magnitudes."""
+    release = pairs.instrument.release
+    bands = load_system(f"{gaia_system(release)}:G,BP,RP", release=release)
+    return np.asarray(photometry(pairs.coefficients, bands, errors=False, float64=True).magnitude).T
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from xpjax.core.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io.cells import Vectors
 from xpjax.io.columns import plain, plain_vectors
-from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, Table, ids_of, listed, numbers
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, STORED_STATUS, Table, ids_of, listed, numbers
+from xpjax.xp.read.releases import say_release
+from xpjax.xp.read.transits import transit_names, transits_of
+from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 
 
 def assemble(table: Table, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:
@@ -51,11 +53,33 @@ def assemble(table: Table, release: Release, dtype: DTypeLike | None, keep: Sequ
         n_relevant = np.stack([block.n_relevant for block in blocks], axis=1)
         for block in blocks:
             status[block.repaired_n_relevant] |= np.uint32(Status.CELL_REPAIRED)
+    transits, bits = transits_of(table)
+    status |= bits
     columns, repaired = kept(table, keep, release.xp)
+    columns = transits | columns
     status[repaired] |= np.uint32(Status.CELL_REPAIRED)
+    status = _with_stored(status, table, release)
     assert value is not None  # tables without coefficients are refused
     coefficients = XPCoefficients(value, error, correlation, n_relevant, release)
     return SourceTable(source_id, coefficients, status, columns, table.origin)
+
+
+_READING = (
+    *(Status[f"{xp.upper()}_{bit}"] for xp in DR3.xp for bit in ("MISSING", "BAD", "NO_ERROR")),
+    *(Status.ID_MISSING, Status.DUPLICATE, Status.CELL_REPAIRED, Status.TRANSIT_MISSING, Status.TIME_MISSING),
+)
+"""What is found when sources are read; other bits are those of a result."""
+
+
+def _with_stored(status: np.ndarray, table: Table, release: Release) -> np.ndarray:
+    """Status bits (n,) with those of an earlier reading, which knew why coefficients are not there."""
+    if STORED_STATUS not in table.columns:
+        return status
+    stored = np.nan_to_num(numbers(table, STORED_STATUS)[0]).astype(np.uint32) & np.uint32(sum(_READING))
+    for xp in release.xp:
+        gone = np.uint32(Status[f"{xp.upper()}_MISSING"] | Status[f"{xp.upper()}_BAD"])
+        status = np.where(stored & gone != 0, status & ~gone, status)
+    return status | stored
 
 
 def _side_by_side(arrays: Sequence[np.ndarray], width: int) -> np.ndarray | None:
@@ -206,10 +230,6 @@ def _triangle(vectors: Vectors, n_basis: int, strict: bool) -> np.ndarray:
     return out
 
 
-def _say_release() -> str:
-    return say("release=", "--instrument FILE.h5 or --system FILE.h5 of that release")
-
-
 def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors | None:
     """The array column, None where there is none. Raises ValueError where rows have data and none fits."""
     vectors = table.columns.get(name)
@@ -229,7 +249,7 @@ def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors 
     found = f"has {vectors.length[row]} numbers" if vectors.length[row] > 0 else f"is {vectors.unreadable}"
     raise XpjaxError(
         f"{where} {found}, {expected}, and no other row fits; for a release with other numbers of basis functions "
-        f"pass {_say_release()}; or download the file again"
+        f"pass {say_release()}; or download the file again"
     )
 
 
@@ -253,75 +273,22 @@ def _blanked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows[:, None], array.dtype.type(np.nan), array)
 
 
-def infer_release(tables: Sequence[Table]) -> Release:
-    """DR3, or the release that all rows of all tables agree on. Raises ValueError where they don't."""
-    sizes, names = [], {table.release for table in tables} - {None, DR3.name}
-    for xp, standard in zip(DR3.xp, DR3.n_basis, strict=True):
-        found = [infer_size(table, xp, standard) for table in tables]
-        distinct = {size: table.origin for table, size in zip(tables, found, strict=True) if size is not None}
-        if len(distinct) > 1:
-            listed = ", ".join(f"{size} in {origin}" for size, origin in distinct.items())
-            raise XpjaxError(f"{xp}_coefficients has different lengths: {listed}; read each release by itself")
-        sizes.append(next(iter(distinct), standard))
-    if tuple(sizes) == DR3.n_basis:
-        return DR3
-    return Release((len(names) == 1 and names.pop()) or "+".join(map(str, sizes)), tuple(sizes))
-
-
-def of_release(table: Table, release: Release) -> bool:
-    """Whether the rows of a table, if any tells, are of this release. Raises ValueError where they contradict."""
-    sizes = [infer_size(table, xp, n) for xp, n in zip(DR3.xp, DR3.n_basis, strict=True)]
-    return all(size in (None, n) for size, n in zip(sizes, release.n_basis, strict=True))
-
-
-def infer_size(table: Table, xp: str, standard: int) -> int | None:
-    """Number of basis functions of one XP, None where no row tells. Raises ValueError where rows contradict."""
-    vectors = table.columns[f"{xp}_coefficients"]
-    assert isinstance(vectors, Vectors)
-    full = np.count_nonzero(vectors.length > 0)
-    if not full:
-        return None
-    if 2 * np.count_nonzero(vectors.length == standard) >= full:
-        return standard  # the rows that differ are bad rows
-    lengths, counts = np.unique(vectors.length[vectors.length > 0], return_counts=True)
-    size = int(lengths[0])
-    advice = f"to say which is right pass {_say_release()}; or download the file again"
-    if len(lengths) > 1 or size < 2:
-        common = lengths[counts.argmax()]
-        row = int(np.flatnonzero((vectors.length > 0) & ((vectors.length != common) | (size < 2)))[0])
-        raise XpjaxError(
-            f"{table.origin}: row {row + 1}: {xp}_coefficients has {vectors.length[row]} numbers, expected {standard} "
-            f"({DR3.name}), or one other number in all rows, not {', '.join(map(str, lengths))}; {advice}"
-        )
-    stated, _ = numbers(table, f"{xp}_n_parameters")
-    others = np.flatnonzero((vectors.length > 0) & np.isfinite(stated) & (stated != size))
-    witnesses = [(f"{xp}_n_parameters is {stated[i]:g}", int(i)) for i in others[:1]]
-    errors = table.columns.get(f"{xp}_coefficient_errors")
-    if isinstance(errors, Vectors) and not (errors.length == size).any() and (errors.length > 0).any():
-        row = int(np.flatnonzero(errors.length > 0)[0])
-        witnesses.append((f"{xp}_coefficient_errors has {errors.length[row]}", row))
-    if witnesses:
-        other, row = witnesses[0]
-        raise XpjaxError(
-            f"{table.origin}: row {row + 1}: {xp}_coefficients has {size} numbers, but {other}; expected {standard} "
-            f"({DR3.name}), or one other number throughout; {advice}"
-        )
-    return size
-
-
 def kept(table: Table, keep: Sequence[str] | None, xp: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The other columns, and which rows have a cell that is no number in a column of numbers. Raises ValueError."""
-    known = {"source_id", *(f"{band}_{field}" for band in xp for field in ARRAY_FIELDS)}
+    known = {"source_id", STORED_STATUS, *(f"{band}_{field}" for band in xp for field in ARRAY_FIELDS)}
     free = {name: column for name, column in table.columns.items() if name not in known}
     arrays = [name for name in keep or () if name.lower() in known - {"source_id"}]
+    transit, times = transit_names(table.columns)
+    if transit is not None:
+        known |= {*TRANSIT}
     if arrays:
         raise XpjaxError(
             f"{table.origin}: keep: {', '.join(arrays)} cannot be kept: coefficients, their errors, correlations and "
             f"covariances stay in the input; leave it out"
         )
     if keep is None:
-        relevant = {f"{band}_n_relevant_bases" for band in xp}
-        wanted: dict[str, str | None] = {name: name for name in free if name not in relevant}
+        others = {transit, *times[:1], *(f"{band}_n_relevant_bases" for band in xp)}
+        wanted: dict[str, str | None] = {name: name for name in free if name not in others}
     else:
         folded = {name.lower(): name for name in free}
         wanted = {

@@ -11,27 +11,36 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.release import Release
 from xpjax.io import tables
 from xpjax.io.cells import from_flat
 from xpjax.io.streams import File
-from xpjax.xp.read.layout import Table, archive_name, check_names, is_array, make_table
+from xpjax.xp.read.layout import Table, archive_name, check_names, is_array, make_table, stated_in
+from xpjax.xp.read.nested import archive_layout
+from xpjax.xp.read.transits import time_units
 
 Pairs = Iterator[tuple[str, Any]]
 
 
-def of_table(table: tables.Table, xp: Sequence[str]) -> Table:
-    """A table under archive names. Raises XpjaxError for a name that is there twice, and for what `make_table` does.
+def of_table(
+    table: tables.Table,
+    xp: Sequence[str],
+    columns: Mapping[str, str] | None = None,
+    release: Release | None = None,
+) -> Table:
+    """A table under archive names; columns, release: see `archive_layout`.
 
-    Warns where a server cut the table.
+    Warns where a server cut the table. Raises XpjaxError for a name that is there twice, and as `make_table`.
     """
+    table = archive_layout(table, xp, columns, release)
     if table.repeated:
         name = archive_name(min(table.repeated), xp)
         raise XpjaxError(f"{table.origin}: the column {name} is there twice; rename one")
     check_names([archive_name(name, xp) for name in table.names], xp, table.origin)
     for note in table.notes:
         warnings.warn(note, stacklevel=2)
-    release = table.header.get("release")
-    return make_table(pairs_of(table, xp), xp, table.origin, None if release is None else str(release))
+    units = time_units(table.names, {name: field.unit for name, field in table.fields.items()})
+    return make_table(pairs_of(table, xp), xp, table.origin, stated_in({**table.meta, **table.header}), units)
 
 
 def pairs_of(table: tables.Table, xp: Sequence[str]) -> Pairs:

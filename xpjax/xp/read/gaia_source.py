@@ -16,7 +16,8 @@ from xpjax.io.tables import Table, open_table
 JOINED = {
     "ra": np.float64,
     "dec": np.float64,
-    **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "ebv"), np.float32),
+    **dict.fromkeys(("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp"), np.float32),
+    **dict.fromkeys(("ebv", "ebv_error"), np.float32),
 }
 """Columns of gaia_source that are joined, or kept where the XP file itself has them."""
 

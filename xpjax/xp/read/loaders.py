@@ -9,34 +9,54 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from xpjax.core.archive import MEMBERS
 from xpjax.core.errors import XpjaxError
+from xpjax.core.release import Release
 from xpjax.io.streams import PACKED, File, check_file, members, packing, reading
 from xpjax.io.tables import open_file, open_table, split_part
 from xpjax.xp.read.formats import load_avro, of_table, pairs_of
-from xpjax.xp.read.layout import Table, make_table
+from xpjax.xp.read.hats import is_hats, partitions
+from xpjax.xp.read.layout import Table, make_table, stated_in
+from xpjax.xp.read.nested import archive_layout
 from xpjax.xp.read.text import PACKED_RATIO, TextReader
+from xpjax.xp.read.transits import in_days, time_units
 
 TEXT = (".csv", ".ecsv")
 SUFFIXES = (*TEXT, ".fits", ".fit", ".vot", ".votable", ".xml", ".avro", ".parquet", ".h5", ".hdf5")
 """What can be read, besides what is packed: these with one of `PACKED` after them, and zip files of them."""
 
 
-def load(source: Any, xp: Sequence[str], dtype: DTypeLike | None = None) -> list[Table]:
+def load(
+    source: Any,
+    xp: Sequence[str],
+    dtype: DTypeLike | None = None,
+    columns: Mapping[str, str] | None = None,
+    release: Release | None = None,
+) -> list[Table]:
     """The tables of one input, under archive names. Raises FileNotFoundError and ValueError.
 
-    dtype: what text becomes where it is coefficients, errors or correlations; None is float64.
+    dtype: what text becomes where it is coefficients, errors or correlations; None is float64. columns: which column is
+    what, where names do not say it (`archive_layout`); release: where it is known.
     """
     if isinstance(source, str | os.PathLike):
+        if is_hats(source):
+            files = [file for files in partitions(source).values() for file in files]
+            return [table for file in files for table in load(file, xp, dtype, columns, release)]
         path, part = split_part(source)
-        tables = [table for file in files_of(path) for table in _load_file(file, part, xp, dtype)]
+        tables = [table for file in files_of(path) for table in _load_file(file, part, xp, dtype, columns, release)]
         kinds = [{*table.columns} for table in tables]
         if any(kind != kinds[0] for kind in kinds):
             others = ", ".join(table.origin for table in tables)
             raise XpjaxError(f"{source}: holds tables of different columns: {others}; unzip it and give one of them")
         return tables
-    if isinstance(source, Mapping):
-        return [make_table(source.items(), xp, "memory")]
-    return [make_table(pairs_of(open_table(source), xp), xp, "memory")]
+    source = in_days(source)
+    if isinstance(source, Mapping) and columns is None:
+        named = {str(name): unit for name, column in source.items() if (unit := getattr(column, "unit", None))}
+        units = time_units(map(str, source), {name: str(unit) for name, unit in named.items()})
+        return [make_table(source.items(), xp, "memory", units=units)]
+    table = archive_layout(open_table(source), xp, columns, release)
+    units = time_units(table.names, {name: field.unit for name, field in table.fields.items()})
+    return [make_table(pairs_of(table, xp), xp, "memory", stated_in({**table.meta, **table.header}), units)]
 
 
 def files_of(source: str | os.PathLike[str]) -> list[File]:
@@ -50,7 +70,7 @@ def files_of(source: str | os.PathLike[str]) -> list[File]:
         inside = members(path)
     known = [name for name in inside if Path(name).suffix.lower() in SUFFIXES]
     # The archive's zip files may have a file of each product.
-    known = [name for name in known if Path(name).name.upper().startswith("XP_CONTINUOUS")] or known
+    known = [name for name in known if Path(name).name.upper().startswith(MEMBERS)] or known
     if not known:
         raise XpjaxError(
             f"{path}: a zip file of {', '.join(inside[:5]) or 'nothing'}; expected files that end in one of "
@@ -73,12 +93,21 @@ def stem_of(path: Path) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def _load_file(file: File, part: str, xp: Sequence[str], dtype: DTypeLike | None) -> list[Table]:
-    if file.suffix in TEXT and not part:
+def _load_file(
+    file: File,
+    part: str,
+    xp: Sequence[str],
+    dtype: DTypeLike | None,
+    columns: Mapping[str, str] | None,
+    release: Release | None,
+) -> list[Table]:
+    if file.suffix in TEXT and not part and columns is None:
         with reading(file.path, "text"), file.open(ahead=True) as stream:
             n_byte = file.path.stat().st_size * (PACKED_RATIO if packing(file.path) else 1)
             return [TextReader(stream, file.origin, xp, dtype=dtype).whole(n_byte)]
     if file.suffix == ".avro":
+        if columns is not None:
+            raise XpjaxError(f"{file.origin}: columns are named for tables, not for AVRO; leave them out")
         with reading(file.path, "AVRO"):
             return load_avro(file, xp)
-    return [of_table(table, xp) for table in open_file(file, part)]
+    return [of_table(table, xp, columns, release) for table in open_file(file, part)]

@@ -20,6 +20,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
+from xpjax.core.release import DR3
 from xpjax.core.units import FLUX, is_unit
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.streams import plain_suffix
@@ -93,7 +94,7 @@ def _table(path: Path) -> Catalogue:
     if flux.shape[1] < 2:
         raise XpjaxError(f"{name}: flux has shape {(len(flux),)}, one number for each source; {LAYOUT}")
     if axis is None:
-        axis = load_instrument().wavelength
+        axis = load_instrument(release=str(table.meta.get("release", DR3.name))).wavelength
         if flux.shape[1] != len(axis):
             raise XpjaxError(
                 f"{name} has no wavelength for its {flux.shape[1]} samples (the archive's have {len(axis)}); {LAYOUT}"

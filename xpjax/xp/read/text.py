@@ -20,7 +20,8 @@ from numpy.typing import DTypeLike
 from xpjax.core.errors import XpjaxError
 from xpjax.io.cells import PAIRS, Vectors, common_length, fill, from_texts
 from xpjax.io.columns import Column, Text
-from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, Table, archive_name, check_names, is_array, make_table
+from xpjax.xp.read.layout import ARRAY_FIELDS, ARRAYS, STATED, Table, archive_name, check_names, is_array, make_table
+from xpjax.xp.read.transits import header_units
 
 CHUNK = 1 << 23
 """Bytes of text at a time: what is cut out of it is still in the cache when it is parsed."""
@@ -29,21 +30,31 @@ LONGEST = 1 << 22
 PACKED_RATIO = 3
 """About how many times longer digits are than when they are packed."""
 
+_RELEASE = re.compile(rf"#[\s\-{{]*['\"]?(?:{'|'.join(STATED)})['\"]?\s*:\s*['\"]?([^'\"}},]+)", re.IGNORECASE)
+"""A comment that states the release, as ECSV has it: `# - {release: Gaia DR4}`."""
+
 Row = list[Any]
 """The cells of a row: text, or where a quoted cell begins and ends in the block."""
 
 
-def header(stream: IO[bytes], origin: str) -> tuple[list[str], str]:
-    """Column names and delimiter; the stream then stands at the first row. Raises ValueError."""
-    delimiter = ","
+def header(stream: IO[bytes], origin: str) -> tuple[list[str], str, str | None, list[str]]:
+    """Column names, delimiter, the release that comments state, and these; the stream then stands at the first row.
+
+    Raises ValueError.
+    """
+    delimiter, release, comments = ",", None, list[str]()
     for line in iter(stream.readline, b""):
         text = line.decode("utf-8-sig").strip()
+        comments += [line.decode("utf-8-sig").rstrip()] * text.startswith("#")
         if text.startswith("# %ECSV"):
             delimiter = " "  # the standard's default
         elif match := re.match(r"#\s*delimiter:\s*['\"]?(\\t|.)", text):
             delimiter = match[1].replace("\\t", "\t")
+        elif match := _RELEASE.match(text):
+            release = match[1].strip()
         elif text and not text.startswith("#"):
-            return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True)), delimiter
+            names = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+            return names, delimiter, release, comments
     raise XpjaxError(f"{origin}: the file is empty; expected a line of column names; download it again")
 
 
@@ -64,9 +75,10 @@ class TextReader:
         wanted: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.stream, self.origin, self.xp, self.dtype = stream, origin, xp, np.dtype(dtype or np.float64)
-        names, self.delimiter = header(stream, origin)
+        names, self.delimiter, self.release, comments = header(stream, origin)
         names = [archive_name(name, xp) for name in names]
         check_names(names, xp, origin)
+        self.units = header_units(names, comments)
         self.n_column = len(names)
         places = {name: place for place, name in enumerate(names) if wanted(name)}
         self.arrays = {name: place for name, place in places.items() if is_array(name, xp)}
@@ -108,7 +120,7 @@ class TextReader:
             yield self.whole(0)
 
     def _table(self, columns: dict[str, Column]) -> Table:
-        return make_table(((n, columns[n]) for n in self.order), self.xp, self.origin)
+        return make_table(((n, columns[n]) for n in self.order), self.xp, self.origin, self.release, self.units)
 
     # --- rows
 

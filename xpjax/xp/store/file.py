@@ -15,7 +15,7 @@ from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, release_of
 from xpjax.io.hdf5 import open_hdf5, plain_attribute
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 from xpjax.xp.store.blocks import Dataset, by_block, damage, store_values
 from xpjax.xp.store.format import BLOCK, FORMAT, VERSION, StoreError, attributes_checksum, crc32, id_range
 from xpjax.xp.store.sky import on_sky, pixel_centers
@@ -98,6 +98,11 @@ class StoreFile:
     def columns(self) -> tuple[str, ...]:
         """Names of the further columns."""
         return tuple(json.loads(self.attrs.get("columns", "[]")))
+
+    @property
+    def is_epoch(self) -> bool:
+        """Whether the rows are epoch spectra; transit_id and time are read whatever columns are asked for."""
+        return all(name in self.columns for name in TRANSIT)
 
     @functools.cached_property
     def _datasets(self) -> dict[str, Dataset]:
@@ -208,6 +213,7 @@ class StoreFile:
         release, n = self.release, sum(stop - start for start, stop in runs)
         old = None if into is None else into.coefficients
         columns = self.columns if columns is None else columns
+        columns = tuple(dict.fromkeys((*TRANSIT, *columns))) if self.is_epoch else columns
         absent = [name for name in columns if name not in self.columns]
         if absent:
             raise XpjaxError(f"{self.path}: no column {', '.join(absent)}; it has {', '.join(self.columns) or 'none'}")

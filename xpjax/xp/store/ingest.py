@@ -14,6 +14,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,17 +22,20 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.archive import TIME, TRANSIT
 from xpjax.core.errors import XpjaxError, command_line, on_command_line, say
-from xpjax.core.release import DR3, Release
+from xpjax.core.release import DR3, Release, find_release
 from xpjax.core.status import Status
 from xpjax.io.atomic import expanded, remove_abandoned
 from xpjax.io.streams import reading
-from xpjax.xp.read.assemble import assemble, infer_release, of_release
+from xpjax.xp.read.assemble import assemble
 from xpjax.xp.read.formats import File
 from xpjax.xp.read.gaia_source import JOINED, gaia_columns, join
 from xpjax.xp.read.layout import ARRAY_FIELDS, Table, repeated
 from xpjax.xp.read.loaders import TEXT, files_of, load, stem_of
+from xpjax.xp.read.releases import check_table, infer_release, of_release, untold
 from xpjax.xp.read.text import TextReader
+from xpjax.xp.read.transits import transit_names
 from xpjax.xp.sources import SourceTable
 from xpjax.xp.store.format import CORRELATIONS, SUFFIX, StoreError
 from xpjax.xp.store.store import is_store, open_store
@@ -43,7 +47,7 @@ KEPT = {**{f"{xp}_standard_deviation": np.float32 for xp in DR3.xp}, **JOINED}
 
 @dataclasses.dataclass(frozen=True)
 class Ingested:
-    """One file that is in the store: sources, flagged ones, ones found in gaia_source, seconds."""
+    """One file that is in the store: sources, flagged ones, ones found in gaia_source, seconds, what is to be told."""
 
     name: str
     output: Path
@@ -51,6 +55,7 @@ class Ingested:
     flagged: int
     joined: int
     seconds: float
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +92,11 @@ def ingest(
     overwrite: bool = False,
     resume: bool = False,
     progress: Callable[[Ingested | str], None] | None = None,
+    release: Release | str | None = None,
 ) -> IngestReport:
     """Turn files of XP coefficients into a store: one HDF5 file for each.
+
+    A store may hold files of several data releases; whoever reads it says which one.
 
     Parameters
     ----------
@@ -97,20 +105,21 @@ def ingest(
     store_dir : path
         Directory of the store, which is made; its files have the names of the inputs.
     correlations : str
-        What is stored of correlations, which errors need: `none`, `float32` (12 kB a source), or `int16` (fixed point
-        to 1.5e-5).
+        What is stored of correlations, which errors need: `none`, `float32` (12 kB a source), or `int16` (to 1.5e-5).
     processes : int
         How many files at once, each in a process of its own. Processes import the calling script: guard it with
         `if __name__ == "__main__"`.
     gaia_source : sequence of paths
-        Files of gaia_source whose ra, dec, phot_g_mean_mag, bp_rp (or phot_bp_mean_mag and phot_rp_mean_mag) and ebv
-        are joined by source_id; NaN where they lack a source.
+        Files of gaia_source whose ra, dec, phot_g_mean_mag, bp_rp (or phot_bp_mean_mag and phot_rp_mean_mag), ebv
+        and ebv_error are joined by source_id; NaN where they lack a source.
     overwrite : bool
         Whether to replace store files that exist.
     resume : bool
         Whether to leave out the files whose store file exists.
     progress : callable, optional
         Called with each file that is done (`Ingested`), or the name of one that failed.
+    release : Release or str, optional
+        The data release of the files, such as "Gaia DR4"; by default each file tells, as `xpjax.read` says.
 
     Returns
     -------
@@ -125,6 +134,11 @@ def ingest(
     OSError
         If a file is missing, or store files exist.
 
+    Warns
+    -----
+    UserWarning
+        If a file does not tell its release and is taken as Gaia DR3.
+
     Examples
     --------
     >>> report = xpjax.ingest(["xp.parquet"], "store", correlations="float32")
@@ -134,26 +148,37 @@ def ingest(
     paths, store_dir = [expanded(path) for path in files], expanded(store_dir)
     outputs = _outputs(paths, store_dir, correlations, processes)
     skipped = _present(outputs, correlations, overwrite, resume)
+    said = None if release is None else find_release(release)
     catalogues = [expanded(path) for path in gaia_source]
     columns = gaia_columns(catalogues)
     store_dir.mkdir(parents=True, exist_ok=True)
     remove_abandoned(store_dir)
     tasks = [
-        _Task(path, output, correlations, tuple(catalogues), columns, overwrite or resume)
+        _Task(path, output, correlations, tuple(catalogues), columns, overwrite or resume, said)
         for path, output in outputs.items()
         if path.name not in skipped
     ]
+    done, failures = _done(tasks, processes, progress)
+    order = {path.name: i for i, path in enumerate(paths)}
+    done.sort(key=lambda file: order[file.name])
+    return IngestReport(tuple(done), tuple(skipped), dict(sorted(failures.items(), key=lambda item: order[item[0]])))
+
+
+def _done(
+    tasks: Sequence[_Task], processes: int, progress: Callable[[Ingested | str], None] | None
+) -> tuple[list[Ingested], dict[str, str]]:
+    """Do the tasks; the files that are done as they end, and why others failed. Warns of what is to be told."""
     done, failures = [], {}
     for task, result in _run(tasks, min(processes, len(tasks))):
         if isinstance(result, Ingested):
             done.append(result)
+            if result.note:
+                warnings.warn(result.note, stacklevel=3)
         else:
             failures[task.path.name] = result
         if progress is not None:
             progress(result if isinstance(result, Ingested) else task.path.name)
-    order = {path.name: i for i, path in enumerate(paths)}
-    done.sort(key=lambda file: order[file.name])
-    return IngestReport(tuple(done), tuple(skipped), dict(sorted(failures.items(), key=lambda item: order[item[0]])))
+    return done, failures
 
 
 def _outputs(paths: Sequence[Path], store_dir: Path, correlations: str, processes: int) -> dict[Path, Path]:
@@ -214,6 +239,7 @@ class _Task:
     gaia_source: tuple[Path, ...]
     columns: tuple[str, ...]
     overwrite: bool
+    release: Release | None = None
 
 
 def _run(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[_Task, Ingested | str]]:
@@ -292,18 +318,26 @@ def _ingest_file(task: _Task) -> Ingested:
     try:
         if len(files) > 1 or files[0].suffix not in TEXT:
             raise _UndecidedError
-        n, status, joined = _write(task, _blocks(files[0], correlations))
+        n, status, joined = _write(task, _blocks(files[0], task.release, correlations))
+        told = True
     except _UndecidedError:
-        n, status, joined = _write(task, _whole(task.path, correlations))
+        tables = _tables(task.path, correlations)
+        release, told = (task.release, True) if task.release else infer_release(tables)
+        for table in tables:
+            check_table(table, release)
+        sources = (_sources(table, release, correlations)[0] for table in tables)
+        n, status, joined = _write(task, sources)
     seconds = time.perf_counter() - started
     if not correlations:  # then nobody has errors, which is no news of a source
         status = status & ~np.uint32(sum(Status[f"{xp.upper()}_NO_ERROR"] for xp in DR3.xp))
-    return Ingested(task.path.name, task.output, n, int(np.count_nonzero(status)), joined, seconds)
+    note = "" if told else untold(str(task.path))
+    return Ingested(task.path.name, task.output, n, int(np.count_nonzero(status)), joined, seconds, note)
 
 
 def _write(task: _Task, blocks: Iterator[SourceTable]) -> tuple[int, np.ndarray, int]:
     """Blocks as a store file; the number of sources, their status, and how many gaia_source has."""
     first = next(blocks)
+    _refuse_other(task.output, first.release)
     attrs: dict[str, Any] = {"source": task.path.name, "source_bytes": task.path.stat().st_size}
     with StoreWriter(
         task.output, first.release, correlations=task.correlations, overwrite=task.overwrite, attrs=attrs
@@ -314,7 +348,8 @@ def _write(task: _Task, blocks: Iterator[SourceTable]) -> tuple[int, np.ndarray,
             status.append(table.status)
             own.append(table.columns)
         ids = writer.source_id
-        twice = repeated(ids) * np.uint32(Status.DUPLICATE)
+        transits = np.concatenate([part["transit_id"] for part in own]) if first.is_epoch else None
+        twice = repeated(ids, transits) * np.uint32(Status.DUPLICATE)
         columns, found = join(ids, task.gaia_source, task.columns)
         for name, column in columns.items():
             if name in first.columns:  # the file's own, where gaia_source has nothing
@@ -326,6 +361,16 @@ def _write(task: _Task, blocks: Iterator[SourceTable]) -> tuple[int, np.ndarray,
         return len(ids), np.concatenate(status) | twice, int(found.sum())
 
 
+def _refuse_other(output: Path, release: Release) -> None:
+    """Raise XpjaxError where a store file of another release would be replaced: it is not the same one made again."""
+    with contextlib.suppress(StoreError):  # a damaged one is made again
+        if output.exists() and not open_store(output).release.fits(release):
+            raise XpjaxError(
+                f"{output} is of {open_store(output).release.name}, this file of {release.name}: rename the file, or "
+                "use another store"
+            )
+
+
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
@@ -333,21 +378,29 @@ class _UndecidedError(XpjaxError):
     """Not all blocks of a file say the same of it: it is read as a whole, which decides, or says what is wrong."""
 
 
+def _is_flag(name: str) -> bool:
+    return "flag" in name.lower()
+
+
 def _is_read(name: str, correlations: bool) -> bool:
-    """Whether a column is read, by its archive name."""
+    """Whether a column is read, by its archive name; flags and times are stored of epoch spectra alone."""
+    if name.lower() in (*TRANSIT, *TIME) or _is_flag(name):
+        return True
     fields = {*ARRAY_FIELDS, "n_relevant_bases", "n_parameters"}
     fields -= set() if correlations else {"coefficient_correlations"}
     return name == "source_id" or name in KEPT or name in {f"{xp}_{field}" for xp in DR3.xp for field in fields}
 
 
-def _blocks(file: File, correlations: bool) -> Iterator[SourceTable]:
+def _blocks(file: File, release: Release | None, correlations: bool) -> Iterator[SourceTable]:
     """The sources of a text file, some dozens at a time. Raises _UndecidedError, and ValueError for damaged files."""
-    release = None
     with reading(file.path, "text"), file.open() as stream:
         wanted = functools.partial(_is_read, correlations=correlations)
         for table in TextReader(stream, file.origin, DR3.xp, dtype=np.float32, wanted=wanted).blocks():
             try:
-                release = release or infer_release([table])
+                if release is None:
+                    release, told = infer_release([table])
+                    if not told:
+                        raise _UndecidedError
                 alike = of_release(table, release)
                 sources, complete = _sources(table, release, correlations)
             except ValueError as error:
@@ -357,25 +410,35 @@ def _blocks(file: File, correlations: bool) -> Iterator[SourceTable]:
             yield sources
 
 
-def _whole(path: Path, correlations: bool) -> Iterator[SourceTable]:
-    """The sources of the tables of a file of any format. Raises ValueError."""
-    tables = [
+def _tables(path: Path, correlations: bool) -> list[Table]:
+    """The tables of a file of any format, of the columns that are read. Raises ValueError."""
+    return [
         dataclasses.replace(table, columns={n: c for n, c in table.columns.items() if _is_read(n, correlations)})
         for table in load(path, DR3.xp, np.float32)
     ]
-    release = infer_release(tables)
-    yield from (_sources(table, release, correlations)[0] for table in tables)
 
 
 def _sources(table: Table, release: Release, correlations: bool) -> tuple[SourceTable, bool]:
-    """Sources with the columns of `KEPT` that are numbers; and whether all are."""
+    """Sources with the columns of `KEPT` that are numbers; and whether all are. Epoch spectra with their flags too."""
     names = [name for name in KEPT if name in table.columns]
-    read = assemble(table, release, np.float32, names)
+    flags = [name for name in table.columns if _is_flag(name) and transit_names(table.columns)[0] is not None]
+    read = assemble(table, release, np.float32, [*names, *flags])
     columns = {
-        name: np.asarray(column, KEPT[name]) for name, column in read.columns.items() if column.dtype.kind in "iuf"
+        name: np.asarray(column, KEPT[name]) for name in names if (column := read.columns[name]).dtype.kind in "iuf"
     }
-    read = dataclasses.replace(read if correlations else _dropped(read), columns=columns)
-    return read, len(columns) == len(names)
+    complete = len(columns) == len(names)
+    columns = read.transits | columns | {name: _whole(read.columns[name]) for name in flags if _is_plain(read, name)}
+    return dataclasses.replace(read if correlations else _dropped(read), columns=columns), complete
+
+
+def _is_plain(table: SourceTable, name: str) -> bool:
+    """Whether a column holds a number a row."""
+    return table.columns[name].ndim == 1 and table.columns[name].dtype.kind in "iufb"
+
+
+def _whole(flags: np.ndarray) -> np.ndarray:
+    """Flags as integers, -1 (every bit) where they are missing."""
+    return (np.where(np.isnan(flags), -1, flags) if flags.dtype.kind == "f" else flags).astype(np.int64)
 
 
 def _dropped(table: SourceTable) -> SourceTable:

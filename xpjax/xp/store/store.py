@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
-from xpjax.core.release import Release
+from xpjax.core.errors import XpjaxError, say
+from xpjax.core.release import Release, find_release
 from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import model_kind
 from xpjax.xp.sources import SourceTable, concatenate
@@ -24,13 +24,15 @@ from xpjax.xp.store.ids import as_ids
 from xpjax.xp.store.sky import as_cone, cone_ranges, pixel_ranges, separation, within
 
 
-def open_store(path: str | os.PathLike[str]) -> Store:
+def open_store(path: str | os.PathLike[str], release: Release | str | None = None) -> Store:
     """Open a store, or one of its files; nothing but the attributes of the files is read.
 
     Parameters
     ----------
     path : path
         A directory of store files, or one of them.
+    release : Release or str, optional
+        Only the files of this data release, such as "Gaia DR4"; by default all.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     FileNotFoundError
         If there is no such file or directory.
     XpjaxError
-        If the files are no store files, or of several releases.
+        If the files are no store files, or none is of the release.
 
     Examples
     --------
@@ -58,20 +60,22 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         file = open_store_file(path)
         if file.damage:
             raise StoreError(file.damage)
-        return Store(path, (file,))
+        return _only(Store(path, (file,)), release)
     files = [open_store_file(member) for member in sorted(path.glob(f"*{SUFFIX}"))]
-    whole = [file for file in files if not file.damage]
-    if not whole:
+    if all(file.damage for file in files):
         raise XpjaxError(files[0].damage if files else f"{path}: no store file (*{SUFFIX}) in this directory")
-    first = whole[0]
-    for file in whole:
-        if (file.release.n_basis, file.release.xp) != (first.release.n_basis, first.release.xp):
-            raise XpjaxError(
-                f"{path}: {file.path.name} is of {file.release.name} {file.release.n_basis}, {first.path.name} of "
-                f"{first.release.name} {first.release.n_basis}; keep each release in a directory of its own"
-            )
-    files = [dataclasses.replace(file, release=first.release) if file.damage else file for file in files]
-    return Store(path, tuple(sorted(files, key=lambda file: (bool(file.damage), file.source_ids[0], file.name))))
+    kinds = {file.is_epoch: file.name for file in files if not file.damage}
+    if len(kinds) > 1:
+        raise XpjaxError(
+            f"{path}: {kinds[True]} has epoch spectra (transit_id), {kinds[False]} mean spectra; keep each in a store "
+            "of its own"
+        )
+    order = sorted(files, key=lambda file: (bool(file.damage), file.source_ids[0], file.name))
+    return _only(Store(path, tuple(order)), release)
+
+
+def _only(store: Store, release: Release | str | None) -> Store:
+    return store if release is None else store.only(release)
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -116,9 +120,30 @@ class Store:
         return tuple(file for file in self.files if not file.damage)
 
     @property
+    def releases(self) -> tuple[Release, ...]:
+        """The data releases that the files are of; those of damaged files are not known."""
+        found: list[Release] = []
+        for file in self._whole:
+            if not any(file.release.fits(other) for other in found):
+                found.append(file.release)
+        return tuple(sorted(found, key=lambda release: release.name))
+
+    @property
     def release(self) -> Release:
-        """The data release of all files."""
-        return self.files[0].release
+        """The data release of all files. Raises XpjaxError where there are several."""
+        if len(self.releases) > 1:
+            raise _several(self.path, [f"{len(self.only(one)):,} sources of {one.name}" for one in self.releases])
+        return self.releases[0]
+
+    def only(self, release: Release | str) -> Store:
+        """The files of one data release, and damaged ones, of which it is not known. Raises XpjaxError for none."""
+        wanted = find_release(release)
+        if not any(one.fits(wanted) for one in self.releases):
+            raise XpjaxError(
+                f"{self.path} has no file of {wanted.name} {wanted.n_basis}; it has files of "
+                f"{', '.join(f'{one.name} {one.n_basis}' for one in self.releases)}"
+            )
+        return Store(self.path, tuple(file for file in self.files if file.damage or file.release.fits(wanted)))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,11 +164,15 @@ class Store:
         """What is wrong with the files, a line each; empty where all is well."""
         return [problem for file in self.files for problem in file.verify()]
 
-    def read(self, *, columns: Sequence[str] | None = None, **options: Any) -> SourceTable:
+    def read(
+        self, *, release: Release | str | None = None, columns: Sequence[str] | None = None, **options: Any
+    ) -> SourceTable:
         """Read all sources.
 
         Parameters
         ----------
+        release : Release or str, optional
+            The data release to read, of a store with files of several.
         columns : sequence of str, optional
             Further columns to read; by default those that all files have.
         **options
@@ -153,7 +182,17 @@ class Store:
         -------
         SourceTable
             The sources, in the order of the files.
+
+        Raises
+        ------
+        StoreError
+            If a file is damaged.
+        XpjaxError
+            If the store has files of several releases and none is said.
         """
+        if release is not None:
+            return self.only(release).read(columns=columns, **options)
+        self.release  # noqa: B018  # refuses several
         names = self.columns if columns is None else columns
         return _joined([file.read(columns=names, **options) for file in self.files], self)
 
@@ -168,6 +207,7 @@ class Store:
         errors: bool = True,
         correlations: bool = True,
         check: bool = True,
+        release: Release | str | None = None,
     ) -> SourceTable:
         """Read the sources that meet all conditions.
 
@@ -189,6 +229,8 @@ class Store:
         check : bool
             Whether to verify the checksums of all blocks of 4,096 rows that are touched; not to is faster for scattered
             sources.
+        release : Release or str, optional
+            The data release to read, of a store with files of several.
 
         Returns
         -------
@@ -200,19 +242,32 @@ class Store:
         StoreError
             If a file is damaged.
         XpjaxError
-            If the store cannot answer a condition.
+            If the store cannot answer a condition, or what meets them is of several releases and none is said.
         """
-        names = self.columns if columns is None else tuple(columns)
+        store = self if release is None else self.only(release)
         conditions = _Conditions.of(source_ids, healpix, cone, magnitude)
-        options: dict[str, Any] = {"columns": names, "errors": errors, "correlations": correlations}
-        parts = []
-        for file in self.files:
+        found: list[tuple[StoreFile, np.ndarray]] = []
+        for file in store.files:
             if file.damage:
                 raise StoreError(file.damage)
             rows = conditions.rows(file, check)
             if len(rows):
-                parts.append(file.take(rows, check=check, **options))
-        return _joined(parts, self, **options)
+                found.append((file, rows))
+        chosen = Store(self.path, tuple(file for file, _ in found) or store._whole[:1])
+        if len(chosen.releases) > 1:
+            said = []
+            for one in chosen.releases:
+                n = sum(len(rows) for file, rows in found if file.release.fits(one))
+                said.append(f"{n:,} of these sources are of {one.name}")
+            raise _several(self.path, said)
+        names = store.only(chosen.release).columns if columns is None else tuple(columns)
+        options: dict[str, Any] = {"columns": names, "errors": errors, "correlations": correlations}
+        return _joined([file.take(rows, check=check, **options) for file, rows in found], store, **options)
+
+
+def _several(path: Path, said: Sequence[str]) -> XpjaxError:
+    option = say("release=", "--release")
+    return XpjaxError(f"{path} holds several data releases: {', '.join(said)}; say which one by {option}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.release import Release, release_attributes
+from xpjax.core.release import Release, other_release, release_attributes
 from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
-from xpjax.xp.sources import HEALPIX_SHIFT, UNITS, SourceTable, XPCoefficients
+from xpjax.xp.sources import HEALPIX_SHIFT, TRANSIT_UNITS, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
     BLOCK,
     CORRELATIONS,
@@ -128,10 +128,11 @@ class StoreWriter:
 
     def append(self, table: SourceTable) -> None:
         """Add sources after those that are there."""
-        if (table.release.n_basis, table.release.xp) != (self.release.n_basis, self.release.xp):
-            raise XpjaxError(f"{table.origin}: of {table.release.name}, the store file is of {self.release.name}")
+        if not table.release.fits(self.release):
+            raise other_release(table.origin, table.release, self.release)
         block = self._block(table)
         if not self._ids:
+            self._units = {**(TRANSIT_UNITS if table.is_epoch else {}), **self._units}
             self._further = tuple(table.columns)
             self._columns = {name: _Column(array, self._directory) for name, array in block.items()}
         if {*block} != {*self._columns}:
@@ -241,6 +242,7 @@ class StoreWriter:
         shift = HEALPIX_SHIFT + 8
         stored = f"{release.xp[0]}_coefficient_correlations" in self._columns
         attrs: dict[str, Any] = {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **self._attrs,
             "format": FORMAT,
             "format_version": VERSION,
@@ -257,7 +259,6 @@ class StoreWriter:
             "last_healpix_8": last >> shift,
             "sorted": bool((np.diff(ids) >= 0).all()),
             "xpjax_version": xpjax.__version__,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         return {**attrs, "checksum": attributes_checksum(attrs)}
 
