@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -25,12 +27,17 @@ from xpjax.core.constants import POGSON
 from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError
 from xpjax.core.paths import DATA
-from xpjax.core.release import DR3, Release
+from xpjax.core.release import DR3, Release, find_release
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT, SourceTable, XPCoefficients
+from xpjax.xp.transits import Variability, simulate_transits
 
 BLOCK = 4096
 """Sources that share a random stream."""
+NOISE_ROWS = 256
+"""Sources whose correlation matrices are decomposed at once: some 12 MB."""
+COLORS = (-0.4, 3.4)
+"""BP-RP within which errors follow the color."""
 
 EXTRAPOLATED = "xp_correlation_extrapolated"
 MAGNITUDES = ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag")
@@ -88,7 +95,14 @@ _population = functools.lru_cache(maxsize=4)(_Population)
 
 
 def simulate_sources(
-    n: int, seed: int = 0, *, correlations: bool = True, release: Release = DR3, dtype: type[np.floating] = np.float32
+    n: int,
+    seed: int = 0,
+    *,
+    correlations: bool = True,
+    release: Release | str = DR3,
+    dtype: type[np.floating] = np.float32,
+    transits: int | None = None,
+    variability: Variability | None = None,
 ) -> SourceTable:
     """Simulate XP sources with realistic spectra, errors and correlations.
 
@@ -100,10 +114,16 @@ def simulate_sources(
         The same seed gives the same sources, the first ones whatever n.
     correlations : bool
         Whether the sources have correlations, which take 12 kB each.
-    release : Release
-        Takes the first basis functions of those of DR3.
+    release : Release or str
+        Data release, such as "Gaia DR4"; its basis functions are the first ones of those of DR3, whatever its own are.
     dtype : type
         float32 or float64, of the coefficients, errors and correlations.
+    transits : int, optional
+        Epoch spectra: so many transits of each source, in rows of their own, within the 66 months of Gaia DR4. A third
+        of them lack BP or RP, and errors are those of one transit, sqrt(40) times those of the mean spectrum.
+    variability : callable, optional
+        What epoch spectra are fainter by [mag], of times (n, transits) [d since 2010.0]: an array of the same shape, or
+        (n, transits, 2) for BP and RP apart.
 
     Returns
     -------
@@ -128,15 +148,22 @@ def simulate_sources(
     >>> sources = xpjax.simulate_sources(5, seed=1)
     >>> sources.coefficients.value.shape
     (5, 110)
+    >>> epochs = xpjax.simulate_sources(2, seed=1, transits=40)
+    >>> len(epochs), epochs.columns["transit_id"].dtype
+    (80, dtype('int64'))
     """
     if n < 0 or seed < 0:
         raise XpjaxError(f"the number of sources and the seed must not be negative: {n}, {seed}")
+    if variability is not None and transits is None:
+        raise XpjaxError("variability is of epoch spectra: give the number of transits")
+    release = find_release(release)
     model, made = _population(release), _Made(n, release, dtype, correlations)
     # NumPy lets go of the interpreter in all that takes time here.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         list(pool.map(lambda start: made.fill(model, seed, start), range(0, n, BLOCK)))
     coefficients = XPCoefficients(made.value, made.error, made.correlation, made.n_relevant, release)
-    return SourceTable(made.source_id, coefficients, np.zeros(n, np.uint32), made.columns, f"simulated (seed {seed})")
+    table = SourceTable(made.source_id, coefficients, np.zeros(n, np.uint32), made.columns, f"simulated (seed {seed})")
+    return table if transits is None else simulate_transits(table, transits, seed, variability)
 
 
 class _Made:
@@ -206,6 +233,69 @@ def relevant_bases(value: np.ndarray, error: np.ndarray, release: Release = DR3)
     return out
 
 
+class TypicalErrors(NamedTuple):
+    """Errors of ordinary sources: error (n, n_basis_total), packed correlation (n, n_pair_total), noise like error.
+
+    outside (n,): whether G and BP-RP are outside the hull of the real sources whose correlations are known.
+    """
+
+    error: np.ndarray
+    correlation: np.ndarray
+    noise: np.ndarray | None
+    outside: np.ndarray
+
+
+def gaia_magnitudes(value: np.ndarray) -> np.ndarray:
+    """Synthetic G, BP and RP (n, 3) of coefficients (n, n_basis_total) of DR3; NaN for fluxes that are not positive."""
+    flux = value @ _population(DR3).projection
+    return np.asarray(-2.5 * np.log10(np.where(flux > 0, flux, np.nan)))
+
+
+def typical_errors(
+    magnitude: np.ndarray, release: Release = DR3, seed: int | Sequence[int] | None = None
+) -> TypicalErrors:
+    """Errors and correlations that sources of these G, BP and RP (n, 3) have in the median.
+
+    They are those of `simulate_sources` without the scatter from source to source; correlations are interpolated
+    linearly in G and BP-RP. seed: also draws noise of exactly this covariance.
+    """
+    model, n = _population(release), len(magnitude)
+    error = np.empty((n, release.n_basis_total))
+    color = magnitude[:, 1] - magnitude[:, 2]
+    bent = np.clip(color, *COLORS) - 1
+    slope = np.stack([bent, bent * bent], axis=1) @ model.slope
+    for k, rows in enumerate(release.slices):
+        m = magnitude[:, 1 + k]
+        common = np.maximum(model.magnitude[0] - m, 0) / POGSON + np.interp(0.5, model.quantile, model.factor[k])
+        curve = _between(model.curve[:, rows].astype(float), *_cell(m, model.magnitude))
+        error[:, rows] = np.exp(curve + slope[:, rows] + common[:, None])
+    (i, f), (j, h) = _cell(magnitude[:, 0], model.correlation_g), _cell(color, model.correlation_color)
+    width = len(model.correlation_color)
+    correlation = np.zeros((n, release.n_pair_total), np.float32)
+    for di, wi in ((0, 1 - f), (1, f)):
+        for dj, wj in ((0, 1 - h), (1, h)):
+            correlation += (wi * wj).astype(np.float32)[:, None] * model.correlation[(i + di) * width + j + dj]
+    noise = None if seed is None else _correlated(correlation, release, seed) * error
+    outside = np.any(magnitude[:, :1] * model.hull[:, 0] + color[:, None] * model.hull[:, 1] + model.hull[:, 2] > 0, 1)
+    return TypicalErrors(error, correlation, noise, outside)
+
+
+def _correlated(correlation: np.ndarray, release: Release, seed: int | Sequence[int]) -> np.ndarray:
+    """Noise (n, n_basis_total) of unit variance with packed correlations (n, n_pair_total), L z with L L' = R."""
+    n = len(correlation)
+    z = np.random.default_rng(seed).standard_normal((n, release.n_basis_total))
+    known = np.isfinite(correlation).all(axis=1)
+    for start in range(0, n, NOISE_ROWS):
+        use = np.arange(start, min(start + NOISE_ROWS, n))[known[start : start + NOISE_ROWS]]
+        for rows, pairs, size in zip(release.slices, release.pair_slices, release.n_basis, strict=True):
+            full = np.zeros((len(use), size, size)) + np.eye(size)
+            low, high = np.tril_indices(size, -1)
+            full[:, low, high] = full[:, high, low] = correlation[use, pairs]
+            z[use, rows] = np.einsum("nij,nj->ni", np.linalg.cholesky(full), z[use, rows])
+    z[~known] = np.nan
+    return z
+
+
 # --- one block --------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +362,7 @@ def _errors(model: _Population, rng: np.random.Generator, part: dict[str, np.nda
     """Errors (n, n_basis_total) float32; as the flux where brighter than any real source with errors."""
     z = rng.standard_normal((2, BLOCK))
     z[1] = model.factor_correlation * z[0] + np.sqrt(1 - model.factor_correlation**2) * z[1]
-    c = np.clip(part["bp_rp"], -0.4, 3.4) - 1
+    c = np.clip(part["bp_rp"], *COLORS) - 1
     out = _product(np.stack([c, c * c], axis=1), model.slope)
     for k, rows in enumerate(model.release.slices):
         m = part[f"phot_{model.release.xp[k]}_mean_mag"].astype(float)
