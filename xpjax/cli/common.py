@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,11 +20,10 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.core.records import Catalogue
     from xpjax.core.release import Release
     from xpjax.synthetic import PassbandSet, PhotometricSystem
     from xpjax.wiggles import NetworkCorrection
-    from xpjax.xp import LinearCorrection, SourceTable
+    from xpjax.xp import LinearCorrection
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=Any)
@@ -47,7 +45,7 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
         return None
     import numpy as np
 
-    from xpjax.core.constants import PSEUDO_RANGE, XP_RANGE
+    from xpjax.core.constants import PSEUDO_RANGE
     from xpjax.core.grids import check_grid
 
     try:
@@ -62,7 +60,18 @@ def wavelength_grid(ctx: click.Context, parameter: click.Parameter, value: str |
     grid = start + step * np.arange(int((stop - start) / step + 1e-6) + 1)
     if ctx.params.get("internal"):
         return check_grid(grid, PSEUDO_RANGE, "pseudo-wavelength", "")
-    return check_grid(grid, XP_RANGE, "wavelength", "nm")
+    return grid  # its limits are those of the instrument of the sources' release
+
+
+def parse_numbers(text: str, separator: str, count: int, option: str, expected: str) -> tuple[float, ...]:
+    """The numbers of an option, so many with a separator between. Raises XpjaxError."""
+    try:
+        numbers = tuple(float(part) for part in text.split(separator))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise XpjaxError(f"{option} {text!r}: expected {expected}")
+    return numbers
 
 
 def assignments(option: str, values: Sequence[str]) -> dict[str, float]:
@@ -103,10 +112,11 @@ def corrected_bands(
     allow_outside: bool,
     correction: str,
     **options: Any,
-) -> tuple[PhotometricSystem, NetworkCorrection | None]:
-    """The systems and passbands of the options, in this order, as one, and a network where one corrects them.
+) -> tuple[Callable[[Release], tuple[PhotometricSystem, NetworkCorrection | None]], tuple[str, ...]]:
+    """What makes the bands of the options, and the columns of the sources that a network needs.
 
-    Raises ValueError and UsageError.
+    It is called with the release of the sources, and gives the systems and passbands, in this order, as one, and a
+    network where one corrects them. Raises ValueError and UsageError, as does what is called.
     """
     from xpjax.synthetic import as_system
     from xpjax.wiggles import NetworkCorrection, choose_correction
@@ -118,10 +128,15 @@ def corrected_bands(
         raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
     sets = [load_passbands(source) for source in passbands]
     linear = chosen.linear if isinstance(chosen, NetworkCorrection) else chosen
-    system = as_system([*systems, *sets], linear, extrapolate=extrapolate, allow_outside=allow_outside)
     for passband_set in sets:
         tell_passbands(passband_set, extrapolate)
-    return system, chosen.with_bands(system, sets) if isinstance(chosen, NetworkCorrection) else None
+
+    def make(release: Release) -> tuple[PhotometricSystem, NetworkCorrection | None]:
+        how: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside}
+        system = as_system([*systems, *sets], linear, release=release, **how)
+        return system, chosen.with_bands(system, sets) if isinstance(chosen, NetworkCorrection) else None
+
+    return make, chosen.columns if isinstance(chosen, NetworkCorrection) else ()
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
@@ -152,6 +167,9 @@ class TableFile(click.ParamType):
 
 
 TABLE_FILE = TableFile()
+RELEASE = click.option(
+    "--release", metavar="NAME", help="Gaia release of the sources, DR3 or DR4; needed where a store has both."
+)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it exists; it is refused otherwise.")
 
 
@@ -171,7 +189,7 @@ def choice_option(name: str, words: Sequence[str], meaning: str) -> Callable[[F]
 
 
 INPUT_OUTPUT = combine(
-    click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=EXISTING_FILE),
+    click.argument("inputs", metavar="INPUT...", nargs=-1, type=EXISTING_FILE),
     output_option("File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5."),
 )
 TRUNCATE = click.option(
@@ -184,7 +202,26 @@ GAIA = choice_option(
     ["synthetic", "columns"],
     "G, BP and RP of the features: synthetic, or from the columns phot_g_mean_mag, ...",
 )
+
+
+def _named(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    """WHAT=COLUMN of an option that may be repeated, and may hold several separated by commas; None of none."""
+    pairs = [text.partition("=") for text in comma_separated(ctx, parameter, values)]
+    for what, _, column in pairs:
+        if not (what.strip() and column.strip()):
+            raise click.BadParameter(f"{what!r}: expected WHAT=COLUMN, as in source_id=object_id")
+    return {what.strip(): column.strip() for what, _, column in pairs} or None
+
+
 COMPUTING = combine(
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="WHAT=COLUMN",
+        callback=_named,
+        help="Which column is what, where names do not say it: source_id, coefficients, coefficient_errors and "
+        "coefficient_correlations (BP and RP in one array), bp_coefficients, ...; STRUCTURE.FIELD of nested ones.",
+    ),
     TRUNCATE,
     click.option("--errors/--no-errors", default=True, help="Propagate errors with their correlations (default: yes)."),
     click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
@@ -273,72 +310,23 @@ CORRECTING = combine(
 )
 
 
-def run(
-    compute: Callable[[SourceTable, Callable[[int], None]], Any],
-    inputs: Sequence[Path],
-    output: Path,
-    keep: list[str],
-    overwrite: bool,
-    release: Release,
-    shared: Sequence[str] = (),
-    needed: Sequence[str] = (),
-) -> None:
-    """Read and compute file by file, write one output, tell what was done. needed: columns read and not kept."""
-    import numpy as np
-
-    from xpjax.core.status import Status
-    from xpjax.io import catalogue
-
-    started = time.perf_counter()
-    catalogue.check_output(output, overwrite=overwrite, shared=shared)
-    context = click.get_current_context()
-    dtype = np.float64 if context.params["float64"] else np.float32
-    parts, status = [], []
-    seen = np.empty(0, np.int64)
-    with Progress(inputs) as progress:
-        for path in inputs:
-            table = xpjax.read(path, release=release, dtype=dtype, keep=[*dict.fromkeys([*keep, *needed])])
-            repeated = np.isin(table.source_id, seen) & (table.source_id != 0)
-            table = dataclasses.replace(table, status=table.status | np.uint32(Status.DUPLICATE) * repeated)
-            seen = np.concatenate([seen, table.source_id])
-            progress.read(path, len(table))
-            result = _complete(compute(table, progress.done), context.params)
-            known = {"source_id": table.source_id, **table.columns}
-            parts.append(result.catalogue({name: known[name] for name in keep}))
-            status.append(result.status)
-    whole = with_call(catalogue.concatenate(parts))
-    catalogue.write(output, whole, overwrite=overwrite)
-    _summary(context, whole, np.concatenate(status), time.perf_counter() - started)
-
-
-def _complete(result: Any, params: dict[str, Any]) -> Any:
-    """Errors and correlations that were asked for and that the input cannot give, as NaN: all files fit together."""
-    import numpy as np
-
-    wanted = ["flux_error", "magnitude_error"] * params["errors"] + ["correlation"] * params.get("correlation", False)
-    absent = {}
-    for name in wanted:
-        if getattr(result, name, ...) is None:
-            *rows, n = result.flux.shape
-            shape = (*rows, n * (n - 1) // 2) if name == "correlation" else result.flux.shape
-            absent[name] = np.full(shape, np.nan, result.flux.dtype)
-    return dataclasses.replace(result, **absent)
-
-
 class Progress(contextlib.AbstractContextManager["Progress"]):
-    """A bar over the sources of all files; their number is guessed from the sizes of the files until all are read."""
+    """A bar over the sources of all files, or of what is fetched in their place.
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    Their number is guessed from the sizes of the files until all are read.
+    """
+
+    def __init__(self, files: Sequence[Any]) -> None:
         self.bar = bar(unit=" sources", unit_scale=True)
-        self.bytes = sum(path.stat().st_size for path in files)
+        self.bytes = sum(map(_size, files))
         self.bytes_read = self.sources = self.before = 0
 
     def __exit__(self, *exc: object) -> None:
         self.bar.close()
 
-    def read(self, path: Path, n: int) -> None:
+    def read(self, path: Any, n: int) -> None:
         """A file of n sources was read and is to be computed."""
-        self.bytes_read += path.stat().st_size
+        self.bytes_read += _size(path)
         self.before, self.sources = self.sources, self.sources + n
         self.bar.total = round(self.sources * self.bytes / max(self.bytes_read, 1))
         self.bar.set_description(path.name, refresh=False)
@@ -346,6 +334,11 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     def done(self, n: int) -> None:
         """The first n sources of the file are done."""
         self.bar.update(self.before + n - self.bar.n)
+
+
+def _size(path: Any) -> int:
+    """Bytes of a file; what is fetched comes alone, and any number will do."""
+    return path.stat().st_size if isinstance(path, Path) else 1
 
 
 def record_call(context: click.Context) -> dict[str, Any]:
@@ -384,25 +377,6 @@ def with_call(result: R) -> R:
 def counted(counts: Mapping[Any, int]) -> list[str]:
     """A line for each flag of `Bits.counts`: how many rows have it, its name and number, what it says."""
     return [f"{count:12,}  {bit.name} ({int(bit)}): {bit.meaning}" for bit, count in counts.items()]
-
-
-def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
-    import numpy as np
-
-    from xpjax.core.status import Status
-
-    n, params = len(status), context.params
-    files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}"
-    lines = [f"{n:,} sources read from {files}, {len(whole):,} rows written to {params['output'].name}"]
-    flagged = int(np.count_nonzero(status))
-    counts = [f"{flagged:,} flagged in xp_status:", *counted(Status.counts(status))]
-    lines += counts if flagged else ["none flagged in xp_status"]
-    without = int(np.count_nonzero(status & np.uint32(Status.BP_NO_ERROR | Status.RP_NO_ERROR)))
-    if params["errors"] and without:
-        whose = "all sources" if without == n else f"{without:,} sources"
-        lines.append(f"{whose} came without usable errors or correlations: errors are NaN there, not guessed")
-    lines.append(f"{seconds:.1f} s, {n / seconds:,.0f} sources/s with reading, compiling and writing")
-    tell("\n".join(lines))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -9,41 +9,52 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import xpjax
+from xpjax.cli.archive import ASKED, ASKING, asked
 from xpjax.cli.common import (
     COMPUTING,
     CORRECTING,
     INPUT_OUTPUT,
     PROJECTING,
     TYING,
+    combine,
     corrected_bands,
     correction_option,
     linear_only,
-    run,
     tying,
     wavelength_grid,
 )
+from xpjax.cli.running import run
 
 if TYPE_CHECKING:
+    from xpjax.cli.running import Compute
+    from xpjax.core.release import Release
     from xpjax.xp import SourceTable
+
+
+WHICH_BANDS = combine(
+    click.option(
+        "--system",
+        "systems",
+        multiple=True,
+        metavar="NAME",
+        help="Published photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
+        "JPLUS:gJPLUS,rJPLUS, or an .h5 file of systems; may be repeated.",
+    ),
+    click.option(
+        "--passbands",
+        multiple=True,
+        metavar="SOURCE",
+        help="Transmission curves: a shipped name (`xpjax passband list`), NAME:band,band, a file, a folder, or the "
+        "TOML file of a transmission chain; may be repeated.",
+    ),
+)
+"""Published systems, and transmission curves."""
 
 
 @click.command()
 @INPUT_OUTPUT
-@click.option(
-    "--system",
-    "systems",
-    multiple=True,
-    metavar="NAME",
-    help="Published photometric system, in any case (`xpjax systems` lists them), some of its bands as in "
-    "JPLUS:gJPLUS,rJPLUS, or an .h5 file of systems; may be repeated.",
-)
-@click.option(
-    "--passbands",
-    multiple=True,
-    metavar="SOURCE",
-    help="Transmission curves: a shipped name (`xpjax passband list`), NAME:band,band, a file, a folder, or the TOML "
-    "file of a transmission chain; may be repeated.",
-)
+@ASKING
+@WHICH_BANDS
 @PROJECTING
 @click.option("--error-correction", is_flag=True, help="Multiply errors by the published factors, by G magnitude.")
 @CORRECTING
@@ -61,7 +72,8 @@ def photometry(
 ) -> None:
     """Compute synthetic photometry of XP spectra, in any passbands.
 
-    INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet. Columns of the output:
+    INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet; or --ids names the sources,
+    and their spectra are fetched from the Gaia archive (see `xpjax fetch`). Columns of the output:
     source_id, then for each system, and after them for each set of passbands, LABEL_mag_BAND, LABEL_flux_BAND,
     LABEL_flux_error_BAND and LABEL_mag_error_BAND, the kept columns, and xp_status, bits that qualify a source.
 
@@ -80,6 +92,7 @@ def photometry(
     \b
     Examples:
       xpjax photometry xp.fits --system JPLUS --output jplus.csv
+      xpjax photometry --ids stars.csv --system JPLUS -o jplus.parquet
       xpjax photometry part1.csv.gz part2.csv.gz --system SDSS --system Gaia_DR3_Vega -o mags.parquet
       xpjax photometry xp.parquet --system jkc_std --truncate --keep ra,dec,bp_rp -o mags.fits
       xpjax photometry xp.h5 --system JPLUS --no-errors --device gpu -o mags.h5
@@ -87,20 +100,30 @@ def photometry(
       xpjax photometry xp.fits --passbands my_u.dat --extrapolate linear --system SDSS -o mags.csv
       xpjax photometry xp.fits --system JPLUS --correction standard -o corrected.csv
       xpjax photometry xp.fits --system JPLUS --correction wiggles.h5 --ebv ebv -o network.csv
+      xpjax photometry Npix=1234.parquet --system JPLUS --no-errors -o jplus.parquet
+      xpjax photometry nested.parquet --columns coefficients=xp.coeff,source_id=id --system JPLUS -o jplus.parquet
       xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
+    from xpjax.synthetic import stated_release
     from xpjax.wiggles import make_photometer
 
     chosen = {name: options.pop(name) for name in BANDS}
+    archive = {name: options.pop(name) for name in ASKED}
+    del options["columns"]  # of the input, which `run` looks at
     tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])
-    system, how = corrected_bands(**chosen)
-    photometer = make_photometer(system, how, **options)
+    sources = asked(inputs, output, stated_release(chosen["systems"]), archive)
+    bands, further = corrected_bands(**chosen)
 
-    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return tied(table, photometer(table, devices=devices, progress=progress))
+    def prepare(release: Release) -> tuple[Release, Compute]:
+        system, how = bands(release)
+        photometer = make_photometer(system, how, **options)
 
-    needed = (*columns, *(() if how is None else how.columns))
-    run(compute, inputs, output, keep, overwrite, system.release, needed=needed)
+        def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
+            return tied(table, photometer(table, devices=devices, progress=progress))
+
+        return system.release, compute
+
+    run(prepare, sources, output, keep, overwrite, needed=(*columns, *further), release=archive["release"])
 
 
 BANDS = (
@@ -112,6 +135,7 @@ BANDS = (
 
 @click.command()
 @INPUT_OUTPUT
+@ASKING
 @click.option("--internal", is_flag=True, is_eager=True, help="Internal BP and RP spectra, e-/s on pseudo-wavelengths.")
 @click.option(
     "--wavelength",
@@ -153,20 +177,33 @@ def spectra(
     \b
     Examples:
       xpjax spectra xp.fits --output spectra.h5
+      xpjax spectra --ids stars.csv -o spectra.h5
       xpjax spectra xp.csv.gz --wavelength 400:900:2.5 --truncate -o spectra.parquet
       xpjax spectra xp.fits --correlation --float64 -o spectra.h5
       xpjax spectra xp.fits --internal --wavelength 0:60:0.1 -o internal.fits
       xpjax spectra xp.fits --correction standard --resolution xp -o corrected.h5
     """
+    from xpjax.core.grids import check_grid
+
+    archive = {name: options.pop(name) for name in ASKED}
+    del options["columns"]  # of the input, which `run` looks at
+    linear = linear_only(correction, "make the spectra, then run `xpjax wiggles correct`")
     is_file = model is not None and model.lower().endswith((".h5", ".hdf5"))
-    instrument = xpjax.load_instrument(path=model) if is_file else xpjax.load_instrument(*filter(None, [model]))
-    instrument = instrument.corrected(linear_only(correction, "make the spectra, then run `xpjax wiggles correct`"))
+    own = xpjax.load_instrument(path=model) if is_file else None
 
     if tie is not None and options["internal"]:
         raise click.UsageError("--tie is for absolute spectra: leave it out with --internal.")
     tied, columns = tying(tie, terms, correction, options["truncate"])
 
-    def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-        return tied(table, xpjax.spectra(table, instrument=instrument, progress=progress, **options))
+    def prepare(release: Release) -> tuple[Release, Compute]:
+        instrument = (own or xpjax.load_instrument(model, release=release)).corrected(linear)
+        if options["wavelength"] is not None and not options["internal"]:
+            check_grid(options["wavelength"], instrument.wavelength_range, "wavelength", "nm")
 
-    run(compute, inputs, output, keep, overwrite, instrument.release, shared=["wavelength"], needed=columns)
+        def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
+            return tied(table, xpjax.spectra(table, instrument=instrument, progress=progress, **options))
+
+        return instrument.release, compute
+
+    sources = asked(inputs, output, None if own is None else own.release, archive)
+    run(prepare, sources, output, keep, overwrite, ["wavelength"], columns, archive["release"])

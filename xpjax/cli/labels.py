@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from xpjax.cli.archive import ASKED, ASKING, Asked, asked
 from xpjax.cli.common import (
     BASE,
     EXISTING_FILE,
@@ -48,7 +49,10 @@ FIT_OPTIONS = combine(
     correction_option("standard", "; or of a network, which corrects between two fits"),
     BASE,
     click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for a network."),
-    click.option("--ebv", metavar="COLUMN", help="Column of E(B-V): spectra are dereddened first. For a network too."),
+    click.option(
+        "--ebv", metavar="COLUMN",
+        help="Column of E(B-V), as `xpjax ebv` makes it: spectra are dereddened first. For a network too.",
+    ),
     click.option("--fit-ebv", metavar="LOW:HIGH:N", help="Fit E(B-V) too, on N nodes within LOW..HIGH."),
     click.option("--truncate/--no-truncate", default=True, help="Relevant coefficients only (default: yes)."),
     click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor."),
@@ -71,8 +75,9 @@ FIT_OPTIONS = combine(
 
 
 @labels.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--output", "-o", required=True, type=FILE, help="File to write; its suffix names the format.")
+@ASKING
 @FIT_OPTIONS
 @click.option(
     "--select",
@@ -86,7 +91,8 @@ def fit(
     """Fit Teff, log g, [M/H], or whatever labels a grid has, to spectra.
 
     INPUT is a file of XP coefficients, a store, or a file of sampled spectra (HDF5, Parquet or FITS) from `xpjax
-    spectra` or laid out as `xpjax wiggles correct` says. The output has for each source the labels, their errors
+    spectra` or laid out as `xpjax wiggles correct` says; or --ids names the sources, and their spectra are fetched from
+    the Gaia archive (see `xpjax fetch`). The output has for each source the labels, their errors
     (LABEL_error) and covariances (A_B_covariance), chi2, dof, dflux_per (percentage of samples off by more than 0.05),
     fit_status and xp_status. Spectra are freed from XP's systematic errors by the standard linear correction, unless
     --correction says otherwise; sampled spectra are taken as they are. With a network spectra are fitted, corrected and
@@ -98,6 +104,7 @@ def fit(
     Examples:
       xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv -o labels.fits
       xpjax labels fit store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
+      xpjax labels fit --ids stars.csv --grid nextgen.h5 --fit-ebv 0:1:11 -o labels.parquet
       xpjax labels fit spectra.h5 --grid ck04.h5 --fit-ebv 0:1:11 -o labels.h5
       xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv --correction none -o uncorrected.fits
       xpjax labels fit store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 --select good -o good.parquet
@@ -109,25 +116,29 @@ def fit(
     from xpjax.core.status import FitStatus
     from xpjax.io import catalogue
     from xpjax.stellar import fit_label_files, select_labels
+    from xpjax.xp import TRANSIT
 
     started, context = time.perf_counter(), click.get_current_context()
     catalogue.check_output(output, overwrite=overwrite)
-    devices = options.pop("devices")
+    devices, archive = options.pop("devices"), {name: options.pop(name) for name in ASKED}
     fitter = fitter_of(**options)
+    sources = asked(inputs, output, None, archive)
+    given = [one.fetch(fitter.check) if isinstance(one, Asked) else one for one in sources]
+    how = {"keep": keep, "release": archive["release"], "devices": devices}
     implied = context.get_parameter_source("correction") is ParameterSource.DEFAULT
-    with Progress([path for path in inputs if path.is_file()]) as progress:
+    with Progress([one for one in sources if isinstance(one, Asked) or one.is_file()]) as progress:
 
         def done(path: Path, n: int, of: int) -> None:
-            progress.read(path, of) if n == 0 else progress.done(n)
+            progress.read(path if inputs else sources[0], of) if n == 0 else progress.done(n)
 
-        fits = fit_label_files(inputs, fitter, keep=keep, accept_sampled=implied, devices=devices, progress=done)
+        fits = fit_label_files(given, fitter, accept_sampled=implied, progress=done, **how)
     n, status = len(fits), fits.fit.status
     lines = []
     if select is not None:
         rows, warnings = select_labels(fits, select, fitter.model, fitter.ebv)
         fits = fits[rows]
         lines = [*warnings, f"{rows.sum():,} selected as {select!r}"]
-    columns = {name: column for name, column in fits.columns.items() if name in keep}
+    columns = {name: column for name, column in fits.columns.items() if name in (*TRANSIT, *keep)}
     fits = dataclasses.replace(fits, columns=columns, meta={**fits.meta, **record_call(context)})
     catalogue.write(output, fits, overwrite=overwrite)
     seconds = time.perf_counter() - started
@@ -183,7 +194,8 @@ BUILD_OPTIONS = combine(
     ),
     click.option(
         "--sampling", type=click.Choice(["log330", "variable", "coefficients"]), default="log330", show_default=True,
-        help="330 samples on 360..990 nm; 270 with steps as R(lambda); XP coefficients.",
+        help="330 samples on 360..990 nm; 270 with steps as R(lambda); XP coefficients, best with --resolution "
+        "own.",
     ),
     click.option(
         "--limits", multiple=True, metavar="LABEL=LOW:HIGH[:STEP]",
@@ -240,7 +252,7 @@ def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwr
             format,
             path,
             resolution=options.pop("resolution"),
-            limits=_limits(limits),
+            limits=limits_of(limits),
             progress=lambda n: shown.update(n - shown.n),
             **_options(options),
         )
@@ -249,7 +261,7 @@ def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwr
     tell(f"{describe_grid(made, brief=True)}\nwritten to {output.name} in {seconds:.1f} s")
 
 
-def _limits(texts: Sequence[str]) -> dict[str, list[float | None]]:
+def limits_of(texts: Sequence[str]) -> dict[str, list[float | None]]:
     """Limits by label of LABEL=LOW:HIGH[:STEP]; LOW and HIGH may be left out."""
     found: dict[str, list[float | None]] = {}
     for text in texts:

@@ -28,9 +28,17 @@ from xpjax.xp.correction import (
     named_correction as named_correction,
     write_correction,
 )
+from xpjax.xp.download.job import (
+    FetchProgress as FetchProgress,
+    FetchReport as FetchReport,
+    Unfinished as Unfinished,
+    fetch,
+)
+from xpjax.xp.download.wanted import Cone as Cone, is_query as is_query, wanted_ids as wanted_ids
 from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, draw_spectra as draw_spectra
 from xpjax.xp.instrument import (
     Instrument,
+    check_release as check_release,
     dispersion as dispersion,
     load_instrument,
     merge_weights as merge_weights,
@@ -42,8 +50,12 @@ from xpjax.xp.inverse import (
     correct_samples as correct_samples,
 )
 from xpjax.xp.lines import extrema
-from xpjax.xp.read.archive import as_sources as as_sources, read
-from xpjax.xp.read.fetch import fetch as fetch
+from xpjax.xp.observation import RELATIVE as RELATIVE, observation_matrix, observe as observe
+from xpjax.xp.read.archive import as_sources as as_sources, read, read_for as read_for
+from xpjax.xp.read.hats import is_hats as is_hats, partitions as partitions
+from xpjax.xp.read.layout import repeated as repeated
+from xpjax.xp.read.nested import further_columns as further_columns, used_columns as used_columns
+from xpjax.xp.read.peek import peek_release as peek_release
 from xpjax.xp.read.spectra_files import (
     flux_factor as flux_factor,
     read_spectra,
@@ -53,8 +65,16 @@ from xpjax.xp.read.spectra_files import (
 )
 from xpjax.xp.sampled import Spectra
 from xpjax.xp.simulate import simulate_sources
-from xpjax.xp.sources import HEALPIX_LEVEL as HEALPIX_LEVEL, SourceTable, XPCoefficients
-from xpjax.xp.spectrum import INTERNAL_GRID as INTERNAL_GRID, spectra
+from xpjax.xp.sources import (
+    HEALPIX_LEVEL as HEALPIX_LEVEL,
+    TRANSIT as TRANSIT,
+    TRANSIT_MEANINGS as TRANSIT_MEANINGS,
+    TRANSIT_UNITS as TRANSIT_UNITS,
+    SourceTable,
+    XPCoefficients,
+    concatenate as concatenate,
+)
+from xpjax.xp.spectrum import INTERNAL_GRID as INTERNAL_GRID, Sampler as Sampler, spectra
 from xpjax.xp.store.file import StoreFile as StoreFile
 from xpjax.xp.store.format import StoreError as StoreError, crc32 as crc32
 from xpjax.xp.store.ingest import ingest
@@ -74,9 +94,11 @@ __all__ = [
     "constant_grid",
     "covariance_matrix",
     "extrema",
+    "fetch",
     "ingest",
     "load_correction",
     "load_instrument",
+    "observation_matrix",
     "open_store",
     "read",
     "read_spectra",
