@@ -32,3 +32,37 @@ def test_demo(tmp_path: Path) -> None:
     again = xp("demo", "-n", 300, "--output-dir", tmp_path / "demo")
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
+
+
+def test_simulate_observes_spectra(tmp_path: Path) -> None:
+    """As Python does with the same numbers; what does not go together is refused."""
+    x = np.arange(3200.0, 10801.0, 10.0)
+    flux = np.exp(-26000 / x)
+    np.savetxt(tmp_path / "star.txt", np.stack([x, flux], axis=1))
+    star = ["--spectra", tmp_path / "star.txt", "--unit", "Angstrom", "--medium", "vacuum"]
+    result = xp("simulate", *star, "--g-mag", 15, "--ebv", 0.1, "--seed", 4, "-o", tmp_path / "a.parquet")
+    assert result.exit_code == 0, result.stderr
+    assert "1 observed sources written" in result.stderr
+    made = xpjax.read(tmp_path / "a.parquet", dtype=np.float64, keep=["phot_g_mean_mag", "spectrum"])
+    same = xpjax.observe(x / 10, flux, g_mag=15.0, ebv=0.1, noise=4)
+    assert np.allclose(made.coefficients.value, same.coefficients.value, rtol=1e-12)
+    assert np.allclose(made.coefficients.error, same.coefficients.error, rtol=1e-12)
+    assert made.columns["phot_g_mean_mag"] == [15.0]
+    assert made.columns["spectrum"] == ["star"]
+    clean = xp("simulate", *star, "--g-mag", 15, "--no-noise", "--no-correlations", "-o", tmp_path / "b.fits")
+    assert clean.exit_code == 0, clean.stderr
+    plain = xpjax.read(tmp_path / "b.fits", dtype=np.float64)
+    assert np.allclose(plain.coefficients.value, xpjax.observe(x / 10, flux, g_mag=15.0).coefficients.value, rtol=1e-12)
+    assert plain.coefficients.correlation is None
+    for arguments, message in (
+        (star, "--g-mag, or --flux-unit"),
+        ([*star, "-n", 3], "-n is for mock sources"),
+        (["--g-mag", 15], "--g-mag: for --spectra"),
+        (star[:2], "--unit"),
+        ([*star, "--g-mag", 15, "--release", "DR9"], "unknown release"),
+        ([*star, "--g-mag", 15, "--law", "nothing", "--ebv", 1], "unknown extinction law"),
+    ):
+        refused = xp("simulate", *arguments, "-o", tmp_path / "c.parquet")
+        assert refused.exit_code == 2, arguments
+        assert message in refused.stderr, refused.stderr
+    assert not (tmp_path / "c.parquet").exists()

@@ -4,41 +4,135 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import xpjax
-from xpjax.cli.common import FOLDER, OVERWRITE, output_option, with_call
+from xpjax.cli.common import (
+    FOLDER,
+    OVERWRITE,
+    combine,
+    correction_option,
+    counted,
+    linear_only,
+    output_option,
+    with_call,
+)
+from xpjax.cli.labels import limits_of
 from xpjax.cli.terminal import tell
 from xpjax.io.atomic import check_output
 from xpjax.io.figures import write_figure
 
+if TYPE_CHECKING:
+    from xpjax.xp import SourceTable
+
+
+FOLLOWED = 0.01
+"""Misfit above which spectra are told of: the largest of stars from A to K."""
+OBSERVED = combine(
+    click.option(
+        "--spectra", multiple=True, metavar="FILE", type=click.Path(exists=True, path_type=Path),
+        help="Observe the spectra in this file, or folder of models, instead of mock ones; may be repeated.",
+    ),
+    click.option("--g-mag", type=float, help="Synthetic G [mag] that spectra are scaled to, after reddening."),
+    click.option("--noise/--no-noise", default=True, help="Add noise as the errors say, by --seed (default: yes)."),
+    click.option("--ebv", type=float, default=0.0, show_default=True, help="E(B-V) [mag] to redden spectra by."),
+    click.option("--law", default="ccm89", show_default=True, help="Reddening law, of `xpjax.extinction.LAWS`."),
+    correction_option("none", ": sources are given these errors, so that their corrected spectra are those of FILE"),
+    click.option("--extend", is_flag=True, help="Take spectra of 400..900 nm, and the rest from ordinary sources."),
+    click.option(
+        "--limits", multiple=True, metavar="LABEL=LOW:HIGH[:STEP]", help="Of models take those within limits only."
+    ),
+    click.option("--unit", help="Unit of wavelengths, such as nm or Angstrom, in files that state none."),
+    click.option("--flux-unit", help="Unit of fluxes in files that state none; not needed with --g-mag."),
+    click.option("--medium", type=click.Choice(["vacuum", "air"]), help="Where wavelengths are, if FILE is silent."),
+    click.option("--per", type=click.Choice(["wavelength", "frequency"]), help="What flux is per, if FILE is silent."),
+)  # fmt: skip
+"""How spectra in files are observed."""
+
 
 @click.command()
-@click.option("-n", "number", default=1000, show_default=True, type=click.IntRange(1), help="Number of sources.")
+@click.option("-n", "number", default=1000, show_default=True, type=click.IntRange(1), help="Number of mock sources.")
 @output_option("File to write; its suffix names the format.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same sources.")
+@click.option("--release", default="DR3", show_default=True, help="Data release, such as DR4.")
 @click.option("--correlations/--no-correlations", default=True, help="Correlations of coefficients (default: yes).")
+@click.option("--transits", type=click.IntRange(1), metavar="N", help="Epoch spectra: N transits of each mock source.")
+@OBSERVED
 @OVERWRITE
-def simulate(number: int, output: Path, seed: int, correlations: bool, overwrite: bool) -> None:
-    """Simulate XP sources with realistic errors and correlations.
+def simulate(
+    number: int,
+    output: Path,
+    seed: int,
+    release: str,
+    correlations: bool,
+    transits: int | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Simulate XP sources, mock ones or those of given spectra.
 
-    A source with correlations takes 12 kB in binary formats and 30 kB as text.
+    Sources have realistic errors and correlations. With --spectra they are what Gaia sees of the spectra in FILE: text
+    or FITS, a table, a library of models (Castelli & Kurucz, NextGen, FERRE), or a grid of `xpjax labels grid build`.
+    Spectra have to cover 336..1020 nm. A source with correlations takes 12 kB in binary formats and 30 kB as text.
 
     \b
     Examples:
       xpjax simulate -n 1000 -o mock.parquet
       xpjax simulate -n 100000 --seed 7 --no-correlations -o mock.h5
+      xpjax simulate -n 100 --transits 40 -o epochs.parquet
+      xpjax simulate --spectra star.txt --unit Angstrom --medium vacuum --g-mag 15 -o star.parquet
+      xpjax simulate --spectra ckp00/ --limits teff=4000:7000 --g-mag 15 --ebv 0.1 --no-noise -o models.parquet
     """
+    from xpjax.core.release import find_release
+    from xpjax.core.status import Status
     from xpjax.io import catalogue
 
     started = time.perf_counter()
+    context = click.get_current_context()
     catalogue.check_output(output, overwrite=overwrite)
-    table = xpjax.simulate_sources(number, seed=seed, correlations=correlations).catalogue()
-    catalogue.write(output, with_call(table), overwrite=overwrite)
-    seconds = time.perf_counter() - started
-    tell(f"{number:,} mock sources written to {output.name} in {seconds:.1f} s")
+    spectra = options.pop("spectra")
+    if spectra:
+        if context.get_parameter_source("number") is not ParameterSource.DEFAULT:
+            raise click.UsageError("-n is for mock sources; --spectra has as many as the files.")
+        if transits is not None:
+            raise click.UsageError("--transits is for mock sources.")
+        sources = _observed(spectra, seed, release=release, correlations=correlations, **options)
+    else:
+        given = [f"--{name.replace('_', '-')}" for name in options if _was_given(context, name)]
+        if given:
+            raise click.UsageError(f"{', '.join(given)}: for --spectra, which says what to observe.")
+        model = find_release(release)
+        made: dict[str, Any] = {"correlations": correlations, "release": model, "transits": transits}
+        sources = xpjax.simulate_sources(number, seed, **made)
+    catalogue.write(output, with_call(sources.catalogue()), overwrite=overwrite)
+    what = "observed" if spectra else "mock"
+    what += " epoch spectra" if sources.is_epoch else " sources"
+    tell(f"{len(sources):,} {what} written to {output.name} in {time.perf_counter() - started:.1f} s")
+    for line in counted(Status.counts(sources.status)):
+        tell(line)
+    far = sum(bool(misfit > FOLLOWED) for misfit in sources.columns.get("xp_misfit", ()))
+    if far:
+        tell(f"{far:12,}  xp_misfit above {FOLLOWED:g}: XP cannot follow these spectra, as of narrow lines")
+
+
+def _was_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _observed(
+    spectra: Sequence[Path], seed: int, *, noise: bool, limits: Sequence[str], correction: str, **options: Any
+) -> SourceTable:
+    """What the options of `OBSERVED` make of the spectra."""
+    from xpjax.stellar import observe_files
+
+    linear = linear_only(correction, "give a linear correction")
+    drawn = seed if noise else None
+    return observe_files(spectra, limits=limits_of(limits), noise=drawn, correction=linear, **options)
 
 
 @click.command()
