@@ -22,6 +22,7 @@ STAGES = (
     "read",
     "ingest",
     "spectra",
+    "observe",
     "photometry",
     "scaling",
     "correction",
@@ -29,6 +30,7 @@ STAGES = (
     "survey",
     "joint",
     "catalogue",
+    "lsdb",
     "passbands",
     "gaiaxpy",
 )

@@ -80,6 +80,14 @@ FOUNDATION = (
     Promise("spectra", "* fluxes, no errors", "gaiaxpy calibrate", 500, where="343 fluxes over calibrate"),
     Promise("spectra", "* fluxes, full-correlation errors", "gaiaxpy calibrate", 15, where="with errors"),
     Promise("spectra", "* fluxes, no errors", "error", high=1e-6, where="float32 flux over sum |c d|"),
+    *(Promise("observe", f"type {kind}", f"J-PLUS {band} [mmag]", high=high, where="models observed")
+      for kind in "AFGK"
+      for bands, high in ((("gJPLUS", "rJPLUS", "iJPLUS", "zJPLUS"), 2), (("J0410", "J0430", "J0515", "J0660"), 10))
+      for band in bands),
+    Promise("observe", "type F", "error", high=3e-3, where="spectra at XP's resolution, 400..900 nm"),
+    Promise("observe", "type A", "error", high=6e-3, where="the same: Balmer lines are narrower than XP"),
+    *(Promise("observe", "CALSPEC F, G, K, correction standard", f"{xp} RMS of the peak [%]", high=0.6,
+              where="internal spectra of real stars") for xp in ("BP", "RP")),
     *(Promise("exactness", f"*, float64, {what}", "error", high=1e-10, where="all systems, against GaiaXPy, relative")
       for what in ("fluxes", "flux errors")),
     Promise("exactness", "*, float32, fluxes", "over sum |c r|", high=1e-6, where="all systems, real sources"),
@@ -110,6 +118,9 @@ SCALE = (
     Promise("catalogue", "* sources, 12 magnitudes, no errors", "rate", 1e6, where="store to Parquet, 10 million"),
     Promise("catalogue", "* sources, 12 magnitudes, no errors", "peak_bytes", high=3e9, where="resident memory"),
     Promise("catalogue", "errors from float32*from the disk", "of plain reading", 0.6, where="errors, float32"),
+    Promise("lsdb", "* sources, 12 magnitudes, no errors, two workers", "peak of a worker, of that for fewer", high=1.2,
+            where="four times as many sources"),
+    Promise("lsdb", "xpjax catalogue run of the same*", "error", high=1e-6, where="the same rows"),
     Promise("faults", "kill -9*, parquet", "kills", 50, where="and every catalogue equal, bit for bit"),
 )  # fmt: skip
 CORRECTION = (

@@ -1,9 +1,11 @@
-"""Catalogues of many files: resumable runs.
+"""Catalogues of many files: resumable runs, and stores as HATS catalogues.
 
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
+from xpjax.catalogue.export import HatsReport as HatsReport, export_hats
+from xpjax.catalogue.partitions import open_sources as open_sources
 from xpjax.catalogue.run import RunReport as RunReport, run_catalogue
 from xpjax.catalogue.state import RunStatus as RunStatus, read_status
 
-__all__ = ["read_status", "run_catalogue"]
+__all__ = ["export_hats", "read_status", "run_catalogue"]

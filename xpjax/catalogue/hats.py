@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,12 @@ INDEX, INDEX_ORDER = "_healpix_29", 29
 COUNT_ORDER = 8
 """Pixels are no smaller than this: 0.05 square degrees."""
 GUESSED = "position_from_source_id"
+MEANINGS = {
+    "ra": f"ICRS right ascension; see {GUESSED}",
+    "dec": f"ICRS declination; see {GUESSED}",
+    INDEX: f"HEALPix pixel of ra, dec, order {INDEX_ORDER}, nested",
+    GUESSED: f"ra, dec are the center of the HEALPix pixel of order {HEALPIX_LEVEL} in source_id, not measured",
+}
 ROW_GROUP = 2**17
 
 
@@ -38,17 +45,8 @@ def positioned(part: Catalogue) -> Catalogue:
     Where ra and dec are absent or none of a place on the sky they are the center of source_id's pixel of order 12,
     20" away on average and 53" at most.
     """
-    import astropy.units as u
-    from astropy_healpix import lonlat_to_healpix
-
     source_id = part.columns["source_id"]
-    n = len(source_id)
-    ra, dec = (np.array(part.columns.get(name, np.full(n, np.nan)), np.float64) for name in ("ra", "dec"))
-    guessed = ~on_sky(ra, dec)
-    if guessed.any():
-        ra[guessed], dec[guessed] = pixel_centers(source_id[guessed])
-    ra = np.mod(ra, 360)
-    index = np.asarray(lonlat_to_healpix(ra * u.deg, dec * u.deg, 2**INDEX_ORDER, order="nested"), np.int64)
+    index, ra, dec, guessed = placed(source_id, part.columns.get("ra"), part.columns.get("dec"))
     order = np.argsort(index, kind="stable")
     columns = {INDEX: index, "source_id": source_id, "ra": ra, "dec": dec}
     columns |= {name: column for name, column in part.columns.items() if name not in columns}
@@ -57,14 +55,25 @@ def positioned(part: Catalogue) -> Catalogue:
         part,
         columns={name: column[order] for name, column in columns.items()},
         units={**part.units, "ra": "deg", "dec": "deg"},
-        descriptions={
-            **part.descriptions,
-            "ra": f"ICRS right ascension; see {GUESSED}",
-            "dec": f"ICRS declination; see {GUESSED}",
-            INDEX: f"HEALPix pixel of ra, dec, order {INDEX_ORDER}, nested",
-            GUESSED: f"ra, dec are the center of the HEALPix pixel of order {HEALPIX_LEVEL} in source_id, not measured",
-        },
+        descriptions={**part.descriptions, **MEANINGS},
     )
+
+
+def placed(
+    source_id: np.ndarray, ra: np.ndarray | None, dec: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """_healpix_29, ra and dec [deg] of sources (n,), and which of these are guessed from source_id (`positioned`)."""
+    import astropy.units as u
+    from astropy_healpix import lonlat_to_healpix
+
+    n = len(source_id)
+    ra, dec = (np.full(n, np.nan) if angle is None else np.array(angle, np.float64) for angle in (ra, dec))
+    guessed = ~on_sky(ra, dec)
+    if guessed.any():
+        ra[guessed], dec[guessed] = pixel_centers(source_id[guessed])
+    ra = np.mod(ra, 360)
+    index = lonlat_to_healpix(ra * u.deg, dec * u.deg, 2**INDEX_ORDER, order="nested")
+    return np.asarray(index, np.int64), ra, dec, guessed
 
 
 def write_parquet(path: Path, tables: Iterable[pyarrow.Table], row_group: int = ROW_GROUP) -> int:
@@ -153,16 +162,12 @@ def assemble(
     rows: the most in a pixel. properties: of `hats.properties`. Returns the numbers of pixels and rows. Raises OSError
     where the disk refuses, and ValueError where nothing is to be written.
     """
-    import pyarrow.parquet as pq
-
     counts = np.zeros(12 * 4**COUNT_ORDER, np.int64)
     for path in partials:
         with _mapped(path) as table:
-            counts += np.bincount(table[INDEX].to_numpy() >> 2 * (INDEX_ORDER - COUNT_ORDER), minlength=len(counts))
+            counts += count(table[INDEX].to_numpy())
     pixels = choose_pixels(counts, rows)
-    if not pixels:
-        raise XpjaxError(f"{output}: no source to be written: a HATS catalogue needs one")
-    edges = np.array([pixel.span for pixel in pixels])
+    edges = np.array([pixel.span for pixel in pixels], np.int64).reshape(-1, 2)
     # Which rows of which partial file belong to a pixel.
     ranges: list[list[tuple[Path, int, int]]] = [[] for _ in pixels]
     schema = None
@@ -173,15 +178,41 @@ def assemble(
             low, high = np.searchsorted(index, edges.T)
             for k in np.flatnonzero(high > low).tolist():
                 ranges[k].append((path, int(low[k]), int(high[k])))
-    assert schema is not None
+    tables = (functools.partial(_merged, parts, schema) for parts in ranges)
+    return build(output, zip(pixels, tables, strict=True), schema, properties, progress)
+
+
+def count(index: np.ndarray) -> np.ndarray:
+    """How many of these values (n,) of _healpix_29 lie in each pixel (12 * 4^COUNT_ORDER,) of the smallest size."""
+    return np.bincount(index >> 2 * (INDEX_ORDER - COUNT_ORDER), minlength=12 * 4**COUNT_ORDER)
+
+
+def build(
+    output: Path,
+    parts: Iterable[tuple[Pixel, Callable[[], Iterable[pyarrow.Table]]]],
+    schema: pyarrow.Schema | None,
+    properties: Mapping[str, Any],
+    progress: Any = None,
+    row_group: int = ROW_GROUP,
+) -> dict[str, int]:
+    """Write a HATS catalogue pixel by pixel, then its metadata; pixels that are there already are kept.
+
+    parts: each pixel with what gives its rows, by position. Arguments and what is returned as of `assemble`.
+    """
+    import pyarrow.parquet as pq
+
+    parts = list(parts)
+    if not parts or schema is None:
+        raise XpjaxError(f"{output}: no source to be written: a HATS catalogue needs one")
+    pixels = [pixel for pixel, _ in parts]
     dataset = output / "dataset"
     footers = []
-    for done, (pixel, parts) in enumerate(zip(pixels, ranges, strict=True), 1):
+    for done, (pixel, tables) in enumerate(parts, 1):
         final = dataset / pixel.path
         if not final.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             with whole_files() as temporary:
-                write_parquet(temporary(final), _merged(parts, schema))
+                write_parquet(temporary(final), tables(), row_group)
         footer = pq.read_metadata(final)
         if footer.num_rows != pixel.rows:
             raise XpjaxError(f"{final}: {footer.num_rows} rows, expected {pixel.rows}; remove the file and resume")

@@ -15,9 +15,8 @@ import jax
 import numpy as np
 
 from xpjax.core import engine
-from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.core.release import Release
+from xpjax.core.release import DR3, Release, other_release
 from xpjax.stellar import LabelFits, LabelFitter
 from xpjax.synthetic import Photometer, Photometry, as_system
 from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network
@@ -40,10 +39,10 @@ class Magnitudes:
     systematic: bool = False
 
     @classmethod
-    def of(cls, systems: Any, correction: Any, systematic: bool, *options: bool) -> Magnitudes:
-        """Magnitudes in systems, with a correction as for `xpjax.photometry`; options: those of a photometer."""
+    def of(cls, systems: Any, correction: Any, systematic: bool, release: Release, *options: bool) -> Magnitudes:
+        """Magnitudes in systems of a release, corrected as for `xpjax.photometry`; options: those of a photometer."""
         linear, network = linear_and_network(correction)
-        return cls(Photometer(as_system(systems, linear), *options), network, systematic)
+        return cls(Photometer(as_system(systems, linear, release=release), *options), network, systematic)
 
     @property
     def errors(self) -> bool:
@@ -62,11 +61,11 @@ class Magnitudes:
             stars = None if how.stars is None else [how.stars.source_id, how.stars.value, how.stars.ebv]
             corrected |= {"correction": _digest(how.model), "corrected with": rules, "features": _digest(stars)}
         return {
+            "release": plain.system.release.name,  # first: what differs is told in this order
             **corrected,
             "systems": list(plain.system.columns),
             "passband curves": _digest(plain.system),
             **{name: getattr(plain, name) for name in ("errors", "truncate", "error_correction", "float64")},
-            "release": plain.system.release.name,
         }
 
     @property
@@ -77,11 +76,8 @@ class Magnitudes:
     def check(self, release: Release, path: Any) -> None:
         """Raise ValueError for sources of another release than the system's, and for what cannot be corrected."""
         own = self.photometer.system.release
-        if own.n_basis != release.n_basis:
-            raise XpjaxError(
-                f"{path} has {release.n_basis} coefficients for {release.xp}, but the systems are for {own.name} with "
-                f"{own.n_basis}"
-            )
+        if not own.fits(release):
+            raise other_release(path, release, own)
         if self.correction is not None:
             CorrectedPhotometer.check(self.photometer, self.correction)
 
@@ -92,6 +88,7 @@ class Magnitudes:
         error = flux if self.errors else None
         distance = None if system.domain is None else flux[:, 0]
         made = Photometry(table.source_id, system, flux, error, flux, error, table.status, distance=distance)
+        made = dataclasses.replace(made, transits=table.transits)
         return self._told(made).catalogue(kept)
 
     def _told(self, made: Photometry) -> Photometry:
@@ -143,6 +140,7 @@ class Labels:
     """Stellar labels, with all that a fitter says of them."""
 
     fitter: LabelFitter
+    release: Release = DR3
 
     errors = True
 
@@ -154,7 +152,9 @@ class Labels:
         linear = {}
         if fit.linear is not None:
             linear = {"linear correction": fit.linear.name, "change": _digest([fit.linear.change, fit.linear.domain])}
+        other = {} if self.release.fits(DR3) else {"release": self.release.name}
         return {
+            **other,
             "labels": list(fit.model.names),
             "grid": _digest(fit.model),
             "fitted with": json.loads(json.dumps(plain)),
@@ -168,7 +168,8 @@ class Labels:
         return self.fitter.columns
 
     def check(self, release: Release, path: Any) -> None:
-        """A fitter looks at its sources itself."""
+        """Raise ValueError for sources of another release than the fitter's corrections; it looks at them itself."""
+        self.fitter.check(release)
 
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> None:
         """Not known before a fit."""

@@ -18,6 +18,7 @@ import numpy as np
 from xpjax.catalogue import hats
 from xpjax.catalogue.dask import process_on_dask
 from xpjax.catalogue.job import FORMATS, HATS_ROWS, Job, units_of
+from xpjax.catalogue.partitions import open_sources
 from xpjax.catalogue.parts import UNPLACED
 from xpjax.catalogue.products import Content, Labels, Magnitudes
 from xpjax.catalogue.stages import process
@@ -25,11 +26,12 @@ from xpjax.catalogue.state import begin_run, finish_run, hold_shard, is_assemble
 from xpjax.core import engine
 from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
+from xpjax.core.release import Release
 from xpjax.io.atomic import expanded
 from xpjax.io.catalogue import FITS_COLUMNS
 from xpjax.stellar import LabelFitter
 from xpjax.synthetic import AnySystem
-from xpjax.xp import Store, StoreError, open_store
+from xpjax.xp import Store, StoreError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +98,14 @@ def run_catalogue(
     progress: engine.Progress | None = None,
     hats_rows: int = HATS_ROWS,
     systematic: bool = False,
+    release: Release | str | None = None,
 ) -> RunReport:
     """Make a catalogue of a store: synthetic photometry or stellar labels, a part for each store file.
 
     Parameters
     ----------
     store : Store or path
-        The sources. Every one has a row; bad ones are flagged in xp_status.
+        The sources: a store, or a HATS catalogue, of which each partition is then a file. Bad ones have a row too.
     output : path
         Directory of the catalogue; it is made.
     systems, errors, truncate, error_correction, float64, devices, correction
@@ -127,6 +130,8 @@ def run_catalogue(
         The most rows in a pixel of a HATS catalogue.
     systematic : bool, optional
         Also write what a linear correction leaves [mag] as columns; metadata have it at d^2 = 0.
+    release : Release or str, optional
+        Of a store of several data releases, the one to take, such as "Gaia DR4"; systems by name are of that release.
 
     Returns
     -------
@@ -136,7 +141,8 @@ def run_catalogue(
     Raises
     ------
     XpjaxError
-        For wrong options, other options than those of the run to be resumed, and where another run is at work.
+        For wrong options, a store of several releases of which none is said, other options than those of the run to be
+        resumed, and where another run is at work.
     FileExistsError
         If the output has content, without resume.
 
@@ -146,23 +152,27 @@ def run_catalogue(
     >>> xpjax.run_catalogue("store.h5", "sdss", "SDSS", errors=False).rows
     20
     """
-    content: Content
-    if systems is None and fitter is not None:
-        content = Labels(fitter)
-    elif systems is not None and fitter is None:
-        content = Magnitudes.of(systems, correction, systematic, errors, truncate, error_correction, float64)
-    else:
-        raise XpjaxError("give systems for magnitudes, or a fitter for stellar labels")
+    store = open_sources(store, release)
+    options = correction, systematic, store.release, errors, truncate, error_correction, float64
+    content = _content(systems, fitter, store.release, options)
     job = Job(expanded(output).absolute(), content, format, where, tuple(keep), hats_rows)
     return _run(store, job, shard, resume, devices, dask, progress)
 
 
+def _content(systems: Any, fitter: LabelFitter | None, release: Release, options: tuple[Any, ...]) -> Content:
+    """What the rows are made of; options: those of `Magnitudes.of`. Raises XpjaxError unless it is one of both."""
+    if systems is None and fitter is not None:
+        return Labels(fitter, release)
+    if systems is not None and fitter is None:
+        return Magnitudes.of(systems, *options)
+    raise XpjaxError("give systems for magnitudes, or a fitter for stellar labels")
+
+
 def _run(
-    store: Any, job: Job, shard: tuple[int, int], resume: bool, devices: Any, dask: str | None, progress: Any
+    store: Store, job: Job, shard: tuple[int, int], resume: bool, devices: Any, dask: str | None, progress: Any
 ) -> RunReport:
     """Do the units of a shard that are not finished."""
     started = time.perf_counter()
-    store = store if isinstance(store, Store) else open_store(store)
     job = _checked(store, job)
     number, of = shard
     if not (of >= 1 and 1 <= number <= of):

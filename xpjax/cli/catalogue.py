@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xpjax.cli import compute
-from xpjax.cli.common import corrected_bands, print_table
+from xpjax.cli.common import RELEASE, corrected_bands, print_table
 from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
@@ -64,14 +64,15 @@ def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[i
 @click.option(
     "--shard", default="1/1", metavar="I/N", callback=shard, help="Every N-th unit, the I-th of 1..N: for batch arrays."
 )
+@RELEASE
 @click.option("--dask", metavar="ADDRESS", help="Units as Dask tasks: local, or the address of a scheduler.")
 @click.option("--systematic", is_flag=True, help="Also LABEL_mag_systematic_BAND, of a linear correction.")
 def run(store: Path, output: Path, **options: Any) -> None:
     """Compute magnitudes and fluxes of every source of a store.
 
-    STORE is a directory of store files (`xpjax store ingest` makes it), or one of them. Each store file is a unit: its
-    part appears in the output when it is whole. A run that was stopped, killed or had units that failed is taken up
-    with --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
+    STORE is a directory of store files (`xpjax store ingest` makes it), one of them, or a HATS catalogue of XP
+    coefficients. Each store file or partition is a unit: its part appears in the output when it is whole. A run that
+    was stopped, killed or had units that failed is taken up with --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
     (mag_systematic, in the order of the bands), to be multiplied by sqrt(1 + xp_correction_distance). --where knows the
     columns of the store, source_id and xp_status, comparisons, and, or, not, arithmetic and & for bits.
 
@@ -86,14 +87,15 @@ def run(store: Path, output: Path, **options: Any) -> None:
       xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
       xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
       xpjax catalogue store --system SDSS -o sdss --dask local
+      xpjax catalogue store --system JPLUS --release DR4 -o jplus_dr4
       xpjax catalogue store --system JPLUS --correction standard -o corrected
       xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o network
     """
-    from xpjax.xp import open_store
+    from xpjax.catalogue import open_sources
 
-    chosen = {name: options.pop(name) for name in compute.BANDS}
-    system, options["correction"] = corrected_bands(**chosen)
-    opened = open_store(store)
+    bands, _ = corrected_bands(**{name: options.pop(name) for name in compute.BANDS})
+    opened = open_sources(store, options.pop("release"))
+    system, options["correction"] = bands(opened.release)
     if options["errors"] and opened.correlations == "none":
         tell("the store has no correlations: all errors are NaN; --no-errors leaves them out")
     _run(opened, output, systems=system, **options)
@@ -102,7 +104,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
-OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask")
+OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask", "release")
 """Options of catalogues of all kinds."""
 
 
@@ -119,10 +121,10 @@ def labels(store: Path, output: Path, **options: Any) -> None:
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 -o labels --shard 3/16 --resume
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction none -o uncorrected
     """
-    from xpjax.xp import open_store
+    from xpjax.catalogue import open_sources
 
-    asked = {name: options.pop(name) for name in (*OUTPUT[1:], "keep", "devices") if name in options}
-    _run(open_store(store), output, fitter=fitter_of(**options), **asked)
+    asked = {name: options.pop(name) for name in (*OUTPUT[1:-1], "keep", "devices") if name in options}
+    _run(open_sources(store, options.pop("release")), output, fitter=fitter_of(**options), **asked)
 
 
 labels.params[:0] = [parameter for parameter in run.params if parameter.name in OUTPUT]

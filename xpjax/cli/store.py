@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import xpjax
-from xpjax.cli.common import EXISTING_FILE, FOLDER, OVERWRITE, choice_option, output_option, print_table
+from xpjax.cli.common import (
+    EXISTING_FILE,
+    FOLDER,
+    OVERWRITE,
+    RELEASE,
+    choice_option,
+    output_option,
+    parse_numbers,
+    print_table,
+)
 from xpjax.cli.terminal import bar, tell
-from xpjax.core.errors import XpjaxError
 
 if TYPE_CHECKING:
-    from xpjax.xp import StoreFile
+    from xpjax.core.release import Release
+    from xpjax.xp import Store, StoreFile
 
 STORE = click.Path(exists=True, path_type=Path)
 
@@ -37,15 +46,17 @@ def store() -> None:
     "--gaia-source",
     multiple=True,
     type=EXISTING_FILE,
-    help="File of gaia_source (csv, csv.gz, ecsv, fits, parquet): ra, dec, G, BP-RP and ebv are joined by source_id; "
-    "may be repeated.",
+    help="File of gaia_source (csv, csv.gz, ecsv, fits, parquet): ra, dec, G, BP-RP, ebv and ebv_error are joined by "
+    "source_id; may be repeated.",
 )
+@click.option("--release", metavar="NAME", help="Gaia release of the files, DR3 or DR4; by default each file tells.")
 @click.option("--resume", is_flag=True, help="Leave out the files that are in the store.")
 @OVERWRITE
 def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ...], **options: Any) -> None:
     """Read files of XP coefficients, in any format, into a store.
 
-    A file that fails is named and leaves nothing; the others are done, and the exit status is 1.
+    A file that fails is named and leaves nothing; the others are done, and the exit status is 1. A store may have files
+    of several data releases; commands that read it then ask for --release.
 
     \b
     Examples:
@@ -92,8 +103,8 @@ def info(path: Path, each: bool) -> None:
     rows = [
         ("store", str(path)),
         ("files", str(len(found.files))),
-        ("sources", f"{len(found):,}"),
-        ("release", f"{found.release.name}, {' + '.join(map(str, found.release.n_basis))} coefficients"),
+        ("epoch spectra" if any(file.is_epoch for file in found.files) else "sources", f"{len(found):,}"),
+        *(("release", _release(found, release)) for release in found.releases),
         ("errors", "yes" if found.has_errors else "no"),
         ("correlations", found.correlations),
         ("columns", ", ".join(found.columns) or "none"),
@@ -103,7 +114,7 @@ def info(path: Path, each: bool) -> None:
     if each:
         click.echo()
         print_table(
-            ("file", "sources", "first source_id", "last source_id", "correlations", "from"),
+            ("file", "sources", "first source_id", "last source_id", "release", "correlations", "from"),
             list(map(_row, found.files)),
         )
     for file in found.files:
@@ -111,11 +122,17 @@ def info(path: Path, each: bool) -> None:
             click.echo(file.damage, err=True)
 
 
+def _release(found: Store, release: Release) -> str:
+    """A release of a store, and how many sources are of it where there are others."""
+    said = f"{release.name}, {' + '.join(map(str, release.n_basis))} coefficients"
+    return said + (f": {len(found.only(release)):,} sources" if len(found.releases) > 1 else "")
+
+
 def _row(file: StoreFile) -> tuple[str, ...]:
     if file.damage:
-        return file.name, "damaged", "", "", "", ""
+        return file.name, "damaged", "", "", "", "", ""
     origin = str(file.attrs.get("source", ""))
-    return file.name, f"{len(file):,}", *map(str, file.source_ids), file.correlations, origin
+    return file.name, f"{len(file):,}", *map(str, file.source_ids), file.release.name, file.correlations, origin
 
 
 @store.command()
@@ -140,6 +157,52 @@ def verify(path: Path) -> None:
 
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
+@click.option("--output", "-o", required=True, type=FOLDER, help="Directory of the catalogue; it is made.")
+@RELEASE
+@click.option(
+    "--correlations/--no-correlations",
+    default=True,
+    help="Write correlations too, which errors need: 12 kB a source (default: yes, where the store has them).",
+)
+@click.option(
+    "--hats-rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The most rows in a pixel; by default as many as have 256 MB.",
+)
+@click.option("--resume", is_flag=True, help="Go on with what is there: pixels that are there are kept.")
+def export(path: Path, output: Path, **options: Any) -> None:
+    """Write a store as a HATS catalogue with nested coefficients.
+
+    LSDB and hats open it, `xpjax.lsdb` maps over it, and `xpjax.read` and `xpjax catalogue` read it. Coefficients and
+    errors are in spectral_coefficients (coeff, coeff_error: BP then RP), correlations in spectral_correlations
+    (coeff_correlation), further columns and xp_status beside them. Positions are ra and dec of the store; a source
+    without them is at the center of source_id's HEALPix pixel, flagged in position_from_source_id.
+
+    \b
+    Examples:
+      xpjax store export xp -o xp_hats
+      xpjax store export xp --no-correlations --hats-rows 100000 -o xp_hats
+      xpjax store export xp -o xp_hats --resume
+    """
+    from xpjax.catalogue import export_hats
+
+    found = xpjax.open_store(path)
+    with bar(len(found), unit=" sources", unit_scale=True) as shown:
+        report = export_hats(found, output, progress=lambda n: shown.update(n - shown.n), **options)
+    lines = [f"{report.rows:,} sources written to {report.output.name}, in {report.pixels:,} HEALPix pixels"]
+    if options["correlations"] and found.correlations == "none":
+        lines.append("the store has no correlations: what is computed from the catalogue comes without errors")
+    if report.unplaced:
+        lines.append(
+            f"{report.unplaced:,} sources have no ra and dec in the store, or impossible ones: they are at the center "
+            'of the HEALPix pixel in source_id, 20" off on average and 53" at most, and position_from_source_id says so'
+        )
+    tell("\n".join(lines))
+
+
+@store.command()
+@click.argument("path", metavar="STORE", type=STORE)
 @output_option(
     "File to write, which `xpjax photometry` reads: .h5 is a store file; parquet, fits, csv and others have the "
     "archive's columns."
@@ -154,6 +217,7 @@ def verify(path: Path) -> None:
 @click.option("--healpix", metavar="LEVEL:PIXEL,PIXEL", help="Nested HEALPix pixels of a level of 0..12.")
 @click.option("--cone", metavar="RA,DEC,RADIUS", help="Center and radius in degrees.")
 @click.option("--magnitude", metavar="MIN:MAX", help="Range of phot_g_mean_mag.")
+@RELEASE
 @click.option("--check/--no-check", default=True, help="Verify the blocks that are touched (default: yes).")
 @OVERWRITE
 def select(
@@ -164,6 +228,7 @@ def select(
     healpix: str | None,
     cone: str | None,
     magnitude: str | None,
+    release: str | None,
     check: bool,
     overwrite: bool,
 ) -> None:
@@ -176,6 +241,7 @@ def select(
       xpjax store select xp --cone 266.4,-28.9,0.5 -o center.h5
       xpjax store select xp --healpix 5:1200,1201 --magnitude 12:14 -o part.parquet
       xpjax store select xp --source-ids wanted.csv -o wanted.h5
+      xpjax store select xp --release DR4 --cone 266.4,-28.9,0.5 -o dr4.h5
     """
     from xpjax.io import catalogue
     from xpjax.io.words import whole_number
@@ -192,26 +258,17 @@ def select(
         chosen = [whole_number(text, "--healpix") for text in pixels.split(",")]
         conditions["healpix"] = whole_number(level, "--healpix"), chosen
     if cone is not None:
-        conditions["cone"] = _numbers(cone, ",", 3, "--cone", "RA,DEC,RADIUS, as in 266.4,-28.9,0.5")
+        conditions["cone"] = parse_numbers(cone, ",", 3, "--cone", "RA,DEC,RADIUS, as in 266.4,-28.9,0.5")
     if magnitude is not None:
-        conditions["magnitude"] = _numbers(magnitude, ":", 2, "--magnitude", "MIN:MAX, as in 12:14")
+        conditions["magnitude"] = parse_numbers(magnitude, ":", 2, "--magnitude", "MIN:MAX, as in 12:14")
     if not conditions:
         raise click.UsageError("Missing a condition: --source-id, --source-ids, --healpix, --cone or --magnitude.")
-    found = xpjax.open_store(path)
+    found = xpjax.open_store(path, release)
     table = found.select(**conditions, check=check)
+    found = found.only(table.release)
     if output.suffix == ".h5":
         units = found.files[0].units
         write_store_file(output, table, correlations=found.correlations, overwrite=overwrite, units=units)
     else:
         xpjax.write(output, table, overwrite=overwrite)
     tell(f"{len(table):,} of {len(found):,} sources written to {output.name}")
-
-
-def _numbers(text: str, separator: str, count: int, option: str, expected: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(separator))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise XpjaxError(f"{option} {text!r}: expected {expected}")
-    return numbers
