@@ -1,6 +1,4 @@
-"""Reddening laws against dust_extinction, and E(B-V) from a made map."""
-
-from pathlib import Path
+"""Reddening laws against dust_extinction."""
 
 import jax
 import numpy as np
@@ -50,20 +48,3 @@ def test_transmission_and_its_inverse() -> None:
     np.testing.assert_array_equal(seen[0], 1.0)
     np.testing.assert_allclose(seen * extinction.transmission(curve, -ebv), 1.0, rtol=1e-5)
     np.testing.assert_allclose(-2.5 * np.log10(seen[1]) / curve, 0.2742, rtol=1e-5)
-
-
-def test_ebv_from_a_made_map(tmp_path: Path) -> None:
-    pytest.importorskip("dustmaps")
-    from astropy.io import fits
-
-    for pole, sign in (("ngp", 1), ("sgp", -1)):
-        header = fits.Header()
-        header["CRPIX1"] = header["CRPIX2"] = 32.5
-        header["LAM_NSGP"], header["LAM_SCAL"] = sign, 32
-        value = np.full((64, 64), 0.25 if sign > 0 else 0.75, np.float32)
-        fits.PrimaryHDU(value, header).writeto(tmp_path / f"SFD_dust_4096_{pole}.fits")
-    found = extinction.sfd_ebv([192.86, 12.86, np.nan], [27.13, -27.13, 0.0], str(tmp_path))
-    np.testing.assert_allclose(found[:2], [0.25, 0.75], rtol=1e-5)
-    assert np.isnan(found[2])
-    with pytest.raises(ValueError, match="no SFD map"):
-        extinction.sfd_ebv([0.0], [0.0], str(tmp_path / "none"))

@@ -16,9 +16,7 @@ from jaxtyping import Array
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
-from xpjax.core.units import degrees, nanometers
-
-__all__ = ["AV_PER_SFD", "LAWS", "R_V", "extinction_curve", "sfd_ebv", "transmission"]
+from xpjax.core.units import nanometers
 
 R_V = 3.1
 """A_V/E(B-V) of the diffuse interstellar medium."""
@@ -143,49 +141,3 @@ def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: Any = AV_PER_SFD) -> A
     Array([0.78], dtype=float32)
     """
     return 10 ** (-0.4 * per_ebv * jnp.asarray(ebv)[..., None] * jnp.asarray(curve))
-
-
-def sfd_ebv(ra: Any, dec: Any, folder: str | None = None) -> np.ndarray:
-    """Look up E(B-V) in the map of Schlegel, Finkbeiner & Davis (1998, ApJ 500, 525).
-
-    Parameters
-    ----------
-    ra, dec : (n,) array or astropy.units.Quantity [deg]
-        Positions (ICRS).
-    folder : str, optional
-        Where SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits lie; by default where dustmaps keeps them.
-
-    Returns
-    -------
-    (n,) array [mag]
-        E(B-V) of the map, to be multiplied by `AV_PER_SFD` for A_V; NaN for missing positions.
-
-    Raises
-    ------
-    XpjaxError
-        If dustmaps (extra `[dust]`) is not installed, or the map is not there.
-
-    Examples
-    --------
-    >>> try:
-    ...     ebv = xpjax.extinction.sfd_ebv([192.9, 10.7], [27.1, 41.3])
-    ... except xpjax.XpjaxError:  # without dustmaps and its map
-    ...     ebv = np.array([0.014, 0.08])
-    >>> ebv.shape
-    (2,)
-    """
-    try:
-        from astropy.coordinates import SkyCoord
-        from dustmaps.sfd import SFDQuery
-    except ImportError as error:
-        raise XpjaxError("E(B-V) from a map needs dustmaps: pip install 'xpjax[dust]'") from error
-    ra, dec = np.asarray(degrees(ra, "ra"), float), np.asarray(degrees(dec, "dec"), float)
-    try:
-        query = SFDQuery(map_dir=folder)
-    except OSError as error:
-        raise XpjaxError(f"no SFD map: {error}; give the folder with SFD_dust_4096_ngp.fits and _sgp.fits") from error
-    out = np.full(ra.shape, np.nan)
-    there = np.isfinite(ra) & np.isfinite(dec)
-    if there.any():
-        out[there] = query(SkyCoord(ra[there], dec[there], unit="deg"))
-    return out
