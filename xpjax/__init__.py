@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpjax.core.version import __version__
 
-ROOMS = ("catalogue", "compat", "extinction", "io", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
+ROOMS = ("catalogue", "compat", "extinction", "io", "lsdb", "plot", "stellar", "survey", "synthetic", "wiggles", "xp")
 """Rooms with a door of their own."""
 
 _HOME = {
@@ -35,12 +35,15 @@ _HOME = {
     "XpjaxError": "xpjax.core.errors",
     "available_systems": "xpjax.synthetic.published",
     "covariance_matrix": "xpjax.xp.coefficients",
+    "fetch": "xpjax.xp.download.job",
     "fit_passband": "xpjax.synthetic.fit",
     "ingest": "xpjax.xp.store.ingest",
+    "lightcurve": "xpjax.synthetic.epochs",
     "load_correction": "xpjax.xp.correction",
     "load_instrument": "xpjax.xp.instrument",
     "load_passbands": "xpjax.synthetic.loading",
     "load_system": "xpjax.synthetic.published",
+    "observe": "xpjax.xp.observation",
     "open_store": "xpjax.xp.store.store",
     "passband_system": "xpjax.synthetic.projection",
     "photometry": "xpjax.synthetic.magnitude",
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from xpjax.core.release import Release as Release
     from xpjax.core.status import FitStatus as FitStatus, Status as Status
     from xpjax.io.catalogue import read_table as read_table, write as write
+    from xpjax.synthetic.epochs import lightcurve as lightcurve
     from xpjax.synthetic.fit import fit_passband as fit_passband
     from xpjax.synthetic.loading import load_passbands as load_passbands
     from xpjax.synthetic.magnitude import Photometry as Photometry, photometry as photometry
@@ -71,7 +75,9 @@ if TYPE_CHECKING:
     from xpjax.synthetic.system import PhotometricSystem as PhotometricSystem
     from xpjax.xp.coefficients import covariance_matrix as covariance_matrix
     from xpjax.xp.correction import load_correction as load_correction
+    from xpjax.xp.download.job import fetch as fetch
     from xpjax.xp.instrument import Instrument as Instrument, load_instrument as load_instrument
+    from xpjax.xp.observation import observe as observe
     from xpjax.xp.read.archive import read as read
     from xpjax.xp.sampled import Spectra as Spectra
     from xpjax.xp.simulate import simulate_sources as simulate_sources

@@ -18,7 +18,7 @@ from xpjax.core.records import Catalogue
 
 COMMANDS = (
     *("photometry", "spectra", "simulate", "demo", "info", "plot", "systems"),
-    *("store", "passband", "wiggles", "labels", "catalogue", "survey"),
+    *("fetch", "ebv", "lightcurve", "store", "passband", "wiggles", "labels", "catalogue", "survey"),
 )
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import xpjax
 from tests.cli.helpers import N, files, made, xp
+from xpjax.core.paths import DATA
 from xpjax.core.status import Status
 from xpjax.io import catalogue
-from xpjax.xp.instrument import DATA
 
 
 @pytest.mark.parametrize("suffix", catalogue.SUFFIXES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import files, xp
+from tests.extinction.made_maps import make_sfd, sfd_by_hand
 from tests.stellar.helpers import NAMES, WAVELENGTH
 from tests.stellar.test_fitter import made_sources, xp_grid
 from xpjax.core.records import Catalogue
@@ -90,6 +91,23 @@ def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_column_of_a_map_is_taken(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dustmaps", reason="needs dustmaps: pip install 'xpjax[dust]'")
+    table = made_sources(N)[0]
+    columns = {name: column for name, column in table.columns.items() if name not in ("ebv", "ra", "dec")}
+    columns |= {"ra": np.linspace(0, 359, N), "dec": np.linspace(-80, 80, N)}
+    write(tmp_path / "bare.parquet", dataclasses.replace(table, columns=columns).catalogue())
+    done = xp("ebv", tmp_path / "bare.parquet", "--map-dir", make_sfd(tmp_path), "-o", tmp_path / "xp.parquet")
+    assert done.exit_code == 0, done.stderr
+    base = ("labels", "fit", tmp_path / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN)
+    done = xp(*base, "--ebv", "ebv", "--keep", "ebv,ebv_error", "-o", tmp_path / "a.csv")
+    assert done.exit_code == 0, done.stderr
+    rows = read_catalogue(tmp_path / "a.csv").columns
+    np.testing.assert_allclose(rows["ebv"], sfd_by_hand(columns["ra"], columns["dec"]), rtol=2e-5)
+    np.testing.assert_allclose(rows["ebv_error"], 0.16 * rows["ebv"], rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
     fitted = ("labels", "fit", folder / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN)
     assert xp(*fitted, "-o", tmp_path / "l.fits").exit_code == 0
@@ -102,7 +120,7 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
     assert made_sources(N)[0].source_id[2] not in found.source_id
     np.testing.assert_allclose(found.wavelength, WAVELENGTH)
     assert np.sqrt(np.mean(found.residual**2)) < 0.02
-    assert found.meaning == Meaning("additive", "dereddened", "ccm89", R_V, AV_PER_SFD, True, "synthetic")
+    assert found.meaning == Meaning("additive", "dereddened", "ccm89", R_V, AV_PER_SFD, True, "synthetic", "Gaia DR3")
     labels = read_catalogue(tmp_path / "l.fits")
     assert (labels.meta["truncate"], labels.meta["correction"], labels.meta["grid"]) == (True, "none", "grid.h5")
     assert "law" not in labels.meta, "spectra were fitted as they are"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from xpjax.cli import catalogue, compute, labels, mock, passband, show, store, survey, wiggles
+from xpjax.cli import catalogue, compute, dust, fetch, labels, lightcurve, mock, passband, show, store, survey, wiggles
 from xpjax.cli.terminal import Group, offer_quiet, quiet_option
 
 __all__ = ["main"]
@@ -23,6 +23,7 @@ def main(debug: bool) -> None:
     \b
     Start here:
       xpjax demo
+      xpjax fetch --ids stars.csv --output xp.parquet
       xpjax photometry XpContinuousMeanSpectrum.csv.gz --system JPLUS --output jplus.parquet
       xpjax spectra XP_CONTINUOUS_RAW.fits --output spectra.h5
 
@@ -32,12 +33,15 @@ def main(debug: bool) -> None:
 
 
 for command in (
+    fetch.fetch,
     compute.photometry,
     compute.spectra,
+    lightcurve.lightcurve,
     catalogue.catalogue,
     passband.passband,
     wiggles.wiggles,
     labels.labels,
+    dust.ebv,
     store.store,
     survey.survey,
     mock.simulate,

@@ -15,8 +15,12 @@ from xpjax.io.figures import check_figure, write_figure
 
 @click.command()
 @click.argument("name", required=False)
-def systems(name: str | None) -> None:
+@click.option("--release", metavar="NAME", default="DR3", show_default=True, help="Gaia release of the coefficients.")
+def systems(name: str | None, release: str) -> None:
     """List the published photometric systems, or the bands of one.
+
+    Each Gaia release has its own: those of a release that xpjax does not ship come from systems_dr4.h5 in the folder
+    that the environment variable XPJAX_DATA names (`xpjax info` lists files).
 
     \b
     Examples:
@@ -25,13 +29,13 @@ def systems(name: str | None) -> None:
     """
     if name is None:
         rows = []
-        for known in xpjax.available_systems():
-            system = xpjax.load_system(known)
+        for known in xpjax.available_systems(release=release):
+            system = xpjax.load_system(known, release=release)
             bands = " ".join(system.names[:8]) + (f" ... ({len(system.names)})" if len(system.names) > 8 else "")
             rows.append((known, _magnitudes(system.flux_unit[0]), bands))
         print_table(("system", "magnitudes", "bands"), rows)
         return
-    system = xpjax.load_system(name)
+    system = xpjax.load_system(name, release=None if name.endswith((".h5", ".hdf5")) else release)
     columns = zip(system.names, system.mean_wavelength, system.zero_point, system.flux_unit, strict=True)
     lines = [(band, f"{mean:.1f}", f"{zero:.4f}", unit) for band, mean, zero, unit in columns]
     click.echo(f"{system.labels[0]}: {_magnitudes(system.flux_unit[0])} magnitudes, release {system.release.name}")
@@ -48,21 +52,22 @@ def info() -> None:
     """Versions, devices, models and data files, for a bug report."""
     import jax
 
-    from xpjax.core.paths import DATA
+    from xpjax.core.paths import DATA, user_data
     from xpjax.io.hdf5 import open_hdf5
 
-    default = xpjax.load_instrument().model
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     rows += versions("xpjax", "jax", "numpy", "equinox", "astropy", "h5py")
     rows.append(("devices", ", ".join(f"{device} ({device.device_kind})" for device in jax.devices())))
-    for path in sorted(DATA.glob("*.h5")):
+    rows.append(("your own models", f"{user_data()} (XPJAX_DATA)"))
+    for path in (*sorted(DATA.glob("*.h5")), *sorted(user_data().glob("*.h5"))):
         with open_hdf5(path) as file:
             a = file.attrs
             made = f"from {a['source_package']} {a['source_version']}" if "source_package" in a else "made here"
             rows.append((path.name, f"{a.get('title', '')}, {made}"))
-            for model in file.get("model", ()):
-                name = model.replace("_", "/", 1)
-                rows.append(("model", f"{name}, {a['release_name']}{' (default)' * (name == default)}"))
+            for model in file.get("model", {}).values():
+                name = "/".join(map(str, model.attrs["parts"]))
+                default = " (default)" * (name == a.get("default_model"))
+                rows.append(("model", f"{name}, {a['release_name']}{default}"))
     print_table(("what", "found"), rows)
 
 
