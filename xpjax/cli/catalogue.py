@@ -72,9 +72,10 @@ def run(store: Path, output: Path, **options: Any) -> None:
 
     STORE is a directory of store files (`xpjax store ingest` makes it), one of them, or a HATS catalogue of XP
     coefficients. Each store file or partition is a unit: its part appears in the output when it is whole. A run that
-    was stopped, killed or had units that failed is taken up with --resume. Columns are those of `xpjax photometry`; what a linear correction leaves is in the metadata instead
-    (mag_systematic, in the order of the bands), to be multiplied by sqrt(1 + xp_correction_distance). --where knows the
-    columns of the store, source_id and xp_status, comparisons, and, or, not, arithmetic and & for bits.
+    was stopped, killed or had units that failed is taken up with --resume. Columns are those of `xpjax photometry`;
+    what a linear correction leaves is in the metadata instead (mag_systematic, in the order of the bands), to be
+    multiplied by sqrt(1 + xp_correction_distance). --where knows the columns of the store, source_id and xp_status,
+    comparisons, and, or, not, arithmetic and & for bits.
 
     hats: positions are ra and dec of the store; a source without them, or with impossible ones (dec -999), is at the
     center of source_id's HEALPix pixel (20" off on average), flagged in position_from_source_id.
