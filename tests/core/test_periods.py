@@ -165,6 +165,18 @@ def test_one_sine_is_enough_for_a_sine() -> None:
     assert not found.aliases
 
 
+def test_of_a_period_and_its_multiples_the_shortest_is_stated() -> None:
+    """Three sines of twice the period fit a little better, by chance: it is told, and not stated."""
+    rng = np.random.default_rng(0)
+    time = rarely(rng, 40)
+    rng.choice([0.02, 0.05])
+    magnitude = 15 + 0.1 * np.sin(2 * np.pi * time / 0.337 + 1) + rng.normal(0, 0.02, 40)
+    found = find_period(time, magnitude, np.full(40, 0.02), sines=4)
+    assert found.period == pytest.approx(0.337, abs=5 * found.error)
+    assert found.sines == 1
+    assert [round(period / 0.337, 3) for period, _ in found.aliases] == [2.0]
+
+
 def test_powers_are_those_of_astropy() -> None:
     from astropy.timeseries import LombScargle
 

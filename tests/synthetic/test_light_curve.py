@@ -13,7 +13,7 @@ from xpjax.core.status import Status
 from xpjax.io import catalogue
 from xpjax.synthetic import LightCurve, Photometry
 from xpjax.synthetic.light_curve import _common
-from xpjax.xp import SourceTable
+from xpjax.xp import SourceTable, concatenate
 
 PERIOD = 0.56123456
 BANDS = "JPLUS:gJPLUS,rJPLUS,iJPLUS"
@@ -85,6 +85,53 @@ def test_what_is_in_no_light_curve(constant: SourceTable, stars: Photometry) -> 
         xpjax.synthetic.tie_to_gaia(constant, stars)
     with pytest.raises(XpjaxError, match="photometry is taken as it is: leave out truncate"):
         xpjax.lightcurve(stars, one, truncate=True)
+
+
+@pytest.mark.slow
+def test_transits_of_several_files_count_once(constant: SourceTable, stars: Photometry, tmp_path: Path) -> None:
+    """Status tells what is repeated within each file alone; a copy with a time is used for one without."""
+    one = int(constant.source_id[0])
+    first, second = constant[:25], constant[15:TRANSITS]
+    time = first.columns["time"].copy()
+    time[20] = np.nan
+    first = dataclasses.replace(first, columns={**first.columns, "time": time})
+    xpjax.write(tmp_path / "a.parquet", first)
+    xpjax.write(tmp_path / "b.parquet", second)
+    xpjax.ingest([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "store", correlations="float32")
+    for source in (tmp_path / "store", concatenate([first, second], "both")):
+        curve = xpjax.lightcurve(source, one, BANDS)
+        np.testing.assert_array_equal(curve.transit_id, constant.columns["transit_id"][:TRANSITS])
+        np.testing.assert_allclose(curve.magnitude, stars.lightcurve(one).magnitude, rtol=1e-5)
+        assert curve.left_out == 10
+    with pytest.raises(XpjaxError, match=r"store: no source 77$"):
+        xpjax.lightcurve(tmp_path / "store", 77, BANDS)
+
+
+def test_numbers_that_are_none(stars: Photometry) -> None:
+    one = int(stars.source_id[0])
+    curve = stars.lightcurve(one)
+    for wrong in (np.nan, np.inf, True, np.bool_(True), "0.5", [0.5]):
+        with pytest.raises(XpjaxError, match="a period is a positive number of days, not"):
+            curve.fold(wrong)
+        with pytest.raises(XpjaxError, match="an epoch is a finite number of days, not"):
+            curve.fold(0.5, wrong)
+        with pytest.raises(XpjaxError, match="an epoch is a finite number of days, not"):
+            xpjax.lightcurve(stars, one, period=0.5, epoch=wrong)
+    for kind in (np.float32, np.float64, np.int64, np.int16, np.uint8, np.asarray):
+        folded = xpjax.lightcurve(stars, one, period=kind(2), epoch=kind(3))
+        assert (folded.period, folded.epoch) == (2.0, 3.0)
+    for wrong in ("abc", 1.5, True, 1e19):
+        with pytest.raises(XpjaxError, match="source_id is an integer of up to 19 digits, not"):
+            xpjax.lightcurve(stars, wrong)
+        with pytest.raises(XpjaxError, match="source_id is an integer of up to 19 digits, not"):
+            stars.lightcurve(wrong)
+    assert len(curve.bin(np.int32(5))) == 5
+    for wrong in (2.5, "3", True, np.nan):
+        with pytest.raises(XpjaxError, match="bins: give a whole number"):
+            curve.bin(wrong)
+    for wrong in (np.nan, "3", -1):
+        with pytest.raises(XpjaxError, match="give a width: it is a positive number of days, or of phase, not"):
+            curve.bin(width=wrong)
 
 
 def test_chi2_of_constant_stars_is_one(stars: Photometry) -> None:
@@ -245,3 +292,39 @@ def test_wrong_calls_of_the_command(stars: Photometry, tmp_path: Path) -> None:
         assert done.exit_code == 2, told
         assert told in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_what_the_command_cannot_use(stars: Photometry, tmp_path: Path) -> None:
+    """Nothing is written before a figure is possible; a message names what was given, and options."""
+    one, out = int(stars.source_id[0]), tmp_path / "out.csv"
+    dark = dataclasses.replace(stars, magnitude=np.full_like(stars.magnitude, np.nan))
+    without = dataclasses.replace(stars, transits={**stars.transits, "time": np.full(len(stars), np.nan)})
+    xpjax.write(tmp_path / "dark.parquet", dark)
+    xpjax.write(tmp_path / "without.parquet", without)
+    xpjax.write(tmp_path / "stars.csv", stars)
+    xpjax.write(tmp_path / "bins.parquet", stars.lightcurve(one).bin(3))
+    for name, options, told in (
+        ("dark.parquet", ("--plot", tmp_path / "a.png"), "no magnitudes to plot"),
+        ("without.parquet", ("--plot", tmp_path / "a.png"), "no magnitudes to plot"),
+        ("stars.csv", (), "does not name its systems; give --system or --passbands, as"),
+        ("dark.parquet", ("--period", "0.5", "--epoch", "nan"), "an epoch is a finite number of days, not nan"),
+        ("dark.parquet", ("--period", "inf"), "a period is a positive number of days, not inf"),
+        ("bins.parquet", (), "is a light curve in bins, which have no transits"),
+        (".", (), "is a directory, and no store: give one file of it"),
+        (".", ("--system", "SDSS"), "is a directory, and no store: give one file of it"),
+    ):
+        done = xp("lightcurve", tmp_path / name, "--source", one, *options, "-o", out)
+        assert done.exit_code == 2, done.stderr
+        assert told in done.stderr
+        assert not out.exists()
+        assert not (tmp_path / "a.png").exists()
+    for name, told in (("without.parquet", "no transit to use"), ("dark.parquet", "no transit has a flux above zero")):
+        done = xp("lightcurve", tmp_path / name, "--source", one, "-o", out, "--overwrite")
+        assert done.exit_code == 0
+        assert f"no magnitudes: {told}" in done.stderr
+    assert (
+        "40 transits left out: without time, or repeated"
+        in xp("lightcurve", tmp_path / "without.parquet", "--source", one, "-o", out, "--overwrite").stderr
+    )
+    with pytest.raises(XpjaxError, match="a light curve already"):
+        xpjax.lightcurve(stars.lightcurve(one))

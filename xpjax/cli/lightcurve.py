@@ -73,8 +73,9 @@ def lightcurve(
     of them. Columns of the output are those of `xpjax photometry`, and phase; with --bins LABEL_number_BAND tells how
     many transits are in a bin. Times are barycentric Julian dates (TCB) - 2455197.5.
 
-    --period find looks for a period of up to four sines, one for each ten transits, and states it only where neither
-    chance (less than 0.1 %) nor other periods fit as well; otherwise nothing is written.
+    --period find looks for a period of up to four sines, one for each ten transits, and states it only where chance has
+    less than 0.1 %. Up to three other periods that fit as well are told as its aliases, and in the metadata of the
+    output; with more of them, or none that stands out from chance, nothing is written.
 
     \b
     Examples:
@@ -82,6 +83,8 @@ def lightcurve(
       xpjax lightcurve store --source 5937083312263887616 --system SDSS --period find -o star.csv --plot star.png
       xpjax lightcurve magnitudes.parquet --source 5937083312263887616 --band g --period 0.5613 --bins 10 -o star.fits
     """
+    import numpy as np
+
     from xpjax.io import catalogue
 
     started = time.perf_counter()
@@ -99,11 +102,14 @@ def lightcurve(
         correction=linear,
         **options,
     )
+    drawn = None if figure is None else curve.plot()  # which has to be possible before anything is written
     catalogue.write(output, with_call(curve.catalogue()), overwrite=overwrite)
-    if figure is not None:
-        write_figure(curve.plot(), figure)
+    if figure is not None and drawn is not None:
+        write_figure(drawn, figure)
     what = "transits" if options["bins"] is None else "bins"
     lines = [f"{len(curve):,} {what} of source {curve.source_id} written to {output.name}"]
+    if not np.isfinite(curve.magnitude).any():
+        lines.append("no magnitudes: " + ("no transit has a flux above zero" if len(curve) else "no transit to use"))
     if curve.left_out:
         lines.append(f"{curve.left_out:,} transits left out: without time, or repeated")
     if curve.search is not None:

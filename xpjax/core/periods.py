@@ -1,4 +1,4 @@
-"""Periods of stars by sines (Lomb and Scargle), stated only where chance and aliases leave them standing.
+"""Periods of stars by sines (Lomb and Scargle), stated where chance leaves them standing, with their few aliases.
 
 The periodogram (`astropy.timeseries.LombScargle`, floating mean, standard normalization) is searched from one cycle in
 the time spanned to what the sampling supports: half of the frequency at which the spectral window repeats itself (the
@@ -15,7 +15,8 @@ Light curves of few measurements and of any shape need harmonics: sums of up to 
 them no faster than `FASTEST`. Among frequencies and numbers of sines the least n ln(1 - Z) + 2 k ln n decides (Schwarz
 1978, Ann. Stat. 6, 461). The probability that noise fits as well is at most the number of trials, `OVERSAMPLING` in
 each independent frequency and for each k, times that of one: 1 - Z follows a beta distribution of (n - 1 - 2 k) / 2 and
-k. Errors are at least the jackknife's, for what a few sines leave is no white noise.
+k. Errors are at least the jackknife's, for what a few sines leave is no white noise. Of a period and its multiples that
+fit equally well the shortest is stated; where a multiple fits best, it is named as an alias.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class PeriodSearch:
     """The period of one star, if there is one.
 
     period and error [d]: NaN where no period is significant. false_alarm: probability that noise has a peak as high as
-    the highest. aliases: other periods [d] and their errors that the data do not exclude at the level of `FALSE_ALARM`;
-    daily: whether all aliases differ from the period by whole cycles a day. slower: whether the star may vary more
-    slowly than the time spanned. shortest, longest: range searched [d]; repeats: time [d] after which the sampling
-    repeats itself, 0 for none. n_outlier: measurements left out. sines: how many make up the light curve.
+    that of the period. aliases: other periods [d] and their errors that the data do not exclude at the level of
+    `FALSE_ALARM`; daily: whether all aliases differ from the period by whole cycles a day. slower: whether the star may
+    vary more slowly than the time spanned. shortest, longest: range searched [d]; repeats: time [d] after which the
+    sampling repeats itself, 0 for none. n_outlier: measurements left out. sines: how many make up the light curve.
     """
 
     period: float
@@ -106,7 +107,7 @@ def rounded(value: float, error: float) -> str:
 def find_period(
     time: np.ndarray, magnitude: np.ndarray, error: np.ndarray | None = None, *, sines: int = 1
 ) -> PeriodSearch:
-    """Find the period of a star by sines (Lomb and Scargle), where chance and aliases leave it standing.
+    """Find the period of a star by sines (Lomb and Scargle), and the other ones that fit as well.
 
     Parameters
     ----------
@@ -123,8 +124,8 @@ def find_period(
     Returns
     -------
     PeriodSearch
-        `period` and its `error` [d], NaN where none is significant; `false_alarm` probability of the highest peak;
-        `aliases` that fit equally well; `str()` gives the result in words.
+        `period` and its `error` [d], NaN where none is significant or more than three others fit equally well;
+        `false_alarm` probability of its peak; `aliases`, the others; `str()` gives the result in words.
 
     Raises
     ------
@@ -134,7 +135,8 @@ def find_period(
     Notes
     -----
     A peak is significant where its false-alarm probability in the range searched (Baluev 2008, MNRAS 385, 1279; of
-    several sines a bound by the number of trials) is below 0.001. Its error is sigma_P = P^2 sigma_f with
+    several sines a bound by the number of trials) is below 0.001. Of a period and multiples of it that fit equally well
+    the period is stated, and of the multiples only one that fits best is an alias. Its error is sigma_P = P^2 sigma_f,
     sigma_f^2 = 2 (1 - Z) / ((n - 2 k - 2) |d^2 Z / d f^2|), where Z is the power of the peak of k sines. The period of
     an eclipsing binary is twice that of its sine.
 
@@ -183,17 +185,18 @@ class _Series:
 
 def _judged(series: _Series, peaks: np.ndarray, repeats: float, most: int, lost: int) -> PeriodSearch:
     """The significance of the best peak against noise and against the other peaks."""
-    frequency, power, bend, k = peaks
+    worse = _worse(series, peaks)
+    first = _shortest(series, peaks, worse, most)
+    order = [first, *(i for i in range(len(worse)) if i != first)]
+    worse, (frequency, power, bend, k) = worse[order], peaks[:, order]
     n, span = len(series.t), series.span
     left = np.maximum(1 - power, 1e-15)
-    # The noise is what is left over, so this is a ratio of likelihoods; more sines have to pay for themselves.
-    worse = 0.5 * (n - 2 * k[0] - 2) * np.log(left / left[0]) + (k - k[0]) * np.log(n)
     # A multiple of the period fits as well with as many more sines: it is no other period.
     multiple = np.zeros(len(k), bool)
     for m in range(2, most + 1):
         multiple |= (k >= m) & (np.abs(frequency - frequency[0] / m) < 1 / span)
     close = (worse < -math.log(FALSE_ALARM)) & ~multiple
-    close[0] = True
+    close[[0, order.index(0)]] = True  # what fits best is told, be it a multiple
     found = frequency[close]
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = 2 * left / ((n - 2 * k - 2) * np.maximum(-bend, 1e-300))
@@ -214,6 +217,30 @@ def _judged(series: _Series, peaks: np.ndarray, repeats: float, most: int, lost:
         tuple(aliases) if significant and not slow[0] else (), whole and stated, bool(slow.any()) and significant,
         1 / series.fastest, span, repeats if repeats and series.fastest < FASTEST else 0.0, lost, int(k[0]),
     )  # fmt: skip
+
+
+def _worse(series: _Series, peaks: np.ndarray) -> np.ndarray:
+    """How much less likely than the first one peaks (n_peak,) are, as logarithms of ratios of likelihoods."""
+    _, power, _, k = peaks
+    n, left = len(series.t), np.maximum(1 - power, 1e-15)
+    # The noise is what is left over; more sines have to pay for themselves.
+    return 0.5 * (n - 2 * k[0] - 2) * np.log(left / left[0]) + (k - k[0]) * np.log(n)
+
+
+def _shortest(series: _Series, peaks: np.ndarray, worse: np.ndarray, most: int) -> int:
+    """The peak to state: the first, or the shortest period that fits as well of which it is a multiple.
+
+    Sines of a multiple describe all that those of the period do, and chance makes a little more of them.
+    """
+    frequency, power, _, k = peaks
+    best = 0
+    for i in np.flatnonzero((worse < -math.log(FALSE_ALARM)) & (k <= k[0])):
+        turns = round(frequency[i] / frequency[0])
+        if not (2 <= turns <= k[0] and abs(frequency[i] - turns * frequency[0]) < 1 / series.span):
+            continue
+        if frequency[i] > frequency[best] and _chance(series, float(power[i]), int(k[i]), most) < FALSE_ALARM:
+            best = int(i)
+    return best
 
 
 def _jackknife(series: _Series, frequency: float, k: int, width: float) -> float:

@@ -10,10 +10,10 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import expanded
 from xpjax.io.streams import plain_suffix
 from xpjax.io.tables import open_table
-from xpjax.synthetic.light_curve import LightCurve
+from xpjax.synthetic.light_curve import LightCurve, days, gaia_id
 from xpjax.synthetic.magnitude import Photometry, photometry, read_photometry
 from xpjax.synthetic.projection import AnySystem, as_system
-from xpjax.xp import as_sources, is_store, open_store
+from xpjax.xp import as_sources, is_hats, is_store, open_store
 
 FIND = "find"
 """The period that means: find it."""
@@ -43,7 +43,7 @@ def lightcurve(
     bands : str or sequence of str, optional
         Some of the bands; by default all.
     period : float or "find", optional [d]
-        Fold with this period, or with one that is found.
+        Fold with this period, or with one that is found; `search.aliases` has others that fit as well.
     epoch : float, optional [d]
         Where phase is zero, on the scale of the times; by default the first transit.
     bins : int, optional
@@ -60,7 +60,7 @@ def lightcurve(
     Raises
     ------
     XpjaxError
-        If these are mean spectra, there is no such source, or no period stands out.
+        If these are mean spectra, there is no such source, or no period stands out from chance and its aliases.
 
     Notes
     -----
@@ -73,35 +73,41 @@ def lightcurve(
     >>> curve.magnitude.shape, curve.number.shape
     ((6, 2), (6, 2))
     """
-    if not (period is None or period == FIND or isinstance(period, int | float)):
+    if isinstance(period, str) and period != FIND:
         raise XpjaxError(f"period is a number of days or {FIND!r}, not {period!r}")
     if period is None and epoch is not None:
         raise XpjaxError(f"an epoch is of a period: give {say('period=', '--period')}")
+    # Whatever is wrong is told before anything is read.
+    known = None if period is None or isinstance(period, str) else days(period, "a period", above=0)
+    epoch = None if epoch is None else days(epoch, "an epoch")
+    source_id = None if source_id is None else gaia_id(source_id)
     curve = _photometry(sources, source_id, system, dict(options)).lightcurve(source_id, bands)
     if period is not None:
-        curve = curve.fold(None if period == FIND else float(period), epoch)
+        curve = curve.fold(known, epoch)
     return curve if bins is None else curve.bin(bins)
 
 
 def _photometry(sources: Any, source_id: int | None, system: Any, options: dict[str, Any]) -> Photometry:
     """The magnitudes of the source's transits, or of all sources where photometry is given. Raises XpjaxError."""
-    ready = isinstance(sources, Photometry)
-    if ready or (isinstance(sources, str | os.PathLike) and _has_magnitudes(sources)):
+    if isinstance(sources, LightCurve):
+        raise XpjaxError("this is a light curve already: fold and bin are its own methods")
+    ready, is_path = isinstance(sources, Photometry), isinstance(sources, str | os.PathLike)
+    if ready or (is_path and _has_magnitudes(sources)):
         given = [name for name, value in options.items() if value not in (None, False, "none")]
         if given or (ready and system is not None):
             raise XpjaxError(f"photometry is taken as it is: leave out {', '.join(given) or 'system'}")
         return sources if ready else read_photometry(sources, None if system is None else as_system(system))
     if system is None:
         raise XpjaxError(f"epoch spectra need filters: name them by {say('system=', '--system or --passbands')}")
-    if isinstance(sources, str | os.PathLike) and is_store(sources):
+    if is_path and is_store(sources):
         store = open_store(sources)
-        table = store.read() if source_id is None else store.select([int(source_id)])
+        table = store.read() if source_id is None else store.select([source_id])
     else:
         table = as_sources(sources)
     if source_id is not None:
-        mine = table.source_id == int(source_id)
+        mine = table.source_id == source_id
         if not mine.any():
-            raise XpjaxError(f"{table.origin}: no source {int(source_id)}")
+            raise XpjaxError(f"{os.fspath(sources) if is_path else table.origin}: no source {source_id}")
         table = table[mine]
     if not table.is_epoch:
         raise XpjaxError(
@@ -113,9 +119,16 @@ def _photometry(sources: Any, source_id: int | None, system: Any, options: dict[
 
 
 def _has_magnitudes(path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds photometry: magnitudes, and no coefficients."""
+    """Whether a file holds photometry: magnitudes, and no coefficients. Raises XpjaxError for what has neither."""
     path = expanded(path)
-    if is_store(path) or path.is_dir() or plain_suffix(path) == ".avro":
+    if is_store(path) or is_hats(path) or plain_suffix(path) == ".avro":
         return False
-    names = open_table(path).names
+    if path.is_dir():
+        raise XpjaxError(
+            f"{path} is a directory, and no store: give one file of it, with epoch spectra or magnitudes of them "
+            "(a catalogue's files have magnitudes)"
+        )
+    names = {*open_table(path).names}
+    if "transit_id" not in names and any(name.replace("_mag_", "_number_") in names - {name} for name in names):
+        raise XpjaxError(f"{path} is a light curve in bins, which have no transits: give what it was made of")
     return any("_mag_" in name for name in names) and "bp_coefficients" not in {name.lower() for name in names}

@@ -14,9 +14,11 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.periods import PeriodSearch, find_period
 from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.status import Status
+from xpjax.core.units import in_unit
 from xpjax.io.results import TableResult
+from xpjax.io.words import integer
 from xpjax.synthetic.figures import plot_light_curve
-from xpjax.xp import TRANSIT_MEANINGS, TRANSIT_UNITS
+from xpjax.xp import TRANSIT_MEANINGS, TRANSIT_UNITS, repeated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +133,7 @@ class LightCurve(TableResult, Record, Rows):
         Raises
         ------
         XpjaxError
-            If the period is not positive, or none stands out.
+            If the period is not positive, the epoch is not finite, or no period stands out.
         """
         if self.number is not None:
             raise XpjaxError("a light curve in bins cannot be folded: fold first, then bin")
@@ -141,11 +143,9 @@ class LightCurve(TableResult, Record, Rows):
             if not math.isfinite(search.period):
                 raise XpjaxError(f"source {self.source_id}: {search}; give {say('period=', '--period DAYS')}")
             period = search.period
-        if not (math.isfinite(period) and period > 0):
-            raise XpjaxError(f"a period is a positive number of days, not {period!r}")
         first = float(self.time[0]) if len(self) else 0.0
-        epoch = first if epoch is None else float(epoch)
-        return dataclasses.replace(self, period=float(period), epoch=epoch, search=search)
+        epoch = first if epoch is None else days(epoch, "an epoch")
+        return dataclasses.replace(self, period=days(period, "a period", above=0), epoch=epoch, search=search)
 
     def bin(self, number: int | None = None, *, width: float | None = None) -> LightCurve:
         """Average transits in bins of phase, or of time where the light curve is not folded.
@@ -177,17 +177,21 @@ class LightCurve(TableResult, Record, Rows):
         phase = self.phase
         x = self.time if phase is None else phase
         low, high = (float(x.min()), float(x.max())) if phase is None and len(x) else (0.0, 1.0)
-        count = number or 0
+        whole = None if isinstance(number, str) else integer(number)
+        if number is not None and whole is None:
+            raise XpjaxError(f"{number!r} bins: give a whole number")
+        count = whole or 0
         if width is not None:
-            count = max(math.ceil((high - low) / width), 1) if width > 0 else 0
+            width = days(width, "give a width: it", above=0, of="days, or of phase")
+            count = max(math.ceil(min((high - low) / width, 1e9)), 1)
         if not 0 < count <= 10**6:
-            raise XpjaxError(f"{count} bins: give a number of bins, or a width, above zero")
+            raise XpjaxError(f"{count} bins: give from 1 to 1,000,000 of them, or their width")
         step = width or (high - low) / count or 1.0
         place = np.minimum(((x - low) / step).astype(np.int64), count - 1)
         return _binned(self, place, count)
 
     def periods(self, bands: str | Sequence[str] | None = None, *, sines: int = SINES) -> PeriodSearch:
-        """Find the period, where chance and aliases leave it standing; see `xpjax.survey.report.find_period`.
+        """Find the period, and the other ones that fit as well; see `xpjax.survey.report.find_period`.
 
         Parameters
         ----------
@@ -201,8 +205,9 @@ class LightCurve(TableResult, Record, Rows):
         Returns
         -------
         PeriodSearch
-            `period` and `error` [d], NaN where none is significant; `false_alarm`, the probability that noise does as
-            well; `aliases` that fit equally well. `str()` gives the result in words.
+            `period` and `error` [d], NaN where none is significant, or more than three others fit as well;
+            `false_alarm`, the probability that noise does as well; `aliases`, the others that fit as well. `str()`
+            gives the result in words.
 
         Raises
         ------
@@ -275,6 +280,25 @@ class LightCurve(TableResult, Record, Rows):
         return Catalogue(columns, units, told, meta=meta)
 
 
+def days(value: Any, what: str, *, above: float = -math.inf, of: str = "days") -> float:
+    """A finite number above a limit, of any type of numbers, or a Quantity in days. Raises XpjaxError."""
+    number = in_unit(value, "d", what)
+    number = number[()] if isinstance(number, np.ndarray) and number.ndim == 0 else number
+    is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    if not (is_number and math.isfinite(number) and number > above):
+        expected = "finite" if above < 0 else "positive"
+        raise XpjaxError(f"{what} is a {expected} number of {of}, not {value!r}")
+    return float(number)
+
+
+def gaia_id(source_id: Any) -> int:
+    """A source_id as an integer. Raises XpjaxError for what is none, floats that have lost digits among them."""
+    number = integer(source_id)
+    if number is None:
+        raise XpjaxError(f"source_id is an integer of up to 19 digits, not {source_id!r}")
+    return number
+
+
 def light_curve(photometry: Any, source_id: int | None = None, bands: str | Sequence[str] | None = None) -> LightCurve:
     """The light curve of a source of photometry of epoch spectra; see `Photometry.lightcurve`. Raises XpjaxError."""
     if not photometry.transits:
@@ -286,20 +310,23 @@ def light_curve(photometry: Any, source_id: int | None = None, bands: str | Sequ
         if len(known) != 1:
             raise XpjaxError(f"{len(known):,} sources: say which by {say('source_id=', '--source')}")
         source_id = int(known[0])
-    time = np.asarray(photometry.transits["time"], float)
-    mine = np.asarray(photometry.source_id) == int(source_id)
+    source_id = gaia_id(source_id)
+    time, transit_id = (np.asarray(photometry.transits[name]) for name in ("time", "transit_id"))
+    mine = np.asarray(photometry.source_id) == source_id
     if not mine.any():
-        raise XpjaxError(f"no source {int(source_id)} among {len(known):,}")
+        raise XpjaxError(f"no source {source_id} among {len(known):,}")
     used = mine & np.isfinite(time) & ((photometry.status & np.uint32(Status.DUPLICATE)) == 0)
     rows = np.flatnonzero(used)
+    # Status tells what is repeated within a file: stores and joined tables have rows of several.
+    rows = rows[~repeated(np.asarray(photometry.source_id)[rows], transit_id[rows])]
     rows = rows[np.argsort(time[rows], kind="stable")]
     system, own = photometry.system, photometry[rows]
     whole = LightCurve(
-        int(source_id),
+        source_id,
         tuple(system.labels),
         tuple(system.names),
-        time[rows],
-        np.asarray(own.transits["transit_id"], np.int64),
+        time[rows].astype(float),
+        transit_id[rows].astype(np.int64),
         *(own.flux, own.flux_error, own.magnitude, own.magnitude_error, own.status),
         tuple(system.flux_unit),
         left_out=int(mine.sum() - len(rows)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.core import engine
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.release import DR3, find_release
 from xpjax.core.status import Status
@@ -224,7 +224,10 @@ def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> 
     needed = ["source_id", "xp_status", *(f"{s}_mag_{b}" for s, b in zip(bands.labels, bands.names, strict=True))]
     absent = [name for name in needed if name not in table.columns]
     if absent:
-        raise XpjaxError(f"{path} has no column {absent[0]}: it holds no photometry of {bands!r}; give its own system=")
+        raise XpjaxError(
+            f"{path} has no column {absent[0]}: it holds no photometry of {bands!r}; give its own "
+            + say("system=", "--system or --passbands")
+        )
 
     def several(kind: str) -> np.ndarray | None:
         names = [f"{s}_{kind}_{b}" for s, b in zip(bands.labels, bands.names, strict=True)]
@@ -249,20 +252,22 @@ def read_photometry(path: PathLike, system: PhotometricSystem | None = None) -> 
 def _system_of(path: PathLike, table: Catalogue) -> PhotometricSystem:
     """The published bands that a file with photometry names. Raises XpjaxError where it names none, or others."""
     labels, correction = table.meta.get("systems") or [], table.meta.get("correction", "none")
+    own = say("system=", "--system or --passbands")
     if not labels:
-        raise XpjaxError(f"{path} does not name its systems; give system=, as `photometry` got it")
+        raise XpjaxError(f"{path} does not name its systems; give {own}, as `photometry` got it")
     parts, release = [], find_release(str(table.meta.get("release", DR3.name)))
     for label in [labels] if isinstance(labels, str) else labels:
         name = published_name(label, release)
         if name is None:
-            raise XpjaxError(f"{path}: {label} is no published system; give system=, as `photometry` got it")
+            raise XpjaxError(f"{path}: {label} is no published system; give {own}, as `photometry` got it")
         columns = [column.removeprefix(f"{label}_mag_") for column in table.columns]
         parts.append(f"{name}:{','.join(band for band in columns if band in load_system(name, release=release).names)}")
     if correction in (None, "none"):
         return as_system(parts, release=release)
     system = as_system(parts, STANDARD, release=release)
     if system.correction != correction:
-        raise XpjaxError(f"{path}: the correction {correction} is not the standard one; give system=, corrected by it")
+        remedy = say("system=, corrected by it", "the same bands by --system")
+        raise XpjaxError(f"{path}: the correction {correction} is not the standard one; give {remedy}")
     return system
 
 

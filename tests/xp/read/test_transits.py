@@ -171,6 +171,56 @@ def test_times_of_every_kind(columns: dict[str, Any], tmp_path: Path) -> None:
         xpjax.read(table)
 
 
+def test_lengths_of_time_are_days(columns: dict[str, Any]) -> None:
+    import datetime
+
+    import pandas as pd
+    from astropy.time import TimeDelta
+
+    days = columns["time"]
+    lengths = (days * 86400e6).astype("m8[us]")
+    frame = pd.DataFrame({name: list(c) if c.ndim > 1 else c for name, c in columns.items()})
+    moments = pd.Timestamp("2010-01-01", tz="UTC") + pd.to_timedelta(lengths)
+    for source in (
+        *({**columns, "time": time} for time in (lengths, pd.Series(lengths), TimeDelta(days, format="jd"))),
+        *(frame.assign(time=time) for time in (lengths, moments)),
+    ):
+        np.testing.assert_allclose(xpjax.read(source).columns["time"], days, atol=1e-9)
+    with pytest.raises(XpjaxError, match=r"column time has '\d+ days, .*'; expected days since 2010"):
+        xpjax.read({**columns, "time": [datetime.timedelta(float(day)) for day in days]})
+
+
+def test_times_in_units_that_nobody_stated(columns: dict[str, Any], tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from astropy import units
+
+    days = columns["time"]
+    julian = days + TIME_ORIGIN
+    for time in (days * 86400, days * 86400e9, days * 86400 + 1262304000, days * 24e3, -days * 10):
+        with pytest.raises(XpjaxError, match=r"column time has times as .* Julian dates .*: state the unit of times"):
+            xpjax.read({**columns, "time": time})
+    with pytest.raises(XpjaxError, match=r"times as .* d; expected days since 2010.0 .*: give days$"):
+        xpjax.read({**columns, "time": days * 1e5 * units.d})
+    for coarse in (julian, julian - 2400000.5):
+        with pytest.raises(XpjaxError, match=r"column time is float32, whose numbers as .* d apart; expected float64"):
+            xpjax.read({**columns, "time": coarse.astype(np.float32)})
+    np.testing.assert_allclose(xpjax.read({**columns, "time": days.astype("f4")}).columns["time"], days, atol=3e-4)
+    epochs = pa.table({name: list(column) for name, column in columns.items() if name != "time"})
+    pq.write_table(epochs.append_column("time", pa.array((days * 1e6).astype("m8[us]"))), tmp_path / "a.parquet")
+    with pytest.raises(XpjaxError, match=r"column 'time' holds duration"):
+        xpjax.read(tmp_path / "a.parquet")
+    # A row among plausible ones costs itself, and what is not needed costs nothing.
+    for time in (days, julian, julian - 2400000.5):
+        odd = np.where(np.arange(6) == 2, 1e17, time)
+        found = xpjax.read({**columns, "time": odd, "bp_obs_time": np.where(np.arange(6) == 2, np.nan, days)})
+        np.testing.assert_allclose(found.columns["time"], np.where(np.arange(6) == 2, np.nan, days), atol=1e-9)
+        lost = np.uint32(Status.TIME_MISSING | Status.CELL_REPAIRED)
+        np.testing.assert_array_equal((found.status & lost) == lost, np.arange(6) == 2)
+    found = xpjax.read({**columns, "bp_obs_time": days * 1e17})
+    np.testing.assert_array_equal(found.columns["time"], days)
+
+
 def test_wrong_tables_are_refused_by_name(columns: dict[str, Any], epochs: SourceTable) -> None:
     with pytest.raises(XpjaxError, match=r"transit_id is .*which floating-point numbers do not hold"):
         xpjax.read({**columns, "transit_id": columns["transit_id"].astype(float)})
