@@ -87,7 +87,7 @@ def real_stars() -> list[Row]:
     out, u = [], np.arange(0.0, 60.0, 0.25)
     for correction in ("none", "standard"):
         started = time.perf_counter()
-        value = xpjax.observe(x, flux, correction=correction, errors=False).coefficients.value
+        value = xpjax.observe(x, flux, correction=correction, errors=False, extend=True).coefficients.value
         for kind, chosen in (("F, G, K", cool), ("hot", ~cool)):
             row = Row("observe", f"CALSPEC {kind}, correction {correction}", int(chosen.sum()), 0.0)
             row.seconds = time.perf_counter() - started

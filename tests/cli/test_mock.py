@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import xpjax
 from tests.cli.helpers import files, xp
@@ -47,7 +48,7 @@ def test_simulate_observes_spectra(tmp_path: Path) -> None:
     same = xpjax.observe(x / 10, flux, g_mag=15.0, ebv=0.1, noise=4)
     assert np.allclose(made.coefficients.value, same.coefficients.value, rtol=1e-12)
     assert np.allclose(made.coefficients.error, same.coefficients.error, rtol=1e-12)
-    assert made.columns["phot_g_mean_mag"] == [15.0]
+    assert made.columns["phot_g_mean_mag"] == pytest.approx([15.0], abs=1e-9)
     assert made.columns["spectrum"] == ["star"]
     clean = xp("simulate", *star, "--g-mag", 15, "--no-noise", "--no-correlations", "-o", tmp_path / "b.fits")
     assert clean.exit_code == 0, clean.stderr
@@ -61,6 +62,10 @@ def test_simulate_observes_spectra(tmp_path: Path) -> None:
         (star[:2], "--unit"),
         ([*star, "--g-mag", 15, "--release", "DR9"], "unknown release"),
         ([*star, "--g-mag", 15, "--law", "nothing", "--ebv", 1], "unknown extinction law"),
+        ([*star, "--g-mag", 15, "--law", "nothing"], "unknown extinction law"),
+        ([*star, "--flux-unit", "Jy", "--per", "wavelength"], "--per wavelength contradicts --flux-unit Jy"),
+        ([*star, "--g-mag", 99], "no source has known errors"),
+        ([*star, "--g-mag", "nan"], "--g-mag is nan"),
     ):
         refused = xp("simulate", *arguments, "-o", tmp_path / "c.parquet")
         assert refused.exit_code == 2, arguments

@@ -129,6 +129,18 @@ def test_wrong_calls_are_refused(maps: Path, tmp_path: Path) -> None:
         ebv([1.0], [2.0], folder=damaged)
 
 
+def test_positions_that_are_no_numbers() -> None:
+    for given, message in (
+        ((["1h"], [2.0]), r"ra: expected degrees, found .*1h"),
+        (([1.0], ["+2:30"]), r"dec: expected degrees, found .*\+2:30"),
+        ((1.0, 2.0), "one-dimensional"),
+    ):
+        with pytest.raises(xpjax.XpjaxError, match=message):
+            ebv(*given)
+    with pytest.raises(xpjax.XpjaxError, match=r"distance: expected parsecs, found .*near"):
+        ebv([1.0], [2.0], "bayestar", distance=["near"])
+
+
 def test_a_map_that_is_not_there_is_said_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(xpjax.XpjaxError) as error:
         ebv([1.0], [2.0], "gnilc", folder=tmp_path)

@@ -134,7 +134,7 @@ def test_castelli_and_kurucz_come_back(shared: Callable[[str], Path]) -> None:
 
 @pytest.mark.slow
 def test_coefficients_are_those_of_real_stars(shared: Callable[[str], Path]) -> None:
-    """CALSPEC stars: internal spectra to 0.6 % RMS of their peak, once they are given XP's systematic errors."""
+    """CALSPEC stars: internal spectra to 0.6 % RMS of their peak, XP's own systematic errors included."""
     pairs = read_pairs(shared("calspec/xp_calspec_pairs.parquet"))
     pairs = pairs[np.isfinite(pairs.reference[:, 20:-20]).all(axis=1)]
     model = xpjax.load_instrument()
@@ -144,17 +144,37 @@ def test_coefficients_are_those_of_real_stars(shared: Callable[[str], Path]) -> 
     spectra *= ((pairs.coefficients @ model.default_design)[:, inside].mean(1) / spectra[:, inside].mean(1))[:, None]
     cool = np.isin([str(kind)[:1] for kind in pairs.kind], ["F", "G", "K"])
     assert cool.sum() > 10
-    missed = {}
-    for correction in ("none", "standard"):
-        value = xpjax.observe(x, spectra, correction=correction, errors=False).coefficients.value
-        u = np.arange(0.0, 60.0, 0.25)
-        for rows, xp in zip(model.release.slices, model.release.xp, strict=True):
-            bases = model.internal["hermite"][xp](u)
-            true, made = (c[cool][:, rows] @ bases for c in (pairs.coefficients, value))
-            off = (made - true) / true.max(axis=1, keepdims=True)
-            missed[correction, xp] = np.sqrt(np.mean(off**2))
-    assert all(0.0 < missed["standard", xp] < 0.006 for xp in model.release.xp), missed
-    assert all(missed["standard", xp] < missed["none", xp] < 0.01 for xp in model.release.xp), missed
+    value = xpjax.observe(x, spectra, errors=False, extend=True).coefficients.value
+    u = np.arange(0.0, 60.0, 0.25)
+    for rows, xp in zip(model.release.slices, model.release.xp, strict=True):
+        bases = model.internal["hermite"][xp](u)
+        true, made = (c[cool][:, rows] @ bases for c in (pairs.coefficients, value))
+        off = (made - true) / true.max(axis=1, keepdims=True)
+        assert 0.0 < np.sqrt(np.mean(off**2)) < 0.006, xp
+
+
+def test_corrected_spectra_of_sources_with_a_correction_are_those_given() -> None:
+    """What has the correction's errors is off by as much as XP is, not by more, and comes back by the correction."""
+    at = np.arange(400.0, 900.0, 2.0)
+    model = xpjax.load_instrument()
+    value = xpjax.observe(X, STARS, correction="standard", errors=False).coefficients.value
+    true = smoothed(STARS, X, at)
+    back = value @ design(model.corrected("standard"), at, smoothed=True) / true - 1
+    uncorrected = value @ design(model, at, smoothed=True) / true - 1
+    assert np.sqrt(np.mean(back**2, axis=1)).max() < 0.009
+    assert 0.004 < np.sqrt(np.mean(uncorrected**2, axis=1)).max() < 0.03
+    assert np.abs(uncorrected[:, (at > 640) & (at < 700)]).max() < 0.04
+
+
+def test_what_begins_within_xp_is_refused_or_a_guess() -> None:
+    """Bands that see what a spectrum lacks cannot be told: spectra that begin at 336 nm have to be extended."""
+    cut = X >= 336
+    with pytest.raises(ValueError, match=r"cover 336..1120 nm .*XP needs 330..1050 nm; .*extend=True"):
+        xpjax.observe(X[cut], STARS[:, cut])
+    extended = xpjax.observe(X[cut], STARS[:, cut], extend=True)
+    bands = xpjax.load_passbands("JPLUS")[["gJPLUS", "rJPLUS", "J0515"]]
+    whole, part = (xpjax.photometry(s, bands).magnitude for s in (xpjax.observe(X, STARS), extended))
+    assert np.abs(whole - part).max() < 2e-3
 
 
 def test_the_matrix_is_the_map_and_integrates_cubics() -> None:
@@ -269,7 +289,7 @@ def test_magnitudes_and_units() -> None:
 def test_what_cannot_be_observed_is_told() -> None:
     cases: list[tuple[str, Callable[[], object]]] = [
         (
-            r"cover 400..1000 nm .*XP needs 336..1020 nm; .*extend=True",
+            r"cover 400..1000 nm .*XP needs 330..1050 nm; .*extend=True",
             lambda: xpjax.observe(X[220:1421], STARS[:, 220:1421]),
         ),
         ("cover 500..1000 nm", lambda: xpjax.observe(X[420:1421], STARS[:, 420:1421], extend=True)),
@@ -328,3 +348,56 @@ def test_another_release() -> None:
     off = true @ design(fourth, at, smoothed=True) / smoothed(STARS, X, at) - 1
     assert np.sqrt(np.mean(off**2, axis=1)).max() < 5e-3
     assert xpjax.observe(X, STARS, instrument=fourth, release="Gaia DR4").release == DR4
+
+
+def test_a_magnitude_that_no_source_has_costs_its_row() -> None:
+    """Where G is given for each row; the others are as without it. One for all rows is refused, as is no number."""
+    with pytest.warns(UserWarning, match=r"row 2 \(source_id 2\), G = 99.0; row 4 .*G = -30.0: no source has this G"):
+        made = xpjax.observe(X, STARS[:5], g_mag=[15, 99, 16, -30, np.nan], noise=1)
+    both = int(xpjax.Status.BP_BAD | xpjax.Status.RP_BAD)
+    assert made.status.tolist() == [0, both, 0, both, both]
+    good = xpjax.observe(X, STARS[:5], g_mag=[15, 15, 16, 15, 15], noise=1)
+    for name in ("value", "error", "correlation"):
+        found, expected = (getattr(table.coefficients, name)[[0, 2]] for table in (made, good))
+        assert np.allclose(found, expected, rtol=1e-12)
+    assert np.isnan(made.coefficients.value[[1, 3, 4]]).all()
+    assert np.isnan(made.columns["phot_g_mean_mag"][[1, 3, 4]]).all()
+    with pytest.warns(UserWarning, match=r"row 1 .*no source has this G"):  # a star in no unit of flux among others
+        assert xpjax.observe(X, STARS[:2] * [[1e20], [1.0]]).status.tolist() == [both, 0]
+    for g_mag, message in (
+        (99, "no source has known errors"),
+        (np.nan, "g_mag= is nan"),
+        ("bright", "g_mag is 'bright'"),
+    ):
+        with pytest.raises(xpjax.XpjaxError, match=message):
+            xpjax.observe(X, STARS[:2], g_mag=g_mag)
+    assert np.isfinite(xpjax.observe(X, STARS[:1], g_mag=99, errors=False).coefficients.value).all()
+
+
+@pytest.mark.parametrize("noise", [-1, 1.5, True, "1", (1, -2), (), [1, 0.5], np.array(1.0)])
+def test_seeds_that_are_none(noise: object) -> None:
+    with pytest.raises(xpjax.XpjaxError, match=r"noise= is .*expected a seed, a whole number of at least 0"):
+        xpjax.observe(X, STARS[:1], g_mag=15.0, noise=noise)  # type: ignore[arg-type]
+
+
+def test_seeds_of_any_kind() -> None:
+    made = [xpjax.observe(X, STARS[:1], g_mag=15.0, noise=k).coefficients.value for k in (3, np.int64(3), np.uint8(3))]
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
+    first, second = (xpjax.observe(X, STARS[:1], g_mag=15.0, noise=k).coefficients.value for k in ([3, 1], (3, 2)))
+    assert not np.allclose(first, second, rtol=1e-6)
+
+
+def test_unknown_laws_are_refused_without_dust_too() -> None:
+    for ebv in (0.0, 0.1):
+        with pytest.raises(xpjax.XpjaxError, match=r"unknown extinction law 'nope'; choose from ccm89, "):
+            xpjax.observe(X, STARS[:1], g_mag=15.0, ebv=ebv, law="nope")
+
+
+def test_repeated_ids_are_flagged() -> None:
+    x = np.arange(330.0, 1051.0)
+    spectra = xpjax.spectra(xpjax.simulate_sources(4, seed=1), x, errors=False, float64=True)
+    spectra = dataclasses.replace(spectra, source_id=np.array([5, 0, 5, 6]))
+    made = xpjax.observe(spectra)
+    assert made.source_id.tolist() == [5, 0, 5, 6]
+    assert made.status.tolist() == [0, int(xpjax.Status.ID_MISSING), int(xpjax.Status.DUPLICATE), 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,8 @@ OBSERVED = combine(
     click.option("--noise/--no-noise", default=True, help="Add noise as the errors say, by --seed (default: yes)."),
     click.option("--ebv", type=float, default=0.0, show_default=True, help="E(B-V) [mag] to redden spectra by."),
     click.option("--law", default="ccm89", show_default=True, help="Reddening law, of `xpjax.extinction.LAWS`."),
-    correction_option("none", ": sources are given these errors, so that their corrected spectra are those of FILE"),
-    click.option("--extend", is_flag=True, help="Take spectra of 400..900 nm, and the rest from ordinary sources."),
+    correction_option("none", ": sources are such that their spectra with it are those of FILE"),
+    click.option("--extend", is_flag=True, help="Take spectra of 400..900 nm; the rest is that of ordinary sources."),
     click.option(
         "--limits", multiple=True, metavar="LABEL=LOW:HIGH[:STEP]", help="Of models take those within limits only."
     ),
@@ -78,7 +79,8 @@ def simulate(
 
     Sources have realistic errors and correlations. With --spectra they are what Gaia sees of the spectra in FILE: text
     or FITS, a table, a library of models (Castelli & Kurucz, NextGen, FERRE), or a grid of `xpjax labels grid build`.
-    Spectra have to cover 336..1020 nm. A source with correlations takes 12 kB in binary formats and 30 kB as text.
+    Spectra have to cover 330..1050 nm, or with --extend 400..900 nm. A source with correlations takes 12 kB in binary
+    formats and 30 kB as text.
 
     \b
     Examples:
@@ -132,7 +134,12 @@ def _observed(
 
     linear = linear_only(correction, "give a linear correction")
     drawn = seed if noise else None
-    return observe_files(spectra, limits=limits_of(limits), noise=drawn, correction=linear, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        made = observe_files(spectra, limits=limits_of(limits), noise=drawn, correction=linear, **options)
+    for warning in caught:
+        tell(str(warning.message))
+    return made
 
 
 @click.command()

@@ -8,6 +8,7 @@ from xpjax.extinction.laws import (
     LAWS,
     R_V,
     ccm89 as ccm89,
+    check_law as check_law,
     extinction_curve,
     odonnell94 as odonnell94,
     transmission,

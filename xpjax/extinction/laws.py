@@ -98,7 +98,7 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
     array([1.32, 1.  ])
     """
     wavelength = np.asarray(nanometers(wavelength), float)
-    name = law.lower()
+    name = check_law(law)
     if name in _OPTICAL:
         if wavelength.min() < LIMITS[0] or wavelength.max() > LIMITS[1]:
             raise XpjaxError(
@@ -106,8 +106,6 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
                 f"{wavelength.min():g}..{wavelength.max():g} nm"
             )
         return np.asarray(_parametric(np, wavelength, r_v, name))
-    if name not in LAWS:
-        raise XpjaxError(f"unknown extinction law {law!r}; choose from {LAWS}")
     try:
         from dust_extinction import parameter_averages
     except ImportError as error:
@@ -115,6 +113,14 @@ def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> n
     from astropy import units
 
     return np.asarray(getattr(parameter_averages, name.upper())(Rv=r_v)(wavelength * units.nm), float)
+
+
+def check_law(law: str) -> str:
+    """The name of a law as `LAWS` has it. Raises XpjaxError for one that is not known."""
+    name = str(law).lower()
+    if name not in LAWS:
+        raise XpjaxError(f"unknown extinction law {law!r}; choose from {', '.join(LAWS)}")
+    return name
 
 
 def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: Any = AV_PER_SFD) -> Array:

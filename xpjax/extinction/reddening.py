@@ -18,6 +18,7 @@ from xpjax.extinction.maps import SCALES, find_map, look_up
 from xpjax.io.catalogue import columns_of
 from xpjax.io.results import TableResult
 from xpjax.io.tables import Table, open_table
+from xpjax.io.words import abridged
 
 LEAST_SNR = 5.0
 """Parallax over its error from which on 1/parallax is taken for the distance."""
@@ -133,7 +134,7 @@ def ebv(
     >>> found.shape
     (2,)
     """
-    ra, dec = np.asarray(degrees(ra, "ra"), float), np.asarray(degrees(dec, "dec"), float)
+    ra, dec = (_floats(degrees(angle, name), f"{name}: expected degrees") for angle, name in ((ra, "ra"), (dec, "dec")))
     if ra.ndim != 1 or ra.shape != dec.shape:
         raise XpjaxError(f"ra and dec of shapes {ra.shape} and {dec.shape}; expected one-dimensional arrays alike")
     dust = find_map(map)
@@ -145,7 +146,7 @@ def ebv(
     there = on_sky(ra, dec)
     far = None
     if distance is not None:
-        far = np.asarray(in_unit(distance, "pc", "the distance"), float)
+        far = _floats(in_unit(distance, "pc", "the distance"), "distance: expected parsecs")
         if far.shape != ra.shape:
             raise XpjaxError(f"distances of shape {far.shape} for {ra.shape} positions")
         there &= np.isfinite(far) & (far > 0)
@@ -159,6 +160,14 @@ def ebv(
     notes += _counted(np.isfinite(value) & np.isnan(error), "have no error of E(B-V): the map has none")
     columns, units = {"ra": ra, "dec": dec}, dict.fromkeys(("ra", "dec"), "deg")
     return Reddening(value * factor, error * factor, columns, "ebv", map.lower(), scale, units, notes=tuple(notes))
+
+
+def _floats(values: Any, what: str) -> np.ndarray:
+    """Numbers in float64. Raises XpjaxError for what is none."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise XpjaxError(f"{what}, found {abridged(str(values))}: give numbers, or quantities of astropy") from error
 
 
 def _counted(rows: np.ndarray, what: str) -> list[str]:

@@ -192,13 +192,18 @@ class LinearCorrection(Record):
         if release.n_basis != self.release.n_basis:
             raise XpjaxError(
                 f"the correction {self.name} is for {self.release.name} with {self.release.n_basis} coefficients, not "
-                f"for {release.name} with {release.n_basis}; leave it out, or train one (xpjax wiggles train-linear)"
+                f"for {release.name} with {release.n_basis}; {_without()}, or train one (xpjax wiggles train-linear)"
             )
         if model and model != self.model:
             raise XpjaxError(
-                f"the correction {self.name} was made for the instrument model {self.model}, not for {model}; leave it "
-                "out, or train one on that model"
+                f"the correction {self.name} was made for the instrument model {self.model}, not for {model}; "
+                f"{_without()}, or train one on that model"
             )
+
+
+def _without() -> str:
+    """How to do without the correction, which commands have by default."""
+    return say("leave it out", "give --correction none")
 
 
 def load_correction(spec: Any = STANDARD) -> LinearCorrection | None:

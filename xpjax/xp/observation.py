@@ -28,6 +28,7 @@ internal spectra of DR3's.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,9 +41,10 @@ from xpjax.core.quadrature import quadrature
 from xpjax.core.release import DR3, Release, find_release, other_release
 from xpjax.core.status import Status
 from xpjax.core.units import FLUX, in_unit, nanometers
-from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
+from xpjax.extinction import AV_PER_SFD, R_V, check_law, extinction_curve, transmission
 from xpjax.xp.correction import STANDARD, load_correction
 from xpjax.xp.instrument import Instrument, load_instrument
+from xpjax.xp.read.layout import repeated
 from xpjax.xp.read.spectra_files import flux_factor
 from xpjax.xp.sampled import Spectra
 from xpjax.xp.simulate import EXTRAPOLATED, MAGNITUDES, gaia_magnitudes, relevant_bases, typical_errors
@@ -56,7 +58,11 @@ WIDE = 3.0
 SLACK = 0.006
 """Isotropic prior width of coefficients, relative to the RMS of the mean ones, for spectra as no ordinary star has."""
 STEP = 0.5
-"""Steps [nm] of the least squares; the matrix itself is integrated exactly."""
+"""Steps [nm] of spectra that are judged, and of the pieces of integrals."""
+PASSES = 2
+"""Passes that give coefficients a correction's change: each leaves a few percent of what it found."""
+SHORT = 0.5
+"""What a spectrum may lack at the ends [nm]."""
 LEAST = (400.0, 900.0)
 """What a spectrum has to cover [nm] where the rest is left to ordinary sources."""
 MARGIN = 5.0
@@ -78,12 +84,13 @@ def observation_matrix(wavelength: Any, instrument: Instrument | None = None, *,
     Parameters
     ----------
     wavelength : (m,) array or astropy.units.Quantity [nm]
-        Ascending wavelengths in vacuum, at least 336..1020 nm; samples far beyond 330..1050 nm have no weight.
+        Ascending wavelengths in vacuum, at least 330..1050 nm; samples far beyond have no weight.
     instrument : Instrument, optional
         Instrument model; by default `load_instrument()`. With a linear correction (`Instrument.corrected`) the
-        coefficients have XP's systematic errors, and their spectra with that correction are the spectra given.
+        spectra of the coefficients with that correction are the spectra given.
     extend : bool
-        Take spectra that cover no more than 400..900 nm: what they lack is that of ordinary sources.
+        Take spectra that cover no more than 400..900 nm: what they lack is that of ordinary sources, and magnitudes of
+        bands that see it are guesses.
 
     Returns
     -------
@@ -112,14 +119,14 @@ def observation_matrix(wavelength: Any, instrument: Instrument | None = None, *,
     model = instrument or load_instrument()
     x = np.asarray(nanometers(wavelength), float)
     low, high = _covered(x, model, extend)
-    gain = _gain(model, low, high)
+    plain, gain = dataclasses.replace(model, correction=None), _gain(model, low, high)
     first, last = np.searchsorted(x, [low - MARGIN, high + MARGIN])
     used = slice(max(int(first) - 2, 0), int(last) + 2)
     nodes, weights, samples = quadrature(x[used], (low, high, *model.merge_range))
     inside = np.flatnonzero((nodes > low) & (nodes < high))
     projected = np.zeros((samples.shape[1], model.release.n_basis_total))
     for rows in np.split(inside, np.arange(NODES, len(inside), NODES)):
-        projected += samples[rows].T @ (_design(model, nodes[rows]) * weights[rows]).T
+        projected += samples[rows].T @ (_design(plain, nodes[rows]) * weights[rows]).T
     out = np.zeros((len(x), model.release.n_basis_total))
     out[used] = projected @ gain.T
     return out
@@ -129,11 +136,11 @@ def _covered(x: np.ndarray, model: Instrument, extend: bool) -> tuple[float, flo
     """XP's wavelengths that samples at x (m,) cover. Raises XpjaxError where these are too few, or no grid."""
     if x.ndim != 1 or len(x) < 4 or not np.isfinite(x).all() or not (np.diff(x) > 0).all() or x[0] <= 0:
         raise XpjaxError(f"wavelength: expected four or more ascending numbers [nm], found {str(x)[:60]}")
-    low, high = LEAST if extend else (float(model.wavelength[0]), float(model.wavelength[-1]))
-    if x[0] > low or x[-1] < high:
+    low, high = LEAST if extend else model.wavelength_range
+    if x[0] > low + SHORT or x[-1] < high - SHORT:
         remedy = "give spectra that do"
         if not extend:
-            remedy += ", or " + say("extend=True", "--extend") + " to take the rest from ordinary sources"
+            remedy += f", or {say('extend=True', '--extend')}: magnitudes of bands that see the rest are then guesses"
         raise XpjaxError(
             f"the spectra cover {x[0]:g}..{x[-1]:g} nm (is this the unit?), and XP needs {low:g}..{high:g} nm; {remedy}"
         )
@@ -147,17 +154,28 @@ def _design(model: Instrument, x: np.ndarray) -> np.ndarray:
 
 
 def _gain(model: Instrument, low: float, high: float) -> np.ndarray:
-    """K (n_basis_total, n_basis_total): c = K int D(l) f(l) dl within low..high [nm]."""
+    """K (n_basis_total, n_basis_total): c = K int D(l) f(l) dl within low..high [nm], D without the correction.
+
+    With a correction, which adds the change A to D, c D = f - c A is solved from c without it, step by step.
+    """
+    plain = dataclasses.replace(model, correction=None)
     root, level_range = _prior(model)
-    x = np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
-    weight = np.full(len(x), x[1] - x[0])
-    weight[[0, -1]] /= 2
-    design = _design(model, x)
+    pieces = np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
+    x, weight, _ = quadrature(pieces, model.merge_range)
+    design = _design(plain, x)
     inside = (x >= level_range[0]) & (x <= level_range[1])
-    root = root / (root[:, -1] / WIDE @ design[:, inside]).mean()
+    root = root / (root[:, -1] / WIDE @ np.average(design[:, inside], axis=1, weights=weight[inside]))
     _, s, vt = np.linalg.svd((design * np.sqrt(weight) / TOLERANCE).T @ root, full_matrices=False)
     back = root @ vt.T
-    return np.asarray((back / (1 + s**2)) @ back.T) / TOLERANCE**2
+    gain = np.asarray((back / (1 + s**2)) @ back.T) / TOLERANCE**2
+    if model.correction is None:
+        return gain
+    # Not solved at once: D + A nearly cannot see directions in which stars would then be as no star is.
+    change = gain @ (design * weight) @ (_design(model, x) - design).T
+    first = gain
+    for _ in range(PASSES):
+        gain = first - change @ gain
+    return gain
 
 
 def _prior(model: Instrument) -> tuple[np.ndarray, tuple[float, float]]:
@@ -211,7 +229,7 @@ def observe(
     Parameters
     ----------
     wavelength : (m,) array or astropy.units.Quantity [nm], or Spectra
-        Ascending wavelengths in vacuum that cover 336..1020 nm; or spectra, which bring their fluxes and columns.
+        Ascending wavelengths in vacuum that cover 330..1050 nm; or spectra, which bring their fluxes and columns.
     flux : (n, m) or (m,) array or astropy.units.Quantity [W m-2 nm-1]
         Spectra as seen from Earth; in any unit where `g_mag` is given.
     g_mag : float or (n,) array, optional
@@ -227,23 +245,26 @@ def observe(
     instrument : Instrument, optional
         Instrument model; by default that of the release.
     correction : LinearCorrection or str, optional
-        Give sources XP's systematic errors: their spectra with this correction, "standard", are those given.
+        Make sources whose spectra with this correction, "standard", are those given. Without it they have errors of the
+        size of XP's systematic ones, not in detail those of real stars.
     errors, correlations : bool
         Whether sources have errors and correlations: those that sources of this G, BP-RP have in the median.
     extend : bool
-        Take spectra that cover 400..900 nm alone, and the rest from ordinary sources.
+        Take spectra that cover 400..900 nm alone, and the rest from ordinary sources: magnitudes of bands that see the
+        rest are guesses.
 
     Returns
     -------
     SourceTable
         Sources 1..n, or with the source_id of the spectra; phot_g_mean_mag, phot_bp_mean_mag, phot_rp_mean_mag and
-        bp_rp are synthetic, without noise; xp_misfit is what XP cannot follow, RMS on 400..900 nm over the mean. A
-        spectrum that is not finite, or has no light, has no coefficients (BP_BAD, RP_BAD).
+        bp_rp are synthetic, without noise; xp_misfit is what XP cannot follow, RMS on 400..900 nm (within 30 nm of the
+        ends) over the mean. A spectrum that is not finite, without light, or of a G that no source has, has no
+        coefficients (BP_BAD, RP_BAD).
 
     Raises
     ------
     XpjaxError
-        If wavelengths do not cover enough, shapes or units do not fit, or G is none that sources have.
+        If wavelengths do not cover enough, shapes, units, law or seed do not fit, or G is none that sources have.
 
     Notes
     -----
@@ -256,21 +277,80 @@ def observe(
     >>> star.coefficients.value.shape, float(star.columns["phot_g_mean_mag"][0])
     ((1, 110), 15.0)
     """
+    check_law(law)
+    noise = check_noise(noise)
     x, light = _samples(wavelength, flux, physical=g_mag is None)
     model = _model(release, instrument, correction)
+    dust = ebv, law
+    value, magnitude, misfit = _seen(x, light, model, g_mag, dust, extend)
+    given = wavelength if isinstance(wavelength, Spectra) else None
+    if errors or noise is not None:
+        value, magnitude = _of_sources(value, magnitude, given, alike=np.ndim(g_mag) == 0)
+    made = _table(value, magnitude, model, given, errors, correlations, noise)
+    return dataclasses.replace(made, columns={**made.columns, MISFIT: misfit})
+
+
+def check_noise(noise: Any) -> int | tuple[int, ...] | None:
+    """The seed of noise: whole numbers of at least 0, or None. Raises XpjaxError for others."""
+    many = isinstance(noise, list | tuple) or (isinstance(noise, np.ndarray) and noise.ndim == 1)
+    seeds = list(noise) if many else [noise]
+    whole = [isinstance(seed, int | np.integer) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
+    if noise is not None and not (whole and all(whole)):
+        name = say("noise=", "--seed")
+        raise XpjaxError(f"{name} is {noise!r}; expected a seed, a whole number of at least 0, or None for no noise")
+    return None if noise is None else tuple(map(int, seeds)) if many else int(noise)
+
+
+def _seen(
+    x: np.ndarray, light: np.ndarray, model: Instrument, g_mag: Any, dust: tuple[Any, str], extend: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients (n, n_basis_total), magnitudes (n, 3) and misfits (n,) of fluxes (n, m) at x (m,) behind dust."""
     matrix = observation_matrix(x, model, extend=extend)
     # Gaia's passbands are known through DR3's coefficients, without a correction.
     standard = observation_matrix(x, extend=extend) if model.release != DR3 else matrix
     used = np.any(matrix != 0, axis=1) | np.any(standard != 0, axis=1)
-    light = light[:, used] * _dust(x[used], ebv, law, len(light))
+    light = light[:, used] * _dust(x[used], *dust, len(light))
     value, magnitude = light @ matrix[used], gaia_magnitudes(light @ standard[used])
     misfit = _misfit(x[used], light, value, model)
     if g_mag is not None:
-        shift = _per_row(in_unit(g_mag, "mag", "g_mag"), len(light), "g_mag") - magnitude[:, 0]
+        wanted = _per_row(in_unit(g_mag, "mag", "g_mag"), len(light), "g_mag")
+        if np.ndim(g_mag) == 0 and not np.isfinite(wanted).all():
+            raise XpjaxError(f"{say('g_mag=', '--g-mag')} is {g_mag}; expected a magnitude")
+        shift = wanted - magnitude[:, 0]
         value, magnitude = value * 10 ** (-0.4 * shift[:, None]), magnitude + shift[:, None]
     value[~np.isfinite(magnitude).all(axis=1)] = np.nan
-    made = _table(value, magnitude, model, wavelength, errors, correlations, noise)
-    return dataclasses.replace(made, columns={**made.columns, MISFIT: misfit})
+    return value, magnitude, misfit
+
+
+def _of_sources(
+    value: np.ndarray, magnitude: np.ndarray, given: Spectra | None, alike: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and magnitudes, NaN in rows of a G that no source has, which are warned of.
+
+    alike: G is no matter of each row. Raises XpjaxError if it is, and no row has a G that sources have.
+    """
+    g = magnitude[:, 0]
+    good = np.isfinite(value).all(axis=1)
+    odd = good & ~((g >= PLAUSIBLE[0]) & (g <= PLAUSIBLE[1]))
+    rows = np.flatnonzero(odd)
+    if not len(rows):
+        return value, magnitude
+    if alike and np.array_equal(odd, good):
+        raise XpjaxError(
+            f"the spectra have G = {g[odd].min():.1f}..{g[odd].max():.1f} mag, of which no source has known errors: "
+            f"are fluxes in W m-2 nm-1, as seen from Earth? Give G by {say('g_mag=', '--g-mag')}"
+            + say(", or leave errors out by errors=False", "")
+        )
+    where = "" if given is None else f"{given.meta.get('origin', 'the spectra')}: "
+    ids = np.arange(1, len(g) + 1) if given is None else given.source_id
+    named = [f"{k + 1} (source_id {ids[k]}), G = {g[k]:.1f}" for k in rows[:5]]
+    more = f", and {len(rows) - 5:,} more" if len(rows) > 5 else ""
+    warnings.warn(
+        f"{where}row {'; row '.join(named)}{more}: no source has this G, expected {PLAUSIBLE[0]:g}..{PLAUSIBLE[1]:g}; "
+        "no coefficients there (BP_BAD, RP_BAD)",
+        stacklevel=3,
+    )
+    return np.where(odd[:, None], np.nan, value), np.where(odd[:, None], np.nan, magnitude)
 
 
 def _misfit(x: np.ndarray, light: np.ndarray, value: np.ndarray, model: Instrument) -> np.ndarray:
@@ -334,38 +414,34 @@ def _dust(x: np.ndarray, ebv: Any, law: str, n: int) -> Any:
 
 def _per_row(given: Any, n: int, name: str) -> np.ndarray:
     """One number for each of n spectra."""
-    array = np.asarray(given, float)
+    try:
+        array = np.asarray(given, float)
+    except (TypeError, ValueError) as error:
+        raise XpjaxError(f"{name} is {str(given)[:40]!r}, expected numbers") from error
     if array.shape not in ((), (n,)):
         raise XpjaxError(f"{name} has shape {array.shape}, expected one number, or one for each of {n} spectra")
     return np.broadcast_to(array, (n,))
 
 
 def _table(
-    value: np.ndarray, magnitude: np.ndarray, model: Instrument, origin: Any, errors: bool,
+    value: np.ndarray, magnitude: np.ndarray, model: Instrument, given: Spectra | None, errors: bool,
     correlations: bool, noise: int | Sequence[int] | None,
 ) -> SourceTable:  # fmt: skip
     """The sources of coefficients (n, n_basis_total) and magnitudes (n, 3): errors, noise, columns, status."""
     n, release = len(value), model.release
-    given = origin if isinstance(origin, Spectra) else None
     ids = np.arange(1, n + 1) if given is None else np.asarray(given.source_id)
     columns: dict[str, Any] = {} if given is None else dict(given.columns)
     columns |= {name: magnitude[:, k] for k, name in enumerate(MAGNITUDES)}
     columns["bp_rp"] = magnitude[:, 1] - magnitude[:, 2]
     bad = ~np.isfinite(value).all(axis=1)
     status = np.where(bad, np.uint32(Status.BP_BAD | Status.RP_BAD), np.uint32(0))
+    status |= repeated(ids) * np.uint32(Status.DUPLICATE) | (ids == 0) * np.uint32(Status.ID_MISSING)
     if model.correction is not None:
         distance = np.asarray(model.correction.domain.distance(value, release))
         far = distance > float(model.correction.domain.limit)
         status |= np.where(far & ~bad, np.uint32(Status.OUTSIDE_TRAINING), np.uint32(0))
     parts: dict[str, Any] = {"release": release}
     if errors or noise is not None:
-        g = magnitude[~bad, 0]
-        if np.any((g < PLAUSIBLE[0]) | (g > PLAUSIBLE[1])):
-            raise XpjaxError(
-                f"the spectra have G = {g.min():.1f}..{g.max():.1f} mag, of which no source has known errors: are "
-                f"fluxes in W m-2 nm-1, as seen from Earth? Give G by {say('g_mag=', '--g-mag')}"
-                + say(", or leave errors out by errors=False", "")
-            )
         made = typical_errors(magnitude, release, noise)
         columns[EXTRAPOLATED] = made.outside
         if errors:

@@ -101,7 +101,7 @@ def fits_spectrum(file: Path, unit: str | None, grid: Spectrum | None = None) ->
     if grid is not None:
         return dataclasses.replace(grid, header=part.header, flux=flux, per=per, power=power)
     wavelength = _column_in_nm(file, part, x, unit) if x else _axis_in_nm(file, part.header, len(flux), unit)
-    return Spectrum(part.header, wavelength, flux, _medium_of(part.header, x), per, power)
+    return Spectrum(part.header, wavelength, flux, _medium_of(part.header, x), per, power, part.unit(y))
 
 
 def fits_wavelengths(file: Path, unit: str | None) -> Spectrum:

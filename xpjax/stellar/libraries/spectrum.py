@@ -20,7 +20,10 @@ _KINDS = {"": [""], "log10": [_TEN], "ln": [_E], "log": [_TEN, _E], "-log": [_TE
 
 @dataclasses.dataclass(frozen=True)
 class Spectrum:
-    """A file's spectrum: header (empty for text), wavelength (n,) [nm], flux (n,), and what the file says of both."""
+    """A file's spectrum: header (empty for text), wavelength (n,) [nm], flux (n,), and what the file says of both.
+
+    unit: that of the flux.
+    """
 
     header: Mapping[str, Any]
     wavelength: np.ndarray
@@ -28,6 +31,7 @@ class Spectrum:
     medium: list[Claim] = dataclasses.field(default_factory=list)
     per: list[Claim] = dataclasses.field(default_factory=list)
     power: Claim = ("", None)
+    unit: Claim = ("", None)
 
 
 def apart() -> str:

@@ -13,15 +13,17 @@ or a row for each sample. Other columns are passed on. Files of xpjax say in the
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue
 from xpjax.core.release import DR3
-from xpjax.core.units import FLUX, is_unit
+from xpjax.core.units import FLUX, is_unit, unit_factor
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.streams import plain_suffix
 from xpjax.io.tables import Column, Table, open_table
@@ -33,6 +35,8 @@ LAYOUT = (
     "wavelength [nm], once (an HDF5 dataset) or the same in each row"
 )
 SAMPLES = ("flux", "flux_error", "wavelength")
+_WORDS = {"flam": "erg s-1 cm-2 AA-1", "fnu": "erg s-1 cm-2 Hz-1"}
+"""Units of fluxes as STScI's files call them."""
 
 
 def read_spectra(path: str | Path) -> Spectra:
@@ -67,14 +71,32 @@ def read_spectra(path: str | Path) -> Spectra:
     >>> xpjax.xp.read_spectra("spectra.h5").flux.shape
     (5, 343)
     """
+    return read_told(path)
+
+
+def read_told(
+    path: str | Path,
+    *,
+    unit: str | None = None,
+    flux_unit: str | None = None,
+    vacuum: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Spectra:
+    """Spectra as `read_spectra` reads them, and what the caller says of a file that is silent.
+
+    unit, flux_unit: of wavelengths and fluxes, where the file states none; vacuum: makes wavelengths (m,) [nm] in air
+    those in vacuum. Raises XpjaxError also where the file states another unit.
+    """
     path = Path(path).expanduser()
-    return spectra_of(_table(path), path.name)
+    return spectra_of(_table(path, unit, flux_unit, vacuum), path.name)
 
 
-def _table(path: Path) -> Catalogue:
+def _table(
+    path: Path, unit: str | None, flux_unit: str | None, vacuum: Callable[[np.ndarray], np.ndarray] | None
+) -> Catalogue:
     """A file of sampled spectra with flux (n, m) [W m-2 nm-1], and wavelength (m,) [nm] among `shared`.
 
-    A table with a row for each sample becomes one with a row for each source_id, in order of appearance.
+    A table with a row for each sample becomes one with a row for each source_id, in order of appearance. The caller
+    says what `read_told` takes.
     """
     name = path.name
     try:
@@ -84,7 +106,7 @@ def _table(path: Path) -> Catalogue:
     absent = [key for key in ("source_id", "flux") if key not in table]
     if absent:
         raise XpjaxError(f"{name} has no {' and no '.join(absent)}, it has {table.names}; {LAYOUT}")
-    axis = wavelength_axis(table, path)
+    axis = wavelength_axis(table, path, unit)
     columns: dict[str, np.ndarray] = {"source_id": source_ids(table)}
     columns |= {key: table.column(key).array() for key in ("flux", "flux_error") if key in table}
     columns |= _others(table)
@@ -99,9 +121,14 @@ def _table(path: Path) -> Catalogue:
             raise XpjaxError(
                 f"{name} has no wavelength for its {flux.shape[1]} samples (the archive's have {len(axis)}); {LAYOUT}"
             )
+        agreed_length(f"{name} has none: as in the archive", 1.0, "nm", unit)
+        if vacuum is not None:
+            option = say('medium="air"', "--medium air")
+            raise XpjaxError(f"{name} has no wavelengths: those of the archive are in vacuum; leave out {option}")
     axis = the_same(axis, name)
     if axis.shape != flux.shape[1:]:
         raise XpjaxError(f"{name}: wavelength has shape {axis.shape}, flux {flux.shape}; {LAYOUT}")
+    axis = axis if vacuum is None else vacuum(axis)
     if "xp" not in table and not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
         raise XpjaxError(f"{name}: the wavelengths do not ascend; sort them, with the fluxes")
     if "flux_error" in columns and columns["flux_error"].shape != flux.shape:
@@ -111,7 +138,7 @@ def _table(path: Path) -> Catalogue:
     units = {key: field.unit for key, field in table.fields.items() if field.unit and key in columns}
     for key in ("flux", "flux_error"):
         if key in columns and "xp" not in table:  # internal spectra are in units of their own
-            columns[key] = columns[key] * flux_factor(units.get(key), axis, f"{name}: column {key!r}")
+            columns[key] = columns[key] * _factor(units.get(key), flux_unit, axis, f"{name}: column {key!r}")
             units[key] = FLUX
     told = {key: field.description for key, field in table.fields.items() if field.description and key in columns}
     return Catalogue(columns, {**units, "wavelength": "nm"}, told, {"wavelength": axis}, dict(table.meta))
@@ -125,8 +152,11 @@ def source_ids(table: Table) -> np.ndarray:
     return ids.value
 
 
-def wavelength_axis(table: Table, path: Path) -> np.ndarray | None:
-    """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none."""
+def wavelength_axis(table: Table, path: Path, given: str | None = None) -> np.ndarray | None:
+    """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none.
+
+    given: their unit by the caller, for files that state none. Raises XpjaxError where a file states another one.
+    """
     values, unit = table.shared.get("wavelength"), table.shared_units.get("wavelength")
     if values is None:
         values, unit = _beside(path) or (None, None)
@@ -137,7 +167,37 @@ def wavelength_axis(table: Table, path: Path) -> np.ndarray | None:
         values, unit = column.array(), column.unit
         values = values[:, 0] if values.shape[1:] == (1,) else values
     values = np.asarray(values, float)
-    return values * Column(table.origin, "wavelength", values, np.zeros(0, bool), unit).factor("wavelength")
+    own = Column(table.origin, "wavelength", values, np.zeros(0, bool), unit).factor("wavelength")
+    return values * agreed_length(table.origin, own, unit, given)
+
+
+def agreed_length(origin: str, own: float, stated: str | None, given: str | None) -> float:
+    """What wavelengths are multiplied by to be in nm: `own`, of the unit stated, or by the unit given for want of one.
+
+    Raises XpjaxError where the unit given is no length, or another one than that stated.
+    """
+    if given is None:
+        return own
+    option = f"{say('unit=', '--unit')} {given}"
+    try:
+        said = unit_factor(given, "wavelength")
+    except XpjaxError as error:
+        raise XpjaxError(f"{say('unit=', '--unit')} is {error}; give nm, Angstrom, um or another length") from None
+    if is_unit(stated) and not np.isclose(own, said, rtol=1e-9, atol=0):
+        raise XpjaxError(f"{origin}: the wavelengths are in {stated}, which contradicts {option}; leave out {option}")
+    return said
+
+
+def _factor(stated: str | None, given: str | None, axis: np.ndarray, where: str) -> Any:
+    """The factor of a unit of fluxes that is stated, or given for want of one; see `flux_factor`."""
+    factor = flux_factor(stated, axis, where)
+    if given is None:
+        return factor
+    option = say("flux_unit=", "--flux-unit")
+    said = flux_factor(given, axis, option)
+    if is_unit(stated) and not np.allclose(factor, said, rtol=1e-6, atol=0):
+        raise XpjaxError(f"{where} is in {stated}, which contradicts {option} {given}; leave out {option} {given}")
+    return said
 
 
 def _beside(path: Path) -> tuple[np.ndarray, str | None] | None:
@@ -171,7 +231,9 @@ def flux_factor(unit: str | None, wavelength: np.ndarray, where: str) -> Any:
 
     density = u.spectral_density(np.asarray(wavelength, float) * u.nm)
     try:
-        parsed = u.Unit(unit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units that are not written as standards ask for
+            parsed = u.Unit(_WORDS.get(str(unit).strip().lower(), unit))
         plain = parsed.is_equivalent(FLUX)
         return parsed.to(FLUX) if plain else (np.ones(len(wavelength)) * parsed).to_value(FLUX, equivalencies=density)
     except (ValueError, TypeError) as error:
