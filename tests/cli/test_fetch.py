@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -183,6 +184,8 @@ def test_a_release_that_lacks_columns() -> None:
         (["--ids", "bare.csv"], "FILE:COLUMN"),
         (["--query", "nowhere.adql"], "is no ADQL query, and no such file exists"),
         (["--query", "stars.csv"], "holds no ADQL query"),
+        (["--query", "cut.csv.gz"], "cut.csv.gz: the file is truncated; download it again"),
+        (["--ids", "cut.csv.gz"], "cut.csv.gz: the file is truncated; download it again"),
         (["5", "--host", "gea.esac.esa.int"], "is no address"),
         (["5", "-o", "xp.docx"], "xp.docx"),
     ],
@@ -190,12 +193,13 @@ def test_a_release_that_lacks_columns() -> None:
 def test_wrong_calls(arguments: list[str], message: str) -> None:
     Path("stars.csv").write_text("source_id,ra\n4295806720,1\n")
     Path("bare.csv").write_text("ra,dec\n1,2\n")
+    Path("cut.csv.gz").write_bytes(gzip.compress(b"source_id\n4295806720\n")[:-9])
     output = [] if "-o" in arguments else ["-o", "xp.parquet"]
     host = [] if "--host" in arguments else ["--host", "http://127.0.0.1:9"]
     done = xp("fetch", *arguments, *output, *host)
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.stderr.split())
-    assert {*files(Path())} <= {"bare.csv", "cache", "stars.csv"}
+    assert {*files(Path())} <= {"bare.csv", "cache", "cut.csv.gz", "stars.csv"}
 
 
 def test_no_network() -> None:

@@ -1,11 +1,13 @@
 """`xpjax store`: statuses, messages, and what photometry makes of a store."""
 
 import gzip
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import xpjax
 from benchmarks import bulkfile
 from tests.cli.helpers import files, xp
 from tests.xp.store.test_store import flip
@@ -135,9 +137,9 @@ def test_photometry_of_a_store_file_is_that_of_its_source(bulk: Path, made: Path
         (("--source-id", "abc"), "--source-id: 'abc' is no whole number"),
         (("--source-id", "99999999999999999999"), "'99999999999999999999' is no whole number from 0 on that fits"),
         (("--source-id", "1.5"), "'1.5' is no whole number"),
-        (("--source-ids", "{}/binary.txt"), "binary.txt: no text; expected source ids"),
-        (("--source-ids", "{}/words.txt"), "words.txt: line 3: 'abc' is no whole number"),
-        (("--source-ids", "{}/other.csv"), "other.csv: no column source_id"),
+        (("--source-ids", "{}/binary.txt"), "binary.txt: no table that is known"),
+        (("--source-ids", "{}/words.txt"), "words.txt: line 3: 'abc' is no source id"),
+        (("--source-ids", "{}/other.csv"), "other.csv has no column of source ids: id, name"),
         (("--healpix", "5:"), "--healpix: '' is no whole number"),
         (("--healpix", "a:1"), "--healpix: 'a' is no whole number"),
         (("--cone", "1,2"), "expected RA,DEC,RADIUS"),
@@ -156,12 +158,39 @@ def test_wrong_conditions(made: Path, tmp_path: Path, condition: tuple[str, str]
 
 
 def test_ids_of_text_files(made: Path, tmp_path: Path) -> None:
-    """Packed, with gaps, comments and short lines."""
+    """Packed, with gaps and comments."""
     known = open_store(made).read().source_id[:2]
-    text = f"name,source_id\n# a comment\na,{known[0]}\nb\nc,\nd,{known[1]}\ne,null\n"
+    text = f"name,source_id\n# a comment\na,{known[0]}\nc,\nd,{known[1]}\ne,null\n"
     (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(text.encode()))
     assert xp("store", "select", made, "--source-ids", tmp_path / "ids.csv.gz", "-o", tmp_path / "o.h5").exit_code == 0
     assert sorted(read(tmp_path / "o.h5").source_id) == sorted(known)
+
+
+def test_ids_that_are_not_in_the_store_are_told(made: Path, tmp_path: Path) -> None:
+    known = open_store(made).read().source_id
+    xpjax.write(tmp_path / "ids.parquet", {"gaia": np.array([known[3], 77, known[5], 78])})
+    command = ("store", "select", made, "--source-ids", f"{tmp_path / 'ids.parquet'}:gaia")
+    done = xp(*command, "-o", tmp_path / "o.h5")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        f"2 of 4 source ids are not in {made}: 77, 78",
+        "2 of 16 sources written to o.h5",
+    ]
+    done = xp(*command, "--magnitude", "0:1", "-o", tmp_path / "p.h5")
+    assert f"4 of 4 source ids are not in {made}, or do not meet the other conditions: 77, 78, " in done.stderr
+    with pytest.warns(UserWarning, match="1 of 2 source ids are not in"):
+        assert len(open_store(made).select([known[0], 77])) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(open_store(made).select(known[:2])) == 2
+        assert len(open_store(made).select([77])) == 0
+
+
+def test_a_damaged_list_of_ids_is_told(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"source_id\n" + b"12345678901\n" * 20)[:-9])
+    done = xp("store", "select", made, "--source-ids", tmp_path / "cut.csv.gz", "-o", tmp_path / "o.h5")
+    assert done.exit_code == 2
+    assert "cut.csv.gz: the file is truncated; download it again" in done.stderr
 
 
 def test_quiet(bulk: Path, tmp_path: Path) -> None:

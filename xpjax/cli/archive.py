@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from click.core import ParameterSource
 
 import xpjax
 from xpjax.cli.common import choice_option, combine
-from xpjax.cli.terminal import bar, tell
+from xpjax.cli.terminal import bar, tell, warnings_told
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, RELEASES, Release, find_release
 
@@ -107,8 +106,8 @@ def asked(
     return [Asked(options["ids"], output, {**passed, "release": release, "gaia_source": True})]
 
 
-def ids_of(text: str, release: Release) -> np.ndarray:
-    """The ids of FILE or FILE:COLUMN. Raises XpjaxError and FileNotFoundError."""
+def ids_of(text: str, release: Release | None) -> np.ndarray:
+    """The ids of FILE or FILE:COLUMN; release: that of designations. Raises XpjaxError and FileNotFoundError."""
     from xpjax.xp import wanted_ids
 
     file, colon, column = text.rpartition(":")
@@ -124,8 +123,7 @@ def fetching() -> Iterator[Callable[[Any], None]]:
 
     words = {"spectra": "spectra", "again": "asking again", "gaia_source": "gaia_source"}
     stage = [""]
-    with warnings.catch_warnings(record=True) as caught, bar(unit=" sources", unit_scale=True) as shown:
-        warnings.simplefilter("always", UserWarning)
+    with warnings_told(), bar(unit=" sources", unit_scale=True) as shown:
 
         def progress(now: Any) -> None:
             if now.stage != stage[0]:
@@ -140,8 +138,3 @@ def fetching() -> Iterator[Callable[[Any], None]]:
             shown.close()
             click.echo(f"Error: {error}", err=True)
             raise click.exceptions.Exit(1) from error
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            tell(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -63,12 +63,12 @@ def fetch(
     username: str | None,
     **options: Any,
 ) -> None:
-    """Fetch XP coefficients from the Gaia archive, by ids or a query.
+    """Fetch XP coefficients from the Gaia archive.
 
-    The output has the spectra in the order of the ids, each once, with columns of gaia_source as far as the release
-    has them: `xpjax photometry` and all other commands read it. A command that was stopped goes on where it was when it
-    is given again, and what was fetched before is not asked for again: it lies in a cache, which may be removed at any
-    time. Ids without spectra are counted, and named in NAME_missing.csv beside the output.
+    The output has the spectra in the order of the ids, each once, with columns of gaia_source as far as the release has
+    them: `xpjax photometry` and `xpjax spectra` read it, and the folder of a store too. A command that was stopped goes
+    on where it was when it is given again, and what was fetched before is not asked for again: it lies in a cache,
+    which may be removed at any time. Ids without spectra are counted, and named in NAME_missing.csv beside the output.
 
     Exit status: 0 done; 1 some spectra have come home and others could not be had: the same command goes on; 2 wrong
     input, or no answer from the archive.

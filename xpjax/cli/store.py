@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import xpjax
+from xpjax.cli.archive import ids_of
 from xpjax.cli.common import (
     EXISTING_FILE,
     FOLDER,
@@ -19,7 +20,7 @@ from xpjax.cli.common import (
     parse_numbers,
     print_table,
 )
-from xpjax.cli.terminal import bar, tell
+from xpjax.cli.terminal import bar, tell, warnings_told
 
 if TYPE_CHECKING:
     from xpjax.core.release import Release
@@ -211,8 +212,8 @@ def export(path: Path, output: Path, **options: Any) -> None:
 @click.option(
     "--source-ids",
     "id_file",
-    type=EXISTING_FILE,
-    help="Text file of source ids: one a line, or csv with a column source_id.",
+    metavar="FILE[:COLUMN]",
+    help="File of source ids: one a line, or a table of any format with a column source_id, or COLUMN.",
 )
 @click.option("--healpix", metavar="LEVEL:PIXEL,PIXEL", help="Nested HEALPix pixels of a level of 0..12.")
 @click.option("--cone", metavar="RA,DEC,RADIUS", help="Center and radius in degrees.")
@@ -224,7 +225,7 @@ def select(
     path: Path,
     output: Path,
     source_id: tuple[str, ...],
-    id_file: Path | None,
+    id_file: str | None,
     healpix: str | None,
     cone: str | None,
     magnitude: str | None,
@@ -249,10 +250,12 @@ def select(
 
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}
-    if source_id or id_file:
+    found = xpjax.open_store(path, release)
+    if source_id or id_file is not None:
         texts = [text for part in source_id for text in part.split(",")]
         wanted = [whole_number(text, "--source-id") for text in texts if text.strip()]
-        conditions["source_ids"] = [*wanted, *([id_file] if id_file else [])]
+        only = found.releases[0] if len(found.releases) == 1 else None  # designations say whose ids they are
+        conditions["source_ids"] = [*wanted, *([] if id_file is None else ids_of(id_file, only).tolist())]
     if healpix is not None:
         level, _, pixels = healpix.partition(":")
         chosen = [whole_number(text, "--healpix") for text in pixels.split(",")]
@@ -263,8 +266,8 @@ def select(
         conditions["magnitude"] = parse_numbers(magnitude, ":", 2, "--magnitude", "MIN:MAX, as in 12:14")
     if not conditions:
         raise click.UsageError("Missing a condition: --source-id, --source-ids, --healpix, --cone or --magnitude.")
-    found = xpjax.open_store(path, release)
-    table = found.select(**conditions, check=check)
+    with warnings_told():
+        table = found.select(**conditions, check=check)
     found = found.only(table.release)
     if output.suffix == ".h5":
         units = found.files[0].units

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +56,19 @@ def tell(text: str) -> None:
     """Progress, a summary or a remark on standard error, unless the call is to be quiet."""
     if not is_quiet():
         click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def warnings_told() -> Iterator[None]:
+    """Tell what xpjax warns of when the work is done; warnings of other kinds are passed on."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            tell(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def bar(total: int | None = None, *, unit: str, **options: Any) -> Any:

@@ -145,11 +145,16 @@ def _damage(path: Path) -> str:
 
 
 def text_of(path: Path) -> str:
-    """All of a text file, unpacked; UTF-8, or Latin-1 where it is not. For small files."""
-    with open_bytes(path) as stream:
+    """All of a text file, unpacked; UTF-8, UTF-16 with its mark, or Latin-1. For small files.
+
+    Raises XpjaxError for a damaged packed file.
+    """
+    packing(path)  # what is not there, or may not be read, is told by the system
+    with reading(path, "text"), open_bytes(path) as stream:
         data = stream.read()
+    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
 

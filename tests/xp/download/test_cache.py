@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,13 @@ def check(cache: Cache, ids: list[int] | np.ndarray) -> None:
     found = cache.take(np.asarray(ids))
     got = {n: np.concatenate([part[n] for part in found]) for n in found[0]}
     order = np.argsort(got["source_id"])
-    for name, column in rows(np.sort(ids)).items():
-        assert np.array_equal(got[name][order], column), name
-        assert got[name].dtype.kind == column.dtype.kind
+    check_equal({name: column[order] for name, column in got.items()}, np.sort(ids))
+
+
+def check_equal(found: dict[str, np.ndarray], ids: list[int] | np.ndarray) -> None:
+    for name, column in rows(ids).items():
+        assert np.array_equal(found[name], column), name
+        assert found[name].dtype.kind == column.dtype.kind
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
@@ -120,6 +125,36 @@ def test_damaged_parts_are_told_and_removed(tmp_path: Path, damage: str) -> None
     with pytest.warns(UserWarning, match="is damaged"):
         assert Cache(tmp_path).has(np.array([1, 2, 3])).tolist() == [False, False, True]
     assert not path.exists()
+
+
+def test_flipped_bits_are_told(tmp_path: Path) -> None:
+    """Wherever a bit is flipped: the same rows, or none and a warning; never other rows, an error or a crash."""
+    cache = Cache(tmp_path)
+    name = cache.add(rows([1, 2, 3]))
+    path, random = tmp_path / name, np.random.default_rng(3)
+    whole = path.read_bytes()
+    for place in random.integers(len(whole), size=120):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = Cache(tmp_path).take(np.array([1, 2, 3]))
+        if found:
+            check_equal(found[0], [1, 2, 3])
+        assert bool(found) != any("is damaged" in str(one.message) for one in caught)
+
+
+def test_any_error_of_a_reader_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    cache.add(rows([1]))
+
+    def broken(*arguments: object) -> None:
+        raise TypeError("no numpy type for this")
+
+    monkeypatch.setattr(module, "_rows", broken)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert not cache.has(np.array([1])).any()
 
 
 def test_several_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 
 import xpjax
 from tests.archive.server import MadeArchive, Mood, Reply, Request, chance, error_page
+from tests.archive.tap import Tap, gaia_source_of
 from tests.xp.download.conftest import single
 from xpjax import SourceTable, XpjaxError
 from xpjax.core import archive as names
@@ -434,3 +438,31 @@ def test_killed_at_any_moment(tmp_path: Path, killer: Killer) -> None:
         assert {path.name for path in (tmp_path / str(k)).iterdir()} - {"cache"} == {"xp.parquet", "xp_missing.csv"}
     assert killed >= 15, killed
     assert np.mean(again[-6:]) < 0.7 * n < 0.8 * np.mean(again[:6]), f"new starts began all over again: {n}, {again}"
+
+
+def test_filters_of_warnings_are_set_by_one_thread_alone(made: SourceTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads share them: what two set at once stays wrong, and the warning of lacking sources is lost."""
+    monkeypatch.setattr(names, "MOST_IDS", 7)
+    some = made[:60]
+    without = some.source_id[-5:].tolist()
+    here, enter = threading.get_ident(), warnings.catch_warnings.__enter__
+    strays = []
+
+    def watched(self: Any) -> Any:
+        stack = traceback.extract_stack()
+        if threading.get_ident() != here and any(frame.filename.endswith("download/job.py") for frame in stack):
+            strays.append("".join(traceback.format_list(stack)))
+        return enter(self)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", watched)
+    mood, tap = Mood(without=without), Tap({"gaiadr3.gaia_source": gaia_source_of(some, without)})
+    with MadeArchive(some, mood, tap=tap) as archive:
+
+        def votable(request: Request) -> Reply:
+            return error_page(500, "no csv today") if request.form["FORMAT"] == "csv" else archive.data(request)
+
+        archive.routes["data-server/data"] = votable
+        with pytest.warns(UserWarning, match="5 of 60 sources have no spectra"):
+            found = fetch(some.source_id, host=archive.url, gaia_source=True)
+    assert len(found) == 55
+    assert not strays, strays[0]

@@ -17,7 +17,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.xp.download import query
 from xpjax.xp.download.query import find_sources, gaia_source, login, run_query
 from xpjax.xp.download.request import Client, Refused
-from xpjax.xp.download.wanted import Cone
+from xpjax.xp.wanted import Cone
 
 DR3, DR4 = ARCHIVES
 CONE = Cone(60.0, -10.0, 0.3, gmax=15.0)

@@ -3,7 +3,6 @@
 What is wanted passes through, from the outside in:
 
     job          `fetch`: ids to batches, batches to parts on disk, parts to one table or file
-    wanted       which sources: ids, files and tables of ids, queries, cones
     query        the archive's tables (TAP)
     spectra      the archive's spectra (DataLink), and what its answers mean
     cache        parts on disk, by id

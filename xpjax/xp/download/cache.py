@@ -11,10 +11,12 @@ import contextlib
 import datetime
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +30,7 @@ from xpjax.io.atomic import ABANDONED, explain, remove_abandoned, write_bytes
 from xpjax.io.columns import join_columns
 from xpjax.io.hdf5 import open_hdf5
 
-FORMAT, VERSION = "xpjax-download", 1
+FORMAT, VERSION = "xpjax-download", 2
 KEY = "source_id"
 SMALL, MOST_SMALL = 1000, 32
 """Parts of fewer rows are small; when there are so many small ones, they are merged."""
@@ -38,6 +40,8 @@ MISSING_DAYS = 7
 """After so many days ids without rows are asked for again."""
 
 Columns = dict[str, np.ndarray]
+_WRITING = threading.Lock()
+"""Threads that write the same part at the same time would share its temporary file."""
 
 
 def cache_root() -> Path:
@@ -81,7 +85,9 @@ class Cache:
         columns = {name: np.asarray(column)[order] for name, column in columns.items()}
         text = hashlib.sha256(np.unique(columns[KEY]).astype("<i8").tobytes()).hexdigest()[:24]
         name = f"part-{text}.h5"
-        write_bytes(self.folder / name, _encoded(columns))
+        data = _encoded(columns)
+        with _WRITING:
+            write_bytes(self.folder / name, data)
         return name
 
     def add_missing(self, ids: np.ndarray) -> None:
@@ -176,16 +182,18 @@ class Cache:
         path = self.folder / name
         try:
             with open_hdf5(path) as file:
-                if file.attrs.get("format") != FORMAT or int(file.attrs["format_version"]) > VERSION:
+                if file.attrs.get("format") != FORMAT.encode() or int(file.attrs["format_version"]) > VERSION:
                     raise OSError("another format")
-                names = only or [str(one) for one in file.attrs["columns"]]
+                names = only or json.loads(file.attrs["columns"])
                 rows: Any = slice(None)
                 if ids is not None:
                     rows = np.flatnonzero(np.isin(file[KEY][:], ids))
                 return {one: _rows(file[one], rows) for one in names}
         except FileNotFoundError:
             return None
-        except (OSError, KeyError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damage makes HDF5 and its readers raise nearly anything
             warnings.warn(f"{path} is damaged ({error}): removed, its sources are fetched again", stacklevel=2)
             path.unlink(missing_ok=True)
             return None
@@ -196,8 +204,11 @@ def _encoded(columns: Mapping[str, np.ndarray]) -> bytes:
     import h5py
 
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", track_order=True) as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "columns": [*columns]})
+    # From this version on HDF5 has checksums of what it writes for itself: damage is told, where it could hang.
+    with h5py.File(buffer, "w", track_order=True, libver=("v110", "v110")) as file:
+        # Text of fixed length: that of any length lies in heaps, which have no checksums.
+        held = np.bytes_(FORMAT.encode()), np.bytes_(json.dumps([*columns]).encode())
+        file.attrs.update({"format": held[0], "format_version": VERSION, "columns": held[1]})
         for name, column in columns.items():
             text = column.dtype.kind == "U"
             if text:

@@ -11,7 +11,6 @@ import contextvars
 import dataclasses
 import hashlib
 import os
-import queue
 import shutil
 import tempfile
 import threading
@@ -37,9 +36,9 @@ from xpjax.xp.download.output import Output
 from xpjax.xp.download.query import Found, find_sources, gaia_source as ask_gaia_source, login, source_columns
 from xpjax.xp.download.request import Client, Unreachable
 from xpjax.xp.download.spectra import Datalink
-from xpjax.xp.download.wanted import Cone, is_query, wanted_ids
 from xpjax.xp.read.archive import read
 from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT, SourceTable, concatenate
+from xpjax.xp.wanted import Cone, is_query, wanted_ids
 
 AT_ONCE = 2
 """Requests for spectra at a time."""
@@ -317,30 +316,32 @@ class _Job:
     def _batches(self, stage: str, ids: np.ndarray, bring: Callable[[np.ndarray], None]) -> None:
         """Some batches at a time; after one that fails no other is begun. Raises what it raised, or Unfinished."""
         waiting = [ids[start : start + names.MOST_IDS] for start in range(0, len(ids), names.MOST_IDS)][::-1]
-        ended: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
-
-        def work(batch: np.ndarray) -> None:
-            try:
-                bring(batch)
-            except BaseException as error:  # raised below, by who waits
-                ended.put((len(batch), error))
-            else:
-                ended.put((len(batch), None))
-
         done = running = 0
         failure: BaseException | None = None
+
+        def work(batch: np.ndarray) -> None:
+            error: BaseException | None = None
+            try:
+                bring(batch)
+            except BaseException as raised:  # raised below, by who waits
+                error = raised
+            self.client.inbox.put(lambda: end(len(batch), error))
+
+        def end(n: int, error: BaseException | None) -> None:
+            nonlocal done, running, failure
+            running -= 1
+            failure = failure or error
+            done += 0 if error else n
+            if not error and self.progress is not None:
+                self.progress(FetchProgress(stage, done, len(ids)))
+
         while running or (waiting and failure is None):
             while waiting and failure is None and running < AT_ONCE:
                 # A daemon: who interrupts the call does not wait for an answer. Messages stay those of who called.
                 target = contextvars.copy_context().run
                 threading.Thread(target=target, args=(work, waiting.pop()), daemon=True).start()
                 running += 1
-            n, error = ended.get()
-            running -= 1
-            failure = failure or error
-            done += 0 if error else n
-            if not error and self.progress is not None:
-                self.progress(FetchProgress(stage, done, len(ids)))
+            self.client.inbox.get()()  # an answer is to be read, or a batch has ended
         self.home |= done > 0
         if failure is None:
             return

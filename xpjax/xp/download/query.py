@@ -19,7 +19,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
 from xpjax.io.tables import Table, open_table
 from xpjax.xp.download.request import Client, Refused
-from xpjax.xp.download.wanted import Cone, id_column
+from xpjax.xp.wanted import Cone, id_column
 
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_JOB = 0.1, 5.0, 2 * 3600.0
 """Pauses between looks at a job, growing, and when a job is given up [s]: the archive ends jobs after 90 minutes."""
@@ -186,7 +186,7 @@ def run_query(client: Client, adql: str, *, small: bool = False, partial: bool =
     """
     form = {"REQUEST": "doQuery", "LANG": "ADQL", "FORMAT": "votable", "QUERY": adql}
     body = client.post("tap-server/tap/sync", form).body if small else _job(client, {**form, "PHASE": "RUN"})
-    table = _table(body, client.host)
+    table = client.at_home(lambda: _table(body, client.host))
     if str(table.header.get("QUERY_STATUS", "")).upper() == "OVERFLOW" or len(table) == MOST_JOB_ROWS:
         said = f"the archive has cut the result of the query after {len(table):,} rows"
         if not partial:

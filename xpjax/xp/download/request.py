@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import email.utils
 import html
 import json
+import queue
 import random
 import re
 import threading
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 from xpjax.core.archive import HOST
 from xpjax.core.errors import XpjaxError, say
+
+T = TypeVar("T")
 
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses of an archive that has no time: the same request may be answered later."""
@@ -68,7 +72,10 @@ class Reply:
 
 
 class Client:
-    """Ask one host, as several threads may at once. patience: how long to wait for it."""
+    """Ask one host, as several threads may at once. patience: how long to wait for it.
+
+    inbox: what the thread that made the client is to do for the others, where it waits for them.
+    """
 
     def __init__(self, host: str | None = None, patience: Patience | None = None) -> None:
         import requests
@@ -81,7 +88,8 @@ class Client:
         self.patience = patience or PATIENCE
         self.answered = False
         self.n_request = self.n_byte = 0
-        self._stop = threading.Event()
+        self.inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._maker, self._stop = threading.get_ident(), threading.Event()
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"xpjax/{xpjax.__version__}"
 
@@ -96,6 +104,20 @@ class Client:
     def get(self, path: str, *, again: Collection[int] = FAULTY) -> Reply:
         """The answer of a path of the host; raises as `post`."""
         return self._ask("GET", path, None, again)
+
+    def at_home(self, work: Callable[[], T]) -> T:
+        """What `work` gives or raises, done by the thread that made the client.
+
+        Libraries that read tables set filters of warnings, which all threads share: two at once would leave them wrong.
+        """
+        if threading.get_ident() == self._maker:
+            return work()
+        order: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.inbox.put(lambda: _fulfil(order, work))
+        while not concurrent.futures.wait([order], timeout=0.2).done:
+            if self._stop.is_set():
+                raise Unreachable("the requests were ended")
+        return order.result()
 
     def close(self) -> None:
         """End all pauses, and with them the requests that wait."""
@@ -173,6 +195,13 @@ class Client:
     def error_text(body: bytes) -> str:
         """What an error document of the archive says, as one line."""
         return error_text(body)
+
+
+def _fulfil(order: concurrent.futures.Future[T], work: Callable[[], T]) -> None:
+    try:
+        order.set_result(work())
+    except Exception as error:
+        order.set_exception(error)
 
 
 class _Unanswered(Exception):

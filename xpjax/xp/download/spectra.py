@@ -137,7 +137,7 @@ class Datalink:
             path = folder / f"reply{suffix}"
             path.write_bytes(body)
             try:
-                table = self._read(path)
+                table = self.client.at_home(lambda: self._read(path))
             except (XpjaxError, OSError) as error:
                 text = str(error).replace(f"{folder}/", "")
                 raise _Unreadable(f"the answer is not as expected: {text}") from error

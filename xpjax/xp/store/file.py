@@ -14,6 +14,7 @@ import numpy as np
 from xpjax.core.engine import aligned
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, release_of
+from xpjax.io.gaps import without_filler
 from xpjax.io.hdf5 import open_hdf5, plain_attribute
 from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 from xpjax.xp.store.blocks import Dataset, by_block, damage, store_values
@@ -249,7 +250,7 @@ class StoreFile:
                 column("source_id"),
                 XPCoefficients(value, error, correlation, n_relevant, release),
                 column("xp_status"),
-                {name: column(name) for name in columns},
+                {name: column(name) if name in TRANSIT else without_filler(column(name)) for name in columns},
                 str(self.path),
             )
 

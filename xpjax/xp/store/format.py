@@ -12,7 +12,8 @@ is contiguous, uncompressed and at the root, one row a source, named as the Gaia
     bp_n_relevant_bases             (n,) int16          0 where the XP is missing or bad
     xp_status                       (n,) uint32         xpjax.core.status.Status of the reading
     ra, phot_g_mean_mag, ...        (n,)                further columns, with an attribute `unit`; of epoch spectra
-                                                        always transit_id (int64) and time [d], and flags as integers
+                                                        always transit_id (int64) and time [d], and flags as integers;
+                                                        the least int64 (`_FillValue`) stands for a missing one
     checksum/NAME                   (n / 4096,) uint32  CRC-32 of the bytes of each 4,096 rows of the dataset NAME
 
 Attributes of the file: format, format_version, release_name, release_n_basis, release_xp, n_rows, correlations (none,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -213,8 +214,8 @@ class Store:
 
         Parameters
         ----------
-        source_ids : (m,) array of int, path, or list of both, optional
-            Identifiers, or text files of them: one a line, or csv with a column source_id.
+        source_ids : (m,) array of int, table, path, or list of ids and paths, optional
+            Identifiers, or files of them, as `xpjax.fetch` takes them: one a line, or a table with a column source_id.
         healpix : tuple of int and array of int, optional
             Level 0..12, and nested pixels of it, as source_id has them.
         cone : tuple of three floats [deg], optional
@@ -243,9 +244,15 @@ class Store:
             If a file is damaged.
         XpjaxError
             If the store cannot answer a condition, or what meets them is of several releases and none is said.
+
+        Warns
+        -----
+        UserWarning
+            If some of several source_ids are not among what is read.
         """
         store = self if release is None else self.only(release)
-        conditions = _Conditions.of(source_ids, healpix, cone, magnitude)
+        only = store.releases[0] if len(store.releases) == 1 else None
+        conditions = _Conditions.of(source_ids, healpix, cone, magnitude, only)
         found: list[tuple[StoreFile, np.ndarray]] = []
         for file in store.files:
             if file.damage:
@@ -262,7 +269,10 @@ class Store:
             raise _several(self.path, said)
         names = store.only(chosen.release).columns if columns is None else tuple(columns)
         options: dict[str, Any] = {"columns": names, "errors": errors, "correlations": correlations}
-        return _joined([file.take(rows, check=check, **options) for file, rows in found], store, **options)
+        table = _joined([file.take(rows, check=check, **options) for file, rows in found], store, **options)
+        if lacking := conditions.without(table.source_id, str(self.path)):
+            warnings.warn(lacking, stacklevel=2)
+        return table
 
 
 def _several(path: Path, said: Sequence[str]) -> XpjaxError:
@@ -280,12 +290,22 @@ class _Conditions:
     magnitude: tuple[float, float] | None
 
     @classmethod
-    def of(cls, source_ids: Any, healpix: Any, cone: Any, magnitude: Any) -> _Conditions:
-        """The conditions of a call. Raises XpjaxError."""
+    def of(cls, source_ids: Any, healpix: Any, cone: Any, magnitude: Any, release: Release | None) -> _Conditions:
+        """The conditions of a call; release: that of the store. Raises XpjaxError."""
         cone = None if cone is None else as_cone(*cone)
         ranges = [] if healpix is None else [pixel_ranges(*healpix)]
         ranges += [] if cone is None else [cone_ranges(*cone)]
-        return cls(None if source_ids is None else as_ids(source_ids), tuple(ranges), cone, magnitude)
+        return cls(None if source_ids is None else as_ids(source_ids, release), tuple(ranges), cone, magnitude)
+
+    def without(self, found: np.ndarray, where: str) -> str:
+        """What to tell of ids that are not among those found (n,); empty for none, and for one id that is alone."""
+        lacking = np.empty(0) if self.ids is None or len(self.ids) == 1 else np.setdiff1d(self.ids, found)
+        if self.ids is None or not len(lacking):
+            return ""
+        others = bool(self.ranges) or self.cone is not None or self.magnitude is not None
+        listed = ", ".join(map(str, lacking[:5].tolist())) + (", ..." if len(lacking) > 5 else "")
+        said = f"{len(lacking):,} of {len(self.ids):,} source ids are not in {where}"
+        return f"{said}{', or do not meet the other conditions' if others else ''}: {listed}"
 
     def rows(self, file: StoreFile, check: bool) -> np.ndarray:
         """The rows of a file that meet all conditions, ascending."""

@@ -15,6 +15,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release, other_release, release_attributes
 from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
+from xpjax.io.gaps import filler, with_filler
 from xpjax.xp.sources import HEALPIX_SHIFT, TRANSIT_UNITS, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
     BLOCK,
@@ -226,6 +227,8 @@ class StoreWriter:
                     offsets[name] = data.id.get_offset() or 0
                     if name in self._further and name in self._units:
                         data.attrs["unit"] = held_attribute(self._units[name])
+                    if name in self._further and column.dtype.str[1:] in ("i8", "u8"):
+                        data.attrs["_FillValue"] = filler(column.dtype)
                     if column.dtype == np.int16 and column.width:
                         data.attrs["scale"] = SCALE
                     file[f"checksum/{name}"] = np.array(column.checksums(), np.uint32)
@@ -329,7 +332,10 @@ def _fixed_point(correlation: np.ndarray) -> np.ndarray:
 
 def _storable(name: str, column: Any) -> np.ndarray:
     """A further column as numbers or text of fixed width. Raises ValueError."""
-    array = np.ma.filled(column.astype(float), np.nan) if np.ma.isMaskedArray(column) else np.asarray(column)
+    if np.ma.isMaskedArray(column):
+        whole = column.dtype.kind in "iu" and column.dtype.itemsize == 8
+        column = with_filler(column) if whole else np.ma.filled(column.astype(float), np.nan)
+    array = np.asarray(column)
     if array.dtype == object and all(isinstance(cell, str) for cell in array.ravel()):
         array = array.astype(str)
     if array.dtype.kind == "U":

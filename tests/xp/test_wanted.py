@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import xpjax
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3
-from xpjax.xp.download.wanted import is_query, wanted_ids
+from xpjax.xp.wanted import is_query, wanted_ids
 
 # float64 would give another number for each of them.
 IDS = np.array([6842570949331122817, 4295806720, 5853498713190525697, 4295806720, 38655544961])
@@ -110,8 +113,10 @@ def test_what_is_no_id_is_refused(kind: str) -> None:
     ("text", "message"),
     [
         ("source_id,ra\n6.842570949331123e+18,1\n", "floating-point"),
+        ("# mine\n\n4295806720\n\nVega\n", "ids.csv: line 5: 'Vega' is no source id"),
+        ("DR3Name\nGaia DR3 4295806720\n", r"no column of source ids: DR3Name; add source_id, or name the column"),
         ("ra,dec\n1.5,2\n", r"no column of source ids: ra, dec; add source_id, or name the column: column="),
-        ("4295806720\n4295806721.5\n", "row 2: '4295806721.5' is no source id"),
+        ("4295806720\n4295806721.5\n", "line 2: '4295806721.5' is no source id"),
     ],
 )
 def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -119,6 +124,34 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(XpjaxError, match=message):
         wanted_ids(path)
+
+
+def test_a_list_of_designations_with_a_name_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("DR3 Name\n" + "\n".join(f"Gaia DR3 {one}" for one in TEXTS))
+    assert wanted_ids(path, column="DR3 Name").tolist() == IDS.tolist()
+    with pytest.raises(XpjaxError, match="no column 'name': it has DR3 Name, or name the column"):
+        wanted_ids(path, column="name")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_bytes(("# \xb5\n" + "\n".join(TEXTS)).encode(encoding))
+    assert wanted_ids(path).tolist() == IDS.tolist()
+
+
+def test_damaged_packed_files_are_told(tmp_path: Path) -> None:
+    text = ("source_id\n" + "\n".join(TEXTS)).encode()
+    for name, data in (
+        ("cut.csv.gz", gzip.compress(text)[:-9]),
+        ("cut.csv.bz2", bz2.compress(text)[:-9]),
+        ("cut.csv.xz", lzma.compress(text)[:-9]),
+        ("cut.zip", b"PK\x03\x04" + bytes(50)),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(XpjaxError, match=rf"{name}: the file is .*; download it again"):
+            wanted_ids(tmp_path / name)
 
 
 def test_a_file_that_is_not_there() -> None:

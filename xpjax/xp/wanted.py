@@ -13,7 +13,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release
-from xpjax.io.streams import check_file, open_bytes, text_of
+from xpjax.io.streams import check_file, text_of
 from xpjax.io.tables import Column, open_table, split_part
 from xpjax.io.words import integer, is_missing
 
@@ -53,9 +53,7 @@ def id_column(names: Sequence[str], where: str) -> str:
 
 def is_query(wanted: Any) -> bool:
     """Whether what is wanted is the text of an ADQL query."""
-    return isinstance(wanted, str) and bool(
-        re.match(r"\s*(--[^\n]*\n\s*|/\*.*?\*/\s*)*(select|with)\s", wanted, re.I | re.S)
-    )
+    return isinstance(wanted, str) and bool(_QUERY.match(wanted))
 
 
 def wanted_ids(wanted: Any, *, column: str | None = None, release: Release | None = None) -> np.ndarray:
@@ -124,30 +122,47 @@ def _of_file(path: Path, column: str | None, release: Release | None) -> np.ndar
     if not file.exists():
         raise FileNotFoundError(f"{path}: no such file of source ids")
     check_file(file)
-    if not part and column is None and (lines := _id_lines(file)) is not None:
-        return _of_cells(lines, str(path), release)
+    listed = None if part else _id_list(file)
+    if listed is not None:
+        name, lines = listed
+        if column == name or (column is None and (not name or _is_id_name(name))):
+            return np.array([_of_cell(cell, f"{path}: line {k}", release) for k, cell in lines], np.int64)
+        if name and not _is_id_name(name):  # designations, which tables would take for several cells
+            _name_of([name], path, column)
     table = open_table(path)
     if column is not None:
         return _of_column(table.column(column, "source ids"), release)
+    return _of_column(table.column(_name_of(table.names, path)), release)
+
+
+def _name_of(names: Sequence[str], path: Path, column: str | None = None) -> str:
+    """The column of source ids of a file. Raises XpjaxError where there is none, or not the one that was named."""
     try:
-        name = id_column(table.names, str(path))
+        if column is not None:
+            raise XpjaxError(f"{path} has no column {column!r}: it has {', '.join(names)}")
+        return id_column(names, str(path))
     except XpjaxError as error:
         raise XpjaxError(f"{error}, or name the column: {say('column=', 'FILE:COLUMN')}") from None
-    return _of_column(table.column(name), release)
 
 
-def _id_lines(path: Path) -> list[str] | None:
-    """The lines of a text file of one id a line, without comments; None for a table. A first line may say source_id."""
-    with open_bytes(path) as stream:
-        if b"\0" in stream.read(512):
-            return None
-    lines = [line.partition("#")[0].strip().strip(',;"') for line in text_of(path).splitlines()]
-    filled = [line for line in lines if line]
-    first = next(iter(filled), "")
-    if _ID_NAME.fullmatch(re.sub(r"[-_ ]", "", first.lower())):
-        filled = filled[1:]
-        first = next(iter(filled), "0")
-    return filled if _DESIGNATION.fullmatch(first) else None
+def _is_id_name(name: str) -> bool:
+    return bool(_ID_NAME.fullmatch(re.sub(r"[-_ ]", "", name.lower())))
+
+
+def _id_list(path: Path) -> tuple[str, list[tuple[int, str]]] | None:
+    """The name, if any, and the numbered lines of a text file of one id a line, without comments; None for a table."""
+    text = text_of(path)
+    if "\0" in text[:512]:
+        return None
+    lines = [(k, line.partition("#")[0].strip().strip(',;"')) for k, line in enumerate(text.splitlines(), 1)]
+    filled = [(k, line) for k, line in lines if line]
+    start = [line for _, line in filled[:2]]
+    if start and _is_id_name(start[0]):
+        return (start[0], filled[1:]) if len(start) == 1 or _DESIGNATION.fullmatch(start[1]) else None
+    if start and _DESIGNATION.fullmatch(start[0]):
+        return "", filled
+    designation = _DESIGNATION.fullmatch(start[1]) if len(start) > 1 else None
+    return (start[0], filled[1:]) if designation and designation[1] else None
 
 
 def _of_cells(cells: Sequence[str], where: str, release: Release | None) -> np.ndarray:
