@@ -250,3 +250,30 @@ def test_two_workers_give_the_rows_of_a_run(tmp_path: Path) -> None:
     ):
         found = rows(xpjax.lsdb.photometry(lsdb.open_catalog(tmp_path / "hats"), "JPLUS", errors=False))
     check(found, {name: column[order] for name, column in want.items()})
+
+
+def test_numbers_of_named_structures_are_kept() -> None:
+    catalog = lsdb.from_dataframe(frame_of(40), margin_threshold=None)
+    stars = xpjax.lsdb.photometry(
+        catalog, SYSTEM, errors=False, columns={"coefficients": "cc.coeff"}, keep=["cc.coeff_error"]
+    )
+    kept = stars.compute(progress_bar=False)
+    error = SOURCES.coefficients.error[np.argsort(SOURCES.source_id[:40])]
+    kept = kept.sort_values("source_id")["coeff_error"]
+    np.testing.assert_array_equal(np.stack([np.asarray(cell) for cell in kept]), error)
+    with pytest.raises(XpjaxError, match=r"the catalogue: no XP coefficients .* but .*cc\.coeff, cc\.coeff_error"):
+        xpjax.lsdb.photometry(catalog, SYSTEM, errors=False)
+
+
+def frame_of(n: int) -> Any:
+    """The first sources with nested coefficients under a name of their own."""
+    import pandas as pd
+    import pyarrow as pa
+    from nested_pandas import NestedFrame
+    from nested_pandas.series.packer import pack_lists
+
+    c = SOURCES.coefficients
+    kind = pd.ArrowDtype(pa.list_(pa.float32()))
+    lists = {name: pd.Series(list(a[:n]), dtype=kind) for name, a in (("coeff", c.value), ("coeff_error", c.error))}
+    plain = {name: SOURCES.columns[name][:n] for name in ("ra", "dec")}
+    return NestedFrame({"source_id": SOURCES.source_id[:n], **plain, "cc": pack_lists(pd.DataFrame(lists))})

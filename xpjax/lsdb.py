@@ -34,6 +34,8 @@ BATCH_ROWS, GUARD_ROWS, MATRIX_ROWS = 2048, 256, 64
 All partitions have batches of one size: every process compiles once.
 """
 _COMPUTING = threading.Lock()
+CATALOGUE = "the catalogue"
+"""How messages call it."""
 
 
 def photometry(
@@ -214,8 +216,14 @@ class _Job:
     def of_catalog(self, catalog: Any) -> _Job:
         """The job for the columns of a catalogue. Raises XpjaxError for columns that are not there."""
         info, table = catalog.hc_structure.catalog_info, open_table(catalog.meta)
-        table.origin = "the catalogue"
+        table.origin = CATALOGUE
         used = used_columns(table, DR3.xp, self.columns, errors=self.errors)
+        kinds = {name for name in used if name.endswith("coefficients")}
+        if "source_id" not in used or not (kinds & {"coefficients"} or len(kinds) == len(DR3.xp)):
+            raise XpjaxError(
+                f"{CATALOGUE}: no XP coefficients under names that are known, but {', '.join(table.names[:20])}; name "
+                'them by columns={"source_id": ..., "coefficients": ...}'
+            )
         positions = tuple(name for name in (info.ra_column, info.dec_column) if name in catalog.meta.columns)
         for name in self.keep:
             if name not in catalog.meta.columns:
@@ -234,7 +242,8 @@ class _Job:
         first = dict.fromkeys(name if name in frame.columns else name.partition(".")[0] for name in self.used.values())
         dtype = np.float64 if self.float64 else np.float32
         release = self.release or (DR3 if not len(frame) else None)
-        part = frame[list(first)].reset_index(drop=True)
+        part = open_table(frame[list(first)].reset_index(drop=True))
+        part.origin = CATALOGUE
         table = read(part, release=release, dtype=dtype, keep=(), columns=self.used)
         with _COMPUTING:
             result = _prepared(self, table.release)(table)
@@ -337,7 +346,9 @@ def _kept(frame: Any, name: str) -> Any:
         return frame[name].array
     first, *path = name.split(".")
     series = frame[first]
-    for field in path:
+    for k, field in enumerate(path):
+        if hasattr(series, "nest"):  # a nested column of lists
+            return series.nest.to_lists([".".join(path[k:])]).iloc[:, 0].array
         series = series.struct.field(field)
     return series.array
 

@@ -21,12 +21,14 @@ import numpy as np
 from xpjax.catalogue import hats
 from xpjax.catalogue.job import BLOCK_ROWS, STATE
 from xpjax.catalogue.locks import flock, read_json, write_json
+from xpjax.catalogue.parts import WHOLE
 from xpjax.core.engine import Progress
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.core.version import __version__
 from xpjax.io.atomic import expanded
+from xpjax.io.gaps import has_gaps
 from xpjax.xp import Store, StoreFile, open_store
 
 if TYPE_CHECKING:
@@ -257,7 +259,8 @@ class _Export:
         first = next((file for file in store.files if len(file)), store.files[0])
         sample = first.read(0, min(len(first), 1), columns=self.columns).columns
         for name, column in sample.items():
-            fields.append(field(name, pa.string() if column.dtype.kind in "US" else _arrow(column).type))
+            kind = pa.string() if column.dtype.kind in "US" else _arrow(column).type
+            fields.append(field(name, kind).with_nullable(kind in (pa.int64(), pa.uint64()) and name not in WHOLE))
         fields += [field("xp_status", pa.uint32()), field(hats.GUESSED, pa.bool_())]
         notes = {"meta": {"release": release.name, "version": __version__}}
         return pa.schema(fields, metadata={b"xpjax": json.dumps(notes).encode()})
@@ -291,6 +294,8 @@ class _Export:
             for name, column in self._read(files[k], within[to]).items():
                 if name not in columns:
                     columns[name] = np.empty((len(index), *column.shape[1:]), column.dtype)
+                    if column.dtype.str[1:] in ("i8", "u8"):  # any part may have gaps
+                        columns[name] = np.ma.array(columns[name], mask=False)
                 elif column.dtype.kind == "U" and column.dtype.itemsize > columns[name].dtype.itemsize:
                     columns[name] = columns[name].astype(column.dtype)
                 columns[name][to] = column
@@ -319,7 +324,7 @@ class _Export:
         arrays |= {name: table.columns[name] for name in self.columns}
         arrays |= {"source_id": table.source_id, "xp_status": table.status}
         own = {"ra": place.ra[within], "dec": place.dec[within], hats.GUESSED: place.guessed[within]}
-        return own | {name: np.asarray(array)[back] for name, array in arrays.items() if array is not None}
+        return own | {name: np.asanyarray(array)[back] for name, array in arrays.items() if array is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,7 +352,7 @@ def _arrow(column: np.ndarray) -> Any:
     import pyarrow as pa
 
     if column.ndim == 1:
-        return pa.array(np.ascontiguousarray(column))
+        return pa.array(column if has_gaps(column) else np.ascontiguousarray(column))
     return _lists(column, pa.list_(pa.from_numpy_dtype(column.dtype)))
 
 

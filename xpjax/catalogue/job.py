@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class Job:
     where: str | None = None
     keep: tuple[str, ...] = ()
     hats_rows: int = HATS_ROWS
+    named: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Which column of the input is what, where that was said."""
     chunk: int = 0
     """Rows of a usual chunk: batches divide it evenly, in every process and however often the run is taken up."""
 
@@ -78,7 +81,8 @@ class Job:
         """What the rows depend on, as JSON: a run is only resumed with the same."""
         hats = {"hats_rows": self.hats_rows} if self.format == "hats" else {}
         own = {"format": self.format, "where": self.where, "keep": list(self.keep)}
-        return {**own, **hats, **self.content.options}
+        named = {"columns": dict(sorted(self.named.items()))} if self.named else {}
+        return {**own, **named, **hats, **self.content.options}
 
     @property
     def digest(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from xpjax.catalogue import hats
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import concatenate, write_as
+from xpjax.io.gaps import has_gaps
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,17 +20,24 @@ if TYPE_CHECKING:
 UNPLACED = "unplaced"
 """Entry of a manifest: how many rows of a HATS catalogue have no position of their own."""
 
+WHOLE = ("source_id", "transit_id", hats.INDEX)
+"""Integers of 64 bits that are never missing, or 0 where they are."""
+
 
 def _table(part: Catalogue) -> pyarrow.Table:
-    """A catalogue as an Arrow table, without nulls; units and metadata are where `read_catalogue` finds them."""
+    """A catalogue as an Arrow table, nulls among integers alone; units and metadata are as `read_catalogue` expects."""
     import pyarrow as pa
 
     def field(name: str, kind: pyarrow.DataType) -> pyarrow.Field:
         notes = {"unit": part.units.get(name), "description": part.descriptions.get(name)}
-        return pa.field(name, kind, nullable=False, metadata={key: text for key, text in notes.items() if text})
+        # Later rows may have gaps where the first ones have none.
+        gaps = kind in (pa.int64(), pa.uint64()) and name not in WHOLE
+        return pa.field(name, kind, nullable=gaps, metadata={key: text for key, text in notes.items() if text})
 
     def array(column: np.ndarray) -> pyarrow.Array:
         """In place, and without pandas, which `pyarrow.array` imports for half a second."""
+        if has_gaps(column):
+            return pa.array(column)
         if column.dtype.kind not in "iuf" or column.ndim > 1:
             return pa.array(np.ascontiguousarray(column))
         values = pa.py_buffer(np.ascontiguousarray(column))

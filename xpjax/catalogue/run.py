@@ -18,7 +18,7 @@ import numpy as np
 from xpjax.catalogue import hats
 from xpjax.catalogue.dask import process_on_dask
 from xpjax.catalogue.job import FORMATS, HATS_ROWS, Job, units_of
-from xpjax.catalogue.partitions import open_sources
+from xpjax.catalogue.partitions import named_columns, open_sources
 from xpjax.catalogue.parts import UNPLACED
 from xpjax.catalogue.products import Content, Labels, Magnitudes
 from xpjax.catalogue.stages import process
@@ -99,6 +99,7 @@ def run_catalogue(
     hats_rows: int = HATS_ROWS,
     systematic: bool = False,
     release: Release | str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Make a catalogue of a store: synthetic photometry or stellar labels, a part for each store file.
 
@@ -130,8 +131,8 @@ def run_catalogue(
         The most rows in a pixel of a HATS catalogue.
     systematic : bool, optional
         Also write what a linear correction leaves [mag] as columns; metadata have it at d^2 = 0.
-    release : Release or str, optional
-        Of a store of several data releases, the one to take, such as "Gaia DR4"; systems by name are of that release.
+    release, columns : optional
+        As for `xpjax.read`: which release of several, also of systems by name; which column of HATS catalogues is what.
 
     Returns
     -------
@@ -141,8 +142,7 @@ def run_catalogue(
     Raises
     ------
     XpjaxError
-        For wrong options, a store of several releases of which none is said, other options than those of the run to be
-        resumed, and where another run is at work.
+        For wrong options, others than those of the run to be resumed, and where another run is at work.
     FileExistsError
         If the output has content, without resume.
 
@@ -152,10 +152,10 @@ def run_catalogue(
     >>> xpjax.run_catalogue("store.h5", "sdss", "SDSS", errors=False).rows
     20
     """
-    store = open_sources(store, release)
+    store = open_sources(store, release, columns)
     options = correction, systematic, store.release, errors, truncate, error_correction, float64
     content = _content(systems, fitter, store.release, options)
-    job = Job(expanded(output).absolute(), content, format, where, tuple(keep), hats_rows)
+    job = Job(expanded(output).absolute(), content, format, where, tuple(keep), hats_rows, named_columns(store))
     return _run(store, job, shard, resume, devices, dask, progress)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,10 @@ from xpjax.cli.common import RELEASE, corrected_bands, print_table
 from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
-SHARED = (*compute.BANDS, "error_correction", "truncate", "errors", "float64", "keep", "devices")
+if TYPE_CHECKING:
+    from xpjax.xp import Store
+
+SHARED = (*compute.BANDS, "columns", "error_correction", "truncate", "errors", "float64", "keep", "devices")
 """Options that mean the same as in `xpjax photometry`, from which they are taken."""
 
 
@@ -88,6 +91,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
       xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
       xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
       xpjax catalogue store --system SDSS -o sdss --dask local
+      xpjax catalogue hats --columns coefficients=xp.coeff,source_id=id --system SDSS --no-errors -o sdss
       xpjax catalogue store --system JPLUS --release DR4 -o jplus_dr4
       xpjax catalogue store --system JPLUS --correction standard -o corrected
       xpjax catalogue store --system JPLUS --correction wiggles.h5 --ebv ebv -o network
@@ -95,17 +99,31 @@ def run(store: Path, output: Path, **options: Any) -> None:
     from xpjax.catalogue import open_sources
 
     bands, _ = corrected_bands(**{name: options.pop(name) for name in compute.BANDS})
-    opened = open_sources(store, options.pop("release"))
+    opened = open_sources(store, options.pop("release"), options.pop("columns"))
     system, options["correction"] = bands(opened.release)
-    if options["errors"] and opened.correlations == "none":
-        tell("the store has no correlations: all errors are NaN; --no-errors leaves them out")
+    if options["errors"] and (said := _without_correlations(opened)):
+        tell(said)
     _run(opened, output, systems=system, **options)
+
+
+def _without_correlations(store: Store) -> str:
+    """What is said of files that have no correlations, which errors need; nothing where all have them."""
+    files = [file for file in store.files if not file.damage]
+    without = [file for file in files if file.correlations == "none" or not file.has_errors]
+    if not without:
+        return ""
+    if len(without) == len(files):
+        return "the store has no correlations: all errors are NaN; --no-errors leaves them out"
+    return (
+        f"{len(without):,} of {len(files):,} files have no correlations, such as {without[0].path.name}: errors of "
+        "their sources are NaN; --no-errors leaves all errors out"
+    )
 
 
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
-OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask", "release")
+OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask", "columns", "release")
 """Options of catalogues of all kinds."""
 
 
@@ -124,8 +142,9 @@ def labels(store: Path, output: Path, **options: Any) -> None:
     """
     from xpjax.catalogue import open_sources
 
-    asked = {name: options.pop(name) for name in (*OUTPUT[1:-1], "keep", "devices") if name in options}
-    _run(open_sources(store, options.pop("release")), output, fitter=fitter_of(**options), **asked)
+    asked = {name: options.pop(name) for name in (*OUTPUT[1:-2], "keep", "devices") if name in options}
+    opened = open_sources(store, options.pop("release"), options.pop("columns"))
+    _run(opened, output, fitter=fitter_of(**options), **asked)
 
 
 labels.params[:0] = [parameter for parameter in run.params if parameter.name in OUTPUT]

@@ -148,7 +148,28 @@ def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+class ExistingFile(click.Path):
+    """A file that is there; of a folder of spectra it is said which commands take it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path as it was given. Fails where there is no such file."""
+        from xpjax.xp import is_hats, is_store
+
+        if os.path.isdir(value) and (is_hats(value) or is_store(value)):
+            self.fail(
+                f"{str(value)!r} is a {'HATS catalogue' if is_hats(value) else 'store'}, and a file is expected: "
+                "`xpjax photometry`, `xpjax spectra` and `xpjax catalogue run` take all of it, `xpjax store select` "
+                "makes a file of some sources of a store.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+EXISTING_FILE = ExistingFile(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -189,7 +210,7 @@ def choice_option(name: str, words: Sequence[str], meaning: str) -> Callable[[F]
 
 
 INPUT_OUTPUT = combine(
-    click.argument("inputs", metavar="INPUT...", nargs=-1, type=EXISTING_FILE),
+    click.argument("inputs", metavar="INPUT...", nargs=-1, type=EXISTING),
     output_option("File to write; its suffix names the format: csv, csv.gz, ecsv, fits, vot, xml, parquet, h5."),
 )
 TRUNCATE = click.option(

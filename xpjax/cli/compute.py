@@ -72,8 +72,9 @@ def photometry(
 ) -> None:
     """Compute synthetic photometry of XP spectra, in any passbands.
 
-    INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet; or --ids names the sources,
-    and their spectra are fetched from the Gaia archive (see `xpjax fetch`). Columns of the output:
+    INPUT is a file of XP coefficients: csv, csv.gz, ecsv, fits, VOTable, avro or parquet; or the folder of a store or a
+    HATS catalogue; or --ids names the sources, and their spectra are fetched from the Gaia archive (see `xpjax fetch`).
+    `xpjax catalogue run` does large stores in parts, and can be resumed. Columns of the output:
     source_id, then for each system, and after them for each set of passbands, LABEL_mag_BAND, LABEL_flux_BAND,
     LABEL_flux_error_BAND and LABEL_mag_error_BAND, the kept columns, and xp_status, bits that qualify a source.
 
@@ -166,6 +167,8 @@ def spectra(
     **options: Any,
 ) -> None:
     """Sample absolute or internal spectra of XP coefficients.
+
+    INPUT is as for `xpjax photometry`: a file, or the folder of a store or a HATS catalogue.
 
     Columns of the output: source_id, the arrays flux and flux_error in W m-2 nm-1 (and correlation), the kept
     columns and xp_status. The wavelengths are stored once: an HDF5 dataset, metadata of the other formats, or beside

@@ -109,6 +109,7 @@ def run(
     started = time.perf_counter()
     catalogue.check_output(output, overwrite=overwrite, shared=shared)
     context = click.get_current_context()
+    inputs = [file for one in inputs for file in _files(one, release, context.params.get("columns"))]
     dtype = np.float64 if context.params["float64"] else np.float32
     models, parts, status = Models(prepare, inputs, release), [], []
     seen, seen_transits = np.empty((2, 0), np.int64)
@@ -130,7 +131,27 @@ def run(
             status.append(result.status)
     whole = with_call(catalogue.concatenate(parts))
     catalogue.write(output, whole, overwrite=overwrite)
-    _summary(context, whole, np.concatenate(status), time.perf_counter() - started)
+    _summary(context, len(inputs), whole, np.concatenate(status), time.perf_counter() - started)
+
+
+def _files(path: Path | Asked, release: str | None, columns: dict[str, str] | None) -> Sequence[Path | Asked]:
+    """The files of a folder that is a store or a HATS catalogue, those of one release; a file as it is.
+
+    Raises XpjaxError for other folders, damaged files, and several releases of which none is said.
+    """
+    from xpjax.catalogue import open_sources
+    from xpjax.xp import is_hats, is_store
+
+    if not isinstance(path, Path) or path.is_file():
+        return [path]
+    if not (is_hats(path) or is_store(path)):
+        raise XpjaxError(f"{path} is a folder, and neither a store nor a HATS catalogue; name its files")
+    store = open_sources(path, release, columns if is_hats(path) else None)
+    store.release  # noqa: B018  # refuses several
+    for file in store.files:
+        if file.damage:
+            raise XpjaxError(file.damage)
+    return [file.path for file in store.files if len(file)] or [store.files[0].path]
 
 
 def _complete(result: Any, params: dict[str, Any]) -> Any:
@@ -147,13 +168,13 @@ def _complete(result: Any, params: dict[str, Any]) -> Any:
     return dataclasses.replace(result, **absent)
 
 
-def _summary(context: click.Context, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
+def _summary(context: click.Context, n_file: int, whole: Catalogue, status: np.ndarray, seconds: float) -> None:
     import numpy as np
 
     from xpjax.core.status import Status
 
     n, params = len(status), context.params
-    files = f"{len(params['inputs'])} file{'s' * (len(params['inputs']) != 1)}" if params["inputs"] else "the archive"
+    files = f"{n_file} file{'s' * (n_file != 1)}" if params["inputs"] else "the archive"
     what = "epoch spectra" if "transit_id" in whole.columns else "sources"
     lines = [f"{n:,} {what} read from {files}, {len(whole):,} rows written to {params['output'].name}"]
     flagged = int(np.count_nonzero(status))

@@ -24,6 +24,7 @@ from xpjax.io import atomic
 from xpjax.io.atomic import DeafFile, expanded, whole_files
 from xpjax.io.columns import join_columns
 from xpjax.io.csv_rows import write_rows
+from xpjax.io.gaps import filler, has_gaps, is_big, with_filler
 from xpjax.io.results import arrow_table, astropy_table, plain_meta
 from xpjax.io.tables import LDAC_HEADER, LDAC_TABLE, open_table
 
@@ -162,7 +163,7 @@ def concatenate(parts: Sequence[Catalogue]) -> Catalogue:
 
 
 def _plain(catalogue: Catalogue) -> Catalogue:
-    """Columns as native NumPy numbers, bools or text of one length, missing ones as NaN or ''; units as ASCII text."""
+    """Columns as native NumPy numbers, bools or text of one length, missing ones as NaN, '' or masked big integers."""
     columns = {name: _plain_array(name, column) for name, column in catalogue.columns.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len({*lengths.values()}) > 1:
@@ -172,6 +173,9 @@ def _plain(catalogue: Catalogue) -> Catalogue:
 
 
 def _plain_array(name: str, column: Any) -> np.ndarray:
+    if has_gaps(column) and column.ndim == 1 and is_big(column):
+        data = np.where(np.ma.getmaskarray(column), 0, np.ma.getdata(column))
+        return np.ma.array(data.astype(data.dtype.newbyteorder("=")), mask=np.ma.getmaskarray(column))
     if isinstance(column, np.ma.MaskedArray) and column.mask.any():
         numeric = column.dtype.kind in "iufb"
         kind = np.result_type(column.dtype, np.float32) if numeric else column.dtype
@@ -252,7 +256,11 @@ def _fits_table(catalogue: Catalogue, name: str) -> Any:
     from astropy.table import Table
 
     columns = {n: np.char.encode(c, "utf-8") if c.dtype.kind == "U" else c for n, c in catalogue.columns.items()}
-    hdu = fits.table_to_hdu(Table(columns))
+    table = Table(columns)
+    for key, cells in columns.items():
+        if has_gaps(cells):
+            table[key].fill_value = filler(cells.dtype)  # becomes TNULL
+    hdu = fits.table_to_hdu(table)
     hdu.name = name
     for i, column in enumerate(catalogue.columns, 1):
         if catalogue.units.get(column):
@@ -297,7 +305,11 @@ def _write_votable(path: Path, catalogue: Catalogue) -> None:
     if empty:
         raise XpjaxError(f"{empty[0]} has no number in any row, which VOTable cannot hold: write Parquet, FITS or HDF5")
     bare = dataclasses.replace(catalogue, columns=signed, meta={}, shared={})
-    votable = from_table(astropy_table(bare))
+    bare_table = astropy_table(bare)
+    for name, column in signed.items():
+        if has_gaps(column):
+            bare_table[name].meta["values"] = {"null": filler(column.dtype)}
+    votable = from_table(bare_table)
     votable.set_all_tables_format("binary")
     table = votable.get_first_table()
     for name, array in catalogue.shared.items():
@@ -331,9 +343,10 @@ def _write_hdf5(path: Path, catalogue: Catalogue) -> None:
         with h5py.File(handle, "w", track_order=True) as file:
             for name, array in {**catalogue.columns, **catalogue.shared}.items():
                 text = array.dtype.kind == "U"
-                data = file.create_dataset(
-                    name, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None
-                )
+                cells = array.astype(object) if text else with_filler(array) if has_gaps(array) else array
+                data = file.create_dataset(name, data=cells, dtype=h5py.string_dtype() if text else None)
+                if has_gaps(array):
+                    data.attrs["_FillValue"] = filler(array.dtype)
                 for key, note in (("unit", catalogue.units), ("description", catalogue.descriptions)):
                     if note.get(name):
                         data.attrs[key] = note[name]

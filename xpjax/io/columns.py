@@ -10,7 +10,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.cells import Vectors
-from xpjax.io.words import EXACT, MISSING, integer, is_missing, parse_number
+from xpjax.io.gaps import has_gaps, is_big, whole_with_gaps
+from xpjax.io.words import MISSING, integer, is_missing, parse_number
 
 
 class Text(list[str]):
@@ -91,14 +92,15 @@ def plain_vectors(column: Column) -> np.ndarray:
 def join_columns(parts: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
     """One column of several tables of these sizes, None where a table lacks it; empty tables have no say in its type.
 
-    A part without any value takes the type of the others: NaN, an empty text, or 0 among integers of which float64
+    A part without any value takes the type of the others: NaN, an empty text, or masked among integers of which float64
     would lose digits. Text and numbers together become text.
     """
     arrays = [None if part is None else _unmasked(part) for part in parts]
     rows = [(array, n) for array, n in zip(arrays, sizes, strict=True) if n]
     whole = [array for array, _ in rows if array is not None]
     alike = {(array.dtype.kind if array.dtype.kind == "U" else array.dtype, array.shape[1:]) for array in whole}
-    if whole and len(whole) == len(rows) and len(alike) == 1 and whole[0].dtype != object:
+    masked = any(map(has_gaps, whole))
+    if whole and len(whole) == len(rows) and len(alike) == 1 and whole[0].dtype != object and not masked:
         return np.concatenate(whole)
     rows = [(None if array is None or _is_blank(array) else array, n) for array, n in rows]
     found = [array for array, _ in rows if array is not None] or whole or [a for a in arrays if a is not None][:1]
@@ -112,18 +114,22 @@ def join_columns(parts: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
 def _unmasked(column: Any) -> np.ndarray:
     if np.ma.isMaskedArray(column):
         column = np.ma.filled(column, np.nan) if column.dtype.kind == "f" else (plain(column) or [column])[0]
-    return np.asarray(column)
+    return column if has_gaps(column) else np.asarray(column)
 
 
 def _is_blank(array: np.ndarray) -> bool:
     """Whether no cell has a value."""
+    if has_gaps(array):
+        return bool(np.ma.getmaskarray(array).all())
     if array.dtype.kind == "f":
         return bool(np.isnan(array).all())
     return not array.size or (array.ndim == 1 and is_text(array) and not any(array))
 
 
 def _as_text(cell: Any) -> str:
-    """A cell among texts: `5` for 5.0, nothing for NaN."""
+    """A cell among texts: `5` for 5.0, nothing for NaN and what is masked."""
+    if cell is np.ma.masked:
+        return ""
     if isinstance(cell, bytes):
         return cell.decode(errors="replace")
     if isinstance(cell, float | np.floating):
@@ -140,17 +146,23 @@ def _join_vectors(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence
 
 
 def _join_numbers(rows: Sequence[tuple[np.ndarray | None, int]], found: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) of integers or floats; integers beyond float64 stay such, with 0 where a value is missing."""
-    if any(_is_big(array) for array in found) and all(_is_whole(array) for array in found):
-        whole = [(a if a is None else np.where(np.isnan(a), 0, a).astype(np.int64), n) for a, n in rows]
-        return _one_after_another(whole, [np.zeros(0, np.int64)], np.int64(0))
+    """(n,) of integers or floats; integers beyond float64 stay such, masked where a value is missing."""
+    if any(is_big(array) for array in found) and all(_is_whole(array) for array in found):
+        gaps = [np.ones(n, bool) if a is None else np.ma.getmaskarray(a) | np.isnan(np.ma.getdata(a)) for a, n in rows]
+        pairs = zip(rows, gaps, strict=True)
+        whole = [(None if a is None else np.where(gap, 0, a).astype(np.int64), n) for (a, n), gap in pairs]
+        data = _one_after_another(whole, [np.zeros(0, np.int64)], np.int64(0))
+        gap = np.concatenate(gaps)
+        return np.ma.array(data, mask=gap) if gap.any() else data
+    rows = [(a if a is None else _with_nan(a), n) for a, n in rows]
+    found = [_with_nan(array) for array in found]
     kind = np.result_type(*found)
     return _one_after_another(rows, found, np.array(np.nan, kind if kind.kind == "f" else np.float64))
 
 
-def _is_big(array: np.ndarray) -> bool:
-    """Whether these are integers, some of which float64 may round."""
-    return array.dtype.kind in "iu" and bool(((array > EXACT) | (array < -EXACT)).any())
+def _with_nan(array: np.ndarray) -> np.ndarray:
+    """Integers that are masked as float64 with NaN; others as they are."""
+    return np.ma.filled(array.astype(np.float64), np.nan) if has_gaps(array) else array
 
 
 def _is_whole(array: np.ndarray) -> bool:
@@ -175,12 +187,9 @@ def is_text(column: np.ndarray) -> bool:
 
 
 def unmasked_integers(column: np.ndarray) -> np.ndarray:
-    """Integers where none is missing; else float64 with NaN, or with 0 where float64 would lose digits (ids)."""
-    mask = np.ma.getmaskarray(column)
-    data = np.where(mask, 0, np.ma.getdata(column))
-    if not mask.any():
-        return np.ma.getdata(column)
-    return data if (np.abs(data) > EXACT).any() else np.where(mask, np.nan, data.astype(np.float64))
+    """Integers where none is missing; else float64 with NaN, or still masked where float64 would lose digits (ids)."""
+    data = np.ma.getdata(column)
+    return whole_with_gaps(data, np.ma.getmaskarray(column)) if has_gaps(column) else data
 
 
 def _typed(cells: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpjax.core.records import Catalogue
 from xpjax.core.status import Bits
+from xpjax.io.gaps import has_gaps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +62,13 @@ class TableResult:
         import pandas as pd
 
         catalogue = self.catalogue()
-        cells = {name: column if column.ndim == 1 else list(column) for name, column in catalogue.columns.items()}
-        frame = pd.DataFrame(cells)
+
+        def cells(column: np.ndarray) -> Any:
+            if has_gaps(column) and column.dtype.kind in "iu":
+                return pd.arrays.IntegerArray(np.ma.getdata(column), np.ma.getmaskarray(column))
+            return column if column.ndim == 1 else list(column)
+
+        frame = pd.DataFrame({name: cells(column) for name, column in catalogue.columns.items()})
         frame.attrs["units"] = dict(catalogue.units)
         return frame
 
@@ -83,7 +89,7 @@ class TableResult:
 
 def astropy_table(catalogue: Catalogue) -> Table:
     """The columns of a catalogue with units and descriptions; what all rows share and metadata are in `meta`."""
-    from astropy.table import Column, Table
+    from astropy.table import Column, MaskedColumn, Table
     from astropy.units import Unit
 
     def unit(name: str) -> Any:
@@ -91,7 +97,9 @@ def astropy_table(catalogue: Catalogue) -> Table:
         return Unit(text, parse_strict="silent") if text else None
 
     columns = [
-        Column(column, name, unit=unit(name), description=catalogue.descriptions.get(name))
+        (MaskedColumn if has_gaps(column) else Column)(
+            column, name, unit=unit(name), description=catalogue.descriptions.get(name)
+        )
         for name, column in catalogue.columns.items()
     ]
     return Table(columns, meta={**plain_meta(catalogue), **catalogue.shared})
@@ -111,7 +119,7 @@ def arrow_table(catalogue: Catalogue) -> pyarrow.Table:
         notes = {"unit": catalogue.units.get(name), "description": catalogue.descriptions.get(name)}
         return pa.field(name, kind, metadata={key: text for key, text in notes.items() if text} or None)
 
-    arrays = [cells(np.asarray(column)) for column in catalogue.columns.values()]
+    arrays = [cells(np.asanyarray(column)) for column in catalogue.columns.values()]
     shared = {name: array.tolist() for name, array in catalogue.shared.items()}
     units = {name: catalogue.units[name] for name in shared if name in catalogue.units}
     notes = {"meta": plain_meta(catalogue), "shared": shared, "shared_units": units}

@@ -15,6 +15,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.units import is_unit, unit_factor
+from xpjax.io.gaps import whole_with_gaps
 from xpjax.io.tables.parsing import distinct, iso_day, modified_julian_day, parse_integers, parse_numbers, sexagesimal
 from xpjax.io.words import EXACT, abridged, integer, is_missing
 
@@ -286,7 +287,7 @@ class Column:
     def plain(self) -> np.ndarray:
         """The column in the type that suits it, to be passed on: NaN or an empty text where a value is missing.
 
-        Integers with gaps become float64 with NaN, or keep int64 with 0 where float64 would lose digits; cells of text
+        Integers with gaps become float64 with NaN, or a masked array where float64 would lose digits; cells of text
         files are integers, numbers, truth values or text. Raises XpjaxError for what no table holds.
         """
         if self.is_text:
@@ -327,14 +328,6 @@ class Column:
         if filled[0][:1] == "[" and (arrays := matrix(self.values)) is not None:
             return arrays
         return np.array(["" if gone else cell for cell, gone in zip(cells, missing, strict=True)], np.str_)
-
-
-def whole_with_gaps(data: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Integers (n,) as float64 with NaN where missing, or as int64 with 0 where float64 would lose digits."""
-    data = np.where(missing, 0, data)
-    if (data > EXACT).any() or (data < -EXACT).any():
-        return data.astype(np.int64)
-    return np.where(missing, np.nan, data.astype(np.float64))
 
 
 def _stripped(cells: Any) -> list[str]:
