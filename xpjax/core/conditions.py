@@ -72,7 +72,10 @@ class Where:
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 terms = [self._value(term, columns) for term in (left, *comparators)]
                 pairs = zip(ops, terms, terms[1:], strict=False)
-                return functools.reduce(np.logical_and, [_OPERATORS[type(op)](a, b) for op, a, b in pairs])
+                found = [
+                    np.ma.filled(_OPERATORS[type(op)](a, b), False) for op, a, b in pairs
+                ]  # what is masked meets none
+                return functools.reduce(np.logical_and, found)
         raise AssertionError(node)  # parse_where lets nothing else through
 
 

@@ -34,7 +34,6 @@ from xpjax.xp.download.job import (
     Unfinished as Unfinished,
     fetch,
 )
-from xpjax.xp.download.wanted import Cone as Cone, is_query as is_query, wanted_ids as wanted_ids
 from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, draw_spectra as draw_spectra
 from xpjax.xp.instrument import (
     Instrument,
@@ -50,15 +49,22 @@ from xpjax.xp.inverse import (
     correct_samples as correct_samples,
 )
 from xpjax.xp.lines import extrema
-from xpjax.xp.observation import RELATIVE as RELATIVE, observation_matrix, observe as observe
+from xpjax.xp.observation import (
+    RELATIVE as RELATIVE,
+    check_noise as check_noise,
+    observation_matrix,
+    observe as observe,
+)
 from xpjax.xp.read.archive import as_sources as as_sources, read, read_for as read_for
 from xpjax.xp.read.hats import is_hats as is_hats, partitions as partitions
 from xpjax.xp.read.layout import repeated as repeated
 from xpjax.xp.read.nested import further_columns as further_columns, used_columns as used_columns
 from xpjax.xp.read.peek import peek_release as peek_release
 from xpjax.xp.read.spectra_files import (
+    agreed_length as agreed_length,
     flux_factor as flux_factor,
     read_spectra,
+    read_told as read_told,
     source_ids as source_ids,
     the_same as the_same,
     wavelength_axis as wavelength_axis,
@@ -81,6 +87,7 @@ from xpjax.xp.store.ingest import ingest
 from xpjax.xp.store.sky import on_sky as on_sky, pixel_centers as pixel_centers
 from xpjax.xp.store.store import Store, is_store as is_store, open_store
 from xpjax.xp.store.writer import write_store_file
+from xpjax.xp.wanted import Cone as Cone, is_query as is_query, wanted_ids as wanted_ids
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 __all__ = [

@@ -529,7 +529,7 @@ def test_other_columns(tmp_path):
     np.testing.assert_array_equal(found.columns["G"], [12.5, np.nan, np.nan, 13])
     assert found.columns["designation"].tolist() == columns["designation"]
     np.testing.assert_array_equal(found.columns["count"], [1, 2, np.nan, 4])
-    assert found.columns["other_id"].tolist() == [2**60 + 1, 0, 2**60 + 3, 5]
+    assert found.columns["other_id"].tolist() == [2**60 + 1, None, 2**60 + 3, 5]
     assert found.columns["flag"].tolist() == [True, False, True, True]
     assert found.status.tolist() == [0, Status.CELL_REPAIRED, Status.BP_MISSING, 0]
     assert list(read(tmp_path / "made.csv", keep=["g", "source_id"]).columns) == ["g"]
@@ -572,11 +572,11 @@ SOLUTION = 4545469030156206080
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        ([SOLUTION] * 3, [np.nan] * 2, [SOLUTION] * 3 + [0] * 2),
-        ([np.nan] * 3, [SOLUTION] * 2, [0] * 3 + [SOLUTION] * 2),
-        ([SOLUTION] * 3, [5.0, np.nan], [SOLUTION] * 3 + [5, 0]),
+        ([SOLUTION] * 3, [np.nan] * 2, [SOLUTION] * 3 + [None] * 2),
+        ([np.nan] * 3, [SOLUTION] * 2, [None] * 3 + [SOLUTION] * 2),
+        ([SOLUTION] * 3, [5.0, np.nan], [SOLUTION] * 3 + [5, None]),
         ([SOLUTION] * 3, [0.5, np.nan], [float(SOLUTION)] * 3 + [0.5, np.nan]),
-        ([SOLUTION] * 3, None, [SOLUTION] * 3 + [0] * 2),
+        ([SOLUTION] * 3, None, [SOLUTION] * 3 + [None] * 2),
         ([1, 2, 3], [np.nan] * 2, [1, 2, 3, np.nan, np.nan]),
         ([1.5, 2, 3], None, [1.5, 2, 3, np.nan, np.nan]),
         (["a", "b", ""], [5.0, np.nan], ["a", "b", "", "5", ""]),
@@ -592,7 +592,9 @@ def test_joined_columns_keep_their_digits(first, second, expected):
         frame = pandas.DataFrame(make(n, missing_bp=(), seed=seed))
         frames.append(frame if values is None else frame.assign(x=values))
     found = read(frames, keep=None if second is None else ["x"]).columns["x"]
-    assert np.asarray(expected).dtype.kind == ("U" if found.dtype == object else found.dtype.kind)
+    assert np.asarray([0 if x is None else x for x in expected]).dtype.kind == (
+        "U" if found.dtype == object else found.dtype.kind
+    )
     if found.dtype.kind == "f":
         np.testing.assert_array_equal(found, expected)
     else:

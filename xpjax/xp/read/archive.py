@@ -75,8 +75,8 @@ def read(
     has BP, a header that states the release, or the archive's name of the file (`MEAN_SPECTRUM_XP...`), tells it.
     Correlations may be packed strict lower triangles or square; covariances (which the archive gives without the
     squared standard deviation of the fit) are turned into errors and correlations. Kept integers with missing values
-    become float64 with NaN, or keep int64 with 0 where float64 would lose digits. Columns of text of which most cells
-    are numbers are numbers, and the odd cells NaN and `Status.CELL_REPAIRED`.
+    become float64 with NaN, or a masked array of integers where float64 would lose digits. Columns of text of which
+    most cells are numbers are numbers, and the odd cells NaN and `Status.CELL_REPAIRED`.
 
     Examples
     --------

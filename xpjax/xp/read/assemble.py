@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io.cells import Vectors
@@ -249,7 +249,7 @@ def _vectors(table: Table, name: str, release: Release, *sizes: int) -> Vectors 
     found = f"has {vectors.length[row]} numbers" if vectors.length[row] > 0 else f"is {vectors.unreadable}"
     raise XpjaxError(
         f"{where} {found}, {expected}, and no other row fits; for a release with other numbers of basis functions "
-        f"pass {say_release()}; or download the file again"
+        f"pass {say_release()}{say('', ', or instruments and systems of that release')}; or download the file again"
     )
 
 

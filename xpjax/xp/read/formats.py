@@ -17,7 +17,7 @@ from xpjax.io.cells import from_flat
 from xpjax.io.streams import File
 from xpjax.xp.read.layout import Table, archive_name, check_names, is_array, make_table, stated_in
 from xpjax.xp.read.nested import archive_layout
-from xpjax.xp.read.transits import time_units
+from xpjax.xp.read.transits import time_units, transit_names
 
 Pairs = Iterator[tuple[str, Any]]
 
@@ -51,7 +51,7 @@ def pairs_of(table: tables.Table, xp: Sequence[str]) -> Pairs:
             raw = table.raw(name)
         except XpjaxError:
             known = archive_name(name, xp)
-            if is_array(known, xp) or known == "source_id":
+            if is_array(known, xp) or known == "source_id" or name in transit_names(table.names)[1]:
                 raise
             continue
         if isinstance(raw.values, tables.Ragged):

@@ -56,7 +56,7 @@ def load(
         return [make_table(source.items(), xp, "memory", units=units)]
     table = archive_layout(open_table(source), xp, columns, release)
     units = time_units(table.names, {name: field.unit for name, field in table.fields.items()})
-    return [make_table(pairs_of(table, xp), xp, "memory", stated_in({**table.meta, **table.header}), units)]
+    return [make_table(pairs_of(table, xp), xp, table.origin, stated_in({**table.meta, **table.header}), units)]
 
 
 def files_of(source: str | os.PathLike[str]) -> list[File]:

@@ -174,18 +174,20 @@ def _release(table: Table, raw: Raw, release: Release | None) -> Release:
     """The release by the number of coefficients of both XPs. Raises XpjaxError where it is none, or several."""
     length = _lengths(raw)
     there = length[length > 0]
-    if not len(there) or (release is not None and (there == release.n_basis_total).any()):
+    if not len(there):
         return release or DR3
     sizes = ", ".join(map(str, np.unique(there)[:5]))
     counts = {r: int(np.count_nonzero(there == r.n_basis_total)) for r in RELEASES}
+    if len({r.n_basis_total for r, n in counts.items() if n}) > 1:
+        raise XpjaxError(f"{table.origin}: holds sources of several releases; split it, and read each by itself")
+    if release is not None and (there == release.n_basis_total).any():
+        return release
     known = " or ".join(f"{r.n_basis_total} ({r.name})" for r in RELEASES)
     if release is not None:
         raise XpjaxError(
             f"{table.origin}: the coefficients of BP and RP together are {sizes} numbers a row, expected "
             f"{release.n_basis_total} ({release.name}); of the releases that are known it is {known}"
         )
-    if len({r.n_basis_total for r, n in counts.items() if n}) > 1:
-        raise XpjaxError(f"{table.origin}: holds sources of several releases; split it, and read each by itself")
     stated = stated_release(stated_in({**table.meta, **table.header}))
     best = stated if stated is not None and counts[stated] else max(counts, key=lambda r: counts[r])
     if 2 * counts[best] < len(there):

@@ -16,7 +16,7 @@ from xpjax.xp.read.layout import Table, numbers
 
 def say_release() -> str:
     """How to say which release is meant."""
-    return say("release=", "--instrument FILE.h5 or --system FILE.h5 of that release")
+    return say("release=", "--release")
 
 
 def sizes_text(release: Release) -> str:
