@@ -277,7 +277,7 @@ def test_kept_ids_keep_their_digits(tmp_path: Path) -> None:
     call = ("--system", "SDSS", "--keep", "solution_id", "-o", tmp_path / "o.csv")
     result = xp("photometry", *names, *call)
     assert result.exit_code == 0, result.stderr
-    assert catalogue.read_catalogue(tmp_path / "o.csv").columns["solution_id"].tolist() == [solution] * N + [0] * N
+    assert catalogue.read_catalogue(tmp_path / "o.csv").columns["solution_id"].tolist() == [solution] * N + [None] * N
 
 
 def test_coefficients_are_not_kept(inputs: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_bad_calls_are_refused() -> None:
     with pytest.raises(ValueError, match="floats"):
         as_sources(np.zeros((2, 110), int))
     with pytest.raises(ValueError, match="pass release="):
-        as_sources(np.zeros((2, 106)))
+        as_sources(np.zeros((2, 100)))
 
 
 def test_a_single_vector_is_one_source() -> None:
