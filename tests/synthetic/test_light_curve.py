@@ -46,6 +46,17 @@ def variable() -> Photometry:
     return xpjax.photometry(xpjax.simulate_sources(N, seed=3, transits=TRANSITS, variability=rr_lyrae), BANDS)
 
 
+def test_an_axis_is_not_that_of_the_worst_bar(variable: Photometry) -> None:
+    curve = variable.lightcurve(int(variable.source_id[0]))
+    error, magnitude = np.array(curve.magnitude_error), np.array(curve.magnitude)
+    place = np.unravel_index(int(np.argmax(np.isfinite(magnitude))), magnitude.shape)
+    error[place], magnitude[place] = 140.0, 25.0
+    faint, bright = dataclasses.replace(curve, magnitude=magnitude, magnitude_error=error).plot().axes[0].get_ylim()
+    rest = np.delete(magnitude.ravel(), np.ravel_multi_index(place, magnitude.shape))
+    assert bright < np.nanmin(rest)
+    assert np.nanmax(rest) < faint < np.nanmax(rest) + 2
+
+
 def test_the_rows_of_a_source_by_time(stars: Photometry, constant: SourceTable) -> None:
     one = constant.source_id[TRANSITS]
     shuffled = stars[np.random.default_rng(0).permutation(len(stars))]

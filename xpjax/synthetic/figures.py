@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_PASSBANDS = 12
 DENSE = 10_000
 """More points than this are drawn as a density."""
+LARGEST_BAR = 1.0
+"""Errors of magnitudes [mag] from which on they say nothing of an axis."""
 FAMILIAR = (
     ("g", "i", "r"),
     ("gp", "ip", "rp"),
@@ -151,13 +153,26 @@ def plot_light_curve(curve: Any) -> Figure:
         for turn in (0.0,) if phase is None else (0.0, 1.0):
             x = curve.time if phase is None else phase + turn
             axes.errorbar(x, y, error, label=band if turn == 0 else None, **style)
-    axes.invert_yaxis()
+    axes.set_ylim(*_magnitude_range(curve))
     told = f", period {curve.period:.7g} d" if phase is not None else ""
     what = "bins" if curve.number is not None else "transits"
     axes.set_title(f"Gaia {curve.source_id}: {len(curve):,} {what}{told}")
     axes.set(xlabel="BJD (TCB) \u2212 2455197.5 [d]" if phase is None else "Phase", ylabel="Magnitude")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     return figure
+
+
+def _magnitude_range(curve: Any) -> tuple[float, float]:
+    """The faintest and the brightest magnitude of an axis: bars of fluxes near zero, of many magnitudes, leave it."""
+    magnitude = np.asarray(curve.magnitude, float)
+    errors = np.zeros_like(magnitude) if curve.magnitude_error is None else np.asarray(curve.magnitude_error, float)
+    errors = np.nan_to_num(errors)
+    shown = np.isfinite(magnitude) & (errors < LARGEST_BAR)
+    shown = shown if shown.any() else np.isfinite(magnitude)
+    bars = np.minimum(errors[shown], LARGEST_BAR)
+    low, high = (magnitude[shown] - bars).min(), (magnitude[shown] + bars).max()
+    margin = 0.05 * max(high - low, 0.02)
+    return float(high + margin), float(low - margin)
 
 
 def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet]) -> Figure:
