@@ -26,10 +26,13 @@ from xpjax.survey.exposures.solution import Calibration
 from xpjax.survey.observations import Observations, concatenate, group_median, make_observations
 from xpjax.survey.report.statistics import structure
 from xpjax.survey.robust import MAD
-from xpjax.survey.simulate import SimulatedSurvey, SurveySetup, Truth
+from xpjax.survey.simulation.setup import SurveyEffects, SurveySetup
+from xpjax.survey.simulation.survey import SimulatedSurvey, Truth
 
 FIELD = DATA / "splus" / "stripe82_0001_400.fits"
 BANDS = ("F378", "F395", "F410", "F430", "G", "F515", "R", "F660", "I", "F861", "Z")
+COLOR_ZERO = 1.0
+"""Color [mag] at which color terms of simulated surveys are zero."""
 PUBLISHED = {"R": 11.9, "I": 11.1, "G": 16.0, "Z": 11.7}
 """1.48 MAD [mmag] of stars kept back from a robust fit with quadratics in X, Y and color."""
 
@@ -107,10 +110,15 @@ class Found:
 def minisitian(
     n_exposure: int = 200, n_star: int = 3000, n_night: int = 10, seed: int = 0, bins: int = 30, **change: Any
 ) -> Found:
-    """Calibrate four fifths of a simulated survey, and look at its zero-points, flats and repeatability."""
-    survey = SimulatedSurvey(SurveySetup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, seed=seed, **change))
+    """Calibrate four fifths of a simulated survey, and look at its zero-points, flats and repeatability.
+
+    The models have no errors on the sky or of the instrument, which no flat can take: `survey_demo` has them.
+    """
+    change = {"effects": SurveyEffects(sky=0.0, instrument=0.0), **change}
+    setup = SurveySetup(n_exposure=n_exposure, n_star=n_star, n_night=n_night, bands=("g",), seed=seed, **change)
+    survey = SimulatedSurvey(setup)
     size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
-    model = ExposureModel(color_zero=1.0)
+    model = ExposureModel(color_zero=COLOR_ZERO)
     kept_back = np.arange(n_exposure) % 5 == 4
     mine, _ = survey.observe(np.flatnonzero(~kept_back))
     started = time.perf_counter()
@@ -140,11 +148,11 @@ def minisitian(
 def zero_points(survey: SimulatedSurvey, solution: Calibration, exposures: np.ndarray) -> tuple[float, ...]:
     """Scatter about the truth less what all have alike, formal and systematic error, pulls of all and of clear ones."""
     fits = solution.fits
-    difference = fits.zero_point - survey.true_zero_points(exposures)
+    difference = fits.zero_point - survey.true_zero_points(exposures, COLOR_ZERO)
     difference = difference - np.median(difference)
     pull = difference / fits.zero_point_error
     formal = float(np.sqrt(np.mean(fits.zero_point_error**2)))
-    clear = survey.cloud[exposures] == 0
+    clear = survey.plan.cloud[exposures] == 0
     common = float(np.median(fits.zero_point_common))
     return float(difference.std()), formal, common, float(pull.std()), float(pull[clear].std())
 
@@ -205,9 +213,16 @@ def simulated(n_exposure: int = 200, n_star: int = 3000, n_night: int = 10, seed
 
 
 def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, SimulatedSurvey]:
-    """Exposures of exactly n_star stars with outliers and a quadratic flat."""
+    """Exposures of about n_star stars with outliers and a quadratic flat."""
     survey = SimulatedSurvey(
-        SurveySetup(n_exposure=n_exposure, n_star=n_star, n_night=3, flat=(0.05, 0.0, 0.0), dither=0.0, variable=0.0)
+        SurveySetup(
+            n_exposure=n_exposure,
+            n_star=n_star,
+            n_night=3,
+            bands=("g",),
+            dither=0.0,
+            effects=SurveyEffects(flat=(0.05, 0.0, 0.0), variable=0.0),
+        ),
     )
     return survey.observe()[0], survey
 
@@ -215,7 +230,7 @@ def sixty(n_exposure: int = 60, n_star: int = 2200) -> tuple[Observations, Simul
 def speed(repeats: int, n_peer: int) -> list[Row]:
     """The fit of 60 exposures x 2200 stars from and to host arrays, and other packages on the first n_peer of them."""
     rows, survey = sixty()
-    model = ExposureModel(magnitude_order=0, color_zero=1.0)
+    model = ExposureModel(magnitude_order=0, color_zero=COLOR_ZERO)
     scale = scaling(rows, model, (0.0, survey.setup.size[0], 0.0, survey.setup.size[1]))
     n = len(rows.frames)
     ours = measure(
@@ -223,7 +238,7 @@ def speed(repeats: int, n_peer: int) -> list[Row]:
         bytes_per_source=_bytes(rows) // n,
     )  # fmt: skip
     fits = fit_exposures(rows, model, scale=scale)
-    off = fits.zero_point - survey.true_zero_points()
+    off = fits.zero_point - survey.true_zero_points(color_zero=COLOR_ZERO)
     ours.error = float(np.std(off - np.median(off)))
     ours.error_of = "scatter of zero-points about the truth [mag]"
     ours.ratios["seconds"] = ours.seconds

@@ -7,6 +7,7 @@ is a constant matrix.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -23,9 +24,16 @@ def quadrature(wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = ()
     """Nodes (m,), weights (m,) and the sparse matrix (m, n) from samples at wavelengths (n,) [nm] to the nodes.
 
     int T g dl = weights @ ((matrix @ T) * g(nodes)): three Gauss-Legendre nodes on every interval, which are first
-    divided at the breaks [nm], where g may have a corner or an end, and into pieces of at most 0.25 nm.
+    divided at the breaks [nm], where g may have a corner or an end, and into pieces of at most 0.25 nm. Bands of one
+    system share a grid: the last results are kept, and their arrays are read-only.
     """
     x = np.asarray(wavelength, float)
+    return _quadrature(x.tobytes(), tuple(map(float, breaks)))
+
+
+@functools.lru_cache(maxsize=16)
+def _quadrature(samples: bytes, breaks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, Any]:
+    x = np.frombuffer(samples)
     # Wavelengths made from Angstrom are a rounding away from whole numbers.
     within = [b for b in breaks if x[0] < b < x[-1] and np.abs(x - b).min() > 1e-6]
     ends = np.unique(np.concatenate([x, within]))
@@ -36,7 +44,9 @@ def quadrature(wavelength: np.ndarray, breaks: Sequence[float] | np.ndarray = ()
     node, weight = np.polynomial.legendre.leggauss(3)
     half = 0.5 * np.diff(ends)[:, None]
     nodes = (0.5 * (ends[:-1] + ends[1:])[:, None] + half * node).ravel()
-    return nodes, (half * weight).ravel(), interpolation(x, nodes)
+    weights = (half * weight).ravel()
+    nodes.flags.writeable = weights.flags.writeable = False
+    return nodes, weights, interpolation(x, nodes)
 
 
 def between(grid: np.ndarray, low: float, high: float) -> slice:

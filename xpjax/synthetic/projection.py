@@ -171,7 +171,7 @@ def passband_system(
     systems = []
     for unit in dict.fromkeys(band.flux_unit for band in chosen):
         bands = [band for band in chosen if band.flux_unit == unit]
-        vectors = [_projection(band, model, check_extrapolate(extrapolate)) for band in bands]
+        vectors = _projections(bands, model, check_extrapolate(extrapolate))
         systems.append(
             from_projection(
                 np.stack(vectors, axis=1),
@@ -219,7 +219,8 @@ def corrected_system(
     bands = curves_of(system) if curves is None else tuple(curves)
     if tuple(band.name for band in bands) != system.names:
         raise XpjaxError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
-    change, left, flat = zip(*(_changed(chosen, band) for band in bands), strict=True)
+    shared: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    change, left, flat = zip(*(_changed(chosen, band, shared) for band in bands), strict=True)
     raw, scale = np.asarray(system.projection, float), np.asarray(system.scale, float)
     return dataclasses.replace(
         system,
@@ -233,24 +234,38 @@ def corrected_system(
     )
 
 
-def _changed(correction: LinearCorrection, band: Passband) -> tuple[np.ndarray, np.ndarray, float]:
+def _changed(
+    correction: LinearCorrection, band: Passband, shared: dict[bytes, tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, float]:
     """What a band sees of the change (n_basis_total,) [band.flux_unit], of the root of what is left (r,) [mag], and of
-    a flat spectrum of one [W m-2 nm-1].
+    a flat spectrum of one [W m-2 nm-1]. shared: the change and that root at the wavelengths of earlier bands.
     """
     own = correction.wavelength
     x, weight = band_weights(band, (own[0] - FADE, own[0], own[-1], own[-1] + FADE, *XP_RANGE))
     inside = (x > XP_RANGE[0]) & (x < XP_RANGE[1])
     x, weight = x[inside], weight[inside]
     light = weight * np.maximum(np.interp(x, own, correction.ordinary), 0)
-    left = POGSON * (correction.left_at(x) @ (light / light.sum()))
-    return correction.at(x) @ weight, left, float(weight.sum())
+    key = x.tobytes()
+    if key not in shared:
+        shared[key] = correction.at(x), correction.left_at(x)
+    change, root = shared[key]
+    return change @ weight, POGSON * (root @ (light / light.sum())), float(weight.sum())
 
 
-def _projection(band: Passband, model: Instrument, extrapolate: str) -> np.ndarray:
-    operator = passband_operator(
-        band.wavelength, detector=band.detector, magnitude=band.magnitude, instrument=model, extrapolate=extrapolate
-    )
-    return np.asarray(operator.response @ band.transmission / (operator.norm @ band.transmission))
+def _projections(bands: Sequence[Passband], model: Instrument, extrapolate: str) -> list[np.ndarray]:
+    """The projection vector of each band; bands on one grid, as those of a telescope's chain, share an operator."""
+    operators: dict[tuple[bytes, str, str], PassbandOperator] = {}
+    vectors = []
+    for band in bands:
+        key = (band.wavelength.tobytes(), band.detector, band.magnitude)
+        if key not in operators:
+            operators[key] = passband_operator(
+                band.wavelength, detector=band.detector, magnitude=band.magnitude, instrument=model,
+                extrapolate=extrapolate,
+            )  # fmt: skip
+        response, norm = np.asarray(operators[key].response), np.asarray(operators[key].norm)
+        vectors.append(response @ band.transmission / (norm @ band.transmission))
+    return vectors
 
 
 def _outside_message(band: Passband, outside: float) -> str:

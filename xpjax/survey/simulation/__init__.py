@@ -1,0 +1,1 @@
+"""Simulated surveys: `survey` joins what the other modules make, `files` writes it."""
