@@ -46,3 +46,13 @@ def test_group_median_is_numpys(rng: np.random.Generator) -> None:
             mine = values[(group == k) & np.isfinite(values)]
             np.testing.assert_equal(found[k], np.median(mine) if len(mine) else np.nan)
         assert np.isnan(found[groups])
+
+
+def test_systematic_errors_of_models_are_joined() -> None:
+    x = np.arange(2.0)
+    plain = make_observations(np.arange(2), x, x, x, x, x, exposure="a")
+    stated = dataclasses.replace(plain, model_systematic=np.array([0.003, 0.004]))
+    assert concatenate([plain, plain]).model_systematic is None
+    joined = concatenate([plain, stated])
+    np.testing.assert_array_equal(joined.model_systematic, [0, 0, 0.003, 0.004])
+    np.testing.assert_array_equal(joined[2:].model_systematic, [0.003, 0.004])

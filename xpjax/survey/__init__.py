@@ -20,6 +20,7 @@ from xpjax.survey.identity import (
     detection_ids as detection_ids,
     name_exposures as name_exposures,
     position_ids as position_ids,
+    rejoin_stars as rejoin_stars,
     settle_stars as settle_stars,
     stem as stem,
 )
@@ -28,6 +29,7 @@ from xpjax.survey.matching import (
     match_ids as match_ids,
     match_positions as match_positions,
     separation as separation,
+    unit_vectors as unit_vectors,
 )
 from xpjax.survey.noise import CAMERAS as CAMERAS, Camera
 from xpjax.survey.observations import (
@@ -59,7 +61,10 @@ from xpjax.survey.selection import (
     expand as expand,
     select,
 )
-from xpjax.survey.simulate import SimulatedSurvey, SurveySetup, simulate_survey
+from xpjax.survey.simulation.files import simulate_survey
+from xpjax.survey.simulation.setup import SurveyEffects, SurveySetup
+from xpjax.survey.simulation.survey import SimulatedSurvey
+from xpjax.survey.sky_floor import SKY_NSIDE as SKY_NSIDE, SKY_SIGMA as SKY_SIGMA, sky_floor as sky_floor
 
 __all__ = [
     "Camera",
@@ -67,6 +72,7 @@ __all__ = [
     "Observations",
     "RowFlag",
     "SimulatedSurvey",
+    "SurveyEffects",
     "SurveySetup",
     "make_observations",
     "select",

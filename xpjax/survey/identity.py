@@ -177,6 +177,40 @@ def settle_stars(
     return (out if star.dtype.kind in "iu" else out.astype(str)), found, n_ambiguous
 
 
+def rejoin_stars(star: np.ndarray, known: np.ndarray, radius: float) -> np.ndarray:
+    """Names (n,) of stars in which those by position (`position_ids`) are what known names (n_star,) call them.
+
+    Names by position are those of the first detection of a star that was read, and other tables have others. Each takes
+    the name that lies nearest, within radius [arcsec], unless another of these names lies as near.
+    """
+    from scipy.spatial import cKDTree
+
+    mine, theirs = np.unique(star), np.unique(known)
+    (own, place), (other, there) = _positions(mine), _positions(theirs)
+    if not len(own) or not len(other):
+        return star
+    tree = cKDTree(there)
+    distance, nearest = tree.query(place, distance_upper_bound=2 * np.sin(np.deg2rad(radius / 3600) / 2))
+    found = np.flatnonzero(np.isfinite(distance))
+    _, first, count = np.unique(nearest[found], return_index=True, return_counts=True)
+    found = found[first[count == 1]]  # two that would have one name keep their own
+    names = mine.astype(np.result_type(mine, theirs))
+    names[own[found]] = theirs[other[nearest[found]]]
+    return names[np.searchsorted(mine, star)]
+
+
+def _positions(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which names (n,) are of `position_ids`, and unit vectors (k, 3) of these."""
+    if names.dtype.kind in "iu":
+        number = names.astype(np.int64)
+    else:
+        text = np.char.startswith(names.astype(str), "-") & np.char.isdigit(np.char.lstrip(names.astype(str), "-"))
+        number = np.array([int(n) if is_one else 0 for n, is_one in zip(names.tolist(), text.tolist(), strict=True)])
+    which = np.flatnonzero((number < 0) & (number >= _BELOW_POSITIONS))
+    code = -(number[which] + 1)
+    return which, unit_vectors((code >> 31) / 1e7, (code & (2**31 - 1)) / 1e7 - 90)
+
+
 def check_one_place(star: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> None:
     """Raise XpjaxError where names (n,) of stars are those of detections: positions [deg] of a name are far apart.
 

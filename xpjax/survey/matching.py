@@ -8,6 +8,11 @@ import numpy as np
 
 from xpjax.core.ids import places_of
 
+STEP = 0.05
+"""Displacement [arcsec] of the fastest reference within which rows of different times are matched together."""
+STEPS = (0.02, 5.0)
+"""The least and the greatest time [yr] of rows that are matched together."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Match:
@@ -41,14 +46,71 @@ def match_positions(
     radius: float = 1.0,
     pm_ra: np.ndarray | None = None,
     pm_dec: np.ndarray | None = None,
-    years: float = 0.0,
+    years: float | np.ndarray = 0.0,
+    frame: np.ndarray | None = None,
 ) -> Match:
     """Rows within radius [arcsec] of one reference row, and of one only.
 
-    ra, dec [deg] (n,); pm_ra (with cos dec), pm_dec [mas/yr] move the reference by `years`, where they are finite.
-    A row with two references within the radius, and rows that share one, are ambiguous: dropped and counted. Nearest
-    neighbors on unit vectors by scipy's cKDTree.
+    ra, dec [deg] (n,); pm_ra (with cos dec), pm_dec [mas/yr] move the reference by `years`, one or for each row (n,),
+    where they are finite. A row with two references within the radius, and rows of one frame (n,) that share one, are
+    ambiguous: dropped and counted; by default all rows are of one frame. Nearest neighbors on unit vectors by scipy's
+    cKDTree.
     """
+    if np.ndim(years):
+        return _match_at(ra, dec, reference_ra, reference_dec, radius, pm_ra, pm_dec, np.asarray(years), frame)
+    found = _nearest(ra, dec, reference_ra, reference_dec, radius, pm_ra, pm_dec, float(years))
+    return _without_shared(found, frame)
+
+
+def _match_at(
+    ra: np.ndarray,
+    dec: np.ndarray,
+    reference_ra: np.ndarray,
+    reference_dec: np.ndarray,
+    radius: float,
+    pm_ra: np.ndarray | None,
+    pm_dec: np.ndarray | None,
+    years: np.ndarray,
+    frame: np.ndarray | None,
+) -> Match:
+    """The same for rows of different times, which are put together as long as no reference moves by more than STEP."""
+    speed = 0.0
+    if pm_ra is not None and pm_dec is not None and len(pm_ra):
+        speed = float(np.nan_to_num(np.hypot(pm_ra, pm_dec)).max()) / 1e3
+    step = np.clip(STEP / max(speed, 1e-9), *STEPS)
+    index, n_ambiguous = np.full(len(ra), -1), 0
+    epochs, which = np.unique(np.round(np.nan_to_num(years) / step), return_inverse=True)
+    for k in range(len(epochs)):
+        rows = np.flatnonzero(which == k)
+        year = float(np.nan_to_num(years[rows]).mean())
+        found = _nearest(ra[rows], dec[rows], reference_ra, reference_dec, radius, pm_ra, pm_dec, year)
+        index[rows] = found.index
+        n_ambiguous += found.n_ambiguous
+    return _without_shared(Match(index, n_ambiguous), frame)
+
+
+def _without_shared(found: Match, frame: np.ndarray | None) -> Match:
+    """The matches less those of rows of one frame (n,) that share a reference."""
+    index = found.index.copy()
+    rows = np.flatnonzero(index >= 0)
+    keys = index[rows] if frame is None else np.stack([index[rows], frame[rows]], axis=1)
+    _, inverse, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    shared = rows[count[inverse.ravel()] > 1] if len(rows) else rows
+    index[shared] = -1
+    return Match(index, found.n_ambiguous + len(shared))
+
+
+def _nearest(
+    ra: np.ndarray,
+    dec: np.ndarray,
+    reference_ra: np.ndarray,
+    reference_dec: np.ndarray,
+    radius: float,
+    pm_ra: np.ndarray | None,
+    pm_dec: np.ndarray | None,
+    years: float,
+) -> Match:
+    """The only reference within the radius of each row."""
     from scipy.spatial import cKDTree
 
     n, m = len(ra), len(reference_ra)
@@ -67,12 +129,8 @@ def match_positions(
     chord = 2 * np.sin(np.deg2rad(radius / 3600) / 2)
     distance, nearest = tree.query(unit_vectors(ra[good], dec[good]), k=2, distance_upper_bound=chord)
     one = np.isfinite(distance[:, 0]) & ~np.isfinite(distance[:, 1])
-    two = np.isfinite(distance[:, 1])
     index[good[one]] = known[nearest[one, 0]]
-    shared = np.bincount(index[index >= 0], minlength=m) > 1
-    twice = (index >= 0) & shared[index]
-    index[twice] = -1
-    return Match(index, int(two.sum() + twice.sum()))
+    return Match(index, int(np.isfinite(distance[:, 1]).sum()))
 
 
 def separation(ra: np.ndarray, dec: np.ndarray, reference_ra: np.ndarray, reference_dec: np.ndarray) -> float:

@@ -41,6 +41,7 @@ class RowFlag(Bits):
     EXPOSURE_FLAGGED = 1 << 9, "The frame leans on the solution of its night, or looks cloudy or drifting."
     NO_POSITION = 1 << 10, "X or Y is missing where the model needs them: nothing is calibrated."
     STANDARD = 1 << 11, "The star took part in the fit of its frame."
+    OUTSIDE_DOMAIN = 1 << 12, "The correction of XP spectra does not hold for this star: it is no standard."
 
 
 class FrameFlag(Bits):
@@ -163,6 +164,8 @@ class Observations(Rows, Record):
         RowFlag bits that are set before any fit, by `RowFlag.CUT` for stars that are not to be standards.
     origin : Origin, optional
         Files and rows of the input.
+    model_systematic : (n,) array [mag], optional
+        Systematic error of the model, which similar stars have in common.
 
     Raises
     ------
@@ -178,7 +181,7 @@ class Observations(Rows, Record):
 
     row_fields = (
         *("frame", "star", "x", "y", "magnitude", "magnitude_error", "model", "model_error", "color", "amplifier"),
-        *("excluded", "origin"),
+        *("excluded", "model_systematic", "origin"),
     )
 
     frames: Frames
@@ -194,6 +197,7 @@ class Observations(Rows, Record):
     amplifier: np.ndarray
     excluded: np.ndarray
     origin: Origin | None = None
+    model_systematic: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         columns = {name: getattr(self, name) for name in self.row_fields}
@@ -335,8 +339,12 @@ def concatenate(parts: Sequence[Observations]) -> Observations:
         return parts[0]
     starts = np.cumsum([0, *(len(part.frames) for part in parts[:-1])])
     fields: dict[str, Any] = {
-        name: np.concatenate([getattr(p, name) for p in parts]) for name in Observations.row_fields[1:-1]
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in Observations.row_fields[1:-2]
     }
+    left = [p.model_systematic for p in parts]
+    if any(one is not None for one in left):
+        given = [np.zeros(len(p)) if one is None else one for p, one in zip(parts, left, strict=True)]
+        fields["model_systematic"] = np.concatenate(given)
     frames = concatenate_records([part.frames for part in parts])
     frame = np.concatenate([part.frame + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
     group, first = frames.group("exposure", "band", "detector")

@@ -130,5 +130,5 @@ def test_what_cannot_be(o: Observations, chain: TransmissionChain, table: Source
 def test_the_linear_correction_of_the_spectra(chain: TransmissionChain, table: SourceTable) -> None:
     found, raw = (airmass_shifts(chain, table, AIRMASS, correction=c) for c in ("standard", None))
     seen = photometry(table, passband_system(chain.passbands(), correction="standard"), errors=False, float64=True)
-    np.testing.assert_allclose(found.model, seen.magnitude, atol=1e-9)
-    assert np.nanmedian(np.abs(found.model - raw.model)) > 1e-4
+    np.testing.assert_allclose(found.models.model, seen.magnitude, atol=1e-9)
+    assert np.nanmedian(np.abs(found.models.model - raw.models.model)) > 1e-4

@@ -78,7 +78,8 @@ def test_the_setup_of_a_simulation(tmp_path: Path) -> None:
     path = tmp_path / "survey.toml"
     path.write_text('[simulate]\nn_exposure = 3\ncamera = "ccd"\nflat = [0.1, 0, 0]\n[model]\nposition_order = 9\n')
     setup = read_setup(path, n_star=20)
-    assert (setup.n_exposure, setup.n_star, setup.flat, setup.camera.altitude) == (3, 20, (0.1, 0.0, 0.0), 1957.0)
+    assert (setup.n_exposure, setup.n_star, setup.camera.altitude) == (3, 20, 1957.0)
+    assert setup.effects.flat == (0.1, 0.0, 0.0)
     path.write_text("[simulate]\nn_exposures = 3\n")
     with pytest.raises(ValueError, match=r"survey.toml: unknown entry of \[simulate\] 'n_exposures'; did you mean"):
         read_setup(path)

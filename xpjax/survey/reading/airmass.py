@@ -1,4 +1,6 @@
-"""The passband at each exposure's own airmass: magnitudes brought to one airmass by the stars' spectra.
+"""Model magnitudes from XP spectra, and the passband at each exposure's own airmass.
+
+Magnitudes are brought to one airmass by the stars' spectra.
 
 Air changes the shape of a passband, and the magnitude m_X of a star with it. With XP spectra through the chain of the
 telescope at a few airmasses,
@@ -12,17 +14,28 @@ zero-point. Between the airmasses a cubic spline; for stars without a spectrum a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.ids import places_of
 from xpjax.core.records import Record
-from xpjax.survey import Observations, match_ids
+from xpjax.survey import Observations, RowFlag, match_ids, sky_floor
 from xpjax.survey.reading.config import SurveyConfig
-from xpjax.synthetic import PassbandSet, TransmissionChain, passband_system, photometry, read_chain
-from xpjax.xp import as_sources, load_instrument, read
+from xpjax.survey.reading.passbands import (
+    StarModels,
+    band_names,
+    chosen_bands,
+    names_of,
+    open_passband,
+    star_models,
+)
+from xpjax.survey.reading.sections import IN_MEMORY
+from xpjax.survey.reading.spectra import positions_of
+from xpjax.synthetic import PassbandSet, TransmissionChain, passband_system, photometry, select_bands
+from xpjax.xp import SourceTable, as_sources, load_instrument, read
 
 NODES = 5
 """Airmasses at which spectra are projected."""
@@ -34,23 +47,27 @@ FEWEST = 20
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class AirmassShifts(Record):
-    """Shifts (n_star, n_band, n_node) [mag] at airmass (n_node,) of stars by their id (n_star,); see the module.
+    """Shifts (n_star, n_band, n_node) [mag] at airmass (n_node,) of the stars of `models`; see the module.
 
-    model, model_error (n_star, n_band): magnitudes at the reference airmass, NaN where a spectrum gives none.
+    models: magnitudes at the reference airmass. Passbands without an atmosphere have no nodes and no reference.
     """
 
-    star: np.ndarray
-    bands: tuple[str, ...]
+    models: StarModels
     airmass: np.ndarray
     reference: float
     shift: np.ndarray
-    model: np.ndarray
-    model_error: np.ndarray
+
+    @classmethod
+    def none(cls, models: StarModels) -> AirmassShifts:
+        """Of passbands that do not depend on airmass."""
+        return cls(models, np.zeros(0), np.nan, np.zeros((*models.model.shape, 0)))
 
     def between(self, airmass: np.ndarray) -> np.ndarray:
         """Weights (n, n_node) of the nodes at airmasses (n,); NaN gives zero, the ends hold beyond them."""
         from scipy.interpolate import CubicSpline
 
+        if not len(self.airmass):
+            return np.zeros((len(airmass), 0))
         inside = np.clip(np.nan_to_num(airmass, nan=self.reference), self.airmass[0], self.airmass[-1])
         weights = CubicSpline(self.airmass, np.eye(len(self.airmass)))(inside)
         return np.where(np.isfinite(airmass)[:, None], weights, 0.0)
@@ -85,21 +102,20 @@ def airmass_shifts(
     if ids is None:
         raise XpjaxError("the XP sources have no source_id: they cannot be told from each other")
 
-    # All airmasses as bands of one system, so that each spectrum is projected once.
+    # All airmasses as bands of one system, so that each spectrum is projected once; errors of the reference alone.
     several = [
         dataclasses.replace(band, name=f"{band.name}_{k}")
-        for k, x in enumerate((reference, *nodes))
+        for k, x in enumerate((*nodes, reference))
         for band in chain.with_parameters(airmass=float(x)).passbands()
     ]
     instrument = load_instrument(release=table.release)
     bands = passband_system(PassbandSet("airmass", tuple(several)), instrument=instrument, correction=correction)
-    found = photometry(table, bands, float64=True, devices=devices)
-    value = np.asarray(found.magnitude, float).reshape(len(ids), NODES + 1, -1)
-    error = np.full_like(value[:, 0], np.nan)
-    if found.magnitude_error is not None:
-        error = np.asarray(found.magnitude_error, float)[:, : len(chain.bands)]
-    shift = np.moveaxis(value[:, 1:] - value[:, :1], 1, 2)
-    return AirmassShifts(np.asarray(ids), tuple(chain.bands), nodes, reference, shift, value[:, 0], error)
+    names, n = list(bands.names), len(chain.bands)
+    models = star_models(table, select_bands(bands, names[-n:]), devices=devices)
+    found = photometry(table, select_bands(bands, names[:-n]), errors=False, float64=True, devices=devices)
+    value = np.asarray(found.magnitude, float).reshape(len(ids), NODES, n)
+    shift = np.moveaxis(value - models.model[:, None], 1, 2)
+    return AirmassShifts(dataclasses.replace(models, bands=tuple(chain.bands)), nodes, reference, shift)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,38 +137,30 @@ def at_reference(
     *,
     models: bool = False,
     laws: Mapping[str, Mapping[str, Any]] | None = None,
+    names: Mapping[str, str] | None = None,
+    domain: bool = True,
 ) -> AtReference:
     """Instrumental magnitudes less their shifts; models: model magnitudes and errors are those of the spectra too.
 
-    laws: with color, as found before; by default from the stars with spectra that are here.
+    laws: with color, as found before; by default from the stars with spectra that are here. names: of passbands that
+    bands of the observations are called by otherwise. domain: stars for which the correction of the spectra does not
+    hold are no standards.
 
     Bands of the observations and of the chain have the same names; a chain of one band serves one without a name.
     Raises ValueError for a band that the chain has not.
     """
-    o = observations
-    place = {band: k for k, band in enumerate(shifts.bands)}
-    if len(shifts.bands) == 1:
-        place.setdefault("", 0)
-    unknown = sorted({band for band in o.frames.band.tolist() if band not in place})
-    if unknown:
-        raise XpjaxError(f"the transmission chain has no band {unknown[0]!r}; it has {list(shifts.bands)}")
-    band = np.array([place[name] for name in o.frames.band.tolist()], int)[o.frame]
-    star = o.star if o.star.dtype.kind in "iu" else np.zeros(len(o), np.int64)
-    at = match_ids(star, shifts.star).index
+    o, own = observations, shifts.models
+    band, at, shift = _by_spectrum(o, shifts, names)
     weights = shifts.between(o.frames.airmass)
     timed = np.isfinite(o.frames.airmass)[o.frame]
-    shift = np.full(len(o), np.nan)
-    has = np.flatnonzero(at >= 0)
-    shift[has] = np.einsum("nk,nk->n", shifts.shift[at[has], band[has]], weights[o.frame[has]])
     exact = np.isfinite(shift)
     known = dict(laws or {})
     for k in np.unique(band):
         rows = np.flatnonzero((band == k) & ~exact & np.isfinite(o.color))
-        mine = np.flatnonzero((band == k) & exact & np.isfinite(o.color))
-        one = mine[np.unique(at[mine], return_index=True)[1]]  # each star once
-        if laws is None and len(one) >= FEWEST:
-            known[shifts.bands[k]] = _law(o.color[one], shifts.shift[at[one], k])
-        if law := known.get(shifts.bands[k]):
+        one = _each_once((band == k) & exact & np.isfinite(o.color), at)
+        if laws is None and len(one) >= FEWEST and len(shifts.airmass):
+            known[own.bands[k]] = _law(o.color[one], shifts.shift[at[one], k])
+        if law := known.get(own.bands[k]):
             there = np.clip(o.color[rows], *law["range"]) - law["zero"]
             value = np.zeros((len(rows), len(shifts.airmass)))
             for term in np.asarray(law["terms"]):  # no matrix product: a row has the same bits whatever comes with it
@@ -162,13 +170,100 @@ def at_reference(
     shift = np.where(found, shift, 0.0)
     columns: dict[str, Any] = {"magnitude": o.magnitude - shift}
     if models:
-        own = at >= 0
-        columns["model"] = np.where(own, shifts.model[at, band], np.nan)
-        columns["model_error"] = np.where(own, np.nan_to_num(shifts.model_error[at, band]), 0.0)
+        columns |= _models_of_rows(o, own, at, band, domain)
     return AtReference(
         dataclasses.replace(o, **columns), shift, int((found & exact).sum()), int((found & ~exact).sum()),
         int((~found).sum()), known,
     )  # fmt: skip
+
+
+def _by_spectrum(
+    o: Observations, shifts: AirmassShifts, names: Mapping[str, str] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row (n,) its passband, its star among those with spectra (-1 for none), and its shift by the spectrum.
+
+    Raises XpjaxError for a band that the passbands have not.
+    """
+    own = shifts.models
+    place = {band: k for k, band in enumerate(own.bands)}
+    place |= {band: place[name] for band, name in (names or {}).items()}
+    if len(own.bands) == 1:
+        place.setdefault("", 0)
+    unknown = sorted({band for band in o.frames.band.tolist() if band not in place})
+    if unknown:
+        raise XpjaxError(f"the transmission chain has no band {unknown[0]!r}; it has {list(own.bands)}")
+    band = np.array([place[name] for name in o.frames.band.tolist()], int)[o.frame]
+    star = o.star if o.star.dtype.kind in "iu" else np.zeros(len(o), np.int64)
+    at = match_ids(star, own.star).index
+    weights = shifts.between(o.frames.airmass)
+    shift = np.full(len(o), np.nan)
+    has = np.flatnonzero(at >= 0)
+    shift[has] = np.einsum("nk,nk->n", shifts.shift[at[has], band[has]], weights[o.frame[has]])
+    return band, at, shift
+
+
+def _each_once(mine: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The first row of each star `at` (n,) among `mine` (n,)."""
+    rows = np.flatnonzero(mine)
+    return rows[np.unique(at[rows], return_index=True)[1]]
+
+
+def shift_samples(
+    observations: Observations, config: SurveyConfig, spectra: SourceTable | None, airmass: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What laws of shifts with color are made of, of a part of a survey: each star once in each passband.
+
+    airmass: smallest and largest of the survey, and its nodes when they are known. Gives band, star, color [mag] and
+    shift (n, n_node) [mag], and the airmass of the nodes.
+    """
+    o = observations
+    shifts, names = _projected(o, config, spectra, {"airmass": airmass.tolist(), "laws": {}})
+    band, at, shift = _by_spectrum(o, shifts, names)
+    good = np.isfinite(shift) & np.isfinite(o.color)
+    one = np.concatenate([_each_once(good & (band == k), at) for k in range(len(shifts.models.bands))]).astype(int)
+    bands, stars = np.array(shifts.models.bands), shifts.models.star
+    return {
+        "airmass": shifts.airmass, "band": bands[band[one]], "star": stars[at[one]], "color": o.color[one],
+        "shift": shifts.shift[at[one], band[one]],
+    }  # fmt: skip
+
+
+def shift_laws(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """Airmasses and laws of shifts with color of a survey, by the `shift_samples` of its parts; the first of a star."""
+    band, star, color, shift = (np.concatenate([p[name] for p in parts]) for name in ("band", "star", "color", "shift"))
+    laws = {}
+    for name in np.unique(band):
+        one = _each_once(band == name, star)
+        if len(one) >= FEWEST:
+            laws[str(name)] = _law(color[one], shift[one])
+    return {"airmass": parts[0]["airmass"].tolist(), "laws": laws}
+
+
+def depends_on_airmass(config: SurveyConfig) -> bool:
+    """Whether magnitudes are brought to the passband at one airmass."""
+    if config.passband is None or not config.at_one_airmass:
+        return False
+    passband = open_passband(config.passband, config.folder)
+    return isinstance(passband, TransmissionChain) and passband.atmosphere is not None
+
+
+def _models_of_rows(
+    o: Observations, models: StarModels, at: np.ndarray, band: np.ndarray, domain: bool
+) -> dict[str, np.ndarray]:
+    """Columns of the observations from the models of stars `at` (n,) in bands (n,); -1 for a row without a spectrum."""
+
+    def of_rows(values: np.ndarray, missing: float) -> np.ndarray:
+        """Values (n_star, n_band) at the rows; the last of the longer array, -1, is for rows without a spectrum."""
+        padded = np.concatenate([values, np.full((1, values.shape[1]), missing)])
+        return np.asarray(padded[at, band])
+
+    outside = np.append(models.outside, False)[at] & domain
+    return {
+        "model": of_rows(models.model, np.nan),
+        "model_error": np.nan_to_num(of_rows(models.model_error, 0.0)),
+        "model_systematic": np.nan_to_num(of_rows(models.model_systematic, 0.0)),
+        "excluded": np.where(outside, o.excluded | np.uint32(RowFlag.OUTSIDE_DOMAIN), o.excluded).astype(np.uint32),
+    }
 
 
 def _law(color: np.ndarray, shift: np.ndarray) -> dict[str, Any]:
@@ -184,29 +279,114 @@ def _law(color: np.ndarray, shift: np.ndarray) -> dict[str, Any]:
 
 
 def to_reference(
-    observations: Observations, config: SurveyConfig, solved: Mapping[str, Any] | None = None
-) -> tuple[Observations, str, dict[str, Any]]:
-    """The observations in the passband at one airmass, as the section [passband] of a configuration says; and a line.
+    observations: Observations,
+    config: SurveyConfig,
+    spectra: SourceTable | None = None,
+    solved: Mapping[str, Any] | None = None,
+) -> tuple[Observations, list[str], dict[str, Any]]:
+    """The observations in the passbands that [passband] names, at one airmass, with models from spectra; and lines.
 
-    Also what brings other stars of the same exposures to the same passband, `solved` in a later call: the airmasses at
-    which spectra were projected, and the laws of shifts with color.
+    spectra: of the standards; by default those that [passband] names. Also what brings other stars of the same
+    exposures to the same passband, `solved` in a later call: the airmasses at which spectra were projected, and the
+    laws of shifts with color.
 
     Raises XpjaxError for a chain or spectra that cannot be read, and as `airmass_shifts` and `at_reference` do.
     """
-    said = config.passband
+    said, o = config.passband, observations
     assert said is not None
-    table = read(config.folder / said.sources, dtype=np.float64)
-    chain = read_chain(config.folder / said.chain)
-    options: dict[str, Any] = {"reference": said.airmass, "correction": config.spectra_correction}
+    table = read(_sources(config), dtype=np.float64) if spectra is None else spectra
+    shifts, names = _projected(o, config, table, solved)
     before = list(solved["airmass"]) if solved else []
-    shifts = airmass_shifts(chain, table, np.array([*before, *observations.frames.airmass]), **options)
     # Exposures beyond these airmasses need others, and laws for them.
     laws = solved["laws"] if solved and shifts.airmass.tolist() == before else None
-    found = at_reference(observations, shifts, models=bool(said.models), laws=laws)
+    domain = said.domain and spectra is not None
+    found = at_reference(o, shifts, models=bool(said.models), laws=laws, names=names, domain=domain)
+    lines = [_airmass_line(found, shifts.reference, config.correction)] if len(shifts.airmass) else []
+    o = found.observations
+    if said.models:
+        lines += _model_lines(o, shifts.models, config.correction)
+    if spectra is None:  # models of [passband] sources: systematic errors are the user's to state
+        o = dataclasses.replace(o, model_systematic=None)
+    elif said.models and config.sky_floor:
+        o, line = _with_sky_floor(o, table)
+        lines.append(line)
+    return o, lines, {"airmass": shifts.airmass.tolist(), "laws": dict(found.laws)}
+
+
+def _projected(
+    o: Observations, config: SurveyConfig, spectra: SourceTable | None, solved: Mapping[str, Any] | None
+) -> tuple[AirmassShifts, dict[str, str]]:
+    """The spectra through the passbands of a configuration, and the passbands that bands are called by otherwise."""
+    said = config.passband
+    assert said is not None
+    table = read(_sources(config), dtype=np.float64) if spectra is None else spectra
+    passband = open_passband(said, config.folder)
+    where = passband if isinstance(passband, str) else getattr(passband, "name", getattr(passband, "label", ""))
+    names = band_names(o.frames.band.tolist(), said, names_of(passband), f"[passband] {where}")
+    correction = config.spectra_correction
+    if isinstance(passband, TransmissionChain) and passband.atmosphere is not None and config.at_one_airmass:
+        every = np.array([*(solved["airmass"] if solved else ()), *o.frames.airmass])
+        return airmass_shifts(passband, table, every, reference=said.airmass, correction=correction), names
+    if said.airmass is not None:
+        raise XpjaxError("[passband] airmass has no effect here: the chain has no atmosphere, or a term has it")
+    bands = chosen_bands(passband, [*dict.fromkeys(names.values())])
+    return AirmassShifts.none(star_models(table, bands, correction)), names
+
+
+def _with_sky_floor(o: Observations, table: SourceTable) -> tuple[Observations, str]:
+    """Systematic errors of models with XP's floor on the sky, of the standards of each frame; and a line."""
+    place = places_of(o.star, table.source_id) if o.star.dtype.kind in "iu" else np.full(len(o), -1)
+    rows = np.flatnonzero((place >= 0) & np.isfinite(o.model) & (o.excluded == 0))
+    ra, dec = (np.append(angle[place[rows]], np.nan) for angle in positions_of(table))
+    # One row more for the last frame, so that every frame has a group.
+    floor = sky_floor(ra, dec, np.append(o.frame[rows], len(o.frames) - 1))
+    left = np.zeros(len(o)) if o.model_systematic is None else o.model_systematic
+    line = f"floor of XP on the sky, common to the standards of an exposure: {1e3 * float(np.median(floor)):.1f} mmag"
+    return dataclasses.replace(o, model_systematic=np.hypot(left, floor[o.frame])), line
+
+
+def _sources(config: SurveyConfig) -> Any:
+    """The XP spectra that [passband] names."""
+    assert config.passband is not None
+    sources = config.passband.sources
+    if sources == IN_MEMORY:
+        raise XpjaxError("the XP spectra of the solution were in memory: give a configuration that names them")
+    return config.folder / sources if isinstance(sources, str) else sources
+
+
+def _airmass_line(found: AtReference, reference: float, correction: str) -> str:
+    if not np.isfinite(found.observations.frames.airmass).any():
+        return f"no exposure has an airmass: its passbands are taken for those at airmass {reference:g}"
     largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
-    line = (
-        f"magnitudes at airmass {shifts.reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
-        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: "
-        f"{config.correction}"
+    return (
+        f"magnitudes at airmass {reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
+        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: {correction}"
     )
-    return found.observations, line, {"airmass": shifts.airmass.tolist(), "laws": dict(found.laws)}
+
+
+def _model_lines(o: Observations, models: StarModels, correction: str) -> list[str]:
+    """What is to be told of models from spectra."""
+    lines = []
+    rows = np.isfinite(o.model)
+    outside = (o.excluded & np.uint32(RowFlag.OUTSIDE_DOMAIN)) > 0
+    for band in np.unique(o.frames.band):
+        mine = rows & ~outside & (o.frames.band == band)[o.frame]
+        if not mine.any():
+            continue
+        error, left = o.model_error[mine], o.model_systematic
+        stated = error[error > 0]
+        said = f"median error {1e3 * np.median(stated):.1f} mmag" if len(stated) else "no errors"
+        if correction != "none" and left is not None:
+            said += f", systematic error of the correction {1e3 * np.median(left[mine]):.1f} mmag"
+        lines.append(f"{band or 'models'}: {len(np.unique(o.star[mine])):,} stars with models of XP spectra, {said}")
+    if not np.isfinite(models.model_error).any() and len(models.star):
+        lines.append(
+            "the spectra have no errors or no correlations: models count as exact, their scatter is in the floor"
+        )
+    if correction == "none":
+        lines.append("spectra without a correction: their systematic errors are not known, and not in the errors")
+    if outside.any():
+        lines.append(
+            f"{len(np.unique(o.star[outside])):,} stars outside the domain of the correction {correction}: no standards"
+        )
+    return lines

@@ -29,7 +29,6 @@ from xpjax.survey.exposures import (
     write_solution,
 )
 from xpjax.survey.reading.account import Account
-from xpjax.survey.reading.airmass import to_reference
 from xpjax.survey.reading.config import SurveyConfig, config_from, files_relative_to, read_config
 from xpjax.survey.reading.tables import SurveyReading, read_observations
 
@@ -80,9 +79,7 @@ class SurveyCalibration(Record):
     @property
     def complete(self) -> bool:
         """Whether every exposure that has a name and a band has a zero-point; rows without cost only themselves."""
-        frames = self.calibrated.observations.frames
-        named = (frames.exposure != "") & ((frames.band != "") | (frames.band == "").all())
-        return bool(np.isfinite(self.fits.zero_point[named]).all())
+        return all_calibrated(self.calibrated.observations.frames, self.fits)
 
     def zero_points(self) -> SurveyTable:
         """The zero-points of the solution, with the scatter of cross-validation where there is one."""
@@ -196,14 +193,10 @@ def calibrate_survey(
     if output is not None:
         check_products(Path(output), *PRODUCTS, *[WIDE] * wide, overwrite=overwrite)
     chosen = config if isinstance(config, SurveyConfig) else read_config(config)
-    reading = _read(sources, chosen, keep=keep)
-    about = {
-        **(record or {}), "inputs": _names(sources),
-        "config": json.dumps(files_relative_to(chosen.table, chosen.folder, Path())),
-        **({"correction": chosen.correction} if chosen.passband is not None else {}),
-        "account": json.dumps(reading.account.lines()), "exposure_files": json.dumps(dict(reading.files)),
-        "amplifiers": json.dumps(reading.amplifiers), "airmass_laws": json.dumps(reading.airmass_laws),
-    }  # fmt: skip
+    reading = read_observations(sources, chosen, keep=keep)
+    about = about_survey(
+        chosen, reading.account, reading.files, reading.amplifiers, reading.airmass_laws, _names(sources), record
+    )
     rows = reading.observations
     solution, calibrated = calibrate(rows, chosen.settings, devices=devices, record=about)
     tested = None
@@ -213,6 +206,25 @@ def calibrate_survey(
     if output is not None:
         found.write(output, wide=wide, overwrite=overwrite)
     return found
+
+
+def about_survey(
+    config: SurveyConfig,
+    account: Account,
+    files: Mapping[str, str],
+    amplifiers: Sequence[str],
+    airmass_laws: Mapping[str, Any],
+    inputs: Sequence[str],
+    record: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a solution says of the tables that it was made of; see `SurveyReading`, inputs: names of their files."""
+    return {
+        **(record or {}), "inputs": list(inputs),
+        "config": json.dumps(files_relative_to(config.table, config.folder, Path())),
+        **({"correction": config.correction} if config.passband is not None else {}),
+        "account": json.dumps(account.lines()), "exposure_files": json.dumps(dict(files)),
+        "amplifiers": json.dumps(amplifiers), "airmass_laws": json.dumps(airmass_laws),
+    }  # fmt: skip
 
 
 def apply_survey(
@@ -306,9 +318,10 @@ def _read_for(
     """
     only, files = np.unique(solved.frames.exposure), json.loads(solved.record.get("exposure_files", "{}"))
     alone = not config.names_exposures and exposure is None and not new and len(only) == 1
-    reading = _read(
-        sources, config, solved.record, exposure=str(only[0]) if alone else exposure, keep=keep, new=new,
-        known=files, amplifiers=json.loads(solved.record.get("amplifiers", "null")),
+    reading = read_observations(
+        sources, config, exposure=str(only[0]) if alone else exposure, keep=keep, new=new, known=files,
+        amplifiers=json.loads(solved.record.get("amplifiers", "null")),
+        airmass_laws=json.loads(solved.record.get("airmass_laws", "null")),
     )  # fmt: skip
     notes, exposures = reading.account.notes, reading.observations.frames.exposure
     clash = np.intersect1d(exposures, only)
@@ -360,20 +373,6 @@ def _write_tables(folder: Path, calibrated: Calibrated, wide: bool, overwrite: b
         (folder / WIDE).unlink(missing_ok=True)
 
 
-def _read(sources: Any, config: SurveyConfig, solved: Mapping[str, Any] | None = None, **options: Any) -> SurveyReading:
-    """The observations in these tables, in the passband of the configuration at one airmass where it names one.
-
-    solved: the record of an earlier solution, whose laws of that passband are taken.
-    """
-    reading = read_observations(sources, config, **options)
-    if config.passband is None:
-        return reading
-    before = json.loads((solved or {}).get("airmass_laws", "null"))
-    rows, line, laws = to_reference(reading.observations, config, before)
-    reading.account.notes.append(line)
-    return dataclasses.replace(reading, observations=rows, airmass_laws=laws)
-
-
 def _paths(sources: Any) -> list[Path]:
     """The files among the sources."""
     several = sources.values() if isinstance(sources, Mapping) else sources
@@ -387,6 +386,12 @@ def _names(sources: Any) -> list[str]:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def all_calibrated(frames: Frames, fits: ExposureFits) -> bool:
+    """Whether every frame that has a name and a band has a zero-point."""
+    named = (frames.exposure != "") & ((frames.band != "") | (frames.band == "").all())
+    return bool(np.isfinite(fits.zero_point[named]).all())
 
 
 def frame_lines(frames: Frames, fits: ExposureFits) -> list[str]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.shipped import shipped_passbands
 from xpjax.io.config import check_sections, parse, read_toml
-from xpjax.survey import CAMERAS, SurveySetup, check_limits
+from xpjax.survey import CAMERAS, SurveyEffects, SurveySetup, check_limits
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel
 from xpjax.survey.reading.sections import (
+    IN_MEMORY,
     OF_SCR,
     SECTIONS,
-    AirmassPassband,
     Band,
     Columns,
     GaiaTerms,
@@ -23,12 +24,17 @@ from xpjax.survey.reading.sections import (
     Selection,
     Simulate,
     StandardStars,
+    SurveyPassband,
 )
 from xpjax.survey.reading.standards import check_standards
 from xpjax.xp import NONE, STANDARD, LinearCorrection, load_correction
 
-FILES = {"standards": ("file",), "gaia": ("corrections",), "passband": ("chain", "sources", "correction")}
-"""Entries that name files, relative to the configuration's own; or a correction by its name."""
+FILES = {
+    "standards": ("file", "spectra", "fetch"),
+    "gaia": ("corrections",),
+    "passband": ("chain", "files", "sources", "correction"),
+}
+"""Entries that name files, relative to the configuration's own, one or several; or a correction by its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +53,18 @@ class SurveyConfig:
         Table of standards.
     gaia : GaiaTerms, optional
         Corrections of Gaia's magnitudes.
-    passband : AirmassPassband, optional
-        Passband at the airmass of each exposure.
+    passband : SurveyPassband, optional
+        Passbands of the survey, through which XP spectra are seen.
     spectra_correction : LinearCorrection, optional
         Linear correction of the XP spectra that the passband is seen with.
     folder : Path
         Directory that names of files are relative to.
     table : mapping
         Names and values as the file has them.
+    at_one_airmass : bool
+        Whether magnitudes are brought to the passband at one airmass; not where a term of a joint solution does it.
+    sky_floor : bool
+        Whether systematic errors of models hold XP's floor on the sky; a joint solution states it apart.
 
     Examples
     --------
@@ -69,10 +79,12 @@ class SurveyConfig:
     selection: Selection = dataclasses.field(default_factory=Selection)
     standards: StandardStars | None = None
     gaia: GaiaTerms | None = None
-    passband: AirmassPassband | None = None
+    passband: SurveyPassband | None = None
     spectra_correction: LinearCorrection | None = None
     folder: Path = Path()
     table: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    at_one_airmass: bool = True
+    sky_floor: bool = True
 
     @property
     def correction(self) -> str:
@@ -81,9 +93,14 @@ class SurveyConfig:
 
     @property
     def takes_models(self) -> bool:
-        """Whether something gives model magnitudes: columns, or the spectra of [passband]."""
+        """Whether something gives model magnitudes: columns, or XP spectra."""
         own = any("model" in mapping for mapping in self.bands.values())
         return own or (self.passband is not None and bool(self.passband.models))
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether the standards are XP spectra."""
+        return self.standards is not None and self.standards.has_spectra
 
     @property
     def names_exposures(self) -> bool:
@@ -142,11 +159,19 @@ def config_from(table: Mapping[str, Any], folder: Path = Path(), *, joint: bool 
         check_standards(standards)
     if "gaia" in table:
         gaia = parse(GaiaTerms, table["gaia"], "[gaia]")
+    spectral = standards is not None and standards.has_spectra
+    if spectral:
+        bands = {name: {"color": SYNTHETIC_COLOR, **mapping} for name, mapping in bands.items()}
     if not joint:
         settings = _settings(table.get("model", {}), bands)
-        if "passband" in table:
-            passband = _passband(table["passband"], bands)
-            correction = named_correction(table["passband"], folder)
+    if "passband" in table and (spectral or not joint):
+        passband = _passband(table["passband"], bands, spectral)
+        correction = named_correction(table["passband"], folder)
+    elif spectral and not joint and not any("model" in mapping for mapping in bands.values()):
+        raise XpjaxError(
+            "[standards] has spectra, and no [passband] through which their magnitudes are computed: add it with "
+            'chain = "telescope.toml", files = { g = "g.dat" } or system = "SDSS"'
+        )
     return SurveyConfig(bands, settings, selection, standards, gaia, passband, correction, folder, table)
 
 
@@ -172,22 +197,24 @@ def _check_bands(bands: Mapping[str, Mapping[str, Any]]) -> None:
     holder: dict[str, str] = {}
     for name, mapping in bands.items():
         where = f"[columns]{f' for band {name}' if name else ''}"
-        if "magnitude" not in mapping and "apertures" not in mapping:
+        measured = [key for key in ("magnitude", "apertures", "flux") if key in mapping]
+        if not measured:
             raise XpjaxError(f"{where} has no magnitude")
         for key in ("star", "ra", "dec"):
             if not isinstance(mapping.get(key, ""), str):
                 raise XpjaxError(f"{where} has {key} = {mapping[key]!r}: expected the name of one column")
-        if "magnitude" in mapping and "apertures" in mapping:
-            raise XpjaxError(f"{where} has magnitude and apertures, of which one is calibrated: leave the other out")
-        if "aperture_errors" in mapping and "apertures" not in mapping:
-            raise XpjaxError(f"{where} has aperture_errors and no apertures: name these too, or leave it out")
+        if len(measured) > 1:
+            raise XpjaxError(f"{where} has {' and '.join(measured)}, of which one is calibrated: leave the other out")
+        for errors, values in (("aperture_errors", "apertures"), ("flux_error", "flux")):
+            if errors in mapping and values not in mapping:
+                raise XpjaxError(f"{where} has {errors} and no {values}: name it too, or leave {errors} out")
         for pair in (("x", "y"), ("ra", "dec")):
             given = [key for key in pair if key in mapping]
             if len(given) == 1:
                 raise XpjaxError(f"{where} has {given[0]} and no {({*pair} - {*given}).pop()}: give both, or none")
         if "model_error" in mapping and "model" not in mapping:
             raise XpjaxError(f"{where} has model_error and no model: name it too, or leave model_error out")
-        own = str(mapping.get("magnitude", mapping.get("apertures")))
+        own = str(mapping[measured[0]])
         if own in holder:
             raise XpjaxError(
                 f"bands {holder[own]} and {name} have the same magnitudes, {own}: put {{band}} into its name"
@@ -195,6 +222,8 @@ def _check_bands(bands: Mapping[str, Mapping[str, Any]]) -> None:
         holder[own] = name
 
 
+SYNTHETIC_COLOR = "standards.bp_rp"
+"""The color where the standards are XP spectra and no column is named."""
 IDLE = {"numerical_flat": ("neighbors",), "stacked_flat": ("bins", "smooth", "interpolation", "rounds", "star_offsets")}
 """Entries of [model] that mean nothing without another one."""
 
@@ -234,19 +263,39 @@ def _settings(table: Mapping[str, Any], bands: Mapping[str, Mapping[str, Any]]) 
     return settings
 
 
-def _passband(table: Mapping[str, Any], bands: Mapping[str, Mapping[str, Any]]) -> AirmassPassband:
-    """The section [passband]; without a word of models they are taken where no column has them."""
-    for name in ("chain", "sources"):
-        if not isinstance(table.get(name), str):
-            raise XpjaxError(f'[passband] needs {name} = "FILE"')
-    if any("airmass" not in mapping for mapping in bands.values()):
+def _passband(table: Mapping[str, Any], bands: Mapping[str, Mapping[str, Any]], spectral: bool) -> SurveyPassband:
+    """The section [passband]; without a word of models they are taken where no column has them.
+
+    spectral: whether [standards] has XP spectra.
+    """
+    said = parse(SurveyPassband, {**table, "correction": str(table.get("correction", STANDARD))}, "[passband]")
+    given = [name for name in ("chain", "files", "system") if getattr(said, name) is not None]
+    if len(given) != 1:
+        found = f"has {' and '.join(given)}: give one of them" if given else "names no passbands: give one of"
+        raise XpjaxError(f'[passband] {found} chain = "FILE", files = {{ g = "FILE" }}, system = "NAME"')
+    if spectral == (said.sources is not None):
+        raise XpjaxError(
+            "[passband] sources and [standards] both name XP spectra: leave sources out" if spectral
+            else '[passband] needs XP spectra: give [standards] spectra = "FILE", or sources = "FILE"'
+        )  # fmt: skip
+    if said.files is None and (idle := [n for n in ("detector", "magnitude", "unit") if getattr(said, n) is not None]):
+        raise XpjaxError(f"[passband] {idle[0]} is of curves in files, and {given[0]} has its own: leave it out")
+    if said.chain is None and said.airmass is not None:
+        raise XpjaxError(f"[passband] airmass is that of a chain, and {given[0]} has none: leave it out")
+    if strange := sorted({*said.bands} - {*bands}) if [*bands] != [""] else []:
+        raise XpjaxError(f"[passband] bands has {strange[0]!r}, which is no band of the survey; it has {list(bands)}")
+    if "domain" in table and (said.correction == NONE or not spectral):
+        raise XpjaxError("[passband] domain has no effect without [standards] spectra and a correction: leave it out")
+    airless = any("airmass" not in mapping for mapping in bands.values())
+    if airless and said.chain is not None and (said.airmass is not None or not spectral):
         raise XpjaxError("[passband] needs columns.airmass: a column, a number or a header keyword")
-    rest = {name: value for name, value in table.items() if name != "correction"}
-    said = parse(AirmassPassband, rest, "[passband]")
     has_models = any("model" in mapping for mapping in bands.values())
     if said.models and has_models:
         raise XpjaxError("[passband] models = true replaces columns.model: leave one of them out")
-    return said.model_copy(update={"models": not has_models}) if said.models is None else said
+    said = said.model_copy(update={"models": not has_models}) if said.models is None else said
+    if not said.models and said.chain is None:
+        raise XpjaxError(f"[passband] {given[0]} has no effect: columns have the models; leave one of them out")
+    return said
 
 
 def read_setup(path: str | Path | None = None, **entries: Any) -> SurveySetup:
@@ -278,8 +327,15 @@ def read_setup(path: str | Path | None = None, **entries: Any) -> SurveySetup:
     def make(table: Mapping[str, Any], folder: Path) -> SurveySetup:
         check_sections(table, SECTIONS)
         said = parse(Simulate, {**table.get("simulate", {}), **entries}, "[simulate]")
-        more = {"camera": CAMERAS[said.given()["camera"]]} if "camera" in said.given() else {}
-        return SurveySetup(**{**said.given(), **more})
+        given, own = said.given(), table.get("simulate", {})
+        if "camera" in given:
+            given["camera"] = CAMERAS[given["camera"]]
+        for name in ("chain", "correction"):  # files are relative to the configuration's folder
+            if name in own and name not in entries and Path(own[name]).suffix:
+                given[name] = str(folder / own[name])
+        fields = {field.name for field in dataclasses.fields(SurveySetup)}
+        mine = {name: value for name, value in given.items() if name in fields}
+        return SurveySetup(**mine, effects=said.make(SurveyEffects))
 
     return make({}, Path()) if path is None else read_toml(path, make)
 
@@ -305,10 +361,25 @@ def with_band(mapping: Mapping[str, Any], band: str) -> dict[str, Any]:
 
 def files_relative_to(table: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
     """The names and values of a configuration in folder `old`, with its files as they are called from folder `new`."""
+
+    def moved(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping) and all(isinstance(one, str | os.PathLike) for one in value.values()):
+            return {key: moved(name, one) for key, one in value.items()}
+        if isinstance(value, list | tuple) and all(isinstance(one, str | os.PathLike) for one in value):
+            return [moved(name, one) for one in value]
+        if value is True:  # `fetch`: in the configuration's own folder
+            return os.path.relpath(old, new)
+        if value is False or value == IN_MEMORY:
+            return value
+        if not isinstance(value, str | os.PathLike):
+            return IN_MEMORY
+        shipped = name == "chain" and not (old / value).exists() and str(value) in shipped_passbands()
+        by_name = shipped or (name == "correction" and value in (STANDARD, NONE))
+        return str(value) if by_name else os.path.relpath(old / value, new)
+
     out = {name: dict(part) if isinstance(part, Mapping) else part for name, part in table.items()}
     for section, names in FILES.items():
         for name in names:
-            value = out.get(section, {}).get(name)
-            if isinstance(value, str) and value not in (STANDARD, NONE):
-                out[section][name] = os.path.relpath(old / out[section][name], new)
+            if out.get(section, {}).get(name) is not None:
+                out[section][name] = moved(name, out[section][name])
     return out

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.io.tables import Table, iso_day
+from xpjax.io.tables import Table, iso_day, split_part
 from xpjax.io.words import parse_number
-from xpjax.survey import CUTS, MISSING, Observations, Origin, correct_gaia, expand, make_observations, select
+from xpjax.survey import CUTS, MISSING, Match, Observations, Origin, correct_gaia, expand, make_observations, select
 from xpjax.survey.exposures import aperture_correction
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.config import SurveyConfig
 from xpjax.survey.reading.sections import CUT_COLUMNS
-from xpjax.survey.reading.standards import Standards, coefficients_said
+from xpjax.survey.reading.standards import Standards, coefficients_said, julian_years
 
 KINDS = {
     **dict.fromkeys(("magnitude", "magnitude_error", "model", "model_error", "color"), "magnitude"),
@@ -72,7 +72,7 @@ class BandRows:
         if self.standards.by_position:
             if self.place is None:
                 raise XpjaxError('[standards] match = "position" needs columns.ra and columns.dec')
-            found = self.standards.match_positions(*self.place)
+            found = self._by_position(self.standards, *self.place)
         else:
             if "star" not in self.mapping:
                 raise XpjaxError('[standards] match = "source_id" needs columns.star')
@@ -82,6 +82,20 @@ class BandRows:
         self.account.matched = True
         self.account.n_matched += found.n_matched
         self.account.n_ambiguous += found.n_ambiguous
+
+    def _by_position(self, standards: Standards, ra: np.ndarray, dec: np.ndarray) -> Match:
+        """The standards at these positions, at the time of each row where they are carried to it."""
+        n = len(self.table)
+        keys = [self.texts(key, "") for key in ("exposure", "band", "detector")]
+        named = [np.unique(key, return_inverse=True)[1] for key in keys if isinstance(key, np.ndarray)]
+        frame = np.unique(np.stack(named), axis=1, return_inverse=True)[1].ravel() if named else np.zeros(n, int)
+        time = self.numbers("time") if standards.at_times else None
+        time = np.broadcast_to(np.nan if time is None else np.asarray(time, float), n)
+        if standards.at_times:
+            self.account.carried(julian_years(time))
+        found = standards.match_positions(ra, dec, time, frame)
+        self.account.offsets.append(standards.offsets(found.index, ra, dec, time))
+        return found
 
     # What names mean
 
@@ -120,6 +134,13 @@ class BandRows:
         values = column.times() if meaning == "time" else column.numbers(KINDS.get(meaning))
         return self._taken(values, np.nan) if joined else values
 
+    def covariate(self, name: str) -> np.ndarray:
+        """What a term of a joint solution reads (n,): a column, or a keyword of the header that is no column."""
+        theirs = () if self.standards is None else self.standards.table
+        if name not in self.table and name not in theirs and name in self.table.header:
+            return np.full(len(self.table), self._header("a covariate", {"header": name}))
+        return self.column_numbers(name, "a covariate")
+
     def _column_texts(self, wanted: str, meaning: str) -> np.ndarray:
         """A column (n,) as text, empty where a row has no standard."""
         table, name, joined = self._side(wanted, meaning)
@@ -153,8 +174,11 @@ class BandRows:
 
     def _header(self, key: str, wanted: Mapping[str, Any], as_text: bool = False) -> Any:
         """A keyword of the file's header."""
+        if as_text and set(wanted) == {"file"}:
+            return self._in_name(key, wanted["file"])
         if set(wanted) != {"header"}:
-            raise XpjaxError(f'columns.{key}: expected {{ header = "KEYWORD" }}, not {wanted}')
+            more = ' or { file = "PATTERN" }' if as_text else ""
+            raise XpjaxError(f'columns.{key}: expected {{ header = "KEYWORD" }}{more}, not {wanted}')
         keyword = wanted["header"]
         if keyword not in self.table.header:
             raise XpjaxError(f"{self.table.origin} has no header keyword {keyword} for {key}")
@@ -174,6 +198,18 @@ class BandRows:
                 f"{'a number or a date' if key == 'time' else 'a number'}; mend the header, or give a number instead"
             )
         return float(value)
+
+    def _in_name(self, key: str, pattern: str) -> str:
+        """What the first group of a pattern finds in the name of the file."""
+        name = split_part(self.table.origin)[0].name
+        try:
+            found = re.search(pattern, name)
+            return str(found[1]) if found else ""
+        except (re.error, IndexError):
+            raise XpjaxError(
+                f"columns.{key} = {{ file = {pattern!r} }}: expected a regular expression with one group in brackets, "
+                "as in '_([ugriz])[.]'"
+            ) from None
 
     def texts(self, key: str, default: str) -> Any:
         """A column of text, or several joined: a detector is known by its telescope and its number."""
@@ -241,6 +277,8 @@ class BandRows:
         extra = self._extra()
         if "apertures" in self.mapping:
             magnitude, error = self._corrected(star, x, y, fields, extra)
+        elif "flux" in self.mapping:
+            magnitude, error = self._of_fluxes()
         magnitude = self._without_frame(np.broadcast_to(np.asarray(magnitude, float), n), fields)
         cut = self._cut(magnitude, error, fields["color"], extra)
         made = make_observations(star, x, y, magnitude, error, self.numbers("model"), cut=cut, **fields)
@@ -312,6 +350,12 @@ class BandRows:
         o = make_observations(star, x, y, np.zeros(len(star)), None, None, **names)
         corrected = aperture_correction(o, seen, errors, bright=flags == 0)
         return corrected.magnitude, corrected.magnitude_error
+
+    def _of_fluxes(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Magnitudes of fluxes and their errors; those of fluxes that are not above zero are missing."""
+        flux, error = self.numbers("flux"), self.numbers("flux_error")
+        good = np.where(flux > 0, flux, np.nan)
+        return -2.5 * np.log10(good), None if error is None else 2.5 / np.log(10) * error / good
 
     def _apertures(self, key: str) -> np.ndarray | None:
         """Columns of one aperture each, or those of one column with several numbers (n, k)."""

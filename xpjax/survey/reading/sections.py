@@ -22,14 +22,14 @@ numerical_flat = true
 cuts = ["mini_sitian", "ruwe"]
 limits = { ruwe = 1.3 }
 [standards]
-file = "standards.parquet"                   # models and colors from another table, joined by id or position
-match = "position"
+spectra = "xp.parquet"                       # XP coefficients: a file, several, xp/*.parquet, or a store: see `spectra`
 [passband]
 chain = "telescope.toml"                     # passbands at each exposure's own airmass: see `airmass`
-sources = "XpContinuousMeanSpectrum.csv.gz"  # XP spectra, by source_id
 airmass = 1.2                                # of the reference; by default the chain's own
 correction = "standard"                      # linear correction of the spectra: the default; "none", or a file
-models = true                                # model magnitudes from these spectra too; by default where no column is
+
+Instead of spectra, `fetch = true` takes them from the Gaia archive, and `file` is a table that has models and colors.
+Instead of a chain, `files` are curves of bands, and `system` is a published system or shipped passbands.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ from pydantic import AfterValidator
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.config import Section, entry, section_of
-from xpjax.survey import CUTS, SurveySetup
+from xpjax.survey import CUTS, SurveyEffects, SurveySetup
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel
 
 Column = str | int | float | tuple[str, ...] | Mapping[str, str] | None
-"""One column, a number for all rows, several columns, or { header = "KEYWORD" }."""
+"""One column, a number for all rows, several columns, { header = "KEYWORD" }, or { file = "PATTERN" } for names."""
 
+IN_MEMORY = "in memory"
+"""What the record of a solution says of spectra and tables that were no files."""
 SECTIONS = {
     "columns": False, "band": True, "model": False, "selection": False, "standards": False, "gaia": False,
     "passband": False, "joint": False, "term": True, "constraint": True, "scr": False, "regression": False,
@@ -88,6 +90,8 @@ class Names(Section):
     dec: Column = entry(None, "Declination", "deg")
     magnitude: Column = entry(None, "Instrumental magnitude", "mag")
     magnitude_error: Column = entry(None, "Error of the instrumental magnitude", "mag")
+    flux: Column = entry(None, "Flux in place of magnitude, in any unit: its magnitude is -2.5 log10(flux)")
+    flux_error: Column = entry(None, "Error of the flux, in the same unit")
     apertures: Column = entry(
         None, "Aperture magnitudes instead of magnitude: several columns, or one of vectors", "mag"
     )
@@ -152,18 +156,43 @@ class Selection(Section):
 
 
 class StandardStars(Section):
-    """A table of standards apart from the tables of the survey."""
+    """Standards apart from the tables of the survey: XP spectra, or a table of models and colors.
 
-    file: Any = entry(..., "File with the standards")
-    match: Literal["source_id", "position"] = entry("source_id", "Match detections by identifier or by position")
+    With spectra, model magnitudes, their errors and systematic errors, BP - RP and G are computed, the latter two where
+    no column has them; columns beside the coefficients serve cuts. A table beside spectra has positions and columns of
+    stars instead, joined to the spectra by identifier.
+    """
+
+    file: Any = entry(None, "File with the standards: models and colors; beside spectra columns of Gaia")
+    spectra: Any = entry(None, "XP coefficients: a file, several files, a pattern such as xp/*.parquet, or a store")
+    fetch: bool | str = entry(
+        False, "Take spectra from the Gaia archive: true keeps them beside the configuration, a name in that folder"
+    )
+    match: Literal["source_id", "position"] | None = entry(
+        None,
+        "Match detections by identifier or by position; by default by identifier, but with spectra by position unless "
+        "columns.star holds Gaia's source_id",
+    )
     id: str = entry("source_id", "Column with the identifiers of the standards")
     radius: float = entry(1.0, "Largest separation of a match by position", "arcsec")
     ra: str = entry("ra", "Column with the right ascensions of the standards", "deg")
     dec: str = entry("dec", "Column with the declinations of the standards", "deg")
-    pm_ra: str | None = entry(None, "Column with the proper motions in right ascension, with cos(dec)", "mas/yr")
-    pm_dec: str | None = entry(None, "Column with the proper motions in declination", "mas/yr")
-    epoch: float | str | None = entry(None, "Epoch of the survey, to which proper motions carry the standards", "yr")
+    pm_ra: str | None = entry(
+        None, "Column with the proper motions in right ascension, with cos(dec); with spectra pmra", "mas/yr"
+    )
+    pm_dec: str | None = entry(None, "Column with the proper motions in declination; with spectra pmdec", "mas/yr")
+    epoch: float | str | None = entry(
+        None,
+        'Epoch to which proper motions carry the standards; "time" is that of each exposure, and the default with '
+        "spectra that have proper motions",
+        "yr",
+    )
     years: float | None = entry(None, "The same as a time since the epoch of the standards", "yr")
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether the standards are XP spectra."""
+        return self.spectra is not None or bool(self.fetch)
 
 
 class GaiaTerms(Section):
@@ -175,20 +204,35 @@ class GaiaTerms(Section):
     RP: str = entry("phot_rp_mean_mag", "Column with Gaia's RP", "mag")
 
 
-class AirmassPassband(Section):
-    """The passband at the airmass of each exposure, through a model of the telescope and XP spectra."""
+class SurveyPassband(Section):
+    """What the survey sees: its passbands, through which the magnitudes of XP spectra are computed.
 
-    chain: str = entry(..., "File with the transmission chain of the telescope")
-    sources: str = entry(..., "File or store with the XP spectra of the stars")
+    One of chain, files and system. A chain with an atmosphere gives passbands at the airmass of each exposure.
+    """
+
+    chain: str | None = entry(None, "File with the transmission chain of the telescope, or the name of a shipped one")
+    files: Any = entry(None, 'Curves: files by band, as in { g = "g.dat" }, or one file or folder with all bands')
+    system: str | None = entry(None, "Published photometric system, or shipped passbands")
+    bands: Mapping[str, str] = entry(
+        {}, "Names in chain, files or system of those bands that the survey calls otherwise"
+    )
+    detector: Literal["photon", "energy"] | None = entry(None, "What the detector counts, in place of what files say")
+    magnitude: Literal["AB", "ST"] | None = entry(None, "Magnitude system, in place of what files say")
+    unit: str | None = entry(None, "Unit of wavelengths in files that state none")
+    sources: Any = entry(None, "XP spectra of the stars, by source_id; by default those of [standards]")
     airmass: float | None = entry(None, "Reference airmass; by default that of the chain")
-    models: bool | None = entry(None, "Take model magnitudes from these spectra; by default where no column has them")
+    models: bool | None = entry(None, "Take model magnitudes from the spectra; by default where no column has them")
     correction: str = entry("standard", 'Linear correction of the XP spectra: "standard", "none" or a file')
+    domain: bool = entry(True, "Whether only stars for which the correction holds are standards")
 
 
-Simulate = section_of("Simulate", SurveySetup, camera=(Literal["cmos", "ccd"], entry("cmos", "Camera, for the noise")))
+Simulate = section_of(
+    "Simulate", SurveySetup, SurveyEffects, without=("effects",),
+    camera=(Literal["cmos", "ccd"], entry("cmos", "Camera, for the noise")),
+)  # fmt: skip
 
 OWN: dict[str, type[Section]] = {
     "columns": Columns, "band": Band, "model": Model, "selection": Selection, "standards": StandardStars,
-    "gaia": GaiaTerms, "passband": AirmassPassband, "simulate": Simulate,
+    "gaia": GaiaTerms, "passband": SurveyPassband, "simulate": Simulate,
 }  # fmt: skip
 """The sections of `survey calibrate` and `simulate`; for the page of all entries: `xpjax.io.config.reference`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,18 +15,37 @@ from xpjax.io.tables import Ids, Table, open_table
 from xpjax.survey import Match, match_ids, match_positions, position_ids, separation
 from xpjax.survey.reading.sections import StandardStars
 
+if TYPE_CHECKING:
+    from xpjax.survey.reading.spectra import FieldSpectra
+
 OWN_EPOCH = 2016.0
 """Epoch of positions of Gaia DR3, from which proper motions carry standards [yr]; ref_epoch of a table says another."""
+SOME = 2000
+"""Matched detections of a table whose offsets from their standards are told."""
 MISSING_IDS = (0, *(-(10**k - 1) for k in range(1, 6)), -1)
 """Identifiers that say, where several detections have them, that there is none."""
 BY_POSITION = ("radius", "ra", "dec", "pm_ra", "pm_dec", "epoch", "years")
 """Entries of [standards] that only a match by position has."""
 
 
+TIME = "time"
+"""The epoch of standards that are carried to the time of each exposure."""
+SPECTRA_MOTION = ("pmra", "pmdec")
+"""Columns of proper motions beside XP coefficients."""
+EPOCHS = ((30_000.0, 90_000.0, 51_544.5), (2_430_000.0, 2_490_000.0, 2_451_545.0))
+"""Modified Julian days and Julian days, from and to, and J2000.0 in either."""
+
+
 def check_standards(said: StandardStars) -> None:
     """Raise XpjaxError for entries of [standards] that are wrong, halves of pairs, or without effect."""
     given = said.given()
-    if said.match == "source_id":
+    if said.file is None and not said.has_spectra:
+        raise XpjaxError('[standards] names no standards: give spectra = "FILE", fetch = true or file = "FILE"')
+    if said.spectra is not None and said.fetch:
+        raise XpjaxError("[standards] has spectra and fetch = true: leave one of them out")
+    if said.file is None and "id" in given:
+        raise XpjaxError("[standards] id is of a table of stars, and spectra have source_id: leave it out")
+    if said.match == "source_id" or (said.match is None and not said.has_spectra):
         if idle := [name for name in BY_POSITION if name in given]:
             raise XpjaxError(f'[standards] {idle[0]} has no effect with match = "source_id": leave it out')
         return
@@ -36,7 +56,7 @@ def check_standards(said: StandardStars) -> None:
     if "epoch" in given and "years" in given:
         raise XpjaxError("[standards] has epoch and years, which say the same: give one")
     for name in ("epoch", "years"):
-        if name in given and "pm_ra" not in given:
+        if name in given and "pm_ra" not in given and not said.has_spectra:
             raise XpjaxError(
                 f"[standards] {name} moves no position without pm_ra and pm_dec: name them, or leave it out"
             )
@@ -65,20 +85,30 @@ def _years(said: StandardStars, own: float = OWN_EPOCH) -> float:
     """How far proper motions carry the standards [yr] from their own epoch."""
     if said.years is not None:
         return said.years
-    epoch = own if said.epoch is None else said.epoch
+    epoch = own if said.epoch in (None, TIME) else said.epoch
     if isinstance(epoch, str):
         found = re.fullmatch(r"\s*J?(\d{4}(?:\.\d+)?)\s*", epoch)
         if found is None:
-            raise XpjaxError(f"[standards] epoch = {epoch!r}: expected a year, such as 2021.5 or J2021.5")
+            raise XpjaxError(f'[standards] epoch = {epoch!r}: expected a year, such as 2021.5 or J2021.5, or "time"')
         epoch = float(found[1])
     return float(epoch) - own
+
+
+def julian_years(time: np.ndarray) -> np.ndarray:
+    """Julian years (n,) of times (n,) that are (modified) Julian days; NaN for others."""
+    time = np.asarray(time, float)
+    out = np.full(time.shape, np.nan)
+    for low, high, zero in EPOCHS:
+        with np.errstate(invalid="ignore"):
+            out = np.where((time > low) & (time < high), 2000.0 + (time - zero) / 365.25, out)
+    return out
 
 
 def coefficients_said(origin: object) -> str:
     """What is to be told of XP coefficients where a table of magnitudes is expected."""
     return (
         f"{origin} holds XP coefficients, not magnitudes: make magnitudes of them with `xpjax photometry` and name its "
-        "output as [standards] file, or name them as [passband] sources with the chain of the telescope"
+        "output as [standards] file, or name them as [standards] spectra, with the survey's passbands in [passband]"
     )
 
 
@@ -92,25 +122,47 @@ def open_standards(path: Any) -> Table:
 class Standards:
     """A table of standards, ready to be matched to the tables of a survey, within radius [arcsec] if by position.
 
-    wanted: columns that will be asked for, if they are there.
+    by_position: how they are matched; wanted: columns that will be asked for, if they are there. spectra: XP spectra of
+    the standards, where they are such.
     """
 
-    def __init__(self, table: Table, said: StandardStars, wanted: Iterable[str] = ()) -> None:
-        self.table, self.radius = table, said.radius
-        self.by_position = said.match == "position"
-        named = [name for name in (said.ra, said.dec, said.pm_ra, said.pm_dec) if name and self.by_position]
-        table.load([said.id, *named, *wanted])
+    def __init__(
+        self,
+        table: Table,
+        said: StandardStars,
+        wanted: Iterable[str] = (),
+        *,
+        by_position: bool | None = None,
+        spectra: FieldSpectra | None = None,
+    ) -> None:
+        self.table, self.radius, self.spectra = table, said.radius, spectra
+        self.by_position = said.match == "position" if by_position is None else by_position
+        motion = (said.pm_ra, said.pm_dec)
+        if said.pm_ra is None and spectra is not None and all(name in table for name in SPECTRA_MOTION):
+            motion = SPECTRA_MOTION
+        named = [name for name in (said.ra, said.dec, *motion) if name and self.by_position]
+        own = said.id if spectra is None else "source_id"
+        table.load([own, *named, *wanted])
         if self.by_position:
             self.ra, self.dec = self.positions(table, said.ra, said.dec)
-        if self.by_position and "id" not in said.given() and said.id not in table:
+        if self.by_position and "id" not in said.given() and own not in table:
             self.ids = Ids(position_ids(self.ra, self.dec), ~np.isfinite(self.ra + self.dec))
         else:
-            self.ids = table.column(said.id, "[standards] id").ids()
+            self.ids = table.column(own, "[standards] id").ids()
         if self.by_position:
-            motion = {key: name for key, name in (("pm_ra", said.pm_ra), ("pm_dec", said.pm_dec)) if name}
-            columns = {key: table.column(name, f"[standards] {key}") for key, name in motion.items()}
+            names = {key: name for key, name in zip(("pm_ra", "pm_dec"), motion, strict=True) if name}
+            columns = {key: table.column(name, f"[standards] {key}") for key, name in names.items()}
             self.motion = {key: column.numbers("proper motion") for key, column in columns.items()}
-            self.years = _years(said, _own_epoch(table))
+            self.own = _own_epoch(table)
+            self.years = _years(said, self.own)
+            unsaid = said.epoch is None and said.years is None and spectra is not None
+            self.at_times = bool(self.motion) and (said.epoch == TIME or unsaid)
+        if spectra is not None:
+            how = f"by position, within {self.radius:g} arcsec" if self.by_position else "by identifier"
+            name = os.path.basename(table.origin)
+            table.notes.insert(0, f"standards: {len(table):,} XP spectra of {name}, matched {how}")
+            if self.by_position and not self.motion:
+                table.notes.insert(1, f"{name} has no proper motions: stars are matched where it lists them")
 
     @property
     def holds_coefficients(self) -> bool:
@@ -153,9 +205,28 @@ class Standards:
         index = np.where((found.index >= 0) & ~none, known[found.index] if len(known) else -1, -1)
         return Match(index, found.n_ambiguous)
 
-    def match_positions(self, ra: np.ndarray, dec: np.ndarray) -> Match:
-        """Detections within the radius of one standard, and of one only."""
-        return match_positions(ra, dec, self.ra, self.dec, radius=self.radius, years=self.years, **self.motion)
+    def match_positions(self, ra: np.ndarray, dec: np.ndarray, time: np.ndarray, frame: np.ndarray) -> Match:
+        """Detections on frames (n,) at times (n,) [d] within the radius of one standard, and of one only.
+
+        A detection whose time is not known is matched to the standards at their own epoch.
+        """
+        years = np.nan_to_num(julian_years(time) - self.own) if self.at_times else self.years
+        return match_positions(
+            ra, dec, self.ra, self.dec, radius=self.radius, years=years, frame=frame, **self.motion
+        )  # fmt: skip
+
+    def offsets(self, index: np.ndarray, ra: np.ndarray, dec: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """How far some matched detections are from their standards to the east and north (2, n) [arcsec]."""
+        rows = np.flatnonzero(index >= 0)
+        rows = rows[:: max(1, len(rows) // SOME)]
+        of = index[rows]
+        years = np.nan_to_num(julian_years(time[rows]) - self.own) if self.at_times else self.years
+        east, north = ((np.nan_to_num(self.motion[key][of]) * years / 1e3 if key in self.motion else 0.0)
+                       for key in ("pm_ra", "pm_dec"))  # fmt: skip
+        turn = (ra[rows] - self.ra[of] + 180) % 360 - 180
+        return np.stack([
+            3600 * turn * np.cos(np.radians(dec[rows])) - east, 3600 * (dec[rows] - self.dec[of]) - north
+        ])  # fmt: skip
 
     def why_none(self, ra: np.ndarray, dec: np.ndarray) -> str:
         """Where no detection is matched by position: how far the nearest is, and what the positions look like."""
