@@ -5,7 +5,11 @@
 
 from xpjax.survey.exposures.aperture import aperture_correction as aperture_correction
 from xpjax.survey.exposures.apply import apply_calibration
-from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.calibrate import (
+    calibrate,
+    calibrated_part as calibrated_part,
+    prepare as prepare,
+)
 from xpjax.survey.exposures.cross_validation import (
     ZERO_POINT as CROSS_VALIDATION_COLUMNS,  # noqa: F401
     CrossValidation,
@@ -13,14 +17,26 @@ from xpjax.survey.exposures.cross_validation import (
 )
 from xpjax.survey.exposures.evaluate import evaluate as evaluate
 from xpjax.survey.exposures.files import read_calibrated, read_solution, write_solution
-from xpjax.survey.exposures.fit import fit_exposures
+from xpjax.survey.exposures.fit import (
+    determined_terms as determined_terms,
+    fit_exposures,
+    standards as usable_standards,  # noqa: F401
+)
 from xpjax.survey.exposures.flat import epochs as epochs, error_floor as error_floor
 from xpjax.survey.exposures.flat_table import flat_table
-from xpjax.survey.exposures.model import ExposureModel, Scaling as Scaling, scaling as scaling
+from xpjax.survey.exposures.model import (
+    ExposureModel,
+    Extent as Extent,
+    Scaling as Scaling,
+    extent as extent,
+    scaling as scaling,
+    scaling_of as scaling_of,
+)
 from xpjax.survey.exposures.nights import night_line as night_line
 from xpjax.survey.exposures.results import ExposureFits as ExposureFits
 from xpjax.survey.exposures.settings import CalibrationSettings
-from xpjax.survey.exposures.solution import Calibrated, Calibration
+from xpjax.survey.exposures.solution import Calibrated, Calibration, join_solutions as join_solutions
+from xpjax.survey.exposures.steps import Part as Part, Step as Step, steps as steps
 from xpjax.survey.exposures.wide import wide_table
 
 __all__ = [

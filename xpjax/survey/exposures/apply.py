@@ -191,7 +191,8 @@ def _with_new_frames(
     # The median over the detector of all that is frozen; the zero-point is that and the constant.
     grid = np.median(levels(o.frames, frozen, solution.flats, solution.settings.epoch)[0], axis=1)
     out["zero_point"][done] = one.value[done, 0] + grid[done]
-    for name in ("zero_point_error", "zero_point_common", "floor", "scatter", "rms", "n_standard", "n_used"):
+    single = ("zero_point_error", "zero_point_common", "model_systematic", "floor", "scatter", "rms")
+    for name in (*single, "n_standard", "n_used"):
         out[name][done] = getattr(one, name)[done]
     out["status"][done] = one.status[done] | np.uint32(FrameFlag.FROZEN)
     for k in np.setdiff1d(new, done):

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey import REFUSED, SUSPECT, FrameFlag, Observations, RowFlag, group_median, provenance, with_nights
+from xpjax.survey import SUSPECT, Observations, RowFlag, group_median, provenance, with_nights
 from xpjax.survey.exposures.evaluate import evaluate
-from xpjax.survey.exposures.fit import PreparedExposures, fit_prepared, needs_magnitude, prepare_exposures, standards
-from xpjax.survey.exposures.flat import StackedFlats, Standards, epochs, error_floor, numerical_flat, stack
-from xpjax.survey.exposures.levels import with_zero_points
-from xpjax.survey.exposures.model import scaling
-from xpjax.survey.exposures.nights import fall_back, judge, night_prior
+from xpjax.survey.exposures.fit import PreparedExposures, prepare_exposures, standards
+from xpjax.survey.exposures.flat import Standards, error_floor, numerical_flat
+from xpjax.survey.exposures.model import Scaling, scaling
+from xpjax.survey.exposures.nights import judge
 from xpjax.survey.exposures.results import ExposureFits
 from xpjax.survey.exposures.settings import CalibrationSettings
 from xpjax.survey.exposures.solution import Calibrated, Calibration
+from xpjax.survey.exposures.steps import Part, row_variance, steps
 
 
 def calibrate(
@@ -76,12 +76,21 @@ def calibrate(
     return calibrate_prepared(prepare(observations, settings), settings, devices=devices, record=record)
 
 
-def prepare(observations: Observations, settings: CalibrationSettings) -> PreparedExposures:
-    """Observations with nights, ready for any number of calibrations. Raises XpjaxError where there are none."""
+def prepare(
+    observations: Observations,
+    settings: CalibrationSettings,
+    scale: Scaling | None = None,
+    n_amplifier: int | None = None,
+) -> PreparedExposures:
+    """Observations with nights, ready for any number of calibrations. Raises XpjaxError where there are none.
+
+    scale, n_amplifier: of the whole survey, where the observations are a part of it.
+    """
     o = with_nights(observations)
     if not len(o.frames):
         raise XpjaxError("there are no measurements to calibrate: the tables have no rows")
-    return prepare_exposures(o, settings.model, scaling(o, settings.model, settings.size))
+    scale = scale or scaling(o, settings.model, settings.size)
+    return prepare_exposures(o, settings.model, scale, n_amplifier)
 
 
 def calibrate_prepared(
@@ -92,33 +101,24 @@ def calibrate_prepared(
     record: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, Calibrated]:
     """As `calibrate`, of what `prepare` made."""
-    o = prepared.observations
-    allowed = needs_magnitude(prepared, devices=devices)
-    fits = fit_prepared(prepared, allowed=allowed, devices=devices)
-    flats, offset = None, None
-    for _ in range(settings.rounds if settings.stacked_flat else 0):
-        flats = stack_flats(o, fits, settings, offset)
-        u, v = prepared.scale.places(o.frame, o.x, o.y)
-        offset = flats.at(flats.groups(o.frames, epochs(o.frames, settings.epoch))[o.frame], u, v)
-        fits = fit_prepared(prepared, offset=offset, allowed=allowed, devices=devices)
-    common = common_floor(o, fits)
-    prior = night_prior(o, fits, settings)
-    if common.any() or prior is not None:
-        fits = fit_prepared(prepared, offset=offset, prior=prior, allowed=allowed, common_floor=common, devices=devices)
-    if prior is not None:
-        leaning = (prior.precision > 0).any(axis=1) & (fits.n_standard > 0)
-        fits = fits.flagged(leaning, FrameFlag.NIGHT_PRIOR)
-    fits = fall_back(o.frames, fits)
-    fits = with_zero_points(o, fits, flats, settings.epoch, common, devices)
-    fits = judge(o.frames, fits, settings)
+    whole = Part(prepared, settings, devices=devices)
+    for step in steps(settings):
+        step.learn(whole, step.reduce([step.share(whole)], settings))
+    return calibrated_part(whole, record)
+
+
+def calibrated_part(part: Part, record: Mapping[str, Any] | None = None) -> tuple[Calibration, Calibrated]:
+    """Solution and measurements of a survey, or of a part of it, that has gone through all steps."""
+    o, settings, devices = part.observations, part.settings, part.devices
+    fits = judge(o.frames, part.fits, settings)
     about = {
         **provenance(), **(record or {}),
         "model": json.dumps(dataclasses.asdict(settings.model)),
         "settings": json.dumps({k: v for k, v in dataclasses.asdict(settings).items() if k != "model"}),
     }  # fmt: skip
     unknown = np.full(len(o.frames), np.nan)
-    solution = Calibration(settings, o.frames, fits, flats, _kept(o, fits), unknown, common, about)
-    rows, local_floor = calibrate_rows(solution, o, np.arange(len(o.frames)), fits, offset, devices)
+    solution = Calibration(settings, o.frames, fits, part.flats, _kept(o, fits), unknown, part.common, about)
+    rows, local_floor = calibrate_rows(solution, o, np.arange(len(o.frames)), fits, part.offset, devices)
     if settings.numerical_flat:
         solution = dataclasses.replace(solution, local_floor=local_floor)
     return solution, rows
@@ -130,57 +130,8 @@ def _kept(o: Observations, fits: ExposureFits) -> Standards:
     used = used[np.argsort(o.frame[used], kind="stable")]
     return Standards(
         o.frame[used].astype(np.int32), o.star[used], o.x[used], o.y[used], fits.residual[used],
-        _variance(o, fits)[used], o.color[used], o.model_error[used],
+        row_variance(o, fits)[used], o.color[used], o.model_error[used],
     )  # fmt: skip
-
-
-def stack_flats(
-    observations: Observations, fits: ExposureFits, settings: CalibrationSettings, offset: np.ndarray | None = None
-) -> StackedFlats:
-    """Stacked flats from the residuals of fits in which `offset` (n,) had been added to the magnitudes."""
-    o = observations
-    u, v = fits.scaling.places(o.frame, o.x, o.y)
-    sound = (fits.status & np.uint32(REFUSED)) == 0
-    rows = np.flatnonzero(fits.used & sound[o.frame] & np.isfinite(u) & np.isfinite(v))
-    residual = fits.residual[rows] + (0.0 if offset is None else offset[rows])
-    return stack(
-        o.frames, o.frame[rows], o.star[rows], u[rows], v[rows], residual, _variance(o, fits)[rows],
-        bins=settings.bins, smooth=settings.smooth, order=settings.interpolation, epoch=settings.epoch,
-        star_offsets=settings.star_offsets,
-    )  # fmt: skip
-
-
-def common_floor(observations: Observations, fits: ExposureFits, fewest: int = 5) -> np.ndarray:
-    """For each frame [mag] the part of its floor that is common to a star on all frames; 0 where stars are seen rarely.
-
-    It does not average out over frames: formal zero-point errors are without it, the systematic ones with it.
-    """
-    o = observations
-    out = np.zeros(len(o.frames))
-    rows = np.flatnonzero(fits.used)
-    variance = (_variance(o, fits) - o.model_error**2)[rows]
-    band_of, first = o.frames.group("band")
-    for k in range(len(first)):
-        mine = band_of[o.frame[rows]] == k
-        if not mine.any():
-            continue
-        _, one = np.unique(o.star[rows[mine]], return_inverse=True)
-        weight = 1 / variance[mine]
-        seen, total = np.bincount(one), np.bincount(one, weight)
-        often = seen >= fewest
-        if often.sum() < 30:
-            continue
-        mean = np.bincount(one, weight * fits.residual[rows[mine]]) / total
-        known = np.bincount(one, o.model_error[rows[mine]] ** 2) / seen
-        whole = np.zeros(int(often.sum()), int)
-        out[band_of == k] = error_floor(mean[often], (1 / total + known)[often], whole, 1)[0]
-    return out
-
-
-def _variance(o: Observations, fits: ExposureFits) -> np.ndarray:
-    """Variance (n,) of a row's residual: its own, the model's and the frame's floor."""
-    error = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
-    return np.maximum(error**2 + o.model_error**2 + fits.floor[o.frame] ** 2, 1e-12)
 
 
 def calibrate_rows(
@@ -229,7 +180,8 @@ def calibrate_rows(
     own = np.where(o.magnitude_error > 0, o.magnitude_error, 0.0)
     residual = target - magnitude
     error = np.sqrt(own**2 + parts.error**2 + local_error**2)
-    systematic = np.sqrt(floor[o.frame] ** 2 + parts.common_error**2 + settings.systematic_error**2)
+    common = np.hypot(fits.model_systematic, settings.systematic_error)[o.frame]
+    systematic = np.sqrt(floor[o.frame] ** 2 + parts.common_error**2 + common**2)
     lost = ~np.isfinite(magnitude)
     error, systematic = np.where(lost, np.nan, error), np.where(lost, np.nan, systematic)
     return Calibrated(o, magnitude, error, systematic, residual, flags, solution.record, fits), local_floor

@@ -57,8 +57,8 @@ ZERO_POINT = (
     OutputColumn("zero_point_error", lambda s: s.fits.zero_point_error, "mag",
         "Error of the zero-point relative to the other exposures: noise, and what dithers change of the model errors"),
     OutputColumn("zero_point_systematic", lambda s: s.zero_point_systematic(), "mag",
-        "Common error of the zero-points of all exposures: errors of the models of these stars and of the flat; NaN "
-        "where no model errors are given and none show"),
+        "Common error of the zero-points of all exposures: errors of the models of these stars, what is wrong with all "
+        "models alike, and the flat; NaN where no model errors are given and none show"),
 )  # fmt: skip
 """Columns of zero-points, for each `Calibration`; the terms of the model follow, then QUALITY."""
 

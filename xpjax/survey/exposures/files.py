@@ -107,6 +107,7 @@ def read_solution(path: str | Path) -> Calibration:
     size = said["size"] and tuple(said["size"])
     settings = CalibrationSettings(**{**said, "size": size, "model": ExposureModel(**said["model"])})
     parts, none = arrays.group("fits"), np.zeros(0)
+    parts.setdefault("model_systematic", np.zeros(len(parts["floor"])))  # absent from solutions of old
     fits = ExposureFits(
         terms=Terms(*(int(k) for k in attributes["terms"])),
         scaling=Scaling(parts["box"], *(float(zero) for zero in attributes["zeros"])),

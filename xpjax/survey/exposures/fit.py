@@ -7,7 +7,7 @@ or twice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ import numpy as np
 
 from xpjax.core import engine
 from xpjax.core.records import Record
-from xpjax.survey import MAD, FrameFlag, Observations, RowFlag, group_median
+from xpjax.survey import LEAST_VARIANCE, MAD, FrameFlag, Observations, RowFlag, group_median
 from xpjax.survey.exposures.kernel import Frame, Recipe, fit_kernel
-from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms, scaling, terms_of
+from xpjax.survey.exposures.model import ExposureModel, Scaling, Terms, host_design, scaling, terms_of
 from xpjax.survey.exposures.results import ExposureFits, Prior
 
 SINGULAR = 1e-9
@@ -77,12 +77,15 @@ class PreparedExposures(Record):
 
 
 def prepare_exposures(
-    observations: Observations, model: ExposureModel, scale: Scaling | None = None
+    observations: Observations, model: ExposureModel, scale: Scaling | None = None, n_amplifier: int | None = None
 ) -> PreparedExposures:
-    """Rows that may be standards with their columns, to be fitted by `fit_prepared` any number of times."""
+    """Rows that may be standards with their columns, to be fitted by `fit_prepared` any number of times.
+
+    n_amplifier: of the survey, where the observations are a part of it.
+    """
     o = observations
     scale = scale or scaling(o, model)
-    terms = terms_of(model, o)
+    terms = terms_of(model, int(o.amplifier.max(initial=0)) + 1 if n_amplifier is None else n_amplifier)
     rows = np.flatnonzero(standards(o, model)[0])
     if len(rows) and (np.diff(o.frame[rows]) < 0).any():
         rows = rows[np.argsort(o.frame[rows], kind="stable")]
@@ -99,33 +102,53 @@ def prepare_exposures(
     return PreparedExposures(o, model, scale, terms, rows, columns)
 
 
-def needs_magnitude(prepared: PreparedExposures, *, significance: float = 5.0, devices: Any = None) -> np.ndarray:
-    """Which terms (n_frame, n_term) to fit where magnitude_order is "auto": all, or all but the magnitude's.
+def needs_magnitude(prepared: PreparedExposures, *, devices: Any = None) -> np.ndarray:
+    """Which terms (n_frame, n_term) to fit where magnitude_order is "auto": all, or all but the magnitude's."""
+    allowed = np.ones((len(prepared.observations.frames), len(prepared.terms)), bool)
+    if prepared.model.magnitude_order == "auto":
+        allowed[:, prepared.terms.names.index("magnitude_1")] = clear_slopes([magnitude_slopes(prepared, devices)])
+    return allowed
+
+
+def magnitude_slopes(prepared: PreparedExposures, devices: Any = None) -> dict[str, np.ndarray]:
+    """Slope with magnitude of each frame (n_frame,), its variance and common variance, and what it does to the floor.
+
+    Frames without a slope have NaN.
+    """
+    frames, terms = prepared.observations.frames, prepared.terms
+    both = np.ones((len(frames), len(terms)), bool)
+    with_it = fit_prepared(prepared, devices=devices)
+    without = fit_prepared(prepared, allowed=both & (terms.kinds != "magnitude"), devices=devices)
+    k = terms.names.index("magnitude_1")
+    variance = with_it.covariance[:, k, k]
+    return {
+        "band": frames.band, "detector": frames.detector,
+        "slope": np.where(with_it.active[:, k] & (variance > 0), with_it.value[:, k], np.nan), "variance": variance,
+        "common": with_it.common_covariance[:, k, k], "floor": with_it.floor - without.floor,
+    }  # fmt: skip
+
+
+def clear_slopes(parts: Sequence[Mapping[str, np.ndarray]], significance: float = 5.0) -> np.ndarray:
+    """Which frames (n_frame,) of a survey in parts need a magnitude term, by their `magnitude_slopes`.
 
     A band and detector needs it where the mean slope of its frames differs from zero by more than `significance`
     errors and the error floors are smaller with it; the common error of the standards does not average out. Others keep
     the smaller model: a term that is not there only adds noise, and ties the survey to the errors of the standards at
     the bright end.
     """
-    frames, terms = prepared.observations.frames, prepared.terms
-    allowed = np.ones((len(frames), len(terms)), bool)
-    if prepared.model.magnitude_order != "auto":
-        return allowed
-    with_it = fit_prepared(prepared, devices=devices)
-    without = fit_prepared(prepared, allowed=allowed & (terms.kinds != "magnitude"), devices=devices)
-    k = terms.names.index("magnitude_1")
-    slope, variance, alike = with_it.value[:, k], with_it.covariance[:, k, k], with_it.common_covariance[:, k, k]
-    group, first = frames.group("band", "detector")
-    for g in range(len(first)):
-        mine = np.flatnonzero((group == g) & with_it.active[:, k] & (variance > 0))
+    f = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    group = np.unique(np.stack([f["band"], f["detector"]], axis=1), axis=0, return_inverse=True)[1].ravel()
+    needed = np.ones(len(group), bool)
+    for g in range(group.max(initial=-1) + 1):
+        mine = np.flatnonzero((group == g) & np.isfinite(f["slope"]))
         if len(mine):
-            weight = 1 / variance[mine]
-            mean = (weight * slope[mine]).sum() / weight.sum()
-            clear = abs(mean) > significance * np.sqrt(1 / weight.sum() + np.median(alike[mine]))
-            if clear and np.median(with_it.floor[mine] - without.floor[mine]) < 0:
+            weight = 1 / f["variance"][mine]
+            mean = (weight * f["slope"][mine]).sum() / weight.sum()
+            clear = abs(mean) > significance * np.sqrt(1 / weight.sum() + np.median(f["common"][mine]))
+            if clear and np.median(f["floor"][mine]) < 0:
                 continue
-        allowed[group == g, k] = False
-    return allowed
+        needed[group == g] = False
+    return needed
 
 
 def fit_exposures(
@@ -221,10 +244,22 @@ def fit_prepared(
     used, clipped, everywhere = np.zeros(n_row, bool), np.zeros(n_row, bool), np.full(n_row, np.nan)
     used[rows[kept]], clipped[rows[~kept]], everywhere[rows] = True, True, residual
     return ExposureFits(
-        terms, prepared.scale, **out, scatter=MAD * group_median(off, frame, n_frame), rms=rms, n_standard=count,
+        terms, prepared.scale, **out, model_systematic=_model_systematic(prepared, kept, out["floor"]),
+        scatter=MAD * group_median(off, frame, n_frame), rms=rms, n_standard=count,
         n_used=np.bincount(frame[kept], minlength=n_frame), status=status, active=active, residual=everywhere,
         used=used, clipped=clipped,
     )  # fmt: skip
+
+
+def _model_systematic(prepared: PreparedExposures, kept: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Mean systematic error (n_frame,) of the models of the standards that were kept, by their weights."""
+    o, rows = prepared.observations, prepared.rows[kept]
+    if o.model_systematic is None:
+        return np.zeros(len(o.frames))
+    frame, n = o.frame[rows], len(o.frames)
+    weight = 1 / np.maximum(prepared.columns["variance"][kept] + floor[frame] ** 2, LEAST_VARIANCE)
+    total = np.bincount(frame, weight, n)
+    return np.bincount(frame, weight * o.model_systematic[rows], n) / np.where(total > 0, total, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -395,3 +430,28 @@ def _lower(terms: Terms, active: np.ndarray, k: Any, columns: dict[str, np.ndarr
     active[k, mine[terms.orders[mine] == top]] = False
     bits = {"color": FrameFlag.ONE_COLOR, "position": FrameFlag.ONE_POSITION, "magnitude": FrameFlag.ONE_MAGNITUDE}
     return np.uint32(bits.get(kind, FrameFlag.LOWERED) if top == 1 or kind == "position" else FrameFlag.LOWERED)
+
+
+def determined_terms(prepared: PreparedExposures) -> tuple[np.ndarray, np.ndarray]:
+    """Terms (n_frame, n_term) that the standards of each frame can pay for and determine; FrameFlag bits (n_frame,).
+
+    It is what fits without a prior find, by numbers of standards and the rank of their design, before any fit.
+    """
+    terms, o = prepared.terms, prepared.observations
+    frame = o.frame[prepared.rows]
+    count = np.bincount(frame, minlength=len(o.frames))
+    active = _affordable(terms, count, prepared.model.stars_per_term, np.zeros((len(count), len(terms)), bool))
+    status = _status(prepared, count)
+    edges = np.searchsorted(frame, np.arange(len(count) + 1))
+    for k in np.flatnonzero(count):
+        columns = {name: column[edges[k] : edges[k + 1]] for name, column in prepared.columns.items()}
+        design = host_design(terms, columns)
+        while True:
+            mine = design[:, active[k]]
+            size = np.sqrt((mine**2).sum(axis=0))
+            s = np.linalg.svd(mine / np.where(size > 0, size, 1), compute_uv=False)
+            if mine.shape[1] < 2 or (len(s) == mine.shape[1] and s[-1] >= np.sqrt(SINGULAR) * s[0]):
+                break
+            status[k] |= _lower(terms, active, k, columns)
+    status[~active.all(axis=1) & (count > 0)] |= np.uint32(FrameFlag.LOWERED)
+    return active, status

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray, Record
 from xpjax.survey import MAD, Frames, group_median
+from xpjax.survey.exposures.sums import by_star, together
 
 FEWEST = 6
 """Standards that a local plane needs."""
@@ -204,6 +206,47 @@ def epochs(frames: Frames, epoch: str | float) -> np.ndarray:
     return np.array([f"{block * epoch:g}" for block in blocks])
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class FlatRows(Record):
+    """Standards of a survey, or of a part of it, that flats are stacked from.
+
+    labels (n_group, 3): band, detector and epoch of groups of frames; of each standard (n,) its group and star, its
+    scaled place u, v, its residual [mag] and weight [mag^-2].
+    """
+
+    labels: np.ndarray
+    group: np.ndarray
+    star: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    residual: np.ndarray
+    weight: np.ndarray
+
+    def cells(self, known: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+        """The group (n,) of each standard among the known labels (n_known, 3), and its cell among those of all."""
+        place = {tuple(label): k for k, label in enumerate(known.tolist())}
+        group = np.array([place[tuple(label)] for label in self.labels.tolist()], int)[self.group]
+        i, j = (np.clip(((a + 1) / 2 * bins).astype(int), 0, bins - 1) for a in (self.v, self.u))
+        return group, (group * bins + i) * bins + j
+
+
+def flat_rows(
+    frames: Frames,
+    frame: np.ndarray,
+    star: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    residual: np.ndarray,
+    variance: np.ndarray,
+    epoch: str | float = "all",
+) -> FlatRows:
+    """Standards (n,) on frames (n,) at scaled places, with the group of their band, detector and epoch."""
+    ages = epochs(frames, epoch)
+    keys = np.array([frames.band.astype(str), frames.detector.astype(str), ages]).T.reshape(-1, 3)
+    labels, group_of = np.unique(keys, axis=0, return_inverse=True)
+    return FlatRows(labels, group_of.ravel()[frame], star, u, v, residual, 1 / variance)
+
+
 def stack(
     frames: Frames,
     frame: np.ndarray,
@@ -213,54 +256,75 @@ def stack(
     residual: np.ndarray,
     variance: np.ndarray,
     *,
+    epoch: str | float = "all",
+    **options: Any,
+) -> StackedFlats:
+    """Flats of each band, detector and epoch from residuals of standards (n,); options: as of `stack_parts`."""
+    return stack_parts([flat_rows(frames, frame, star, u, v, residual, variance, epoch)], **options)
+
+
+def stack_parts(
+    parts: Sequence[FlatRows],
+    *,
     bins: int = 30,
     smooth: float = 0.0,
     order: int = 3,
-    epoch: str | float = "all",
     star_offsets: bool = True,
 ) -> StackedFlats:
-    """Mean residuals of standards (n,) at scaled places in bins x bins cells for each band, detector and epoch.
+    """Mean residuals of standards in bins x bins cells for each band, detector and epoch of a survey in parts.
 
     smooth: standard deviation [cells] of a Gaussian; order: 1 or 3, of the interpolation. Empty cells are filled from
-    their neighbors and have infinite error. star_offsets: see the module; nothing changes for stars seen once.
+    their neighbors and have infinite error. star_offsets: see the module; nothing changes for stars seen once. The
+    parts are gone through one by one in each round, so that what lies on disk need not be in memory together.
     """
-    ages = epochs(frames, epoch)
-    keys = np.array([frames.band.astype(str), frames.detector.astype(str), ages]).T.reshape(-1, 3)
-    labels, group_of = np.unique(keys, axis=0, return_inverse=True)
-    group_of = group_of.ravel()
-    group, n_group = group_of[frame], len(labels)
-    weight = 1 / variance
-    i, j = (np.clip(((a + 1) / 2 * bins).astype(int), 0, bins - 1) for a in (v, u))
-    cell = (group * bins + i) * bins + j
-    n_cell = n_group * bins * bins
-    shape = (n_group, bins, bins)
-    total = np.bincount(cell, weight, n_cell)
-    count = np.bincount(cell, minlength=n_cell)
+    labels = np.unique(np.concatenate([part.labels for part in parts]), axis=0)
+    shape = (len(labels), bins, bins)
+    count, total, top = np.zeros(shape, int).ravel(), np.zeros(shape).ravel(), np.zeros(shape).ravel()
+    codes, sums = [], []
+    for part in parts:
+        _, cell = part.cells(labels, bins)
+        count += np.bincount(cell, minlength=len(count))
+        total += np.bincount(cell, part.weight, len(total))
+        top += np.bincount(cell, part.weight * part.residual, len(top))
+        mine = by_star(part.star, part.group, part.labels[:, :1], weight=part.weight, number=np.ones(len(cell)))
+        codes.append(mine.code.astype(np.int32))
+        sums.append(mine.without_code())
+    known, places = together(sums)
+    seen, weight_of_star = known.sums["number"], known.sums["weight"]
+    often = star_offsets and len(seen) > 0 and _median_of_rows(seen) >= 5
 
     def binned(values: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            mean = np.bincount(cell, weight * values, n_cell) / total
+            mean = values / total
         return np.stack([_filled(g, w, smooth) for g, w in zip(mean.reshape(shape), total.reshape(shape), strict=True)])
 
-    flat = binned(residual)
-    offset = np.zeros(len(residual))
-    band = np.unique(frames.band, return_inverse=True)[1][frame]
-    one = np.unique(star, return_inverse=True)[1] * (band.max(initial=0) + 1) + band
-    one = np.unique(one, return_inverse=True)[1]
-    seen = np.bincount(one)
-    often = star_offsets and len(one) > 0 and np.median(seen[one]) >= 5
-    weight_of_star = np.bincount(one, weight)
+    flat = binned(top)
     for _ in range(ROUNDS if often else 2):
-        left = residual - _interpolate(flat, group, u, v, order)
+        top, of_star = np.zeros_like(total), np.zeros(len(seen))
+        for part, code, place in zip(parts, codes, places, strict=True):
+            group, cell = part.cells(labels, bins)
+            left = part.weight * (part.residual - _interpolate(flat, group, part.u, part.v, order))
+            top += np.bincount(cell, left, len(top))
+            of_star[place] += np.bincount(code, left, len(place))
         if often:
-            mean = np.bincount(one, weight * left) / weight_of_star
-            noise = 1 / weight_of_star
+            mean, noise = of_star / weight_of_star, 1 / weight_of_star
             spread = error_floor(mean, noise, np.zeros(len(mean), int), 1)[0] ** 2
-            offset = (mean * spread / (spread + noise))[one]
-        flat = flat + binned(left - offset)
+            offset = mean * spread / (spread + noise)
+            for part, code, place in zip(parts, codes, places, strict=True):
+                top -= np.bincount(part.cells(labels, bins)[1], part.weight * offset[place][code], len(top))
+        flat = flat + binned(top)
     with np.errstate(divide="ignore"):
         error = np.sqrt(1 / total).reshape(shape)
     return StackedFlats(labels, flat, error, count.reshape(shape), order)
+
+
+def _median_of_rows(seen: np.ndarray) -> float:
+    """The median over all rows of how often (n_star,) the row's star is seen."""
+    values, times = np.unique(seen, return_counts=True)
+    ends = np.cumsum(values * times)
+    middle = (ends[-1] - 1) / 2
+    low, high = np.searchsorted(ends, [np.floor(middle), np.ceil(middle)], side="right")
+    return float(0.5 * (values[low] + values[high]))
 
 
 def _filled(mean: np.ndarray, weight: np.ndarray, smooth: float) -> np.ndarray:

@@ -47,7 +47,7 @@ def flat_table(
     >>> observations, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, seed=1)).observe()
     >>> solution, _ = exposures.calibrate(observations)
     >>> len(exposures.flat_table(solution, bins=4))
-    16
+    48
     """
     s, frames, residual = solution.standards, solution.frames, solution.standards.residual
     u, v = solution.fits.scaling.places(s.frame, s.x, s.y)

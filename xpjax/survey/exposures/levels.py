@@ -12,6 +12,8 @@ zero-points together (the common error), and the rest on one frame (part of its 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,47 +22,119 @@ from xpjax.survey.exposures.evaluate import evaluate
 from xpjax.survey.exposures.flat import StackedFlats, epochs
 from xpjax.survey.exposures.model import GRID, chebyshev_places
 from xpjax.survey.exposures.results import ExposureFits
+from xpjax.survey.exposures.sums import StarSums, by_star, together
+
+
+class Levels:
+    """Levels of the frames of a survey, or of a part of it, on the way to zero-points.
+
+    `sums` has what all parts are to tell, `zero_points` the fits with zero_point, zero_point_error and
+    zero_point_common of terms and stacked flat together. common_floor (n_frame,) or one [mag]: the part of the floor
+    that is common to a star on all frames. Frames are compared with those of the same band and detector. A frame
+    without standards keeps its errors.
+    """
+
+    def __init__(
+        self,
+        observations: Observations,
+        fits: ExposureFits,
+        flats: StackedFlats | None,
+        epoch: str | float = "all",
+        common_floor: np.ndarray | float = 0.0,
+        devices: str | int | None = None,
+    ) -> None:
+        frames = observations.frames
+        places = chebyshev_places(fits.terms, *grid_places())
+        level, self.flat_error = levels(frames, fits, flats, epoch)
+        self.fits, self.zero_point = fits, np.median(level, axis=1)
+        noise = np.einsum("kp,nkl,lp->np", places, fits.covariance, places).mean(axis=1)
+        self.near = _near(level, self.zero_point, noise) @ places.T
+        # A flat's own errors are part of the level, and decide with the noise which places are near.
+        self.weight = _near(level, self.zero_point, noise + np.median(self.flat_error, axis=1) ** 2)
+        self.fitted = (fits.n_standard > 0) & np.isfinite(self.zero_point)
+        labels = np.array([frames.band.astype(str), frames.detector.astype(str)]).T.reshape(-1, 2)
+        self.labels, self.kind = np.unique(labels, axis=0, return_inverse=True)
+        self.kind = self.kind.ravel()
+        self._stars(observations, common_floor, devices)
+
+    def _stars(self, o: Observations, common_floor: np.ndarray | float, devices: str | int | None) -> None:
+        """By how much each standard moves the zero-point of its frame, and the common variance of its model."""
+        fits, fitted = self.fits, self.fitted
+        inverse = fits.covariance + fits.common_covariance
+        influence = dataclasses.replace(fits, value=np.nan_to_num(np.einsum("nkl,nl->nk", inverse, self.near)))
+        rows = np.flatnonzero(fits.used & fitted[o.frame])
+        part = evaluate(influence, o[rows], devices)
+        self.frame = frame = o.frame[rows]
+        tau = np.minimum(np.broadcast_to(np.asarray(common_floor, float), len(fits)), fits.floor)[frame]
+        self.common = o.model_error[rows] ** 2 + tau**2
+        error = np.where(o.magnitude_error[rows] > 0, o.magnitude_error[rows], 0.0)
+        total = np.maximum(error**2 + o.model_error[rows] ** 2 + fits.floor[frame] ** 2, LEAST_VARIANCE)
+        self.moves = (part.added + part.taken) / total
+        self.stars = by_star(
+            o.star[rows], self.kind[frame], self.labels, moves=self.moves, common=self.common, number=np.ones(len(rows))
+        )
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Over the frames of each band and detector: their number and weights by place; and the sums of each star."""
+        rows = [np.flatnonzero((self.kind == k) & self.fitted) for k in range(len(self.labels))]
+        weight = [self.weight[mine].sum(axis=0) for mine in rows]
+        return self.stars.arrays() | {
+            "kinds": self.labels, "n_frame": np.array([*map(len, rows)]),
+            "weight": np.stack(weight) if weight else np.zeros((0, GRID**2)),
+        }  # fmt: skip
+
+    def zero_points(self, whole: Mapping[str, np.ndarray]) -> ExposureFits:
+        """The fits with zero-points and errors; whole: of `mean_levels`."""
+        fits, fitted, kind, n_frame = self.fits, self.fitted, self.kind, len(self.fits)
+        index = {tuple(label): k for k, label in enumerate(whole["kinds"].tolist())}
+        place = np.array([index[tuple(label)] for label in self.labels.tolist()], int)
+        mean = whole["weight"][place][kind]
+        own = np.einsum("nk,nkl,nl->n", self.near, fits.covariance, self.near)
+        own += ((self.weight - mean) ** 2 * self.flat_error**2).sum(axis=1)
+        alike = (mean**2 * self.flat_error**2).sum(axis=1) + whole["of_stars"][place][kind]
+        # Of each frame (moves - mean)^2 summed over all stars: the mean alone for those that it has not.
+        at = StarSums.of(whole).places(self.stars)
+        moved, variance = (whole[f"sums/{name}"][at][self.stars.code] for name in ("moves", "common"))
+        here = np.bincount(self.frame, (self.moves - moved) ** 2 * self.common - moved**2 * variance, n_frame)
+        own += np.maximum(here + whole["of_stars"][place][kind], 0)
+        found = np.isfinite(self.zero_point)
+        return dataclasses.replace(
+            fits, zero_point=np.where(found, self.zero_point, fits.zero_point),
+            zero_point_error=np.where(fitted, np.sqrt(np.maximum(own, 0)), fits.zero_point_error),
+            zero_point_common=np.where(fitted, np.sqrt(np.maximum(alike, 0)), fits.zero_point_common),
+        )  # fmt: skip
+
+
+def mean_levels(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What the mean frame of each band and detector is like, from the sums of all parts of a survey.
+
+    weight (n_kind, place): mean weights of the places; of each star and kind the mean by which it moves a zero-point,
+    and its common variance; of_stars (n_kind,): variance of the mean frame by the errors of its stars.
+    """
+    kinds = np.unique(np.concatenate([part["kinds"] for part in parts]), axis=0)
+    index = {tuple(label): k for k, label in enumerate(kinds.tolist())}
+    number, weight = np.zeros(len(kinds), int), np.zeros((len(kinds), GRID**2))
+    for part in parts:
+        place = np.array([index[tuple(label)] for label in part["kinds"].tolist()], int)
+        number[place] += part["n_frame"]
+        weight[place] += part["weight"]
+    stars, _ = together([StarSums.of(part) for part in parts])
+    kind = np.array([index[tuple(label)] for label in stars.labels.tolist()], int)[stars.kind]
+    moves = stars.sums["moves"] / np.maximum(number, 1)[kind]
+    common = stars.sums["common"] / stars.sums["number"]
+    means = dataclasses.replace(stars.without_code(), sums={"moves": moves, "common": common})
+    return means.arrays() | {
+        "kinds": kinds, "weight": weight / np.maximum(number, 1)[:, None],
+        "of_stars": np.bincount(kind, moves**2 * common, len(kinds)),
+    }  # fmt: skip
 
 
 def with_zero_points(
-    observations: Observations,
-    fits: ExposureFits,
-    flats: StackedFlats | None,
-    epoch: str | float = "all",
-    common_floor: np.ndarray | float = 0.0,
-    devices: str | int | None = None,
+    observations: Observations, fits: ExposureFits, flats: StackedFlats | None, *options: Any
 ) -> ExposureFits:
-    """The fits with zero_point, zero_point_error and zero_point_common of terms and stacked flat together.
-
-    common_floor (n_frame,) or one [mag]: the part of the floor that is common to a star on all frames. Frames are
-    compared with those of the same band and detector. A frame without standards keeps its errors.
-    """
-    frames = observations.frames
-    places = chebyshev_places(fits.terms, *grid_places())
-    level, flat_error = levels(frames, fits, flats, epoch)
-    zero_point = np.median(level, axis=1)
-    noise = np.einsum("kp,nkl,lp->np", places, fits.covariance, places).mean(axis=1)
-    near = _near(level, zero_point, noise) @ places.T
-    own = np.einsum("nk,nkl,nl->n", near, fits.covariance, near)
-    kind, first = frames.group("band", "detector")
-    fitted = (fits.n_standard > 0) & np.isfinite(zero_point)
-    # A flat's own errors are part of the level, and decide with the noise which places are near.
-    weight = _near(level, zero_point, noise + np.median(flat_error, axis=1) ** 2)
-    alike = np.zeros(len(fits))
-    for k in range(len(first)):
-        mine = np.flatnonzero((kind == k) & fitted)
-        if not len(mine):
-            continue
-        mean = weight[mine].mean(axis=0)
-        own[mine] += ((weight[mine] - mean) ** 2 * flat_error[mine] ** 2).sum(axis=1)
-        alike[mine] = (mean**2 * flat_error[mine] ** 2).sum(axis=1)
-    stars = _star_errors(observations, fits, near, kind, fitted, common_floor, devices)
-    own, alike = own + stars[0], alike + stars[1]
-    return dataclasses.replace(
-        fits, zero_point=np.where(np.isfinite(zero_point), zero_point, fits.zero_point),
-        zero_point_error=np.where(fitted, np.sqrt(np.maximum(own, 0)), fits.zero_point_error),
-        zero_point_common=np.where(fitted, np.sqrt(np.maximum(alike, 0)), fits.zero_point_common),
-    )  # fmt: skip
+    """The fits of a whole survey with zero-points of terms and stacked flat together; options: as of `Levels`."""
+    own = Levels(observations, fits, flats, *options)
+    return own.zero_points(mean_levels([own.sums()]))
 
 
 def grid_places() -> tuple[np.ndarray, np.ndarray]:
@@ -102,38 +176,3 @@ def _cell_errors(flats: StackedFlats, u: np.ndarray, v: np.ndarray) -> np.ndarra
     finite = np.isfinite(error)
     worst = np.where(finite, error, 0.0).max(axis=1, keepdims=True)
     return np.where(finite, error, worst)
-
-
-def _star_errors(
-    o: Observations,
-    fits: ExposureFits,
-    near: np.ndarray,
-    kind: np.ndarray,
-    fitted: np.ndarray,
-    common_floor: np.ndarray | float,
-    devices: str | int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Model errors in zero-points: variance (n_frame,) of the part of one frame alone, and of the mean frame."""
-    n_frame = len(fits)
-    inverse = fits.covariance + fits.common_covariance
-    influence = dataclasses.replace(fits, value=np.nan_to_num(np.einsum("nkl,nl->nk", inverse, near)))
-    rows = np.flatnonzero(fits.used & fitted[o.frame])
-    part = evaluate(influence, o[rows], devices)
-    frame = o.frame[rows]
-    tau = np.minimum(np.broadcast_to(np.asarray(common_floor, float), n_frame), fits.floor)[frame]
-    common = o.model_error[rows] ** 2 + tau**2
-    error = np.where(o.magnitude_error[rows] > 0, o.magnitude_error[rows], 0.0)
-    total = np.maximum(error**2 + o.model_error[rows] ** 2 + fits.floor[frame] ** 2, LEAST_VARIANCE)
-    weight = (part.added + part.taken) / total  # by which a star's error moves the zero-point
-    own, alike = np.zeros(n_frame), np.zeros(n_frame)
-    if not len(rows):
-        return own, alike
-    star = np.unique(o.star[rows], return_inverse=True)[1].astype(np.int64) * (kind.max() + 1) + kind[frame]
-    star, number = np.unique(star, return_inverse=True)
-    n_like = np.bincount(kind[fitted], minlength=kind.max() + 1)
-    mean = np.bincount(number, weight) / n_like[star % (kind.max() + 1)]
-    # Of each frame (weight - mean)^2 summed over all stars: the mean alone for those that it has not.
-    variance = np.bincount(number, common) / np.bincount(number)
-    whole = np.bincount(star % (kind.max() + 1), mean**2 * variance, kind.max() + 1)
-    here = np.bincount(frame, (weight - mean[number]) ** 2 * common - mean[number] ** 2 * variance[number], n_frame)
-    return np.where(fitted, np.maximum(here + whole[kind], 0), 0), np.where(fitted, whole[kind], 0)

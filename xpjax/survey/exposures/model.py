@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
-from xpjax.survey import Observations
+from xpjax.survey import Frames, Observations
 
 ROBUST = ("tukey", "huber", "none")
 GRID = 20
@@ -162,6 +162,17 @@ def chebyshev_places(terms: Terms, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return out
 
 
+def host_design(terms: Terms, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The terms (n, n_term) of rows with these columns (n,), as `Terms.design` has them; NumPy on the host."""
+    out = chebyshev_places(terms, *(np.nan_to_num(columns[name]) for name in ("u", "v")))
+    for kind in ("color", "magnitude"):
+        for k in np.flatnonzero(terms.kinds == kind):
+            out[k] = columns[kind] ** terms.orders[k]
+    for number, k in enumerate(np.flatnonzero(terms.kinds == "amplifier"), 1):
+        out[k] = columns["amplifier"] == number
+    return out.T
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Scaling(Record):
     """Where scaled coordinates and terms are zero: box (n_frame, 4) x and y from..to [pixels], color and magnitude."""
@@ -177,41 +188,93 @@ class Scaling(Record):
         return (x - middle[frame, 0]) / half[frame, 0], (y - middle[frame, 1]) / half[frame, 1]
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class Extent(Record):
+    """What the scaled coordinates of a survey, or of a part of it, are made of.
+
+    detector (n_detector,): names; box (n_detector, 4): x and y from..to of the rows [pixels], infinite where there are
+    none. color, magnitude: of rows with model and magnitude [mag]; sorted where there are several parts.
+    """
+
+    detector: np.ndarray
+    box: np.ndarray
+    color: np.ndarray
+    magnitude: np.ndarray
+
+    def sorted(self) -> Extent:
+        """The same with sorted colors and magnitudes, as one of several parts."""
+        return dataclasses.replace(self, color=np.sort(self.color), magnitude=np.sort(self.magnitude))
+
+
+def extent(observations: Observations) -> Extent:
+    """The extent of observations."""
+    o = observations
+    group, first = o.frames.group("detector")
+    rows, box = group[o.frame], np.empty((len(first), 4))
+    for axis, values in enumerate((o.x, o.y)):
+        good = np.isfinite(values)
+        box[:, 2 * axis], box[:, 2 * axis + 1] = np.inf, -np.inf
+        np.minimum.at(box[:, 2 * axis], rows[good], values[good])
+        np.maximum.at(box[:, 2 * axis + 1], rows[good], values[good])
+    usable = np.isfinite(o.model) & np.isfinite(o.magnitude)
+    color, magnitude = (values[usable & np.isfinite(values)] for values in (o.color, o.magnitude))
+    return Extent(o.frames.detector[first], box, color, magnitude)
+
+
 def scaling(observations: Observations, model: ExposureModel, sizes: Sequence[float] | None = None) -> Scaling:
     """Scaled coordinates: `sizes` x and y from..to [pixels], else what each detector's rows span.
 
     color_zero: the model's, else the median color of the standards to 0.01 mag; magnitude_zero likewise.
     """
-    frames = observations.frames
-    group, first = frames.group("detector")
+    return scaling_of([extent(observations)], observations.frames, model, sizes)
+
+
+def scaling_of(
+    parts: Sequence[Extent], frames: Frames, model: ExposureModel, sizes: Sequence[float] | None = None
+) -> Scaling:
+    """Scaled coordinates of frames of a survey by the extents of its parts; see `scaling`."""
     box = np.empty((len(frames), 4))
     if sizes is not None:
         box[:] = sizes
     else:
-        rows = group[observations.frame]
-        for axis, values in enumerate((observations.x, observations.y)):
-            good = np.isfinite(values)
-            low, high = np.full(len(first), np.inf), np.full(len(first), -np.inf)
-            np.minimum.at(low, rows[good], values[good])
-            np.maximum.at(high, rows[good], values[good])
-            flat = ~(high > low)
-            low, high = np.where(flat, np.where(np.isfinite(low), low - 1, -1), low), np.where(flat, low + 1, high)
-            high = np.where(np.isfinite(high), high, 1.0)
-            box[:, 2 * axis], box[:, 2 * axis + 1] = low[group], high[group]
-    usable = np.isfinite(observations.model) & np.isfinite(observations.magnitude)
-    color, magnitude = observations.color[usable], observations.magnitude[usable]
+        names, group = np.unique(frames.detector, return_inverse=True)
+        whole = np.tile([np.inf, -np.inf], (len(names), 2))
+        for part in parts:
+            known = np.flatnonzero(np.isin(part.detector, names))
+            at = np.searchsorted(names, part.detector[known])
+            whole[at, 0::2] = np.minimum(whole[at, 0::2], part.box[known, 0::2])
+            whole[at, 1::2] = np.maximum(whole[at, 1::2], part.box[known, 1::2])
+        low, high = whole[:, 0::2], whole[:, 1::2]
+        flat = ~(high > low)
+        low, high = np.where(flat, np.where(np.isfinite(low), low - 1, -1), low), np.where(flat, low + 1, high)
+        high = np.where(np.isfinite(high), high, 1.0)
+        box[:, 0::2], box[:, 1::2] = low[group], high[group]
+    color, magnitude = ([getattr(part, name) for part in parts] for name in ("color", "magnitude"))
     return Scaling(box, _zero(model.color_zero, color), _zero(model.magnitude_zero, magnitude))
 
 
-def _zero(stated: float | None, values: np.ndarray) -> float:
+def _zero(stated: float | None, parts: Sequence[np.ndarray]) -> float:
+    """What was stated, else the median of all parts to 0.01."""
     if stated is not None:
         return float(stated)
-    values = values[np.isfinite(values)]
-    return round(float(np.median(values)), 2) if len(values) else 0.0
+    n = sum(map(len, parts))
+    if len(parts) == 1 and n:
+        return round(float(np.median(parts[0])), 2)
+    return round(0.5 * (_ranked(parts, (n - 1) // 2) + _ranked(parts, n // 2)), 2) if n else 0.0
 
 
-def terms_of(model: ExposureModel, observations: Observations) -> Terms:
-    """The terms that a model has for these observations; `magnitude_order="auto"` has the linear one."""
+def _ranked(parts: Sequence[np.ndarray], k: int) -> float:
+    """The k-th smallest of the numbers in sorted parts, exactly, by bisection: parts need not be in memory together."""
+    low, high = min(part[0] for part in parts if len(part)), max(part[-1] for part in parts if len(part))
+    if sum(np.searchsorted(part, low, side="right") for part in parts) > k:
+        return float(low)
+    while low < (middle := 0.5 * (low + high)) < high:
+        enough = sum(np.searchsorted(part, middle, side="right") for part in parts) > k
+        low, high = (low, middle) if enough else (middle, high)
+    return float(high)
+
+
+def terms_of(model: ExposureModel, n_amplifier: int) -> Terms:
+    """The terms of a model for so many amplifiers; `magnitude_order="auto"` has the linear one."""
     magnitude_order = 1 if model.magnitude_order == "auto" else int(model.magnitude_order)
-    n_amplifier = int(observations.amplifier.max(initial=0)) + 1 if model.amplifiers else 1
-    return Terms(model.position_order, model.color_order, magnitude_order, n_amplifier)
+    return Terms(model.position_order, model.color_order, magnitude_order, n_amplifier if model.amplifiers else 1)

@@ -10,41 +10,72 @@ import dataclasses
 
 import numpy as np
 
-from xpjax.survey import MAD, FrameFlag, Frames, Observations
+from xpjax.core.records import Record
+from xpjax.survey import MAD, FrameFlag, Frames
 from xpjax.survey.exposures.results import ExposureFits, Prior
 from xpjax.survey.exposures.settings import CalibrationSettings
 
 
-def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
-    """The mean terms (n_frame, n_term) of well-measured frames alike in `fields`, and their variance between frames.
+@dataclasses.dataclass(frozen=True, repr=False)
+class FrameTerms(Record):
+    """Terms of the frames of a survey, or of a part of it, as others of their night lean on them; arrays (n_frame, ..).
 
-    NaN where fewer than three frames are. A term's variance is what one more frame would differ by.
+    value, variance (n_frame, n_term): variance by noise and common errors; n_used, n_standard, and lowered: whether
+    orders were lowered.
     """
-    group, first = frames.group(*fields)
-    mean, variance = np.full_like(fits.value, np.nan), np.full_like(fits.value, np.nan)
-    good = (fits.n_used >= few) & ((fits.status & np.uint32(FrameFlag.LOWERED)) == 0)
-    for k in range(len(first)):
-        mine = group == k
-        chosen = np.flatnonzero(mine & good)
-        if len(chosen) < 3:
-            continue
-        value = fits.value[chosen]
-        own = np.diagonal(fits.covariance[chosen] + fits.common_covariance[chosen], axis1=1, axis2=2)
-        middle = np.median(value, axis=0)
-        spread = (MAD * np.median(np.abs(value - middle), axis=0)) ** 2
-        mean[mine], variance[mine] = middle, np.maximum(spread, np.median(own, axis=0) / len(chosen)) + 1e-12
-    return mean, variance
+
+    night: np.ndarray
+    band: np.ndarray
+    detector: np.ndarray
+    value: np.ndarray
+    variance: np.ndarray
+    n_used: np.ndarray
+    n_standard: np.ndarray
+    lowered: np.ndarray
+
+    @classmethod
+    def of(cls, frames: Frames, fits: ExposureFits) -> FrameTerms:
+        """The terms of fits."""
+        variance = np.diagonal(fits.covariance + fits.common_covariance, axis1=1, axis2=2)
+        lowered = (fits.status & np.uint32(FrameFlag.LOWERED)) > 0
+        names = frames.night, frames.band, frames.detector
+        return cls(*names, fits.value, variance, fits.n_used, fits.n_standard, lowered)
+
+    def mean(self, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
+        """The mean terms (n_frame, n_term) of well-measured frames alike in `fields`, and the variance between frames.
+
+        NaN where fewer than three frames are. A term's variance is what one more frame would differ by.
+        """
+        keys = np.stack([getattr(self, name).astype(str) for name in fields], axis=1)
+        group = np.unique(keys, axis=0, return_inverse=True)[1].ravel() if len(keys) else np.zeros(0, int)
+        mean, variance = np.full_like(self.value, np.nan), np.full_like(self.value, np.nan)
+        good = (self.n_used >= few) & ~self.lowered
+        for k in range(group.max(initial=-1) + 1):
+            mine = group == k
+            chosen = np.flatnonzero(mine & good)
+            if len(chosen) < 3:
+                continue
+            value, own = self.value[chosen], self.variance[chosen]
+            middle = np.median(value, axis=0)
+            spread = (MAD * np.median(np.abs(value - middle), axis=0)) ** 2
+            mean[mine], variance[mine] = middle, np.maximum(spread, np.median(own, axis=0) / len(chosen)) + 1e-12
+        return mean, variance
 
 
-def night_prior(observations: Observations, fits: ExposureFits, settings: CalibrationSettings) -> Prior | None:
+def mean_terms(frames: Frames, fits: ExposureFits, few: int, *fields: str) -> tuple[np.ndarray, np.ndarray]:
+    """As `FrameTerms.mean`, of fits."""
+    return FrameTerms.of(frames, fits).mean(few, *fields)
+
+
+def night_prior(terms: FrameTerms, few: int | None) -> Prior | None:
     """For frames with few standards, what the night's other frames (else the band's) say of all but the constant."""
-    frames, terms = observations.frames, fits.terms
-    few = settings.few if settings.few is not None else 3 * len(terms)
-    weak = (fits.n_standard < few) & (fits.n_standard > 0)
-    if not weak.any() or len(terms) == 1:
+    n_term = terms.value.shape[1]
+    few = few if few is not None else 3 * n_term
+    weak = (terms.n_standard < few) & (terms.n_standard > 0)
+    if not weak.any() or n_term == 1:
         return None
-    mean, variance = mean_terms(frames, fits, few, "night", "band", "detector")
-    wider = mean_terms(frames, fits, few, "band", "detector")
+    mean, variance = terms.mean(few, "night", "band", "detector")
+    wider = terms.mean(few, "band", "detector")
     missing = ~np.isfinite(mean)
     mean, variance = np.where(missing, wider[0], mean), np.where(missing, wider[1], variance)
     known = np.isfinite(mean) & weak[:, None]
@@ -96,6 +127,7 @@ def take_night(
     out["zero_point"][k] = line[0] + line[1] * (airmass - 1 if np.isfinite(airmass) else 0.0)
     out["zero_point_error"][k] = max(scatter, 1e-4)
     out["zero_point_common"][k] = np.median(fits.zero_point_common[others])
+    out["model_systematic"][k] = np.median(fits.model_systematic[others])
     out["floor"][k] = np.median(fits.floor[others])
     out["status"][k] |= np.uint32(FrameFlag.NIGHT_FALLBACK)
 

@@ -36,6 +36,8 @@ class ExposureFits(Record):
         Covariances by independent noise, and by the common errors of stars.
     zero_point, zero_point_error, zero_point_common : (n_frame,) array [mag]
         Zero-points, medians over the detector; their errors relative to other frames, and the common ones.
+    model_systematic : (n_frame,) array [mag]
+        Mean systematic error of the models of the standards, which no number of stars averages out.
     floor, scatter, rms : (n_frame,) array [mag]
         Error floor, 1.48 MAD and root mean square of the residuals of the standards, outliers included.
     n_standard, n_used : (n_frame,) int array
@@ -67,6 +69,7 @@ class ExposureFits(Record):
     zero_point: np.ndarray
     zero_point_error: np.ndarray
     zero_point_common: np.ndarray
+    model_systematic: np.ndarray
     floor: np.ndarray
     scatter: np.ndarray
     rms: np.ndarray
@@ -102,7 +105,7 @@ class ExposureFits(Record):
 
 
 FRAME_ARRAYS = (
-    "value", "covariance", "common_covariance", "zero_point", "zero_point_error", "zero_point_common", "floor",
-    "scatter", "rms", "n_standard", "n_used", "status", "active",
+    "value", "covariance", "common_covariance", "zero_point", "zero_point_error", "zero_point_common",
+    "model_systematic", "floor", "scatter", "rms", "n_standard", "n_used", "status", "active",
 )  # fmt: skip
 """The fields of `ExposureFits` with an entry for each frame."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xpjax.core.records import Catalogue, Record, Rows
+from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.io.results import TableResult
 from xpjax.survey import FrameFlag, Frames, Observations, RowFlag, origin_columns, tabulate
 from xpjax.survey.exposures.columns import MEASUREMENT, QUALITY, ZERO_POINT, term_columns
 from xpjax.survey.exposures.flat import StackedFlats, Standards
-from xpjax.survey.exposures.results import ExposureFits
+from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits
 from xpjax.survey.exposures.settings import CalibrationSettings
 
 
@@ -87,8 +87,13 @@ class Calibration(TableResult, Record):
         (n_frame,) array [mag]
             The data say nothing of a band whose standards came without model errors, whose stars have no common error
             that shows, and for which no systematic_error was set.
+
+        Notes
+        -----
+        The root of the sum of the squares of `fits.zero_point_common` (errors of the models of single stars, and of the
+        flat), `fits.model_systematic` (what is wrong with all models alike) and the systematic_error of the settings.
         """
-        error = self.settings.systematic_error
+        error = np.hypot(self.fits.model_systematic, self.settings.systematic_error)
         group, first = self.frames.group("band")
         known = self.standards.model_error  # absent from solutions of old
         given = np.bincount(group[self.standards.frame[: len(known)]], known > 0, len(first)) > 0
@@ -103,6 +108,37 @@ class Calibration(TableResult, Record):
             "x_range": scale.box[0, :2].tolist(), "y_range": scale.box[0, 2:].tolist(),
         }  # fmt: skip
         return tabulate([*ZERO_POINT, *term_columns(self), *QUALITY], self, meta)
+
+
+def join_solutions(parts: Sequence[Calibration], place: np.ndarray, record: Mapping[str, Any]) -> Calibration:
+    """The solution of a survey whose parts were calibrated one by one.
+
+    place (n_frame,): where each frame of the parts, one after the other, is in the survey.
+    """
+    first, order = parts[0], np.argsort(place)
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part.fits, name) for part in parts])[order] for name in FRAME_ARRAYS
+    }
+    box = np.concatenate([part.fits.scaling.box for part in parts])[order]
+    none = np.zeros(0, bool)
+    fits = dataclasses.replace(
+        first.fits, scaling=dataclasses.replace(first.fits.scaling, box=box), **arrays, residual=np.zeros(0), used=none,
+        clipped=none,
+    )  # fmt: skip
+    starts = np.cumsum([0, *map(len, parts)])
+    frame = np.concatenate([place[part.standards.frame + k] for part, k in zip(parts, starts, strict=False)])
+    rows = np.argsort(frame, kind="stable")
+    columns = {
+        f.name: np.concatenate([getattr(part.standards, f.name) for part in parts])[rows]
+        for f in dataclasses.fields(Standards)
+    }
+    floors: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order] for name in ("local_floor", "common_floor")
+    }
+    return dataclasses.replace(
+        first, frames=concatenate_records([part.frames for part in parts])[order], fits=fits,
+        standards=Standards(**{**columns, "frame": frame[rows].astype(np.int32)}), **floors, record=record,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
