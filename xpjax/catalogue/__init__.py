@@ -7,5 +7,6 @@ from xpjax.catalogue.export import HatsReport as HatsReport, export_hats
 from xpjax.catalogue.partitions import open_sources as open_sources
 from xpjax.catalogue.run import RunReport as RunReport, run_catalogue
 from xpjax.catalogue.state import RunStatus as RunStatus, read_status
+from xpjax.catalogue.survey import UnitsReport as UnitsReport, calibrate_units
 
-__all__ = ["export_hats", "read_status", "run_catalogue"]
+__all__ = ["calibrate_units", "export_hats", "read_status", "run_catalogue"]

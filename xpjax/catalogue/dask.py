@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,63 +29,91 @@ def process_on_dask(
     job: Job, units: Sequence[Unit], address: str, progress: engine.Progress | None
 ) -> Generator[dict[str, Any]]:
     """Do units on Dask workers, as many at a time as keep them busy; a killed worker's unit is done by another."""
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise XpjaxError("Dask is not installed: pip install 'xpjax[dask]'") from None
-
     if not units:
         return
     # Workers elsewhere have other working directories.
     files = [dataclasses.replace(unit.file, path=unit.file.path.absolute()) for unit in units]
     units = [dataclasses.replace(unit, file=file) for unit, file in zip(units, files, strict=True)]
+    tasks = {unit.name: (job, unit) for unit in units}
+    done = 0
+    with connected(address) as client:
+        for name, record, error in run_tasks(client, do_unit, tasks, job.digest):
+            if error is not None:  # a worker that dies of this unit each time
+                record = {"unit": name, "options": job.digest, "error": f"{type(error).__name__}: {error}"}
+                with contextlib.suppress(OSError):
+                    write_json(job.failure(name), record)
+            done += len(tasks[name][1])
+            if progress is not None:
+                progress(done)
+            yield record
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """A client of Dask workers: "local", a number of local ones, or the address of a scheduler. Raises XpjaxError."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise XpjaxError("Dask is not installed: pip install 'xpjax[dask]'") from None
+
     with contextlib.ExitStack() as stack:
         # What Dask tells of its ordinary doings is kept from the terminal.
         logger = logging.getLogger("distributed")
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(max(logger.level, logging.WARNING))
-        target = stack.enter_context(_local_cluster()) if address == "local" else address
+        target = address
+        if address == "local" or address.isdecimal():
+            target = stack.enter_context(_local_cluster(int(address) if address.isdecimal() else None))
         try:
             client = stack.enter_context(Client(target))
             client.wait_for_workers(1, timeout=60)
         except (ValueError, OSError) as error:
             raise XpjaxError(
-                f"no Dask workers by {address!r} ({error}): give local, or the address of a scheduler with workers, "
-                "as in tcp://HOST:8786"
+                f"no Dask workers by {address!r} ({error}): give local, a number of local workers, or the address of a "
+                "scheduler with workers, as in tcp://HOST:8786"
             ) from error
-        waiting = iter(units)
-        running = {}
-
-        def submit(unit: Unit) -> Any:
-            future = client.submit(do_unit, job, unit, key=f"{job.digest}-{unit.name}-{time.time_ns()}", pure=False)
-            running[future.key] = unit
-            return future
-
-        ahead = max(2 * sum(client.nthreads().values()), 4)
-        futures = as_completed([submit(unit) for unit in itertools.islice(waiting, ahead)])
-        done = 0
-        for future in futures:
-            unit = running.pop(future.key)
-            try:
-                record = future.result()
-            except Exception as exc:  # a worker that dies of this unit each time
-                record = {"unit": unit.name, "options": job.digest, "error": f"{type(exc).__name__}: {exc}"}
-                with contextlib.suppress(OSError):
-                    write_json(job.failure(unit.name), record)
-            done += len(unit)
-            if progress is not None:
-                progress(done)
-            yield record
-            for following in itertools.islice(waiting, 1):
-                futures.add(submit(following))
+        yield client
 
 
-def _local_cluster() -> Any:
-    """Workers on this machine, a process each: one for each GPU, which it alone sees, or one for two cores."""
+def run_tasks(
+    client: Any, function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]], label: str
+) -> Generator[tuple[str, Any, Exception | None]]:
+    """Call a function with the arguments of each task: gives its name, what came back, and what it failed by.
+
+    As many at a time are submitted as keep the workers busy, in the order of the tasks; a killed worker's task is done
+    by another.
+    """
+    from distributed import as_completed
+
+    waiting, running = iter(tasks), {}
+
+    def submit(name: str) -> Any:
+        future = client.submit(function, *tasks[name], key=f"{label}-{name}-{time.time_ns()}", pure=False)
+        running[future.key] = name
+        return future
+
+    ahead = max(2 * sum(client.nthreads().values()), 4)
+    futures = as_completed([submit(name) for name in itertools.islice(waiting, ahead)])
+    for future in futures:
+        name = running.pop(future.key)
+        try:
+            found = future.result()
+        except Exception as exc:
+            yield name, None, exc
+        else:
+            yield name, found, None
+        for following in itertools.islice(waiting, 1):
+            futures.add(submit(following))
+
+
+def _local_cluster(n: int | None = None) -> Any:
+    """Workers on this machine, a process each: n, or one for each GPU, which it alone sees, or one for two cores."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = _gpus()
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+    if n is not None:
+        environments = [environments[k % len(gpus)] if gpus else {} for k in range(n)]
     environments = environments or [{} for _ in range(max((os.cpu_count() or 1) // 2, 2))]
     workers = {
         k: {"cls": Nanny, "options": {"nthreads": 1, "env": env, "memory_limit": 0, "silence_logs": logging.WARNING}}

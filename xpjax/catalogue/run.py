@@ -22,7 +22,16 @@ from xpjax.catalogue.partitions import named_columns, open_sources
 from xpjax.catalogue.parts import UNPLACED
 from xpjax.catalogue.products import Content, Labels, Magnitudes
 from xpjax.catalogue.stages import process
-from xpjax.catalogue.state import begin_run, finish_run, hold_shard, is_assembled, is_finished, remove_stale, totals
+from xpjax.catalogue.state import (
+    begin_run,
+    check_shard,
+    finish_run,
+    hold_shard,
+    is_assembled,
+    is_finished,
+    remove_stale,
+    totals,
+)
 from xpjax.core import engine
 from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
@@ -174,9 +183,8 @@ def _run(
     """Do the units of a shard that are not finished."""
     started = time.perf_counter()
     job = _checked(store, job)
+    check_shard(shard)
     number, of = shard
-    if not (of >= 1 and 1 <= number <= of):
-        raise XpjaxError(f"shard {number}/{of}: expected i/n with i within 1..n, as in 1/16")
     if dask is None:
         engine.find_devices(devices)
     units = units_of(store)

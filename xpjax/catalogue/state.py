@@ -31,6 +31,13 @@ JOB = ("options", "digest", "units")
 """Entries of `job.json` that are needed."""
 
 
+def check_shard(shard: tuple[int, int]) -> None:
+    """Raise XpjaxError for a shard (i, n) that there is not."""
+    number, of = shard
+    if not (of >= 1 and 1 <= number <= of):
+        raise XpjaxError(f"shard {number}/{of}: expected i/n with i within 1..n, as in 1/16")
+
+
 def begin_run(job: Job, store: Store, units: Sequence[Unit]) -> None:
     """Write what is asked for, or compare it with what was. Raises ValueError where it differs."""
     folder = job.output / STATE
