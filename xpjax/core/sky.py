@@ -18,6 +18,33 @@ def pixel_centers(source_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.degrees(lon.value), np.degrees(lat.value)
 
 
+def cells_of(ra: np.ndarray, dec: np.ndarray, nside: int) -> np.ndarray:
+    """Nested HEALPix pixels (n,) of positions [deg], of 58.6 / nside degrees; -1 for positions that are none."""
+    from astropy import units
+    from astropy_healpix.core import lonlat_to_healpix
+
+    good = on_sky(ra, dec)
+    out = np.full(len(good), -1, np.int64)
+    out[good] = lonlat_to_healpix(ra[good] * units.deg, dec[good] * units.deg, nside, order="nested")
+    return out
+
+
+def cell_centers(pixel: np.ndarray, nside: int) -> tuple[np.ndarray, np.ndarray]:
+    """ra and dec [deg] of the centers of nested HEALPix pixels (n,)."""
+    from astropy_healpix.core import healpix_to_lonlat
+
+    lon, lat = healpix_to_lonlat(np.asarray(pixel), nside, order="nested")
+    return np.degrees(lon.value), np.degrees(lat.value)
+
+
+def cell_corners(pixel: np.ndarray, nside: int) -> tuple[np.ndarray, np.ndarray]:
+    """ra and dec (n, 4) [deg] of the corners of nested HEALPix pixels (n,)."""
+    from astropy_healpix.core import boundaries_lonlat
+
+    lon, lat = boundaries_lonlat(np.asarray(pixel), 1, nside, order="nested")
+    return np.degrees(lon.value), np.degrees(lat.value)
+
+
 def on_sky(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Which positions (n,) [deg] are places on the sky: finite, dec within +-90, ra within -180..360.
 
