@@ -15,12 +15,13 @@ from xpjax.survey.joint.blocks import frame_groups
 from xpjax.survey.joint.covariance import FitUncertainty
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.noise import NoisySlopes, SlopeNoise
+from xpjax.survey.joint.parameters import Parameter
 from xpjax.survey.joint.priors import StarPrior, xp_prior
 from xpjax.survey.joint.problem import JointModel, prepare_joint
 from xpjax.survey.joint.solution import JointSolution
 from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.joint.terms import Color, ZeroPoint
-from xpjax.survey.joint.transmission import Parameter, Transmission
+from xpjax.survey.joint.transmission import Transmission
 from xpjax.synthetic.magnitude import photometry
 from xpjax.synthetic.projection import passband_system
 from xpjax.xp.coefficients import covariance_matrix
@@ -154,15 +155,17 @@ def test_noise_of_normal_equations_is_summed_as_they_are(nights: Nights) -> None
     solved = np.linalg.inv(total + precision)
     edges = np.cumsum([3, *(len(group.labels) for group in groups)])
     columns = [slice(a, b) for a, b in itertools.pairwise(edges.tolist())]
-    slopes = NoisySlopes([group.index for group in groups], by_frame, noise)
-    found = slopes.summed(columns, solved, frame, star * n_band + band, weight)
+    # The second column is of a field: a row's derivative is the parameter's times its place.
+    basis = rng.uniform(0, 1, len(frame))
+    slopes = NoisySlopes([0, 1], index, [None, basis], frame, by_frame, noise)
+    found = slopes.summed(columns, solved, np.arange(len(frame)), star * n_band + band, weight)
     sums = np.zeros((edges[-1] - 3, edges[-1] - 3))
     n = 4000
     for _ in range(n):
         drawn = np.einsum("sij,sj->si", roots, rng.normal(size=(n_star, 4))).reshape(n_star, n_band, 2)
         design = np.zeros((len(frame), edges[-1] - 3))
         for k in range(len(groups)):
-            value = amplitude[k] * drawn[star, band, k]
+            value = amplitude[k] * drawn[star, band, k] * (basis if k else 1.0)
             design[np.arange(len(frame)), columns[k].start - 3 + index[k]] = value
         of_star = np.zeros((n_star, n_band, design.shape[1]))
         np.add.at(of_star, (star, band), weight[:, None] * design)
@@ -183,8 +186,8 @@ def test_errors_of_a_solution_are_those_of_noisy_derivatives(nights: Nights) -> 
     normal = np.triu(normal) + np.triu(normal, 1).T + np.diag(problem.columns.precision)
     columns = [problem.rows.layout.columns(b) for b in one.blocks]
     slopes = one.term.noise(fit.linear[0], stars.inverse)
-    frame = problem.observations.frame[problem.sorted.order]
-    noise = slopes.summed(columns, stars.inverse, frame, stars.slots.row_slot, equations.weight)
+    order = problem.sorted.order
+    noise = slopes.summed(columns, stars.inverse, order, stars.slots.row_slot, equations.weight)
     less = normal.copy()
     less[np.ix_(noise.columns, noise.columns)] -= noise.matrix
     expected = np.sqrt(np.diagonal(np.linalg.solve(less, np.linalg.solve(less, normal).T)))

@@ -49,7 +49,8 @@ class Block(Record):
 
     index (n,): the place of each row, -1 where the term says nothing of it; labels: names of the places; keys: fields
     of frames that all frames of a place share, (n_place,) each; group (n_place,): places whose mean a constraint takes
-    together, None: by band. Raises XpjaxError for a prior that is not above zero.
+    together, None: by band. of_reference: of a term that is, see `Term`. sigmas (n_place,): prior standard deviations
+    of all parts at each place, in place of the parts' own. Raises XpjaxError for a prior that is not above zero.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Block(Record):
     parts: tuple[Part, ...]
     keys: Mapping[str, np.ndarray]
     group: np.ndarray | None = None
+    of_reference: bool = False
+    sigmas: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -74,6 +77,8 @@ class Block(Record):
     @property
     def sigma(self) -> np.ndarray:
         """Prior standard deviations (n_column,), infinite where there is no prior."""
+        if self.sigmas is not None:
+            return np.repeat(np.asarray(self.sigmas, float), len(self.parts))
         return np.tile([np.inf if part.prior is None else float(part.prior) for part in self.parts], len(self.labels))
 
     @property
@@ -158,6 +163,20 @@ def frame_groups(frames: Frames, per: str) -> Groups:
     index = np.array([known.setdefault(key, len(known)) for key in each], np.int32)
     labels = tuple(" ".join(part for part in key if part) or "all" for key in known)
     return Groups(index, labels, {name: np.array([key[k] for key in known]) for k, name in enumerate(names)})
+
+
+def row_groups(o: Observations, per: str) -> Groups:
+    """Rows that share values: as `frame_groups`, with "amplifier" among the fields of `per`; index (n,) of rows."""
+    fields, colon, days = per.partition(":")
+    others = "+".join(name for name in fields.split("+") if name != "amplifier") or "all"
+    groups = frame_groups(o.frames, f"{others}{colon}{days}")
+    group = groups.index[o.frame].astype(np.int64)
+    n_amplifier = int(o.amplifier.max(initial=0)) + 1
+    seen, index = np.unique(group * n_amplifier + o.amplifier, return_inverse=True)
+    own, amplifier = seen // n_amplifier, seen % n_amplifier
+    named = [*groups.keys] or others == "frame"
+    labels = tuple(f"{groups.labels[k]} amplifier {a}" if named else f"amplifier {a}" for k, a in zip(own, amplifier))
+    return Groups(index.astype(np.int32), labels, {name: values[own] for name, values in groups.keys.items()})
 
 
 def scaled_places(o: Observations, scale: Scaling, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:

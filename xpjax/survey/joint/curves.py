@@ -15,13 +15,9 @@ from jaxtyping import Array
 from xpjax.core.constants import POGSON
 from xpjax.core.linalg import dot
 from xpjax.core.records import Record
-from xpjax.survey import Frames
-from xpjax.survey.joint.blocks import Groups, Linear, frame_groups
-from xpjax.synthetic import RANGES, PassbandOperator, TransmissionChain
+from xpjax.survey.joint.blocks import Linear
+from xpjax.synthetic import PassbandOperator, TransmissionChain
 from xpjax.xp import XPCoefficients, covariance
-
-UNITS = {"water": "mm", "ozone": "DU", "pressure": "hPa", "filter_shift": "nm", "detector_slope": "(100 nm)-1"}
-"""Units of the chain's parameters that have one."""
 
 
 class BandCurves(eqx.Module):
@@ -98,31 +94,6 @@ def projection_kernel(curves: BandCurves, frame: FrameState) -> tuple[Array, Arr
     """The projection (n_basis_total,) of one frame and its derivatives (n_basis_total, n_parameter)."""
     value = curves.projection(frame.change, frame.airmass)
     return value, jax.jacfwd(curves.projection)(frame.change, frame.airmass)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class FittedParameter(Record):
-    """A parameter of the chain on the frames of some observations.
-
-    groups: frames that share a value; low, high: what changes keep it in its range.
-    """
-
-    name: str
-    unit: str
-    groups: Groups
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, name: str, per: str, chain: TransmissionChain, frames: Frames) -> FittedParameter:
-        """The parameter of a chain, shared by the frames that `per` says."""
-        own = float(np.mean(np.asarray(chain.parameters[name])))
-        low, high = RANGES.get(name, (-np.inf, np.inf))
-        if name == "filter_scale":
-            low = 0.1
-        if name == "airmass":  # about the frame's own
-            own = float(np.nanmin(frames.airmass, initial=own))
-        return cls(name, UNITS.get(name, ""), frame_groups(frames, per), low - own, high - own)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

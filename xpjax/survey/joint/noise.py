@@ -52,22 +52,26 @@ class SlopeNoise:
 class NoisySlopes(Record):
     """Derivatives of a transmission term as far as they are noise.
 
-    index (n_frame,) of each parameter, amplitude (n_frame, n_parameter): the places of the frames, and what their
-    derivatives are of those in the middle of their bands. covariance (n_star, n_band, n_parameter, n_band,
+    Of each block of columns: its parameter; index (n,) of the rows' places; basis (n,), by which a row's derivative is
+    that with respect to the parameter, None for one. frame (n,) of rows; amplitude (n_frame, n_parameter): what a
+    frame's derivatives are of those in the middle of its band; covariance (n_star, n_band, n_parameter, n_band,
     n_parameter): of the latter.
     """
 
+    parameter: Sequence[int]
     index: Sequence[np.ndarray]
+    basis: Sequence[np.ndarray | None]
+    frame: np.ndarray
     amplitude: np.ndarray
     covariance: np.ndarray
 
     def summed(
-        self, columns: Sequence[slice], solved: np.ndarray, frame: np.ndarray, slot: np.ndarray, weight: np.ndarray
+        self, columns: Sequence[slice], solved: np.ndarray, rows: np.ndarray, slot: np.ndarray, weight: np.ndarray
     ) -> SlopeNoise:
         """N: the noise, summed as the normal equations sum the derivatives.
 
-        columns: of each parameter; solved (n_star, n_band, n_band): covariance of the stars' magnitudes; frame, slot
-        (star * n_band + band) and weight (n,) of rows.
+        columns: of each block; solved (n_star, n_band, n_band): covariance of the stars' magnitudes; rows (n,) that are
+        summed over, their slots (star * n_band + band) and weights (n,).
 
             N = sum of rows w S_kk' - sum of stars W_bk S_bkb'k' D^-1_bb' W_b'k'
         """
@@ -76,16 +80,21 @@ class NoisySlopes(Record):
         out = np.zeros((first[-1], first[-1]))
         n_star, n_band = noise.shape[:2]
         star, band = slot // n_band, slot % n_band
-        index, amplitude = [one[frame] for one in self.index], self.amplitude[frame].T
+        index, by_frame = [one[rows] for one in self.index], self.amplitude[self.frame[rows]].T
+        amplitude = [
+            by_frame[j] if basis is None else by_frame[j] * basis[rows]
+            for j, basis in zip(self.parameter, self.basis, strict=True)
+        ]
         sums = [
             [sparse.csr_array((weight * a * (band == b), (star, i)), shape=(n_star, n)) for b in range(n_band)]
             for a, i, n in zip(amplitude, index, sizes, strict=True)
         ]
         for j, k in itertools.combinations_with_replacement(range(len(columns)), 2):
-            own = weight * amplitude[j] * amplitude[k] * noise[star, band, j, band, k]
+            one, other = self.parameter[j], self.parameter[k]
+            own = weight * amplitude[j] * amplitude[k] * noise[star, band, one, band, other]
             part = np.bincount(index[j] * sizes[k] + index[k], own, sizes[j] * sizes[k]).reshape(sizes[j], sizes[k])
             for a, b in itertools.product(range(n_band), repeat=2):
-                shared = sparse.diags_array(noise[:, a, j, b, k] * solved[:, a, b])
+                shared = sparse.diags_array(noise[:, a, one, b, other] * solved[:, a, b])
                 part -= (sums[j][a].T @ shared @ sums[k][b]).toarray()
             out[first[j] : first[j + 1], first[k] : first[k + 1]] = part
             out[first[k] : first[k + 1], first[j] : first[j + 1]] = part.T

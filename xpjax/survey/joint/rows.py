@@ -31,7 +31,8 @@ def row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:
         mark(block.index < 0, RowFlag.NO_POSITION)
         for part in block.parts:
             if part.derivative is not None:
-                mark(~np.isfinite(part.derivative), RowFlag.NO_MODEL if "color" in block.name else RowFlag.NO_POSITION)
+                of_model = block.of_reference or "color" in block.name
+                mark(~np.isfinite(part.derivative), RowFlag.NO_MODEL if of_model else RowFlag.NO_POSITION)
     return flags
 
 

@@ -6,8 +6,8 @@ What a star of spectrum f has on frame e and would have in the reference passban
 
 r is normalized, so that a gray change belongs to the zero-point. p_0 is the chain as it is given, p_e has the airmass
 of the frame and what is fitted: parameters of the chain (water, ozone, filter_shift, filter_scale, detector_slope,
-...), each shared by the frames that `per` says. Derivatives are exact: forward mode through atmosphere, filter and
-quadrature.
+...), each shared by the frames that `per` says, and varying over the detector where it has a `field`: see `parameters`.
+Derivatives are exact: forward mode through atmosphere, filter and quadrature.
 
 With `star_prior` the spectra also give the stars' magnitudes, as priors with the covariance of their bands. Spectra
 have errors, and derivatives with respect to the passband have errors that go with those of the magnitudes: least
@@ -42,11 +42,10 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.io.config import Section, entry, parse, section_of
 from xpjax.survey import Observations
-from xpjax.survey.exposures import Scaling
-from xpjax.survey.joint.blocks import Part, Prepared
+from xpjax.survey.exposures import ExposureModel, Scaling, scaling
+from xpjax.survey.joint.blocks import Prepared
 from xpjax.survey.joint.curves import (
     BandCurves,
-    FittedParameter,
     FrameState,
     LinearTransmission,
     MeanCurves,
@@ -58,10 +57,11 @@ from xpjax.survey.joint.curves import (
     slope_kernel,
 )
 from xpjax.survey.joint.noise import NoisySlopes
+from xpjax.survey.joint.parameters import MOST_VARYING, FittedParameter, Nodes, Parameter
 from xpjax.survey.joint.priors import StarPrior
 from xpjax.survey.joint.terms import Term
-from xpjax.survey.reading import named_correction
-from xpjax.synthetic import TransmissionChain, passband_operator, read_chain
+from xpjax.survey.reading import named_correction, survey_chain
+from xpjax.synthetic import TransmissionChain, passband_operator
 from xpjax.xp import Instrument, SourceTable, as_sources, load_instrument
 
 STEP = 0.5
@@ -69,30 +69,9 @@ STEP = 0.5
 NEGLIGIBLE = 1e-5
 """Errors of magnitudes [mag] below which spectra are exact."""
 FRAMES = 16
-"""Frames that are evaluated at once."""
+"""Frames, or nodes of them, that are evaluated at once."""
 MARGIN = 10.0
 """How far [nm] a filter may move beyond its table."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """Fit a parameter of a transmission chain, as a change from its value there.
-
-    Parameters
-    ----------
-    per : str
-        Frames that share a value: "frame", "all", or fields of frames such as "night"; ":30" for 30 days.
-    prior : float or None [unit of the parameter]
-        Prior standard deviation about no change; none by default.
-
-    Examples
-    --------
-    >>> xpjax.survey.joint.Parameter("night", prior=3.0)
-    Parameter(per='night', prior=3.0)
-    """
-
-    per: str = "all"
-    prior: float | None = None
 
 
 PARAMETER = section_of("Parameter", Parameter)
@@ -154,6 +133,12 @@ class Transmission(Term, kind="transmission"):
     def __post_init__(self) -> None:
         if not self.floor >= 0:
             raise XpjaxError(f"{self.name}: floor must be zero or more magnitudes, not {self.floor!r}")
+        varying = [name for name, one in self.parameters.items() if one.field or one.by_amplifier]
+        if len(varying) > MOST_VARYING:
+            raise XpjaxError(
+                f"{self.name}: {varying} vary within frames; at most {MOST_VARYING} parameters may have a field or "
+                "values by amplifier"
+            )
         if isinstance(self.chain, str):
             return
         known = self.chain.parameters
@@ -163,12 +148,18 @@ class Transmission(Term, kind="transmission"):
         if not self.parameters:
             raise XpjaxError(f"{self.name}: no parameters; give some of {sorted(known)}")
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Entries of [columns] without which the term means nothing."""
+        places = ("x", "y") if any(one.field for one in self.parameters.values()) else ()
+        return (*places, "amplifier") if any(one.by_amplifier for one in self.parameters.values()) else places
+
     @classmethod
     def section(cls) -> type[Section]:
         """The entries of a [[term]]."""
         fields = {
-            "chain": (str, entry(..., "TOML file of the chain, beside this one; as it is, it is the reference")),
-            "sources": (str, entry(..., "XP spectra of the stars, with their ids")),
+            "chain": (str, entry("", "TOML file of the chain, the reference as it is; by default that of [passband]")),
+            "sources": (str, entry("", "XP spectra of the stars, with their ids; by default those of [standards]")),
             "parameters": (Mapping[str, PARAMETER], entry(..., "Parameters of the chain, by their names")),  # type: ignore[valid-type]
             "correction": (str, entry("standard", 'Linear correction of the spectra: "standard", "none" or a file')),
         }
@@ -178,12 +169,15 @@ class Transmission(Term, kind="transmission"):
     def from_entry(cls, entry: Mapping[str, Any]) -> Self:
         """The term that a [[term]] means; its files are read by `bound`."""
         said = parse(cls.section(), entry, "a transmission term").given()
+        for name, section in (("chain", "[passband] chain"), ("sources", "[standards] spectra")):
+            if not said.get(name):
+                raise XpjaxError(f"a transmission term has no {name}: name the file there, or as {section}")
         parameters = {name: one.make(Parameter) for name, one in said["parameters"].items()}
         return cls(**{"correction": "standard", **said, "parameters": parameters})
 
     def entry(self) -> dict[str, Any]:
         """What a file says of the term, without a chain and spectra that are none of files."""
-        said = {**super().entry(), "parameters": {n: dataclasses.asdict(p) for n, p in self.parameters.items()}}
+        said = {**super().entry(), "parameters": {n: p.said() for n, p in self.parameters.items()}}
         if not isinstance(self.chain, str):
             said = {name: value for name, value in said.items() if name not in ("chain", "sources", "correction")}
         return said
@@ -192,7 +186,7 @@ class Transmission(Term, kind="transmission"):
         """The term with chain, spectra and correction read from the files that it names."""
         if not isinstance(self.chain, str):
             return self
-        chain, sources, correction = read_chain(folder / self.chain), self.sources, self.correction
+        chain, sources, correction = survey_chain(self.chain, folder), self.sources, self.correction
         if isinstance(sources, str):
             if not (folder / sources).exists():
                 raise XpjaxError(f"no file {folder / sources} with the spectra of a transmission term")
@@ -215,7 +209,8 @@ class Transmission(Term, kind="transmission"):
     def prepare(self, observations: Observations, scale: Scaling | None = None) -> PreparedTransmission:
         """The columns of the term. Raises ValueError for bands that the chain does not have."""
         term = self.bound(Path(), {})
-        return PreparedTransmission(term, term._model(), observations)
+        known = scaling(observations, ExposureModel()) if scale is None else scale
+        return PreparedTransmission(term, term._model(), observations, known)
 
 
 class PreparedTransmission(Prepared):
@@ -223,7 +218,7 @@ class PreparedTransmission(Prepared):
 
     linear = False
 
-    def __init__(self, term: Transmission, model: Instrument, o: Observations) -> None:
+    def __init__(self, term: Transmission, model: Instrument, o: Observations, scale: Scaling) -> None:
         chain = term.chain
         assert isinstance(chain, TransmissionChain)
         self.term, self.chain = term, chain
@@ -232,9 +227,7 @@ class PreparedTransmission(Prepared):
         self.star = places_of(o.star, np.asarray(self.table.source_id))
         self.coefficients = np.array(self.table.coefficients.value, float)
         self.curves = {str(band): self._curves(str(band), model) for band in np.unique(o.frames.band)}
-        self.parameters = tuple(
-            FittedParameter.of(name, one.per, chain, o.frames) for name, one in term.parameters.items()
-        )
+        self.parameters = tuple(FittedParameter.of(name, one, chain, o, scale) for name, one in term.parameters.items())
         self._order = np.argsort(o.frame, kind="stable")
         self._edges = np.searchsorted(o.frame[self._order], np.arange(len(o.frames) + 1))
         air = chain.atmosphere
@@ -242,13 +235,10 @@ class PreparedTransmission(Prepared):
         self.reference = {
             band: engine.run(projection_kernel, c, own, float64=True)[0][0] for band, c in self.curves.items()
         }
-        at_zero = self._evaluate([np.zeros(len(one.groups.labels)) for one in self.parameters], self._unmoved())
-        self.middle = at_zero.middle
-        blocks = []
-        for one, slope in zip(self.parameters, at_zero.slopes, strict=True):
-            part = Part(one.name, one.unit, slope, term.parameters[one.name].prior)
-            blocks.append(one.groups.block(f"{term.name} {one.name}", o, part))
-        super().__init__(*blocks)
+        zero = [np.zeros(len(one.groups.labels)) for one in self.parameters for _ in range(one.n_part)]
+        at_zero = self._evaluate(zero, self._unmoved())
+        self.middle, slopes = at_zero.middle, iter(at_zero.slopes)
+        super().__init__(*(block for one in self.parameters for block in one.blocks(term.name, o.frame, slopes)))
 
     def _sources(self, model: Instrument) -> SourceTable:
         """The spectra within the domain of their correction."""
@@ -343,7 +333,11 @@ class PreparedTransmission(Prepared):
         good = np.isfinite(found).all(axis=(1, 2))
         out[known[good]] = found[good]
         covariance = out.reshape(len(out), *slope.shape[1:], *slope.shape[1:])
-        return NoisySlopes([one.groups.index for one in self.parameters], last.middle.amplitude, covariance)
+        parts = [(j, one, part) for j, one in enumerate(self.parameters) for part in (None, *one.basis.values())]
+        return NoisySlopes(
+            [j for j, _, _ in parts], [one.place(self.frame) for _, one, _ in parts], [part for _, _, part in parts],
+            self.frame, last.middle.amplitude, covariance,
+        )  # fmt: skip
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -358,8 +352,15 @@ class PreparedTransmission(Prepared):
         if self.term.star_prior and magnitude is not None:
             moved = self._moved(last, magnitude)
             prior, spectra = moved.star_prior, moved.spectra
-        limited = [np.clip(v, one.low, one.high) for v, one in zip(values, self.parameters, strict=True)]
-        return dataclasses.replace(self._evaluate(limited, spectra), star_prior=prior)
+        return dataclasses.replace(self._evaluate(self._limited(values), spectra), star_prior=prior)
+
+    def _limited(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Values of all blocks, with those that are beyond the range of their parameter put at its end."""
+        blocks, out = iter(values), []
+        for one in self.parameters:
+            out.append(np.clip(next(blocks), one.low, one.high))
+            out += [next(blocks) for _ in one.basis]
+        return out
 
     def airmass(self) -> np.ndarray:
         """Airmass (n_frame,) of every frame; the chain's own where it is not known."""
@@ -367,30 +368,37 @@ class PreparedTransmission(Prepared):
         nominal = 1.0 if air is None else float(air.airmass)
         return np.where(np.isfinite(self.frames.airmass), self.frames.airmass, nominal)
 
-    def _projections(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Of every frame (n_frame, n_basis_total), and derivatives (n_frame, n_basis_total, n_parameter)."""
-        change = np.stack([v[one.groups.index] for v, one in zip(values, self.parameters, strict=True)], axis=1)
-        airmass = self.airmass()
-        n_basis = self.coefficients.shape[1]
-        value = np.empty((len(self.frames), n_basis))
-        slope = np.empty((len(self.frames), n_basis, len(values)))
+    def _projections(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At every node, for changes (n_frame, n_node, n_parameter) of the parameters.
+
+        Projections (n_frame, n_node, n_basis_total), derivatives (n_frame, n_node, n_basis_total, n_parameter).
+        """
+        airmass, shape = self.airmass(), (*change.shape[:2], self.coefficients.shape[1])
+        value, slope = np.empty(shape), np.empty((*shape, change.shape[2]))
         for band, curves in self.curves.items():
             mine = np.flatnonzero(self.frames.band == band)
-            state = FrameState(change[mine], airmass[mine])
-            work_bytes = 320 * len(np.asarray(curves.grid)) * len(values)
-            value[mine], slope[mine] = engine.run(projection_kernel, curves, state, float64=True, work_bytes=work_bytes)
+            own = change[mine]
+            state = FrameState(own.reshape(-1, own.shape[2]), np.repeat(airmass[mine], own.shape[1]))
+            work_bytes = 320 * len(np.asarray(curves.grid)) * own.shape[2]
+            found = engine.run(projection_kernel, curves, state, float64=True, work_bytes=work_bytes)
+            value[mine], slope[mine] = (a.reshape(len(mine), own.shape[1], *a.shape[1:]) for a in found)
         return value, slope
 
     def _evaluate(self, values: list[np.ndarray], spectra: Spectra) -> LinearTransmission:
-        """What is added to every row (n,) [mag], and its derivative (n,) with respect to each parameter."""
-        coefficients = spectra.coefficients
-        projection, slope = self._projections(values)
+        """What is added to every row (n,) [mag], and its derivative (n,) with respect to each block's value."""
+        coefficients, n_frame = spectra.coefficients, len(self.frames)
+        nodes = Nodes.of(self.parameters, values, self.frame, n_frame)
+        n_node, n_parameter = nodes.change.shape[1:]
+        projection, slope = self._projections(nodes.change)
         reference = np.stack([self.reference[str(band)] for band in self.frames.band])
-        columns = np.concatenate([projection[:, None], reference[:, None], np.swapaxes(slope, 1, 2)], axis=1)
+        slopes = np.swapaxes(slope, 2, 3).reshape(n_frame, n_node * n_parameter, -1)
+        columns = np.concatenate([projection, reference[:, None], slopes], axis=1)
         added = np.full(len(self.frame), np.nan)
-        derivative = np.full((len(values), len(self.frame)), np.nan)
-        for first in range(0, len(self.frames), FRAMES):
-            last = min(first + FRAMES, len(self.frames))
+        derivative = np.full((n_parameter, len(self.frame)), np.nan)
+        share = np.full((n_frame, n_node), 1.0 / n_node)  # mean weights of a frame's rows
+        step = max(FRAMES // n_node, 1)
+        for first in range(0, n_frame, step):
+            last = min(first + step, n_frame)
             rows = self._order[self._edges[first] : self._edges[last]]
             rows = rows[self.star[rows] >= 0]
             if not len(rows):
@@ -401,9 +409,26 @@ class PreparedTransmission(Prepared):
             place = (np.cumsum(seen) - 1)[self.star[rows]]
             product = coefficients[seen] @ columns[first:last].reshape(-1, columns.shape[2]).T
             flux = product.reshape(len(product), last - first, -1)[place, self.frame[rows] - first]
+            weight = nodes.weights(rows)
+            value = (weight * flux[:, :n_node]).sum(axis=1)
+            change = np.einsum("rq,rqp->pr", weight, flux[:, n_node + 1 :].reshape(len(rows), n_node, n_parameter))
             with np.errstate(divide="ignore", invalid="ignore"):
-                good = (flux[:, 0] > 0) & (flux[:, 1] > 0)
-                added[rows] = np.where(good, 2.5 * np.log10(flux[:, 0] / flux[:, 1]), np.nan)
-                derivative[:, rows] = np.where(good, POGSON * flux[:, 2:].T / flux[:, 0], np.nan)
-        middle = Middle.of(projection, slope, self.frames.band)
-        return LinearTransmission(values, added, list(derivative), spectra=spectra, middle=middle)
+                good = (value > 0) & (flux[:, n_node] > 0)
+                added[rows] = np.where(good, 2.5 * np.log10(value / flux[:, n_node]), np.nan)
+                derivative[:, rows] = np.where(good, POGSON * change / value, np.nan)
+            if n_node > 1:
+                _average(share, self.frame[rows], weight)
+        middle = Middle.of(
+            np.einsum("fq,fqb->fb", share, projection), np.einsum("fq,fqbp->fbp", share, slope), self.frames.band
+        )
+        made = [slope for one, own in zip(self.parameters, derivative, strict=True) for slope in one.slopes(own)]
+        return LinearTransmission(values, added, made, spectra=spectra, middle=middle)
+
+
+def _average(share: np.ndarray, frame: np.ndarray, weight: np.ndarray) -> None:
+    """Put the mean weights of rows (n, n_node) into those of their frames (n,), ascending, where any are known."""
+    known = np.isfinite(weight).all(axis=1)
+    frame, weight = frame[known], weight[known]
+    starts = np.flatnonzero(np.diff(frame, prepend=-1))
+    if len(starts):
+        share[frame[starts]] = np.add.reduceat(weight, starts, axis=0) / np.diff(starts, append=len(frame))[:, None]
