@@ -16,14 +16,17 @@ from xpjax.core.constants import XP_RANGE
 from xpjax.extinction import extinction_curve
 from xpjax.survey.exposures.flat import Standards, numerical_flat
 from xpjax.survey.joint.constraints import Constraint
+from xpjax.survey.joint.extend import extend_joint
+from xpjax.survey.joint.information import Information
+from xpjax.survey.joint.parameters import Parameter
 from xpjax.survey.joint.priors import xp_prior
 from xpjax.survey.joint.problem import JointModel
 from xpjax.survey.joint.solution import JointSolution
 from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.joint.terms import Color, Flat, ZeroPoint
-from xpjax.survey.joint.transmission import Parameter, Transmission
+from xpjax.survey.joint.transmission import Transmission
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.simulate import SimulatedSurvey, SurveySetup
+from xpjax.survey.simulation.flat import Flat as TrueFlat
 from xpjax.synthetic.atmosphere import Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain
 from xpjax.synthetic.loading import load_passbands
@@ -207,6 +210,41 @@ def speed(case: str, n_exposure: int, n_star: int, repeats: int, **options: Any)
 # --- flats ------------------------------------------------------------------------------------------------------------
 
 
+def further_night(n_exposure: int, n_star: int, n_new: int, repeats: int) -> Row:
+    """The last exposures added to a solution of the others, beside one of all; how far both are apart in errors."""
+    o, _ = dithered(n_exposure, n_star)
+    model, last = plain_model(), np.arange(n_exposure) >= n_exposure - n_new
+    first, new = solve_joint(o.on_frames(~last), model), o.on_frames(last)
+    started = time.perf_counter()
+    known = first.uncertainty.information()
+    gathered = time.perf_counter() - started
+    first = dataclasses.replace(first, uncertainty=Known(known))
+    seconds = best(lambda: extend_joint(first, new), repeats)
+    whole_seconds = best(lambda: solve_joint(o, model), repeats)
+    found, whole = extend_joint(first, new), solve_joint(o, model)
+    mine = {found.column_name(k): k for k in range(len(found.value))}
+    index = np.array([mine[whole.column_name(k)] for k in range(len(whole.value))])
+    error, spread = whole.error(np.arange(len(index))), whole.star_errors()
+    row = Row("joint", f"{len(new):,} observations added to {len(o) - len(new):,}", len(new), seconds)
+    row.ratios = {
+        "time of a new solution": whole_seconds / seconds, "seconds to gather what is known": gathered,
+        "columns apart [errors]": float(np.abs((found.value[index] - whole.value) / error).max()),
+        "stars apart [errors]": float(np.nanmax((np.abs(found.magnitude - whole.magnitude) / spread)[~whole.left_out])),
+        "bytes a star": 12 * known.cross.nnz / len(first.star),
+    }  # fmt: skip
+    return row
+
+
+class Known:
+    """What is known of earlier measurements, gathered once."""
+
+    def __init__(self, known: Information) -> None:
+        self.known = known
+
+    def information(self) -> Information:
+        return self.known
+
+
 def flats(n_exposure: int, n_star: int) -> Row:
     """A flat of three scales on exposures kept back: polynomial, superpixels, and a numerical flat on either.
 
@@ -215,9 +253,9 @@ def flats(n_exposure: int, n_star: int) -> Row:
     What is left of the flat, stars and noise apart: rms of (correction - truth) within each exposure, in mmag.
     """
     o, truth = dithered(n_exposure, n_star, bins=1, outlier=0.005)
-    shape = SimulatedSurvey(SurveySetup(n_star=50, n_exposure=1, flat=(0.05, 0.005, 0.0005)))
+    injected_flat = TrueFlat((0.05, 0.005, 0.0005), np.random.default_rng([0, 0]))
     place = np.column_stack([o.x, o.y]).astype(float)
-    injected = shape.flat(place)
+    injected = injected_flat(place)
     # Without models pure shifts say little of a flat's slopes: stars' magnitudes could have them.
     models = truth.magnitude + np.random.default_rng(6).normal(0, 0.01, n_star)
     o = dataclasses.replace(
@@ -518,9 +556,10 @@ SCALE = 3100, 33_333
 
 def run(quick: bool) -> list[Row]:
     rows = [speed("443,000 observations, 800 columns", 200, 4900, 3 if quick else 9), *agreement(40, 1000)]
+    rows.append(further_night(200, 4900, 10, 3))
     if quick:
         return [*rows, pulls(200)]
-    rows.append(speed("2.2 million observations, 1,400 columns", 500, 9800, 5))
+    rows += [speed("2.2 million observations, 1,400 columns", 500, 9800, 5), further_night(500, 9800, 10, 3)]
     case = "46.5 million observations"
     rows.append(alone(speed, f"{case}, 6,600 columns", *SCALE, 0))
     rows.append(alone(speed, f"{case}, 22,100 columns by conjugate gradients", *SCALE, 0, position_order=2))

@@ -10,6 +10,8 @@ from benchmarks.joint import dithered, plain_model
 from tests.cli.helpers import files, xp
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import read_catalogue, write
+from xpjax.survey import FrameFlag
+from xpjax.survey.joint import apply_joint, solve_survey
 from xpjax.survey.joint.config import read_joint_config
 from xpjax.survey.joint.files import read_joint_solution
 from xpjax.survey.joint.solve import solve_joint
@@ -147,3 +149,85 @@ def test_the_modules_own_example(tmp_path: Path) -> None:
     assert found.constraints[0].term == "flat"
     with pytest.raises(ValueError, match="magnitude"):
         read_joint_config({"columns": {"star": "s"}, "term": [{"kind": "zero_point"}]})
+
+
+EXTENDED = '[[term]]\nkind = "seeing"\ncolumn = "seeing"\nper = "detector"\nprior = 0.1\nzero = 100.0\n' + CONSTRAINTS
+
+
+@pytest.fixture(scope="module")
+def nights(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The exposures of all nights but the last, and of the last, as tables; and the solution of the former."""
+    folder, columns = tmp_path_factory.mktemp("nights"), read_catalogue(table).columns
+    last = columns["exposure"] >= "e00013"
+    for name, rows in (("first", ~last), ("last", last)):
+        write(folder / f"{name}.parquet", Catalogue({key: values[rows] for key, values in columns.items()}))
+    (folder / "survey.toml").write_text(COLUMNS + MODEL + EXTENDED)
+    first, joint = folder / "first.parquet", folder / "joint"
+    result = xp("survey", "solve", first, "--config", folder / "survey.toml", "-o", joint)
+    assert result.exit_code == 0, result.stderr
+    return first, folder / "last.parquet", joint / "joint.h5"
+
+
+def test_a_further_night_extends_a_solution(nights: tuple[Path, Path, Path], table: Path, tmp_path: Path) -> None:
+    _, last, joint = nights
+    config = joint.parent.parent / "survey.toml"
+    result = xp("survey", "solve", last, "--extend", joint, "-o", tmp_path / "more")
+    assert result.exit_code == 0, result.stderr
+    assert "3 new exposures: e00013, e00014, e00015" in result.stderr
+    assert files(tmp_path / "more") == NAMES
+    assert xp("survey", "solve", table, "--config", config, "-o", tmp_path / "whole").exit_code == 0
+    for name in ("parameters.ecsv", "stars.parquet"):
+        ours, theirs = (read_catalogue(tmp_path / folder / name).columns for folder in ("more", "whole"))
+        value, error = ("value", "error") if "value" in ours else ("magnitude", "magnitude_error")
+        np.testing.assert_array_less(np.abs(ours[value] - theirs[value]), 0.01 * theirs[error] + 1e-12)
+        np.testing.assert_allclose(ours[error], theirs[error], rtol=0.01, atol=1e-12)
+    ours, theirs = (read_catalogue(tmp_path / folder / "exposures.ecsv").columns for folder in ("more", "whole"))
+    np.testing.assert_array_equal(ours["n_used"], theirs["n_used"])
+    calibrated = read_catalogue(tmp_path / "more" / "calibrated.parquet").columns
+    assert set(calibrated["exposure"].tolist()) == {"e00013", "e00014", "e00015"}
+    # In Python the same, and again: the files that made it are known.
+    found, _ = solve_survey(None, last, extend=joint)
+    np.testing.assert_allclose(found.value, read_catalogue(tmp_path / "more" / "parameters.ecsv").columns["value"])
+    for call, message in (
+        (("--extend", tmp_path / "more" / "joint.h5"), "has 3 of these frames already"),
+        ((), "give --config"),
+        (("--extend", joint, "--device", "cpu"), "--device has no effect where a solution is extended"),
+    ):
+        refused = xp("survey", "solve", last, *call, "-o", tmp_path / "none")
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_solution_is_applied(
+    nights: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last, joint = nights
+    theirs = read_catalogue(joint.parent / "calibrated.parquet").columns
+    monkeypatch.chdir(tmp_path)
+    for solution in (joint, joint.parent):
+        result = xp("survey", "apply", first, "--solution", solution, "-o", "same.parquet", "--overwrite")
+        assert result.exit_code == 0, result.stderr
+    ours = read_catalogue("same.parquet").columns
+    known = np.isfinite(theirs["magnitude"])
+    np.testing.assert_allclose(ours["magnitude"][known], theirs["magnitude"][known], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(ours["magnitude_error"], theirs["magnitude_error"])
+    assert 0 < np.nanmax(ours["correction_error"]) < 0.01
+    result = xp("survey", "apply", last, "--solution", joint, "-o", "new", "--keep", "seeing")
+    assert result.exit_code == 0, result.stderr
+    assert "3 new exposures, zero-points fitted to stars of the solution: e00013, " in result.stderr
+    new = read_catalogue("new/calibrated.parquet")
+    assert set(new.columns["exposure_status"].tolist()) == {int(FrameFlag.FROZEN)}
+    assert {"seeing", "correction_error"} <= set(new.columns)
+    assert new.meta["inputs"] == ["last.parquet"]
+    table = apply_joint(joint, first, keep=["seeing"])
+    np.testing.assert_array_equal(table.columns["magnitude"], ours["magnitude"])
+    for option, message in (
+        (("--wide",), "--wide has no effect with a joint solution"),
+        (("--device", "cpu"), "--device has no effect with a joint solution"),
+        (("--exposure", "e00000", "--new"), "the solution has an exposure 'e00000' already"),
+    ):
+        refused = xp("survey", "apply", first, "--solution", joint, "-o", "no.parquet", *option)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    assert not Path("no.parquet").exists()

@@ -1,6 +1,7 @@
 """Joint solutions written and read back: the same values, errors, tables and corrections."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,24 @@ def test_tables_of_a_solution(solved: tuple[Observations, JointSolution]) -> Non
     assert len(some) == 4
     assert str(some.to_table()["magnitude"].unit) == "mag"
     assert repr(found).startswith("JointSolution(34 columns of zero_point, color, flat, seeing, 96 stars")
+
+
+def test_files_of_a_configuration_are_called_from_where_the_solution_lies(
+    solved: tuple[Observations, JointSolution], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    term = {"kind": "transmission", "chain": "t.toml", "sources": "xp/s.h5", "correction": "standard"}
+    shared = {**term, "sources": "[standards]", "chain": "../t.toml", "correction": "own.h5"}
+    table = {"columns": {"star": "id"}, "standards": {"file": "all.parquet"}, "term": [{"kind": "flat"}, term, shared]}
+    for name in ("here", "there/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    found = dataclasses.replace(solved[1], meta={"config": json.dumps(table)})
+    write_joint_solution("../there/deep/joint.h5", found)
+    assert json.loads(read_joint_solution("../there/deep/joint.h5").meta["config"]) == {
+        **table, "standards": {"file": "all.parquet"},
+    }  # fmt: skip
+    monkeypatch.chdir(tmp_path / "there")
+    moved = json.loads(read_joint_solution("deep/joint.h5").meta["config"])
+    assert moved["standards"] == {"file": "../here/all.parquet"}
+    assert moved["term"][1] == {**term, "chain": "../here/t.toml", "sources": "../here/xp/s.h5"}
+    assert moved["term"][2] == {**shared, "chain": "../t.toml", "correction": "../here/own.h5"}

@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.joint import BANDS, PARAMETERS, dithered, drifting, plain_model, pulls
 from benchmarks.realizations import solve_realizations
+from xpjax.survey.joint.parameters import Parameter
 from xpjax.survey.joint.problem import JointModel
 from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.joint.terms import ZeroPoint
-from xpjax.survey.joint.transmission import Parameter, Transmission
+from xpjax.survey.joint.transmission import Transmission
 
 
 def test_each_realization_is_a_joint_solution() -> None:

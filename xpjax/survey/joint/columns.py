@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpjax.survey import OutputColumn, RowFlag
+from xpjax.survey import FrameFlag, OutputColumn, RowFlag
 
 
 def _named(values: np.ndarray) -> np.ndarray | None:
@@ -64,15 +64,24 @@ MEASUREMENTS = (
     OutputColumn("star", lambda c: c.observations.star, "", "Identifier of the star"),
     OutputColumn("exposure", lambda c: c.observations.frames.exposure[c.observations.frame], "", "Exposure"),
     OutputColumn("band", lambda c: c.observations.frames.band[c.observations.frame], "", "Band"),
-    OutputColumn("magnitude", lambda c: c.truth - c.solution.residual, "mag", "Calibrated magnitude"),
+    OutputColumn("magnitude", lambda c: c.magnitude, "mag", "Calibrated magnitude"),
     OutputColumn(
         "magnitude_error", lambda c: c.observations.magnitude_error, "mag",
         "Standard error of the instrumental magnitude",
     ),
     OutputColumn("star_magnitude", lambda c: c.truth, "mag", "Magnitude of the star in the solution"),
-    OutputColumn("residual", lambda c: c.solution.residual, "mag", "Magnitude of the star minus calibrated magnitude"),
-    OutputColumn("used", lambda c: c.solution.used, "", "Measurement used in the solution"),
-    OutputColumn("status", lambda c: c.solution.flags, "", RowFlag.legend()),
-    OutputColumn("quality", lambda c: _described(c.solution.flags), "", "Names of the bits that are set in status"),
+    OutputColumn("residual", lambda c: c.residual, "mag", "Magnitude of the star minus calibrated magnitude"),
+    OutputColumn("used", lambda c: c.used, "", "Measurement used in the solution"),
+    OutputColumn("status", lambda c: c.flags, "", RowFlag.legend()),
+    OutputColumn("quality", lambda c: _described(c.flags), "", "Names of the bits that are set in status"),
 )  # fmt: skip
-"""Columns of calibrated measurements, of a solution and its observations; those that identify the input row follow."""
+"""Columns of calibrated measurements, of what a solution makes of them; those that identify the input row follow."""
+
+APPLIED = (
+    OutputColumn(
+        "correction_error", lambda c: c.correction_error, "mag",
+        "Standard error of what the terms add to the instrumental magnitude",
+    ),
+    OutputColumn("exposure_status", lambda c: c.exposure_status, "", FrameFlag.legend()),
+)  # fmt: skip
+"""Columns of measurements that a solution is applied to, after those of calibrated ones."""

@@ -2,7 +2,8 @@
 
     cov(p) = R^-1,   cov(M) = D^-1 + D^-1 B cov(p) B' D^-1
 
-within what constraints leave free. Where spectra with errors are parameters as well, `noise` adds to it.
+within what constraints leave free. Where spectra with errors are parameters as well, `noise` adds to it. Where terms
+describe what prior magnitudes are wrong by, cov(M) has D^-1 B - G in place of D^-1 B; see `reference`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.survey.joint.fit import Fit
+from xpjax.survey.joint.information import Information, gain_rows, gather
 
+FORMED = 2000
+"""Columns up to which their covariance is formed once."""
 BATCH = 512
 """Right-hand sides that are solved for at once."""
 
@@ -36,6 +40,10 @@ class Uncertainty:
 
     def star_rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """D^-1 B (k, n_column) of slots (a star in a band), and their block of D^-1 (k, k)."""
+        raise NotImplementedError
+
+    def information(self) -> Information:
+        """What the measurements say, for further ones. Raises XpjaxError where that is not kept."""
         raise NotImplementedError
 
     def errors(self, columns: np.ndarray, n_column: int) -> np.ndarray:
@@ -65,10 +73,21 @@ class Uncertainty:
 
 
 class StoredUncertainty(Uncertainty):
-    """Errors, and the covariance (n_column, n_column) of the columns, as a file has them."""
+    """Errors, the covariance (n_column, n_column) of the columns, and normal equations, as a file has them.
 
-    def __init__(self, covariance: np.ndarray | None, error: np.ndarray, star_error: np.ndarray) -> None:
+    known: normal equations, or why there are none; reference (n_column,): which columns are of terms of the reference.
+    """
+
+    def __init__(
+        self,
+        covariance: np.ndarray | None,
+        error: np.ndarray,
+        star_error: np.ndarray,
+        known: Information | str,
+        reference: np.ndarray,
+    ) -> None:
         self.covariance, self.error, self.star_error = covariance, error, star_error
+        self.known, self.reference = known, reference
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
         """cov(p) right (n_column, k). Raises XpjaxError where the file has no covariance."""
@@ -77,10 +96,21 @@ class StoredUncertainty(Uncertainty):
         return np.nan_to_num(self.covariance) @ right
 
     def star_rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Nothing where there are no slots. Raises XpjaxError otherwise: files have no covariances of stars."""
-        if len(slots):
+        """D^-1 B - G (k, n_column) of slots, and their block of D^-1 (k, k).
+
+        Raises XpjaxError for slots where the file has no normal equations.
+        """
+        if not len(slots):
+            return np.zeros((0, len(self.error))), np.zeros((0, 0))
+        if isinstance(self.known, str):
             raise XpjaxError("a solution read from a file has errors of stars and no covariances: solve it again")
-        return np.zeros((0, len(self.error))), np.zeros((0, 0))
+        return self.known.star_rows(slots, self.reference)
+
+    def information(self) -> Information:
+        """What the measurements say. Raises XpjaxError where the file does not have it."""
+        if isinstance(self.known, str):
+            raise XpjaxError(self.known)
+        return self.known
 
     def errors(self, columns: np.ndarray, n_column: int) -> np.ndarray:
         """Standard errors (k,) of columns."""
@@ -96,21 +126,36 @@ class FitUncertainty(Uncertainty):
 
     def __init__(self, fit: Fit) -> None:
         self.fit, self.equations = fit, fit.equations
+        self._slots = self._star_errors = np.empty(0)
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
         """cov(p) right (n_column, k), within what constraints leave free."""
+        return self._covariance @ right if len(right) <= FORMED else self._solved(right)
+
+    @functools.cached_property
+    def _covariance(self) -> np.ndarray:
+        """cov(p) (n_column, n_column)."""
+        return self._solved(np.eye(len(self.fit.p)))
+
+    def _solved(self, right: np.ndarray) -> np.ndarray:
+        """cov(p) right (n_column, k), by solving for it."""
         out = self._inverse(right)
         for across, middle in self._noise:
             out += across @ (middle @ (across.T @ right))
         return out
 
+    def star_errors(self, slots: np.ndarray) -> np.ndarray:
+        """Standard errors (k,) of slots; those of the last call are kept, as every table asks for them."""
+        if not np.array_equal(slots, self._slots):
+            self._slots, self._star_errors = slots, super().star_errors(slots)
+        return self._star_errors
+
     @functools.cached_property
     def _solve(self) -> Callable[[np.ndarray], np.ndarray]:
         """R^-1 (n_column, k) -> (n_column, k)."""
-        if self.equations.factor is None:
+        if not self.equations.dense:
             return self.equations.solve
-        self.equations.factorize(single=False)
-        return self.equations.factor.solve
+        return self.equations.exact().solve
 
     @functools.cached_property
     def _across(self) -> np.ndarray:
@@ -133,31 +178,21 @@ class FitUncertainty(Uncertainty):
         for one, last in zip(fit.problem.nonlinear, fit.linear, strict=True):
             if (slopes := one.term.noise(last, solved)) is not None:
                 columns = [self.equations.rows.layout.columns(b) for b in one.blocks]
-                frame, slot = fit.problem.observations.frame[found.order], fit.stars.slots.row_slot
-                noise = slopes.summed(columns, solved, frame, slot, self.equations.weight)
+                slot = fit.stars.slots.row_slot
+                noise = slopes.summed(columns, solved, found.order, slot, self.equations.weight)
                 across = self._inverse(unit_columns(noise.columns, len(fit.p)))
                 out.append((across, noise.correction(across[noise.columns])))
         return out
 
     def star_rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """D^-1 B (k, n_column) of slots, and their block of D^-1 (k, k)."""
+        """D^-1 B - G (k, n_column) of slots, and their block of D^-1 (k, k)."""
         m = self.fit.stars.slots.n_band
-        inverse = self.fit.stars.inverse.reshape(-1, m, m)
-        rows, alike = np.zeros((len(slots), len(self.fit.p))), np.zeros((len(slots), len(slots)))
-        for k, slot in enumerate(slots.tolist()):
-            star, own = divmod(slot, m)
-            for band in range(m):
-                rows[k] += inverse[star, own, band] * self._star_sums(star * m + band)
-            mine = slots // m == star
-            alike[k, mine] = inverse[star, own, slots[mine] % m]
+        whole = (slots[:, None] // m * m + np.arange(m)).ravel()
+        rows, alike = gain_rows(slots, self.fit.stars.inverse, self.equations.rows.cross(self.fit.weight, whole))
+        if self.fit.reference is not None:
+            rows -= self.fit.reference[slots].toarray()
         return rows, alike
 
-    def _star_sums(self, slot: int) -> np.ndarray:
-        """B (n_column,) of one slot."""
-        slots, rows = self.fit.stars.slots, self.equations.rows
-        k = int(np.searchsorted(slots.slot, slot))
-        if k == len(slots.slot) or slots.slot[k] != slot:
-            return np.zeros(len(self.fit.p))
-        mine = slice(int(slots.bounds[k]), int(slots.bounds[k + 1]))
-        entries = self.fit.weight[mine, None] * rows.value[mine]
-        return np.bincount(rows.column[mine].ravel(), entries.ravel(), len(self.fit.p))
+    def information(self) -> Information:
+        """What the measurements of the fit say."""
+        return gather(self.fit)

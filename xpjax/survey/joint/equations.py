@@ -56,14 +56,7 @@ class Equations:
         else:
             diagonal = rows.diagonal(self.weight)
         diagonal += precision
-        scale = np.where(diagonal > 0, diagonal, 1.0)
-        # Constraints as stiff as the data, neither more nor less: the solution does not depend on it.
-        size = 1 / np.sqrt(np.maximum((self.equations**2 / scale).sum(axis=1), np.finfo(float).tiny))
-        self.stiff, self.stiff_targets = self.equations * size[:, None], self.targets * size
-        self.diagonal = diagonal
-        if len(bad := np.flatnonzero(~np.isfinite(diagonal))):
-            name = column_name(self.columns.blocks, int(bad[0]))
-            raise XpjaxError(f"numbers that are not finite reached {name}; look at its rows")
+        self.set_stiffness(diagonal)
         if not self.dense:
             self.factor = None
             self.precondition = block_preconditioner(rows, self.weight, self.inverse, precision, diagonal)
@@ -75,10 +68,30 @@ class Equations:
         try:
             self.factor = factorize(matrix, diagonal)
         except NotDetermined as lost:
+            scale = np.where(diagonal > 0, diagonal, 1.0)
             raise XpjaxError(refusal(describe_null(lost.null, self.columns.blocks, scale))) from None
         except linalg.LinAlgError:  # float32 does not do
             return self.factorize(single=False)
         self.precondition = self.factor.solve
+
+    def exact(self) -> Factor:
+        """The factor of R at the present weights, in float64. Raises XpjaxError as `factorize`."""
+        self.factorize(single=False)
+        assert self.factor is not None
+        return self.factor
+
+    def set_stiffness(self, diagonal: np.ndarray) -> None:
+        """Make constraints as stiff as the data, neither more nor less: the solution does not depend on it.
+
+        diagonal (n_column,): of A'WA + P. Raises XpjaxError where it is not finite.
+        """
+        if len(bad := np.flatnonzero(~np.isfinite(diagonal))):
+            name = column_name(self.columns.blocks, int(bad[0]))
+            raise XpjaxError(f"numbers that are not finite reached {name}; look at its rows")
+        scale = np.where(diagonal > 0, diagonal, 1.0)
+        size = 1 / np.sqrt(np.maximum((self.equations**2 / scale).sum(axis=1), np.finfo(float).tiny))
+        self.stiff, self.stiff_targets = self.equations * size[:, None], self.targets * size
+        self.diagonal = diagonal
 
     def find_gauge(self) -> tuple[str, ...]:
         """Find and name what constraints decide and data do not. Raises XpjaxError for what neither does."""

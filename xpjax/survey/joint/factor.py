@@ -40,6 +40,17 @@ class Factor:
         """Whether it is of float32: a preconditioner, no more."""
         return self.lower[0].dtype == np.float32
 
+    def packed(self) -> dict[str, np.ndarray]:
+        """The upper triangle of the factor in float32, row by row, which does for a preconditioner; and its scale."""
+        return {"factor": self.lower[0][np.triu_indices(len(self.scale))].astype(np.float32), "scale": self.scale}
+
+    @classmethod
+    def unpacked(cls, factor: np.ndarray, scale: np.ndarray) -> Factor:
+        """The factor of `packed` arrays."""
+        upper = np.zeros((len(scale),) * 2, np.float32, order="F")
+        upper[np.triu_indices(len(scale))] = factor
+        return cls((upper, False), scale)
+
 
 def factorize(matrix: np.ndarray, diagonal: np.ndarray) -> Factor:
     """Factor of R given by its upper triangle in Fortran order, which is overwritten.

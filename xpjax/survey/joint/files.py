@@ -6,22 +6,32 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
-from xpjax.io.hdf5 import read_model, write_model
+from xpjax.io.hdf5 import Parts, model_kind, read_model, write_model
 from xpjax.survey import Frames, Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Block, Part, Prepared
+from xpjax.survey.joint.constraints import Constraint
 from xpjax.survey.joint.covariance import StoredUncertainty, unit_columns
-from xpjax.survey.joint.design import Design
+from xpjax.survey.joint.design import Design, StarMagnitudes
+from xpjax.survey.joint.factor import Factor
 from xpjax.survey.joint.held_out import HeldOut
-from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults, StarMagnitudes
-from xpjax.survey.joint.terms import Term, term_from
+from xpjax.survey.joint.information import Information, SpareRows
+from xpjax.survey.joint.priors import SlotPrior
+from xpjax.survey.joint.problem import JointModel
+from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults
+from xpjax.survey.joint.terms import OF_STANDARDS, Term, term_from
+from xpjax.survey.reading import files_relative_to
 
 FORMAT, VERSION = "xpjax joint solution", 2
+TERM_FILES = ("chain", "sources", "correction")
+"""Entries of a [[term]] that name files."""
 LARGEST = 4000
 """Columns up to which the whole covariance is written unless it is said."""
 
@@ -32,6 +42,7 @@ class AbsentTerm(Term):
 
     name: str
     said: str
+    of_reference: bool = False  # type: ignore[misc]  # of each instance
 
     def describe(self) -> str:
         """The term in a line."""
@@ -45,7 +56,12 @@ class AbsentTerm(Term):
 
 
 def write_joint_solution(
-    path: str | os.PathLike[str], solution: JointSolution, *, covariance: bool | None = None, overwrite: bool = False
+    path: str | os.PathLike[str],
+    solution: JointSolution,
+    *,
+    covariance: bool | None = None,
+    information: bool | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a joint solution as an HDF5 file that `read_joint_solution` reads.
 
@@ -57,6 +73,9 @@ def write_joint_solution(
         The solution.
     covariance : bool or None
         Whether to write the covariance of all columns; by default for up to 4000 columns.
+    information : bool or None
+        Whether to write the normal equations, which `extend_joint` needs: some 12 bytes for each star and column that
+        it was seen with. By default where the covariance is written, and the solution can be extended.
     overwrite : bool
         Whether to replace a file of this name.
 
@@ -64,6 +83,8 @@ def write_joint_solution(
     ------
     OSError
         If the file is there, or the disk refuses.
+    XpjaxError
+        If the normal equations are to be written, and the solution has none to be extended by.
 
     Examples
     --------
@@ -77,8 +98,8 @@ def write_joint_solution(
     JointSolution(3 columns of zero_point, 20 stars in 1 band, 60 of 60 measurements used, converged)
     """
     n = len(solution.value)
-    matrix = None
-    if n <= LARGEST if covariance is None else covariance:
+    matrix, whole = None, n <= LARGEST if covariance is None else covariance
+    if whole:
         known = np.flatnonzero(np.isfinite(solution.value))
         matrix = np.full((n, n), np.nan)
         matrix[np.ix_(known, known)] = solution.covariance(unit_columns(known, n).T)
@@ -91,9 +112,9 @@ def write_joint_solution(
         **{f"frames/{f.name}": getattr(solution.frames, f.name) for f in dataclasses.fields(Frames)},
         **{f"rows/{name}": getattr(results, name) for name in ROWS}, "box": scaling.box,
         "blocks": json.dumps([_block_said(block) for block in solution.blocks]),
-        "terms": json.dumps([{"name": one.name, **one.entry(), "said": one.describe()} for one in solution.terms],
-                            default=str),
-        "gauge": json.dumps(solution.gauge), "meta": json.dumps(dict(solution.meta), default=str),
+        "terms": json.dumps([_term_said(one) for one in solution.terms], default=str),
+        "gauge": json.dumps(solution.gauge), "model": json.dumps(_model_said(solution.model)),
+        "meta": json.dumps(with_files_between(solution.meta, Path(), Path(path).parent), default=str),
     }  # fmt: skip
     if results.held_out is not None:
         arrays |= {"held_out/residual": results.held_out.residual, "held_out/error": results.held_out.error}
@@ -101,18 +122,102 @@ def write_joint_solution(
         **dataclasses.asdict(solution.quality),
         "color_zero": scaling.color_zero, "magnitude_zero": scaling.magnitude_zero,
     }  # fmt: skip
-    packed = {"covariance", *(f"rows/{name}" for name in ROWS)}
+    if results.earlier is not None:
+        arrays |= {"earlier/count": results.earlier[0], "earlier/square": results.earlier[1]}
+    kept, about = _information(solution, whole if information is None else information, required=bool(information))
+    packed = {"covariance", *(f"rows/{name}" for name in ROWS), *(name for name in kept if name.endswith("indices"))}
+    arrays, attributes = {**arrays, **kept}, {**attributes, **about}
     write_model(path, FORMAT, VERSION, arrays, attributes, packed=packed, overwrite=overwrite)
 
 
 ROWS = ("frame", "residual", "used", "clipped", "flags")
+OF_SLOTS = ("weight", "count", "value", "magnitude", "column_right", "slot_right")
+SETTINGS = ("star_prior", "robust", "clip", "error_floor", "min_observations", "size", "color_zero", "dense")
+
+
+def _model_said(model: JointModel | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    said = {name: getattr(model, name) for name in SETTINGS}
+    return {**said, "constraints": [dataclasses.asdict(one) for one in model.constraints]}
+
+
+def _information(solution: JointSolution, wanted: bool, *, required: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The normal equations as arrays and attributes, or why there are none."""
+    if not wanted:
+        why = "the file has no normal equations: write it with information=True to extend it"
+        return {}, {"not_extended": why}
+    try:
+        known = solution.uncertainty.information()
+    except XpjaxError as error:
+        if required:
+            raise
+        return {}, {"not_extended": str(error)}
+    sparse_parts = {"gram": sparse.triu(known.gram, format="csr"), "cross": sparse.csr_array(known.cross)}
+    arrays = {
+        f"information/{name}/{part}": getattr(matrix, part)
+        for name, matrix in sparse_parts.items()
+        for part in ("data", "indices", "indptr")
+    }
+    arrays |= {f"information/{name}": getattr(known, name) for name in OF_SLOTS}
+    arrays |= {f"information/prior/{name}": getattr(known.prior, name) for name in ("precision", "right")}
+    arrays |= {f"information/group/{b}": group for b, group in enumerate(known.groups)}
+    arrays |= {f"information/spare/{f.name}": getattr(known.spare, f.name) for f in dataclasses.fields(SpareRows)}
+    arrays |= {f"information/{name}": value for name, value in known.factor.packed().items()}
+    arrays["information/null"] = known.null
+    return arrays, {"information_chi2": known.chi2}
+
+
+def _read_information(arrays: Parts, said: Parts, n_block: int) -> Information | str:
+    """The normal equations of a file, or why it has none."""
+    if "information_chi2" not in said:
+        return str(said.get("not_extended", "the file of the solution is an older one: solve it again to extend it"))
+    parts = arrays.group("information")
+    n, n_slot = len(parts["value"]), len(parts["weight"])
+    upper, cross = (
+        sparse.csr_array(tuple(parts[f"{name}/{part}"] for part in ("data", "indices", "indptr")), shape=(m, n))
+        for name, m in (("gram", n), ("cross", n_slot))
+    )
+    gram, null = upper + sparse.triu(upper, 1).T, parts["null"]
+    return Information(
+        gram, cross, **{name: parts[name] for name in OF_SLOTS},
+        chi2=float(said["information_chi2"]), prior=SlotPrior(**parts.group("prior")),
+        groups=tuple(parts[f"group/{b}"] for b in range(n_block)), spare=SpareRows(**parts.group("spare")),
+        factor=Factor.unpacked(parts["factor"], parts["scale"]), place=np.arange(n), null=null, null_gram=gram @ null,
+        null_cross=cross @ null,
+    )  # fmt: skip
+
+
+def with_files_between(meta: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """What is known of a solution, with the files of its configuration as they are called from another folder."""
+    if "config" not in meta:
+        return dict(meta)
+    return {**meta, "config": json.dumps(config_between(json.loads(meta["config"]), old, new))}
+
+
+def config_between(table: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """The names and values of a configuration in a folder, with its files as they are called from another."""
+    moved = files_relative_to(table, old, new)
+    return {**moved, "term": [_term_between(one, old, new) for one in table.get("term", ())]}
+
+
+def _term_between(entry: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
+    """A [[term]] with its files, which are called as those of [passband]."""
+    files = {name: entry[name] for name in TERM_FILES if name in entry and entry[name] != OF_STANDARDS}
+    return {**entry, **files_relative_to({"passband": files}, old, new)["passband"]}
+
+
+def _term_said(term: Term) -> dict[str, Any]:
+    return {"name": term.name, **term.entry(), "said": term.describe(), "of_reference": term.of_reference}
 
 
 def _block_said(block: Block) -> dict[str, Any]:
     parts = [{n: getattr(p, n) for n in ("name", "unit", "prior", "mean", "description")} for p in block.parts]
     keys = {name: values.tolist() for name, values in block.keys.items()}
     group = None if block.group is None else block.group.tolist()
-    return {"name": block.name, "labels": block.labels, "parts": parts, "keys": keys, "group": group}
+    said = {"name": block.name, "labels": block.labels, "parts": parts, "keys": keys, "group": group}
+    sigmas = None if block.sigmas is None else np.asarray(block.sigmas).tolist()
+    return {**said, "of_reference": block.of_reference, "sigmas": sigmas}
 
 
 def read_joint_solution(path: str | os.PathLike[str]) -> JointSolution:
@@ -155,26 +260,51 @@ def read_joint_solution(path: str | os.PathLike[str]) -> JointSolution:
         *(arrays[name] for name in ("magnitude", "n_used", "left_out", "floor")),
     )  # fmt: skip
     held = arrays.group("held_out")
-    rows = RowResults(**arrays.group("rows"), held_out=HeldOut(**held) if held else None)
+    before = arrays.group("earlier")
+    rows = RowResults(
+        **arrays.group("rows"), held_out=HeldOut(**held) if held else None,
+        earlier=(before["count"], before["square"]) if before else None,
+    )  # fmt: skip
     quality = FitQuality(*(said[field.name] for field in dataclasses.fields(FitQuality)))
-    errors = StoredUncertainty(arrays.get("covariance"), arrays["error"], arrays["magnitude_error"].ravel())
+    reference = np.concatenate([np.full(block.n_column, block.of_reference) for block in blocks])
+    errors = StoredUncertainty(
+        arrays.get("covariance"), arrays["error"], arrays["magnitude_error"].ravel(),
+        _read_information(arrays, said, len(blocks)), reference,
+    )  # fmt: skip
+    model = None
+    if kept := json.loads(str(arrays.get("model", "null"))):
+        constraints = tuple(Constraint(**one) for one in kept.pop("constraints"))
+        size = kept.pop("size")
+        model = JointModel(terms, constraints, size=None if size is None else tuple(size), **kept)
     return JointSolution(
         Design(terms, frames, scaling, blocks), arrays["value"], tuple(json.loads(str(arrays["gauge"]))), magnitudes,
-        rows, quality, errors, json.loads(str(arrays["meta"])),
+        rows, quality, errors, with_files_between(json.loads(str(arrays["meta"])), Path(path).parent, Path()), model,
     )  # fmt: skip
+
+
+def find_joint(path: str | os.PathLike[str]) -> Path | None:
+    """The file of a joint solution that a path is, or that the folder of `xpjax survey solve` has; None for others."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "joint.h5"
+    return path if model_kind(path) == FORMAT else None
 
 
 def _block(said: Mapping[str, Any]) -> Block:
     keys = {name: np.array(values) for name, values in said["keys"].items()}
     group = None if said["group"] is None else np.array(said["group"])
     parts = tuple(Part(**part) for part in said["parts"])
-    return Block(said["name"], np.empty(0, np.int32), tuple(said["labels"]), parts, keys, group)
+    sigmas = None if said.get("sigmas") is None else np.array(said["sigmas"])
+    return Block(
+        said["name"], np.empty(0, np.int32), tuple(said["labels"]), parts, keys, group,
+        said.get("of_reference", False), sigmas,
+    )  # fmt: skip
 
 
 def _term(said: Mapping[str, Any]) -> Term:
     """A term as the file has it; one whose data it lacks is an `AbsentTerm`."""
-    entry = {name: value for name, value in said.items() if name != "said"}
+    entry = {name: value for name, value in said.items() if name not in ("said", "of_reference")}
     try:
         return term_from(entry)
     except XpjaxError:
-        return AbsentTerm(said["name"], said["said"])
+        return AbsentTerm(said["name"], said["said"], said.get("of_reference", False))

@@ -20,7 +20,7 @@ what it is to be.
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,11 +30,17 @@ from xpjax.survey.joint.blocks import Linear
 from xpjax.survey.joint.equations import TIGHT, Equations
 from xpjax.survey.joint.normal import HostRows, diagonal_of, place_of
 from xpjax.survey.joint.priors import slot_prior
-from xpjax.survey.joint.problem import Columns, JointProblem
+from xpjax.survey.joint.problem import JointProblem
+from xpjax.survey.joint.reference import reference_rows
 from xpjax.survey.joint.weights import Stars, Weights
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
+SETTLED, NEARLY = 1e-3, 1e-2
+"""Standard deviations that the last pass may move columns by, all together; the second from half of the passes on.
+
+Where derivatives of a tabulated curve jump a little, passes may go to and fro between its two sides for ever.
+"""
 LOOSE = 0.03
 """Where conjugate gradients end on the way: by how many standard deviations all columns together are off."""
 SINGLE = 2000
@@ -66,11 +72,13 @@ class Fit:
     """A joint solution in the making.
 
     Of the sorted rows (n,): y, instrumental magnitudes with what non-linear terms add but their columns; fitted, y + A
-    p; weight. p (n_column,); seen (n_column,): columns with data or a prior. linear: non-linear terms about p.
+    p; weight. p (n_column,); seen (n_column,): columns with data or a prior. linear: non-linear terms about p. before:
+    what is known of earlier rows, see `information`.
     """
 
     fitted: np.ndarray
     linear: list[Linear]
+    before: Any = None
     converged = False
     passes = 0
     steps = 0
@@ -87,10 +95,14 @@ class Fit:
         self.weights = Weights(model, self.stars, sigma, problem.sorted)
         self.weight = np.zeros(len(order))
         columns = problem.columns
-        self.seen = _seen(rows, columns, self.weights.kept)
+        self.seen = self._find_seen(rows)
         self.equations = Equations(rows, columns, model, self.seen)
         self.p = columns.mean.copy()
+        self.tight = TIGHT
         self.linear = [one.start for one in problem.nonlinear]
+        self.reference = self._find_reference(rows)
+        self.measured = np.zeros(rows.slots.n_slot, bool)
+        self.measured[rows.slots.slot] = True
 
     # --- weights and magnitudes ---------------------------------------------------------------------------------------
 
@@ -120,6 +132,32 @@ class Fit:
         sums = self.equations.rows.sums(self.weight * self.fitted)
         stars.magnitude = stars.slots.times(stars.inverse, sums + stars.prior.right)
 
+    def without_reference(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which slots (n_slot,) have a magnitude, and magnitudes (n_slot,) without what terms of the reference add."""
+        stars, known = self.stars, self.stars.own > 0
+        if self.reference is None:
+            return known, stars.magnitude
+        # Without a measurement nothing says where on the reference a star is.
+        return known & self.measured, stars.magnitude - self.reference @ self.p
+
+    def chi2(self, part: np.ndarray) -> float:
+        """Chi2 of priors of columns, and of slots (n_slot,) that take part."""
+        columns = self.problem.columns
+        own = float(columns.precision @ (self.p - columns.mean) ** 2)
+        return own + self.stars.prior.chi2(self.stars.magnitude, part)
+
+    def _find_reference(self, rows: HostRows) -> Any:
+        """What terms of the reference add to stars, sparse (n_slot, n_column); None where there are none."""
+        return reference_rows(rows, self.problem.columns.blocks)
+
+    def _find_seen(self, rows: HostRows) -> np.ndarray:
+        """Columns (n_column,) that rows which count, or priors, say something of."""
+        kept, seen = self.weights.kept, self.problem.columns.precision > 0
+        for k in range(rows.column.shape[1]):
+            mine = rows.column[:, k] if kept.all() else rows.column[kept, k]
+            seen |= np.bincount(mine, minlength=len(seen)) > 0
+        return seen
+
     def _linearize(self) -> None:
         """Non-linear terms at the columns as they are: their derivatives, and y such that y + A p is exact there."""
         rows, stars, found = self.equations.rows, self.stars, self.problem.sorted
@@ -144,17 +182,26 @@ class Fit:
             for b, slope in zip(one.blocks, slopes, strict=True):
                 rows.replace(b, slope[:, None])
             self.linear[k] = dataclasses.replace(made, added=np.empty(0), slopes=[])
+        self.reference = self._find_reference(rows)
 
     # --- passes -------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> tuple[str, ...]:
+        """Form the first equations; returns what constraints decide. Raises XpjaxError for what nothing does."""
+        if self.linear:
+            self._linearize()
+        self._reweigh()
+        return self._form()
+
+    def _form(self) -> tuple[str, ...]:
+        """Form the equations at the present weights; returns what constraints decide, in words."""
+        self.equations.factorize(single=len(self.p) > SINGLE)
+        return self.equations.find_gauge()
 
     def run(self) -> tuple[str, ...]:
         """Reweigh, solve, judge, until nothing changes; returns what constraints decide, in words."""
         model, nonlinear = self.problem.model, bool(self.linear)
-        if nonlinear:
-            self._linearize()
-        self._reweigh()
-        self.equations.factorize(single=len(self.p) > SINGLE)
-        gauge = self.equations.find_gauge()
+        gauge = self.begin()
         self._evaluate()
         (moved, settled), final = self._step(LOOSE, final=False), False
         clipping = self.weights.robust is None
@@ -172,19 +219,27 @@ class Fit:
                         self.weights.robust = None
                         self.weights.judge(self.fitted, clipping)
                         changed = True
-            elif clipping and final and not changed and moved < 1e-3 and settled:
+            elif clipping and final and not changed and settled and moved < self._limit():
                 self.converged = True
                 break
             final = clipping and not changed
             self._reweigh()
             self._average()
-            moved, settled = self._step(TIGHT if final else LOOSE, final=final)
+            moved, settled = self._step(self.tight if final else LOOSE, final=final)
         if not self.converged:
             self._evaluate()
-        if nonlinear:
+        for _ in range(2 * nonlinear):  # spectra and magnitudes agree, so that other rows get the same
             self._linearize()
             self._evaluate()
         return gauge
+
+    def _gradient(self, residual: np.ndarray) -> np.ndarray:
+        """Half the gradient of chi2 in the columns, of residuals (n,) that are overwritten."""
+        return self.equations.gradient(self.p, residual)
+
+    def _limit(self) -> float:
+        """By how much the last pass may have moved the columns."""
+        return SETTLED if self.passes <= PASSES // 2 else NEARLY
 
     def _step(self, tolerance: float, *, final: bool) -> tuple[float, bool]:
         """Move the columns to where the present weights have them.
@@ -193,19 +248,13 @@ class Fit:
         """
         spread = self.stars.slots.of_rows(self.stars.magnitude)
         np.subtract(self.fitted, spread, out=spread)
-        right = -self.equations.gradient(self.p, spread)
+        right = -self._gradient(spread)
         change, moved, steps, settled = self.equations.step(right, tolerance)
         self.steps += steps
-        self.p = self.equations.project(self.p + change, exact=final)
+        before, self.p = self.p, self.equations.project(self.p + change, exact=final)
+        if final and self.equations.null.shape[1] < len(self.equations.equations):
+            # Constraints that data contradict take back what a step moves.
+            change = self.p - before
+            moved = float(np.sqrt(max(float(change @ self.equations.operator()(change)), 0.0)))
         self.equations.refresh(steps)
         return moved, settled
-
-
-def _seen(rows: HostRows, columns: Columns, kept: np.ndarray) -> np.ndarray:
-    """Columns (n_column,) that rows which count, or priors, say something of."""
-    n_column = len(columns.mean)
-    seen = columns.precision > 0
-    for k in range(rows.column.shape[1]):
-        mine = rows.column[:, k] if kept.all() else rows.column[kept, k]
-        seen |= np.bincount(mine, minlength=n_column) > 0
-    return seen

@@ -207,10 +207,7 @@ class HostRows:
 
         single: float32 will do.
         """
-        p = self.layout.n_column
-        matrix = np.zeros((p, p), order="F")
-        for start in range(0, len(weight), HISTOGRAM_ROWS):
-            self._add_histograms(matrix, slice(start, start + HISTOGRAM_ROWS), weight)
+        p, matrix = self.layout.n_column, self.gram(weight)
         diagonal = np.diagonal(matrix).copy()
         if single:
             matrix = matrix.astype(np.float32)
@@ -222,6 +219,28 @@ class HostRows:
         else:
             self._subtract_dense(matrix, weight, root)
         return matrix, diagonal
+
+    def gram(self, weight: np.ndarray) -> np.ndarray:
+        """A'WA, dense, its upper triangle in Fortran order."""
+        matrix = np.zeros((self.layout.n_column,) * 2, order="F")
+        for start in range(0, len(weight), HISTOGRAM_ROWS):
+            self._add_histograms(matrix, slice(start, start + HISTOGRAM_ROWS), weight)
+        return matrix
+
+    def cross(self, weight: np.ndarray, wanted: np.ndarray) -> Any:
+        """B (k, n_column), sparse: S'WA of slots (k,) by their numbers."""
+        slots, width = self.slots, self.column.shape[1]
+        if not len(slots.slot):
+            return sparse.csr_array((len(wanted), self.layout.n_column))
+        place = np.minimum(np.searchsorted(slots.slot, wanted), len(slots.slot) - 1)
+        counts = np.where(slots.slot[place] == wanted, np.diff(slots.bounds)[place], 0)
+        ends = np.cumsum(counts)
+        rows = np.repeat(slots.bounds[place] - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+        entries = (weight[rows, None] * self.value[rows]).ravel()
+        bounds = np.append(0, ends * width)
+        out = sparse.csr_array((entries, self.column[rows].ravel(), bounds), shape=(len(wanted), self.layout.n_column))
+        out.sum_duplicates()
+        return out
 
     def _add_histograms(self, matrix: np.ndarray, rows: slice, weight: np.ndarray) -> None:
         """Add A'WA of some rows to the upper triangle."""

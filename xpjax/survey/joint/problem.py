@@ -17,6 +17,7 @@ from xpjax.survey.joint.blocks import Block, Linear, Prepared
 from xpjax.survey.joint.constraints import Constraint, place_group
 from xpjax.survey.joint.normal import HostRows
 from xpjax.survey.joint.priors import SlotPrior, StarPrior, model_prior, slot_prior
+from xpjax.survey.joint.reference import check_reference
 from xpjax.survey.joint.rows import SortedRows, fill_rows, row_flags, sort_rows
 from xpjax.survey.joint.terms import Term
 
@@ -193,8 +194,13 @@ def prepare_joint(
     """
     o = observations
     scale = scaling(o, ExposureModel(color_zero=model.color_zero), model.size)
+    model = dataclasses.replace(model, terms=tuple(term.settled(o, scale) for term in model.terms))
     terms = [term.prepare(o, scale) for term in model.terms]
-    blocks = [block for term in terms for block in term.blocks]
+    blocks = [
+        dataclasses.replace(block, of_reference=one.of_reference)
+        for one, term in zip(model.terms, terms, strict=True)
+        for block in term.blocks
+    ]
     flags = row_flags(o, blocks)
     found = sort_rows(o, flags)
     nonlinear, first = [], 0
@@ -202,7 +208,8 @@ def prepare_joint(
         numbers = range(first, first := first + len(term.blocks))
         if not term.linear:
             nonlinear.append(NonLinear(name, numbers, term, term.begin(found.star, found.bands)))
-    own = _prior(o, model, [prior, *(one.start.star_prior for one in nonlinear)], found)
+    own = prior_of(o, model, [prior, *(one.start.star_prior for one in nonlinear)], found)
+    check_reference(model.terms, own, model.star_prior)
     rows = fill_rows(blocks, found.order, found.slots(own.coupled), devices)
     columns = Columns(tuple(b.without_rows() for b in blocks), tuple(place_group(b, o) for b in blocks))
     for one in nonlinear:
@@ -211,7 +218,7 @@ def prepare_joint(
     return JointProblem(o, model, scale, columns, tuple(nonlinear), flags, found, own, rows)
 
 
-def _prior(o: Observations, model: JointModel, priors: Sequence[StarPrior | None], found: SortedRows) -> SlotPrior:
+def prior_of(o: Observations, model: JointModel, priors: Sequence[StarPrior | None], found: SortedRows) -> SlotPrior:
     """The priors of the stars. Raises XpjaxError where they come from several sides."""
     known = [one for one in priors if one is not None]
     if len(known) + model.star_prior > 1:

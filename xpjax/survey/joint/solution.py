@@ -17,31 +17,19 @@ from xpjax.survey import Observations, OutputColumn, SurveyTable, origin_columns
 from xpjax.survey.joint.blocks import FIELDS, Block, column_name
 from xpjax.survey.joint.columns import FRAMES, MEASUREMENTS, PARAMETERS, STARS
 from xpjax.survey.joint.covariance import Uncertainty
-from xpjax.survey.joint.design import Design
+from xpjax.survey.joint.design import Design, StarMagnitudes
 from xpjax.survey.joint.held_out import HeldOut
+from xpjax.survey.joint.problem import JointModel
+from xpjax.survey.joint.sky import floor_lines
 from xpjax.survey.joint.terms import Term
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class StarMagnitudes(Record):
-    """Magnitudes [mag] and measurements used (n_star, n_band) of stars (n_star,), NaN without data.
-
-    left_out (n_star, n_band): too few measurements to take part; floor (n_band,) [mag]: the error floor.
-    """
-
-    star: np.ndarray
-    bands: tuple[str, ...]
-    magnitude: np.ndarray
-    n_used: np.ndarray
-    left_out: np.ndarray
-    floor: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class RowResults(Record):
     """Of the rows (n,) that were solved for: frame, residual (star less calibrated magnitude) [mag], RowFlag bits.
 
-    held_out: residuals of what was kept back, None where nothing was.
+    held_out: residuals of what was kept back, None where nothing was. earlier: of a solution that was extended, the
+    number (n_frame,) of the measurements used before, and the sum (n_frame,) of their squared residuals [mag2].
     """
 
     frame: np.ndarray
@@ -50,6 +38,15 @@ class RowResults(Record):
     clipped: np.ndarray
     flags: np.ndarray
     held_out: HeldOut | None = None
+    earlier: tuple[np.ndarray, np.ndarray] | None = None
+
+    def of_frames(self, n_frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """The number (n_frame,) of measurements used, and the sum (n_frame,) of their squared residuals [mag2]."""
+        count = np.bincount(self.frame, self.used, n_frame).astype(int)
+        square = np.bincount(self.frame, np.where(self.used, np.square(self.residual), 0.0), n_frame)
+        if self.earlier is None:
+            return count, square
+        return count + self.earlier[0], square + self.earlier[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +87,8 @@ class JointSolution(Record):
         What errors and covariances come from.
     meta : mapping
         What is known of how the solution was made.
+    model : JointModel or None
+        What was fitted, and how.
 
     Examples
     --------
@@ -114,6 +113,7 @@ class JointSolution(Record):
     quality: FitQuality
     uncertainty: Uncertainty
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model: JointModel | None = None
 
     terms = _of("design", "terms", "The terms that were fitted.")
     frames = _of("design", "frames", "The frames that they were fitted on.")
@@ -286,13 +286,13 @@ class JointSolution(Record):
 
     def frame_counts(self) -> np.ndarray:
         """Return the number of measurements used (n_frame,) of each frame."""
-        return np.bincount(self.rows.frame[self.used], minlength=len(self.frames))
+        return self.rows.of_frames(len(self.frames))[0]
 
     def frame_rms(self) -> np.ndarray:
         """Return the root mean square residual (n_frame,) [mag] of the measurements used of each frame."""
-        total = np.bincount(self.rows.frame[self.used], self.residual[self.used] ** 2, len(self.frames))
+        count, square = self.rows.of_frames(len(self.frames))
         with np.errstate(invalid="ignore"):
-            return np.sqrt(total / self.frame_counts())
+            return np.sqrt(square / count)
 
     def calibrated(self, observations: Observations) -> SurveyTable:
         """Return the measurements that were solved for, with calibrated magnitudes, residuals and flags."""
@@ -301,7 +301,9 @@ class JointSolution(Record):
         band = np.array([self.bands.index(b) for b in o.frames.band.tolist()])[o.frame]
         truth = np.where(star >= 0, self.magnitude[star, band], np.nan)
         origin = origin_columns(o, [column.name for column in MEASUREMENTS])
-        return self._table((*MEASUREMENTS, *origin), SimpleNamespace(solution=self, observations=o, truth=truth))
+        rows = {name: getattr(self, name) for name in ("residual", "used", "flags")}
+        made = SimpleNamespace(observations=o, truth=truth, magnitude=truth - self.residual, **rows)
+        return self._table((*MEASUREMENTS, *origin), made)
 
     def _table(self, columns: Sequence[OutputColumn], result: Any) -> SurveyTable:
         made = tabulate(columns, result, self.meta)
@@ -312,11 +314,14 @@ class JointSolution(Record):
         out = [f"fixed by a constraint: {words}" for words in self.gauge]
         if empty := int(np.isnan(self.value).sum()):
             out.append(f"{empty:,} columns have no data: NaN")
+        before = self.rows.earlier
+        earlier = "" if before is None else f"beside {int(before[0].sum()):,} of earlier exposures, "
         out.append(
-            f"{int(self.used.sum()):,} measurements used, {int(self.clipped.sum()):,} clipped; "
+            f"{int(self.used.sum()):,} measurements used, {earlier}{int(self.clipped.sum()):,} clipped; "
             f"{int(self.left_out.sum()):,} stars have too few; chi2 {self.chi2:.0f} for {self.degrees_of_freedom:,}"
         )
         out += [f"error floor {band}: {1e3 * f:.2f} mmag" for band, f in zip(self.bands, self.floor, strict=True)]
+        out += floor_lines(self.meta.get("sky_floor", {}))
         if self.held_out is not None:
             off = np.abs(self.held_out.residual)
             pull = off / np.where(self.held_out.error > 0, self.held_out.error, np.nan)

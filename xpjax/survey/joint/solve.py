@@ -9,13 +9,13 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.survey import Observations, RowFlag
 from xpjax.survey.joint.covariance import FitUncertainty
-from xpjax.survey.joint.design import Design
+from xpjax.survey.joint.design import Design, StarMagnitudes
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.held_out import held_out
 from xpjax.survey.joint.normal import diagonal_of
 from xpjax.survey.joint.priors import StarPrior
 from xpjax.survey.joint.problem import JointModel, JointProblem, prepare_joint
-from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults, StarMagnitudes
+from xpjax.survey.joint.solution import FitQuality, JointSolution, RowResults
 
 
 def solve_joint(
@@ -74,7 +74,7 @@ def solve_joint(
     [-0.1, 0.0, 0.1]
     """
     problem = prepare_joint(observations, model, prior=prior, devices=devices)
-    return _solution(Fit(problem, problem.rows, observations.magnitude, held_out_frames, held_out_stars))
+    return solution_of(Fit(problem, problem.rows, observations.magnitude, held_out_frames, held_out_stars))
 
 
 def solve_prepared(
@@ -128,29 +128,28 @@ def solve_prepared(
         raise XpjaxError("magnitudes must be finite for every row that the prepared observations use")
     # Non-linear terms change the rows, and the problem may be solved again.
     rows = problem.rows.copy() if problem.nonlinear else problem.rows
-    return _solution(Fit(problem, rows, magnitude, held_out_frames, held_out_stars))
+    return solution_of(Fit(problem, rows, magnitude, held_out_frames, held_out_stars))
 
 
-def _solution(fit: Fit) -> JointSolution:
+def solution_of(fit: Fit) -> JointSolution:
     """Run a fit, and return its record."""
     gauge, problem, stars, o = fit.run(), fit.problem, fit.stars, fit.problem.observations
     part = stars.active & (stars.count > 0)
     shape = (len(problem.sorted.star), len(problem.sorted.bands))
     rows, chi2 = _rows(fit)
-    own, columns = stars.prior, problem.columns
-    chi2 += float(columns.precision @ (fit.p - columns.mean) ** 2 + own.chi2(stars.magnitude, part))
-    n_free = int(rows.used.sum()) - int(part.sum()) - int(fit.seen.sum()) + len(fit.equations.equations)
-    n_free += int((diagonal_of(own.precision) > 0)[part].sum()) + int((columns.precision > 0).sum())
+    chi2 += fit.chi2(part)
+    n_free = int(stars.count[part].sum()) - int(part.sum()) - int(fit.seen.sum()) + len(fit.equations.equations)
+    n_free += int((diagonal_of(problem.prior.precision) > 0)[part].sum()) + int((problem.columns.precision > 0).sum())
+    known, true = fit.without_reference()
     magnitudes = StarMagnitudes(
-        problem.sorted.star, problem.sorted.bands,
-        np.where((stars.own > 0).reshape(shape), stars.magnitude.reshape(shape), np.nan),
+        problem.sorted.star, problem.sorted.bands, np.where(known, true, np.nan).reshape(shape),
         stars.count.reshape(shape).astype(int),
         (~stars.active & (stars.count > 0) & ~fit.kept_back.slots).reshape(shape), np.sqrt(fit.weights.floor),
     )  # fmt: skip
     return JointSolution(
-        Design(problem.model.terms, o.frames, problem.scale, columns.blocks),
+        Design(problem.model.terms, o.frames, problem.scale, problem.columns.blocks),
         np.where(fit.seen, fit.p, np.nan), gauge, magnitudes, rows,
-        FitQuality(chi2, n_free, fit.converged, fit.passes, fit.steps), FitUncertainty(fit),
+        FitQuality(chi2, n_free, fit.converged, fit.passes, fit.steps), FitUncertainty(fit), model=problem.model,
     )  # fmt: skip
 
 

@@ -57,6 +57,8 @@ from xpjax.survey import Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Part, Prepared, frame_groups, polynomials, scaled_places
 
+OF_STANDARDS = "[standards]"
+"""What `sources` of a term is where its spectra are those of [standards]."""
 PIECE = 1 << 20
 """Rows that are prepared at once."""
 TERMS: dict[str, type[Term]] = {}
@@ -67,13 +69,16 @@ class Term:
     """What all terms of a joint solution have in common; they are frozen dataclasses. The module says how to add one.
 
     kind: its name in a survey.toml; in_python: fields that a file cannot hold; star_prior: whether it gives the stars
-    prior magnitudes.
+    prior magnitudes; of_reference: whether it says what the stars' prior magnitudes are wrong by, see `reference`;
+    spectral_prior: whether these must be of spectra, a term's own or given, with their covariances between bands.
     """
 
     name: str
     kind: ClassVar[str] = ""
     in_python: ClassVar[tuple[str, ...]] = ()
     star_prior: bool = False
+    of_reference: ClassVar[bool] = False
+    spectral_prior: ClassVar[bool] = False
 
     def __init_subclass__(cls, kind: str = "") -> None:
         """Make a term known by its kind to survey.toml and to solutions that are read from files."""
@@ -85,6 +90,10 @@ class Term:
     def needs(self) -> tuple[str, ...]:
         """Entries of [columns] without which the term means nothing."""
         return ()
+
+    def settled(self, observations: Observations, scale: Scaling) -> Term:
+        """The term with what it takes from the observations that are solved for, as a zero: for other rows as well."""
+        return self
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The term's columns for these observations. Raises ValueError where they lack what it needs."""
@@ -317,6 +326,8 @@ class Extinction(Term, kind="extinction"):
         Prior standard deviation of k about `mean`, and of the other parts about zero; none by default.
     mean : float [mag/airmass]
         Prior mean of k.
+    times : mapping of str to float or None [d]
+        Times that k is of, by group, where it has a slope; by default the middle of each.
 
     Examples
     --------
@@ -330,11 +341,26 @@ class Extinction(Term, kind="extinction"):
     slope: bool = False
     prior: float | None = None
     mean: float = 0.0
+    times: Mapping[str, float] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Entries of [columns] without which the term means nothing."""
         return ("color",) if self.second_order else ()
+
+    def settled(self, observations: Observations, scale: Scaling) -> Extinction:
+        """The term with the times that k is of in every group."""
+        if not self.slope:
+            return self
+        frames = observations.frames
+        groups, time = frame_groups(frames, self.per), frames.time
+        if not np.isfinite(time).all():
+            raise XpjaxError(f"{self.name}: slope needs the times of all exposures: give columns.time")
+        low, high = np.full(len(groups.labels), np.inf), np.full(len(groups.labels), -np.inf)
+        np.minimum.at(low, groups.index, time)
+        np.maximum.at(high, groups.index, time)
+        middle = dict(zip(groups.labels, (0.5 * (low + high)).tolist(), strict=True))
+        return dataclasses.replace(self, times={**middle, **(self.times or {})})
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term. Raises ValueError where no exposure has an airmass, or a time for the slope."""
@@ -346,14 +372,9 @@ class Extinction(Term, kind="extinction"):
         parts = [Part("k", "mag", air[o.frame], self.prior, self.mean)]
         if self.second_order:
             parts.append(Part("k_color", "", air[o.frame] * (o.color - scale.color_zero), self.prior))
-        if self.slope:
-            time = frames.time
-            if not np.isfinite(time).all():
-                raise XpjaxError(f"{self.name}: slope needs the times of all exposures: give columns.time")
-            low, high = np.full(len(groups.labels), np.inf), np.full(len(groups.labels), -np.inf)
-            np.minimum.at(low, groups.index, time)
-            np.maximum.at(high, groups.index, time)
-            change = (air * (time - (0.5 * (low + high))[groups.index]))[o.frame]
+        if times := self.settled(o, scale).times:
+            middle = np.array([times[label] for label in groups.labels])
+            change = (air * (frames.time - middle[groups.index]))[o.frame]
             parts.append(Part("k_slope", "mag d-1", change, self.prior))
         return Prepared(groups.block(self.name, o, *parts))
 

@@ -42,12 +42,13 @@ class Weights:
     """Weights of the sorted rows, as they are judged pass by pass.
 
     sigma (n,): errors, infinite for rows kept back; band (n,) of rows, None for one; robust (n,), None where there are
-    no weights but clips. kept (n,): not clipped; floor (n_band,): squared.
+    no weights but clips. kept (n,): not clipped; floor (n_band,): squared; open_floor (n_band,): whether it is fitted.
     """
 
     def __init__(self, model: JointModel, stars: Stars, sigma: np.ndarray, rows: SortedRows) -> None:
         self.model, self.stars, self.slots, self.sigma, self.band = model, stars, stars.slots, sigma, rows.band
         self.floor = np.full(len(rows.bands), model.error_floor or 0.0) ** 2
+        self.open_floor = np.full(len(rows.bands), model.error_floor is None)
         self.kept = np.isfinite(sigma)
         self._flips = np.zeros(len(sigma), np.uint8)
         self.robust = np.ones(len(sigma)) if model.robust != "none" else None
@@ -75,7 +76,7 @@ class Weights:
     def judge(self, fitted: np.ndarray, clipping: bool) -> bool:
         """Robust weights, clips and floors from calibrated magnitudes (n,) as they are; whether anything changed."""
         slots, stars, own, clip = self.slots, self.stars, self.stars.own, self.model.clip if clipping else 0.0
-        limit, fit_floor = np.maximum(stars.count // 10, 1), self.model.error_floor is None
+        limit, fit_floor = np.maximum(stars.count // 10, 1), bool(self.open_floor.any())
         # The mean of rho, 1/2 for normal residuals, of those within the clip: beyond it rho is one.
         tail = special.erfc(clip / np.sqrt(2)) if clip else 0.0
         target = (0.5 - tail) / (1 - tail)
@@ -130,7 +131,7 @@ class Weights:
         mean = total / np.maximum(number, 1)
         with np.errstate(over="ignore"):  # no residual within the core: the step is as large as it may be
             step = np.clip(excess / np.maximum(slope, np.finfo(float).tiny), -0.7 * mean, 3 * mean)
-        new = np.where(number > 0, np.maximum(self.floor + step, 0.0), self.floor)
+        new = np.where(self.open_floor & (number > 0), np.maximum(self.floor + step, 0.0), self.floor)
         moved = np.abs(new - self.floor) > FLOOR_SETTLED * mean
         self.floor = new
         return int(moved.sum())

@@ -1,0 +1,213 @@
+"""Solutions extended by further nights: what a solution of all nights at once gives, from memory and from files."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.survey.joint.nights import MODEL, NEW, observe, of_nights
+from xpjax.survey import Observations, make_observations
+from xpjax.survey.joint import Constraint, JointModel, JointSolution, apply_joint, extend_joint, solve_joint
+from xpjax.survey.joint.files import read_joint_solution, write_joint_solution
+from xpjax.survey.joint.priors import StarPrior
+from xpjax.survey.joint.sky import Sky
+from xpjax.survey.joint.terms import Color, Covariate, Extinction, Flat, ZeroPoint
+
+TIMES = {"g": 60002.0, "r": 60002.0}
+EXTINCTION = dataclasses.replace(
+    MODEL, constraints=(Constraint("color"), Constraint("flat")),
+    terms=(
+        ZeroPoint(per="night+band", prior=1.0, mean=25.0), ZeroPoint("shot", prior=0.1), Color(per="band"),
+        Flat(bins=4),
+        Extinction(per="band", prior=0.05, mean=0.15, slope=True, times=TIMES),
+    ),
+)  # fmt: skip
+MODELS = {
+    "no prior": MODEL,
+    "extinction": EXTINCTION,
+    "star prior": dataclasses.replace(MODEL, star_prior=True, constraints=(Constraint("flat"),)),
+    "huber": dataclasses.replace(MODEL, robust="huber", error_floor=0.002),
+    "few measurements": dataclasses.replace(MODEL, min_observations=9),
+    "a constraint that data contradict": dataclasses.replace(
+        EXTINCTION, constraints=(*EXTINCTION.constraints, Constraint("shot", value=0.01))
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def observations() -> Observations:
+    return observe()
+
+
+def differences(ours: JointSolution, theirs: JointSolution) -> dict[str, float]:
+    """How far columns and stars are apart, in errors, and how far errors are."""
+    mine = {ours.column_name(k): k for k in range(len(ours.value))}
+    index = np.array([mine[theirs.column_name(k)] for k in range(len(theirs.value))])
+    assert len(mine) == len(index)
+    error = theirs.error(np.arange(len(index)))
+    error[error < 1e-9] = np.inf  # a constraint may fix a single column
+    place = np.searchsorted(ours.star, theirs.star)
+    star, star_error = ours.magnitude[place], theirs.star_errors()
+    np.testing.assert_array_equal(np.isnan(star), np.isnan(theirs.magnitude))
+    return {
+        "columns": float(np.abs((ours.value[index] - theirs.value) / error).max()),
+        "stars": float(np.nanmax(np.abs(star - theirs.magnitude) / star_error)),
+        "errors": float(np.abs(np.where(np.isinf(error), 0.0, ours.error(index) / error - 1)).max()),
+        "star errors": float(np.nanmax(np.abs(ours.star_errors()[place] / star_error - 1))),
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_nights_at_once(observations: Observations, name: str) -> None:
+    model = MODELS[name]
+    whole = solve_joint(observations, model)
+    first = solve_joint(of_nights(observations, 0, 1, 2, 3), model)
+    found = extend_joint(first, of_nights(observations, 4))
+    assert found.converged
+    assert max(differences(found, whole).values()) < 1e-4
+    assert found.gauge == whole.gauge
+    assert found.chi2 == pytest.approx(whole.chi2, rel=1e-9)
+    assert found.degrees_of_freedom == whole.degrees_of_freedom
+    np.testing.assert_array_equal(found.n_used, whole.n_used)
+    np.testing.assert_array_equal(found.left_out, whole.left_out)
+    np.testing.assert_array_equal(found.frame_counts(), whole.frame_counts())
+    mine = np.isin(whole.rows.frame, np.flatnonzero(observations.frames.night == "night 4"))
+    np.testing.assert_array_equal(found.used, whole.used[mine])
+    np.testing.assert_allclose(found.residual, whole.residual[mine], atol=1e-7)
+    # The last night says more than nothing: stars that only it has, and others that it moves.
+    assert np.isnan(first.magnitude[first.star >= 250 - NEW]).all()
+    star = np.isin(first.star, whole.star)
+    assert np.nanmax(np.abs(first.magnitude[star] - whole.magnitude[np.searchsorted(whole.star, first.star)])) > 1e-4
+
+
+def test_fitted_floors_stay(observations: Observations) -> None:
+    """Floors are those of the first nights; what that changes is small beside the errors."""
+    model = dataclasses.replace(MODEL, robust="huber", error_floor=None)
+    whole = solve_joint(observations, model)
+    first = solve_joint(of_nights(observations, 0, 1, 2, 3), model)
+    found = extend_joint(first, of_nights(observations, 4))
+    np.testing.assert_array_equal(found.floor, first.floor)
+    told = differences(found, whole)
+    assert told["columns"] < 0.05
+    assert told["errors"] < 0.05
+
+
+def test_the_comparison_sees_lost_information(observations: Observations) -> None:
+    whole = solve_joint(observations, MODEL)
+    first = solve_joint(of_nights(observations, 0, 1, 2, 3), MODEL)
+    known = first.uncertainty.information()
+    known = dataclasses.replace(known, weight=1.02 * known.weight)
+    wrong: Any = dataclasses.replace(first)
+    object.__setattr__(wrong, "uncertainty", dataclasses.make_dataclass("Known", ["information"])(lambda: known))
+    assert differences(extend_joint(wrong, of_nights(observations, 4)), whole)["columns"] > 0.01
+
+
+def test_nights_in_any_order_and_through_files(observations: Observations, tmp_path: Path) -> None:
+    path, whole = tmp_path / "joint.h5", solve_joint(observations, EXTINCTION)
+    write_joint_solution(path, solve_joint(of_nights(observations, 2, 3), EXTINCTION))
+    for night in (4, 0, 1):
+        found = extend_joint(read_joint_solution(path), of_nights(observations, night))
+        write_joint_solution(path, found, overwrite=True)
+    back = read_joint_solution(path)
+    assert max(differences(back, whole).values()) < 1e-4
+    assert back.model == dataclasses.replace(EXTINCTION, terms=back.terms)
+    order = np.argsort([back.frames.name(k) for k in range(len(back.frames))])
+    theirs = np.argsort([whole.frames.name(k) for k in range(len(whole.frames))])
+    np.testing.assert_array_equal(back.frame_counts()[order], whole.frame_counts()[theirs])
+    np.testing.assert_allclose(back.frame_rms()[order], whole.frame_rms()[theirs], rtol=0.2)
+    # Covariances of stars are those of the measurements, read back.
+    stars = [(int(back.star[k]), "g") for k in (3, 8)]
+    np.testing.assert_allclose(back.covariance(stars=stars), whole.covariance(stars=stars), rtol=1e-6)
+    # Some 12 bytes for each star and column that it was seen with.
+    write_joint_solution(tmp_path / "without.h5", whole, information=False)
+    write_joint_solution(path, whole, information=True, overwrite=True)
+    entries = whole.uncertainty.information().cross.nnz
+    assert path.stat().st_size - (tmp_path / "without.h5").stat().st_size < 16 * entries + 250_000
+    with pytest.raises(ValueError, match="information=True"):
+        extend_joint(read_joint_solution(tmp_path / "without.h5"), of_nights(observations, 0))
+
+
+def test_bands_of_a_star_that_priors_couple(observations: Observations) -> None:
+    """A prior with covariance between bands, of which the first night has one alone."""
+    rng = np.random.default_rng(2)
+    covariance = np.array([[1.0, 0.6], [0.6, 1.5]]) * 1e-4
+    prior = StarPrior(np.arange(250), ("g", "r"), rng.uniform(14, 15, (250, 2)), np.tile(covariance, (250, 1, 1)))
+    model = dataclasses.replace(MODEL, constraints=(Constraint("color"), Constraint("flat")), clip=0.0)
+    g = observations.on_frames((observations.frames.band == "g") & (observations.frames.night < "night 4"))
+    r = observations.on_frames(observations.frames.band == "r")
+    both = observations.on_frames((observations.frames.band == "r") | (observations.frames.night < "night 4"))
+    whole = solve_joint(both, model, prior=prior)
+    one = StarPrior(prior.star, ("g",), prior.magnitude[:, :1], prior.covariance[:, :1, :1])
+    with pytest.raises(ValueError, match="has no band 'r'"):
+        extend_joint(solve_joint(g, model, prior=one), r, prior=one)
+    first = solve_joint(of_nights(both, 0, 1, 2), model, prior=prior)
+    found = extend_joint(first, of_nights(both, 3, 4), prior=prior)
+    assert max(differences(found, whole).values()) < 1e-4
+
+
+def test_covariates_are_those_of_the_new_rows(observations: Observations) -> None:
+    seeing = np.random.default_rng(3).normal(3, 0.5, len(observations))
+    o = dataclasses.replace(observations, magnitude=observations.magnitude - 0.02 * (seeing - 3))
+    last = np.isin(o.frame, np.flatnonzero(o.frames.night == "night 4"))
+
+    def model(values: np.ndarray) -> JointModel:
+        return dataclasses.replace(MODEL, terms=(*MODEL.terms, Covariate("seeing", values, per="all")))
+
+    whole = solve_joint(o, model(seeing))
+    first = solve_joint(of_nights(o, 0, 1, 2, 3), model(seeing[~last]))
+    found = extend_joint(first.with_terms(*model(seeing[last]).terms), of_nights(o, 4))
+    assert max(differences(found, whole).values()) < 1e-4
+    with pytest.raises(ValueError, match="seeing: "):
+        extend_joint(first, of_nights(o, 4))
+
+
+def test_terms_of_the_reference(observations: Observations) -> None:
+    """A map of XP's own errors: stars that only earlier nights have are given without it, as they were."""
+    rng, o = np.random.default_rng(5), observations
+    ra, dec = 150 + rng.uniform(0, 3, 250), rng.uniform(-1.5, 1.5, 250)
+    last = np.isin(o.frame, np.flatnonzero(o.frames.night == "night 4"))
+
+    def model(rows: np.ndarray) -> JointModel:
+        sky = Sky(nside=64, prior=0.02, ra=ra[o.star[rows]], dec=dec[o.star[rows]])
+        return dataclasses.replace(MODELS["star prior"], terms=(*MODEL.terms, sky))
+
+    whole = solve_joint(o, model(np.ones(len(o), bool)))
+    first = solve_joint(of_nights(o, 0, 1, 2, 3), model(~last))
+    found = extend_joint(first.with_terms(*model(last).terms), of_nights(o, 4))
+    assert max(differences(found, whole).values()) < 1e-3
+    np.testing.assert_allclose(
+        apply_joint(found, o).columns["star_magnitude"], whole.calibrated(o).columns["star_magnitude"], atol=1e-6
+    )
+
+
+def test_a_constraint_does_not_hold_new_frames_back() -> None:
+    """A mean of zero over all frames, far from where a new one starts: its stars are no outliers."""
+    rng, star = np.random.default_rng(0), np.tile(np.arange(30), 3)
+    zero, error, exposure = np.zeros(90), np.full(90, 0.01), np.repeat(["a", "b", "c"], 30)
+    magnitude = 15 + 0.1 * star - np.repeat([0.0, 0.1, 3.0], 30) + 0.01 * rng.normal(size=90)
+    rows = make_observations(star, zero, zero, magnitude, error, None, exposure=exposure)
+    model = JointModel((ZeroPoint(),), (Constraint("zero_point"),), error_floor=0.0, min_observations=1)
+    found = extend_joint(solve_joint(rows.on_frames(np.array([0, 1])), model), rows.on_frames(np.array([2])))
+    whole = solve_joint(rows, model)
+    assert whole.used.all()
+    assert max(differences(found, whole).values()) < 1e-4
+
+
+def test_what_is_refused(observations: Observations) -> None:
+    first, last = of_nights(observations, 0, 1, 2, 3), of_nights(observations, 4)
+    solution = solve_joint(first, MODEL)
+    with pytest.raises(ValueError, match="has 16 of these frames already, such as 'n3e0g g a'"):
+        extend_joint(solution, of_nights(observations, 3, 4))
+    held = solve_joint(first, MODEL, held_out_stars=first.star % 10 == 3)
+    with pytest.raises(ValueError, match="kept back for cross-validation"):
+        extend_joint(held, last)
+    with pytest.raises(ValueError, match="more than dense = 10"):
+        extend_joint(solve_joint(first, dataclasses.replace(MODEL, dense=10)), last)
+    with pytest.raises(ValueError, match="named by numbers in one"):
+        extend_joint(solution, dataclasses.replace(last, star=last.star.astype(str)))
+    # A night of stars that no other has: nothing ties it to them.
+    alone = dataclasses.replace(last, star=last.star + 1000)
+    with pytest.raises(ValueError, match=r"the data do not determine .*: \(1\) zero_point: degenerate"):
+        extend_joint(solution, alone)
