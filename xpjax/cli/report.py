@@ -1,4 +1,4 @@
-"""`xpjax survey report`: one HTML page of numbers and figures of a calibration."""
+"""`xpjax survey report`: one HTML page of numbers and figures of a calibration, joint solution or color regression."""
 
 from __future__ import annotations
 
@@ -40,24 +40,28 @@ from xpjax.cli.terminal import tell
 @click.option("--period", "periods", multiple=True, metavar="STAR=DAYS", help="Light curves of these stars, so folded.")
 @OVERWRITE
 def report(folder: Path, output: Path | None, periods: Sequence[str], overwrite: bool, **evidence: object) -> None:
-    """Write numbers and figures of a calibration as one HTML page.
+    """Write numbers and figures of a calibration as an HTML page.
 
-    DIR is what `xpjax survey calibrate` wrote. A figure that cannot be made is named on the page with what it would
-    have needed. [camera] has any of diameter [m], altitude [m], exposure_time [s], zero_point [mag], sky
-    [mag arcsec-2], pixel [arcsec], aperture [pixel], read_noise [electron], noisy_pixels.
+    DIR is what `xpjax survey calibrate`, `solve` or `scr` wrote. Figures are PNG files in a folder beside the page. A
+    figure that cannot be made is named at its end with what it would have needed. Of a joint solution the page shows
+    terms, gauges, transmission before and after, residuals and correlations; it takes --catalogue. Of a stellar color
+    regression it shows relations, residuals, zero-points of tiles and the two methods; it takes --tiles, with ra, dec,
+    time. [camera] has any of diameter [m], altitude [m], exposure_time [s], zero_point [mag], sky [mag arcsec-2], pixel
+    [arcsec], aperture [pixel], read_noise [electron], noisy_pixels.
 
     \b
     Examples:
       xpjax survey report solution
+      xpjax survey report joint --catalogue night1.fits
+      xpjax survey report scr --tiles tiles.ecsv
       xpjax survey report solution --catalogue night1.fits --compare other --tiles tiles.ecsv --camera ccd
     """
     from xpjax.survey.report import write_report
 
     started = time.perf_counter()
     evidence["periods"] = assignments("--period", periods)
-    made = write_report(folder, output, overwrite=overwrite, **evidence)
-    for section in made:
-        if section.figure is None:
-            tell(f"not made: {section.title}: {section.missing}")
-    drawn = sum(section.figure is not None for section in made)
-    tell(f"{drawn} figures, to {output or folder / 'report.html'} in {time.perf_counter() - started:.1f} s")
+    page = write_report(folder, output, overwrite=overwrite, **evidence)
+    for title, need in page.missing.items():
+        tell(f"not made: {title}: {need}")
+    drawn = sum(figure.name not in page.missing for section in page.sections for figure in section.figures)
+    tell(f"{drawn} figures, to {page.path} in {time.perf_counter() - started:.1f} s")

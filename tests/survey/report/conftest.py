@@ -7,9 +7,10 @@ import pytest
 
 from tests.survey.exposures.helpers import SETTINGS, nights
 from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.cross_validation import cross_validate
 from xpjax.survey.noise import Camera
 from xpjax.survey.observations import Observations, concatenate
-from xpjax.survey.report.evidence import Evidence, evidence_of
+from xpjax.survey.report.evidence import Evidence, evidence_of, with_frames
 
 N_FRAME, BANDS = 8, ("g", "r")
 PERIOD = 0.37
@@ -45,3 +46,12 @@ def evidence() -> Evidence:
     difference = 0.003 * shared * np.repeat([1.0, -2.0], N_FRAME) + 0.0003 * rng.normal(size=n)
     tiles = {"ra": rng.uniform(0, 5, n), "dec": rng.uniform(0, 5, n), "ebv": shared, "rv": 3.1 + 0.1 * shared}
     return dataclasses.replace(found, differences={"truth": difference}, tiles=tiles, camera=Camera())
+
+
+@pytest.fixture(scope="session")
+def tested(evidence: Evidence) -> Evidence:
+    """The same with cross-validation."""
+    o = two_bands()
+    settings = dataclasses.replace(SETTINGS, numerical_flat=True)
+    held = cross_validate(o, settings, folds=2, calibrated=calibrate(o, settings)[1])
+    return dataclasses.replace(evidence, cross_validation=with_frames(evidence.solution, held.catalogue()))

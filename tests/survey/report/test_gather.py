@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpjax.core.records import Catalogue
+from xpjax.io.catalogue import write
+from xpjax.survey import SimulatedSurvey, SurveySetup, simulate_survey
 from xpjax.survey.exposures.calibrate import calibrate
 from xpjax.survey.exposures.model import ExposureModel
 from xpjax.survey.exposures.settings import CalibrationSettings
@@ -12,12 +15,13 @@ from xpjax.survey.noise import CCD, Camera
 from xpjax.survey.reading import SurveyCalibration, calibrate_survey
 from xpjax.survey.report import Evidence, gather_evidence, write_report
 from xpjax.survey.report.camera import load_camera
-from xpjax.survey.simulate import SimulatedSurvey, SurveySetup, simulate_survey
 
 CONFIG = """
 [columns]
 star = "star"
 exposure = "exposure"
+detector = "detector"
+band = "band"
 x = "x"
 y = "y"
 magnitude = "magnitude"
@@ -34,14 +38,20 @@ diameter = 1.5
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    simulate_survey(SurveySetup(n_exposure=3, n_star=80, n_night=1, seed=1), folder / "mock")
+    made = simulate_survey(SurveySetup(n_exposure=3, n_star=80, n_night=1, bands=("g",), seed=1), folder / "mock")
+    rows, _ = made.observe()
+    frames = rows.frames
+    columns = {name: getattr(rows, name) for name in ("star", "x", "y", "magnitude", "magnitude_error", "model")}
+    names = {"exposure": frames.exposure, "detector": frames.detector, "band": frames.band}
+    columns |= {name: values[rows.frame] for name, values in names.items()}
+    write(folder / "observations.parquet", Catalogue(columns))
     (folder / "survey.toml").write_text(CONFIG)
     return folder
 
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> SurveyCalibration:
-    table, config = folder / "mock" / "observations.parquet", folder / "survey.toml"
+    table, config = folder / "observations.parquet", folder / "survey.toml"
     return calibrate_survey(table, config, folder / "solution", folds=2)
 
 
@@ -54,7 +64,7 @@ def same(one: Evidence, two: Evidence) -> None:
 
 @pytest.mark.slow
 def test_files_and_memory_are_the_same_evidence(folder: Path, found: SurveyCalibration) -> None:
-    evidence = gather_evidence(folder / "solution", compare=[folder / "mock" / "exposures.ecsv"])
+    evidence = gather_evidence(folder / "solution", compare=[folder / "mock" / "truth" / "exposures.ecsv"])
     same(gather_evidence(found), evidence)
     assert np.isfinite(evidence.catalogue().columns["cross_validation_rms"]).all()
     assert np.isfinite(evidence.differences["exposures.ecsv"]).all()
@@ -69,9 +79,10 @@ def test_files_and_memory_are_the_same_evidence(folder: Path, found: SurveyCalib
 
 @pytest.mark.slow
 def test_a_report_is_one_call(folder: Path, found: SurveyCalibration, tmp_path: Path) -> None:
-    made = write_report(folder / "solution", compare=[folder / "mock" / "exposures.ecsv"])
-    assert "Cross-validation" in {section.title for section in made if section.figure is not None}
-    page = (folder / "solution" / "report.html").read_text()
+    made = write_report(folder / "solution", compare=[folder / "mock" / "truth" / "exposures.ecsv"])
+    assert "Held-out residuals" not in made.missing
+    assert made.path == folder / "solution" / "report.html"
+    page = made.path.read_text()
     assert "Comparison with exposures.ecsv" in page
     with pytest.raises(FileExistsError, match="overwrite=True"):
         write_report(folder / "solution")

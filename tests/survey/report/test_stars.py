@@ -7,9 +7,14 @@ import pytest
 
 from tests.survey.report.conftest import N_FRAME, PERIOD
 from xpjax.survey.observations import Frames
-from xpjax.survey.report import figures
 from xpjax.survey.report.evidence import Evidence
-from xpjax.survey.report.stars import light_curve, repeatability, variable_stars
+from xpjax.survey.report.stars import (
+    light_curve,
+    light_curve_figures,
+    repeatability,
+    repeatability_figures,
+    variable_stars,
+)
 from xpjax.survey.report.statistics import Missing
 
 
@@ -56,6 +61,17 @@ def test_a_period_is_stated_where_there_is_one(evidence: Evidence) -> None:
     assert constant.told.startswith("no significant period (0.021 to 9")
     assert np.isnan(constant.period)
     assert np.isnan(constant.folded).all()
-    drawn, found = figures.draw_light_curves(dataclasses.replace(seen_often(evidence, 0.1), periods={"7": 0.5}))
-    assert found == ("star 7, g: period 0.5 d, as given",)
-    assert drawn.axes
+    (drawn,), found = light_curve_figures(dataclasses.replace(seen_often(evidence, 0.1), periods={"7": 0.5}))
+    assert found.rows == [("7", "g", 30, "period 0.5 d, as given")]
+    whole, folded = drawn.make().axes
+    assert (whole.get_xlabel(), whole.get_ylabel(), folded.get_xlabel()) == ("time - 60000 [d]", "g [mag]", "phase")
+    assert whole.yaxis_inverted()
+
+
+def test_repeatability_is_drawn_over_the_noise_of_the_camera(evidence: Evidence) -> None:
+    (figure,) = repeatability_figures(evidence)
+    axes = figure.make().axes[0]
+    assert axes.get_legend_handles_labels()[1][-2:] == ["noise of the camera", "errors stated"]
+    assert len(axes.collections[0].get_offsets()) == len(repeatability(evidence, "g").star)
+    (bare,) = repeatability_figures(dataclasses.replace(evidence, camera=None))
+    assert "camera=" in bare.caption

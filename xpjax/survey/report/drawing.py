@@ -1,73 +1,154 @@
-"""Parts of a report's figures: panels, points or their density, trends, histograms with Gaussians."""
+"""Parts of a report's figures: panels, points or their density, trends, histograms, maps of the sky."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from xpjax.survey.report.evidence import Evidence
+from xpjax.survey.report.layout import WIDTH
 from xpjax.survey.report.statistics import Missing, gaussian, spread, trend
 
 if TYPE_CHECKING:
+    import matplotlib.figure
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
 BLUE, RED, DARK, GREEN = "#0072B2", "#D55E00", "#1f3a5f", "#009E73"
 """Okabe & Ito's (2008) colors, told apart with any color vision, and a dark neutral one."""
+FITTED, HELD_OUT = BLUE, RED
+"""The same two colors in every figure."""
 DRAWN = 200_000
 """More measurements than this are thinned out at random before they are drawn."""
-MOST_BANDS = 12
+MOST_BANDS = 24
 MMAG = 1e3
 
 
-def panel_grid(columns: int, rows: int, width: float = 3.4, height: float = 2.6) -> tuple[Figure, np.ndarray]:
-    """Panels (rows, columns)."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(width * columns, 4.5), height * rows + 0.4), dpi=100, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def panels_of(
-    shown: Collection[T], width: float = 3.4, height: float = 2.6, most: int = 3
-) -> tuple[Figure, list[tuple[T, Axes]]]:
-    """A panel for each thing shown, in rows of `most`; what is left over is hidden."""
-    n = len(shown)
-    figure, grid = panel_grid(min(n, most), math.ceil(n / most), width, height)
-    axes = grid.ravel().tolist()
-    for spare in axes[n:]:
-        spare.set_visible(False)
-    return figure, [*zip(shown, axes, strict=False)]
+def panels(figure: matplotlib.figure.Figure, n: int, most: int = 3, height: float = 2.6, **shared: Any) -> list[Axes]:
+    """So many panels in rows of `most`, on a figure as high as they need; fewer than a row keep their width."""
+    most = 2 if n == 4 else most
+    columns, rows = min(n, most), math.ceil(n / most)
+    figure.set_size_inches(max(WIDTH * columns / most, WIDTH / 2), height * rows + 0.2)
+    return [figure.add_subplot(rows, columns, k + 1, **shared) for k in range(n)]
 
 
-def dress(axes: Axes, x: str, y: str = "", title: str = "", size: float = 9) -> None:
+def rows_of_panels(figure: matplotlib.figure.Figure, rows: int, widths: Sequence[float], height: float) -> np.ndarray:
+    """Panels (rows, columns) of given relative widths, across the page."""
+    figure.set_size_inches(WIDTH if len(widths) > 1 else 0.7 * WIDTH, height * rows + 0.2)
+    return figure.subplots(rows, len(widths), squeeze=False, width_ratios=[*widths])
+
+
+def chunks(things: Sequence[T], size: int) -> list[tuple[T, ...]]:
+    """The things in as few groups of like size as hold at most `size` each, for figures that fit on a page."""
+    n = math.ceil(len(things) / size)
+    edges = [round(k * len(things) / max(n, 1)) for k in range(n + 1)]
+    return [tuple(things[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def part_of(name: str, part: Sequence[Any], whole: Sequence[Any]) -> str:
+    """The name of a figure; where it shows a part of several bands, with these."""
+    return name if len(part) == len(whole) else f"{name}, {', '.join(map(label_of, part))}"
+
+
+def dress(axes: Axes, x: str, y: str = "", title: str = "", legend: bool = True) -> None:
     """Labels, a title, and a legend where something has a label."""
     axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, fontsize=size)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, frameon=False)
+    axes.set_title(title, fontsize=9.5)
+    if legend and axes.get_legend_handles_labels()[0]:
+        axes.legend()
+
+
+def shared_legend(figure: matplotlib.figure.Figure, axes: Axes) -> None:
+    """One legend above all panels, with the labels of one of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        rows = math.ceil(1.6 * len(labels) / figure.get_figwidth())
+        figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / rows))
+
+
+def color_bar(axes: Axes, shown: Any, label: str, extend: str = "both") -> None:
+    """A color bar as high as the panel."""
+    axes.figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.0, 0.05, 1.0)), label=label, extend=extend)
+
+
+def is_left(axes: Axes) -> bool:
+    """Whether a panel is the first of its row, where the label of y stands."""
+    place = axes.get_subplotspec()
+    return place is None or place.is_first_col()
+
+
+def of_the_band(band: str) -> str:
+    """The band in a sentence, nothing for one without a name."""
+    return f" of band {band}" if band else ""
 
 
 def label_of(band: str) -> str:
-    """The name of a band, "all" for none."""
-    return band or "all"
+    """The name of a band in tables, "all" for none."""
+    return str(band) or "all"
+
+
+def plain(name: str, after: str = "") -> str:
+    """A name in a figure, where a dollar sign is no formula, and what follows it; nothing for none."""
+    return str(name).replace("$", r"\$") + after if name else ""
 
 
 def rounded_text(value: float, digits: int = 2) -> str:
     """A number, or a dash where there is none."""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}" if np.isfinite(value) else "-"
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic scale of y with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def scale_about(axes: Axes, limit: float, top: float) -> None:
+    """A scale of y that is linear up to the limit, which dotted lines show, and logarithmic up to the top."""
+    axes.set_yscale("symlog", linthresh=limit, linscale=1.5)
+    outer = [10.0**k for k in range(-3, 6) if 1.5 * limit < 10.0**k <= 1.5 * top]
+    ticks = [float(f"{limit / 2:.1g}"), *outer]
+    axes.set_yticks([*(-tick for tick in ticks), 0.0, *ticks])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
+    for edge in (-limit, limit):
+        axes.axhline(edge, color="0.5", lw=0.8, ls=":")
+
+
+def ends_of(values: np.ndarray, part: float = 99.0) -> tuple[float, float]:
+    """The range that so many percent of the values lie in."""
+    low, high = np.percentile(values, [50 - part / 2, 50 + part / 2])
+    return float(low), float(high)
+
+
+def since(times: np.ndarray) -> tuple[np.ndarray, str]:
+    """Times [d] counted from a round one, and the label of their axis."""
+    known = times[np.isfinite(times)]
+    start = math.floor(known.min()) if len(known) and known.min() > 1e4 else 0
+    return times - start, f"time - {start} [d]" if start else "time [d]"
 
 
 def limits_about(values: np.ndarray, sigmas: float = 5.0) -> tuple[float, float]:
-    """About the median, `sigmas` of 1.48 MAD to each side."""
+    """About the median of the finite values, `sigmas` of 1.48 MAD to each side."""
+    values = values[np.isfinite(values)]
     middle = float(np.median(values)) if len(values) else 0.0
     half = float(np.fmax(sigmas * spread(values)[0], 1e-3)) if len(values) else 1.0
     return middle - half, middle + half
+
+
+def both_ways(values: np.ndarray, part: float = 98.0) -> float:
+    """The limit of a color scale about zero that so many percent of the finite values lie within."""
+    values = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(values, part)), 1e-3) if len(values) else 1.0
 
 
 def draw_density(axes: Axes, x: np.ndarray, y: np.ndarray, low: float, high: float, paint: str = BLUE) -> None:
@@ -77,20 +158,24 @@ def draw_density(axes: Axes, x: np.ndarray, y: np.ndarray, low: float, high: flo
         good = np.random.default_rng(0).choice(good, DRAWN, replace=False)
     good = good[(y[good] >= low) & (y[good] <= high)]
     if len(good) > 2000:
-        axes.hexbin(x[good], y[good], gridsize=60, bins="log", mincnt=1, cmap="Greys", linewidths=0.1)
+        box = (float(x[good].min()), float(x[good].max()), low, high)
+        axes.hexbin(x[good], y[good], gridsize=60, extent=box, bins="log", mincnt=1, cmap="Greys", linewidths=0.1)
     else:
         axes.scatter(x[good], y[good], s=float(np.clip(2000 / max(len(good), 1), 4, 25)), color=paint, alpha=0.5, lw=0)
     axes.set_ylim(low, high)
 
 
-def draw_trend(axes: Axes, x: np.ndarray, y: np.ndarray, paint: str = RED, label: str = "") -> None:
-    """Medians in bins with their errors, and 1.48 MAD as a band."""
+def draw_trend(
+    axes: Axes, x: np.ndarray, y: np.ndarray, paint: str = RED, label: str = "", scatter: bool = True
+) -> None:
+    """Medians in bins with their errors, and 1.48 MAD as a band; nothing where x has no spread."""
     try:
         found = trend(x, y)
     except Missing:
         return
-    low, high = found.median - found.scatter, found.median + found.scatter
-    axes.fill_between(found.x, low, high, color=paint, alpha=0.15, lw=0)
+    if scatter:
+        low, high = found.median - found.scatter, found.median + found.scatter
+        axes.fill_between(found.x, low, high, color=paint, alpha=0.15, lw=0)
     axes.errorbar(found.x, found.median, found.error, color=paint, lw=1, marker="o", ms=2.5, label=label or None)
 
 
@@ -110,8 +195,39 @@ def draw_gaussian(axes: Axes, values: np.ndarray, label: str) -> None:
     axes.plot(x, inside * step * np.exp(-0.5 * ((x - mean) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi)), color=BLUE)
 
 
+# --- the sky ----------------------------------------------------------------------------------------------------------
+
+
+def sky_middle(ra: np.ndarray, dec: np.ndarray) -> float:
+    """The right ascension [deg] about which a map of these places is drawn; fields across 0 h are whole."""
+    good = np.isfinite(ra + dec)
+    a, d = np.radians(ra[good]), np.radians(dec[good])
+    return float(np.degrees(np.arctan2((np.cos(d) * np.sin(a)).sum(), (np.cos(d) * np.cos(a)).sum())) % 360)
+
+
+def on_map(ra: np.ndarray, dec: np.ndarray, middle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the sinusoidal projection (equal areas): (ra - middle) cos(dec), and dec [deg]."""
+    return ((ra - middle + 180) % 360 - 180) * np.cos(np.radians(dec)), dec
+
+
+def map_height(x: np.ndarray, y: np.ndarray) -> float:
+    """Height of a row of two maps of these places."""
+    wide, high = (float(np.ptp(values[np.isfinite(x + y)])) for values in (x, y))
+    return 0.8 + 3.1 * float(np.clip(high / max(wide, 1e-9), 0.25, 1.2))
+
+
+def dress_map(axes: Axes, middle: float, title: str = "") -> None:
+    """Labels of a map of the sky, East to the left, equal scales."""
+    axes.set_aspect("equal")
+    axes.invert_xaxis()
+    dress(axes, f"(RA - {middle:.2f}\u00b0) cos Dec [deg]", "Dec [deg]", title)
+
+
+# --- bands ------------------------------------------------------------------------------------------------------------
+
+
 def shown_bands(evidence: Evidence) -> list[str]:
-    """The bands of a figure, at most so many as are legible."""
+    """The bands of figures, at most so many as are legible."""
     return evidence.bands[:MOST_BANDS]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
 from xpjax.io.results import TableResult
-from xpjax.survey import Camera, Observations, RowFlag
+from xpjax.survey import Camera, Observations, RowFlag, group_median
 from xpjax.survey.exposures import Calibration, night_line
+from xpjax.survey.reading import with_band
 from xpjax.survey.report.statistics import median, spread
 
 
@@ -25,7 +29,7 @@ class Evidence(Record, TableResult):
         The calibration.
     rows : mapping of str to (n,) array
         Columns of the calibrated measurements, with `frame` (index into the frames of the solution, -1 for none), and
-        `x`, `y` [pixel], `color` and `model_error` [mag], NaN where unknown.
+        `x`, `y` [pixel], `color` and `model_error` [mag], NaN where unknown; `amplifier` (codes), where it is known.
     cross_validation : mapping of str to (n,) array, optional
         The same columns of standards in cross-validation.
     validation : mapping of str to (n,) array, optional
@@ -80,6 +84,37 @@ class Evidence(Record, TableResult):
         frame = self.rows["frame"]
         return np.where(frame >= 0, getattr(self.solution.frames, name)[frame], np.nan)
 
+    @functools.cached_property
+    def fitted(self) -> np.ndarray:
+        """Residuals (n,) [mag] of the standards by the fit, outliers included; NaN for all other rows."""
+        told = (self.rows["status"].astype(np.uint32) & np.uint32(RowFlag.STANDARD | RowFlag.OUTLIER)) > 0
+        return np.where(told, self.rows["residual"], np.nan)
+
+    @functools.cached_property
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals and their errors (n,) [mag] of the standards by fits without them; NaN where there is none."""
+        tested = self.cross_validation
+        if tested is None:
+            return np.full(len(self.rows["frame"]), np.nan), np.full(len(self.rows["frame"]), np.nan)
+        at = same_measurements(self.rows["frame"], self.rows["star"], tested["frame"], tested["star"])
+        return taken(tested["residual"], at), taken(tested["error"], at)
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Residuals (n,) [mag] that judge the calibration: held out where there are some, else fitted."""
+        return self.held_out[0] if self.cross_validation is not None else self.fitted
+
+    def color_name(self, band: str) -> str:
+        """What the color of the stars is called in the configuration, for axes."""
+        said = json.loads(self.solution.record.get("config", "{}"))
+        own: Mapping[str, Any] = next((b for b in said.get("band", []) if str(b.get("name")) == band), {})
+        column = own.get("color", said.get("columns", {}).get("color"))
+        if column is None:
+            return "BP - RP" if {"spectra", "fetch"} & set(said.get("standards", {})) else "color"
+        parts = with_band({"color": column}, band)["color"]
+        names = [str(name).removeprefix("standards.") for name in ([parts] if isinstance(parts, str) else parts)]
+        return " - ".join({"bp_rp": "BP - RP"}.get(name.lower(), name) for name in names)
+
 
 def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Observations | None = None) -> Evidence:
     """Evidence of a calibration alone; x, y and color from its standards, or of all rows from observations."""
@@ -91,7 +126,31 @@ def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Obse
         frame = frames_of(solution, theirs.exposure, theirs.band, theirs.detector)[frame]
     at = same_measurements(rows["frame"], rows["star"], frame, known.star)
     more = {name: taken(getattr(known, name), at) for name in ("x", "y", "color", "model_error")}
-    return Evidence(solution, rows | more)
+    for name in {"x", "y"} & set(rows):
+        more[name] = np.where(np.isfinite(rows[name]), rows[name], more[name])
+    if isinstance(known, Observations):
+        if known.amplifier.any():
+            more["amplifier"] = taken(known.amplifier, at)
+        if known.origin is not None and {"ra", "dec"} <= set(known.origin.columns):
+            more |= {name: taken(np.asarray(known.origin.columns[name], float), at) for name in ("ra", "dec")}
+    rows = rows | more
+    return Evidence(solution, rows, tiles=places_of_frames(rows, len(solution.frames)))
+
+
+def places_of_frames(rows: Mapping[str, np.ndarray], n_frame: int) -> dict[str, np.ndarray]:
+    """Mean ra and dec (n_frame,) [deg] of the stars of each frame, NaN where unknown; nothing where no row has them."""
+    if not {"ra", "dec"} <= set(rows):
+        return {}
+    good = (rows["frame"] >= 0) & np.isfinite(rows["ra"] + rows["dec"])
+    ra, dec, frame = np.radians(rows["ra"][good]), np.radians(rows["dec"][good]), rows["frame"][good]
+    if not len(frame):
+        return {}
+    x, y, z = (
+        np.bincount(frame, part, n_frame) for part in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec))
+    )
+    known = np.bincount(frame, minlength=n_frame) > 0
+    places = {"ra": np.degrees(np.arctan2(y, x)) % 360, "dec": np.degrees(np.arctan2(z, np.hypot(x, y)))}
+    return {name: np.where(known, values, np.nan) for name, values in places.items()}
 
 
 def with_frames(solution: Calibration, calibrated: Catalogue) -> dict[str, np.ndarray]:
@@ -163,12 +222,10 @@ def band_numbers(evidence: Evidence) -> Catalogue:
     """The numbers of each band, a row for each; NaN where unknown."""
     solution = evidence.solution
     fits, frames = solution.fits, solution.frames
-    off, rows = about_nights(solution), []
-    flags = evidence.rows["status"].astype(np.uint32)
-    told = (flags & np.uint32(RowFlag.STANDARD | RowFlag.OUTLIER)) > 0
+    off, rows = nights_of(solution).off, []
     for band in evidence.bands:
         mine = frames.band == band
-        residual = np.where(evidence.of_band(band) & told, evidence.rows["residual"], np.nan)
+        residual = np.where(evidence.of_band(band), evidence.fitted, np.nan)
         with np.errstate(invalid="ignore"):
             pull = spread(residual / total_error(evidence.rows, model=True))[0]
         rows.append(
@@ -200,14 +257,27 @@ def total_error(rows: Mapping[str, np.ndarray], model: bool = False) -> np.ndarr
     return np.hypot(error, np.nan_to_num(rows["model_error"])) if model and "model_error" in rows else error
 
 
-def about_nights(solution: Calibration) -> np.ndarray:
-    """Zero-points (n_frame,) less the line with airmass of their night, band and detector; NaN for nights of few."""
+@dataclasses.dataclass(frozen=True)
+class Nights:
+    """Zero-points of frames (n_frame,) by their nights: zero-point at airmass 1 of the detector in that night [mag],
+    slope with airmass [mag/airmass], and what is left [mag]; NaN for detectors of fewer than three frames a night."""
+
+    level: np.ndarray
+    slope: np.ndarray
+    off: np.ndarray
+
+
+def nights_of(solution: Calibration) -> Nights:
+    """The line with airmass of each night and band, all detectors together, each about its own median."""
     frames, zero_point = solution.frames, solution.fits.zero_point
-    group, first = frames.group("night", "band", "detector")
-    out = np.full(len(frames), np.nan)
+    alike, first = frames.group("night", "band", "detector")
+    number = np.bincount(alike[np.isfinite(zero_point)], minlength=len(first))
+    middle = np.where(number >= 3, group_median(zero_point, alike, len(first)), np.nan)[alike]
+    group, first = frames.group("night", "band")
+    level, slope = np.full(len(frames), np.nan), np.full(len(frames), np.nan)
     for k in range(len(first)):
-        mine = np.flatnonzero((group == k) & np.isfinite(zero_point))
-        if len(mine) >= 3:
-            line, _ = night_line(frames, zero_point, mine)
-            out[mine] = zero_point[mine] - line[0] - line[1] * (np.nan_to_num(frames.airmass[mine], nan=1.0) - 1)
-    return out
+        mine = np.flatnonzero((group == k) & np.isfinite(zero_point + middle))
+        if len(mine):
+            (constant, steep), _ = night_line(frames, zero_point - middle, mine)
+            level[mine], slope[mine] = middle[mine] + constant, steep
+    return Nights(level, slope, zero_point - level - slope * (np.nan_to_num(frames.airmass, nan=1.0) - 1))

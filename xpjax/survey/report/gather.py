@@ -12,7 +12,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
-from xpjax.io.catalogue import read_catalogue
+from xpjax.io.catalogue import concatenate, read_catalogue
 from xpjax.survey import Camera, Observations
 from xpjax.survey.exposures import Calibrated, Calibration, read_solution
 from xpjax.survey.reading import Selection, SurveyCalibration, config_from, read_observations
@@ -78,7 +78,7 @@ def gather_evidence(
     >>> settings = exposures.CalibrationSettings(exposures.ExposureModel(position_order=1, color_order=0))
     >>> evidence = report.gather_evidence(exposures.calibrate(observations, settings), camera="ccd")
     >>> evidence.bands
-    ['']
+    ['g', 'r', 'i']
     """
     evidence = _from_folder(Path(solution), catalogues) if isinstance(solution, File) else _in_memory(solution)
     fits, more = evidence.solution, dict[str, Any]()
@@ -104,20 +104,25 @@ def _in_memory(found: SurveyCalibration | tuple[Calibration, Calibrated]) -> Evi
 
 
 def _from_folder(folder: Path, catalogues: Sequence[File]) -> Evidence:
-    """The evidence of a directory, with cross-validation where there is some, and positions where catalogues tell."""
+    """The evidence of a directory, with cross-validation where there is some."""
     solution = read_solution(folder)
-    if not (folder / CALIBRATED).is_file():
-        raise FileNotFoundError(f"no {CALIBRATED} in {folder}: give the directory that `xpjax survey calibrate` wrote")
     said: Mapping[str, Any] = json.loads(solution.record.get("config", "{}"))
     rows = _observations(folder, solution, said, catalogues) if catalogues else None
-    evidence = evidence_of(solution, read_catalogue(folder / CALIBRATED), rows)
+    evidence = evidence_of(solution, _measurements(folder), rows)
     tested = folder / CROSS_VALIDATION
     return dataclasses.replace(
         evidence,
         cross_validation=with_frames(solution, read_catalogue(tested)) if tested.is_file() else None,
-        tiles={} if rows is None else _places(rows, solution),
         camera=camera_of(said["camera"]) if "camera" in said else None,
     )
+
+
+def _measurements(folder: Path) -> Catalogue:
+    """The calibrated measurements of a directory, or of its units one after the other."""
+    files = [folder / CALIBRATED] if (folder / CALIBRATED).is_file() else sorted(folder.glob(f"units/*/{CALIBRATED}"))
+    if not files:
+        raise FileNotFoundError(f"no {CALIBRATED} in {folder}: give the directory that `xpjax survey calibrate` wrote")
+    return concatenate([read_catalogue(file) for file in files])
 
 
 def _observations(
@@ -138,23 +143,6 @@ def _numbers(table: Catalogue) -> dict[str, np.ndarray]:
     return {name: np.asarray(c, float) for name, c in table.columns.items() if c.dtype.kind in "iuf" and c.ndim == 1}
 
 
-def _places(rows: Observations, solution: Calibration) -> dict[str, np.ndarray]:
-    """Median ra and dec (n_frame,) [deg] of the stars of each exposure, where the catalogues tell."""
-    if rows.origin is None or "ra" not in rows.origin.columns:
-        return {}
-    ra, dec = (rows.origin.columns[name] for name in ("ra", "dec"))
-    names = rows.frames.exposure[rows.frame]
-    found: dict[str, tuple[float, float]] = {}
-    for name in np.unique(names):
-        mine = np.flatnonzero((names == name) & np.isfinite(ra + dec))
-        if len(mine):
-            # Counted from one star, so that a field across 0 h has its middle within it.
-            turn = (ra[mine] - ra[mine[0]] + 180) % 360 - 180
-            found[str(name)] = (float((ra[mine[0]] + np.median(turn)) % 360), float(np.median(dec[mine])))
-    pairs = np.array([found.get(name, (np.nan, np.nan)) for name in solution.frames.exposure.tolist()])
-    return {"ra": pairs[:, 0], "dec": pairs[:, 1]}
-
-
 def _difference(path: File, solution: Calibration) -> np.ndarray:
     """Zero-points (n_frame,) of the solution less those of a table or another solution, NaN where it has none."""
     theirs = read_zero_points(path)
@@ -163,6 +151,8 @@ def _difference(path: File, solution: Calibration) -> np.ndarray:
         row = {(tile, band, detector): k for (tile, _, detector), k in row.items() for band in set(f.band.tolist())}
     if not (theirs.detector != "").any():
         row = {(tile, band, ccd): k for (tile, band, _), k in row.items() for ccd in set(f.detector.tolist())}
+    if not (f.detector != "").any() and len(set(theirs.detector.tolist())) == 1:  # a survey of one detector
+        row = {(tile, band, ""): k for (tile, band, _), k in row.items()}
     keys = zip(f.exposure.tolist(), f.band.tolist(), f.detector.tolist(), strict=True)
     at = np.array([row.get(key, -1) for key in keys], int)
     return solution.fits.zero_point - np.where(at >= 0, theirs.value[at], np.nan)

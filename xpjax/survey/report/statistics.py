@@ -63,16 +63,22 @@ class Trend:
 
 
 def trend(x: np.ndarray, y: np.ndarray, bins: int = 24) -> Trend:
-    """y against x in bins of equal numbers, ten values at least in each. Raises Missing where x has no spread."""
+    """y against x in bins of equal numbers, ten values at least in each; or by x where it has few values.
+
+    Raises Missing where x has no spread.
+    """
     good = np.isfinite(x) & np.isfinite(y)
     x, y = x[good], y[good]
     if not len(x):
         raise Missing("no values")
     if np.ptp(x) == 0:
         raise Missing("one value only")
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, min(bins, max(1, len(x) // 10)) + 1)))
-    code = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
-    n = len(edges) - 1
+    values, code, number = np.unique(x, return_inverse=True, return_counts=True)
+    n = len(values)
+    if n > bins or number.min() < 10:
+        edges = np.unique(np.quantile(x, np.linspace(0, 1, min(bins, max(1, len(x) // 10)) + 1)))
+        n = len(edges) - 1
+        code = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, n - 1)
     middle, median = group_median(x, code, n), group_median(y, code, n)
     scatter = MAD * group_median(np.abs(y - median[code]), code, n)
     count = np.bincount(code, minlength=n)
@@ -98,7 +104,9 @@ def structure(
     u: np.ndarray, v: np.ndarray, value: np.ndarray, variance: np.ndarray, bins: int = 30, fewest: int = 10
 ) -> float:
     """Standard deviation of means in bins x bins cells, less what the variances explain, in quadrature; NaN of none."""
-    mean, noise = (a[np.isfinite(a)] for a in cell_means(u, v, value, variance, bins, fewest))
+    known = np.isfinite(value + variance)
+    means = cell_means(u[known], v[known], value[known], variance[known], bins, fewest)
+    mean, noise = (a[np.isfinite(a)] for a in means)
     if len(mean) < 2:
         return np.nan
     weight = 1 / (noise + np.median(noise))

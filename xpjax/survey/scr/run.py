@@ -35,6 +35,15 @@ PREDICTIONS = {
     "residual": "residual of the fit: color - relation - zero-point of the tile",
 }
 """Columns of predictions, behind the name of the band."""
+OF_STARS = {
+    "star": ("identifier of the star", ""),
+    "tile": ("tile of the star", ""),
+    "teff": ("effective temperature, as given", "K"),
+    "feh": ("metallicity [Fe/H], as given", "dex"),
+    "reddening": ("reddening, as given or by star pairs", "mag"),
+    "bp_rp": ("BP - RP, corrected as the settings say", "mag"),
+}
+"""Columns of stars before these: description and unit."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -48,7 +57,7 @@ class ScrSolution(Record):
     zero_points : HomogenizedZeroPoints
         Zero-points of tiles by SCR, and by XP synthetic photometry on the same scale where there is no spectroscopy.
     predicted : SurveyTable
-        A row for each star on each tile, with columns `star` and `tile`, and for each band `{band}_scr`,
+        A row for each star on each tile, with `star`, `tile`, labels and color, and for each band `{band}_scr`,
         `{band}_scr_error` and `{band}_scr_systematic` [mag], `{band}_outside`, `{band}_used` and `{band}_residual`.
     failed : dict of str to str
         Bands that could not be fitted, and why.
@@ -168,8 +177,8 @@ def run_scr(
     if sample.covariance is not None:  # from all rows, before any cut
         population = find_population(sample.labels, sample.covariance, sample.tiles.number)
     regressions, parts, failed, notes = {}, {}, {}, list(sample.notes)
-    columns: dict[str, np.ndarray] = {"star": sample.star, "tile": sample.tiles.name}
-    descriptions = {"star": "identifier of the star", "tile": "tile of the star"}
+    columns = _of_stars(sample)
+    descriptions = {name: said for name, (said, _) in OF_STARS.items()}
     for band in chosen.bands:
         try:
             regression, first, predicted, not_run = _regress(sample, band, chosen, population)
@@ -184,12 +193,18 @@ def run_scr(
         raise XpjaxError("no band could be fitted: " + "; ".join(failed.values()))
     tiles = sample.tiles.names
     zero_points = homogenized(tiles, np.full(len(tiles), ""), parts)
-    units = {name: "mag" for name, column in columns.items() if column.dtype.kind == "f"}
+    units = {name: OF_STARS.get(name, ("", "mag"))[1] for name, column in columns.items() if column.dtype.kind == "f"}
     predictions = SurveyTable(columns, units, descriptions)
     solution = ScrSolution(regressions, zero_points, predictions, failed, tuple(notes))
     if output is not None:
         solution.write(output, record=record, overwrite=overwrite)
     return solution
+
+
+def _of_stars(stars: Stars) -> dict[str, np.ndarray]:
+    """The columns `OF_STARS` (n,)."""
+    bp, rp = (stars.gaia.get(name, np.full(len(stars.star), np.nan)) for name in ("BP", "RP"))
+    return dict(zip(OF_STARS, (stars.star, stars.tiles.name, *stars.labels.T, bp - rp), strict=True))
 
 
 def _regress(

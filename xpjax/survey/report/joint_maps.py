@@ -1,0 +1,177 @@
+"""What a report shows of a joint solution over the detector and on the sky: flats, and maps of XP's own errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpjax.core.sky import cell_corners
+from xpjax.survey.report.drawing import (
+    MMAG,
+    both_ways,
+    chunks,
+    color_bar,
+    dress,
+    dress_map,
+    label_of,
+    map_height,
+    on_map,
+    panels,
+    plain,
+    rounded_text,
+    sky_middle,
+)
+from xpjax.survey.report.joint_evidence import JointEvidence, bands_of
+from xpjax.survey.report.layout import Figure, Table
+from xpjax.survey.report.statistics import Missing, median
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+MOST_MAPS = 12
+CELLS = 40
+
+
+def polynomial(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The Chebyshev polynomial (n,) of a name such as "x2 y" at places scaled to -1..1; one for no name."""
+    out = np.ones_like(u)
+    for axis, order in re.findall(r"([xy])(\d*)", name):
+        out = out * np.cos(int(order or 1) * np.arccos(np.clip(u if axis == "x" else v, -1, 1)))
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorMap:
+    """Values [mag] on the cells of a detector, rows along y, errors of the cells or NaN, and x, y from..to [pixel]."""
+
+    name: str
+    value: np.ndarray
+    error: np.ndarray
+    box: np.ndarray
+
+
+def flat_maps(evidence: JointEvidence) -> list[DetectorMap]:
+    """The flats of all terms and groups of frames. Raises Missing."""
+    found, maps = evidence.solution, list[DetectorMap]()
+    for block in (b for b in found.blocks if evidence.kind(b) == "flat"):
+        per = np.arange(len(block.labels)) if block.group is None else np.asarray(block.group)
+        for group in np.unique(per):
+            mine = np.flatnonzero(per == group)
+            label = str(block.labels[mine[0]]).rpartition(" ")[0] if block.group is not None else block.labels[mine[0]]
+            box = _box_of(evidence, block, int(mine[0]))
+            if block.group is not None:
+                side = round(np.sqrt(len(mine)))
+                value, error = (a[mine].reshape(side, side) for a in found.term(block.name))
+            else:
+                at = (np.arange(CELLS) + 0.5) / CELLS * 2 - 1
+                u, v = (a.ravel() for a in np.meshgrid(at, at))
+                columns = np.array([found.places(block.name, part.name)[mine[0]] for part in block.parts])
+                known = np.isfinite(found.value[columns])
+                shapes = np.array([polynomial(part.name, u, v) for part in block.parts])[known]
+                value, error = (
+                    np.where(known.any(), a, np.nan).reshape(CELLS, CELLS)
+                    for a in evidence.combined(columns[known], shapes)
+                )
+            if np.isfinite(value).any():
+                maps.append(DetectorMap(f"{block.name} {label}", value, error, box))
+    if not maps:
+        raise Missing("the model has no flat")
+    return maps
+
+
+def _box_of(evidence: JointEvidence, block: Any, place: int) -> np.ndarray:
+    """x and y from..to [pixel] of the first frame that has a place of a block."""
+    frames = evidence.solution.frames
+    mine = np.ones(len(frames), bool)
+    for name, values in block.keys.items():
+        mine &= getattr(frames, name) == values[place]
+    box = evidence.solution.design.scaling.box
+    return box[np.flatnonzero(mine)[0] if mine.any() else 0]
+
+
+def detector_height(box: np.ndarray) -> float:
+    """Height of a row of two maps of a detector."""
+    return 0.8 + 2.8 * float(np.clip(np.ptp(box[2:]) / np.ptp(box[:2]), 0.5, 1.0))
+
+
+def flat_figures(maps: list[DetectorMap]) -> list[Figure]:
+    """The flats in pixels."""
+    drawn = sorted(maps, key=lambda one: -np.isfinite(one.value).sum())[:MOST_MAPS]
+    more = f" {len(drawn)} of {len(maps)} are shown." if len(maps) > len(drawn) else ""
+    caption = (
+        "Flats of the solution over the detector: what is added to magnitudes. White cells have no data. Errors of the "
+        f"cells are in the table.{more}"
+    )
+    names = chunks(drawn, 6)
+    return [
+        Figure(f"Flats{f' {k + 1}' * (len(names) > 1)}", caption, functools.partial(_draw_flats, part))
+        for k, part in enumerate(names)
+    ]
+
+
+def _draw_flats(maps: tuple[DetectorMap, ...], figure: matplotlib.figure.Figure) -> None:
+    for one, axes in zip(maps, panels(figure, len(maps), 2, detector_height(maps[0].box)), strict=True):
+        limit = both_ways(MMAG * one.value, 99)
+        shown = axes.imshow(
+            MMAG * one.value, origin="lower", extent=tuple(one.box), cmap="RdBu_r", vmin=-limit, vmax=limit,
+            aspect="equal" if 0.5 < np.ptp(one.box[:2]) / np.ptp(one.box[2:]) < 2 else "auto",
+        )  # fmt: skip
+        color_bar(axes, shown, "flat [mmag]")
+        dress(axes, "x [pixel]", "y [pixel]", plain(one.name))
+
+
+def flat_table(maps: list[DetectorMap]) -> Table:
+    """The flats in numbers."""
+    rows = list[tuple[str | int, ...]]()
+    for one in maps:
+        numbers = (np.nanstd(one.value), np.nanmin(one.value), np.nanmax(one.value), median(one.error))
+        told = (rounded_text(MMAG * float(value)) for value in numbers)
+        rows.append((one.name, int(np.isfinite(one.value).sum()), *told))
+    caption = f"Flats [mmag]: rms, extremes and median error of the cells; polynomials on {CELLS} x {CELLS} cells."
+    return Table(caption, ("flat", "cells", "rms", "least", "most", "error of a cell"), rows)
+
+
+def sky_figures(evidence: JointEvidence) -> list[Figure]:
+    """Maps of what XP's magnitudes are wrong by on the sky. Raises Missing."""
+    blocks = [block for block in evidence.solution.blocks if evidence.kind(block) == "sky"]
+    if not blocks:
+        raise Missing("the model has no sky term")
+    nside = {term.name: int(getattr(term, "nside", 0)) for term in evidence.solution.terms}
+    figures = []
+    for block in (b for b in blocks if nside[b.name]):
+        bands = np.unique(bands_of(block)).tolist()
+        caption = (
+            f"What XP's magnitudes are wrong by on the sky ({block.name}: XP less true magnitude), in cells of "
+            f"{58.6 * 60 / nside[block.name]:.0f} arcmin, East to the left. {len(block.labels):,} cells."
+        )
+        figures += [
+            Figure(f"Sky map of {block.name}, {', '.join(map(label_of, part))}", caption,
+                   functools.partial(_draw_sky, evidence, block, nside[block.name], part))
+            for part in chunks(bands, 6)
+        ]  # fmt: skip
+    return figures
+
+
+def _draw_sky(
+    evidence: JointEvidence, block: Any, nside: int, bands: tuple[str, ...], figure: matplotlib.figure.Figure
+) -> None:
+    from matplotlib.collections import PolyCollection
+
+    value = MMAG * evidence.solution.term(block.name)[0]
+    pixel = np.array([int(str(label).split()[-1]) for label in block.labels])
+    ra, dec = cell_corners(pixel, nside)
+    middle = sky_middle(ra, dec)
+    x, y = on_map(ra, dec, middle)
+    for band, axes in zip(bands, panels(figure, len(bands), 2, map_height(x.ravel(), y.ravel())), strict=True):
+        mine = (bands_of(block) == band) & np.isfinite(value) & (np.ptp(x, axis=1) < 180)
+        limit = both_ways(value[mine])
+        shown = PolyCollection([*np.stack([x[mine], y[mine]], axis=2)], array=value[mine], cmap="RdBu_r")
+        shown.set_clim(-limit, limit)
+        axes.add_collection(shown)
+        axes.autoscale_view()
+        color_bar(axes, shown, "XP less true [mmag]")
+        dress_map(axes, middle, plain(band))
