@@ -23,10 +23,13 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from xpjax.survey import RowFlag, SimulatedSurvey, SurveySetup
+from xpjax.survey import RowFlag, SimulatedSurvey, SurveyEffects, SurveySetup
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel, apply_calibration, calibrate
 
-survey = SimulatedSurvey(SurveySetup(n_exposure=24, n_star=1200, n_night=3, dither=0.1, cloudy=0.3, seed=5))
+setup = SurveySetup(
+    n_exposure=24, n_star=1200, n_night=3, bands=("g",), dither=0.1, effects=SurveyEffects(cloudy=0.3), seed=5
+)
+survey = SimulatedSurvey(setup)
 observations, truth = survey.observe()
 print(f"{len(observations):,} measurements on {len(observations.frames)} exposures in {survey.setup.n_night} nights")
 
@@ -45,9 +48,8 @@ size = (0.0, survey.setup.size[0], 0.0, survey.setup.size[1])
 one = observations.on_frames(np.array([3]))
 solution, stars = calibrate(one, CalibrationSettings(model, size=size))
 fits = solution.fits
-print(
-    f"zero-point {fits.zero_point[0]:.4f} +- {fits.zero_point_error[0]:.4f}, true {survey.true_zero_points([3])[0]:.4f}"
-)
+true = survey.true_zero_points([3], color_zero=1.0)[0]
+print(f"zero-point {fits.zero_point[0]:.4f} +- {fits.zero_point_error[0]:.4f}, true {true:.4f}")
 print(f"{fits.n_standard[0]} standards, {fits.n_standard[0] - fits.n_used[0]} thrown out; they scatter by", end=" ")
 print(f"{1e3 * fits.scatter[0]:.1f} mmag, of which {1e3 * fits.floor[0]:.1f} are not in their stated errors")
 error = np.sqrt(np.diag(fits.covariance[0]))
@@ -91,7 +93,7 @@ for name, one_solution in (("quadratics alone", plain), ("with the stacked flat"
 
 # %%
 fits, frames = solution.fits, solution.frames
-true = survey.true_zero_points(np.flatnonzero(~held))
+true = survey.true_zero_points(np.flatnonzero(~held), 1.0)
 difference = fits.zero_point - true
 common = np.median(difference)
 print(f"all zero-points are off by {1e3 * common:+.2f} mmag (stated: {1e3 * np.median(fits.zero_point_common):.2f})")
@@ -101,7 +103,7 @@ points = solution.to_table()
 for night in np.unique(points["night"]):
     rows = points["night"] == night
     said, count = np.unique(points["quality"][rows], return_counts=True)
-    clouds = survey.cloud[np.flatnonzero(~held)[rows]].max()
+    clouds = survey.plan.cloud[np.flatnonzero(~held)[rows]].max()
     print(
         f"  night {night}, clouds up to {clouds:.2f} mag:",
         *(f"{c} exposures {q}" for q, c in zip(said, count, strict=True)),
@@ -145,8 +147,8 @@ panels[1, 0].set(xlabel="airmass", ylabel="zero-point minus truth [mmag]")
 rows = apply_calibration(solution, new)
 panels[1, 1].plot(new.color, 1e3 * (new.model - rows.magnitude), ".", ms=2, color="0.6")
 x = np.linspace(*np.nanpercentile(new.color, [1, 99]), 50)
-first, second = survey.setup.color_term
-panels[1, 1].plot(x, 1e3 * (first * (x - 1) + second * (x - 1) ** 2), color="#D55E00", label="color term put in")
+value, slope = survey.color_term(0, 1.0)
+panels[1, 1].plot(x, 1e3 * slope * (x - 1), color="#D55E00", label="true slope at color 1")
 panels[1, 1].set(xlabel="BP-RP", ylabel="model minus calibrated [mmag]", ylim=(-40, 40))
 panels[1, 1].legend(frameon=False)
 good = ~disturbed & np.isfinite(rows.magnitude)

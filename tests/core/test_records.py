@@ -9,7 +9,7 @@ import pytest
 import xpjax
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
-from xpjax.survey.simulate import SimulatedSurvey, SurveySetup
+from xpjax.survey import SimulatedSurvey, SurveySetup
 from xpjax.xp import simulate
 
 

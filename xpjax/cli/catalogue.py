@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xpjax.cli import compute
-from xpjax.cli.common import RELEASE, corrected_bands, print_table
+from xpjax.cli.common import RELEASE, corrected_bands, one_of_many, print_table
 from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
@@ -43,14 +43,6 @@ def catalogue() -> None:
     """
 
 
-def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
-    """I/N as two numbers."""
-    number, _, of = value.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"{value!r}: expected I/N with I within 1..N, as in 1/16")
-    return int(number), int(of)
-
-
 @catalogue.command()
 @click.argument("store", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -65,7 +57,11 @@ def shard(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[i
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what is there: finished units are not done again.")
 @click.option(
-    "--shard", default="1/1", metavar="I/N", callback=shard, help="Every N-th unit, the I-th of 1..N: for batch arrays."
+    "--shard",
+    default="1/1",
+    metavar="I/N",
+    callback=one_of_many,
+    help="Every N-th unit, the I-th of 1..N: for batch arrays.",
 )
 @RELEASE
 @click.option("--dask", metavar="ADDRESS", help="Units as Dask tasks: local, or the address of a scheduler.")

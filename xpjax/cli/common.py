@@ -362,6 +362,16 @@ def _size(path: Any) -> int:
     return path.stat().st_size if isinstance(path, Path) else 1
 
 
+def one_of_many(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """I/N as two numbers."""
+    if value is None:
+        return None
+    number, _, of = value.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{value!r}: expected I/N with I within 1..N, as in 1/16")
+    return int(number), int(of)
+
+
 def record_call(context: click.Context) -> dict[str, Any]:
     """The call as metadata: names of files without their folders, every option, and the version."""
 

@@ -1,4 +1,4 @@
-"""`xpjax survey`: zero-points and flats of exposures, their application, stacked flats, and simulated surveys."""
+"""`xpjax survey`: zero-points and flats of exposures, their application, and stacked flats."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, TABLE_FILE, comma_separated, correction_option, record_call
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, TABLE_FILE, comma_separated, one_of_many, record_call
 from xpjax.cli.report import report
 from xpjax.cli.scr import homogenize, scr
-from xpjax.cli.solve import solve
-from xpjax.cli.terminal import tell
+from xpjax.cli.simulate import simulate
+from xpjax.cli.solve import apply_solved, solve
+from xpjax.cli.survey_setup import check, init
+from xpjax.cli.terminal import bar, tell
 from xpjax.core.errors import XpjaxError
 
 CATALOGUES = click.argument("catalogues", metavar="CATALOGUES...", nargs=-1, required=True, type=TABLE_FILE)
@@ -33,9 +35,10 @@ def survey() -> None:
     \b
     Examples:
       xpjax survey simulate --output mock
-      xpjax survey calibrate mock/observations.parquet --config mock/survey.toml --output solution
+      xpjax survey init mock/detections/*.fits --spectra mock/xp.parquet --passband mock/telescope.toml -o survey.toml
+      xpjax survey calibrate mock/detections/*.fits --config survey.toml --output solution
       xpjax survey apply more.fits --solution solution --output more.parquet
-      xpjax survey report solution --compare mock/exposures.ecsv --camera cmos
+      xpjax survey report solution --compare mock/truth/exposures.ecsv --camera cmos
     """
 
 
@@ -44,6 +47,18 @@ def survey() -> None:
 @click.option("--config", required=True, type=EXISTING_FILE, help="TOML file that names columns and model.")
 @click.option("--output", "-o", required=True, type=FOLDER, help="Directory for the products; it is made.")
 @click.option("--folds", type=click.IntRange(2), help="Number of folds of a cross-validation with the standards.")
+@click.option(
+    "--units", type=click.Choice(["night", "band", "night+band"]),
+    help="Calibrate in units, one at a time in memory, into OUTPUT/units/NAME; started again it takes up what is left.",
+)  # fmt: skip
+@click.option(
+    "--shard", metavar="I/N", callback=one_of_many,
+    help="With --units: begin with every N-th unit, from the I-th of 1..N on, for batch arrays.",
+)  # fmt: skip
+@click.option(
+    "--dask", metavar="ADDRESS",
+    help="With --units: as Dask tasks; local, a number of local workers, or a scheduler's address.",
+)  # fmt: skip
 @KEEP
 @WIDE
 @DEVICE
@@ -55,6 +70,13 @@ def calibrate(catalogues: Sequence[Path], config: Path, output: Path, **options:
     a file. Without a column for the exposure a file is one, and without one for the detector each of its tables is one.
     OUTPUT gets zeropoints.ecsv, solution.h5 and calibrated.parquet, with --folds cross_validation.parquet too. Exit
     status 1 where exposures were refused.
+
+    --units shares a large survey out: processes that are started with the same command, here or on other machines that
+    see the files, work together, and one that is killed loses only the unit that it was at. The result is that of one
+    process.
+
+    Instead of a column with models, XP spectra give them: [standards] spectra = "xp.parquet" (or fetch = true) with
+    [passband] chain = "telescope.toml" (or files, or system), matched by columns.ra and columns.dec or by source_id.
 
     \b
     survey.toml:
@@ -75,6 +97,13 @@ def calibrate(catalogues: Sequence[Path], config: Path, output: Path, **options:
 
     started = time.perf_counter()
     record = record_call(click.get_current_context())
+    shared = {name: options.pop(name) for name in ("units", "shard", "dask")}
+    if shared["units"] is not None:
+        _in_units(catalogues, config, output, record, shared, **options)
+        return
+    for name in ("shard", "dask"):
+        if shared[name] is not None:
+            raise XpjaxError(f"--{name} has no effect without --units: add it, or leave --{name} out")
     found = calibrate_survey(list(catalogues), config, output, record=record, **options)
     n_row, n_frame = len(found.calibrated), len(found.solution.frames)
     seconds = time.perf_counter() - started
@@ -84,9 +113,42 @@ def calibrate(catalogues: Sequence[Path], config: Path, output: Path, **options:
         raise SystemExit(1)
 
 
+def _in_units(
+    catalogues: Sequence[Path], config: Path, output: Path, record: dict[str, Any], shared: dict[str, Any],
+    *, folds: int | None, wide: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Calibrate in units, with a bar, tell what was done, and end with status 1 where exposures were refused."""
+    from xpjax.catalogue import calibrate_units
+
+    for name, given in (("folds", folds), ("wide", wide)):
+        if given:
+            raise XpjaxError(f"--{name} needs all measurements in memory: leave it out, or leave out --units")
+    shared["shard"] = shared["shard"] or (1, 1)
+    with bar(unit=" units") as shown:
+
+        def progress(phase: str, done: int, of: int) -> None:
+            shown.set_description_str(phase, refresh=False)
+            shown.total = of
+            shown.update(done - shown.n)
+
+        report = calibrate_units(
+            list(catalogues), config, output, record=record, progress=progress, **shared, **options
+        )  # fmt: skip
+    tell("\n".join(report.lines()))
+    tell(
+        f"{report.calibrated:,} of {report.rows:,} measurements calibrated in {len(report.units):,} units, "
+        f"{len(report.finished):,} of them here, to {output} in {report.seconds:.1f} s"
+    )
+    if not report.complete:
+        raise SystemExit(1)
+
+
 @survey.command()
 @CATALOGUES
-@click.option("--solution", required=True, type=click.Path(exists=True, path_type=Path), help="Of `survey calibrate`.")
+@click.option(
+    "--solution", required=True, type=click.Path(exists=True, path_type=Path),
+    help="Of `survey calibrate`, or joint.h5 of `survey solve`.",
+)  # fmt: skip
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path),
     help="File, its suffix names the format; or directory.",
@@ -105,19 +167,23 @@ def apply(catalogues: Sequence[Path], solution: Path, output: Path, **options: A
 
     An exposure is known by its name: a column, or --exposure, or the file that the solution was made of. A catalogue
     that is none of these files is a new exposure, which a line tells; or, unless --new says otherwise, the one exposure
-    of a solution that has only one.
+    of a solution that has only one. With a joint solution a new exposure is fitted a zero-point to its stars.
 
     \b
     Examples:
       xpjax survey apply more.fits --solution solution --output more.parquet
       xpjax survey apply tonight.fits --solution solution --new --output tonight
+      xpjax survey apply more.fits --solution joint/joint.h5 --output more.parquet
     """
     import numpy as np
 
+    from xpjax.survey.joint import find_joint
     from xpjax.survey.reading import apply_survey
 
     started = time.perf_counter()
     record = record_call(click.get_current_context())
+    if (joint := find_joint(solution)) is not None:
+        return apply_solved(catalogues, joint, output, record=record, **options)
     found = apply_survey(list(catalogues), solution, output, record=record, **options)
     done, n_row = int(np.isfinite(found.calibrated.magnitude).sum()), len(found.calibrated)
     tell("\n".join(found.lines()))
@@ -173,55 +239,5 @@ def flat(solution: Path, output: Path, bins: int, smooth: float, epoch: str | fl
     )
 
 
-def _flats(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """Three magnitudes."""
-    if value is None:
-        return None
-    try:
-        large, medium, small = map(float, value.split(","))
-    except ValueError:
-        raise XpjaxError(f"--flat {value!r}: expected three magnitudes, as in 0.05,0.005,0.0005") from None
-    return large, medium, small
-
-
-@survey.command()
-@click.option("--output", "-o", required=True, type=FOLDER, help="Directory for observations, truth and survey.toml.")
-@click.option("--config", type=EXISTING_FILE, help="TOML file with a section [simulate]; options go before it.")
-@click.option("--exposures", "n_exposure", type=click.IntRange(1), help="Number of exposures. [default: 60]")
-@click.option("--stars", "n_star", type=click.IntRange(1), help="Number of stars. [default: 2200]")
-@click.option("--nights", "n_night", type=click.IntRange(1), help="Number of nights. [default: 5]")
-@click.option("--camera", type=click.Choice(["cmos", "ccd"]), help="Camera of the noise. [default: cmos]")
-@click.option("--flat", callback=_flats, help="Large, medium and small flats [mag]. [default: 0.05,0.005,0.0005]")
-@click.option("--outliers", "outlier", type=click.FloatRange(0, 0.5), help="Part of measurements. [default: 0.01]")
-@click.option("--variables", "variable", type=click.FloatRange(0, 0.5), help="Part of stars. [default: 0.01]")
-@click.option("--cloudy", type=click.FloatRange(0, 1), help="Part of nights. [default: 0.2]")
-@click.option("--seed", type=click.IntRange(0), help="The same seed, the same survey. [default: 0]")
-@correction_option("none")
-@OVERWRITE
-def simulate(output: Path, config: Path | None, overwrite: bool, **options: Any) -> None:
-    """Simulate a survey with known truth.
-
-    Mock XP standards, dithers, flats, clouds, noise, variables and outliers. OUTPUT gets observations.parquet, with
-    true_magnitude and true_correction beside what is measured; exposures.ecsv with the true zero-points; and a
-    survey.toml for `xpjax survey calibrate`.
-
-    \b
-    Examples:
-      xpjax survey simulate --output mock
-      xpjax survey simulate --exposures 200 --stars 3000 --nights 10 --camera ccd --output ccd
-    """
-    from xpjax.survey import simulate_survey
-    from xpjax.survey.reading import read_setup
-
-    started = time.perf_counter()
-    setup = read_setup(config, **{name: value for name, value in options.items() if value is not None})
-    record = record_call(click.get_current_context())
-    made = simulate_survey(setup, output, overwrite=overwrite, record=record)
-    tell(
-        f"{len(made.star):,} stars on {setup.n_exposure:,} exposures of {setup.n_night:,} nights, to {output} in "
-        f"{time.perf_counter() - started:.1f} s"
-    )
-
-
-for command in (scr, report, homogenize, solve):
+for command in (init, check, scr, report, homogenize, solve, simulate):
     survey.add_command(command)

@@ -4,9 +4,9 @@
 """
 
 from xpjax.extinction.laws import (
-    AV_PER_SFD,
+    AV_PER_SFD as AV_PER_SFD,
     LAWS,
-    R_V,
+    R_V as R_V,
     ccm89 as ccm89,
     check_law as check_law,
     extinction_curve,
@@ -16,4 +16,4 @@ from xpjax.extinction.laws import (
 from xpjax.extinction.maps import MAPS as MAPS, SCALES as SCALES
 from xpjax.extinction.reddening import Reddening, add_ebv, ebv
 
-__all__ = ["AV_PER_SFD", "LAWS", "R_V", "Reddening", "add_ebv", "ebv", "extinction_curve", "transmission"]
+__all__ = ["LAWS", "Reddening", "add_ebv", "ebv", "extinction_curve", "transmission"]

@@ -28,8 +28,8 @@ from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
 from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
 from xpjax.synthetic.light_curve import LightCurve
 from xpjax.synthetic.loading import curves_of as curves_of, load_passbands
-from xpjax.synthetic.magnitude import Photometer, Photometry, photometry, read_photometry
-from xpjax.synthetic.observed import match_magnitudes
+from xpjax.synthetic.magnitude import Photometer as Photometer, Photometry, photometry, read_photometry
+from xpjax.synthetic.observed import match_magnitudes as match_magnitudes
 from xpjax.synthetic.passband import Passband, PassbandSet, band_weights as band_weights
 from xpjax.synthetic.projection import (
     AnySystem as AnySystem,
@@ -65,7 +65,6 @@ __all__ = [
     "Passband",
     "PassbandFit",
     "PassbandSet",
-    "Photometer",
     "PhotometricSystem",
     "Photometry",
     "TransmissionChain",
@@ -79,7 +78,6 @@ __all__ = [
     "list_passbands",
     "load_passbands",
     "load_system",
-    "match_magnitudes",
     "passband_system",
     "photometry",
     "read_chain",

@@ -19,7 +19,11 @@ from xpjax.wiggles.limits import Limits as Limits
 from xpjax.wiggles.linear.fit import LinearSettings
 from xpjax.wiggles.linear.pairs import read_pairs
 from xpjax.wiggles.linear.train import train_linear
-from xpjax.wiggles.magnitude import CorrectedPhotometer as CorrectedPhotometer, corrected_photometry, make_photometer
+from xpjax.wiggles.magnitude import (
+    CorrectedPhotometer as CorrectedPhotometer,
+    corrected_photometry,
+    make_photometer as make_photometer,
+)
 from xpjax.wiggles.network import (
     WiggleCorrection,
     check_network as check_network,
@@ -43,7 +47,6 @@ __all__ = [
     "correct_with_tables",
     "corrected_photometry",
     "make_features",
-    "make_photometer",
     "make_residuals",
     "network_from_torch",
     "predict_residuals",

@@ -70,7 +70,7 @@ from xpjax.xp.read.spectra_files import (
     wavelength_axis as wavelength_axis,
 )
 from xpjax.xp.sampled import Spectra
-from xpjax.xp.simulate import simulate_sources
+from xpjax.xp.simulate import simulate_sources, true_coefficients as true_coefficients
 from xpjax.xp.sources import (
     HEALPIX_LEVEL as HEALPIX_LEVEL,
     TRANSIT as TRANSIT,

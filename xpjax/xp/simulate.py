@@ -166,6 +166,19 @@ def simulate_sources(
     return table if transits is None else simulate_transits(table, transits, seed, variability)
 
 
+def true_coefficients(n: int, seed: int = 0, release: Release = DR3) -> np.ndarray:
+    """Coefficients (n, n_basis_total) without noise of the sources that `simulate_sources(n, seed)` makes."""
+    model = _population(release)
+    blocks = range(0, n, BLOCK)
+    parts = [_truth(model, _block_stream(seed, start))[0][: n - start] for start in blocks]
+    return np.concatenate(parts) if parts else np.empty((0, release.n_basis_total), np.float32)
+
+
+def _block_stream(seed: int, start: int) -> np.random.Generator:
+    """The random stream of the block of sources that begins at start."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, start // BLOCK])))
+
+
 class _Made:
     """The arrays of n sources, filled block by block."""
 
@@ -182,7 +195,7 @@ class _Made:
         # A block is always made in full, so that the last one does not depend on n.
         rows = slice(start, min(start + BLOCK, self.n))
         size = rows.stop - start
-        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, start // BLOCK])))
+        rng = _block_stream(seed, start)
         truth, part = _truth(model, rng)
         place, part["ra"], part["dec"] = _positions(rng, HEALPIX_LEVEL)
         e = _errors(model, rng, part)
