@@ -167,3 +167,20 @@ def test_other_terms_are_recovered() -> None:
     assert len(table) == len(found.value)
     assert set(table.columns) >= {"term", "place", "part", "value", "error", "unit", "night", "band"}
     assert len(found.calibrated(o)) == len(o)
+
+
+def test_parts_say_what_they_are() -> None:
+    """In tables, each part in words of its own."""
+    o, _ = dithered(6, 60, bins=1, outlier=0.0)
+    frames = dataclasses.replace(o.frames, time=np.arange(6.0), airmass=np.linspace(1, 2, 6))
+    o, scale = dataclasses.replace(o, frames=frames), Scaling(np.tile([0.0, 1.0, 0.0, 1.0], (6, 1)), 0.0, 0.0)
+    every = (
+        ZeroPoint(), Color(order=2, position_order=1), Flat(), Flat(form="chebyshev", order=3),
+        Extinction(second_order=True, slope=True), Covariate("seeing", np.ones(len(o))),
+    )  # fmt: skip
+    said = {(t.name, p.name): p.said(t.name) for t in every for b in t.prepare(o, scale).blocks for p in b.parts}
+    assert not any("of the term" in one for one in said.values())
+    assert len({*said.values()}) == len(said)
+    assert said["flat", "x2 y"] == "Flat, Chebyshev coefficient of T2(x) T1(y) over the detector"
+    assert said["color", "color_2 y"] == "Quadratic color term, Chebyshev coefficient of T1(y) over the detector"
+    assert said["extinction", "k"] == "Extinction coefficient k, per airmass"

@@ -7,6 +7,7 @@ import pytest
 
 from xpjax.survey.exposures import evaluate
 from xpjax.survey.observations import make_observations
+from xpjax.survey.report import flats as flats_module
 from xpjax.survey.report.evidence import Evidence
 from xpjax.survey.report.flats import all_flats, flat_figures, flat_maps, flat_table, structure_text
 from xpjax.survey.report.statistics import Missing, spread
@@ -50,14 +51,15 @@ def test_structure_is_what_two_halves_have_in_common(evidence: Evidence) -> None
 
 
 def test_numbers_and_figures(evidence: Evidence, tested: Evidence) -> None:
-    flats = all_flats(tested)
+    flats, left_out = all_flats(tested)
     assert [f.name for f in flats] == ["g", "r"]
+    assert not left_out
     table = flat_table(flats)
     s = tested.solution.standards
     before, fitted, held = (float(table.rows[0][k]) for k in (-3, -2, -1))
     assert before == pytest.approx(1e3 * spread(s.residual[tested.solution.frames.band[s.frame] == "g"])[0], abs=0.06)
     assert before < fitted < held  # the numerical flat of a star is without the star
-    assert flat_table(all_flats(evidence)).rows[0][-1] == "-"  # no cross-validation, no number
+    assert flat_table(all_flats(evidence)[0]).rows[0][-1] == "-"  # no cross-validation, no number
     (figure,) = flat_figures(tested, flats)
     panels = [axes for axes in figure.make().axes if axes.images]
     assert len(panels) == 6
@@ -67,3 +69,10 @@ def test_numbers_and_figures(evidence: Evidence, tested: Evidence) -> None:
     assert panels[2].get_title() == "g: after"
     with pytest.raises(Missing, match="20 standards with positions"):
         flat_maps(evidence, "z", "")
+
+
+def test_flats_that_are_not_drawn_have_names(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flats_module, "MOST_FLATS", 1)
+    drawn, left_out = all_flats(evidence)
+    assert [f.name for f in drawn] == ["g"]
+    assert left_out == {"Flats of r": "1 of 2 flats are drawn, those with most standards"}

@@ -31,13 +31,13 @@ from xpjax.survey.joint.covariance import StoredUncertainty
 from xpjax.survey.joint.design import Design, StarMagnitudes
 from xpjax.survey.joint.solution import FitQuality, RowResults
 from xpjax.survey.observations import Frames, Observations
-from xpjax.survey.report import write_report
+from xpjax.survey.report import joint_maps, write_report
 from xpjax.survey.report.joint_correlation import correlated
 from xpjax.survey.report.joint_curves import band_curve, field_of, parameter_table
 from xpjax.survey.report.joint_evidence import JointEvidence, joint_evidence
-from xpjax.survey.report.joint_maps import flat_maps
+from xpjax.survey.report.joint_maps import flat_figures, flat_maps
 from xpjax.survey.report.joint_page import joint_sections, joint_summary
-from xpjax.survey.report.joint_residuals import quality_table, star_scatter
+from xpjax.survey.report.joint_residuals import quality_table, residual_figures, star_scatter
 from xpjax.survey.report.joint_terms import model_table, value_tables, with_error, zero_point_figures
 from xpjax.survey.report.layout import write_page
 from xpjax.synthetic import TransmissionChain, read_chain
@@ -109,6 +109,26 @@ def test_flats_are_what_the_solution_adds(solved: Solved, evidence: JointEvidenc
     np.testing.assert_allclose(one.value[i, j], flat @ np.nan_to_num(found.value), atol=1e-12)
     error = np.sqrt(np.diagonal(found.covariance(flat)))
     np.testing.assert_allclose(one.error[i, j], error, rtol=1e-9)
+
+
+def test_flats_that_are_not_drawn_have_names(evidence: JointEvidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = flat_maps(evidence)
+    assert flat_figures(maps)[1] == {}
+    monkeypatch.setattr(joint_maps, "MOST_MAPS", 2)
+    figures, left_out = flat_figures(maps)
+    (name,) = left_out
+    drawn = {axes.get_title() for axes in figures[0].make().axes}
+    assert all((one.name in name) != (one.name in drawn) for one in maps)
+
+
+def test_residuals_have_a_panel_for_detectors(evidence: JointEvidence) -> None:
+    figures, missing = residual_figures(evidence)
+    assert not missing
+    panels = {axes.get_xlabel(): axes for axes in figures[0].make().axes}
+    assert [t.get_text() for t in panels["detector"].get_xticklabels()] == ["a", "b"]
+    own = evidence.solution.frames.detector[evidence.rows["frame"]] == "a"
+    expected = 1e3 * np.nanmedian(evidence.fitted[evidence.of_band("g") & own])
+    assert panels["detector"].lines[0].get_ydata()[0] == pytest.approx(expected)
 
 
 def test_correlations_are_those_of_the_covariance(solved: Solved, evidence: JointEvidence) -> None:
@@ -293,7 +313,7 @@ def test_a_page_of_files(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     done = xp("survey", "report", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert "not made: Residuals against color: colors are not known here (--catalogue)" in done.stderr
+    assert "not made: Residuals against color: colors are not known (--catalogue)" in done.stderr
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Joint solution: out" in page
     assert "command: xpjax survey solve; inputs: field.parquet" in page

@@ -130,3 +130,17 @@ def test_maps_of_the_sky_are_whole(tested: Evidence) -> None:
     assert np.all(np.abs((places["ra"] + 180) % 360 - 180) < 0.3)
     with pytest.raises(Missing, match=r"columns\.ra"):
         sky_figures(tested)
+
+
+def test_a_strip_of_the_sky_has_a_map(tested: Evidence) -> None:
+    """Stars at one declination, as of a drift scan, and stars at one place."""
+    n = len(tested.rows["star"])
+    assert np.count_nonzero(tested.of_band("g")) > 1000  # hexagons
+    value = 1e3 * tested.judged[tested.of_band("g")]
+    low, high = np.nanpercentile(value, [1, 99])
+    for ra, dec in ((np.linspace(10, 12, n), np.full(n, 3.0)), (np.full(n, 10.0), np.full(n, 3.0))):
+        placed = dataclasses.replace(tested, rows={**tested.rows, "ra": ra, "dec": dec})
+        shown = sky_figures(placed)[0].make().axes[0].collections[0]
+        medians = np.asarray(shown.get_array())
+        assert len(medians)
+        assert np.all((medians > low) & (medians < high))

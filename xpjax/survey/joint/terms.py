@@ -45,6 +45,7 @@ A term with columns that act non-linearly returns a `Prepared` of its own: `bloc
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -173,7 +174,8 @@ class ZeroPoint(Term, kind="zero_point"):
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term."""
         groups = frame_groups(observations.frames, self.per)
-        return Prepared(groups.block(self.name, observations, Part("constant", "mag", None, self.prior, self.mean)))
+        part = Part("constant", "mag", None, self.prior, self.mean, "Zero-point, added to instrumental magnitudes")
+        return Prepared(groups.block(self.name, observations, part))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +226,13 @@ class Color(Term, kind="color"):
         basis = polynomials(observations, scale, self.position_order) if self.position_order else {"": 1.0}
         parts = []
         for k in range(1, self.order + 1):
-            power = color**k
-            unit = ("", "mag-1", "mag-2")[k - 1]
-            parts += [Part(f"color_{k} {name}".rstrip(), unit, power * b, self.prior) for name, b in basis.items()]
+            power, unit = color**k, ("", "mag-1", "mag-2")[k - 1]
+            said = f"{('Linear', 'Quadratic', 'Cubic')[k - 1]} color term"
+            for name, b in basis.items():
+                where = f", Chebyshev coefficient of {chebyshev(name)} over the detector" if name else ""
+                parts.append(
+                    Part(f"color_{k} {name}".rstrip(), unit, power * b, self.prior, description=f"{said}{where}")
+                )
         groups = frame_groups(observations.frames, self.per)
         return Prepared(groups.block(self.name, observations, *parts))
 
@@ -284,11 +290,16 @@ class Flat(Term, kind="flat"):
         groups = frame_groups(observations.frames, self.per)
         if self.form == "chebyshev":
             slopes = polynomials(observations, scale, self.order)
-            parts = (Part(name, "mag", slope, self.prior) for name, slope in slopes.items() if name)
+            said = "Flat, Chebyshev coefficient of {} over the detector"
+            parts = (
+                Part(name, "mag", slope, self.prior, description=said.format(chebyshev(name)))
+                for name, slope in slopes.items() if name
+            )  # fmt: skip
             return Prepared(groups.block(self.name, observations, *parts))
         cell = self._cells(observations, scale)
         known = None if (cell >= 0).all() else np.where(cell >= 0, 1.0, np.nan)
-        block = groups.block(self.name, observations, Part("cell", "mag", known, self.prior))
+        said = "Flat, added to magnitudes in a cell of the detector"
+        block = groups.block(self.name, observations, Part("cell", "mag", known, self.prior, description=said))
         index = np.where(cell >= 0, block.index * np.int32(self.bins**2) + cell, np.int32(-1))
         labels = [f"{label} {i},{j}" for label in groups.labels for i in range(self.bins) for j in range(self.bins)]
         of_cell = np.repeat(np.arange(len(groups.labels)), self.bins**2)
@@ -369,13 +380,14 @@ class Extinction(Term, kind="extinction"):
         air = 1.0 - frames.airmass
         if not np.isfinite(air).any():
             raise XpjaxError(f"{self.name} needs the airmass of exposures: give columns.airmass")
-        parts = [Part("k", "mag", air[o.frame], self.prior, self.mean)]
+        parts = [Part("k", "mag", air[o.frame], self.prior, self.mean, "Extinction coefficient k, per airmass")]
         if self.second_order:
-            parts.append(Part("k_color", "", air[o.frame] * (o.color - scale.color_zero), self.prior))
+            slope = air[o.frame] * (o.color - scale.color_zero)
+            parts.append(Part("k_color", "", slope, self.prior, description="Second-order extinction: k per color"))
         if times := self.settled(o, scale).times:
             middle = np.array([times[label] for label in groups.labels])
             change = (air * (frames.time - middle[groups.index]))[o.frame]
-            parts.append(Part("k_slope", "mag d-1", change, self.prior))
+            parts.append(Part("k_slope", "mag d-1", change, self.prior, description="Change of k with time"))
         return Prepared(groups.block(self.name, o, *parts))
 
 
@@ -427,7 +439,13 @@ class Covariate(Term, kind="covariate"):
         if values.shape != (len(observations),):
             raise XpjaxError(f"{self.name}: {values.shape} values for {len(observations)} rows of observations")
         groups = frame_groups(observations.frames, self.per)
-        return Prepared(groups.block(self.name, observations, Part("slope", "mag", values, self.prior)))
+        said = f"Added to magnitudes per unit of {self.column or self.name}"
+        return Prepared(groups.block(self.name, observations, Part("slope", "mag", values, self.prior, 0.0, said)))
+
+
+def chebyshev(name: str) -> str:
+    """The polynomial of a part, such as T2(x) T1(y) of "x2 y"."""
+    return " ".join(f"T{order or 1}({axis})" for axis, order in re.findall(r"([xy])(\d*)", name))
 
 
 def check_whole(name: str, field: str, value: Any, low: int, high: int) -> None:

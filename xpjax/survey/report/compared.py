@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,23 +16,17 @@ from xpjax.survey.report.drawing import (
     HELD_OUT,
     MMAG,
     RED,
-    both_ways,
-    chunks,
-    color_bar,
     draw_density,
     draw_gaussian,
+    draw_maps,
     dress,
-    dress_map,
+    in_parts,
     label_of,
     limits_about,
-    map_height,
-    on_map,
     panels,
-    part_of,
     plain,
     rounded_text,
     rows_of_panels,
-    sky_middle,
 )
 from xpjax.survey.report.evidence import Evidence
 from xpjax.survey.report.layout import Figure, Table
@@ -152,8 +145,7 @@ def _histograms(evidence: Evidence, found: Differences, title: str) -> list[Figu
         f"Zero-point differences from {found.name} about their median, of up to {number:,} exposures or tiles, with a "
         "Gaussian fitted to their core."
     )
-    bands = [*found.values]
-    return [Figure(part_of(title, p, bands), caption, functools.partial(draw, p)) for p in chunks(bands, 9)]
+    return in_parts(title, [*found.values], 9, caption, draw)
 
 
 def _tile_column(evidence: Evidence, name: str, first: np.ndarray) -> np.ndarray:
@@ -166,21 +158,13 @@ def _tile_column(evidence: Evidence, name: str, first: np.ndarray) -> np.ndarray
 
 def _maps(evidence: Evidence, found: Differences, title: str) -> list[Figure]:
     ra, dec = (_tile_column(evidence, name, found.first) for name in ("ra", "dec"))
-    middle = sky_middle(ra, dec)
-    x, y = on_map(ra, dec, middle)
 
     def draw(bands: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
-        for band, axes in zip(bands, panels(figure, len(bands), 2, map_height(x, y)), strict=True):
-            values = found.values[band]
-            good = np.isfinite(values + x + y)
-            limit, size = both_ways(values[good], 95), float(np.clip(4000 / max(good.sum(), 1), 4, 40))
-            points = axes.scatter(x[good], y[good], c=values[good], s=size, cmap="RdBu_r", vmin=-limit, vmax=limit)
-            color_bar(axes, points, "difference [mmag]")
-            dress_map(axes, middle, plain(band))
+        points = {band: (ra, dec, found.values[band]) for band in bands}
+        draw_maps(points, "difference [mmag]", figure, most=len(ra))
 
     caption = f"Zero-point differences from {found.name} of exposures or tiles on the sky (sinusoidal projection)."
-    bands = [*found.values]
-    return [Figure(part_of(title, p, bands), caption, functools.partial(draw, p)) for p in chunks(bands, 6)]
+    return in_parts(title, [*found.values], 6, caption, draw)
 
 
 def _correlations(evidence: Evidence, found: Differences, title: str) -> list[Figure]:
@@ -233,8 +217,7 @@ def _reddening(evidence: Evidence, found: Differences, title: str) -> list[Figur
             line_of_axes[0].set_ylabel(f"{plain(band, ': ')}difference [mmag]", fontsize=9)
 
     caption = f"Zero-point differences from {found.name} against {' and '.join(known)}, with linear fits."
-    bands = [*found.values]
-    return [Figure(part_of(title, p, bands), caption, functools.partial(draw, p)) for p in chunks(bands, 4)]
+    return in_parts(title, [*found.values], 4, caption, draw)
 
 
 # --- exposures that took no part --------------------------------------------------------------------------------------

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from xpjax.survey.report.evidence import Evidence
-from xpjax.survey.report.layout import WIDTH
+from xpjax.survey.report.layout import WIDTH, Figure
 from xpjax.survey.report.statistics import Missing, gaussian, spread, trend
 
 if TYPE_CHECKING:
     import matplotlib.figure
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection, PolyCollection
 
 T = TypeVar("T")
 
@@ -23,6 +25,8 @@ BLUE, RED, DARK, GREEN = "#0072B2", "#D55E00", "#1f3a5f", "#009E73"
 """Okabe & Ito's (2008) colors, told apart with any color vision, and a dark neutral one."""
 FITTED, HELD_OUT = BLUE, RED
 """The same two colors in every figure."""
+PAINTS = (BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
+"""Of kinds, such as detectors, without the red of what is flagged."""
 DRAWN = 200_000
 """More measurements than this are thinned out at random before they are drawn."""
 MOST_BANDS = 24
@@ -53,6 +57,17 @@ def chunks(things: Sequence[T], size: int) -> list[tuple[T, ...]]:
 def part_of(name: str, part: Sequence[Any], whole: Sequence[Any]) -> str:
     """The name of a figure; where it shows a part of several bands, with these."""
     return name if len(part) == len(whole) else f"{name}, {', '.join(map(label_of, part))}"
+
+
+def in_parts(
+    name: str,
+    bands: Sequence[str],
+    most: int,
+    caption: str,
+    draw: Callable[[tuple[str, ...], matplotlib.figure.Figure], None],
+) -> list[Figure]:
+    """Figures of at most so many bands each, whose bands `draw` gets."""
+    return [Figure(part_of(name, part, bands), caption, functools.partial(draw, part)) for part in chunks(bands, most)]
 
 
 def dress(axes: Axes, x: str, y: str = "", title: str = "", legend: bool = True) -> None:
@@ -179,6 +194,34 @@ def draw_trend(
     axes.errorbar(found.x, found.median, found.error, color=paint, lw=1, marker="o", ms=2.5, label=label or None)
 
 
+def draw_curves(axes: Axes, at: np.ndarray, curves: np.ndarray, error: np.ndarray, label: str = "") -> None:
+    """The median of curves (n_curve, n), the error (n,) of one, and the range of 68 % of them where there are some."""
+    middle = np.median(curves, axis=0)
+    if len(curves) > 2:
+        axes.fill_between(at, *np.percentile(curves, [16, 84], axis=0), color=FITTED, alpha=0.15, lw=0)
+    axes.fill_between(at, middle - error, middle + error, color=FITTED, alpha=0.35, lw=0)
+    axes.plot(at, middle, color=FITTED, lw=1.5, label=label or None)
+
+
+def of_kinds(kinds: np.ndarray) -> list[tuple[np.ndarray, str, str]]:
+    """Which values (n,) are of each kind, with its color and name; where there is one, or too many, all and no name."""
+    names = np.unique(kinds).tolist()
+    if not 1 < len(names) <= len(PAINTS):
+        return [(np.ones(len(kinds), bool), BLUE, "")]
+    return [(kinds == name, paint, plain(name)) for name, paint in zip(names, PAINTS, strict=False)]
+
+
+def draw_errors(
+    axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, kinds: Iterable[tuple[np.ndarray, str, str]]
+) -> None:
+    """Values with their errors: which, color and label of each kind."""
+    size = float(np.clip(60 / np.sqrt(len(y) + 1), 1.5, 4))
+    for which, paint, label in kinds:
+        rows = which & np.isfinite(x + y)
+        if rows.any():
+            axes.errorbar(x[rows], y[rows], error[rows], fmt="o", ms=size, lw=0.6, color=paint, label=label or None)
+
+
 def draw_gaussian(axes: Axes, values: np.ndarray, label: str) -> None:
     """A histogram and the Gaussian in its middle, with its sigma in the legend."""
     mean, sigma = gaussian(values)
@@ -223,6 +266,52 @@ def dress_map(axes: Axes, middle: float, title: str = "") -> None:
     dress(axes, f"(RA - {middle:.2f}\u00b0) cos Dec [deg]", "Dec [deg]", title)
 
 
+def draw_maps(
+    points: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    label: str,
+    figure: matplotlib.figure.Figure,
+    most: int = 1000,
+) -> None:
+    """A map for each band: of its right ascensions, declinations [deg] and values, single points where they are few.
+
+    most: so many points are few; of more, medians in hexagons are drawn.
+    """
+    whole = {band: [a[np.isfinite(every[0] + every[1] + every[2])] for a in every] for band, every in points.items()}
+    ra, dec = (np.concatenate([each[k] for each in whole.values()]) for k in (0, 1))
+    middle = sky_middle(ra, dec)
+    height = map_height(*on_map(ra, dec, middle))
+    for (band, (a, d, value)), axes in zip(whole.items(), panels(figure, len(whole), 2, height), strict=True):
+        x, y = on_map(a, d, middle)
+        shown: PolyCollection | PathCollection
+        if len(x) > most:
+            wide, high = np.maximum([np.ptp(x), np.ptp(y)], 1e-3 * max(np.ptp(x), np.ptp(y), 1e-9))
+            cells = np.sqrt(np.clip(len(x) / 20, 64, 3600) * wide / high)  # along x, of like width and height
+            size = (int(np.clip(cells, 4, 90)), int(np.clip(cells * high / wide / np.sqrt(3), 2, 60)))
+            shown = axes.hexbin(x, y, value, gridsize=size, reduce_C_function=np.median, mincnt=3, cmap="RdBu_r")
+            limit = both_ways(np.asarray(shown.get_array()))
+        else:
+            limit, area = both_ways(value, 95), float(np.clip(4000 / max(len(x), 1), 4, 50))
+            shown = axes.scatter(x, y, c=value, s=area, cmap="RdBu_r", edgecolors="0.5", linewidths=0.2)
+        shown.set_clim(-limit, limit)
+        color_bar(axes, shown, label)
+        dress_map(axes, middle, plain(band))
+
+
+def draw_detector(
+    axes: Axes, value: np.ndarray, box: np.ndarray, limit: float, title: str, label: str = "mmag", extend: str = "both"
+) -> None:
+    """Values on the cells of a detector, rows along y, from -limit to limit; box: x, y from..to [pixel]."""
+    wide, high = np.ptp(box[:2]), np.ptp(box[2:])
+    image = axes.imshow(
+        value, origin="lower", extent=tuple(box), cmap="RdBu_r", vmin=-limit, vmax=limit,
+        aspect="equal" if 0.25 < wide / high < 4 else "auto",
+    )  # fmt: skip
+    axes.set_facecolor("0.85")
+    axes.tick_params(labelsize=8)
+    color_bar(axes, image, label, extend)
+    dress(axes, "x [pixel]", "y [pixel]" if is_left(axes) else "", title)
+
+
 # --- bands ------------------------------------------------------------------------------------------------------------
 
 
@@ -231,12 +320,12 @@ def shown_bands(evidence: Evidence) -> list[str]:
     return evidence.bands[:MOST_BANDS]
 
 
-def by_band(evidence: Evidence, make: Callable[[Evidence, str], T]) -> dict[str, T]:
+def by_band(bands: Sequence[str], make: Callable[[str], T]) -> dict[str, T]:
     """What is made of each band that has what it needs. Raises Missing where none has."""
     found, why = {}, Missing("no band")
-    for band in shown_bands(evidence):
+    for band in bands:
         try:
-            found[band] = make(evidence, band)
+            found[band] = make(band)
         except Missing as missing:
             why = missing
     if not found:

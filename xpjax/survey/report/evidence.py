@@ -106,14 +106,25 @@ class Evidence(Record, TableResult):
 
     def color_name(self, band: str) -> str:
         """What the color of the stars is called in the configuration, for axes."""
-        said = json.loads(self.solution.record.get("config", "{}"))
-        own: Mapping[str, Any] = next((b for b in said.get("band", []) if str(b.get("name")) == band), {})
-        column = own.get("color", said.get("columns", {}).get("color"))
-        if column is None:
-            return "BP - RP" if {"spectra", "fetch"} & set(said.get("standards", {})) else "color"
-        parts = with_band({"color": column}, band)["color"]
-        names = [str(name).removeprefix("standards.") for name in ([parts] if isinstance(parts, str) else parts)]
-        return " - ".join({"bp_rp": "BP - RP"}.get(name.lower(), name) for name in names)
+        return color_name(json.loads(self.solution.record.get("config", "{}")), band)
+
+
+def color_columns(config: Mapping[str, Any], band: str) -> list[str]:
+    """Names of the columns that the color of a band is made of, none where the configuration names none."""
+    own: Mapping[str, Any] = next((b for b in config.get("band", []) if str(b.get("name")) == band), {})
+    column = own.get("color", config.get("columns", {}).get("color"))
+    if column is None:
+        return []
+    parts = with_band({"color": column}, band)["color"]
+    return [str(name).removeprefix("standards.") for name in ([parts] if isinstance(parts, str) else parts)]
+
+
+def color_name(config: Mapping[str, Any], band: str) -> str:
+    """What the color of the stars is called in a configuration, for axes."""
+    names = color_columns(config, band)
+    if not names:
+        return "BP - RP" if {"spectra", "fetch"} & set(config.get("standards", {})) else "color"
+    return " - ".join({"bp_rp": "BP - RP"}.get(name.lower(), name) for name in names)
 
 
 def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Observations | None = None) -> Evidence:

@@ -13,9 +13,7 @@ from xpjax.survey.report.drawing import (
     MMAG,
     both_ways,
     chunks,
-    color_bar,
-    dress,
-    is_left,
+    draw_detector,
     plain,
     rounded_text,
     rows_of_panels,
@@ -59,7 +57,12 @@ class FlatMaps:
     @property
     def name(self) -> str:
         """Band and detector."""
-        return " ".join(part for part in (self.band, self.detector) if part) or "all"
+        return flat_name(self.band, self.detector)
+
+
+def flat_name(band: str, detector: str) -> str:
+    """Band and detector, those that have names."""
+    return " ".join(part for part in (band, detector) if part) or "all"
 
 
 def flat_maps(evidence: Evidence, band: str, detector: str, bins: int = MOST_CELLS) -> FlatMaps:
@@ -131,12 +134,16 @@ def _flat_of(evidence: Evidence, chosen: np.ndarray, bins: int = MOST_CELLS) -> 
     return flat - np.median(flat) if np.ptp(flat) > 0 else np.full_like(flat, np.nan)
 
 
-def all_flats(evidence: Evidence) -> list[FlatMaps]:
-    """The flats of each band and detector, at most `MOST_FLATS`, those with most standards. Raises Missing."""
+def all_flats(evidence: Evidence) -> tuple[list[FlatMaps], dict[str, str]]:
+    """The flats of each band and detector, at most `MOST_FLATS`, those with most standards; and those left out, why.
+
+    Raises Missing.
+    """
     frames = evidence.solution.frames
     group, first = frames.group("band", "detector")
     number = np.bincount(group[evidence.solution.standards.frame], minlength=len(first))
-    most = np.argsort(-number, kind="stable")[:MOST_FLATS]
+    order = np.argsort(-number, kind="stable")
+    most, rest = order[:MOST_FLATS], order[MOST_FLATS:]
     found, why = [], Missing("no frame")
     for k in most[np.argsort(first[most])]:
         try:
@@ -145,7 +152,9 @@ def all_flats(evidence: Evidence) -> list[FlatMaps]:
             why = missing
     if not found:
         raise why
-    return found
+    left_out = ", ".join(flat_name(str(frames.band[k]), str(frames.detector[k])) for k in np.sort(first[rest]))
+    reason = f"{MOST_FLATS} of {len(first)} flats are drawn, those with most standards"
+    return found, {f"Flats of {left_out}": reason} if left_out else {}
 
 
 def flats_text(evidence: Evidence) -> tuple[str, ...]:
@@ -224,12 +233,5 @@ def draw_flats(flats: tuple[FlatMaps, ...], names: tuple[str, ...], figure: matp
         limit = both_ways(MMAG * f.before)
         for name, axes in zip(names, line, strict=True):
             values, top = MMAG * getattr(f, name), both_ways(MMAG * f.flat, 100) if name == "flat" else limit
-            wide, high = f.box[1] - f.box[0], f.box[3] - f.box[2]
-            image = axes.imshow(
-                values, origin="lower", extent=tuple(f.box), cmap="RdBu_r", vmin=-top, vmax=top,
-                aspect="equal" if 0.25 < wide / high < 4 else "auto",
-            )  # fmt: skip
-            axes.set_facecolor("0.85")
-            axes.tick_params(labelsize=8)
-            color_bar(axes, image, "mmag", "neither" if name == "flat" else "both")
-            dress(axes, "x [pixel]", "y [pixel]" if is_left(axes) else "", f"{plain(f.name)}: {name}")
+            extend = "neither" if name == "flat" else "both"
+            draw_detector(axes, values, f.box, top, f"{plain(f.name)}: {name}", extend=extend)

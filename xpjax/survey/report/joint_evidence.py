@@ -23,7 +23,8 @@ from xpjax.survey.joint import (
     read_joint_config,
     read_joint_solution,
 )
-from xpjax.survey.reading import survey_chain, with_band
+from xpjax.survey.reading import survey_chain
+from xpjax.survey.report.evidence import color_columns, color_name
 
 CALIBRATED = "calibrated.parquet"
 
@@ -112,10 +113,7 @@ class JointEvidence(Record):
 
     def color_name(self, band: str) -> str:
         """What the color of the stars is called in the configuration, for axes."""
-        names = _color_columns(self.config, band)
-        if not names:
-            return "BP - RP" if {"spectra", "fetch"} & set(self.config.get("standards", {})) else "color"
-        return " - ".join({"bp_rp": "BP - RP"}.get(name.lower(), name) for name in names)
+        return color_name(self.config, band)
 
 
 def bands_of(block: Any) -> np.ndarray:
@@ -145,16 +143,6 @@ def about_term(term: Any) -> str:
     kind = TERMS.get(kind_of_term(term))
     said = ((kind and kind.__doc__) or "").strip().split("\n")[0].rstrip(".")
     return said.removeprefix("Fit ") or kind_of_term(term)
-
-
-def _color_columns(config: Mapping[str, Any], band: str) -> list[str]:
-    """Names of the columns that the color is made of, none where the configuration names none."""
-    own: Mapping[str, Any] = next((b for b in config.get("band", []) if str(b.get("name")) == band), {})
-    column = own.get("color", config.get("columns", {}).get("color"))
-    if column is None:
-        return []
-    parts = with_band({"color": column}, band)["color"]
-    return [str(name).removeprefix("standards.") for name in ([parts] if isinstance(parts, str) else parts)]
 
 
 # --- gathered ---------------------------------------------------------------------------------------------------------
@@ -223,7 +211,7 @@ def _rows(
     else:
         color = np.full(n, np.nan)
         for band in np.unique(solution.frames.band):
-            names = _color_columns(config, str(band))
+            names = color_columns(config, str(band))
             if names and all(name in table for name in names):
                 mine = solution.frames.band[rows["frame"]] == band
                 first, *others = (np.asarray(table[name], float)[mine] for name in names)

@@ -15,7 +15,7 @@ from xpjax.survey.report.drawing import (
     both_ways,
     chunks,
     color_bar,
-    dress,
+    draw_detector,
     dress_map,
     label_of,
     map_height,
@@ -98,30 +98,31 @@ def detector_height(box: np.ndarray) -> float:
     return 0.8 + 2.8 * float(np.clip(np.ptp(box[2:]) / np.ptp(box[:2]), 0.5, 1.0))
 
 
-def flat_figures(maps: list[DetectorMap]) -> list[Figure]:
-    """The flats in pixels."""
+def flat_figures(maps: list[DetectorMap]) -> tuple[list[Figure], dict[str, str]]:
+    """The flats in pixels, and those that are not drawn, with the reason."""
     drawn = sorted(maps, key=lambda one: -np.isfinite(one.value).sum())[:MOST_MAPS]
-    more = f" {len(drawn)} of {len(maps)} are shown." if len(maps) > len(drawn) else ""
     caption = (
-        "Flats of the solution over the detector: what is added to magnitudes. White cells have no data. Errors of the "
-        f"cells are in the table.{more}"
+        "Flats of the solution over the detector: what is added to magnitudes. Gray cells have no data. Errors of the "
+        "cells are in the table."
     )
-    names = chunks(drawn, 6)
-    return [
+    names, shown = chunks(drawn, 6), {one.name for one in drawn}
+    left_out = ", ".join(one.name for one in maps if one.name not in shown)
+    why = (
+        {f"Maps of {left_out}": f"{len(drawn)} of {len(maps)} flats are drawn, those with most cells"}
+        if left_out
+        else {}
+    )
+    figures = [
         Figure(f"Flats{f' {k + 1}' * (len(names) > 1)}", caption, functools.partial(_draw_flats, part))
         for k, part in enumerate(names)
     ]
+    return figures, why
 
 
 def _draw_flats(maps: tuple[DetectorMap, ...], figure: matplotlib.figure.Figure) -> None:
     for one, axes in zip(maps, panels(figure, len(maps), 2, detector_height(maps[0].box)), strict=True):
         limit = both_ways(MMAG * one.value, 99)
-        shown = axes.imshow(
-            MMAG * one.value, origin="lower", extent=tuple(one.box), cmap="RdBu_r", vmin=-limit, vmax=limit,
-            aspect="equal" if 0.5 < np.ptp(one.box[:2]) / np.ptp(one.box[2:]) < 2 else "auto",
-        )  # fmt: skip
-        color_bar(axes, shown, "flat [mmag]")
-        dress(axes, "x [pixel]", "y [pixel]", plain(one.name))
+        draw_detector(axes, MMAG * one.value, one.box, limit, plain(one.name), "flat [mmag]")
 
 
 def flat_table(maps: list[DetectorMap]) -> Table:

@@ -35,7 +35,7 @@ from xpjax.survey.report.joint_terms import (
     zero_point_figures,
 )
 from xpjax.survey.report.layout import Figure, Section, made_by
-from xpjax.survey.report.statistics import Missing, spread
+from xpjax.survey.report.statistics import noted, spread
 
 
 def joint_of(solution: Any, options: Mapping[str, Any]) -> JointEvidence | None:
@@ -64,11 +64,9 @@ def joint_sections(evidence: JointEvidence) -> tuple[list[Section], dict[str, st
     missing: dict[str, str] = {}
 
     def made(title: str, make: Callable[[JointEvidence], list[Figure]]) -> list[Figure]:
-        try:
+        with noted(missing, title):
             return make(evidence)
-        except Missing as why:
-            missing[title] = str(why)
-            return []
+        return []
 
     sections = [
         _model(evidence),
@@ -113,31 +111,27 @@ def _model(evidence: JointEvidence) -> Section:
 
 
 def _flats(evidence: JointEvidence, missing: dict[str, str]) -> Section:
-    try:
+    with noted(missing, "Flats"):
         maps = flat_maps(evidence)
-    except Missing as why:
-        missing["Flats"] = str(why)
-        return Section("Flats")
-    return Section("Flats", figures=flat_figures(maps), tables=[flat_table(maps)])
+        figures, without = flat_figures(maps)
+        missing.update(without)
+        return Section("Flats", figures=figures, tables=[flat_table(maps)])
+    return Section("Flats")
 
 
 def _transmission(evidence: JointEvidence, missing: dict[str, str], made: Callable[..., list[Figure]]) -> Section:
-    try:
+    with noted(missing, "Transmission before and after"):
         curves = all_curves(evidence)
-    except Missing as why:
-        missing["Transmission before and after"] = str(why)
-        return Section("Transmission")
-    figures = [*curve_figures(curves), *made("Transmission over the detector", field_figures)]
-    return Section("Transmission", figures=figures, tables=[parameter_table(evidence), curve_table(curves)])
+        figures = [*curve_figures(curves), *made("Transmission over the detector", field_figures)]
+        return Section("Transmission", figures=figures, tables=[parameter_table(evidence), curve_table(curves)])
+    return Section("Transmission")
 
 
 def _residuals(evidence: JointEvidence, missing: dict[str, str], made: Callable[..., list[Figure]]) -> Section:
     figures = list[Figure]()
-    try:
+    with noted(missing, "Residuals"):
         figures, without = residual_figures(evidence)
         missing.update(without)
-    except Missing as why:
-        missing["Residuals"] = str(why)
     if evidence.solution.held_out is None:
         missing["Held-out residuals"] = how_to_hold_out()
     figures += made("Pulls", pull_figures) + made("Sky map of residuals", sky_residual_figures)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.survey.report.drawing import (
-    BLUE,
-    GREEN,
     MMAG,
     chunks,
+    draw_curves,
+    draw_errors,
     dress,
     ends_of,
     is_left,
     label_of,
+    of_kinds,
     panels,
     plain,
     rows_of_panels,
@@ -42,7 +43,6 @@ MAPPED = ("flat", "sky")
 """Kinds of terms that are drawn as maps."""
 NAMED = 24
 """Places with their names on an axis; of more, their numbers are."""
-PAINTS = (BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
 
 
 def with_error(value: float, error: float) -> str:
@@ -171,17 +171,7 @@ def axis_of(evidence: JointEvidence, block: Any) -> Axis:
 
 def draw_values(axes: Axes, at: Axis, value: np.ndarray, error: np.ndarray, kinds: np.ndarray) -> None:
     """Values with errors, in a color for each kind of place where these are few."""
-    names = np.unique(kinds).tolist()
-    groups = [(kinds == name, paint, plain(name)) for name, paint in zip(names, PAINTS, strict=False)]
-    if not 1 < len(names) <= len(PAINTS):
-        groups = [(np.ones(len(value), bool), BLUE, "")]
-    size = float(np.clip(60 / np.sqrt(len(value) + 1), 1.5, 4))
-    for mine, paint, label in groups:
-        rows = mine & np.isfinite(value + at.x)
-        if rows.any():
-            axes.errorbar(
-                at.x[rows], value[rows], error[rows], fmt="o", ms=size, lw=0.6, color=paint, label=label or None
-            )
+    draw_errors(axes, at.x, value, error, of_kinds(kinds))
     if at.names:
         shown = [plain(name) for name in at.names]
         axes.set_xticks(range(len(shown)), shown, rotation=90 if sum(map(len, shown)) > 40 else 0)
@@ -278,21 +268,11 @@ def _draw_colors(evidence: JointEvidence, block: Any, bands: list[str], figure: 
         low, high = ends_of(color[mine]) if mine.any() else (zero - 1.0, zero + 1.0)
         at = np.linspace(low, high, 60)
         value, error = _color_curves(evidence, block, np.flatnonzero(bands_of(block) == band), at - zero)
-        middle, width = MMAG * np.median(value, axis=0), MMAG * error
-        if len(value) > 2:
-            axes.fill_between(at, *(MMAG * np.percentile(value, [16, 84], axis=0)), color=BLUE, alpha=0.15, lw=0)
-        axes.fill_between(at, middle - width, middle + width, color=BLUE, alpha=0.35, lw=0)
-        axes.plot(at, middle, color=BLUE, lw=1.5)
+        draw_curves(axes, at, MMAG * value, MMAG * error)
         axes.axvline(zero, color="0.5", lw=0.8, ls=":")
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, -0.1), max(high, 0.1))
-        label = f"{evidence.color_name(band)} [mag]" if known_name(evidence, band) else "color [mag]"
-        dress(axes, label, "color term [mmag]" if is_left(axes) else "", plain(band))
-
-
-def known_name(evidence: JointEvidence, band: str) -> bool:
-    """Whether the color has a name."""
-    return evidence.color_name(band) != "color"
+        dress(axes, f"{evidence.color_name(band)} [mag]", "color term [mmag]" if is_left(axes) else "", plain(band))
 
 
 def _color_curves(

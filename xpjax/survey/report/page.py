@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from xpjax.survey.report.residuals import (
 )
 from xpjax.survey.report.scr_page import scr_of, scr_sections, scr_summary
 from xpjax.survey.report.stars import light_curve_figures, repeatability_figures, xpsp_figures
-from xpjax.survey.report.statistics import Missing
+from xpjax.survey.report.statistics import noted
 from xpjax.survey.report.terms import color_figures, term_tables
 from xpjax.survey.report.zero_points import (
     night_figures,
@@ -43,15 +42,6 @@ from xpjax.survey.report.zero_points import (
     zero_point_figures,
     zero_point_tables,
 )
-
-
-@contextlib.contextmanager
-def noted(missing: dict[str, str], title: str) -> Iterator[None]:
-    """Note what a figure would have needed that raises Missing, and go on."""
-    try:
-        yield
-    except Missing as why:
-        missing[title] = str(why)
 
 
 def sections_of(evidence: Evidence, account: Sequence[str] = ()) -> tuple[list[Section], dict[str, str]]:
@@ -86,7 +76,8 @@ def sections_of(evidence: Evidence, account: Sequence[str] = ()) -> tuple[list[S
 
 def _flats(evidence: Evidence, missing: dict[str, str]) -> Section:
     with noted(missing, "Flats"):
-        flats = all_flats(evidence)
+        flats, without = all_flats(evidence)
+        missing.update(without)
         return Section("Flats", flats_text(evidence), flat_figures(evidence, flats), [flat_table(flats)])
     return Section("Flats")
 

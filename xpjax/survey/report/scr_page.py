@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,31 +15,26 @@ from xpjax.survey.report.drawing import (
     BLUE,
     MMAG,
     RED,
-    both_ways,
     chunks,
-    color_bar,
     draw_density,
     draw_gaussian,
+    draw_maps,
     draw_trend,
     dress,
-    dress_map,
+    in_parts,
     is_left,
     label_of,
     limits_about,
-    map_height,
-    on_map,
     panels,
-    part_of,
     plain,
     rounded_text,
     rows_of_panels,
     shared_legend,
     since,
-    sky_middle,
 )
 from xpjax.survey.report.joint_terms import with_error
 from xpjax.survey.report.layout import Figure, Section, Table, made_by
-from xpjax.survey.report.statistics import ENOUGH, Missing, median, spread
+from xpjax.survey.report.statistics import ENOUGH, Missing, median, noted, spread
 from xpjax.survey.scr import ScrSolution, read_scr
 
 if TYPE_CHECKING:
@@ -116,11 +110,9 @@ def scr_sections(evidence: ScrEvidence) -> tuple[list[Section], dict[str, str]]:
     missing = dict(evidence.solution.failed)
 
     def made(title: str, make: Callable[[ScrEvidence], list[Figure]]) -> list[Figure]:
-        try:
+        with noted(missing, title):
             return make(evidence)
-        except Missing as why:
-            missing[title] = str(why)
-            return []
+        return []
 
     sections = [
         Section("Color relations", tables=[relation_table(evidence), *coefficient_tables(evidence)]),
@@ -228,10 +220,7 @@ def residual_figures(evidence: ScrEvidence) -> list[Figure]:
                 dress(axes, LABELS[name] if line is grid[-1] or band == part[-1] else "")
             line[0].set_ylabel(f"{plain(band, ': ')}residual [mmag]", fontsize=9)
 
-    return [
-        Figure(part_of("Residuals against labels", part, bands), caption, functools.partial(draw, part))
-        for part in chunks(bands, 4)
-    ]
+    return in_parts("Residuals against labels", bands, 4, caption, draw)
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
@@ -292,10 +281,7 @@ def zero_point_figures(evidence: ScrEvidence) -> list[Figure]:
             dress(right, "zero-point - median [mmag]")
         shared_legend(figure, grid[0, 0])
 
-    return [
-        Figure(part_of("Zero-points of tiles", part, bands), caption, functools.partial(draw, part))
-        for part in chunks(bands, 4)
-    ]
+    return in_parts("Zero-points of tiles", bands, 4, caption, draw)
 
 
 def map_figures(evidence: ScrEvidence) -> list[Figure]:
@@ -306,25 +292,16 @@ def map_figures(evidence: ScrEvidence) -> list[Figure]:
     ra, dec = evidence.tiles["ra"], evidence.tiles["dec"]
     if not np.isfinite(ra + dec + found.value).any():
         raise Missing("no tile with a zero-point has a position")
-    middle = sky_middle(ra, dec)
-    x, y = on_map(ra, dec, middle)
 
     def draw(part: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
-        for band, axes in zip(part, panels(figure, len(part), 2, map_height(x, y)), strict=True):
-            mine = (found.band == band) & np.isfinite(x + y + found.value)
-            value = MMAG * (found.value - median(found.value[mine]))
-            size = float(np.clip(4000 / max(mine.sum(), 1), 6, 60))
-            shown = axes.scatter(x[mine], y[mine], c=value[mine], s=size, cmap="RdBu_r")
-            limit = both_ways(value[mine], 95)
-            shown.set_clim(-limit, limit)
-            color_bar(axes, shown, "zero-point - median [mmag]")
-            dress_map(axes, middle, plain(band))
+        points = {}
+        for band in part:
+            mine = found.band == band
+            points[band] = (ra[mine], dec[mine], MMAG * (found.value[mine] - median(found.value[mine])))
+        draw_maps(points, "zero-point - median [mmag]", figure, most=len(ra))
 
     caption = "Zero-points of tiles less their median on the sky (sinusoidal projection), East to the left."
-    return [
-        Figure(part_of("Sky map of zero-points", part, evidence.bands), caption, functools.partial(draw, part))
-        for part in chunks(evidence.bands, 6)
-    ]
+    return in_parts("Sky map of zero-points", evidence.bands, 6, caption, draw)
 
 
 # --- two methods, and tiles that overlap ------------------------------------------------------------------------------
@@ -361,10 +338,7 @@ def method_figures(evidence: ScrEvidence) -> list[Figure]:
             dress(axes, f"{one} - {two} [mmag]", "tiles" if is_left(axes) else "")
 
     caption = f"Zero-points by {one} less those by {two} of each tile, before they are brought to one scale."
-    return [
-        Figure(part_of("Difference of the methods", part, bands), caption, functools.partial(draw, part))
-        for part in chunks(bands, 9)
-    ]
+    return in_parts("Difference of the methods", bands, 9, caption, draw)
 
 
 def repeats(evidence: ScrEvidence, band: str) -> np.ndarray:
@@ -397,7 +371,4 @@ def repeat_figures(evidence: ScrEvidence) -> list[Figure]:
         "Calibrated magnitudes of stars on two tiles that overlap, one less the other: sigma is that of two "
         "measurements and of the zero-points of both tiles."
     )
-    return [
-        Figure(part_of("Repeatability between tiles", part, bands), caption, functools.partial(draw, part))
-        for part in chunks(bands, 9)
-    ]
+    return in_parts("Repeatability between tiles", bands, 9, caption, draw)

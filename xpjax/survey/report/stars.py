@@ -24,11 +24,11 @@ from xpjax.survey.report.drawing import (
     draw_trend,
     dress,
     ends_of,
+    in_parts,
     label_of,
     limits_about,
     log_scale,
     panels,
-    part_of,
     plain,
     rows_of_panels,
     shown_bands,
@@ -164,7 +164,7 @@ def light_curve(evidence: Evidence, band: str, star: Any, period: float | None =
 
 def xpsp_figures(evidence: Evidence) -> list[Figure]:
     """XPSP - SCR of stars against color and G. Raises Missing."""
-    found = by_band(evidence, xpsp_less_scr)
+    found = by_band(shown_bands(evidence), functools.partial(xpsp_less_scr, evidence))
 
     def draw(bands: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
         for band, line in zip(bands, rows_of_panels(figure, len(bands), (1, 1), 2.5), strict=True):
@@ -181,15 +181,12 @@ def xpsp_figures(evidence: Evidence) -> list[Figure]:
         "Synthetic magnitudes from XP spectra less those of stellar color regression, against color and G, before and "
         f"after the correction of the spectra. {number:,} stars."
     )
-    bands = [*found]
-    return [
-        Figure(part_of("XPSP - SCR", part, bands), caption, functools.partial(draw, part)) for part in chunks(bands, 4)
-    ]
+    return in_parts("XPSP - SCR", [*found], 4, caption, draw)
 
 
 def repeatability_figures(evidence: Evidence) -> list[Figure]:
     """Scatter of stars against magnitude, over the errors stated and the camera's noise. Raises Missing."""
-    found = by_band(evidence, repeatability)
+    found = by_band(shown_bands(evidence), functools.partial(repeatability, evidence))
 
     def draw(bands: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
         for band, axes in zip(bands, panels(figure, len(bands), 2, 3.3), strict=True):
@@ -202,10 +199,7 @@ def repeatability_figures(evidence: Evidence) -> list[Figure]:
         f"magnitude; the line is the statistical error stated. Numbers of stars: {said}.{theory}"
     )
     bands = [*found]
-    return [
-        Figure(part_of("Repeatability", part, bands), caption, functools.partial(draw, part))
-        for part in chunks(bands, 6)
-    ]
+    return in_parts("Repeatability", bands, 6, caption, draw)
 
 
 def _draw_repeatability(evidence: Evidence, band: str, stars: Repeatability, axes: Any) -> None:

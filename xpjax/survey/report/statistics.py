@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +19,15 @@ STRONG = 0.8
 
 class Missing(Exception):
     """A figure cannot be made; the message says what it would have needed."""
+
+
+@contextlib.contextmanager
+def noted(missing: dict[str, str], title: str) -> Iterator[None]:
+    """Note what a figure would have needed that raises Missing, and go on."""
+    try:
+        yield
+    except Missing as why:
+        missing[title] = str(why)
 
 
 def median(values: np.ndarray) -> float:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpjax.survey.report.drawing import (
-    FITTED,
     HELD_OUT,
     MMAG,
     chunks,
+    draw_curves,
     dress,
     ends_of,
+    in_parts,
     is_left,
     label_of,
-    part_of,
     plain,
     shown_bands,
 )
@@ -71,10 +71,7 @@ def color_figures(evidence: Evidence) -> list[Figure]:
         f"({kind}), with errors. Below: numbers of standards. {number:,} measurements. The term is zero at the dotted "
         "line (color_zero); it is taken off the models, and calibrated magnitudes are in the natural system."
     )
-    return [
-        Figure(part_of("Color terms", part, bands), caption, functools.partial(draw_colors, evidence, part))
-        for part in chunks(bands, 3)
-    ]
+    return in_parts("Color terms", bands, 3, caption, functools.partial(draw_colors, evidence))
 
 
 def color_rows(evidence: Evidence, band: str) -> np.ndarray:
@@ -113,11 +110,8 @@ def _draw_color(evidence: Evidence, band: str, upper: Axes, lower: Axes) -> None
     at = np.linspace(low, high, 100)
     if len(frames):
         value, error = color_curves(evidence, frames, at)
-        middle, width = MMAG * np.median(value, axis=0), MMAG * np.median(error, axis=0)
-        if len(frames) > 2:
-            upper.fill_between(at, *(MMAG * np.percentile(value, [16, 84], axis=0)), color=FITTED, alpha=0.15, lw=0)
-        upper.fill_between(at, middle - width, middle + width, color=FITTED, alpha=0.35, lw=0)
-        upper.plot(at, middle, color=FITTED, lw=1.5, label=f"color term, order {fits.terms.color_order}")
+        label = f"color term, order {fits.terms.color_order}"
+        draw_curves(upper, at, MMAG * value, MMAG * np.median(error, axis=0), label)
     taken_off = np.zeros(len(mine))
     order = np.argsort(frame, kind="stable")
     for part in np.split(order, np.flatnonzero(np.diff(frame[order])) + 1):

@@ -10,13 +10,13 @@ import numpy as np
 from xpjax.survey import MAD, FrameFlag, group_median
 from xpjax.survey.report.drawing import (
     BLUE,
-    GREEN,
     MMAG,
     RED,
-    chunks,
+    draw_errors,
+    in_parts,
     label_of,
+    of_kinds,
     panels,
-    part_of,
     plain,
     rounded_text,
     rows_of_panels,
@@ -38,8 +38,6 @@ MOST_FRAMES = 40
 MOST_NIGHTS = 60
 WORST = 15
 """Frames that are named among many."""
-PAINTS = (BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "black")
-"""Of detectors (Okabe & Ito 2008), without the red of flagged frames."""
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -168,10 +166,7 @@ def zero_point_figures(evidence: Evidence) -> list[Figure]:
     )
     if len(detectors) > 1:
         caption += " Of each detector its median is subtracted."
-    return [
-        Figure(part_of("Zero-points", part, bands), caption, functools.partial(draw_zero_points, evidence, part))
-        for part in chunks(bands, 4)
-    ]
+    return in_parts("Zero-points", bands, 4, caption, functools.partial(draw_zero_points, evidence))
 
 
 def draw_zero_points(evidence: Evidence, bands: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
@@ -198,22 +193,11 @@ def draw_zero_points(evidence: Evidence, bands: tuple[str, ...], figure: matplot
 def draw_frames(evidence: Evidence, axes: Axes, x: np.ndarray, y: np.ndarray, unit: float, mine: np.ndarray) -> None:
     """Values of frames with the errors of their zero-points, by detector where these are few; flagged ones in red."""
     frames, fits = evidence.solution.frames, evidence.solution.fits
-    flagged = fits.status != 0
-    names = np.unique(frames.detector[mine]).tolist()
-    kinds: list[tuple[np.ndarray, str, str]]
-    kinds = [(frames.detector == name, paint, plain(name)) for name, paint in zip(names, PAINTS, strict=False)]
-    if len(names) > len(PAINTS) or len(names) == 1:
-        kinds = [(mine, BLUE, "without flags" if flagged[mine].any() else "")]
-    size = float(np.clip(60 / np.sqrt(np.count_nonzero(mine) + 1), 1.5, 4))
-    known = mine & np.isfinite(x) & np.isfinite(y)
-    for kind, paint, label in [
-        *((kind & ~flagged, paint, label) for kind, paint, label in kinds),
-        (flagged, RED, "flagged"),
-    ]:
-        rows = kind & known
-        if rows.any():
-            error = unit * fits.zero_point_error[rows]
-            axes.errorbar(x[rows], y[rows], error, fmt="o", ms=size, lw=0.6, color=paint, label=label or None)
+    x, y, error, flagged = x[mine], y[mine], unit * fits.zero_point_error[mine], fits.status[mine] != 0
+    kinds = [(which & ~flagged, paint, label) for which, paint, label in of_kinds(frames.detector[mine])]
+    if len(kinds) == 1 and flagged.any():
+        kinds = [(~flagged, BLUE, "without flags")]
+    draw_errors(axes, x, y, error, [*kinds, (flagged, RED, "flagged")])
 
 
 def night_figures(evidence: Evidence) -> list[Figure]:
@@ -222,15 +206,11 @@ def night_figures(evidence: Evidence) -> list[Figure]:
     bands = [b for b in shown_bands(evidence) if np.isfinite(off[evidence.solution.frames.band == b]).any()]
     if not bands:
         raise Missing("no night has three frames of a band and detector")
-    title = "Zero-points about nights"
     caption = (
         f"Zero-points relative to {nights_text(evidence)}, with their errors; flagged frames in red. "
         f"{np.isfinite(off).sum():,} frames. Beyond the dotted lines, where there are some, the scale is logarithmic."
     )
-    return [
-        Figure(part_of(title, part, bands), caption, functools.partial(draw_nights, evidence, part))
-        for part in chunks(bands, 6)
-    ]
+    return in_parts("Zero-points about nights", bands, 6, caption, functools.partial(draw_nights, evidence))
 
 
 def draw_nights(evidence: Evidence, bands: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
