@@ -225,7 +225,8 @@ def test_a_solution_is_applied(
     for option, message in (
         (("--wide",), "--wide has no effect with a joint solution"),
         (("--device", "cpu"), "--device has no effect with a joint solution"),
-        (("--exposure", "e00000", "--new"), "the solution has an exposure 'e00000' already"),
+        (("--exposure", "e00000"), "--exposure has no effect: columns.exposure says which exposure a row is of"),
+        (("--new",), "the solution has an exposure 'e00000' already"),
     ):
         refused = xp("survey", "apply", first, "--solution", joint, "-o", "no.parquet", *option)
         assert refused.exit_code == 2

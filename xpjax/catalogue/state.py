@@ -274,5 +274,5 @@ def read_status(output: str | os.PathLike[str]) -> RunStatus:
         output, plan["options"], tuple(record["unit"] for record in done), failed, tuple(left), **totals(done),
         sources_failed=sum(n[name] for name in failed), sources_left=sum(n[name] for name in left),
         seconds=sum(record["seconds"] for record in done), running=tuple(running),
-        complete=whole and len(done) == len(n),
+        complete=whole and 0 < len(n) == len(done),
     )  # fmt: skip

@@ -200,5 +200,7 @@ def status(directory: Path) -> None:
         click.echo("the catalogue is whole")
     elif found.running:
         click.echo(f"at work: shard {', '.join(found.running)}")
+    elif not (found.left or found.failed or found.finished):
+        click.echo("units are not known yet: the same command goes on where it was ended")
     elif not (found.left or found.failed):
         click.echo("all units are done; --resume assembles the catalogue")

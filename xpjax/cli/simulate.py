@@ -47,9 +47,9 @@ SIMULATED = combine(
     click.option("--flat", callback=_numbers(3), help="Large, medium and small flats [mag]. "
                  "[default: 0.05,0.005,0.0005]"),
     click.option("--field-shift", type=float, metavar="NM", help="Filters' shift to the blue at corners. [default: 0]"),
-    click.option("--sky", type=click.FloatRange(0), metavar="MAG", help="XP's error on the sky. [default: 0]"),
+    click.option("--sky", type=click.FloatRange(0), metavar="MAG", help="XP's error on the sky. [default: 0.004]"),
     click.option("--instrument", type=click.FloatRange(0), metavar="FACTOR", help="XP's systematic error. "
-                 "[default: 0]"),
+                 "[default: 1]"),
     click.option("--outliers", "outlier", type=click.FloatRange(0, 0.5), help="Part of measurements. [default: 0.01]"),
     click.option("--variables", "variable", type=click.FloatRange(0, 0.5), help="Part of stars. [default: 0.01]"),
     click.option("--cloudy", type=click.FloatRange(0, 1), help="Part of nights. [default: 0.2]"),

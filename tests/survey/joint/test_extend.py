@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.survey.joint.nights import MODEL, NEW, observe, of_nights
+from tests.survey.joint.nights import MODEL, N_NIGHT, NEW, observe, of_nights
 from xpjax.survey import Observations, make_observations
 from xpjax.survey.joint import Constraint, JointModel, JointSolution, apply_joint, extend_joint, solve_joint
+from xpjax.survey.joint.config import solve_survey
 from xpjax.survey.joint.files import read_joint_solution, write_joint_solution
 from xpjax.survey.joint.priors import StarPrior
 from xpjax.survey.joint.sky import Sky
@@ -127,6 +128,37 @@ def test_nights_in_any_order_and_through_files(observations: Observations, tmp_p
     assert path.stat().st_size - (tmp_path / "without.h5").stat().st_size < 16 * entries + 250_000
     with pytest.raises(ValueError, match="information=True"):
         extend_joint(read_joint_solution(tmp_path / "without.h5"), of_nights(observations, 0))
+
+
+@pytest.mark.slow
+def test_nights_are_told_by_their_times(observations: Observations) -> None:
+    """Tables that name no night: a further one is a night of its own, as in one solution of all."""
+    o = observations
+    columns = {name: getattr(o, name) for name in ("star", "magnitude", "magnitude_error")}
+    frames = {name: getattr(o.frames, name)[o.frame] for name in ("exposure", "band", "detector", "time")}
+    whole = {**columns, **frames}
+    late = o.frames.night[o.frame] == f"night {N_NIGHT - 1}"
+    config = {
+        "columns": {name: name for name in whole}, "joint": {"robust": "none", "error_floor": 0.0, "clip": 0.0},
+        "term": [{"kind": "zero_point", "per": "night+band"}, {"kind": "drift", "prior": 0.01}],
+        "constraint": [{"term": "zero_point"}],
+    }  # fmt: skip
+    parts = [{name: values[rows] for name, values in whole.items()} for rows in (~late, late)]
+    once, _ = solve_survey(config, {"all": whole})
+    first, _ = solve_survey(config, {"all": parts[0]})
+    found, _ = solve_survey(None, {"all": parts[1]}, extend=first)
+    assert len(found.value) == len(once.value) == 4 * N_NIGHT
+    places = found.block("zero_point").labels
+    assert set(places) == set(once.block("zero_point").labels)
+    for term in ("zero_point", "drift"):
+        order = [once.block(term).labels.index(label) for label in found.block(term).labels]
+        value, error = once.term(term)
+        np.testing.assert_allclose(found.term(term)[0], value[order], rtol=0, atol=0.01 * error.min())
+    # The order of frames does not matter: hours count from the earliest.
+    back = {name: values[::-1] for name, values in whole.items()}
+    again, _ = solve_survey(config, {"all": back})
+    order = [again.block("drift").labels.index(label) for label in once.block("drift").labels]
+    np.testing.assert_allclose(again.term("drift")[0][order], once.term("drift")[0], rtol=1e-6, atol=1e-9)
 
 
 def test_bands_of_a_star_that_priors_couple(observations: Observations) -> None:

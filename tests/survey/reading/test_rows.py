@@ -63,7 +63,7 @@ def test_units_are_converted_or_refused(tmp_path: Path) -> None:
 def test_a_column_that_is_named_must_exist(key: str) -> None:
     mapping = {**COLUMNS, "x": "X", "y": "Y", key: "absent"}
     with pytest.raises(ValueError, match="memory has no column 'absent' for"):
-        read_observations([data()], config(mapping), exposure="e")
+        read_observations({"e": data()}, config(mapping))
 
 
 def test_cuts_that_cannot_run(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_standards_are_carried_to_the_time_of_each_exposure(folder: Path, stars:
     assert any("200 rows have no time" in line for line in untimed.account.lines())
 
 
-@pytest.mark.parametrize("named", ["part*.parquet", ["part1.parquet", "part2.parquet"], "store"])
+@pytest.mark.parametrize("named", ["part*.parquet", "**/part?.parquet", ["part1.parquet", "part2.parquet"], "store"])
 def test_several_files_and_stores(folder: Path, stars: SourceTable, named: Any) -> None:
     # Of a store positions are kept, and no proper motions.
     motion = {} if named == "store" else {"epoch": YEARS[60000.0]}

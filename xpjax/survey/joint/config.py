@@ -45,7 +45,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.config import Section, check_sections, entry, parse, read_toml, section_of
-from xpjax.survey import Observations, RowFlag, check_one_place, rejoin_stars, with_nights
+from xpjax.survey import Frames, Observations, RowFlag, check_one_place, rejoin_stars, with_nights
 from xpjax.survey.joint.constraints import Constraint
 from xpjax.survey.joint.extend import extend_joint
 from xpjax.survey.joint.files import config_between, read_joint_solution
@@ -163,9 +163,11 @@ def _check_effect(joint: Mapping[str, Any], terms: Sequence[Term], survey: Surve
 
 
 def build_joint(
-    config: JointConfig, sources: Any, keep: Sequence[str] = (), **options: Any
+    config: JointConfig, sources: Any, keep: Sequence[str] = (), solved: Frames | None = None, **options: Any
 ) -> tuple[SurveyReading, JointModel]:
     """Observations in files or tables, and the model with what its terms need of them; options: of reading.
+
+    solved: frames of a solution, whose nights are known.
 
     Raises XpjaxError for columns, chains and spectra that are not there, and where nothing tells which detections are
     of one star.
@@ -178,7 +180,7 @@ def build_joint(
         )
     wanted = [name for term in config.terms for name in term.wanted()]
     reading = read_observations(sources, survey, keep=keep, further=wanted, **options)
-    o = with_nights(reading.observations)
+    o = with_nights(reading.observations, known=solved)
     by_name = any("star" in mapping for mapping in survey.bands.values())
     by_radius = survey.standards is not None and "radius" in survey.standards.model_fields_set
     if by_name and o.origin is not None and "ra" in o.origin.columns and not by_radius:
@@ -231,7 +233,7 @@ def read_further(
     chosen = joint_from(json.loads(meta["config"])) if config is None else read_joint_config(config)
     kept = {"known": "exposure_files", "amplifiers": "amplifiers", "airmass_laws": "airmass_laws"}
     before = {option: json.loads(meta.get(name, "null")) for option, name in kept.items()}
-    reading, model = build_joint(chosen, sources, keep, exposure=exposure, new=new, **before)
+    reading, model = build_joint(chosen, sources, keep, solution.frames, exposure=exposure, new=new, **before)
     notes, o = reading.account.notes, reading.observations
     clash = np.intersect1d(o.frames.exposure, solution.frames.exposure)
     if new and len(clash):

@@ -167,6 +167,8 @@ class Drift(Term, kind="drift"):
         Order of the polynomial, 1 to 4.
     prior : float or None [mag/h^order]
         Standard deviation of every coefficient about zero; none by default.
+    times : mapping of str to float or None [d]
+        Times that hours count from, by group; by default the earliest of each.
 
     Raises
     ------
@@ -175,7 +177,7 @@ class Drift(Term, kind="drift"):
 
     Notes
     -----
-    Time counts from the first frame of each group, in hours. With a zero-point for every frame data say nothing of a
+    Time counts from the earliest frame of each group, in hours. With a zero-point for every frame data say nothing of a
     drift: give zero-points for nights, as in ZeroPoint(per="night+band").
 
     Examples
@@ -188,21 +190,37 @@ class Drift(Term, kind="drift"):
     per: str = "night+band"
     order: int = 1
     prior: float | None = None
+    times: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         check_whole(self.name, "order", self.order, 1, 4)
 
-    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
-        """The columns of the term. Raises ValueError where an exposure has no time."""
-        o, frames = observations, observations.frames
+    def settled(self, observations: Observations, scale: Scaling) -> Drift:
+        """The term with the times that hours count from in every group."""
+        frames = observations.frames
         if not np.isfinite(frames.time).all():
             raise XpjaxError(f"{self.name} needs the times of all exposures: give columns.time")
         groups = frame_groups(frames, self.per)
-        _, first = np.unique(groups.index, return_index=True)
-        hours = (HOURS * (frames.time - frames.time[first][groups.index]))[o.frame]
+        first = np.full(len(groups.labels), np.inf)
+        np.minimum.at(first, groups.index, frames.time)
+        earliest = dict(zip(groups.labels, first.tolist(), strict=True))
+        return dataclasses.replace(self, times={**earliest, **(self.times or {})})
+
+    def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
+        """The columns of the term. Raises ValueError where an exposure has no time."""
+        o, frames = observations, observations.frames
+        times = self.settled(o, scale).times
+        assert times is not None
+        groups = frame_groups(frames, self.per)
+        first = np.array([times[label] for label in groups.labels])
+        hours = (HOURS * (frames.time - first[groups.index]))[o.frame]
         parts = [
             Part(
-                f"time_{k}", f"mag h-{k}", hours**k, self.prior, description=f"Order {k} in hours since the first frame"
+                f"time_{k}",
+                f"mag h-{k}",
+                hours**k,
+                self.prior,
+                description=f"Order {k} in hours from the earliest",
             )
             for k in range(1, self.order + 1)
         ]

@@ -43,6 +43,7 @@ class AbsentTerm(Term):
     name: str
     said: str
     of_reference: bool = False  # type: ignore[misc]  # of each instance
+    star_prior: bool = False
 
     def describe(self) -> str:
         """The term in a line."""
@@ -208,7 +209,8 @@ def _term_between(entry: Mapping[str, Any], old: Path, new: Path) -> dict[str, A
 
 
 def _term_said(term: Term) -> dict[str, Any]:
-    return {"name": term.name, **term.entry(), "said": term.describe(), "of_reference": term.of_reference}
+    about = {"said": term.describe(), "of_reference": term.of_reference, "gives_prior": term.star_prior}
+    return {"name": term.name, **term.entry(), **about}
 
 
 def _block_said(block: Block) -> dict[str, Any]:
@@ -303,8 +305,8 @@ def _block(said: Mapping[str, Any]) -> Block:
 
 def _term(said: Mapping[str, Any]) -> Term:
     """A term as the file has it; one whose data it lacks is an `AbsentTerm`."""
-    entry = {name: value for name, value in said.items() if name not in ("said", "of_reference")}
+    entry = {name: value for name, value in said.items() if name not in ("said", "of_reference", "gives_prior")}
     try:
         return term_from(entry)
     except XpjaxError:
-        return AbsentTerm(said["name"], said["said"], said.get("of_reference", False))
+        return AbsentTerm(said["name"], said["said"], said.get("of_reference", False), said.get("gives_prior", False))

@@ -118,7 +118,7 @@ def band_names(bands: Sequence[str], said: SurveyPassband, known: Sequence[str],
             )
         if name not in known:
             listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-            near = next((one for one in known if band.lower() in one.lower()), known[0])
+            near = next((one for one in known if band and band.lower() in one.lower()), "NAME")
             raise XpjaxError(
                 f"{where} has no band {name!r}; it has {listed}: name the one that is meant, as in "
                 f'bands = {{ {band or "g"} = "{near}" }}'

@@ -8,6 +8,7 @@ the field is kept.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import re
 import warnings
@@ -204,7 +205,9 @@ def _listed(spectra: Any, folder: Path) -> list[Any]:
                 + " with [standards] spectra, a file of them"
             )
         path = folder / Path(one).expanduser()
-        found = [path] if path.exists() or not re.search(r"[*?]", str(one)) else sorted(path.parent.glob(path.name))
+        found = [path]
+        if re.search(r"[*?]", str(one)) and not path.exists():
+            found = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not found or not found[0].exists():
             raise XpjaxError(
                 f"no file {path} with the spectra of [standards]: mend the name, or fetch them with `xpjax fetch` or "

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.sky import cells_of
 from xpjax.io.tables import Table, open_table, open_tables, split_part
 from xpjax.survey import Named, Observations, concatenate, detection_ids, name_exposures, settle_stars
@@ -377,6 +377,11 @@ def named_sources(
         return Named(tuple(map(str, sources)), {}), list(sources.values())
     tables = list(sources) if isinstance(sources, list | tuple) else [sources]
     if exposure is not None:
+        if config.names_exposures:
+            raise XpjaxError(
+                f"{say('exposure=', '--exposure')} has no effect: columns.exposure says which exposure a row is of; "
+                "leave one of them out"
+            )
         return Named((exposure,) * len(tables), {}), tables
     if config.names_exposures:
         files = [str(Path(t).absolute()) if isinstance(t, str | Path) else "" for t in tables]
