@@ -245,11 +245,11 @@ def table(rows: list[Row], limit: Limits) -> str:
 
 
 def report(rows: list[Row], path: Path, limit: Limits) -> str:
-    """Leave the rows in a JSON file and a figure beside it; the table, the limits and where the results are."""
+    """Leave the rows in a JSON file, with a figure of rates; the table, the limits and where the results are."""
     save(rows, path, limits=limit)
     drawn = figure(rows, limit, path.with_suffix(".png"))
     found = f"limits: copy {limit.bytes_per_second / 1e9:.1f} GB/s, product {limit.flops / 1e9:.0f} GFLOP/s"
-    return f"{table(rows, limit)}\n\n{found}\n{path}, {drawn}"
+    return f"{table(rows, limit)}\n\n{found}\n{path}" + (f", {drawn}" if drawn else "")
 
 
 def _line(row: Row, limit: Limits, width: int) -> str:
@@ -320,13 +320,18 @@ def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def figure(rows: list[Row], limit: Limits, path: Path) -> Path:
-    """Rates of every stage beside its peers, shares of the machine's limits, and how rates scale, as PNG."""
+def figure(rows: list[Row], limit: Limits, path: Path) -> Path | None:
+    """Rates of every stage beside its peers, shares of the machine's limits, and how rates scale, as PNG.
+
+    None where no row has a rate to be drawn.
+    """
     from matplotlib.figure import Figure
 
     timed = [row for row in rows if row.n > 0 and row.seconds > 0 and row.rate > 1 and row.stage != "scaling"]
     shown = [r for r in timed if r.first_seconds == r.first_seconds or r.bytes_per_source or r.is_peer]
     scaled = [row for row in rows if row.stage == "scaling" and not row.is_peer]
+    if not shown and not scaled:
+        return None
     sheet = Figure(figsize=(15, max(0.17 * len(shown), 9)), layout="constrained")
     left, right = sheet.subplots(1, 2, width_ratios=[1.2, 1])
     colors = {stage: f"C{k % 7}" for k, stage in enumerate(dict.fromkeys(row.stage for row in shown))}  # C7 is gray

@@ -87,7 +87,9 @@ def test_table_to_solution(table: Path, tmp_path: Path) -> None:
     again = xp(*call)
     assert again.exit_code == 2
     assert "add --overwrite" in again.stderr
+    (output / "correction.h5").write_bytes(b"of another model, with an instrument term")
     assert xp(*call, "--overwrite", "--device", "cpu").exit_code == 0
+    assert files(output) == NAMES
     np.testing.assert_allclose(read_catalogue(output / "parameters.ecsv").columns["value"], expected.value, atol=1e-9)
 
 

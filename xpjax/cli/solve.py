@@ -76,16 +76,28 @@ def solve(
       magnitude_error = "mag_err"
       color = "bp_rp"
     """
-    import xpjax
     from xpjax.io.atomic import check_products
-    from xpjax.survey.joint import solve_survey, solved_correction, write_joint_solution
-    from xpjax.xp import write_correction
+    from xpjax.survey.joint import solve_survey
 
     started = time.perf_counter()
-    check_products(output, *PRODUCTS, overwrite=overwrite)
+    check_products(output, *PRODUCTS, CORRECTION, overwrite=overwrite)
     found, reading = solve_survey(config, list(catalogues), extend=extend, keep=keep, devices=device)
     record = {**record_call(click.get_current_context()), "inputs": [path.name for path in catalogues]}
     found, rows = dataclasses.replace(found, meta={**found.meta, **record}), reading.observations
+    _write(found, rows, output, overwrite)
+    seconds = time.perf_counter() - started
+    last = f"{len(rows):,} measurements, {len(found.value):,} columns, to {output} in {seconds:.1f} s"
+    tell("\n".join([*reading.account.lines(), *found.summary(), last]))
+    if not found.converged:
+        raise SystemExit(1)
+
+
+def _write(found: Any, rows: Any, output: Path, overwrite: bool) -> None:
+    """Write the products of a solution of these measurements."""
+    import xpjax
+    from xpjax.survey.joint import solved_correction, write_joint_solution
+    from xpjax.xp import write_correction
+
     output.mkdir(parents=True, exist_ok=True)
     tables = (found.calibrated(rows), found.stars(), found.parameters(), found.exposures())
     for name, table in zip(PRODUCTS, tables, strict=False):
@@ -93,11 +105,8 @@ def solve(
     write_joint_solution(output / PRODUCTS[-1], found, overwrite=overwrite)
     if (correction := solved_correction(found)) is not None:
         write_correction(output / CORRECTION, correction, overwrite=overwrite)
-    seconds = time.perf_counter() - started
-    last = f"{len(rows):,} measurements, {len(found.value):,} columns, to {output} in {seconds:.1f} s"
-    tell("\n".join([*reading.account.lines(), *found.summary(), last]))
-    if not found.converged:
-        raise SystemExit(1)
+    else:  # that of an earlier solution
+        (output / CORRECTION).unlink(missing_ok=True)
 
 
 def apply_solved(

@@ -71,7 +71,8 @@ class Parameter:
     -----
     A radial field has the parts r2, r4, ...: powers of the distance from the center in units of half the detector's
     diagonal, so that they sum up to the change from the center to a corner. A polynomial field has the Chebyshev parts
-    x, y, x2, x y, y2, ... of places scaled to -1..1. The value without a part is that at the center, or the mean.
+    x, y, x2 = 2 x^2 - 1, x y, ... of places scaled to -1..1. The value without a part is that at the center of a radial
+    field; of a polynomial field it is the constant, to which x2 and y2 add -1 each at the center of the detector.
 
     Examples
     --------
