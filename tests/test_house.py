@@ -38,7 +38,7 @@ ROOMS = (
 )
 LAZY = (
     *("astropy", "astropy_healpix", "dask", "distributed", "fastavro", "hats", "isal", "lsdb", "matplotlib", "optax"),
-    *("pandas", "pyarrow", "requests"),
+    *("pandas", "pyarrow", "requests", "threadpoolctl"),
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -17,6 +17,7 @@ from xpjax.catalogue.locks import write_json
 from xpjax.catalogue.stages import process
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
+from xpjax.core.process import keep_memory
 
 
 def do_unit(job: Job, unit: Unit) -> dict[str, Any]:
@@ -88,7 +89,9 @@ def run_tasks(
     waiting, running = iter(tasks), {}
 
     def submit(name: str) -> Any:
-        future = client.submit(function, *tasks[name], key=f"{label}-{name}-{time.time_ns()}", pure=False)
+        future = client.submit(
+            _on_worker, os.getpid(), function, *tasks[name], key=f"{label}-{name}-{time.time_ns()}", pure=False
+        )
         running[future.key] = name
         return future
 
@@ -104,6 +107,13 @@ def run_tasks(
             yield name, found, None
         for following in itertools.islice(waiting, 1):
             futures.add(submit(following))
+
+
+def _on_worker(caller: int, function: Callable[..., Any], *task: Any) -> Any:
+    """Do a task; its process keeps memory, but where workers are threads of the process that calls."""
+    if os.getpid() != caller:
+        keep_memory(of_dask=True)
+    return function(*task)
 
 
 def _local_cluster(n: int | None = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 import click
 
 from xpjax.core.errors import XpjaxError, command_line
+from xpjax.core.process import forget_programs, keep_memory, keep_programs
 
 QUIET, ARGUMENTS = "xpjax.quiet", "xpjax.arguments"
 """Keys in the `meta` of click's contexts, which all contexts of a call share."""
@@ -65,7 +67,7 @@ def warnings_told() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
-        if issubclass(warning.category, UserWarning):
+        if issubclass(warning.category, UserWarning) and not _is_of_cache(warning.message):
             tell(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -215,6 +217,45 @@ def refusal(exc: BaseException) -> str | None:
     return None
 
 
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def _is_of_cache(message: Warning | str) -> bool:
+    """Whether JAX warns that it could not read or write a compiled program that it keeps."""
+    return bool(re.match("Error (reading|writing) persistent compilation cache", str(message)))
+
+
+@contextlib.contextmanager
+def settled_process() -> Iterator[None]:
+    """Keep memory and compiled programs in a process that is the command line's own.
+
+    A program that cannot be read or written costs its compiling, not the run: JAX's warnings of it are not told, and
+    the programs are removed, that the next run may keep new ones.
+    """
+    keep_memory()
+    folder = keep_programs()
+    if folder is None:
+        yield
+        return
+    failed = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def told(message: Warning | str, *arguments: Any, **options: Any) -> None:
+            if _is_of_cache(message):
+                failed.append(message)
+            else:
+                show(message, *arguments, **options)
+
+        warnings.showwarning = told
+        try:
+            yield
+        finally:
+            if failed:
+                with contextlib.suppress(OSError):
+                    forget_programs(folder)
+
+
 # --- the outermost command -------------------------------------------------------------------------------------------
 
 
@@ -225,8 +266,12 @@ class Group(click.Group):
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a call; a standard error that takes nothing is no reason to stop."""
-        with patient_standard_error():
+        """Run a call; a standard error that takes nothing is no reason to stop.
+
+        Without arguments it is that of the process, which then is the command line's own.
+        """
+        own = not (arguments or options)
+        with patient_standard_error(), settled_process() if own else contextlib.nullcontext():
             return super().main(*arguments, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
