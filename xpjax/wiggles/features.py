@@ -19,6 +19,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
+from xpjax.core.process import one_blas_thread
 from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.core.units import in_unit
 from xpjax.io.results import TableResult
@@ -332,7 +333,8 @@ def shapes(table: SourceTable, truncate: bool = False) -> np.ndarray:
         xp = np.repeat(np.arange(len(table.release.n_basis)), table.release.n_basis)
         value = np.where(place < np.asarray(table.coefficients.n_relevant)[:, xp], value, 0.0)
     level = (value @ np.asarray(design.value)).mean(axis=1, keepdims=True) * float(design.scale)
-    vector, size, _ = np.linalg.svd(correction.root, full_matrices=False)
+    with one_blas_thread():
+        vector, size, _ = np.linalg.svd(correction.root, full_matrices=False)
     vector, size = vector[:, : len(SHAPES)], size[: len(SHAPES)]
     vector = vector * np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(len(SHAPES))])
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -16,11 +16,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.grids import check_grid
+from xpjax.core.process import one_blas_thread
 from xpjax.core.records import Record
 from xpjax.core.status import Status
 from xpjax.core.units import FLUX, in_unit, nanometers
@@ -224,7 +224,7 @@ def correct_samples(
         scale = _error_scale(model, chosen, at, resolution)
         error = np.where(done[:, None], error * scale, error).astype(np.result_type(error))
     bits = np.where(done, made.status & np.uint32(Status.OUTSIDE_TRAINING), np.uint32(Status.NOT_CORRECTED))
-    distance = np.asarray(chosen.domain.distance(jnp.asarray(value), model.release))
+    distance = chosen.domain.distance(value, model.release)
     distance = np.where(usable & ~foreign, distance, np.nan)
     status = (spectra.status | bits).astype(np.uint32)
     meta = {**spectra.meta, "correction": chosen.name, "resolution": resolution}
@@ -339,8 +339,9 @@ class _Solver:
         """Noise profile (m,), U (m, r), S (r,) and root V (n_basis, r) of sampling j and color k."""
         if (j, k) not in self.made:
             p, _ = self._profile(j, k)
-            u, s, vt = np.linalg.svd(self.designs[j][0].T @ self.root / p[:, None], full_matrices=False)
-            self.made[j, k] = p, u, s, self.root @ vt.T
+            with one_blas_thread():
+                u, s, vt = np.linalg.svd(self.designs[j][0].T @ self.root / p[:, None], full_matrices=False)
+                self.made[j, k] = p, u, s, self.root @ vt.T
         return self.made[j, k]
 
     def _solve(self, j: int, k: int, x: np.ndarray, smallest: Any) -> tuple[np.ndarray, ...]:

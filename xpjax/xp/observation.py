@@ -37,6 +37,7 @@ import numpy as np
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import interpolation
+from xpjax.core.process import one_blas_thread
 from xpjax.core.quadrature import quadrature
 from xpjax.core.release import DR3, Release, find_release, other_release
 from xpjax.core.status import Status
@@ -166,9 +167,10 @@ def _gain(model: Instrument, low: float, high: float) -> np.ndarray:
     design = _design(plain, x)
     inside = (x >= level_range[0]) & (x <= level_range[1])
     root = root / (root[:, -1] / WIDE @ np.average(design[:, inside], axis=1, weights=weight[inside]))
-    _, s, vt = np.linalg.svd((design * np.sqrt(weight) / TOLERANCE).T @ root, full_matrices=False)
-    back = root @ vt.T
-    gain = np.asarray((back / (1 + s**2)) @ back.T) / TOLERANCE**2
+    with one_blas_thread():
+        _, s, vt = np.linalg.svd((design * np.sqrt(weight) / TOLERANCE).T @ root, full_matrices=False)
+        back = root @ vt.T
+        gain = np.asarray((back / (1 + s**2)) @ back.T) / TOLERANCE**2
     if model.correction is None:
         return gain
     # Not solved at once: D + A nearly cannot see directions in which stars would then be as no star is.
@@ -438,7 +440,7 @@ def _table(
     status = np.where(bad, np.uint32(Status.BP_BAD | Status.RP_BAD), np.uint32(0))
     status |= repeated(ids) * np.uint32(Status.DUPLICATE) | (ids == 0) * np.uint32(Status.ID_MISSING)
     if model.correction is not None:
-        distance = np.asarray(model.correction.domain.distance(value, release))
+        distance = model.correction.domain.distance(value, release)
         far = distance > float(model.correction.domain.limit)
         status |= np.where(far & ~bad, np.uint32(Status.OUTSIDE_TRAINING), np.uint32(0))
     parts: dict[str, Any] = {"release": release}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xpjax.core import engine
+from xpjax.core.process import one_blas_thread
 from xpjax.core.records import Record
 from xpjax.survey import LEAST_VARIANCE, MAD, FrameFlag, Observations, RowFlag, group_median
 from xpjax.survey.exposures.kernel import Frame, Recipe, fit_kernel
@@ -418,7 +419,8 @@ def _lower(terms: Terms, active: np.ndarray, k: Any, columns: dict[str, np.ndarr
         names = ("u", "v", "color", "magnitude", "amplifier")
         design = np.asarray(terms.design(*(jnp.asarray(columns.get(name, zeros)) for name in names)))[on]
     size = np.sqrt((design**2).sum(axis=1))
-    _, s, vectors = np.linalg.svd((design / np.where(size > 0, size, 1)[:, None]).T, full_matrices=True)
+    with one_blas_thread():
+        _, s, vectors = np.linalg.svd((design / np.where(size > 0, size, 1)[:, None]).T, full_matrices=True)
     weak = vectors[np.flatnonzero(np.append(s, np.zeros(len(on) - len(s))) < np.sqrt(SINGULAR) * s[0])]
     if not len(weak):  # only the robust weights made it singular
         weak = vectors[-1:]
@@ -449,7 +451,8 @@ def determined_terms(prepared: PreparedExposures) -> tuple[np.ndarray, np.ndarra
         while True:
             mine = design[:, active[k]]
             size = np.sqrt((mine**2).sum(axis=0))
-            s = np.linalg.svd(mine / np.where(size > 0, size, 1), compute_uv=False)
+            with one_blas_thread():
+                s = np.linalg.svd(mine / np.where(size > 0, size, 1), compute_uv=False)
             if mine.shape[1] < 2 or (len(s) == mine.shape[1] and s[-1] >= np.sqrt(SINGULAR) * s[0]):
                 break
             status[k] |= _lower(terms, active, k, columns)
