@@ -139,11 +139,11 @@ def _files(path: Path | Asked, release: str | None, columns: dict[str, str] | No
 
     Raises XpjaxError for other folders, damaged files, and several releases of which none is said.
     """
+    if not isinstance(path, Path) or path.is_file():
+        return [path]
     from xpjax.catalogue import open_sources
     from xpjax.xp import is_hats, is_store
 
-    if not isinstance(path, Path) or path.is_file():
-        return [path]
     if not (is_hats(path) or is_store(path)):
         raise XpjaxError(f"{path} is a folder, and neither a store nor a HATS catalogue; name its files")
     store = open_sources(path, release, columns if is_hats(path) else None)

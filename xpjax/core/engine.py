@@ -102,9 +102,15 @@ def precision(float64: bool) -> Iterator[np.dtype]:
 
 
 @functools.lru_cache(maxsize=256)
+def _traced(kernel: Kernel) -> Callable[[Any, Any], Any]:
+    """The kernel as JAX has traced it, which is done once: to know the shapes of its result, and to map it."""
+    return jax.jit(kernel, inline=True)
+
+
+@functools.lru_cache(maxsize=256)
 def _compiled(kernel: Kernel, mesh: Mesh) -> Callable[[Any, Any], Any]:
     """The jitted batch function of a kernel; cached, so that a second job with the same shapes compiles nothing."""
-    batched = jax.vmap(kernel, in_axes=(None, 0))
+    batched = jax.vmap(_traced(kernel), in_axes=(None, 0))
     if mesh.size == 1:
         return jax.jit(batched)
     rows = PartitionSpec(AXIS)
@@ -152,7 +158,9 @@ def run(
     with precision(float64) as dtype:
         constants = cast(constants, dtype)
         shapes = jax.eval_shape(
-            kernel, constants, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], _type(x, dtype)), sources)
+            _traced(kernel),
+            constants,
+            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], _type(x, dtype)), sources),
         )
         out_leaves, treedef = jax.tree.flatten(shapes)
         result = [np.empty((n, *x.shape), x.dtype) for x in out_leaves]

@@ -25,8 +25,6 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy.fft import next_fast_len
-from scipy.special import betainc
 
 from xpjax.core.constants import MAD
 from xpjax.core.errors import XpjaxError
@@ -269,6 +267,8 @@ def _chance(series: _Series, power: float, k: int, most: int) -> float:
         periodogram = LombScargle(series.t, series.y, series.weight)
         limits = {"minimum_frequency": 1 / series.span, "maximum_frequency": series.fastest}
         return float(periodogram.false_alarm_probability(min(power, 1.0), method="baluev", **limits))
+    from scipy.special import betainc
+
     trials = most * OVERSAMPLING * series.span * series.fastest
     return float(min(trials * betainc(0.5 * (n - 1 - 2 * k), k, max(1 - power, 0.0)), 1.0))
 
@@ -391,6 +391,8 @@ def _sines(t: np.ndarray, y: np.ndarray, weight: np.ndarray, used: np.ndarray, f
 
 def _repeats(t: np.ndarray) -> float:
     """Time [d] after which a sampling (n,) from 0 on repeats itself, 0 where it does not: of the lowest frequency."""
+    from scipy.fft import next_fast_len
+
     span, most = float(np.ptp(t)), 2 * FASTEST
     bins = 8 * most
     counts = np.bincount((t * bins).astype(np.int64))

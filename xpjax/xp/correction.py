@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.linalg import dot, interpolation
+from xpjax.core.linalg import interpolation
 from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray, Record
 from xpjax.core.release import Release, release_attributes, release_of
@@ -59,15 +59,20 @@ class Domain(eqx.Module):
     limit: Float[AnyArray, ""]
     lead: tuple[int, ...] = eqx.field(static=True)
 
-    def distance(self, value: AnyArray, release: Release) -> Array:
-        """d^2 (...,) of coefficients (..., n_basis_total); NaN without them, infinite without light."""
-        leading = [value[..., rows.start : rows.start + n] for rows, n in zip(release.slices, self.lead, strict=True)]
-        b = jnp.concatenate(leading, axis=-1)
-        level = dot(b, jnp.asarray(self.level))
-        return self.squared(dot(b, jnp.asarray(self.direction)), level)
+    def distance(self, value: np.ndarray, release: Release) -> np.ndarray:
+        """d^2 (n,) of coefficients (n, n_basis_total), on the host; NaN without them, infinite without light.
+
+        In NumPy: JAX outside a kernel would compile a dozen programs for every number of sources.
+        """
+        leading = [value[:, rows.start : rows.start + n] for rows, n in zip(release.slices, self.lead, strict=True)]
+        b = np.concatenate(leading, axis=1).astype(float)
+        level = b @ np.asarray(self.level)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = b @ np.asarray(self.direction) / level[:, None] - np.asarray(self.center)
+        return np.where(level <= 0, np.inf, np.sum(off**2, axis=1))
 
     def squared(self, shape: Array, level: Array) -> Array:
-        """d^2 (...,) of b . direction (..., k) and b . level (...,), both in any one unit."""
+        """d^2 (...,) of b . direction (..., k) and b . level (...,), both in any one unit, in a kernel."""
         return jnp.where(level <= 0, jnp.inf, jnp.sum((shape / level[..., None] - self.center) ** 2, axis=-1))
 
     @property

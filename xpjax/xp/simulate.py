@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
 
 from xpjax.core.constants import POGSON
 from xpjax.core.engine import aligned
@@ -352,6 +351,8 @@ def _quantile(model: _Population, table: np.ndarray, u: np.ndarray) -> np.ndarra
 
 def _truth(model: _Population, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Coefficients (n, n_basis_total) without noise, and their synthetic magnitudes by column name."""
+    from scipy.special import ndtr
+
     g = np.interp(rng.random(BLOCK), model.g_cdf, model.g)
     color = np.empty(BLOCK)
     level, node = rng.random(BLOCK), _nearby(rng, g, model.color_g)
@@ -373,6 +374,8 @@ def _truth(model: _Population, rng: np.random.Generator) -> tuple[np.ndarray, di
 
 def _errors(model: _Population, rng: np.random.Generator, part: dict[str, np.ndarray]) -> np.ndarray:
     """Errors (n, n_basis_total) float32; as the flux where brighter than any real source with errors."""
+    from scipy.special import ndtr
+
     z = rng.standard_normal((2, BLOCK))
     z[1] = model.factor_correlation * z[0] + np.sqrt(1 - model.factor_correlation**2) * z[1]
     c = np.clip(part["bp_rp"], *COLORS) - 1

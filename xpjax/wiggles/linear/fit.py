@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import block_diag
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
@@ -181,6 +180,8 @@ def multiplied(
 
     Posterior means with the population as prior: what flux does not see must look normal.
     """
+    from scipy.linalg import block_diag
+
     grids = [np.arange(low, high) for low, high in SEEN]
     design = block_diag(*(model.absolute[xp].design(x) for xp, x in zip(model.release.xp, grids, strict=True)))
     share, root, size = factor(np.concatenate(grids)), population.root(), np.abs(design).sum(axis=0)

@@ -107,7 +107,7 @@ def train_linear(
     model, chosen = pairs.instrument, settings or LinearSettings()
     training = Training(pairs, ordinary := _population(population, model), chosen)
     domain = make_domain(pairs, ordinary)
-    distance = np.asarray(domain.distance(pairs.coefficients, model.release))
+    distance = domain.distance(pairs.coefficients, model.release)
     for _ in range(STEPS):
         training.weigh(training.left_out(), distance)
     evidence = Evidence.of(pairs, training.left_out(), distance, float(domain.limit))
