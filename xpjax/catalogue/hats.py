@@ -8,11 +8,14 @@ last: until then there is no catalogue. Read by LSDB, hats, and anything that re
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import datetime
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,8 @@ MEANINGS = {
     GUESSED: f"ra, dec are the center of the HEALPix pixel of order {HEALPIX_LEVEL} in source_id, not measured",
 }
 ROW_GROUP = 2**17
+THREADS = min(os.cpu_count() or 1, 4)
+"""Pixels written at a time, each in memory as a whole."""
 
 
 def positioned(part: Catalogue) -> Catalogue:
@@ -207,19 +212,11 @@ def build(
     pixels = [pixel for pixel, _ in parts]
     dataset = output / "dataset"
     footers = []
-    for done, (pixel, tables) in enumerate(parts, 1):
-        final = dataset / pixel.path
-        if not final.exists():
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with whole_files() as temporary:
-                write_parquet(temporary(final), tables(), row_group)
-        footer = pq.read_metadata(final)
-        if footer.num_rows != pixel.rows:
-            raise XpjaxError(f"{final}: {footer.num_rows} rows, expected {pixel.rows}; remove the file and resume")
-        footer.set_file_path(pixel.path)
-        footers.append(footer)
-        if progress is not None:
-            progress(done, len(pixels))
+    with _pool() as pool:
+        for footer in pool.map(functools.partial(_write_pixel, dataset, row_group), parts):
+            footers.append(footer)
+            if progress is not None:
+                progress(len(footers), len(pixels))
     with whole_files() as temporary:
         pq.write_metadata(schema, temporary(dataset / "_common_metadata"))
         pq.write_metadata(schema, temporary(dataset / "_metadata"), footers)
@@ -247,6 +244,39 @@ def build(
     for name in ("hats.properties", "properties"):
         write_bytes(output / name, f"#HATS catalog\n{text}".encode())
     return {"pixels": len(pixels), "rows": n}
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads that write pixels, whose messages speak to whoever called: Arrow works without Python's lock.
+
+    What waits is given up on an error.
+    """
+    told = contextvars.copy_context()
+    pool = ThreadPoolExecutor(THREADS, initializer=lambda: [word.set(value) for word, value in told.items()])
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_pixel(
+    dataset: Path, row_group: int, part: tuple[Pixel, Callable[[], Iterable[pyarrow.Table]]]
+) -> pyarrow.parquet.FileMetaData:
+    """Write a pixel, unless it is there; its footer. Raises XpjaxError where it has other rows than are expected."""
+    import pyarrow.parquet as pq
+
+    pixel, tables = part
+    final = dataset / pixel.path
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with whole_files() as temporary:
+            write_parquet(temporary(final), tables(), row_group)
+    footer = pq.read_metadata(final)
+    if footer.num_rows != pixel.rows:
+        raise XpjaxError(f"{final}: {footer.num_rows} rows, expected {pixel.rows}; remove the file and resume")
+    footer.set_file_path(pixel.path)
+    return footer
 
 
 def _escaped(value: Any) -> str:
