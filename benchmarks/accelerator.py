@@ -216,7 +216,7 @@ def magnitudes(plan: Plan) -> list[Row]:
     kernel = photometry_kernel(guard=False)
     moved = 4 * (release.n_basis_total + 2 * system.n_band + 1)
     work = {"bytes_per_source": moved, "flops_per_source": 2 * release.n_basis_total * system.n_band}
-    bands, batch = on_device(photometer.bands(False)), a_batch(plain(table).coefficients)
+    bands, batch = on_device(photometer.bands(plain(table).coefficients)), a_batch(plain(table).coefficients)
     error = a_batch(table.coefficients.error)
     function, key = compiled(kernel), jax.random.key(0)
 
@@ -253,7 +253,7 @@ def errors(plan: Plan) -> list[Row]:
     flops = 2 * (2 * release.n_basis_total + release.n_pair_total) * system.n_band
     work = {"bytes_per_source": moved, "flops_per_source": flops}
     coefficients, _ = photometer.prepared(table)
-    bands, batch = on_device(photometer.bands(True)), a_batch(coefficients)
+    bands, batch = on_device(photometer.bands(coefficients)), a_batch(coefficients)
     function = compiled(photometry_kernel(errors=True, guard=False))
     rows = [
         measured("12 magnitudes and errors, on the device", n, n_all, lambda _: function(bands, batch), plan.left(),

@@ -38,7 +38,13 @@ def dot_last_first(a: AnyArray, b: AnyArray) -> Array:
 @functools.cache
 def pair_index(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of each entry of the packed strict lower triangle of an (n, n) matrix, two (n(n-1)/2,) arrays."""
-    rows, columns = np.tril_indices(n, -1)
+    return triangle_index(n, -1)
+
+
+@functools.cache
+def triangle_index(n: int, diagonal: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each entry, row by row, of the lower triangle of an (n, n) matrix up to a diagonal."""
+    rows, columns = np.tril_indices(n, diagonal)
     return rows.astype(np.int32), columns.astype(np.int32)
 
 

@@ -13,7 +13,11 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package."""
 DATA = PACKAGE / "data"
 """Models and systems that xpjax ships."""
-KINDS = {"instrument": "instrument models", "systems": "photometric systems"}
+KINDS = {
+    "instrument": "instrument models",
+    "systems": "photometric systems",
+    "covariance": "subspaces of compact covariances",
+}
 """Files of a release, `KIND_dr3.h5`, and what is in them."""
 
 
@@ -45,9 +49,10 @@ def release_file(kind: str, release: Release) -> Path:
     for path in files:
         if path.name == name:
             return path
+    tool = "covariance" if kind == "covariance" else "instrument"
     there = ", ".join(path.stem.removeprefix(f"{kind}_").upper() for path in files) or "no release"
     raise XpjaxError(
         f"the data are of {release.name} {release.n_basis}, but xpjax has {KINDS[kind]} of {there} only: update xpjax, "
-        f"or make {name} by `python tools/build_instrument.py` once GaiaXPy has that release, and put it into "
+        f"or make {name} by `python tools/build_{tool}.py` once GaiaXPy has that release, and put it into "
         f"{user_data()} (XPJAX_DATA names another folder)"
     )

@@ -15,13 +15,12 @@ from jaxtyping import Array
 
 from xpjax.core import engine
 from xpjax.core.constants import POGSON
-from xpjax.core.linalg import dot, dot_last_first
+from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
-from xpjax.synthetic.system import ColorEquation, PhotometricSystem
+from xpjax.synthetic.system import ColorEquation, CompactWeights, PhotometricSystem
 from xpjax.xp import BAD, NO_ERROR, XPCoefficients, masked, pair_products, possible_variance, usable
 
-FEW_BANDS = 16
 LARGE = 1 - 10 ** (-0.4 * 0.15)
 """Relative change of a band's flux by a linear correction, 0.15 mag, from which on stars are flagged."""
 MOST = (1 - 10 ** (-0.4 * 0.35), 10 ** (0.4 * 0.35) - 1)
@@ -59,9 +58,7 @@ def photometry_kernel(
                 variance, bits = _variance_of_each(bands, every, source, needs)
                 status |= jnp.where(available, bits, 0).sum().astype(jnp.uint32)
         elif errors:
-            assert bands.pair_weight is not None
-            assert source.error is not None
-            variance = dot(source.error**2, every**2) + dot(pair_products(source), bands.pair_weight)
+            variance = _variance(bands, every, source)
             # Not by minimum and maximum: XLA's lose NaN on CPUs in batches of more than 383 rows.
             possible = jnp.all((variance >= 0) & (variance < jnp.inf))
             status |= _flag(~possible, NO_ERROR[0] | NO_ERROR[1])
@@ -172,17 +169,25 @@ def _biased(bands: PhotometricSystem, flux: Array) -> Array:
 def project(bands: PhotometricSystem, source: XPCoefficients) -> Array:
     """Scaled fluxes (n_band,) = c r, rounded to well below 1e-6 of sum |c_i r_i| in float32.
 
-    The first coefficient of each XP is most of the sum, and is added last. With few columns the product of the others
-    and those few terms are quicker than a reversed copy of the coefficients, which halves the speed.
+    The first coefficient of each XP is most of the sum, and is added last: one product of the others and these terms
+    are quicker than reversed copies of the coefficients.
     """
-    if bands.n_band > FEW_BANDS:
-        parts = [dot_last_first(source.value[rows], bands.projection[rows]) for rows in bands.release.slices]
-        return jnp.stack(parts).sum(0)
     first = np.array([rows.start for rows in bands.release.slices])
     flux = dot(source.value, jnp.asarray(bands.projection).at[first].set(0))
     for k in first:
         flux += source.value[k] * bands.projection[k]
     return flux
+
+
+def _variance(bands: PhotometricSystem, every: AnyArray, source: XPCoefficients) -> Array:
+    """Variances (n,) of scaled fluxes with projections every (n_basis_total, n), whose weights the bands have."""
+    if source.covariance is not None:
+        assert isinstance(bands.pair_weight, CompactWeights)
+        return jnp.stack(bands.pair_weight.variances(source.covariance)).sum(0)
+    assert source.error is not None
+    assert bands.pair_weight is not None
+    assert not isinstance(bands.pair_weight, CompactWeights)
+    return dot(source.error**2, every**2) + dot(pair_products(source), bands.pair_weight)
 
 
 def _variance_of_each(
@@ -194,16 +199,27 @@ def _variance_of_each(
 
     A band that does not draw on an XP does not inherit its NaN.
     """
-    assert bands.pair_weight is not None
-    assert source.error is not None
     total = jnp.zeros(every.shape[-1], bands.projection.dtype)
     bits = []
-    for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True)):
-        part = dot(source.error[rows] ** 2, every[rows] ** 2)
-        part = possible_variance(part + dot(pair_products(source, k), bands.pair_weight[pairs]))
+    for k, own in enumerate(_own_variances(bands, every, source)):
+        part = possible_variance(own)
         bits.append(_flag(jnp.any(jnp.isnan(part)), NO_ERROR[k]))
         total += jnp.where(needs[k], part, 0)
     return total, jnp.stack(bits)
+
+
+def _own_variances(bands: PhotometricSystem, every: AnyArray, source: XPCoefficients) -> list[Array]:
+    """What each XP adds to the variances (n,)."""
+    if source.covariance is not None:
+        assert isinstance(bands.pair_weight, CompactWeights)
+        return bands.pair_weight.variances(source.covariance)
+    assert source.error is not None
+    assert bands.pair_weight is not None
+    assert not isinstance(bands.pair_weight, CompactWeights)
+    return [
+        dot(source.error[rows] ** 2, every[rows] ** 2) + dot(pair_products(source, k), bands.pair_weight[pairs])
+        for k, (rows, pairs) in enumerate(zip(bands.release.slices, bands.release.pair_slices, strict=True))
+    ]
 
 
 def _magnitude(flux: Array, zero_point: AnyArray) -> Array:

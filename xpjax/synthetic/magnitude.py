@@ -30,8 +30,10 @@ from xpjax.xp import (
     TRANSIT_MEANINGS,
     TRANSIT_UNITS,
     SourceTable,
+    Subspace,
     XPCoefficients,
     as_sources,
+    check_truncation,
     mark_no_errors,
     merge_status,
     run_guarded,
@@ -322,9 +324,9 @@ class Photometer:
         return dataclasses.replace(self.system.with_change(), systematic=None)
 
     @functools.cached_property
-    def _with_errors(self) -> PhotometricSystem:
-        bands = self._lean.with_pair_weights()
-        return bands if self.error_correction else dataclasses.replace(bands, error_correction=None)
+    def _with_errors(self) -> dict[Subspace | None, PhotometricSystem]:
+        """The system with the weights that errors need, by the subspace of compact covariances."""
+        return {}
 
     def __call__(
         self,
@@ -340,11 +342,11 @@ class Photometer:
         correct = errors and self.error_correction
         out = run_guarded(
             lambda guard: photometry_kernel(self.truncate, errors, correct, guard or self.truncate),
-            self.bands(errors),
+            self.bands(c),
             c,
             float64=self.float64,
             devices=devices,
-            work_bytes=4 * table.release.n_pair_total * errors * (1 + self.float64),
+            work_bytes=self.work_bytes(c),
             progress=progress,
             batch_rows=batch_rows,
             guard_rows=guard_rows,
@@ -353,21 +355,32 @@ class Photometer:
 
     def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
-        c = table.coefficients
-        if self.truncate and c.n_relevant is None:
-            raise XpjaxError(
-                f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated "
-                "(glossary: n_relevant_bases)"
-            )
-        errors = self.errors and c.error is not None and c.correlation is not None
-        error, correlation = (c.error, c.correlation) if errors else (None, None)
-        return XPCoefficients(
-            c.value, error, correlation, c.n_relevant if self.truncate else None, table.release
-        ), errors
+        errors = self.errors and table.coefficients.has_covariance
+        if self.truncate:
+            check_truncation(table, errors)
+        return table.coefficients.of_errors(errors, self.truncate), errors
 
-    def bands(self, errors: bool) -> PhotometricSystem:
-        """The system as the kernels take it, with or without what errors need."""
-        return self._with_errors if errors else self._plain
+    def bands(self, sources: XPCoefficients) -> PhotometricSystem:
+        """The system as the kernels take it, with what errors of these sources need, as `prepared` gives them.
+
+        Raises XpjaxError for bands whose errors compact covariances do not hold.
+        """
+        if not sources.has_covariance:
+            return self._plain
+        subspace = None if sources.covariance is None else sources.covariance.subspace
+        if subspace not in self._with_errors:
+            bands = self._lean.with_pair_weights(subspace)
+            kept = bands.error_correction if self.error_correction else None
+            self._with_errors[subspace] = dataclasses.replace(bands, error_correction=kept)
+        return self._with_errors[subspace]
+
+    def work_bytes(self, sources: XPCoefficients) -> int:
+        """Bytes of the intermediates of one source: products of its errors, or packed covariances as numbers."""
+        if not sources.has_covariance:
+            return 0
+        compact = sources.covariance
+        numbers = sources.release.n_pair_total if compact is None else sum(compact.subspace.widths)
+        return 4 * numbers * (1 + self.float64)
 
     def finished(self, table: SourceTable, out: Mapping[str, np.ndarray]) -> Photometry:
         """The record of what the kernels found, with what the reader knew."""

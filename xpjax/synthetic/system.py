@@ -14,17 +14,47 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import pair_weights
 from xpjax.core.records import AnyArray
 from xpjax.core.release import Release
-from xpjax.xp import Domain
+from xpjax.xp import CompactCovariance, Domain, Subspace, packed_variance
 
 _ARRAYS = ("projection", "scale", "zero_point", "scaled_zero_point", "flux_bias", "mean_wavelength")
 _CHANGE = ("uncorrected", "systematic", "flat")
 _TUPLES = ("names", "labels", "flux_unit", "standardized")
+
+
+class CompactWeights(eqx.Module):
+    """Weights of packed compact covariances: for each XP (width, n_drawn) of the columns `drawn` that draw on it."""
+
+    weight: tuple[Float[AnyArray, "width n_drawn"], ...]
+    drawn: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    n: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, value: np.ndarray, subspace: Subspace) -> CompactWeights:
+        """The weights of projections (n_basis_total, n)."""
+        drawn = [np.flatnonzero(np.any(value[rows] != 0, axis=0)) for rows in subspace.release.slices]
+        weight = tuple(subspace.weights(value[:, own], k) for k, own in enumerate(drawn))
+        return cls(weight, tuple(tuple(own.tolist()) for own in drawn), value.shape[1])
+
+    def variances(self, covariance: CompactCovariance) -> list[Array]:
+        """What each XP adds to the variances (n,) of one source; zero where a column does not draw on it."""
+        return [
+            self._spread(packed_variance(covariance, k, weight), own)
+            for k, (weight, own) in enumerate(zip(self.weight, self.drawn, strict=True))
+        ]
+
+    def _spread(self, part: Array, own: tuple[int, ...]) -> Array:
+        """Values (n_drawn,) in their columns (n,): a constant choice, since a batch of scatters takes ten times."""
+        if len(own) == self.n:
+            return part
+        place = np.full(self.n, len(own), np.int32)
+        place[list(own)] = np.arange(len(own))
+        return jnp.concatenate([part, jnp.zeros(1, part.dtype)])[place]
 
 
 class ColorEquation(eqx.Module):
@@ -83,8 +113,8 @@ class PhotometricSystem(eqx.Module):
         Corrections of single bands by a color.
     error_correction : ErrorCorrection or None
         Published factors on errors as a function of G.
-    pair_weight : (n_pair_total, n_band) array or None
-        Weights of packed correlations (`with_pair_weights`), which errors need.
+    pair_weight : (n_pair_total, n_band) array, CompactWeights or None
+        Weights of packed correlations or of compact covariances (`with_pair_weights`), which errors need.
     names, labels, flux_unit : (n_band,) tuple of str
         Name, label of the system and unit of fluxes of each band: columns are called `{label}_mag_{name}`.
     standardized : (n_band,) tuple of bool
@@ -121,7 +151,7 @@ class PhotometricSystem(eqx.Module):
     mean_wavelength: Float[AnyArray, " n_band"]
     color_equations: tuple[ColorEquation, ...]
     error_correction: ErrorCorrection | None
-    pair_weight: Float[AnyArray, "n_pair_total n_band"] | None
+    pair_weight: Float[AnyArray, "n_pair_total n_band"] | CompactWeights | None
     names: tuple[str, ...] = eqx.field(static=True)
     labels: tuple[str, ...] = eqx.field(static=True)
     flux_unit: tuple[str, ...] = eqx.field(static=True)
@@ -192,11 +222,24 @@ class PhotometricSystem(eqx.Module):
         joined = np.concatenate([raw, change, self.domain.rows(self.release)], axis=1)
         return dataclasses.replace(self, joined=joined)
 
-    def with_pair_weights(self) -> PhotometricSystem:
-        """The same with the weights of the packed correlations, which errors need; of corrected systems for `both`."""
+    def with_pair_weights(self, subspace: Subspace | None = None) -> PhotometricSystem:
+        """The same with the weights that errors need, of packed correlations or of compact covariances.
+
+        Of corrected systems for `both`. Raises XpjaxError for bands whose errors compact covariances do not hold.
+        """
         value = np.asarray(self.projection if self.domain is None else self.both)
-        weights = [pair_weights(value[rows]) for rows in self.release.slices]
-        return dataclasses.replace(self, pair_weight=np.concatenate(weights))
+        if subspace is None:
+            weights = [pair_weights(value[rows]) for rows in self.release.slices]
+            return dataclasses.replace(self, pair_weight=np.concatenate(weights))
+        self.check_subspace(subspace)
+        return dataclasses.replace(self, pair_weight=CompactWeights.of(value, subspace))
+
+    def check_subspace(self, subspace: Subspace) -> None:
+        """Raise XpjaxError for the band, if any, whose error compact covariances do not hold."""
+        value = np.asarray(self.projection if self.domain is None else self.both)
+        corrected, more = self.domain is not None, f" with the linear correction {self.correction}"
+        names = [f"the band {column}" for column in self.columns]
+        subspace.check(value, [*names, *(name + more for name in names)].__getitem__, corrected)
 
 
 def from_projection(

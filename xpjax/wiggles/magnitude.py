@@ -221,10 +221,10 @@ class CorrectedPhotometer:
         widest = sum(sum(n.widths) for n in model.networks) + np.size(folded.mean[0]) * plain.system.n_band
         out = run_guarded(
             lambda guard: corrected_kernel(model.truncate, errors, guard or model.truncate),
-            (plain.bands(errors), folded),
+            (plain.bands(c), folded),
             Observed(c, star, nodes),  # type: ignore[arg-type]
             float64=plain.float64,
-            work_bytes=int(4 * (widest + table.release.n_pair_total * errors) * (1 + plain.float64)),
+            work_bytes=int(4 * widest * (1 + plain.float64)) + plain.work_bytes(c),
             **running,
         )
         out["status"] |= bits

@@ -6,6 +6,7 @@
 from xpjax.xp.coefficients import (
     BAD as BAD,
     NO_ERROR as NO_ERROR,
+    check_truncation as check_truncation,
     covariance as covariance,
     covariance_matrix,
     mark_no_errors as mark_no_errors,
@@ -15,6 +16,13 @@ from xpjax.xp.coefficients import (
     possible_variance as possible_variance,
     run_guarded as run_guarded,
     usable as usable,
+)
+from xpjax.xp.compact import (
+    COMPACT as COMPACT,
+    CompactCovariance as CompactCovariance,
+    Subspace as Subspace,
+    packed_variance as packed_variance,
+    reduced as reduced,
 )
 from xpjax.xp.correction import (
     DISTANCE_MEANING as DISTANCE_MEANING,

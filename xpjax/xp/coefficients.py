@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from xpjax.core import engine
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot, inverse_sqrt, pair_index, unpack
 from xpjax.core.release import Release
 from xpjax.core.status import Status
+from xpjax.xp.compact import expanded, remedy
 from xpjax.xp.read.archive import as_sources
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
@@ -49,7 +50,11 @@ def masked(source: XPCoefficients, truncate: bool) -> XPCoefficients:
         keep &= relevant(source)
     value = jnp.where(keep, source.value, 0)
     error = None if source.error is None else jnp.where(keep, source.error, 0)
-    return dataclasses.replace(source, value=value, error=error)
+    compact = source.covariance
+    if compact is not None:  # whose subspace does not hold what truncation leaves
+        assert not truncate
+        compact = dataclasses.replace(compact, scale=jnp.where(available, compact.scale, 0))
+    return dataclasses.replace(source, value=value, error=error, covariance=compact)
 
 
 def pair_products(source: XPCoefficients, xp: int | None = None) -> Float[Array, " n_pair"]:
@@ -76,7 +81,12 @@ def possible_variance(variance: Array) -> Array:
 
 
 def covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
-    """K (n_basis, n_basis) of one XP of one source, in squared units of the coefficients."""
+    """K (n_basis, n_basis) of one XP of one source, in squared units of the coefficients.
+
+    Of compact covariances it is right for projections in their subspace alone (`Subspace.check`).
+    """
+    if source.covariance is not None:
+        return expanded(source.covariance, xp)
     assert source.error is not None
     assert source.correlation is not None
     n = source.release.n_basis[xp]
@@ -151,6 +161,8 @@ def covariance_matrix(
     (2, 55, 55)
     """
     table = as_sources(sources)
+    if table.coefficients.covariance is not None:
+        raise XpjaxError(f"{table.origin} has compact covariances, which hold no whole matrix; {remedy()}")
     if kind not in _MATRICES:
         raise XpjaxError(f"no kind {kind!r}; choose from {sorted(_MATRICES)}")
     if xp.lower() not in table.release.xp:
@@ -190,6 +202,20 @@ def run_guarded(
         for key, array in engine.run(kernel(True), constants, part, **settings).items():
             out[key][again] = array
     return out
+
+
+def check_truncation(table: SourceTable, errors: bool) -> None:
+    """Raise XpjaxError where spectra cannot be truncated: without n_relevant, or errors of compact covariances."""
+    if table.coefficients.n_relevant is None:
+        raise XpjaxError(
+            f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated "
+            "(glossary: n_relevant_bases)"
+        )
+    if errors and table.coefficients.covariance is not None:
+        raise XpjaxError(
+            f"{table.origin} has compact covariances, which do not hold the errors of truncated spectra; {remedy()}, "
+            f"or {say('errors=False', '--no-errors')}"
+        )
 
 
 def merge_status(table: SourceTable, computed: np.ndarray, errors: bool) -> np.ndarray:

@@ -38,6 +38,7 @@ from xpjax.core.release import DR3, Release, find_release, release_of
 from xpjax.core.units import nanometers
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.basis import HermiteBasis, SplineBasis
+from xpjax.xp.compact import Subspace
 from xpjax.xp.correction import LinearCorrection, load_correction
 
 LINE_WIDTH = 1.17
@@ -58,18 +59,18 @@ class DesignMatrix(eqx.Module):
     value: Float[AnyArray, "n_basis_total n_sample"]
     scale: Float[AnyArray, ""]
     share: Float[AnyArray, "n_xp n_sample"]
-    pair_weight: tuple[Float[AnyArray, "n_pair n_support"], ...] | None
+    pair_weight: tuple[Float[AnyArray, "n_weight n_support"], ...] | None
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
     mixed: bool = eqx.field(static=True, default=False)
 
-    def with_pair_weights(self) -> DesignMatrix:
-        """The same with the weights of the packed correlations, which errors need."""
-        weights = tuple(
-            pair_weights(np.asarray(self.value)[rows, start:stop])
-            for rows, (start, stop) in zip(self.release.slices, self.support, strict=True)
-        )
-        return dataclasses.replace(self, pair_weight=weights)
+    def with_pair_weights(self, subspace: Subspace | None = None) -> DesignMatrix:
+        """The same with the weights that errors need, of packed correlations or of compact covariances."""
+        value, weights = np.asarray(self.value), []
+        for k, (rows, (start, stop)) in enumerate(zip(self.release.slices, self.support, strict=True)):
+            part = value[:, start:stop]
+            weights.append(pair_weights(part[rows]) if subspace is None else subspace.weights(part, k))
+        return dataclasses.replace(self, pair_weight=tuple(weights))
 
 
 @dataclasses.dataclass(frozen=True)

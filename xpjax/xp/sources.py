@@ -24,6 +24,7 @@ from xpjax.core.sky import HEALPIX_LEVEL as HEALPIX_LEVEL, HEALPIX_SHIFT as HEAL
 from xpjax.core.status import Status
 from xpjax.io.columns import join_columns
 from xpjax.io.results import TableResult
+from xpjax.xp.compact import CompactCovariance, compressed, concatenate_covariances
 
 UNITS = {
     **dict.fromkeys(("ra", "dec"), "deg"),
@@ -57,6 +58,8 @@ class XPCoefficients(eqx.Module):
         Number of relevant basis functions, for truncation.
     release : Release
         The data release, from which the sizes come; by default Gaia DR3.
+    covariance : CompactCovariance, optional
+        Instead of correlations: what passbands and samples can see of the covariance, as `compact` makes it.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class XPCoefficients(eqx.Module):
     correlation: Float[AnyArray, "*batch n_pair_total"] | None = None
     n_relevant: Int[AnyArray, "*batch n_xp"] | None = None
     release: Release = eqx.field(static=True, default=DR3)
+    covariance: CompactCovariance | None = None
 
     def __check_init__(self) -> None:
         n, n_pair = self.release.n_basis_total, self.release.n_pair_total
@@ -93,10 +97,41 @@ class XPCoefficients(eqx.Module):
                     f"{name} has shape {array.shape}, expected {(*batch, size)}: {self.release.name} has "
                     f"{self.release.n_basis} basis functions for {self.release.xp}; pass release= for another one"
                 )
+        compact = self.covariance
+        if compact is not None:
+            found = [np.shape(array) for array in (*compact.packed, compact.scale)]
+            sizes = [(*batch, size) for size in (*compact.subspace.widths, len(self.release.xp))]
+            if found != sizes or not compact.subspace.release.fits(self.release):
+                raise XpjaxError(f"compact covariances of shapes {found}, expected {sizes} of {compact.subspace}")
 
     def __getitem__(self, rows: Any) -> XPCoefficients:
         """Some of the sources of a batch."""
         return jax.tree.map(lambda array: array[rows], self)
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether there are covariances, of which errors are made: errors and correlations, or compact covariances."""
+        return self.covariance is not None or (self.error is not None and self.correlation is not None)
+
+    def of_errors(self, errors: bool, truncate: bool) -> XPCoefficients:
+        """What kernels are given: what errors are made of, and n_relevant, only where they are wanted."""
+        n_relevant = self.n_relevant if truncate else None
+        if not errors:
+            return XPCoefficients(self.value, None, None, n_relevant, self.release)
+        error = self.error if self.covariance is None else None
+        return dataclasses.replace(self, error=error, n_relevant=n_relevant)
+
+    def compact(self, kind: str = "compact") -> XPCoefficients:
+        """The same with compact covariances instead of correlations, on the host; without either, as they are.
+
+        kind: `compact`, of 4.2 kB a source, for passbands and spectra, or `complete`, 6.2 kB, also for those with a
+        linear correction. Errors of these change by 1e-4 of themselves; truncation and `covariance_matrix` need the
+        correlations. Raises XpjaxError for a release without a subspace.
+        """
+        if self.error is None or self.correlation is None:
+            return self
+        made = compressed(np.asarray(self.error), np.asarray(self.correlation), self.release, kind)
+        return dataclasses.replace(self, correlation=None, covariance=made)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -185,6 +220,10 @@ class SourceTable(Rows, TableResult, Record):
             if c.correlation is not None:
                 text = f"Correlation coefficients of the {name} coefficients: strict lower triangle, row by row"
                 add(f"{xp}_coefficient_correlations", c.correlation[:, release.pair_slices[i]], text)
+            if c.covariance is not None:
+                text = f"Compact covariance of the {name} coefficients, in {c.covariance.subspace}: lower triangle"
+                add(f"{xp}_covariance", c.covariance.packed[i], text)
+                add(f"{xp}_covariance_scale", c.covariance.scale[:, i], f"Factor of {xp}_covariance")
         columns = {"source_id": self.source_id, **self.transits, **columns, **self.columns}
         units = {name: unit for name, unit in UNITS.items() if name in columns}
         if self.is_epoch:
@@ -196,15 +235,19 @@ def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True)
     """The sources of all parts, in order.
 
     fill: what a part lacks is NaN, no truncation, or an empty text; otherwise all lack the coefficients' errors,
-    correlations or numbers of relevant bases that one part lacks.
+    correlations or numbers of relevant bases that one part lacks. Where a part has compact covariances all get them.
     """
     release, n = parts[0].release, sum(map(len, parts))
+    given = [part.coefficients for part in parts]
+    subspaces = {c.covariance.subspace for c in given if c.covariance is not None}
+    if subspaces:
+        given = [c.compact(next(iter(subspaces)).kind) for c in given]
     if len({part.is_epoch for part in parts}) > 1:
         mean, epoch = (next(part.origin for part in parts if part.is_epoch == kind) for kind in (False, True))
         raise XpjaxError(f"{mean} has mean spectra, {epoch} has epoch spectra (transit_id); read each by itself")
 
     def joined(name: str) -> np.ndarray | None:
-        arrays = [getattr(part.coefficients, name) for part in parts]
+        arrays = [getattr(c, name) for c in given]
         found = [array for array in arrays if array is not None]
         if not found or (len(found) < len(parts) and not fill):
             return None
@@ -219,7 +262,8 @@ def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True)
 
     sizes, names = [len(part) for part in parts], dict.fromkeys(name for part in parts for name in part.columns)
     columns = {name: join_columns([part.columns.get(name) for part in parts], sizes) for name in names}
-    fields: Any = (*map(joined, ("value", "error", "correlation", "n_relevant")), release)
+    covariance = concatenate_covariances([c.covariance for c in given], sizes, fill) if subspaces else None
+    fields: Any = (*map(joined, ("value", "error", "correlation", "n_relevant")), release, covariance)
     source_id, status = (np.concatenate([getattr(part, name) for part in parts]) for name in ("source_id", "status"))
     return SourceTable(source_id, XPCoefficients(*fields), status, columns, origin)
 

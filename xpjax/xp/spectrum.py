@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
     as_sources,
+    check_truncation,
     covariance,
     mark_no_errors,
     masked,
@@ -34,6 +36,7 @@ from xpjax.xp.coefficients import (
     run_guarded,
     usable,
 )
+from xpjax.xp.compact import Subspace, packed_variance
 from xpjax.xp.correction import NONE
 from xpjax.xp.instrument import DesignMatrix, Instrument, load_instrument as load_instrument
 from xpjax.xp.sampled import Spectra
@@ -63,7 +66,7 @@ def spectrum_kernel(
         status = jnp.where(jnp.isfinite(flux[0] + flux[-1]), 0, int(Status.BAND_MISSING)).astype(jnp.uint32)
         if errors:
             variance = _variances(design, source)
-            known = jnp.stack([jnp.all(~jnp.isnan(v)) for v in variance])
+            known = jnp.stack([jnp.all((v >= 0) & (v < jnp.inf)) for v in variance])
             status |= jnp.where(known, 0, NO_ERROR_BITS[: len(variance)]).sum().astype(jnp.uint32)
             result["flux_error"] = jnp.sqrt(_joined(design, variance)) * design.scale
         return {**result, "status": status}
@@ -81,7 +84,7 @@ def spectrum_kernel(
         status = jnp.where(available, 0, BAD_BITS[: len(available)]).sum().astype(jnp.uint32)
         status |= jnp.where(jnp.any(covered <= 0), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
         if errors:
-            variance = _variances(design, source)
+            variance = [possible_variance(v) for v in _variances(design, source)]
             known = jnp.stack([jnp.all(~jnp.isnan(v)) for v in variance])
             status |= jnp.where(available & ~known, NO_ERROR_BITS[: len(variance)], 0).sum().astype(jnp.uint32)
             variance = [jnp.where(ok, v, 0) for ok, v in zip(available, variance, strict=True)]
@@ -105,19 +108,26 @@ def _flux_of_each(design: DesignMatrix, source: XPCoefficients) -> Array:
 def _variances(design: DesignMatrix, source: XPCoefficients) -> list[Array]:
     """Each XP's part of the variance, on the samples that it contributes to."""
     assert design.pair_weight is not None
+    compact = source.covariance
+    if compact is not None:
+        return [packed_variance(compact, k, weight) for k, weight in enumerate(design.pair_weight)]
     assert source.error is not None
     parts = []
     for k, (rows, (start, stop)) in enumerate(zip(design.release.slices, design.support, strict=True)):
         own = dot(source.error[rows] ** 2, design.value[rows, start:stop] ** 2)
-        parts.append(possible_variance(own + dot(pair_products(source, k), design.pair_weight[k])))
+        parts.append(own + dot(pair_products(source, k), design.pair_weight[k]))
     return parts
 
 
 def _joined(design: DesignMatrix, parts: list[Array]) -> Array:
-    """The sum (n_sample,) of each XP's samples [start, stop)."""
+    """The sum (n_sample,) of each XP's samples [start, stop): piece by piece, which passes over them once."""
     n = design.value.shape[1]
-    padded = [jnp.pad(part, (start, n - stop)) for part, (start, stop) in zip(parts, design.support, strict=True)]
-    return jnp.stack(padded).sum(0)
+    made = []
+    for low, high in itertools.pairwise(sorted({0, n, *itertools.chain(*design.support)})):
+        placed = zip(parts, design.support, strict=True)
+        own = [part[low - start : high - start] for part, (start, stop) in placed if start <= low and high <= stop]
+        made.append(sum(own[1:], own[0]) if own else jnp.zeros(high - low, design.value.dtype))
+    return jnp.concatenate(made)
 
 
 def _correlation(design: DesignMatrix, source: XPCoefficients, available: Array, covered: Array, merged: bool) -> Array:
@@ -158,6 +168,27 @@ class _Sampling:
     def internal(self) -> bool:
         """Whether spectra are internal ones."""
         return self.basis is not None
+
+    @functools.cached_property
+    def _weighted(self) -> dict[Subspace | None, DesignMatrix]:
+        return {}
+
+    def weighted(self, subspace: Subspace | None) -> DesignMatrix:
+        """The matrix with the weights that errors need, made once. Raises XpjaxError as `check`."""
+        if subspace not in self._weighted:
+            if subspace is not None:
+                self.check(subspace)
+            self._weighted[subspace] = self.design.with_pair_weights(subspace)
+        return self._weighted[subspace]
+
+    def check(self, subspace: Subspace) -> None:
+        """Raise XpjaxError where compact covariances do not hold the errors of these samples."""
+        unit = "of internal spectra" if self.internal else "nm"
+        corrected = self.model.correction is not None
+        unit += " with a linear correction" * corrected
+        subspace.check(
+            self.design.value, lambda k: f"the sample at {self.grid[k % len(self.grid)]:g} {unit}", corrected
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,24 +344,23 @@ def _computed(
 ) -> dict[str, np.ndarray]:
     """What the kernel gives, in physical units. Raises XpjaxError where truncation is not known."""
     c, design = table.coefficients, how.design
-    if wanted.truncate and c.n_relevant is None:
-        raise XpjaxError(f"{table.origin} has no n_relevant_bases columns, so its spectra cannot be truncated")
-    known = _has_errors(table)
+    known = c.has_covariance
     errors, correlation = wanted.errors and known, wanted.correlation and known
+    if wanted.truncate:
+        check_truncation(table, errors or correlation)
+    subspace = None if c.covariance is None else c.covariance.subspace
     if errors:
-        design = design.with_pair_weights()
-    noise = (c.error, c.correlation) if errors or correlation else (None, None)
-    c = XPCoefficients(c.value, *noise, c.n_relevant if wanted.truncate else None, design.release)
-    pairs = 4 * design.release.n_pair_total * errors
+        design = how.weighted(subspace)
+    elif correlation and subspace is not None:
+        how.check(subspace)
+    c = c.of_errors(errors or correlation, wanted.truncate)
+    c = dataclasses.replace(c, release=design.release)
+    pairs = 4 * (design.release.n_pair_total if subspace is None else sum(subspace.widths)) * errors
     squares = 8 * len(how.grid) ** 2 * (len(design.release.xp) if how.internal else 1) * correlation
     kernel = functools.partial(spectrum_kernel, wanted.truncate, errors, correlation, not how.internal)
     settings: dict[str, Any] = {"float64": wanted.float64, "devices": wanted.devices, "progress": progress}
     settings |= {"work_bytes": (pairs + squares) * (1 + wanted.float64), "batch_rows": wanted.batch_rows}
     return run_guarded(kernel, design, c, guard_rows=wanted.guard_rows, **settings)
-
-
-def _has_errors(table: SourceTable) -> bool:
-    return table.coefficients.error is not None and table.coefficients.correlation is not None
 
 
 def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted: _Wanted) -> None:
@@ -341,8 +371,7 @@ def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted
     """
     assert how.model.correction is not None
     domain = how.model.correction.domain
-    with engine.precision(float64=True):
-        distance = np.asarray(domain.distance(np.asarray(table.coefficients.value), table.release))
+    distance = domain.distance(np.asarray(table.coefficients.value), table.release)
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, domain.share(distance))
     far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
@@ -368,7 +397,7 @@ def _collected(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, w
     """The record of what the kernel gave."""
     model, errors = how.model, wanted.errors or wanted.correlation
     status = merge_status(table, out["status"], errors)
-    if errors and not _has_errors(table):
+    if errors and not table.coefficients.has_covariance:
         status = mark_no_errors(table, status)
     flux, error = out["flux"], out.get("flux_error")
     meta: dict[str, Any] = {"release": model.release.name, "instrument_model": model.model, "truncate": wanted.truncate}

@@ -16,6 +16,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, RELEASES, Release, find_release, other_release
 from xpjax.core.status import Status
 from xpjax.io.columns import Column
+from xpjax.xp.compact import COMPACT
 from xpjax.xp.read.assemble import assemble, kept
 from xpjax.xp.read.layout import Table, repeated
 from xpjax.xp.read.loaders import load
@@ -31,6 +32,7 @@ def read(
     dtype: DTypeLike | None = None,
     keep: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    correlations: str | None = None,
 ) -> SourceTable:
     """Read XP coefficients from files and tables of any format.
 
@@ -51,6 +53,8 @@ def read(
         Which column is what, where names do not say it, as in {"source_id": "object_id", "coefficients":
         "xp.coeff"}: source_id, coefficients, coefficient_errors and coefficient_correlations (BP and RP in one array),
         bp_coefficients and so on (of one XP), or columns of gaia_source. Fields of structures are STRUCTURE.FIELD.
+    correlations : {"compact", "complete"}, optional
+        Make compact covariances of the correlations (`XPCoefficients.compact`), of a third or half of the memory.
 
     Returns
     -------
@@ -86,7 +90,10 @@ def read(
     """
     if release is not None and not isinstance(release, Release | str):
         raise XpjaxError(f"release must be the name of a release or an xpjax Release, not {release!r}")
-    return read_for(source, None if release is None else find_release(release), dtype, keep, columns, said=True)
+    if correlations not in (None, *COMPACT):
+        raise XpjaxError(f"correlations must be one of {', '.join(COMPACT)}, or left out, not {correlations!r}")
+    wanted = None if release is None else find_release(release)
+    return read_for(source, wanted, dtype, keep, columns, said=True, correlations=correlations)
 
 
 def read_for(
@@ -97,6 +104,7 @@ def read_for(
     columns: Mapping[str, str] | None = None,
     *,
     said: bool = False,
+    correlations: str | None = None,
 ) -> SourceTable:
     """As `read`; said: the release is the user's word, which also overrules what a file says of itself."""
     if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
@@ -119,6 +127,8 @@ def read_for(
         _as_asked(item, release, dtype, keep) if isinstance(item, SourceTable) else assemble(item, release, dtype, keep)
         for item in items
     ]
+    if correlations is not None:
+        parts = [dataclasses.replace(one, coefficients=one.coefficients.compact(correlations)) for one in parts]
     if len(parts) == len(ready) == 1:
         return parts[0]
     joined = parts[0] if len(parts) == 1 else concatenate(parts, f"{parts[0].origin} and {len(parts) - 1} more")
@@ -212,4 +222,5 @@ def _on_host(source: XPCoefficients) -> XPCoefficients:
         if not np.issubdtype(array.dtype, np.integer if integer else np.floating):
             raise XpjaxError(f"{name} must be {'integers' if integer else 'floats'}, found {array.dtype}")
         arrays[name] = array
+    arrays["covariance"] = jax.tree.map(lambda array: np.atleast_2d(np.asarray(array)), source.covariance)
     return dataclasses.replace(source, **arrays)

@@ -22,6 +22,11 @@ from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 
 def assemble(table: Table, release: Release, dtype: DTypeLike | None, keep: Sequence[str] | None) -> SourceTable:
     """A SourceTable of one input; all but the marks of duplicates."""
+    if any(f"{xp}_covariance_scale" in table.columns for xp in release.xp):
+        raise XpjaxError(
+            f"{table.origin} holds compact covariances, which are read from store files alone: write the sources by "
+            f"{say('xpjax.xp.write_store_file', '`xpjax store select ... -o FILE.h5`')}"
+        )
     source_id, no_id = ids_of(table)
     table = _cast(table, dtype, release.xp)
     status = np.where(no_id, np.uint32(Status.ID_MISSING), np.uint32(0))
