@@ -29,7 +29,7 @@ from xpjax.core.status import Status
 from xpjax.core.version import __version__
 from xpjax.io.atomic import expanded
 from xpjax.io.gaps import has_gaps
-from xpjax.xp import Store, StoreFile, open_store
+from xpjax.xp import COMPACT, Store, StoreFile, open_store
 
 if TYPE_CHECKING:
     import pyarrow
@@ -152,6 +152,12 @@ class _Export:
     def of(cls, store: Store, correlations: bool, hats_rows: int | None) -> _Export:
         """The export of a store. Raises XpjaxError for columns whose names are taken."""
         release = store.release
+        if correlations and store.correlations in COMPACT:
+            option = say("correlations=False", "--no-correlations")
+            raise XpjaxError(
+                f"{store.path} has compact covariances, which HATS catalogues do not hold: leave them out by {option}, "
+                "or export a store with correlations"
+            )
         correlations = correlations and store.has_errors and store.correlations != "none"
         row = max(file.row_bytes(correlations, store.has_errors) for file in store.files)
         columns = tuple(name for name in store.columns if name not in ("ra", "dec"))

@@ -14,7 +14,7 @@ from typing import Any
 from xpjax.catalogue.products import Content
 from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
-from xpjax.xp import Store, StoreFile
+from xpjax.xp import COMPACT, Store, StoreFile
 
 FORMATS = ("parquet", "hats", "fits", "hdf5")
 SUFFIXES = {"parquet": ".parquet", "hats": ".arrow", "fits": ".fits", "hdf5": ".h5"}
@@ -110,7 +110,12 @@ class Job:
         """Where it is written why a unit failed."""
         return self.output / STATE / "failed" / f"{name}.json"
 
+    def noise_of(self, file: StoreFile) -> dict[str, Any]:
+        """What is read of a file's errors and correlations: compact covariances hold the errors."""
+        wanted = self.content.errors
+        return {"errors": wanted and file.correlations not in COMPACT, "correlations": wanted}
+
     def chunk_rows(self, file: StoreFile) -> int:
         """Rows of a store file that are read at a time."""
-        row = file.row_bytes(self.content.errors, self.content.errors)
+        row = file.row_bytes(**self.noise_of(file))
         return max(CHUNK_BYTES // (row * BLOCK_ROWS), 1) * BLOCK_ROWS

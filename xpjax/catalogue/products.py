@@ -20,7 +20,7 @@ from xpjax.core.release import DR3, Release, other_release
 from xpjax.stellar import LabelFits, LabelFitter
 from xpjax.synthetic import Photometer, Photometry, as_system
 from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network
-from xpjax.xp import SourceTable
+from xpjax.xp import SourceTable, XPCoefficients
 
 GUARD_ROWS = 256
 """Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
@@ -81,6 +81,11 @@ class Magnitudes:
         if self.correction is not None:
             CorrectedPhotometer.check(self.photometer, self.correction)
 
+    def check_errors(self, table: SourceTable) -> None:
+        """Raise XpjaxError where compact covariances, of such a table, do not hold the errors that are asked for."""
+        if self.errors and table.coefficients.covariance is not None:
+            self.photometer.bands(self.photometer.prepared(table)[0])
+
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> Catalogue:
         """The catalogue of a table without rows."""
         system = self.photometer.system
@@ -103,9 +108,7 @@ class Magnitudes:
         photometer = plain if network is None else CorrectedPhotometer.prepare(plain, network)
 
         def make(table: SourceTable) -> Photometry:
-            c = table.coefficients
-            with_errors = self.errors and c.error is not None and c.correlation is not None
-            rows = self._batch_rows(chunk, with_errors, devices)
+            rows = self._batch_rows(chunk, table.coefficients, devices)
             result = photometer(table, devices=devices, batch_rows=rows, guard_rows=GUARD_ROWS)
             arrays: dict[str, Any] = {}
             for name in ("flux", "flux_error", "magnitude", "magnitude_error", "left"):
@@ -118,12 +121,15 @@ class Magnitudes:
 
         return make
 
-    def _batch_rows(self, chunk: int, with_errors: bool, devices: Any) -> int:
+    def _batch_rows(self, chunk: int, sources: XPCoefficients, devices: Any) -> int:
         """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
         chosen = engine.find_devices(devices)
         system, size = self.photometer.system, 8 if self.photometer.float64 else 4
         numbers = system.release.n_basis_total + 2 * system.n_band
-        if with_errors:
+        if self.errors and sources.covariance is not None:
+            # In, as half a number each, and as numbers; the results double.
+            numbers += 2 * system.n_band + 3 * sum(sources.covariance.subspace.widths) // 2
+        elif self.errors and sources.has_covariance:
             # In, and as products of errors; the results double too.
             numbers += numbers + 2 * system.release.n_pair_total
         if self.correction is not None:
@@ -170,6 +176,9 @@ class Labels:
     def check(self, release: Release, path: Any) -> None:
         """Raise ValueError for sources of another release than the fitter's corrections; it looks at them itself."""
         self.fitter.check(release)
+
+    def check_errors(self, table: SourceTable) -> None:
+        """The fitter looks at them itself."""
 
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> None:
         """Not known before a fit."""

@@ -234,6 +234,7 @@ def _checked(store: Store, job: Job) -> Job:
         return job
     if job.where:
         parse_where(job.where)({**table.columns, "source_id": table.source_id, "xp_status": table.status})
+    job.content.check_errors(table)
     part = job.content.empty(table, {name: table.columns[name] for name in job.keep})
     if part is None:
         return job

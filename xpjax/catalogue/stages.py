@@ -49,14 +49,12 @@ class _Piece:
 def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
     """The sources of each unit, chunk by chunk, those that are wanted; a unit without any gives one empty chunk."""
     condition = parse_where(job.where) if job.where else None
-    errors = job.content.errors
     for unit in units:
         try:
             step = job.chunk_rows(unit.file)
             for start in range(unit.start, unit.stop, step) or [unit.start]:
                 stop = min(start + step, unit.stop)
-                options: dict[str, Any] = {"errors": errors, "correlations": errors, "columns": job.columns}
-                table = unit.file.read(start, stop, **options)
+                table = unit.file.read(start, stop, columns=job.columns, **job.noise_of(unit.file))
                 if condition is not None:
                     mask = condition({**table.columns, "source_id": table.source_id, "xp_status": table.status})
                     table = table if mask.all() else table[np.flatnonzero(mask)]

@@ -390,7 +390,7 @@ def fit(
     options["correction"] = linear_only(options["correction"], "fit with a linear correction")
     sources, magnitude, sigma, line = match_magnitudes(inputs, magnitudes, column, error)
     tell(line)
-    if options["xp_errors"] and sources.coefficients.correlation is None:
+    if options["xp_errors"] and not sources.coefficients.has_covariance:
         tell("the spectra have no errors or no correlations: the errors are those of the magnitudes")
     found = xpjax.fit_passband(sources, magnitude, sigma, curve, parameters, **options)
     click.echo(str(found))

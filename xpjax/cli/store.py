@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from xpjax.xp import Store, StoreFile
 
 STORE = click.Path(exists=True, path_type=Path)
+PROCESSES = click.option(
+    "--processes", default=1, show_default=True, type=click.IntRange(1), help="Files to read at once."
+)
+RESUME = click.option("--resume", is_flag=True, help="Leave out the files that are in the store.")
+CORRECTED = {
+    "compact": "passbands and spectra without a linear correction",
+    "complete": "passbands and spectra, with a linear correction too",
+}
+"""What compact covariances serve."""
 
 
 @click.group()
@@ -37,12 +47,18 @@ def store() -> None:
 @store.command()
 @click.argument("files", nargs=-1, required=True, type=EXISTING_FILE)
 @click.option("--store", "store_dir", required=True, type=FOLDER, help="Directory of the store; it is made.")
-@choice_option(
+@click.option(
     "--correlations",
-    ["none", "float32", "int16"],
-    "Store correlations, which errors need: 12 kB a source, or 6 kB in fixed point, which changes errors by 1e-4.",
+    is_flag=False,
+    flag_value="compact",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "compact", "complete", "int16", "float32"]),
+    help="Store what errors need; without a word compact: covariances as passbands and spectra see them, 4.2 kB a "
+    "source; complete: also for a linear correction, 6.3 kB; the correlations, also for --truncate: int16, 5.9 kB, or "
+    "float32, 12 kB.",
 )
-@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Files to read at once.")
+@PROCESSES
 @click.option(
     "--gaia-source",
     multiple=True,
@@ -51,7 +67,7 @@ def store() -> None:
     "source_id; may be repeated.",
 )
 @click.option("--release", metavar="NAME", help="Gaia release of the files, DR3 or DR4; by default each file tells.")
-@click.option("--resume", is_flag=True, help="Leave out the files that are in the store.")
+@RESUME
 @OVERWRITE
 def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ...], **options: Any) -> None:
     """Read files of XP coefficients, in any format, into a store.
@@ -62,9 +78,15 @@ def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ..
     \b
     Examples:
       xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --processes 2
-      xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations int16 --resume
+      xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations --resume
+      xpjax store ingest XpContinuousMeanSpectrum_*.csv.gz --store xp --correlations float32
       xpjax store ingest xp.fits --store xp --gaia-source gaia_source.csv.gz
     """
+    _ingest(files, store_dir, gaia_source=gaia_source, **options)
+
+
+def _ingest(files: Sequence[Path], store_dir: Path, gaia_source: tuple[Path, ...] = (), **options: Any) -> None:
+    """Ingest files and tell what was done; the exit status is 1 where some failed."""
     started = time.perf_counter()
     with bar(len(files), unit=" files", delay=1) as shown:
         report = xpjax.ingest(
@@ -91,6 +113,31 @@ def ingest(files: tuple[Path, ...], store_dir: Path, gaia_source: tuple[Path, ..
 
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
+@click.argument("store_dir", metavar="NEW", type=FOLDER)
+@choice_option(
+    "--correlations",
+    ["compact", "complete"],
+    "Covariances as passbands and spectra see them, or complete: also for spectra with a linear correction.",
+)
+@PROCESSES
+@RESUME
+@OVERWRITE
+def compact(path: Path, store_dir: Path, **options: Any) -> None:
+    """Write a store with correlations as a new one with compact covariances, of half the size or less.
+
+    Errors change by 2e-4 of themselves at most, nothing else does. The old store stays: truncation, covariance matrices
+    and other instrument models need its correlations.
+
+    
+    Examples:
+      xpjax store compact xp xp_compact --processes 2
+      xpjax store compact xp xp_complete --correlations complete
+    """
+    _ingest([file.path for file in xpjax.open_store(path).files], store_dir, **options)
+
+
+@store.command()
+@click.argument("path", metavar="STORE", type=STORE)
 @click.option("--files", "each", is_flag=True, help="A line for each file.")
 def info(path: Path, each: bool) -> None:
     """Sources, release, columns and size of a store.
@@ -101,15 +148,16 @@ def info(path: Path, each: bool) -> None:
       xpjax store info xp --files
     """
     found = xpjax.open_store(path)
+    size = sum(file.path.stat().st_size for file in found.files)
     rows = [
         ("store", str(path)),
         ("files", str(len(found.files))),
         ("epoch spectra" if any(file.is_epoch for file in found.files) else "sources", f"{len(found):,}"),
         *(("release", _release(found, release)) for release in found.releases),
         ("errors", "yes" if found.has_errors else "no"),
-        ("correlations", found.correlations),
+        ("correlations", _correlations(found)),
         ("columns", ", ".join(found.columns) or "none"),
-        ("bytes", f"{sum(file.path.stat().st_size for file in found.files):,}"),
+        ("bytes", f"{size:,}" + (f", {size / len(found):,.0f} a source" if len(found) else "")),
     ]
     print_table(("what", "found"), rows)
     if each:
@@ -121,6 +169,18 @@ def info(path: Path, each: bool) -> None:
     for file in found.files:
         if file.damage:
             click.echo(file.damage, err=True)
+
+
+def _correlations(found: Store) -> str:
+    """What is stored of correlations, and what that serves."""
+    kinds = dict.fromkeys(file.correlations for file in found.files if not file.damage)
+    if len(kinds) > 1:
+        return f"{' and '.join(kinds)}, by file (--files)"
+    kind = found.correlations
+    if kind not in CORRECTED:
+        return kind
+    sizes = " + ".join(map(str, found.files[0].subspace.sizes))
+    return f"{kind}: covariances in {sizes} dimensions, for errors of {CORRECTED[kind]}"
 
 
 def _release(found: Store, release: Release) -> str:
@@ -251,6 +311,10 @@ def select(
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}
     found = xpjax.open_store(path, release)
+    if found.correlations in CORRECTED and output.suffix != ".h5":
+        raise click.UsageError(
+            f"{path} has compact covariances, which store files alone hold: give an output that ends in .h5"
+        )
     if source_id or id_file is not None:
         texts = [text for part in source_id for text in part.split(",")]
         wanted = [whole_number(text, "--source-id") for text in texts if text.strip()]
@@ -271,7 +335,8 @@ def select(
     found = found.only(table.release)
     if output.suffix == ".h5":
         units = found.files[0].units
-        write_store_file(output, table, correlations=found.correlations, overwrite=overwrite, units=units)
+        kept = None if found.correlations in CORRECTED else found.correlations
+        write_store_file(output, table, correlations=kept, overwrite=overwrite, units=units)
     else:
         xpjax.write(output, table, overwrite=overwrite)
     tell(f"{len(table):,} of {len(found):,} sources written to {output.name}")

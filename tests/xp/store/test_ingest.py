@@ -14,10 +14,12 @@ import pytest
 from benchmarks import bulkfile
 from tests.conftest import SHARED
 from tests.marks import slow_after
+from tests.xp.store.test_store import assert_same_covariance
 from xpjax.core.release import DR3, Release
 from xpjax.core.status import Status
 from xpjax.io import catalogue
 from xpjax.xp import StoreFile, open_store, simulate, write_store_file
+from xpjax.xp.compact import COMPACT
 from xpjax.xp.read import loaders, text as text_reader
 from xpjax.xp.read.archive import read
 from xpjax.xp.read.gaia_source import JOINED
@@ -62,7 +64,7 @@ def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> S
     assert file.verify() == []
     found = file.read(columns=None)
     keep = [name for name in DEVIATIONS if name in loaders.load(path, DR3.xp)[0].columns]
-    expected = read(path, dtype=np.float32, keep=keep)
+    expected = read(path, dtype=np.float32, keep=keep, correlations=correlations if correlations in COMPACT else None)
     a, b = found.coefficients, expected.coefficients
     np.testing.assert_array_equal(found.source_id, expected.source_id)
     for name in ("value", "error", "n_relevant"):
@@ -75,6 +77,9 @@ def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> S
         np.testing.assert_array_equal(found.status & ~np.uint32(gone), expected.status & ~np.uint32(gone))
     else:
         np.testing.assert_array_equal(found.status, expected.status)
+        assert (a.covariance is None) == (b.covariance is None)
+        if b.covariance is not None:
+            assert_same_covariance(a.covariance, b.covariance)
         if b.correlation is not None:
             tolerance = 1.6e-5 if correlations == "int16" else 0
             np.testing.assert_allclose(a.correlation, b.correlation, rtol=0, atol=tolerance)

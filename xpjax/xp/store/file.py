@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,6 +17,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, release_of
 from xpjax.io.gaps import without_filler
 from xpjax.io.hdf5 import open_hdf5, plain_attribute
+from xpjax.xp.compact import COMPACT, CompactCovariance, Subspace, load_subspace, subspace_of
 from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 from xpjax.xp.store.blocks import Dataset, by_block, damage, store_values
 from xpjax.xp.store.format import BLOCK, FORMAT, VERSION, StoreError, attributes_checksum, crc32, id_range
@@ -82,7 +84,7 @@ class StoreFile:
 
     @property
     def correlations(self) -> str:
-        """How correlations are stored: none, float32 or int16."""
+        """How correlations are stored: none, compact, complete, int16 or float32 (`format.CORRELATIONS`)."""
         return str(self.attrs.get("correlations", "none"))
 
     @property
@@ -147,9 +149,35 @@ class StoreFile:
         """Bytes in memory of a source as `read` gives it, without further columns."""
         release = self.release
         n = release.n_basis_total * (1 + (errors and self.has_errors))
-        n += release.n_pair_total * (correlations and self.correlations != "none")
+        size = 4 * n
+        if correlations and self.correlations in COMPACT:
+            size += sum(2 * width + 4 for width in self.subspace.widths)
+        elif correlations and self.correlations != "none":
+            size += 4 * release.n_pair_total
         # source_id, status and n_relevant come with it
-        return 4 * n + 8 + 4 + 4 * len(release.xp)
+        return size + 8 + 4 + 4 * len(release.xp)
+
+    @functools.cached_property
+    def subspace(self) -> Subspace:
+        """The subspace of compact covariances: the shipped one, or that of the file. Raises StoreError."""
+        with contextlib.suppress(XpjaxError):
+            shipped = load_subspace(self.release, self.correlations)
+            if shipped.name == self.attrs["covariance_subspace"]:
+                return shipped
+        return self._own_subspace()
+
+    def _own_subspace(self) -> Subspace:
+        """The subspace that the file holds. Raises StoreError."""
+        try:
+            with open_hdf5(self.path) as file:
+                groups = file["covariance_subspace"]
+                arrays = {f"{xp}/{name}": a[()] for xp, own in groups.items() for name, a in own.items()}
+            found = subspace_of(arrays, self.release)
+        except (OSError, KeyError, RuntimeError) as exc:
+            raise StoreError(f"{self.path}: the covariance_subspace is damaged; ingest it again ({exc})") from exc
+        if found.name != self.attrs["covariance_subspace"]:
+            raise StoreError(f"{self.path}: the covariance_subspace is damaged (checksum differs); ingest it again")
+        return found
 
     def batches(self, max_bytes: int, *, errors: bool = True, correlations: bool = True) -> Iterator[tuple[int, int]]:
         """(start, stop) of row ranges that need at most max_bytes in memory each, in whole blocks of 4,096 rows.
@@ -228,19 +256,27 @@ class StoreFile:
                 out = fill(name, self._empty(name, n))
                 return np.char.decode(out, "utf-8") if out.dtype.kind == "S" else out
 
+            def room(width: int, used: Any, dtype: Any = np.float32) -> np.ndarray:
+                fits = isinstance(used, np.ndarray) and used.dtype == dtype and used.shape[1:] == (width,)
+                return used[:n] if fits and len(used) >= n else aligned((n, width), dtype)
+
             def joined(field: str, slices: Sequence[slice], used: Any) -> np.ndarray:
-                shape = (n, slices[-1].stop)
-                fits = isinstance(used, np.ndarray) and used.dtype == np.float32 and used.shape[1:] == shape[1:]
-                out = used[:n] if fits and len(used) >= n else aligned(shape)
+                out = room(slices[-1].stop, used)
                 for xp, part in zip(release.xp, slices, strict=True):
                     fill(f"{xp}_{field}", out[:, part])
                 return out
 
             value = joined("coefficients", release.slices, old and old.value)
-            error = correlation = n_relevant = None
+            error = correlation = n_relevant = covariance = None
             if errors and self.has_errors:
                 error = joined("coefficient_errors", release.slices, old and old.error)
-            if correlations and self.correlations != "none":
+            if correlations and self.correlations in COMPACT:
+                kept: Any = (old and old.covariance and old.covariance.packed) or [None] * len(release.xp)
+                rooms = (room(w, u, np.int16) for w, u in zip(self.subspace.widths, kept, strict=True))
+                packed = tuple(fill(f"{xp}_covariance", out) for xp, out in zip(release.xp, rooms, strict=True))
+                scale = np.stack([column(f"{xp}_covariance_scale") for xp in release.xp], axis=1)
+                covariance = CompactCovariance(packed, scale, self.subspace)
+            elif correlations and self.correlations != "none":
                 correlation = joined("coefficient_correlations", release.pair_slices, old and old.correlation)
             if f"{release.xp[0]}_n_relevant_bases" in self._datasets:
                 n_relevant = np.empty((n, len(release.xp)), np.int32)
@@ -248,7 +284,7 @@ class StoreFile:
                     fill(f"{xp}_n_relevant_bases", n_relevant[:, k])
             return SourceTable(
                 column("source_id"),
-                XPCoefficients(value, error, correlation, n_relevant, release),
+                XPCoefficients(value, error, correlation, n_relevant, release, covariance),
                 column("xp_status"),
                 {name: column(name) if name in TRANSIT else without_filler(column(name)) for name in columns},
                 str(self.path),
@@ -302,10 +338,15 @@ class StoreFile:
         blocks = ((k * BLOCK, min((k + 1) * BLOCK, n), parts) for k, parts in by_block(runs))
         for first, end, parts in blocks if check else ((*run, [run]) for run in runs):
             crc = 0
+            # What is stored as it is used is read where it belongs.
+            direct = out is not None and out.dtype == item.dtype and out.flags.c_contiguous and parts == [(first, end)]
             for low in range(first, end, rows):
-                piece = self._piece(stream, name, low, min(low + rows, end), scratch)
+                high = min(low + rows, end)
+                room = out[target : target + high - low] if direct and out is not None else scratch[: high - low]
+                piece = self._piece(stream, name, low, room)
                 crc = crc32()(piece, crc) if check else 0
-                for start, stop in parts:
+                target += (high - low) * direct
+                for start, stop in parts if not direct else ():
                     a, b = max(start, low), min(stop, low + len(piece))
                     if out is not None and a < b:
                         store_values(piece[a - low : b - low], out[target : target + b - a])
@@ -313,9 +354,8 @@ class StoreFile:
             if check and crc != expected[first // BLOCK]:
                 yield damage(self.path, name, first, end, crc, int(expected[first // BLOCK]))
 
-    def _piece(self, stream: IO[bytes], name: str, low: int, high: int, scratch: np.ndarray) -> np.ndarray:
-        item = self._datasets[name]
-        piece = scratch[: high - low]
+    def _piece(self, stream: IO[bytes], name: str, low: int, piece: np.ndarray) -> np.ndarray:
+        item, high = self._datasets[name], low + len(piece)
         stream.seek(item.offset + low * item.row_bytes)
         view = memoryview(piece.data).cast("B") if piece.size else memoryview(b"")
         while view:
@@ -333,6 +373,8 @@ class StoreFile:
             with open(self.path, "rb", buffering=0) as stream:
                 for name in names:
                     problems += list(self._walk(stream, name, [(0, len(self))], None))
+            if self.correlations in COMPACT:
+                self._own_subspace()
             if not problems and len(self):
                 ids = self.read(errors=False, correlations=False, check=False).source_id
                 if self.source_ids != id_range(ids):

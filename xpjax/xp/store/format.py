@@ -9,6 +9,11 @@ is contiguous, uncompressed and at the root, one row a source, named as the Gaia
                                                         without, as are the next two
     bp_coefficient_correlations     (n, n_pair)         strict lower triangle by rows; float32, or int16: times the
                                                         attribute `scale`, -32768 is NaN
+    bp_covariance                   (n, width) int16    instead of correlations: lower triangle, with the diagonal, by
+    bp_covariance_scale             (n,) float32        rows, of M = reduce' K reduce over the scale (NaN without
+                                                        errors), zeros at the end; see xpjax.xp.compact
+    covariance_subspace/bp/...      float64             reduce (n_bp, p), query (p, n_bp), mean (n_bp, n_bp): the
+                                                        variance of c r is scale q' M q with q = query r
     bp_n_relevant_bases             (n,) int16          0 where the XP is missing or bad
     xp_status                       (n,) uint32         xpjax.core.status.Status of the reading
     ra, phot_g_mean_mag, ...        (n,)                further columns, with an attribute `unit`; of epoch spectra
@@ -16,13 +21,15 @@ is contiguous, uncompressed and at the root, one row a source, named as the Gaia
                                                         the least int64 (`_FillValue`) stands for a missing one
     checksum/NAME                   (n / 4096,) uint32  CRC-32 of the bytes of each 4,096 rows of the dataset NAME
 
-Attributes of the file: format, format_version, release_name, release_n_basis, release_xp, n_rows, correlations (none,
-float32 or int16), errors (bool), datasets (type and width of each, JSON), columns (the further ones, JSON), units (of
-these, JSON), first_source_id and last_source_id (the least and the greatest), first_healpix_8 and last_healpix_8 (the
-same >> 43), sorted, source, source_bytes, xpjax_version, created, and checksum: the CRC-32 of all other attributes as
-JSON with sorted keys. Rows keep the order of the input.
+Attributes of the file: format, format_version (2 with compact covariances, else 1), release_name, release_n_basis,
+release_xp, n_rows, correlations (none, compact, complete, int16 or float32), covariance_subspace (a checksum of its
+matrices, with compact covariances), errors (bool), datasets (type and width of each, JSON), columns (the further ones,
+JSON), units (of these, JSON), first_source_id and last_source_id (the least and the greatest), first_healpix_8 and
+last_healpix_8 (the same >> 43), sorted, source, source_bytes, xpjax_version, created, and checksum: the CRC-32 of all
+other attributes as JSON with sorted keys. Rows keep the order of the input.
 
-int16 holds a correlation to 1.5e-5: errors of the twelve J-PLUS magnitudes change by 1e-4 of themselves at most.
+int16 holds a correlation to 1.5e-5: errors of the twelve J-PLUS magnitudes change by 1e-4 of themselves at most; with
+compact covariances by 2e-4.
 """
 
 from __future__ import annotations
@@ -36,15 +43,18 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.xp.compact import COMPACT
 
 FORMAT = "xpjax store"
-VERSION = 1
+VERSION = 2
+"""The latest; files without compact covariances are of version 1."""
 SUFFIX = ".h5"
 LONGEST_TEXT = 10_000
 """Characters of an attribute that HDF5 can hold in place: 64 kB at most."""
 BLOCK = 4096
 """Rows that share a checksum."""
-CORRELATIONS = ("none", "float32", "int16")
+CORRELATIONS = ("none", *COMPACT, "int16", "float32")
+"""What a file may hold of correlations, from nothing to all."""
 SCALE = np.float32(1 / 32767)
 """What an int16 correlation is multiplied by."""
 MISSING = np.int16(-32768)

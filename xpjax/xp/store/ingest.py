@@ -24,10 +24,12 @@ import numpy as np
 
 from xpjax.core.archive import TIME, TRANSIT
 from xpjax.core.errors import XpjaxError, command_line, on_command_line, say
+from xpjax.core.process import keep_memory, one_blas_thread
 from xpjax.core.release import DR3, Release, find_release
 from xpjax.core.status import Status
 from xpjax.io.atomic import expanded, remove_abandoned
 from xpjax.io.streams import reading
+from xpjax.xp.compact import COMPACT
 from xpjax.xp.read.assemble import assemble
 from xpjax.xp.read.formats import File
 from xpjax.xp.read.gaia_source import JOINED, gaia_columns, join
@@ -39,8 +41,10 @@ from xpjax.xp.read.transits import transit_names
 from xpjax.xp.sources import SourceTable
 from xpjax.xp.store.format import CORRELATIONS, SUFFIX, StoreError
 from xpjax.xp.store.store import is_store, open_store
-from xpjax.xp.store.writer import StoreWriter
+from xpjax.xp.store.writer import StoreWriter, check_correlations
 
+CONVERTED_BYTES = 2**27
+"""Bytes of a store file that are converted at a time."""
 KEPT = {**{f"{xp}_standard_deviation": np.float32 for xp in DR3.xp}, **JOINED}
 """Further columns that a store file has where its input has them."""
 
@@ -101,11 +105,11 @@ def ingest(
     Parameters
     ----------
     files : sequence of paths
-        Files in any format that `xpjax.read` knows.
+        Files in any format that `xpjax.read` knows; files of another store where they are to hold less of correlations.
     store_dir : path
         Directory of the store, which is made; its files have the names of the inputs.
     correlations : str
-        What is stored of correlations, which errors need: `none`, `float32` (12 kB a source), or `int16` (to 1.5e-5).
+        What is stored for errors: `none`, `compact`, `complete`, `int16` or `float32` (glossary: compact covariance).
     processes : int
         How many files at once, each in a process of its own. Processes import the calling script: guard it with
         `if __name__ == "__main__"`.
@@ -183,8 +187,7 @@ def _done(
 
 def _outputs(paths: Sequence[Path], store_dir: Path, correlations: str, processes: int) -> dict[Path, Path]:
     """The store file of each input. Raises XpjaxError and FileNotFoundError for a wrong call."""
-    if correlations not in CORRELATIONS:
-        raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
+    check_correlations(correlations)
     if not paths:
         raise XpjaxError("no files to ingest")
     for path in paths:
@@ -290,7 +293,9 @@ def _run(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[_Task, Ingest
 
 def _work(pipe: Any, commanded: bool) -> None:
     """A worker: task after task, until the other side closes the pipe; its messages are those of who called."""
-    with command_line() if commanded else contextlib.nullcontext():
+    keep_memory()
+    # Workers are one a core: threads of their own would wait for each other.
+    with one_blas_thread(), command_line() if commanded else contextlib.nullcontext():
         try:
             while True:
                 pipe.send(_attempt(pipe.recv()))
@@ -298,6 +303,7 @@ def _work(pipe: Any, commanded: bool) -> None:
             return
 
 
+@one_blas_thread()
 def _attempt(task: _Task) -> Ingested | str:
     try:
         return _ingest_file(task)
@@ -313,7 +319,7 @@ def _ingest_file(task: _Task) -> Ingested:
     started = time.perf_counter()
     correlations = task.correlations != "none"
     if is_store(task.path):
-        raise XpjaxError(f"{task.path}: is a store file already; it needs no ingest")
+        return _converted(task, started)
     files = files_of(task.path)
     try:
         if len(files) > 1 or files[0].suffix not in TEXT:
@@ -332,6 +338,31 @@ def _ingest_file(task: _Task) -> Ingested:
         status = status & ~np.uint32(sum(Status[f"{xp.upper()}_NO_ERROR"] for xp in DR3.xp))
     note = "" if told else untold(str(task.path))
     return Ingested(task.path.name, task.output, n, int(np.count_nonzero(status)), joined, seconds, note)
+
+
+def _converted(task: _Task, started: float) -> Ingested:
+    """A file of another store with less of its correlations; all else, and where it is from, stays. Raises."""
+    (file,) = open_store(task.path).files
+    have, order = file.correlations, CORRELATIONS.index
+    if have == task.correlations:
+        raise XpjaxError(f"{task.path}: is a store file with correlations as {have!r} already; it needs no ingest")
+    if order(have) < order(task.correlations) or (have in COMPACT and task.correlations != "none"):
+        raise XpjaxError(
+            f"{task.path}: holds correlations as {have!r}, of which {task.correlations!r} cannot be made: ingest the "
+            "file that it was made from"
+        )
+    attrs = {name: value for name, value in file.attrs.items() if name in ("source", "gaia_source_joined")}
+    attrs |= {"source_bytes": task.path.stat().st_size}
+    options: dict[str, Any] = {"correlations": task.correlations, "overwrite": task.overwrite, "attrs": attrs}
+    kept: dict[str, Any] = {"columns": None, "correlations": task.correlations != "none"}
+    flagged = 0
+    with StoreWriter(task.output, file.release, units=file.units, **options) as writer:
+        for start, stop in file.batches(CONVERTED_BYTES) if len(file) else [(0, 0)]:
+            table = file.read(start, stop, **kept)
+            flagged += int(np.count_nonzero(table.status))
+            writer.append(table)
+    joined = int(file.attrs.get("gaia_source_joined", 0))
+    return Ingested(task.path.name, task.output, len(file), flagged, joined, time.perf_counter() - started)
 
 
 def _write(task: _Task, blocks: Iterator[SourceTable]) -> tuple[int, np.ndarray, int]:

@@ -20,7 +20,7 @@ from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import model_kind
 from xpjax.xp.sources import SourceTable, concatenate
 from xpjax.xp.store.file import StoreFile, open_store_file
-from xpjax.xp.store.format import FORMAT, SUFFIX, G, StoreError
+from xpjax.xp.store.format import CORRELATIONS, FORMAT, SUFFIX, G, StoreError
 from xpjax.xp.store.ids import as_ids
 from xpjax.xp.store.sky import as_cone, cone_ranges, pixel_ranges, separation, within
 
@@ -158,8 +158,8 @@ class Store:
 
     @property
     def correlations(self) -> str:
-        """none where a file is without; else int16 where a file is in fixed point, else float32."""
-        return min((file.correlations for file in self._whole), key=("none", "int16", "float32").index)
+        """The least that a file holds: none, compact, complete, int16 or float32 (`format.CORRELATIONS`)."""
+        return min((file.correlations for file in self._whole), key=CORRELATIONS.index)
 
     def verify(self) -> list[str]:
         """What is wrong with the files, a line each; empty where all is well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -16,6 +17,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release, other_release, release_attributes
 from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
 from xpjax.io.gaps import filler, with_filler
+from xpjax.xp.compact import COMPACT, Subspace, as_arrays, remedy
 from xpjax.xp.sources import HEALPIX_SHIFT, TRANSIT_UNITS, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
     BLOCK,
@@ -36,7 +38,7 @@ def write_store_file(
     path: str | os.PathLike[str],
     table: SourceTable,
     *,
-    correlations: str = "float32",
+    correlations: str | None = None,
     overwrite: bool = False,
     attrs: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
@@ -49,8 +51,9 @@ def write_store_file(
         File to write, .h5.
     table : SourceTable
         The sources.
-    correlations : str
-        What is stored of correlations: `none`, `float32`, or `int16`, in fixed point to 1.5e-5.
+    correlations : str, optional
+        What is stored of correlations: `none`, `compact` or `complete` covariances, `int16`, in fixed point to 1.5e-5,
+        or `float32`; by default what the table has, correlations as float32.
     overwrite : bool
         Whether to replace a file that exists.
     attrs : mapping, optional
@@ -61,7 +64,7 @@ def write_store_file(
     Raises
     ------
     XpjaxError
-        If a column is neither numbers nor text.
+        If a column is neither numbers nor text, or correlations are asked for where there are compact covariances.
     OSError
         If the file exists, or the disk refuses; the message names file and remedy.
 
@@ -86,8 +89,9 @@ class StoreWriter:
     Contiguous datasets need their size beforehand, and the rows of a compressed file are known only after it has been
     read: each dataset waits in a temporary file without a name beside the output, and is copied to its place at the
     end. Memory holds one block. With spill=False blocks are kept in memory instead. All blocks have the columns of the
-    first. correlations: none, float32 or int16, what is stored of those that blocks have; attrs: further attributes of
-    the file (text and numbers); units: of further columns, by name. Raises ValueError and OSError.
+    first. correlations: one of `CORRELATIONS`, what is stored of those that blocks have, by default as the first has
+    them; attrs: further attributes of the file (text and numbers); units: of further columns, by name. Raises
+    ValueError and OSError.
     """
 
     def __init__(
@@ -95,20 +99,21 @@ class StoreWriter:
         path: str | os.PathLike[str],
         release: Release,
         *,
-        correlations: str = "float32",
+        correlations: str | None = None,
         overwrite: bool = False,
         attrs: Mapping[str, Any] | None = None,
         units: Mapping[str, str] | None = None,
         spill: bool = True,
     ) -> None:
         self.path, self.release = expanded(path), release
-        if correlations not in CORRELATIONS:
-            raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {correlations!r}")
+        if correlations is not None:
+            check_correlations(correlations)
         if self.path.suffix != SUFFIX:
             raise XpjaxError(f"{self.path}: the name of a store file ends in {SUFFIX}")
         check_output(self.path, overwrite=overwrite)
         self.n = 0
         self._correlations = correlations
+        self._subspace: Subspace | None = None
         self._attrs, self._units = dict(attrs or {}), {**UNITS, **(units or {})}
         self._directory = behind_link(self.path).parent if spill else None
         self._columns: dict[str, _Column] = {}
@@ -169,7 +174,10 @@ class StoreWriter:
 
     def _block(self, table: SourceTable) -> dict[str, np.ndarray]:
         """The datasets of a block, as they are stored."""
-        c, release = table.coefficients, self.release
+        if self._correlations is None:
+            compact = table.coefficients.covariance
+            self._correlations = "float32" if compact is None else compact.subspace.kind
+        c, release = self._as_stored(table), self.release
         block: dict[str, np.ndarray] = {"source_id": np.asarray(table.source_id, np.int64)}
         for k, xp in enumerate(release.xp):
             block[f"{xp}_coefficients"] = np.asarray(c.value[:, release.slices[k]], np.float32)
@@ -179,12 +187,36 @@ class StoreWriter:
                 packed = np.asarray(c.correlation[:, release.pair_slices[k]], np.float32)
                 packed = _fixed_point(packed) if self._correlations == "int16" else packed
                 block[f"{xp}_coefficient_correlations"] = packed
+            if c.covariance is not None:
+                block[f"{xp}_covariance"] = np.asarray(c.covariance.packed[k])
+                block[f"{xp}_covariance_scale"] = np.asarray(c.covariance.scale[:, k], np.float32)
             if c.n_relevant is not None:
                 block[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, k].astype(np.int16)
         twice = [name for name in table.columns if name in block or name in ("xp_status", "checksum")]
         if twice:
             raise XpjaxError(f"{table.origin}: columns {twice} have the names of datasets of the store; rename them")
         return block | {name: _storable(name, column) for name, column in table.columns.items()}
+
+    def _as_stored(self, table: SourceTable) -> XPCoefficients:
+        """The coefficients with correlations or covariances of the kind that is stored. Raises XpjaxError."""
+        c, kind = table.coefficients, str(self._correlations)
+        if kind not in COMPACT:
+            if c.covariance is not None and kind != "none":
+                raise XpjaxError(
+                    f"{table.origin} has compact covariances, of which no correlations can be made: store them as they "
+                    f"are, {remedy()}"
+                )
+            return dataclasses.replace(c, covariance=None)
+        c = c.compact(kind)
+        compact = c.covariance
+        if compact is not None and self._subspace is None:
+            self._subspace = compact.subspace
+        if compact is not None and (compact.subspace.kind != kind or compact.subspace != self._subspace):
+            raise XpjaxError(
+                f"{table.origin} has covariances as {compact.subspace}, not as {kind} in {self._subspace}: store them "
+                f"as they are, {remedy()}"
+            )
+        return c
 
     def _finish(self) -> None:
         if not self._columns:
@@ -229,9 +261,11 @@ class StoreWriter:
                         data.attrs["unit"] = held_attribute(self._units[name])
                     if name in self._further and column.dtype.str[1:] in ("i8", "u8"):
                         data.attrs["_FillValue"] = filler(column.dtype)
-                    if column.dtype == np.int16 and column.width:
+                    if name.endswith("_correlations") and column.dtype == np.int16:
                         data.attrs["scale"] = SCALE
                     file[f"checksum/{name}"] = np.array(column.checksums(), np.uint32)
+                for name, matrix in as_arrays(self._subspace).items() if self._subspace else ():
+                    file[f"covariance_subspace/{name}"] = matrix
                 file.attrs.update({name: held_attribute(value) for name, value in self._attributes().items()})
             if handle.error is not None:
                 raise handle.error
@@ -243,12 +277,13 @@ class StoreWriter:
         ids, release = self.source_id, self.release
         first, last = id_range(ids)
         shift = HEALPIX_SHIFT + 8
-        stored = f"{release.xp[0]}_coefficient_correlations" in self._columns
+        stored = f"{release.xp[0]}_coefficient_correlations" in self._columns or self._subspace is not None
         attrs: dict[str, Any] = {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **self._attrs,
             "format": FORMAT,
-            "format_version": VERSION,
+            "format_version": 1 if self._subspace is None else VERSION,
+            **({} if self._subspace is None else {"covariance_subspace": self._subspace.name}),
             **release_attributes(release),
             "n_rows": self.n,
             "correlations": self._correlations if stored else "none",
@@ -264,6 +299,12 @@ class StoreWriter:
             "xpjax_version": xpjax.__version__,
         }
         return {**attrs, "checksum": attributes_checksum(attrs)}
+
+
+def check_correlations(kind: str) -> None:
+    """Raise XpjaxError for what is none of `CORRELATIONS`."""
+    if kind not in CORRELATIONS:
+        raise XpjaxError(f"correlations must be one of {', '.join(CORRELATIONS)}, not {kind!r}")
 
 
 class _Column:
