@@ -45,7 +45,7 @@ def run(quick: bool) -> list[Row]:
             rows.append(case(f"{small // 1000:,}k sources, no errors, hats", plain[small], small, False, "hats"))
         n, n_file = (20_000, 1) if quick else (UNIT, 8)
         table = simulate.simulate_sources(n, seed=2)
-        for kind in ("float32",) if quick else ("float32", "int16"):
+        for kind in ("float32", "compact") if quick else ("float32", "int16", "compact"):
             store = folder / kind
             store.mkdir()
             write_store_file(store / "XP_0.h5", table, correlations=kind)
@@ -53,7 +53,11 @@ def run(quick: bool) -> list[Row]:
                 shutil.copyfile(store / "XP_0.h5", store / f"XP_{k}.h5")
             for cold in (True,) if quick else (False, True):
                 said = "from the disk" if cold else "cached"
-                rows.append(case(f"errors from {kind} correlations, {said}", store, n * n_file, errors=True, cold=cold))
+                what = "compact covariances" if kind == "compact" else f"{kind} correlations"
+                rows.append(case(f"errors from {what}, {said}", store, n * n_file, errors=True, cold=cold))
+    for compact in (row for row in rows if "compact" in row.case):
+        full = next(r for r in rows if "float32" in r.case and r.case.endswith(compact.case.rpartition(", ")[2]))
+        compact.ratios["processor time of float32"] = processor_time(full) / processor_time(compact)
     fast = max((row for row in rows if "no errors" in row.case and "hats" not in row.case), key=lambda row: row.n)
     for row in (fast, *(row for row in rows if "from the disk" in row.case)):
         row.note += f"; all sky, {ALL_SKY / 1e6:.0f} million: {ALL_SKY / row.rate / 3600:.2f} h on this machine"
@@ -110,6 +114,11 @@ def case(name: str, store: Path, n: int, errors: bool, format: str = "parquet", 
     speed = f"reads {size / row.seconds / 1e9:.2f} GB/s, plain {size / plain / 1e9:.2f} GB/s"
     row.note = f"{1e6 * found['cpu'] / n:.2f} us of a core a source; {speed}"
     return row
+
+
+def processor_time(row: Row) -> float:
+    """Seconds of a core for a source."""
+    return row.ratios["cores in use"] * row.seconds / row.n
 
 
 def read(files: list[Path]) -> float:

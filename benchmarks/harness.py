@@ -22,9 +22,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from xpjax.xp import SourceTable
 
 T = TypeVar("T")
 
@@ -113,6 +116,27 @@ def best(function: Callable[[], Any], repeats: int = 5) -> float:
         function()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def compacted(table: SourceTable) -> SourceTable:
+    """The sources with compact covariances instead of correlations."""
+    return dataclasses.replace(table, coefficients=table.coefficients.compact())
+
+
+def beside_correlations(row: Row, compact: Callable[[], Any], full: Callable[[], Any], repeats: int = 5) -> None:
+    """Note the processor time of what is computed from compact covariances, and its ratio to that from correlations.
+
+    In turn, the best of each: other work on the machine takes wall time, but no processor time.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for function, spent in zip((compact, full), times, strict=True):
+            start = time.process_time()
+            function()
+            spent.append(time.process_time() - start)
+    own, other = map(min, times)
+    row.ratios["processor time of correlations"] = other / own
+    row.note += f"{1e6 * own / row.n:.2f} us of processor time a source, {1e6 * other / row.n:.2f} from correlations"
 
 
 def measure(stage: str, case: str, n: int, function: Callable[[], Any], repeats: int = 5, **fields: Any) -> Row:

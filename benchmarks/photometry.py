@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 import xpjax
-from benchmarks.harness import Row, copy_limit, measure, product_limit
+from benchmarks.harness import Row, beside_correlations, compacted, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_generate, reference_flux
+from xpjax.synthetic import Photometer, as_system
 from xpjax.xp import simulate
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
@@ -55,15 +56,43 @@ def run(quick: bool) -> list[Row]:
     errors.error_of = "flux error, relative to float64"
     errors.ratios["copy limit"] = errors.bandwidth / copy
     rows.append(errors)
+    every = as_system(list(xpjax.available_systems()))
+    compact = [compact_errors(base, system, repeats), compact_errors(base[: n_error * 2 // 5], every, repeats)]
+    rows += compact
 
     try:
         peer = gaiaxpy_generate(base[:n_peer], SYSTEM)
     except ImportError:
         return rows
     rows.append(peer)
-    magnitudes.ratios["gaiaxpy generate"] = magnitudes.rate / peer.rate
-    errors.ratios["gaiaxpy generate"] = errors.rate / peer.rate
+    for row in (magnitudes, errors, compact[0]):
+        row.ratios["gaiaxpy generate"] = row.rate / peer.rate
     return rows
+
+
+def compact_errors(table: SourceTable, system: xpjax.PhotometricSystem, repeats: int) -> Row:
+    """Magnitudes with errors from compact covariances, beside the same from correlations."""
+    packed, photometer = compacted(table), Photometer(system)
+    covariance = packed.coefficients.covariance
+    assert covariance is not None
+    release, widths = system.release, covariance.subspace.widths
+    row = measure(
+        "photometry",
+        f"{system.n_band} magnitudes, errors of compact covariances",
+        len(table),
+        lambda: photometer(packed),
+        repeats,
+        bytes_per_source=4 * (release.n_basis_total + len(widths) + 4 * system.n_band + 1) + 2 * sum(widths),
+    )
+    beside_correlations(row, lambda: photometer(packed), lambda: photometer(table), repeats)
+    part, plain = slice(0, 2000), ~np.array(system.standardized)  # others have errors that grow with flux / bias
+    exact = xpjax.photometry(table[part], system, float64=True).flux_error
+    off = np.abs(photometer(packed[part]).flux_error / exact - 1)  # type: ignore[operator]
+    row.error, row.error_of = float(np.nanmax(off[:, plain])), "flux error, relative to float64 with correlations"
+    drawn = [int(n) for n in system.needs.sum(axis=1)]
+    product = sum(1 / product_limit(width, n) for width, n in zip(widths, drawn, strict=True))
+    row.ratios["matrix products alone"] = row.rate * product
+    return row
 
 
 def tile(table: SourceTable, n: int) -> XPCoefficients:

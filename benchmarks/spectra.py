@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 import xpjax
-from benchmarks.harness import Row, copy_limit, measure, product_limit
+from benchmarks.harness import Row, beside_correlations, compacted, copy_limit, measure, product_limit
 from benchmarks.peers import gaiaxpy_calibrate
-from xpjax.xp import simulate
+from xpjax.xp import Sampler, simulate
 from xpjax.xp.sources import XPCoefficients
 
 
@@ -44,11 +44,26 @@ def run(quick: bool) -> list[Row]:
     for row in (flux, errors):
         row.ratios["copy limit"] = row.bandwidth / copy
     flux.ratios["matrix product alone"] = flux.rate / product_limit(base.release.n_basis_total, n_sample)
-    rows = [flux, errors]
+    packed, options = compacted(base), {"truncate": False, "correlation": False, "float64": False, "devices": None}
+    sampler = Sampler.of(base.release, errors=True, **options)
+    covariance = packed.coefficients.covariance
+    assert covariance is not None
+    compact = measure(
+        "spectra",
+        f"{n_sample} fluxes, errors of compact covariances",
+        n_error,
+        lambda: sampler(packed),
+        repeats,
+        bytes_per_source=4 * (base.release.n_basis_total + 2 * n_sample + 3) + 2 * sum(covariance.subspace.widths),
+    )
+    beside_correlations(compact, lambda: sampler(packed), lambda: sampler(base), repeats)
+    compact.error = float(np.max(np.abs(xpjax.spectra(packed[:2000]).flux_error / exact.flux_error - 1)))
+    compact.error_of = "flux error, relative to float64 with correlations"
+    rows = [flux, errors, compact]
     try:
         peer = gaiaxpy_calibrate(base[:n_peer])
     except ImportError:
         return rows
-    for row in (flux, errors):
+    for row in rows:
         row.ratios["gaiaxpy calibrate"] = row.rate / peer.rate
     return [*rows, peer]
