@@ -8,14 +8,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
+from scipy.interpolate import Akima1DInterpolator, PchipInterpolator, RBFInterpolator
 
+import xpjax
 from benchmarks.harness import DATA, Row, measure, product_flops
 from tests.stellar.helpers import made_grid, tensor
-from xpjax.core.linalg import pack
+from xpjax.core import engine
+from xpjax.core.status import FitStatus
+from xpjax.stellar.chi2 import Noise, Reach
 from xpjax.stellar.fit import fit_labels, prepare
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
@@ -26,6 +30,7 @@ from xpjax.stellar.validation import interpolation_error
 NEXTGEN = DATA / "grids" / "nextgen" / "nextgen_1nm_300_1100.npz"
 BLOCK = {"teff": (4000, 7000, 200), "logg": (3.5, 5.0, 0.5), "mh": (-1.5, 0.0, 0.5)}
 SNR = 100.0
+SAMPLE_FLOOR = 0.005
 MISSED = "fraction of missed minima"
 
 
@@ -67,15 +72,14 @@ def describe(row: Row, fit: StellarFit, labels: np.ndarray) -> Row:
     return row
 
 
-def work(model: Interpolator, starts: int = 3, normalization: str = "mean", correlated: bool = False) -> dict[str, Any]:
+def work(model: Interpolator, starts: int = 3, normalization: str = "mean") -> dict[str, Any]:
     """Bytes and operations of a fit, fields of a row: in and out, and its products in the first round of steps."""
     scale, n = normalization == "scale", len(np.asarray(model.wavelength))
-    pairs = n * (n - 1) // 2 * correlated
-    star = Star(np.ones(n, "f4"), np.ones(n, "f4"), np.ones(pairs, "f4") if correlated else None, *[None] * 4)
+    star = Star(np.ones(n, "f4"), np.ones(n, "f4"), *[None] * 5)
     kernel = fit_kernel(Options(int(scale), starts, False, False))
     n_label = len(model.names)
     return {
-        "bytes_per_source": 4 * (2 * n + pairs + n_label + n_label**2 + 4),
+        "bytes_per_source": 4 * (2 * n + n_label + n_label**2 + 4),
         "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0), star),
     }
 
@@ -102,6 +106,29 @@ def other_mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
         for kind in ("spline", "local"):
             row, fit = fitted(f"mocks by scipy's {name}, {kind}", flux, error, interpolate_grid(grid, kind=kind), note)
             rows.append(describe(row, fit, labels))
+    return rows
+
+
+def with_holes(note: str, n: int) -> list[Row]:
+    """All of NextGen, of which 41.8 % of the nodes have no model: mocks of its regular block, and of all its models."""
+    if not NEXTGEN.exists():
+        return []
+    grid, (regular, _) = build_grid("nextgen", NEXTGEN), block()
+    models = ~grid.holes if grid.filled is None else ~grid.holes & ~np.asarray(grid.filled)
+    labels, size = labels_in(regular, n, 0), np.array([200.0, 0.5, 0.5])
+    made = {
+        "of the block by scipy's PCHIP": tensor(regular, labels, PchipInterpolator),
+        "of all models by scipy's thin plates": RBFInterpolator(
+            grid.labels_of(models) / size, np.asarray(grid.flux)[models], neighbors=60
+        )(labels / size),
+    }
+    rows = []
+    for name, truth in made.items():
+        row, fit = fitted(f"all of NextGen, mocks {name}", *noisy(truth), interpolate_grid(grid), note)
+        describe(row, fit, labels)
+        row.ratios["HOLE"] = float(np.mean(fit.status & FitStatus.HOLE > 0))
+        row.ratios["beyond 8 MAD"] = float(np.mean((np.abs(fit.labels - labels) > 8 * mad(fit.labels - labels)).any(1)))
+        rows.append(row)
     return rows
 
 
@@ -148,17 +175,58 @@ def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, d
     return rows
 
 
-def full_covariance(grid: StellarGrid, note: str, n: int = 1024) -> Row:
-    """Spectra a second where samples are correlated."""
+def full_covariance(grid: StellarGrid, note: str, n: int = 512) -> list[Row]:
+    """Spectra a second where samples have the noise of coefficients, beside the matrix of all samples in float32.
+
+    Labels are compared with those by this matrix in float64.
+    """
     model, labels = interpolate_grid(grid), labels_in(grid, n, 5)
-    flux, error = noisy(model_spectra(model, labels))
-    size = flux.shape[1]
-    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-    packed = np.asarray(pack(0.9 * np.exp(-distance / 6) + 0.1 * np.eye(size)), np.float32)
-    packed = np.tile(packed, (n, 1))
-    fit = functools.partial(fit_labels, flux, error, model, correlation=packed)
-    row = measure("stellar", "fit, full covariance", n, fit, 2, note=note)
-    return dataclasses.replace(row, **work(model, correlated=True))
+    wavelength = np.asarray(model.wavelength, float)
+    table = xpjax.simulate_sources(8 * n, seed=1)
+    g = table.columns["phot_g_mean_mag"]
+    table = table[np.flatnonzero((g > 13) & (g < 17))[:n]]
+    made = xpjax.spectra(table, wavelength, correlation=True)
+    error = made.flux_error / made.flux.mean(axis=1, keepdims=True)
+    flux = model_spectra(model, labels)
+    flux *= 1 + SAMPLE_FLOOR * np.random.default_rng(1).normal(size=flux.shape).astype(np.float32)
+    design = xpjax.load_instrument().design(wavelength)
+    value = np.asarray(design.value, float)
+    star = Star(flux, error, made.correlation, *[None] * 4)
+    shared = prepare(model, 1, np.zeros(len(wavelength)), SAMPLE_FLOOR)
+    kernel = fit_kernel(Options(0, 3, False, False))
+
+    def dense() -> dict[str, np.ndarray]:
+        return engine.run(kernel, shared, star, batch_rows=64)
+
+    some, rows = slice(0, 64), []
+    exact = xpjax.spectra(table[some], wavelength, correlation=True, float64=True).correlation
+    true = engine.run(kernel, shared, Star(flux[some], error[some], exact, *[None] * 4), float64=True, batch_rows=64)
+    sigma = np.sqrt(np.diagonal(true["covariance"], axis1=1, axis2=2))
+    matrix = processor(dense)
+    for kind, c in (("errors and correlations", table.coefficients), ("compact", table.coefficients.compact())):
+        seen = [value[rows] for rows in c.release.slices]
+        if c.covariance is not None:
+            seen = [c.covariance.subspace.seen(value, k) for k in range(len(seen))]
+        parts = tuple(one[:, a:b] for one, (a, b) in zip(seen, design.support, strict=True))
+        noise = Noise(Reach(parts, design.support, False), c.of_errors(True, False))
+        fit = functools.partial(fit_labels, flux, error, model, correlation=noise, error_floor=SAMPLE_FLOOR)
+        row = measure("stellar", f"fit, full covariance, {kind}", n, fit, 2, note=note)
+        row.ratios["processor time of the dense matrix in float32 over this"] = matrix / processor(fit)
+        off = np.abs(fit().labels[some] - true["labels"]) / sigma
+        row.error, row.error_of = float(np.nanmax(off)), "labels, in errors, against the dense matrix in float64"
+        rows.append(row)
+    return rows
+
+
+def processor(function: Callable[[], Any], repeats: int = 3) -> float:
+    """The least processor time [s] of some calls after the first."""
+    function()
+    taken = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        taken.append(time.process_time() - start)
+    return min(taken)
 
 
 def run(quick: bool) -> list[Row]:
@@ -173,6 +241,6 @@ def run(quick: bool) -> list[Row]:
         "fitted amplitude": {"normalization": "scale"},
     }
     return [
-        *speed(grid, note, 100_000, 5, two | others), full_covariance(grid, note),
-        *mocks(grid, note, 40_000), *other_mocks(grid, note, 3000), *systematic(grid, note),
+        *speed(grid, note, 100_000, 5, two | others), *full_covariance(grid, note),
+        *mocks(grid, note, 40_000), *other_mocks(grid, note, 3000), *with_holes(note, 3000), *systematic(grid, note),
     ]  # fmt: skip

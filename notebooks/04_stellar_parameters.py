@@ -15,9 +15,9 @@
 # # Temperature, gravity and metals of a million stars
 #
 # A grid of model spectra, a batch of observed ones, and chi2 between them: xpjax fits all stars at once, each from
-# several starts, to its own convergence, and says how sure it is. No atmospheres come with xpjax; `xpjax labels grid
-# build` makes a grid of Castelli-Kurucz, NextGen, FERRE or other files. Here a formula stands in for them: a black
-# body, a break, and bands whose depths depend on all three labels.
+# several starts, to its own convergence, and says how sure it is. `read_grid("ck04")` is the grid that is shipped, of
+# Castelli & Kurucz (2004), and `xpjax labels grid build` makes others. Here a formula stands in for them, so that the
+# truth is known: a black body, a break, and bands whose depths depend on all three labels.
 
 # %%
 import time

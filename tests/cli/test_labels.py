@@ -14,7 +14,7 @@ from xpjax.core.records import Catalogue
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.fitter import LabelFitter
-from xpjax.stellar.grid import write_grid
+from xpjax.stellar.grid_file import write_grid
 from xpjax.stellar.interpolation import interpolate_grid
 from xpjax.wiggles.feature_files import write_features
 from xpjax.wiggles.features import make_features

@@ -10,7 +10,7 @@ from tests.stellar.libraries.test_files import write_ferre, write_nextgen
 from tests.stellar.test_grid import HOLES, NODES
 from xpjax.cli.labels import build
 from xpjax.plot import plot_grid
-from xpjax.stellar.grid import read_grid
+from xpjax.stellar.grid_file import read_grid
 from xpjax.stellar.libraries import FORMATS
 
 
@@ -20,7 +20,7 @@ def models(tmp_path: Path) -> Path:
     return write_nextgen(tmp_path / "models.npz", rows)
 
 
-OWN = ("--resolution", "own")
+OWN = ("--resolution", "own", "--no-fill")
 
 
 def test_build_tells_what_is_missing(models: Path, tmp_path: Path) -> None:
@@ -31,8 +31,12 @@ def test_build_tells_what_is_missing(models: Path, tmp_path: Path) -> None:
     assert "2 holes (11.1%), teff, logg, mh:\n  4000  4.5  0\n  4250  4  -1\n" in result.stderr
     assert read_grid(tmp_path / "g.h5").shape == (3, 3, 2)
     assert xp(*call).exit_code == 2
-    assert xp(*call, "--overwrite", "--fill").exit_code == 0
+    result = xp(*call[:-3], "-o", tmp_path / "g.h5", *OWN[:2], "--overwrite")
+    assert "18 spectra on 18 nodes (3 teff x 3 logg x 2 mh); no holes\n2 of the spectra were inter" in result.stderr
     assert not read_grid(tmp_path / "g.h5").holes.any()
+    assert xp(*call[:-3], *OWN[:2], "-o", tmp_path / "s.h5", "--compact", "1e-3").exit_code == 0
+    assert "components leave out" in xp("labels", "grid", "info", tmp_path / "s.h5").stdout
+    (tmp_path / "s.h5").unlink()
     result = xp(*call, "--overwrite", "--limits", "teff=4000::500", "--limits", "logg=4:4.9")
     assert "4 nodes" not in result.stderr
     assert "(2 teff x 2 logg x 2 mh)" in result.stderr
@@ -66,17 +70,27 @@ def test_contradictions_name_the_options(tmp_path: Path) -> None:
 
 
 def test_info(models: Path, tmp_path: Path) -> None:
-    xp("labels", "grid", "build", "nextgen", models, "-o", tmp_path / "g.h5", *OWN, "--fill")
+    xp("labels", "grid", "build", "nextgen", models, "-o", tmp_path / "g.h5", *OWN[:2])
     result = xp("labels", "grid", "info", tmp_path / "g.h5")
     assert result.exit_code == 0
     for text in ("NextGen LTE, models.npz", "1 files, SHA-256", "as in the library", "log330, 330 on 360..990 nm"):
         assert text in result.stdout
     assert "18 spectra on 18 nodes (3 teff x 3 logg x 2 mh); no holes" in result.stdout
-    assert "2 of the spectra were interpolated between others" in result.stdout
+    assert "2 of the spectra were interpolated between models and next to them" in result.stdout
+    assert "left-out models: median, 90 % [% of flux]" in result.stdout
     xp("labels", "grid", "build", "nextgen", models, "-o", tmp_path / "h.h5", *OWN)
     result = xp("labels", "grid", "info", tmp_path / "h.h5", "--holes")
     assert "mh [dex]    2      -1 (11%) 0 (11%)" in result.stdout
     assert "  4250  4  -1" in result.stdout
+
+
+def test_shipped_grids_go_by_their_names() -> None:
+    result = xp("labels", "grid", "info", "ck04")
+    assert result.exit_code == 0
+    assert "Castelli & Kurucz 2004, in IAU Symp. 210" in result.stdout
+    result = xp("labels", "grid", "info", "ck05")
+    assert result.exit_code == 2
+    assert "no grid 'ck05': there is no such file, and by name there are ck04" in result.stderr
 
 
 def test_plot(models: Path, tmp_path: Path) -> None:
@@ -128,3 +142,21 @@ def test_refusals(models: Path, tmp_path: Path, extra: tuple[str, ...], message:
 def test_the_formats_are_the_readers() -> None:
     (choice,) = [p.type for p in build.params if p.name == "format"]
     assert list(choice.choices) == list(FORMATS)
+
+
+def test_residuals_take_a_grid_by_its_name(tmp_path: Path) -> None:
+    """The name is accepted, and what is wrong beside it is told; no such grid is refused."""
+    (tmp_path / "a.h5").write_bytes(b"")
+    call = (
+        "wiggles",
+        "residuals",
+        tmp_path / "a.h5",
+        "--features",
+        tmp_path / "a.h5",
+        "-o",
+        tmp_path / "r.h5",
+        "--grid",
+    )
+    result = xp(*call, "ck04")
+    assert (result.exit_code, "Give --fits with --grid" in result.stderr) == (2, True), result.stderr
+    assert "no grid 'ck05': there is no such file" in xp(*call, "ck05").stderr

@@ -17,7 +17,7 @@ from tests.xp.test_correction import standard
 from xpjax.catalogue.run import run_catalogue
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.fitter import LabelFitter
-from xpjax.stellar.grid import write_grid
+from xpjax.stellar.grid_file import write_grid
 from xpjax.stellar.interpolation import interpolate_grid
 from xpjax.survey.joint.config import joint_from
 from xpjax.survey.reading.config import config_from, files_relative_to

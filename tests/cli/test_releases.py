@@ -24,7 +24,7 @@ from xpjax.core.records import Catalogue
 from xpjax.core.release import DR3, DR4
 from xpjax.core.shipped import filters_folder
 from xpjax.io.catalogue import read_catalogue, write
-from xpjax.stellar.grid import write_grid
+from xpjax.stellar.grid_file import write_grid
 from xpjax.wiggles.network import write_network
 from xpjax.xp import write_store_file
 

@@ -19,7 +19,8 @@ from xpjax.io.catalogue import write
 from xpjax.stellar import fitter as module
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.fitter import LabelFitter, fit_label_files
-from xpjax.stellar.grid import StellarGrid, grid_digest, write_grid
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid_file import grid_digest, write_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra
 from xpjax.stellar.results import SELECTIONS, select_labels
 from xpjax.wiggles.choice import NetworkCorrection

@@ -13,6 +13,16 @@ from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_sp
 from xpjax.stellar.validation import interpolation_error
 
 
+def test_what_was_filled_is_no_truth() -> None:
+    whole = made_grid()
+    filled = np.zeros((4, 4), bool)
+    filled[1, 2] = True
+    grid = dataclasses.replace(
+        whole, nodes=(NODES[0][2:6], NODES[1]), flux=whole.flux[2:6, :, 3], names=NAMES[:2], filled=filled
+    )
+    np.testing.assert_array_equal(interpolation_error(grid, components=10, starts=1).count, [3, 3])
+
+
 @pytest.mark.slow
 def test_interpolation_error_is_that_of_missing_nodes() -> None:
     whole = made_grid()

@@ -132,7 +132,7 @@ def labels(store: Path, output: Path, **options: Any) -> None:
 
     \b
     Examples:
-      xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --error-floor 0.01 --output labels
+      xpjax catalogue labels store --ebv ebv --error-floor 0.01 --output labels
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 -o labels --shard 3/16 --resume
       xpjax catalogue labels store --grid nextgen.h5 --ebv ebv --correction none -o uncorrected
     """

@@ -173,6 +173,25 @@ EXISTING_FILE = ExistingFile(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+class Grid(ExistingFile):
+    """A grid of models: the name of one that is shipped, or its file."""
+
+    name = "name|file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name, or the path. Fails where there is neither."""
+        from xpjax.stellar import shipped_grids
+
+        if str(value) in (names := shipped_grids()):
+            return str(value)
+        if not Path(value).exists():
+            self.fail(f"no grid {str(value)!r}: there is no such file, and by name there are {', '.join(names)}.")
+        return super().convert(value, param, ctx)
+
+
+GRID = Grid(exists=True, dir_okay=False, path_type=Path)
+
+
 class TableFile(click.ParamType):
     """A file with a table that is there, or `FILE[NAME]`, one of several tables in it."""
 

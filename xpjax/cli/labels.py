@@ -15,6 +15,7 @@ from xpjax.cli.common import (
     BASE,
     EXISTING_FILE,
     FILE,
+    GRID,
     OVERWRITE,
     Progress,
     combine,
@@ -39,13 +40,17 @@ def labels() -> None:
 
     \b
     Examples:
+      xpjax labels fit xp.fits --ebv ebv -o labels.fits
       xpjax labels grid build nextgen nextgen.npz -o grid.h5
       xpjax labels fit xp.fits --grid grid.h5 --ebv ebv -o labels.fits
     """
 
 
 FIT_OPTIONS = combine(
-    click.option("--grid", required=True, type=EXISTING_FILE, help="Grid of models, from `xpjax labels grid build`."),
+    click.option(
+        "--grid", default="ck04", show_default=True, type=GRID, metavar="NAME|FILE",
+        help="Grid of models: ck04, which is shipped, or a file of `xpjax labels grid build`.",
+    ),
     correction_option("standard", "; or of a network, which corrects between two fits"),
     BASE,
     click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for a network."),
@@ -102,10 +107,10 @@ def fit(
 
     \b
     Examples:
-      xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv -o labels.fits
+      xpjax labels fit xp.fits --ebv ebv -o labels.fits
       xpjax labels fit store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
       xpjax labels fit --ids stars.csv --grid nextgen.h5 --fit-ebv 0:1:11 -o labels.parquet
-      xpjax labels fit spectra.h5 --grid ck04.h5 --fit-ebv 0:1:11 -o labels.h5
+      xpjax labels fit spectra.h5 --fit-ebv 0:1:11 -o labels.h5
       xpjax labels fit xp.fits --grid nextgen.h5 --ebv ebv --correction none -o uncorrected.fits
       xpjax labels fit store --grid nextgen.h5 --ebv ebv --correction wiggles.h5 --select good -o good.parquet
     """
@@ -149,7 +154,7 @@ def fit(
 
 
 def fitter_of(
-    grid: Path, *, correction: str, features: Path | None, ebv: str | None, fit_ebv: str | None, **options: Any
+    grid: str | Path, *, correction: str, features: Path | None, ebv: str | None, fit_ebv: str | None, **options: Any
 ) -> LabelFitter:
     """What `FIT_OPTIONS` mean, without keep and devices. Raises ValueError and UsageError."""
     from xpjax.stellar import LabelFitter
@@ -201,13 +206,21 @@ BUILD_OPTIONS = combine(
         "--limits", multiple=True, metavar="LABEL=LOW:HIGH[:STEP]",
         help="Take models within these limits only, and on steps from LOW; may be repeated.",
     ),
-    click.option("--fill", is_flag=True, help="Interpolate holes that lie between other models."),
+    click.option(
+        "--fill/--no-fill", default=True,
+        help="Interpolate holes between models and next to them, with an error (default: yes).",
+    ),
+    click.option(
+        "--compact", type=click.FloatRange(0, 0.1), metavar="FRACTION",
+        help="Write principal components that leave out this RMS, such as 5e-5, not the spectra.",
+    ),
     click.option("--nlte", is_flag=True, help="nextgen: the non-LTE models."),
     click.option("--medium", type=click.Choice(["vacuum", "air"]), help="ferre, files: where wavelengths are."),
     click.option("--per", type=click.Choice(["wavelength", "frequency"]), help="ferre, files: what flux is per."),
     click.option("--pattern", metavar="TEXT", help="files: names of files, as in 'lte{teff}-{logg}{mh}*'."),
     click.option("--keyword", "keywords", multiple=True, metavar="LABEL=KEY", help="files: a label's FITS keyword."),
     click.option("--wavelengths", type=EXISTING_FILE, help="files: a file with the wavelengths of all."),
+    click.option("--flux-column", type=click.IntRange(1), help="files: of text with --wavelengths, if it has several."),
     click.option("--unit", help="files: of wavelengths, nm or Angstrom, if files are silent."),
     click.option("--own-resolution", type=float, help="files: lambda/FWHM that the spectra have already."),
 )  # fmt: skip
@@ -220,7 +233,15 @@ BUILD_OPTIONS = combine(
 @click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the grid.")
 @BUILD_OPTIONS
 @OVERWRITE
-def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwrite: bool, **options: Any) -> None:
+def build(
+    format: str,
+    path: Path,
+    output: Path,
+    limits: tuple[str, ...],
+    compact: float | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
     """Build a grid from a library of model spectra at PATH.
 
     \b
@@ -231,8 +252,9 @@ def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwr
       files    a folder with a FITS or text file for each spectrum: see --pattern, --keyword, --medium
 
     Wavelengths in air become vacuum wavelengths. Options say what files do not say themselves; where both do and
-    differ, nothing is built. Combinations of labels without a model are holes, which are told, as are the labels found:
-    look whether their signs and decimals are right.
+    differ, nothing is built. Combinations of labels without a model are filled in from the models around, where an
+    error of 2 % is expected at most; others are holes. Both are told, as are the labels found: look whether their signs
+    and decimals are right.
 
     \b
     Examples:
@@ -254,9 +276,10 @@ def build(format: str, path: Path, output: Path, limits: tuple[str, ...], overwr
             resolution=options.pop("resolution"),
             limits=limits_of(limits),
             progress=lambda n: shown.update(n - shown.n),
+            fill=options.pop("fill"),
             **_options(options),
         )
-    write_grid(made, output, overwrite=overwrite)
+    write_grid(made, output, compact=compact or 0.0, overwrite=overwrite)
     seconds = time.perf_counter() - started
     tell(f"{describe_grid(made, brief=True)}\nwritten to {output.name} in {seconds:.1f} s")
 
@@ -286,13 +309,14 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @grid.command()
-@click.argument("file", metavar="GRID", type=EXISTING_FILE)
+@click.argument("file", metavar="GRID", type=GRID)
 @click.option("--holes", "every", is_flag=True, help="List every hole.")
-def info(file: Path, every: bool) -> None:
-    """Describe a grid: labels, nodes, holes, resolution, origin.
+def info(file: str | Path, every: bool) -> None:
+    """Describe a grid: labels, nodes, holes, resolution, origin, and what left-out models are wrong by.
 
     \b
-    Example:
+    Examples:
+      xpjax labels grid info ck04
       xpjax labels grid info grid.h5 --holes
     """
     from xpjax.stellar import describe_grid, read_grid
@@ -301,10 +325,10 @@ def info(file: Path, every: bool) -> None:
 
 
 @grid.command()
-@click.argument("file", metavar="GRID", type=EXISTING_FILE)
+@click.argument("file", metavar="GRID", type=GRID)
 @click.option("--output", "-o", required=True, type=FILE, help="Figure to write: png, pdf or svg.")
 @OVERWRITE
-def plot(file: Path, output: Path, overwrite: bool) -> None:
+def plot(file: str | Path, output: Path, overwrite: bool) -> None:
     """Draw a grid: spectra along each label, and where it has holes.
 
     \b

@@ -13,6 +13,7 @@ from xpjax.cli.common import (
     EXISTING_FILE,
     FILE,
     GAIA,
+    GRID,
     OVERWRITE,
     TRUNCATE,
     assignments,
@@ -171,7 +172,7 @@ def features(
 @click.argument("spectra", type=EXISTING_FILE)
 @click.option("--features", required=True, type=EXISTING_FILE, help="Features by source_id, with ebv.")
 @click.option("--fits", type=EXISTING_FILE, help="Labels, from `xpjax labels fit`; with --grid.")
-@click.option("--grid", type=EXISTING_FILE, help="Grid that the labels were fitted on.")
+@click.option("--grid", type=GRID, metavar="NAME|FILE", help="Grid that the labels were fitted on, as ck04.")
 @click.option("--true", "true_spectra", type=EXISTING_FILE, help="True spectra by source_id, instead of --fits.")
 @click.option("--labels", type=EXISTING_FILE, help="Reference labels by source_id: fits must agree with them.")
 @click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the residuals.")
@@ -191,7 +192,7 @@ def residuals(
     spectra: Path,
     features: Path,
     fits: Path | None,
-    grid: Path | None,
+    grid: str | Path | None,
     true_spectra: Path | None,
     labels: Path | None,
     output: Path,

@@ -7,7 +7,8 @@ from xpjax.stellar.description import describe_grid
 from xpjax.stellar.figures import plot_grid as plot_grid
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.fitter import LabelFitter, fit_label_files
-from xpjax.stellar.grid import StellarGrid, build_grid, read_grid, write_grid
+from xpjax.stellar.grid import StellarGrid, build_grid
+from xpjax.stellar.grid_file import read_grid, shipped_grids as shipped_grids, write_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
 from xpjax.stellar.residuals import residuals_of_fits
 from xpjax.stellar.results import LabelFits, StellarFit as StellarFit, read_labels, select_labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from xpjax.stellar.libraries.library import UNITS
 
 LISTED = 12
 """Holes that are listed one by one."""
+RANGES = 4
+"""Parts of a label's range for which errors are told."""
 
 
 def describe_grid(grid: StellarGrid, *, brief: bool = False, every_hole: bool = False) -> str:
@@ -52,6 +54,16 @@ def describe_grid(grid: StellarGrid, *, brief: bool = False, every_hole: bool = 
         ("sampling", f"{grid.sampling}, {samples}"),
         ("size", f"{int(np.prod(grid.shape)):,} nodes, {np.asarray(grid.flux).nbytes / 1e6:.1f} MB"),
     ]
+    facts += [(key, record[key]) for key in ("citation", "licence") if key in record]
+    if "left_out" in record:
+        left = record["left_out"]
+        facts.append(
+            (
+                "compressed",
+                f"{left['n_component']} components leave out {left['rms']:.1e} RMS, "
+                f"{left['worst']:.1e} of the worst spectrum",
+            )
+        )
     if "missed_rms" in record:
         missed = record["missed_rms"]
         facts.append(("not in XP's basis", f"{missed['median']:.2%} RMS, at most {missed['largest']:.2%}"))
@@ -60,7 +72,31 @@ def describe_grid(grid: StellarGrid, *, brief: bool = False, every_hole: bool = 
         for k, (name, node) in enumerate(zip(grid.names, grid.nodes, strict=True))
     ]
     columns = _table([("label", "nodes", "values (share of holes)"), *labels])
-    return "\n".join([*_table([("what", "found"), *facts]), "", *columns, "", *holes])
+    parts = [*_table([("what", "found"), *facts]), "", *columns, "", *holes]
+    if grid.error is not None:
+        own = ~grid.holes if grid.filled is None else ~grid.holes & ~np.asarray(grid.filled)
+        errors = {"left-out models": np.asarray(grid.error)[own]}
+        parts += ["", *errors_by_label(grid.names, grid.labels_of(own), errors)]
+    return "\n".join(parts)
+
+
+def errors_by_label(names: Sequence[str], labels: np.ndarray, errors: Mapping[str, np.ndarray]) -> list[str]:
+    """A table of errors (n,) of models with labels (n, n_label), in percent of the flux: all, and by range of a label.
+
+    errors: by what made them. Each cell has the median and the ninth decile.
+    """
+    rows = [("labels", "models", *(f"{name}: median, 90 % [% of flux]" for name in errors))]
+    parts = [("all", np.ones(len(labels), bool))]
+    for name, x in zip(names, labels.T, strict=True):
+        values = np.unique(x)
+        cuts = values[np.unique(np.linspace(0, len(values), min(RANGES, len(values)) + 1).astype(int)[:-1])]
+        for low, after in zip(cuts, [*cuts[1:], np.inf], strict=True):
+            there = (x >= low) & (x < after)
+            parts.append((f"{name} {low:g}..{x[there].max():g}", there))
+    for text, there in parts:
+        cells = [np.quantile(error[there], [0.5, 0.9]) * 100 for error in errors.values()]
+        rows.append((text, f"{there.sum():,}", *(f"{low:.3f}, {high:.3f}" for low, high in cells)))
+    return _table(rows)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -96,7 +132,7 @@ def _holes(grid: StellarGrid, every: bool) -> list[str]:
     count = int(holes.sum())
     lines = [f"{n - count:,} spectra on {n:,} nodes ({sizes})" + ("; no holes" if not count else "")]
     if grid.filled is not None:
-        lines.append(f"{int(np.sum(grid.filled)):,} of the spectra were interpolated between others")
+        lines.append(f"{int(np.sum(grid.filled)):,} of the spectra were interpolated between models and next to them")
     if count:
         labels = grid.labels_of(holes)
         shown = labels if every else labels[:LISTED]

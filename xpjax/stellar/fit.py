@@ -15,12 +15,14 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.status import FitStatus
 from xpjax.core.units import in_unit
 from xpjax.extinction import AV_PER_SFD, extinction_curve
+from xpjax.stellar.chi2 import Noise
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid
 from xpjax.stellar.kernel import Model, Options, Star, fit_kernel
 from xpjax.stellar.libraries.library import UNITS
 from xpjax.stellar.results import StellarFit
 from xpjax.stellar.search import make_search
+from xpjax.xp import XPCoefficients
 
 NORMALIZATIONS = ("mean", "scale")
 Priors: TypeAlias = Mapping[str, tuple[Any, Any]] | None
@@ -57,9 +59,10 @@ def fit_labels(
         Spectra in any unit of flux, and their standard errors.
     model : StellarGrid or Interpolator
         Model spectra.
-    correlation, error_floor : (n, n_pair) array and float, optional
-        Correlations between samples, packed as by `xpjax.spectra`, which need an error_floor: the fraction of the flux
-        that is added to the errors in quadrature.
+    correlation, error_floor : (n, n_pair) array or `Noise`, and float, optional
+        Correlations between samples, packed as by `xpjax.spectra`, or those that the noise of XP coefficients has
+        there, as `LabelFitter` gives them, in a third of the time; and the fraction of the flux that is added to the
+        errors in quadrature, which correlations need, and with these at least of 1 % of the mean flux.
     normalization, continuum_order : {"mean", "scale"} and int, optional
         Divide data and models by their means over the samples used, or fit the amplitude, times a polynomial in
         wavelength of this order.
@@ -103,15 +106,19 @@ def fit_labels(
     if ebv is not None:
         exponent = FLUX_PER_MAGNITUDE * per_ebv * extinction_curve(np.asarray(grid.wavelength), law)
     shared = prepare(grid, max(amplitudes, 1), exponent, error_floor)
+    if isinstance(correlation, Noise):
+        shared = dataclasses.replace(shared, reach=correlation.reach)
     return StellarFit(grid.names, **_run(options, shared, star, float64, devices, progress))
 
 
 def _run(
     options: Options, shared: Model, star: Star, float64: bool, devices: Any, progress: engine.Progress | None
 ) -> dict[str, np.ndarray]:
-    size = work_bytes(shared, options.starts, star.correlation is not None) * (1 + float64)
+    # Of correlated samples what is alike in all of them cancels, more than float32 bears.
+    wide = float64 or star.correlation is not None
+    size = work_bytes(shared, options.starts, star.correlation is not None) * (1 + wide)
     rows = engine.rows_of_batch(len(star.flux), size, devices)
-    settings: dict[str, Any] = {"float64": float64, "devices": devices, "batch_rows": rows}
+    settings: dict[str, Any] = {"float64": wide, "devices": devices, "batch_rows": rows}
     out = engine.run(fit_kernel(options), shared, star, progress=progress, **settings)
     # Few stars need more steps: along edges of the grid, in long valleys. The same program does them.
     again = np.flatnonzero(out["status"] & FitStatus.NO_CONVERGENCE)
@@ -120,7 +127,7 @@ def _run(
         rest = jax.tree.map(lambda x: x[again], star)
         for name, values in engine.run(fit_kernel(options), shared, rest, **settings).items():
             out[name][again] = values
-    return out
+    return out if float64 == wide else {k: x.astype("f4") if x.dtype == "f8" else x for k, x in out.items()}
 
 
 def _checked(
@@ -151,11 +158,24 @@ def _stars(grid: Interpolator, flux: Any, error: Any, correlation: Any, used: An
     return Star(
         flux,
         _rows("error", error, flux.shape),
-        None if correlation is None else _rows("correlation", correlation, (n, n_wavelength * (n_wavelength - 1) // 2)),
+        _correlation(correlation, n, n_wavelength),
         None if used is None else _rows("used", used, flux.shape).astype(bool),
         None if ebv is None else _rows("ebv", in_unit(ebv, "mag", "E(B-V)"), (n,)),
         *_priors(priors, grid.names, n),
     )
+
+
+def _correlation(given: Any, n: int, n_wavelength: int) -> np.ndarray | XPCoefficients | None:
+    """Correlations, or the coefficients whose noise samples have, one row a star. Raises XpjaxError."""
+    if not isinstance(given, Noise):
+        return None if given is None else _rows("correlation", given, (n, n_wavelength * (n_wavelength - 1) // 2))
+    reaches = max(stop for _, stop in given.reach.support)
+    if len(given.source.value) != n or reaches > n_wavelength or not given.source.has_covariance:
+        raise XpjaxError(
+            f"noise of {len(given.source.value)} sources on {reaches} samples, expected {n} with "
+            f"covariances, on {n_wavelength}"
+        )
+    return given.source
 
 
 def _plain(array: Any) -> np.ndarray:
@@ -207,4 +227,9 @@ def work_bytes(model: Model, starts: int, correlated: bool) -> int:
     """Size of the intermediates of one star in float32."""
     n_column, n_wavelength = model.columns.shape
     numbers = 2 * len(model.search.labels) + 2 * n_column**2 + starts * model.grid.block_size + 6 * n_wavelength
-    return 4 * (numbers + correlated * n_wavelength * (4 * n_wavelength + n_column))
+    if not correlated:
+        return 4 * numbers
+    if model.reach is None:
+        return 4 * (numbers + n_wavelength * (4 * n_wavelength + n_column))
+    p = sum(len(matrix) for matrix in model.reach.matrix)
+    return 4 * (numbers + p * (2 * n_wavelength + 4 * p) + 2 * n_column * (n_wavelength + p))

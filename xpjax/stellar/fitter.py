@@ -14,13 +14,16 @@ from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import concatenate_records
 from xpjax.core.release import DR3, Release, find_release, other_release
+from xpjax.core.status import Status
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.atomic import expanded
 from xpjax.io.columns import join_columns
 from xpjax.io.streams import plain_suffix
 from xpjax.io.tables import open_table
+from xpjax.stellar.chi2 import Noise, Reach
 from xpjax.stellar.fit import fit_labels
-from xpjax.stellar.grid import StellarGrid, grid_digest, read_grid
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid_file import SHIPPED, grid_digest, read_grid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, interpolate_spectra, redden
 from xpjax.stellar.results import LabelFits, StellarFit
 from xpjax.wiggles import (
@@ -35,18 +38,19 @@ from xpjax.wiggles import (
 from xpjax.xp import (
     TRANSIT,
     LinearCorrection,
+    Sampler,
     SourceTable,
     Spectra,
+    XPCoefficients,
     is_store,
     load_instrument,
     open_store,
     read,
     read_for,
     read_spectra,
-    spectra,
 )
 
-ROWS, ROWS_WITH_COVARIANCE = 32_768, 1024
+ROWS = 32_768
 """Sources whose spectra are held at a time."""
 
 
@@ -56,8 +60,8 @@ class LabelFitter:
 
     Parameters
     ----------
-    model : StellarGrid, path or Interpolator
-        The grid of models, from memory or a file.
+    model : StellarGrid, path, str or Interpolator, optional
+        The grid of models, from memory, a file, or by its name: "ck04", which xpjax ships, is the default.
     correction : str, path, LinearCorrection or NetworkCorrection, optional
         Linear correction of the spectra, which are then seen at XP's resolution, as the grid is; or a network, which
         corrects the spectra between two fits, the first of which says which stars are too hot or too metal-poor for it.
@@ -92,7 +96,7 @@ class LabelFitter:
     (1, 1)
     """
 
-    model: Any
+    model: Any = SHIPPED
     correction: Any = None
     ebv: str | None = None
     fit_ebv: Any = None
@@ -154,10 +158,9 @@ class LabelFitter:
     ) -> LabelFits:
         """Labels of the sources of a table. Raises ValueError for columns, errors or n_relevant that are not there."""
         n = len(table)
-        most = ROWS_WITH_COVARIANCE if self.covariance else ROWS
         parts = []
         # Equal parts, that they compile once.
-        step = -(-n // max(-(-n // most), 1)) or 1
+        step = -(-n // max(-(-n // ROWS), 1)) or 1
         for start in range(0, n, step) or [0]:
             parts.append(self._part(table[start : start + step], devices))
             if progress is not None:
@@ -165,19 +168,16 @@ class LabelFitter:
         return concatenate_records(parts)
 
     def _part(self, table: SourceTable, devices: Any) -> LabelFits:
-        made = spectra(
-            table,
-            np.asarray(self.model.wavelength, float),
-            truncate=self.truncate,
-            correlation=self.covariance,
-            float64=self.float64,
-            correction=self.linear,
-            devices=devices,
-        )
+        sampler = Sampler.of(
+            table.release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=self.truncate,
+            errors=True, correlation=False, float64=self.float64, devices=devices,
+        )  # fmt: skip
+        made = sampler(table)
+        noise = _noise_of(table, made, sampler) if self.covariance else None
         ebv = None if self.ebv is None else floats(table, self.ebv)
         if self.network is None:
-            return self.fit(made, ebv, devices=devices)
-        before = self.fit(made, ebv, devices=devices).fit
+            return self.fit(made, ebv, devices=devices, noise=noise)
+        before = self.fit(made, ebv, devices=devices, noise=noise).fit
         labels: dict[str, Any] = {
             name: before.labels[:, before.names.index(name)] for name in ("teff", "mh") if name in before.names
         }
@@ -190,14 +190,21 @@ class LabelFitter:
             devices=devices,
             **labels,
         )
-        return dataclasses.replace(self.fit(corrected, ebv, devices=devices), before=before)
+        return dataclasses.replace(self.fit(corrected, ebv, devices=devices, noise=noise), before=before)
 
     def fit(
-        self, made: Spectra, ebv: np.ndarray | None = None, *, devices: Any = None, progress: Any = None
+        self,
+        made: Spectra,
+        ebv: np.ndarray | None = None,
+        *,
+        devices: Any = None,
+        progress: Any = None,
+        noise: _Noises | None = None,
     ) -> LabelFits:
         """Labels of sampled spectra, at any wavelengths that cover the grid's: between samples they are interpolated.
 
-        Raises ValueError where they do not cover them, or have no errors and there is no error_floor.
+        noise: that of the coefficients they were made of, in the place of their correlations. Raises ValueError where
+        they do not cover the grid, or have no errors and there is no error_floor.
         """
         grid = np.asarray(self.model.wavelength, float)
         flux, error, correlation = made.flux, made.flux_error, made.correlation if self.covariance else None
@@ -211,21 +218,25 @@ class LabelFitter:
                 "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
                 + say("error_floor=0.02", "--error-floor 0.02")
             )
-        if self.covariance and correlation is None:
+        if self.covariance and correlation is None and noise is None:
             raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
         settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
 
-        def fitted(rows: Any, **more: Any) -> StellarFit:
+        def fitted(rows: Any, corrected: bool = False, **more: Any) -> StellarFit:
             own = [None if x is None else x[rows] for x in (correlation, ebv)]
+            if noise is not None:
+                own[0] = noise.of(rows, corrected)
             sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
             return fit_labels(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
 
-        found = fitted(slice(None), progress=progress)
+        found = fitted(slice(None), True, progress=progress)
         # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.
         there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
         partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
         if len(partial):
             found = found.with_rows(partial, fitted(partial, used=there[partial]))
+        if noise is not None and len(bare := np.flatnonzero(noise.bare & there.all(axis=1))):
+            found = found.with_rows(bare, fitted(bare))
         told = ("truncate", "correction", "resolution", "corrected")
         meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
         if ebv is not None:
@@ -233,6 +244,42 @@ class LabelFitter:
             meta |= {"law": law, "r_v": R_V, "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
         transits = {name: made.columns[name] for name in TRANSIT if name in made.columns}
         return LabelFits(made.source_id, found, None, made.status, meta, transits)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Noises:
+    """The noise of coefficients in their spectra, and, where a correction mixes BP and RP, in those not corrected.
+
+    bare (n,): which are not corrected.
+    """
+
+    source: XPCoefficients
+    reach: tuple[Reach, Reach]
+    bare: np.ndarray
+
+    def of(self, rows: Any, corrected: bool) -> Noise:
+        """What `fit_labels` takes for some of the sources."""
+        return Noise(self.reach[0 if corrected else 1], self.source[rows])
+
+
+def _noise_of(table: SourceTable, made: Spectra, sampler: Sampler) -> _Noises:
+    """The noise in spectra of a table that a sampler made. Raises XpjaxError for sources without covariances."""
+    source, how = table.coefficients, sampler.how
+    if not source.has_covariance:
+        raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
+    support, designs = how.design.support, [how.design]
+    if how.model.correction is not None:
+        designs.append(dataclasses.replace(how.model, correction=None).design(how.grid))
+    reach = []
+    for design in designs:
+        value = np.asarray(design.value, float)
+        rows = [value[rows] for rows in source.release.slices]
+        if source.covariance is not None:
+            rows = [source.covariance.subspace.seen(value, k) for k in range(len(rows))]
+        seen = tuple(row[:, start:stop] for row, (start, stop) in zip(rows, support, strict=True))
+        reach.append(Reach(seen, support, sampler.wanted.truncate))
+    bare = (made.status & np.uint32(Status.NOT_CORRECTED)) != 0
+    return _Noises(source.of_errors(True, sampler.wanted.truncate), (reach[0], reach[-1]), bare)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -1,20 +1,9 @@
-"""Grids of model spectra over stellar labels: built from a library, kept as one HDF5 file.
-
-A grid file is HDF5 that h5py alone can read:
-
-    flux             (n_1, ..., n_k, n) float64   spectra divided by their means, NaN at the holes
-    wavelength       (n,) float64 [nm]            in vacuum; with XP coefficients their number, 0, 1, ...
-    nodes/NAME       (n_j,) float64               of each label, ascending, with an attribute unit
-    filled           (n_1, ..., n_k) bool         where a spectrum was interpolated; absent if nowhere
-
-Attributes: format, format_version, names (of the labels, in the order of the axes), resolution, sampling, origin, and
-provenance: JSON with the library's format, folder, number of files and their SHA-256, limits, and versions.
-"""
+"""Grids of model spectra over stellar labels, built from a library; `grid_file` keeps them."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,17 +16,16 @@ from jaxtyping import Bool, Float
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.version import __version__
-from xpjax.io.atomic import expanded
-from xpjax.io.hdf5 import check_model_output, read_model, write_model
 from xpjax.stellar.libraries import read_library
-from xpjax.stellar.libraries.library import UNITS, Library, Limits, check_limits, named, plain_limits, within
+from xpjax.stellar.libraries.library import Library, Limits, check_limits, named, plain_limits, within
 from xpjax.stellar.sampling import Resolution, Sampler, Sampling, as_coefficients, find_resolution, find_sampling
+from xpjax.stellar.scattered import krige
 from xpjax.xp import Instrument
 
-FORMAT, VERSION = "xpjax stellar grid", 1
-TEXTS = ("resolution", "origin", "sampling", "provenance")
 ORDER = ("teff", "logg", "mh")
 """Labels that come first, in this order."""
+FILLED_ERROR = 0.02
+"""Holes that do not lie between two models next to them are filled where this error is expected at most."""
 
 
 class StellarGrid(eqx.Module):
@@ -62,6 +50,9 @@ class StellarGrid(eqx.Module):
         JSON of what the grid was built from.
     filled : (n_1, n_2, ...) array of bool, optional
         Where spectra were interpolated from other nodes; None for nowhere.
+    error : (n_1, n_2, ...) array, optional
+        What the interpolation of scattered models is wrong by at each node, RMS over the samples as a fraction of the
+        RMS flux: found by leaving out each model, expected where spectra were filled in; NaN at the holes.
 
     Raises
     ------
@@ -84,6 +75,7 @@ class StellarGrid(eqx.Module):
     sampling: str = eqx.field(static=True, default="own")
     provenance: str = eqx.field(static=True, default="{}")
     filled: Bool[AnyArray, "*node"] | None = None
+    error: Float[AnyArray, "*node"] | None = None
 
     def __check_init__(self) -> None:
         shape = (*(len(node) for node in self.nodes), len(self.wavelength))
@@ -132,6 +124,7 @@ class StellarGrid(eqx.Module):
             nodes=tuple(node[rows] for node, rows in zip(self.nodes, kept, strict=True)),
             flux=np.asarray(self.flux)[index],
             filled=None if self.filled is None else np.asarray(self.filled)[index],
+            error=None if self.error is None else np.asarray(self.error)[index],
         )
 
 
@@ -142,7 +135,7 @@ def build_grid(
     resolution: Any = "104",
     sampling: Any = "log330",
     limits: Mapping[str, Sequence[float | None]] | None = None,
-    fill: bool | str = False,
+    fill: bool | float = True,
     instrument: Instrument | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -162,15 +155,16 @@ def build_grid(
         log330, variable, coefficients (of XP, best with resolution own), or wavelengths [nm].
     limits : mapping of str to (low, high) or (low, high, step), optional
         By label, None where open; other models are left out.
-    fill : bool or str, optional
-        Interpolate holes between other nodes, along one label by its name, or along any.
+    fill : bool or float, optional
+        Interpolate the models where combinations of labels have none, between models and next to them, up to an
+        expected error of 0.02 of the flux or another fraction; see `error` of `StellarGrid`. False leaves holes.
     instrument : Instrument, optional
         The instrument model for xp, variable and coefficients.
     progress : callable, optional
         Called with the number of models so far.
     **options
-        What files do not say: nextgen nlte; ferre medium, per; files pattern, keywords, wavelengths, unit, medium,
-        per, own_resolution.
+        What files do not say: nextgen nlte; ferre medium, per; files pattern, keywords, wavelengths, flux_column,
+        unit, medium, per, own_resolution.
 
     Returns
     -------
@@ -185,7 +179,7 @@ def build_grid(
     Notes
     -----
     f_out(l) = int G(ln l - ln l'; s) f(l') dln l' / int G dln l', with s = 1 / (2.3548 R(l)); see
-    `xpjax.stellar.sampling`.
+    `xpjax.stellar.sampling`, and `xpjax.stellar.scattered` for what fills holes.
 
     Examples
     --------
@@ -213,7 +207,7 @@ def build_grid(
     }
     name = "as in the library" if shape is None else shape.name
     grid = dataclasses.replace(grid, resolution=name, provenance=json.dumps(record))
-    return fill_holes(grid, None if fill is True else [fill]) if fill else grid
+    return fill_holes(grid, FILLED_ERROR if fill is True else fill) if fill else grid
 
 
 def _sampled(
@@ -274,124 +268,58 @@ def _assembled(library: Library, labels: np.ndarray, flux: np.ndarray, where: Sa
     )
 
 
-def fill_holes(grid: StellarGrid, along: Sequence[str] | None = None) -> StellarGrid:
-    """Holes that lie between nodes with spectra along a label, interpolated by monotone cubics (Fritsch-Butland).
+def fill_holes(grid: StellarGrid, largest: float = FILLED_ERROR) -> StellarGrid:
+    """Interpolate the models of a grid where it has holes, and judge it by left-out models (`scattered`).
 
-    along: labels, in this order; by default all. Nothing is extrapolated, so holes at the sides stay; `filled` tells
-    which nodes were made so. Left-out nodes of NextGen (4000..7000 K) come back to 0.6..1.2 % RMS in the median, and
-    to 8..14 % where the library itself is not smooth. Raises ValueError for an unknown label.
+    Filled are holes with models on both sides along a label, and then the last corners of cells that the models' hull
+    enters, as at steps of its border, where an error of `largest` is expected at most; holes between two models next
+    to them are filled whatever is expected. Others stay holes. What was filled before is filled anew. Raises
+    XpjaxError for what is no fraction.
     """
-    from scipy.interpolate import PchipInterpolator
-
-    chosen = list(grid.names if along is None else along)
-    unknown = [name for name in chosen if name not in grid.names]
-    if unknown:
-        raise XpjaxError(f"no label {', '.join(unknown)} to fill along; the grid has {', '.join(grid.names)}")
-    flux = np.array(grid.flux)
-    before = np.isnan(flux[..., 0])
-    for name in chosen:
-        axis = grid.names.index(name)
-        node = np.asarray(grid.nodes[axis])
-        lines = np.moveaxis(flux, axis, -2)  # a view: what is set in it is set in flux
-        holes = np.isnan(lines[..., 0])
-        for index in zip(*np.nonzero(holes.any(axis=-1) & ((~holes).sum(axis=-1) > 1)), strict=True):
-            line, hole = lines[index], holes[index]
-            inside = hole & (node > node[~hole].min()) & (node < node[~hole].max())
-            if inside.any():
-                line[inside] = PchipInterpolator(node[~hole], line[~hole], axis=0)(node[inside])
-    made = before & ~np.isnan(flux[..., 0])
-    if grid.sampling != "coefficients":
-        flux[made] /= flux[made].mean(axis=-1, keepdims=True)
-    old = np.zeros(grid.shape, bool) if grid.filled is None else np.asarray(grid.filled)
-    return dataclasses.replace(grid, flux=flux, filled=(made | old) if (made | old).any() else None)
-
-
-def write_grid(grid: StellarGrid, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a grid as one HDF5 file, whole or not at all.
-
-    Parameters
-    ----------
-    grid : StellarGrid
-        The grid.
-    path : path
-        A file that ends in .h5 or .hdf5.
-    overwrite : bool, optional
-        Replace a file that is there.
-
-    Raises
-    ------
-    XpjaxError
-        If the name ends otherwise.
-    FileExistsError
-        If the file is there.
-
-    Examples
-    --------
-    >>> wavelength = np.linspace(360.0, 990.0, 5)
-    >>> grid = xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
-    >>> xpjax.stellar.write_grid(grid, "grid.h5")
-    >>> xpjax.stellar.read_grid("grid.h5")
-    StellarGrid(2 teff, 5 wavelengths 360..990 nm)
-    """
-    check_model_output(path, "a grid", overwrite=overwrite)
-    nodes = {f"nodes/{name}": np.asarray(node, float) for name, node in zip(grid.names, grid.nodes, strict=True)}
-    arrays = {"flux": np.asarray(grid.flux, float), "wavelength": np.asarray(grid.wavelength, float), **nodes}
+    if not 0 < largest < 1:
+        raise XpjaxError(
+            f"holes filled up to an error of {largest}: give a fraction of the flux, such as {FILLED_ERROR}"
+        )
+    flux, known = np.array(grid.flux, float), ~grid.holes
     if grid.filled is not None:
-        arrays["filled"] = np.asarray(grid.filled, bool)
-    units = {f"nodes/{name}": UNITS.get(name, "") for name in grid.names}
-    units["wavelength"] = "" if grid.sampling == "coefficients" else "nm"
-    attributes = {"names": list(grid.names), **{name: getattr(grid, name) for name in TEXTS}}
-    notes = {name: {"unit": unit} for name, unit in units.items()}
-    write_model(path, FORMAT, VERSION, arrays, attributes, notes=notes, overwrite=overwrite)
+        known &= ~np.asarray(grid.filled)
+    kriging = krige(grid.names, grid.labels_of(known), flux[known])
+    if kriging is None:
+        return grid
+    from scipy.ndimage import binary_dilation
+
+    flux[~known] = np.nan
+    error = np.full(grid.shape, np.nan)
+    error[known] = kriging.left_out
+    between, beside = _between(known)
+    where = ~known & (between | binary_dilation(known | between, np.ones((3,) * known.ndim, bool)))
+    flux[where], error[where] = kriging(grid.labels_of(where))
+    good = where & np.isfinite(error) & ((error <= largest) | beside)
+    filled = good & between
+    filled |= good & _corners(known | filled)
+    flux[where & ~filled], error[where & ~filled] = np.nan, np.nan
+    return dataclasses.replace(grid, flux=flux, filled=filled if filled.any() else None, error=error.astype(np.float32))
 
 
-def read_grid(path: str | Path) -> StellarGrid:
-    """Read a grid from a file of `write_grid`.
-
-    Parameters
-    ----------
-    path : path
-        The HDF5 file.
-
-    Returns
-    -------
-    StellarGrid
-        The grid.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    XpjaxError
-        If it is another file, or of a newer format.
-
-    Examples
-    --------
-    >>> wavelength = np.linspace(360.0, 990.0, 5)
-    >>> grid = xpjax.stellar.StellarGrid((np.array([4000.0, 5000.0]),), np.ones((2, 5)), wavelength, ("teff",))
-    >>> xpjax.stellar.write_grid(grid, "grid.h5")
-    >>> xpjax.stellar.read_grid("grid.h5").names
-    ('teff',)
-    """
-    path = expanded(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no grid file {path}")
-    what, remedy = "grid of model spectra", "`xpjax labels grid build` makes one"
-    arrays, attributes = read_model(path, FORMAT, VERSION, what, remedy)
-    names = tuple(attributes["names"])
-    return StellarGrid(
-        tuple(arrays[f"nodes/{name}"] for name in names),
-        arrays["flux"],
-        arrays["wavelength"],
-        names,
-        filled=arrays.get("filled"),
-        **{name: attributes[name] for name in TEXTS},
-    )
+def _between(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which nodes have models on both sides along a label, and which have them right beside."""
+    between, beside = np.zeros(known.shape, bool), np.zeros(known.shape, bool)
+    for label in range(known.ndim):
+        line, out, next_to = (np.moveaxis(x, label, 0) for x in (known, between, beside))
+        out |= np.logical_or.accumulate(line) & np.logical_or.accumulate(line[::-1])[::-1]
+        next_to[1:-1] |= line[:-2] & line[2:]
+    return between, beside
 
 
-def grid_digest(grid: StellarGrid) -> str:
-    """What tells a grid of models from others: a digest of its labels, nodes, wavelengths and spectra."""
-    digest = hashlib.sha256(repr(grid.names).encode())
-    for array in (*grid.nodes, grid.wavelength, grid.flux):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+def _corners(known: np.ndarray) -> np.ndarray:
+    """Which nodes are corners of cells whose known corners span a volume: more than one of their sides."""
+    n, out = known.ndim, np.zeros(known.shape, bool)
+    corners = np.array(list(itertools.product((0, 1), repeat=n)))
+    parts = [tuple(slice(c, c - 1 or None) for c in corner) for corner in corners]
+    there = np.stack([known[part] for part in parts], axis=-1)
+    patterns, which = np.unique(there.reshape(-1, 2**n), axis=0, return_inverse=True)
+    spans = [p.sum() > n and np.linalg.matrix_rank(corners[p] - corners[p][0]) == n for p in patterns]
+    wanted = np.array(spans)[which.reshape(-1)].reshape(there.shape[:-1])
+    for part in parts:
+        out[part] |= wanted
+    return out

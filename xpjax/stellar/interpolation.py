@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot
+from xpjax.core.process import one_blas_thread
 from xpjax.core.records import AnyArray
 from xpjax.core.units import in_unit
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
@@ -36,7 +37,10 @@ KINDS = ("spline", "local", "linear")
 COEFFICIENTS = "coefficients"
 """The sampling of a grid whose last axis is XP coefficients, not flux."""
 COMPONENTS = 32
-"""Enough for S/N 100 on 330 samples: 16 cost 10 % of the precision, 24 cost 1 %; S/N 1000 wants 48."""
+"""Enough for S/N 100 on 330 samples of NextGen's regular block: 16 cost 10 % of the precision, 24 cost 1 %."""
+ENOUGH = 1e-3
+"""What components may leave out, RMS, where their number is not given: all of NextGen needs twice as many as its block,
+and with as few as that chi2 grows by a fifth."""
 
 
 class Place(NamedTuple):
@@ -137,7 +141,7 @@ def _of_cell(table: AnyArray, cell: Array) -> Array:
     return jnp.asarray(table)[np.arange(len(cell)), cell]
 
 
-def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS) -> Interpolator:
+def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: float | None = ENOUGH) -> Interpolator:
     """Prepare the interpolation of a grid, on the host in float64.
 
     Parameters
@@ -147,8 +151,9 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: int 
     kind : {"local", "spline", "linear"}, optional
         Polynomials between nodes. On left-out nodes of NextGen local is nearer to the truth than a spline by 10 %, and
         labels suffer less where stars were interpolated otherwise (scipy's PCHIP, Akima).
-    components : int, optional
-        Number of principal components that are kept; None keeps all.
+    components : int or float, optional
+        Number of principal components that are kept, or, below one, the RMS that they may leave out (of deviations from
+        the mean spectrum in units of it), but 32 at least; None keeps all.
 
     Returns
     -------
@@ -180,11 +185,12 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: int 
     # Coefficients have any sign: each is measured by its size over the nodes.
     scale = np.sqrt(np.mean(flux[known] ** 2, axis=0)) if grid.sampling == COEFFICIENTS else mean
     deviation = (flux[known] - mean) / scale
-    _, _, vectors = np.linalg.svd(deviation, full_matrices=False)
-    vectors = vectors[:components]
-    left = deviation - deviation @ vectors.T @ vectors
-    values = np.full((*known.shape, len(vectors)), np.nan)
-    values[known] = deviation @ vectors.T
+    with one_blas_thread():
+        _, size, vectors = np.linalg.svd(deviation, full_matrices=False)
+        vectors = vectors[: _number(components, size**2 / deviation.size)]
+        left = deviation - deviation @ vectors.T @ vectors
+        values = np.full((*known.shape, len(vectors)), np.nan)
+        values[known] = deviation @ vectors.T
     if kind == "local":
         values = _with_ghosts(values, nodes, whole)
     elif kind == "spline":
@@ -213,6 +219,14 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: int 
         kind,
         grid.sampling == COEFFICIENTS,
     )
+
+
+def _number(components: float | None, variance: np.ndarray) -> int | None:
+    """How many components are kept, by their number or by the RMS that they leave out; variance (n,): of each."""
+    if components is None or components >= 1:
+        return None if components is None else int(components)
+    beyond = np.append(np.cumsum(variance[::-1])[::-1], 0)
+    return max(COMPONENTS, int(np.argmax(beyond <= components**2)))
 
 
 def _checked_nodes(grid: StellarGrid, kind: str) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
@@ -437,5 +451,10 @@ def redden(
         dust = np.asarray(transmission(extinction_curve(np.asarray(grid.wavelength), law, r_v), ebv, per_ebv))
     flux = np.asarray(grid.flux, float)[..., None, :] * dust
     flux /= flux.mean(axis=-1, keepdims=True)
-    filled = None if grid.filled is None else np.repeat(np.asarray(grid.filled)[..., None], len(ebv), axis=-1)
-    return dataclasses.replace(grid, nodes=(*grid.nodes, ebv), flux=flux, names=(*grid.names, "ebv"), filled=filled)
+    more = {
+        name: np.repeat(np.asarray(of_node)[..., None], len(ebv), axis=-1)
+        for name, of_node in (("filled", grid.filled), ("error", grid.error))
+        if of_node is not None
+    }
+    nodes, names = (*grid.nodes, ebv), (*grid.names, "ebv")
+    return dataclasses.replace(grid, nodes=nodes, flux=flux, names=names, **more)  # type: ignore[arg-type]

@@ -28,10 +28,13 @@ from xpjax.core import engine
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
-from xpjax.stellar.chi2 import Data, whitened
+from xpjax.stellar.chi2 import Data, Reach, correlated, whitened
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.search import Search, find_starts
+from xpjax.xp import XPCoefficients
 
+LEAST_FLUX = 0.01
+"""Part of the mean flux below which the error floor of correlated samples falls no further: they need some."""
 DEVIANT = 0.05
 """Samples that differ from the model by more, in normalized flux, are counted by dflux_per (Ye et al. 2024)."""
 FIRST_COMPONENTS = 16
@@ -62,7 +65,8 @@ class Star(eqx.Module):
 
     flux: Float[AnyArray, " n_wavelength"]
     error: Float[AnyArray, " n_wavelength"]
-    correlation: Float[AnyArray, " n_pair"] | None
+    correlation: Float[AnyArray, " n_pair"] | XPCoefficients | None
+    """Correlations of samples, or the coefficients whose noise they have."""
     used: Bool[AnyArray, " n_wavelength"] | None
     ebv: Float[AnyArray, ""] | None
     prior: Float[AnyArray, " n_label"] | None
@@ -81,6 +85,8 @@ class Model(eqx.Module):
     error_floor: Float[AnyArray, ""]
     rounds: Int[AnyArray, ""]
     """Rounds of steps from the best start; a number of the data, so that more of them need no second program."""
+    reach: Reach | None = None
+    """How the noise of coefficients reaches the samples."""
 
 
 @functools.cache
@@ -127,10 +133,14 @@ def _posed(options: Options, model: Model, star: Star) -> tuple[_Spectrum, _Prob
         matrix = dot(weight, model.products).reshape(len(model.columns), -1)
     else:
         sigma = jnp.where(usable, error / mean, 0)
-        floor = jnp.where(usable, (model.error_floor * value) ** 2, 1)
-        data = whitened(data, jnp.asarray(star.correlation), sigma, floor, used)
+        floor = jnp.where(usable, (model.error_floor * jnp.maximum(jnp.abs(value), LEAST_FLUX)) ** 2, 1)
+        if isinstance(star.correlation, XPCoefficients):
+            assert model.reach is not None
+            data = correlated(data, model.reach, star.correlation, sigma, floor, used)
+        else:
+            data = whitened(data, jnp.asarray(star.correlation), sigma, floor, used)
         usable &= jnp.all(jnp.isfinite(data.value))
-        matrix = dot(data.rows, data.rows.T)
+        matrix = data.matrix()
     product = dot(data.weight * data.value, data.rows.T)
     norm = None  # what averages the model over the samples used; its own mean is one
     if star.used is not None and not options.n_continuum:
@@ -149,6 +159,13 @@ class _Point(NamedTuple):
     slope: Array
     curvature: Array
     length: Array
+
+
+def _nowhere(labels: Array, amplitude: Array, t: Array) -> _Point:
+    """A point above all others, where no step has been judged yet."""
+    n = len(labels) + len(amplitude)
+    slope, curvature = jnp.zeros(n, t.dtype), jnp.zeros((n, n), t.dtype)
+    return _Point(labels, amplitude, t, jnp.asarray(jnp.inf, t.dtype), slope, curvature, jnp.zeros_like(labels))
 
 
 class _Problem(NamedTuple):
@@ -220,10 +237,7 @@ class _Problem(NamedTuple):
             change = _change(best, _free(self.model, best), damping, best.slope[:, None])[:, 0]
             return best, _moved(self.model, best, change), damping
 
-        nowhere = jax.eval_shape(self.look, labels, amplitude, t0, gradient0)
-        worst: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), nowhere)
-        worst = worst._replace(value=jnp.full_like(worst.value, jnp.inf))
-        state = (worst, (labels, amplitude), jnp.full_like(worst.value, DAMPING / LESS))
+        state = (_nowhere(labels, amplitude, t0), (labels, amplitude), jnp.asarray(DAMPING / LESS, t0.dtype))
         return jax.lax.fori_loop(0, steps, step, state)[0]
 
 
@@ -245,10 +259,7 @@ def _descended(problem: _Problem) -> _Point:
         """Further down, measured anew from here: sums of squares far from their reference are rounded too much."""
         return problem.climb(point.labels, point.amplitude, point.t, data.gradient(point.t), STEPS_ON)
 
-    shape = jax.eval_shape(problem.climb, deepest.labels, deepest.amplitude, t, t, STEPS_ON)
-    blank: _Point = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
-    begin = blank._replace(labels=deepest.labels, amplitude=deepest.amplitude, t=t)
-    return jax.lax.fori_loop(0, model.rounds, climb_on, begin)
+    return jax.lax.fori_loop(0, model.rounds, climb_on, _nowhere(deepest.labels, deepest.amplitude, t))
 
 
 def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str, Array]:

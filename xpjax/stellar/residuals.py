@@ -13,7 +13,8 @@ from xpjax.core.ids import places_of
 from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.tables import open_table
-from xpjax.stellar.grid import StellarGrid, grid_digest, read_grid
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid_file import grid_digest, read_grid
 from xpjax.stellar.interpolation import interpolate_grid, interpolate_spectra, model_spectra
 from xpjax.wiggles import Features, Residuals, Trust, absolute_spectra, make_residuals, read_features
 from xpjax.xp import Spectra, source_ids
@@ -39,8 +40,8 @@ def residuals_of_fits(
         Features by source_id; with E(B-V) for the space dereddened.
     fits : path or table
         Fitted labels by source_id, with fit_status; only converged fits inside the grid are used.
-    grid : StellarGrid or path
-        The grid that the labels were fitted on.
+    grid : StellarGrid, path or str
+        The grid that the labels were fitted on, or its name, as "ck04".
     reference : path or table, optional
         Reference labels by source_id, such as those of APOGEE, with which fits must agree.
     trust : Trust, optional

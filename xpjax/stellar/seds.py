@@ -28,7 +28,8 @@ from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import model_kind
 from xpjax.io.streams import check_file, open_bytes, plain_suffix, reading
 from xpjax.io.tables import Table, open_table
-from xpjax.stellar.grid import FORMAT, StellarGrid, read_grid
+from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid_file import FORMAT, read_grid
 from xpjax.stellar.libraries import read_library
 from xpjax.stellar.libraries.fits import fits_parts, fits_spectrum
 from xpjax.stellar.libraries.library import (

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.errors import XpjaxError
 from xpjax.core.status import FitStatus
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import COMPONENTS, interpolate_grid, model_spectra
+from xpjax.stellar.interpolation import ENOUGH, interpolate_grid, model_spectra
+from xpjax.stellar.scattered import krige
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class InterpolationError:
 
 
 def interpolation_error(
-    grid: StellarGrid, *, kind: str = "local", components: int | None = COMPONENTS, **settings: Any
+    grid: StellarGrid, *, kind: str = "local", components: float | None = ENOUGH, **settings: Any
 ) -> InterpolationError:
     """Estimate what the interpolation of a grid does to labels: leave out nodes, and fit their spectra with the rest.
 
@@ -86,7 +88,7 @@ def interpolation_error(
 
 
 def _left_out(
-    grid: StellarGrid, label: int, left: int, kind: str, components: int | None, settings: dict[str, Any]
+    grid: StellarGrid, label: int, left: int, kind: str, components: float | None, settings: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors of labels (n, n_label) and of spectra (n, n_wavelength) at a node of a label that is left out."""
     keep = np.delete(np.arange(len(grid.nodes[label])), left)
@@ -95,6 +97,7 @@ def _left_out(
         nodes=tuple(np.asarray(x)[keep] if i == label else x for i, x in enumerate(grid.nodes)),
         flux=np.take(np.asarray(grid.flux), keep, axis=label),
         filled=None,
+        error=None,
     )
     try:
         model = interpolate_grid(rest, kind=kind, components=components)
@@ -105,7 +108,35 @@ def _left_out(
     place = (*(slice(1, -1) if i != label else slice(left, left + 1) for i in range(len(inner))), slice(None))
     flux = np.asarray(grid.flux)[place].reshape(len(truth), -1)
     there = np.isfinite(flux).all(axis=1)
+    if grid.filled is not None:  # what was made of other models is no truth
+        there &= ~np.asarray(grid.filled)[place[:-1]].reshape(-1)
     truth, flux = truth[there], flux[there]
     fit = fit_labels(flux, 0.01 * flux, model, **settings)
     good = fit.status == FitStatus.OK
     return (fit.labels - truth)[good], (model_spectra(model, truth, float64=True) - flux)[good]
+
+
+def left_out_models(grid: StellarGrid, where: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (n, n_label) of the models at nodes (a mask) that are left out all at once, and what comes back of them.
+
+    That is, RMS over samples as a fraction of the RMS flux: the error (n,) of kriging from all other models, and the
+    error that it expects. Raises XpjaxError where too few models are left.
+    """
+    own = ~grid.holes if grid.filled is None else ~grid.holes & ~np.asarray(grid.filled)
+    out, rest, flux = own & where, own & ~where, np.asarray(grid.flux, float)
+    kriging = krige(grid.names, grid.labels_of(rest), flux[rest])
+    if kriging is None or not out.any():
+        raise XpjaxError(f"{out.sum()} of {own.sum()} models left out: leave out some, and keep more than the labels")
+    made, expected = kriging(grid.labels_of(out))
+    error = np.sqrt(np.mean((made - flux[out]) ** 2, axis=1) / np.mean(flux[rest] ** 2))
+    return grid.labels_of(out), error, expected
+
+
+def every_fifth(grid: StellarGrid, label: int) -> np.ndarray:
+    """Which nodes have every fifth value of a label, neither the first nor the last."""
+    n = len(grid.nodes[label])
+    chosen = np.zeros(n, bool)
+    chosen[min(2, n // 2) : n - 1 : 5] = n > 2
+    shape = np.ones(len(grid.names), int)
+    shape[label] = n
+    return np.broadcast_to(chosen.reshape(shape), grid.shape)

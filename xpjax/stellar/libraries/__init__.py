@@ -36,9 +36,9 @@ def read_library(format: str, path: str | Path, *, limits: Limits | None = None,
     """A library by its format, one of `FORMATS`, and its folder or file.
 
     limits: by label (low, high) or (low, high, step), numbers or Quantities; other models are left out. Options by
-    format: nextgen nlte; ferre medium, per; files pattern, keywords, wavelengths, unit, medium, per, own_resolution
-    (see `read_ck04`, `read_nextgen`, `read_ferre`, `read_files`). Raises FileNotFoundError, and XpjaxError for files
-    that are none of the format, naming file, place and remedy; also while it is iterated over.
+    format: nextgen nlte; ferre medium, per; files pattern, keywords, wavelengths, flux_column, unit, medium,
+    per, own_resolution (see `read_ck04`, `read_nextgen`, `read_ferre`, `read_files`). Raises FileNotFoundError, and
+    XpjaxError for files that are none of the format, naming file, place and remedy; also while it is iterated over.
     """
     if format not in FORMATS:
         raise XpjaxError(f"unknown format {format!r} of a library; choose one of {', '.join(FORMATS)}")

@@ -15,7 +15,7 @@ from xpjax.io.atomic import expanded
 from xpjax.io.streams import check_file, plain_suffix
 from xpjax.stellar.libraries.fits import fits_spectrum, fits_wavelengths, keyword
 from xpjax.stellar.libraries.library import Library, Limits, Models, agreed, agreed_medium, option, prepared, within
-from xpjax.stellar.libraries.spectrum import Spectrum
+from xpjax.stellar.libraries.spectrum import Spectrum, apart
 from xpjax.stellar.libraries.text import text_spectrum
 
 _FIELD = re.compile(r"\{(\w+)(?:/(\d+(?:\.\d+)?))?\}")
@@ -30,6 +30,7 @@ def read_files(
     pattern: str = "*",
     keywords: Mapping[str, str] | None = None,
     wavelengths: str | Path | None = None,
+    flux_column: int | None = None,
     unit: str | None = None,
     medium: str | None = None,
     per: str | None = None,
@@ -40,8 +41,9 @@ def read_files(
     pattern: what file names look like, {label} for the number of a label, {label/10} for ten times it, * for anything,
     as little as can be; m and p before a number are signs, and a number right after another must have one:
     `lte{teff}-{logg}{mh}.PHOENIX*`, `amm{mh/10}*t{teff}g{logg/10}*`. keywords: label -> FITS keyword. wavelengths: a
-    file with them, where the files have fluxes alone. unit of wavelengths, medium (vacuum or air), per (what flux is
-    per; by default wavelength) and own_resolution (the library's lambda/FWHM): where files do not say it themselves.
+    file with them, where the files have fluxes alone, or, of text, a flux_column (1 is the first) among others. unit of
+    wavelengths, such as Angstrom or log10(Angstrom), medium (vacuum or air), per (what flux is per; by default
+    wavelength) and own_resolution (the library's lambda/FWHM): where files do not say it themselves.
 
     Wavelength and flux are the columns that are called so, or the first two; of an image the axis of its header where
     there is no file of wavelengths. Raises XpjaxError, also where an option contradicts a file.
@@ -53,6 +55,11 @@ def read_files(
         raise XpjaxError(
             f"labels {names}: name each once, in {say('pattern=', '--pattern')} as in '*t{{teff}}g{{logg/10}}*', or in "
             f"{say('keywords=', '--keyword')} by their FITS keywords"
+        )
+    if flux_column is not None and (wavelengths is None or flux_column < 1):
+        raise XpjaxError(
+            f"{option('flux_column', flux_column)}: the number of a column of text files, 1 for the first, for which "
+            f"wavelengths are apart ({apart()})"
         )
     matcher = _matcher(pattern)
     shared = None if wavelengths is None else expanded(wavelengths)
@@ -69,7 +76,7 @@ def read_files(
         grid = fits_wavelengths(shared, unit) if _is_fits(shared) else text_spectrum(shared, unit, alone=True)
     said = (option("medium", medium), medium)
     if medium is None:
-        first = agreed_medium(files[0], SILENT, *_spectrum(files[0], unit, grid).medium)
+        first = agreed_medium(files[0], SILENT, *_spectrum(files[0], unit, grid, flux_column).medium)
         said = (f"{files[0].name}, whose wavelengths are in {first}", first)
     where = str(said[1])
 
@@ -82,7 +89,7 @@ def read_files(
             early = [float(text) / scale for text, (_, scale) in zip(signed, fields, strict=True)]
             if not within(known, np.array([early]), {k: v for k, v in limits.items() if k in known})[0]:
                 continue
-            one = _spectrum(file, unit, grid)
+            one = _spectrum(file, unit, grid, flux_column)
             labels = np.array([[*early, *(keyword(file, one.header, key) for key in keywords.values())]])
             if not within(names, labels, limits)[0] or not np.any(one.flux):
                 continue
@@ -111,7 +118,7 @@ def _is_fits(file: Path) -> bool:
     return plain_suffix(file) in (".fits", ".fit", ".fts")
 
 
-def _spectrum(file: Path, unit: str | None, grid: Spectrum | None) -> Spectrum:
-    """The spectrum of a file, with the wavelengths of another where these are apart."""
+def _spectrum(file: Path, unit: str | None, grid: Spectrum | None, column: int | None) -> Spectrum:
+    """The spectrum of a file, with the wavelengths of another where these are apart, and of text the column of flux."""
     check_file(file)
-    return (fits_spectrum if _is_fits(file) else text_spectrum)(file, unit, grid)
+    return fits_spectrum(file, unit, grid) if _is_fits(file) else text_spectrum(file, unit, grid, column=column)

@@ -15,6 +15,7 @@ from xpjax.core.units import say_unit, to_nm
 from xpjax.stellar.libraries.library import OPTICAL, Claim, agreed, check_plausible, option, plausible
 
 _TEN, _E, _FITS = "decimal logarithms", "natural logarithms", "the FITS standard's logarithm"
+_LOGARITHM = re.compile(r"(log10|log|ln|dex)\W+(\w+)\W*", re.I)
 _KINDS = {"": [""], "log10": [_TEN], "ln": [_E], "log": [_TEN, _E], "-log": [_TEN, _E, _FITS]}
 
 
@@ -47,10 +48,14 @@ def in_nm(
     kind: nothing for wavelengths, log10, ln, log for either, -log for these or the standard's, of CRVAL1 = start.
     """
     own = stated[1]
-    wrapped = re.fullmatch(r"(log10|log|ln|dex)\W+(\w+)\W*", own or "", re.I)
-    if wrapped:
+    if wrapped := _LOGARITHM.fullmatch(own or ""):
         own = wrapped[2]
         kind = wrapped[1].lower().replace("dex", "log10") if kind in ("", "log") else kind
+    if wrapped := _LOGARITHM.fullmatch(unit or ""):  # where a file does not call its logarithms so
+        said = wrapped[1].lower().replace("dex", "log10")
+        if kind not in ("", said, *(["log", "-log"] if said != "log" else [])):
+            raise XpjaxError(f"{file}: {what} contradicts {option('unit', unit)}; leave that out, or mend the file")
+        unit, kind = wrapped[2], said
     if not (unit or own):
         raise XpjaxError(f"{file}: {what} has no unit of wavelengths; {say_unit()}")
     chosen = unit or own or ""

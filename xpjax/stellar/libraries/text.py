@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.units import UNIT_WORDS
 from xpjax.io.number_text import number_columns, number_lines
 from xpjax.io.streams import reading, text_of
+from xpjax.stellar.libraries.library import option
 from xpjax.stellar.libraries.spectrum import Spectrum, apart, in_nm
 
 _HEADING = re.compile(
@@ -22,15 +23,22 @@ _HEADING = re.compile(
 """What a heading calls wavelengths, above a column `flux`."""
 
 
-def text_spectrum(file: Path, unit: str | None, grid: Spectrum | None = None, *, alone: bool = False) -> Spectrum:
+def text_spectrum(
+    file: Path, unit: str | None, grid: Spectrum | None = None, *, alone: bool = False, column: int | None = None
+) -> Spectrum:
     """Wavelengths and flux of a text file, or flux alone where there is a grid of wavelengths. Raises XpjaxError.
 
     A comment, or a heading such as Wavelength,Flux, may tell the unit and the medium of wavelengths. alone: the file
-    has nothing but wavelengths.
+    has nothing but wavelengths. column: which one is the flux, 1 for the first, where there is a grid and several.
     """
     with reading(file, "text"):
         text = text_of(file)
     text, heading = _without_heading(text) if grid is None and not alone else (text, "")
+    if grid is not None and column is not None:
+        width = max((len(cells) for _, cells in number_lines(text)[:1]), default=0)
+        if width < column:
+            raise XpjaxError(f"{file}: {width} columns, and {option('flux_column', column)}; name one of these")
+        return dataclasses.replace(grid, flux=list(number_columns(file, text, column))[column - 1])
     columns = _columns(file, text, 1 if alone or grid is not None else 2)
     if grid is not None:
         return dataclasses.replace(grid, flux=columns[0])
@@ -61,6 +69,8 @@ def _columns(file: Path, text: str, n: int) -> list[np.ndarray]:
     lines = number_lines(text)
     width = len(lines[0][1]) if lines else 0
     if width < n or (n == 1 and width > 1):
-        remedy = f"pass {apart()}" if width == 1 else f"leave out {apart()}" if width else "mend the file"
+        which = say("flux_column=", "--flux-column")
+        two = f"leave out {apart()}, or say by {which} which of them is the flux"
+        remedy = f"pass {apart()}" if width == 1 else two if width else "mend the file"
         raise XpjaxError(f"{file}: {width} columns, expected {'one' if n == 1 else 'wavelengths and flux'}; {remedy}")
     return list(number_columns(file, text, n))
