@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import xpjax
 from tests.catalogue.made_survey import COLUMNS, write_survey
 from tests.cli.helpers import xp
 from xpjax.catalogue.survey import calibrate_units
@@ -21,6 +22,18 @@ def call(tmp_path: Path) -> list[object]:
     lines = [f"[{name}]\n" + "\n".join(f"{k} = {v!r}" for k, v in part.items()) for name, part in entries.items()]
     config.write_text("\n".join(lines))
     return ["survey", "calibrate", *files, "--config", config]
+
+
+@pytest.mark.slow
+def test_files_are_called_as_in_the_call(call: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = [Path(str(x)).relative_to(tmp_path) if str(x).endswith(".parquet") else x for x in call]
+    for more in ((), ("--units", "band")):
+        output = f"out{len(more)}"
+        assert xp(*relative, "-o", output, *more).exit_code == 0
+        tables = [xpjax.read_table(path) for path in sorted(Path(output).rglob("calibrated.parquet"))]
+        named = {name for table in tables for name in np.unique(table["file"]).tolist()}
+        assert named == {str(x) for x in relative if str(x).endswith(".parquet")}
 
 
 @pytest.mark.slow
@@ -46,6 +59,7 @@ def test_options_without_effect_are_refused(call: list[object], tmp_path: Path) 
     for more, said in (
         (("--shard", "1/2"), "--shard has no effect without --units"),
         (("--dask", "local"), "--dask has no effect without --units"),
+        (("--units", "night", "--shard", "1/2", "--dask", "local"), "--shard has no effect with --dask"),
         (("--units", "night", "--folds", "3"), "--folds needs all measurements"),
         (("--units", "night", "--wide"), "--wide needs all measurements"),
         (("--units", "night", "--shard", "3/2"), "expected I/N"),

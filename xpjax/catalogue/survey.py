@@ -28,8 +28,9 @@ from xpjax.catalogue.survey_job import (
 )
 from xpjax.catalogue.survey_units import do_item, reduce_phase
 from xpjax.core import engine
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import expanded
+from xpjax.io.tables import split_part
 from xpjax.survey import provenance
 from xpjax.survey.exposures import Calibration, read_solution
 from xpjax.survey.reading import (
@@ -180,12 +181,21 @@ def calibrate_units(
     """
     started = time.perf_counter()
     check_units(units)
-    check_shard(shard)
+    _check_shard(shard, dask)
     job = begin(_job(files, config, output, units, keep, devices, record), overwrite=overwrite)
     finished = _finish(job, dask, shard, progress)
     names = [name for name, _ in read_job(job)["units"]]
     rows, done = (sum(job.finished(name)[what] for name in names) for what in ("rows", "calibrated"))
     return UnitsReport(job.output, tuple(names), finished, rows, done, time.perf_counter() - started)
+
+
+def _check_shard(shard: tuple[int, int], dask: str | None) -> None:
+    check_shard(shard)
+    if dask is not None and shard != (1, 1):
+        raise XpjaxError(
+            f"{say('shard=', '--shard')} has no effect with {say('dask=', '--dask')}, which shares all units out among "
+            "its workers: leave one of them out"
+        )
 
 
 def _finish(job: SurveyJob, dask: str | None, shard: tuple[int, int], progress: Progress | None) -> tuple[str, ...]:
@@ -224,10 +234,11 @@ def _job(
     named = name_tables(paths, chosen)
     settled = config_of_parts(paths, chosen)
     about = {**provenance(), **(record or {})}
+    called = {str(split_part(path)[0]): str(split_part(file)[0]) for path, file in zip(paths, files, strict=True)}
     whole = expanded(output).absolute()
     return SurveyJob(
         whole, tuple(map(str, paths)), settled.table, settled.folder, dict(named.files), units, tuple(keep), devices,
-        about,
+        about, called,
     )  # fmt: skip
 
 

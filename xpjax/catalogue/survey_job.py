@@ -56,6 +56,8 @@ class SurveyJob:
     keep: tuple[str, ...] = ()
     devices: str | int | None = None
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    called: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the call says for each of the files, as products name them."""
 
     @functools.cached_property
     def config(self) -> SurveyConfig:
@@ -115,6 +117,12 @@ class SurveyJob:
     def work(self) -> Path:
         """The folder of work in progress; that of other options is another one."""
         return self.state / self.digest
+
+    def as_called(self, file: str) -> str:
+        """A file, or a table in it, as the call names it."""
+        path, _ = split_part(Path(file))
+        own = self.called.get(str(path))
+        return file if own is None else own + file.removeprefix(str(path))
 
     def rows(self, name: str) -> Path:
         """Where the rows of a batch or unit lie."""

@@ -137,6 +137,8 @@ def _write_products(job: SurveyJob, plan: UnitPlan, k: int) -> None:
     account = dataclasses.replace(plan.account, notes=[*plan.account.notes, *about["lines"]])
     record = _record(job, plan, account, about["laws"], o.frames.exposure, o.origin.files)
     solution, calibrated = calibrated_part(part, record)
+    origin = dataclasses.replace(o.origin, files=tuple(map(job.as_called, o.origin.files)))
+    calibrated = dataclasses.replace(calibrated, observations=dataclasses.replace(o, origin=origin))
     SurveyCalibration(solution, calibrated, account).write(job.products(name), overwrite=True)
     status = solution.fits.status
     bits, counts = np.unique(status, return_counts=True)

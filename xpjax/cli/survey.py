@@ -53,7 +53,7 @@ def survey() -> None:
 )  # fmt: skip
 @click.option(
     "--shard", metavar="I/N", callback=one_of_many,
-    help="With --units: begin with every N-th unit, from the I-th of 1..N on, for batch arrays.",
+    help="With --units, not --dask: begin with every N-th unit, from the I-th of 1..N on, for batch arrays.",
 )  # fmt: skip
 @click.option(
     "--dask", metavar="ADDRESS",

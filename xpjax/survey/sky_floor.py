@@ -85,3 +85,15 @@ def sky_floor(
     total = np.bincount(kinds[:, 0], share, n_group)
     square = np.bincount(kinds[:, 0], share**2, n_group)
     return sigma * np.sqrt(np.divide(square, total**2, out=np.ones(n_group), where=total > 0))
+
+
+def sky_draws(cell: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws (n_cell, number) [mag] of XP's errors in the distinct cells among `cell` (n,), and the cell of each (n,).
+
+    A cell has the same draws wherever it is asked for, and -1 has zeros.
+    """
+    kinds, code = np.unique(cell, return_inverse=True)
+    draws = np.zeros((len(kinds), number))
+    for k in np.flatnonzero(kinds >= 0):
+        draws[k] = SKY_SIGMA * np.random.default_rng(kinds[k]).standard_normal(number)
+    return draws, code.ravel()

@@ -1,12 +1,13 @@
 """From observations to magnitudes: simulated truth, degenerate frames through all stages."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.survey import minisitian
-from tests.survey.exposures.helpers import DEGENERATE, change, made
+from tests.survey.exposures.helpers import DEGENERATE, SETTINGS, change, made
 from xpjax.survey.exposures.apply import apply_calibration
 from xpjax.survey.exposures.calibrate import calibrate
 from xpjax.survey.exposures.model import ExposureModel
@@ -26,6 +27,23 @@ def test_a_simulated_survey_is_recovered() -> None:
     assert found.structure < 0.35 * found.structure_before
     assert found.structure_before > 4
     assert found.repeatability_excess < 1.3
+
+
+@pytest.mark.slow
+def test_scatter_is_that_of_the_magnitudes_as_delivered() -> None:
+    o = made(n=1500)
+    o = dataclasses.replace(o, model=o.model + 0.03 * np.sin(o.x / 300) * np.cos(o.y / 400))
+    bare, _ = calibrate(o, SETTINGS)
+    solution, rows = calibrate(o, dataclasses.replace(SETTINGS, numerical_flat=True))
+    residual = rows.residual[np.isfinite(rows.residual)]
+    spread = 1.4826 * np.median(np.abs(residual - np.median(residual)))
+    table = solution.catalogue().columns
+    assert table["scatter"][0] == pytest.approx(spread, rel=1e-4)
+    assert table["rms"][0] == pytest.approx(np.sqrt(np.mean(residual**2)), rel=1e-9)
+    assert table["scatter"][0] < 0.9 * bare.catalogue().columns["scatter"][0]
+    assert table["error_floor"][0] == pytest.approx(bare.fits.floor[0], rel=1e-6)
+    assert table["error_floor_after_flat"][0] == solution.local_floor[0] < table["error_floor"][0]
+    assert "error_floor_after_flat" not in bare.catalogue().columns
 
 
 ALONE = {

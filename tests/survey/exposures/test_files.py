@@ -40,7 +40,9 @@ def test_the_format_of_solutions() -> None:
 def test_measurements_are_read_back(tmp_path: Path) -> None:
     o = nights([60] * 3)
     origin = Origin(("f.fits",), np.zeros(len(o), np.int32), np.arange(len(o)), {"ra": o.x / 100, "dec": o.y / 100})
-    _, rows = calibrate(dataclasses.replace(o, origin=origin), SETTINGS)
+    o = dataclasses.replace(o, origin=origin, amplifier=np.arange(len(o), dtype=np.int32) % 2)
+    _, rows = calibrate(o, SETTINGS, record={"amplifiers": '["left", "right"]'})
+    assert rows.catalogue().columns["amplifier"][:2].tolist() == ["left", "right"]
     for name in ("rows.parquet", "rows.ecsv", "rows.fits"):
         write(tmp_path / name, rows)
         again = read_calibrated(tmp_path / name)

@@ -107,9 +107,14 @@ def test_stacked_flats_find_injected_structure(rng: np.random.Generator) -> None
 
 def test_errors_of_stars_stay_out_of_the_flat(rng: np.random.Generator) -> None:
     seed = rng.integers(1 << 30)
-    with_offsets = stacked(np.random.default_rng(seed), star_error=0.006)[1]
+    flats, with_offsets = stacked(np.random.default_rng(seed), star_error=0.006)
     without = stacked(np.random.default_rng(seed), star_error=0.006, star_offsets=False)[1]
     assert with_offsets.std() < 0.75 * without.std()
+    # What dithers do not tell of them is in its errors: a star is wrong by the same on all frames.
+    assert 0.6 < with_offsets.std() / np.median(flats.error) < 1.3
+    assert np.median(flats.error) > 1.1 * 0.004 / np.sqrt(np.median(flats.count))
+    small = stacked(np.random.default_rng(seed), star_error=0.006, dither=0.05)[0]
+    assert np.median(small.error) > 1.4 * np.median(flats.error)
 
 
 def test_empty_cells_are_filled_and_epochs_kept_apart(rng: np.random.Generator) -> None:

@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.survey.exposures.helpers import PLAIN, fit, made
-from xpjax.survey.exposures.flat import StackedFlats
+from tests.survey.exposures.helpers import PLAIN, SETTINGS, fit, made
+from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.flat import DRAWS, StackedFlats
 from xpjax.survey.exposures.levels import grid_places, with_zero_points
 from xpjax.survey.exposures.results import ExposureFits
 from xpjax.survey.observations import Observations, concatenate
+from xpjax.survey.sky_floor import SKY_SIGMA
 
 N_FRAME, WRONG = 60, 0.02
 MODEL = dataclasses.replace(PLAIN, error_floor=0.0)
@@ -67,7 +69,9 @@ def test_a_wrong_flat_moves_all_frames_together() -> None:
     fits = fit(o, MODEL)
     shape = (1, 10, 10)
     labels = np.array([["", "", "all"]])
-    flats = StackedFlats(labels, np.zeros(shape), np.full(shape, 0.01), np.full(shape, 5), 1)
+    wrong = 0.01 * np.random.default_rng(3).normal(size=(1, 100, DRAWS))
+    draws = np.concatenate([0 * wrong, wrong], axis=-1)
+    flats = StackedFlats(labels, np.zeros(shape), np.full(shape, 0.01), np.full(shape, 5), 1, draws)
     without, found = with_zero_points(o, fits, None), with_zero_points(o, fits, flats)
     np.testing.assert_allclose(found.zero_point, without.zero_point, rtol=1e-12)
     extra = np.sqrt(found.zero_point_common**2 - without.zero_point_common**2)
@@ -104,3 +108,48 @@ def test_frames_without_standards_keep_what_they_have() -> None:
     alone = fit(made(1, name="a"))
     assert found.zero_point[0] == pytest.approx(alone.zero_point[0], rel=1e-9)
     assert found.zero_point_error[0] == pytest.approx(alone.zero_point_error[0], rel=0.05)
+
+
+def dithered(seed: int, clouds: float = 0.0, n_frame: int = 24, n: int = 400) -> tuple[Observations, np.ndarray]:
+    """Dithered frames of stars whose models are wrong by cells of the sky, a quarter of the detector wide.
+
+    Every other frame has clouds of one wave of this size [mag]. Also the true zero-points.
+    """
+    rng = np.random.default_rng(seed)
+    east, north = rng.uniform(-0.3, 1.3, (2, 2 * n))
+    cell = (np.floor(4 * east) + 100 * np.floor(4 * north) + 1000).astype(int)
+    wrong = SKY_SIGMA * rng.standard_normal(2000)[cell]
+    parts, truth = [], []
+    for k in range(n_frame):
+        (phase, angle), size = rng.uniform(0, 6, 2), clouds * (k % 2)
+
+        def added(u: np.ndarray, v: np.ndarray, phase=phase, angle=angle, size=size) -> np.ndarray:
+            flat = 0.03 * u + 0.04 * v**2 + 0.003 * np.sin(3 * u + 1) * np.cos(3 * v)
+            return 3 + flat + size * np.cos(phase + 0.5 * u * np.cos(angle) + 0.5 * v * np.sin(angle))
+
+        x, y = (4000 * (a + d) for a, d in zip((east, north), rng.uniform(-0.1, 0.1, 2), strict=True))
+        o, u, v = made(0, 2 * n, 0.002, name=f"e{k}"), x / 2000 - 1, y / 2000 - 1
+        noise = rng.normal(size=2 * n) * o.magnitude_error
+        model = o.magnitude + added(u, v) + noise + wrong
+        o = dataclasses.replace(o, x=x, y=y, model=model, model_error=np.zeros(2 * n), sky_cell=cell)
+        parts.append(o[(np.abs(u) < 1) & (np.abs(v) < 1)])
+        truth.append(np.median(added(*grid_places())))
+    return concatenate(parts), np.array(truth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stacked", "clouds"), [(False, 0.0), (True, 0.01)])
+def test_errors_on_the_sky_are_in_zero_points_as_dithers_and_clouds_have_them(stacked: bool, clouds: float) -> None:
+    settings = dataclasses.replace(SETTINGS, stacked_flat=stacked, bins=8)
+    pulls, without = [], []
+    for seed in range(8):
+        o, truth = dithered(seed, clouds)
+        found = calibrate(o, settings)[0].fits
+        off = found.zero_point - truth
+        pulls.append((off - off.mean()) / found.zero_point_error)
+        bare = calibrate(dataclasses.replace(o, sky_cell=None), settings)[0].fits
+        np.testing.assert_array_equal(bare.zero_point, found.zero_point)
+        without.append((off - off.mean()) / bare.zero_point_error)
+    assert np.std(pulls) == pytest.approx(1, abs=0.2)
+    assert np.std(without) > 1.15
+    assert np.std(without) > 1.2 * np.std(pulls)

@@ -189,7 +189,7 @@ def _with_new_frames(
     out["covariance"][done, 0, :] = out["covariance"][done, :, 0] = 0.0
     out["covariance"][done, 0, 0] = one.covariance[done, 0, 0]
     # The median over the detector of all that is frozen; the zero-point is that and the constant.
-    grid = np.median(levels(o.frames, frozen, solution.flats, solution.settings.epoch)[0], axis=1)
+    grid = np.median(levels(o.frames, frozen, solution.flats, solution.settings.epoch), axis=1)
     out["zero_point"][done] = one.value[done, 0] + grid[done]
     single = ("zero_point_error", "zero_point_common", "model_systematic", "floor", "scatter", "rms")
     for name in (*single, "n_standard", "n_used"):

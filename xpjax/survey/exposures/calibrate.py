@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey import SUSPECT, Observations, RowFlag, group_median, provenance, with_nights
+from xpjax.survey import MAD, SUSPECT, Observations, RowFlag, group_median, provenance, with_nights
 from xpjax.survey.exposures.evaluate import evaluate
 from xpjax.survey.exposures.fit import PreparedExposures, prepare_exposures, standards
 from xpjax.survey.exposures.flat import Standards, error_floor, numerical_flat
@@ -120,8 +120,23 @@ def calibrated_part(part: Part, record: Mapping[str, Any] | None = None) -> tupl
     solution = Calibration(settings, o.frames, fits, part.flats, _kept(o, fits), unknown, part.common, about)
     rows, local_floor = calibrate_rows(solution, o, np.arange(len(o.frames)), fits, part.offset, devices)
     if settings.numerical_flat:
-        solution = dataclasses.replace(solution, local_floor=local_floor)
+        fits = _as_delivered(o, fits, rows.residual)
+        solution = dataclasses.replace(solution, fits=fits, local_floor=local_floor)
+        rows = dataclasses.replace(rows, fits=fits)
     return solution, rows
+
+
+def _as_delivered(o: Observations, fits: ExposureFits, residual: np.ndarray) -> ExposureFits:
+    """The fits with scatter and rms of the magnitudes as they are delivered, after the numerical flat."""
+    rows, n = np.flatnonzero((fits.used | fits.clipped) & np.isfinite(residual)), len(o.frames)
+    frame, value = o.frame[rows], residual[rows]
+    count, middle = np.bincount(frame, minlength=n), group_median(value, frame, n)
+    with np.errstate(invalid="ignore"):
+        rms = np.sqrt(np.bincount(frame, value**2, n) / count)
+    scatter = MAD * group_median(np.abs(value - middle[frame]), frame, n)
+    return dataclasses.replace(
+        fits, scatter=np.where(count > 0, scatter, fits.scatter), rms=np.where(count > 0, rms, fits.rms)
+    )
 
 
 def _kept(o: Observations, fits: ExposureFits) -> Standards:

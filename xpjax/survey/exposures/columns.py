@@ -67,9 +67,15 @@ QUALITY = (
     OutputColumn("n_used", lambda s: s.fits.n_used, "", "Number of standards in the fit"),
     OutputColumn("n_outlier", lambda s: s.fits.n_standard - s.fits.n_used, "", "Number of outliers"),
     OutputColumn("error_floor", lambda s: s.fits.floor, "mag",
-        "Error floor: added in quadrature to the errors, it makes the scatter of the standards the expected one"),
-    OutputColumn("scatter", lambda s: s.fits.scatter, "mag", "1.48 MAD of the residuals of standards, with outliers"),
-    OutputColumn("rms", lambda s: s.fits.rms, "mag", "Root mean square residual of standards, with outliers"),
+        "Error floor of the fit, before a numerical flat: added in quadrature to the errors, it makes the scatter of "
+        "the standards the expected one"),
+    OutputColumn("error_floor_after_flat", lambda s: _known(s.local_floor), "mag",
+        "Error floor of the magnitudes after the numerical flat"),
+    OutputColumn("scatter", lambda s: s.fits.scatter, "mag",
+        "1.48 MAD of the residuals of standards, with outliers, after all flats; a numerical flat is made without the "
+        "star itself"),
+    OutputColumn("rms", lambda s: s.fits.rms, "mag",
+        "Root mean square residual of standards, with outliers, after all flats"),
     OutputColumn("status", lambda s: s.fits.status, "", FrameFlag.legend()),
     OutputColumn("quality", lambda s: np.array([FrameFlag.describe(int(bits)) for bits in s.fits.status]), "",
         "Names of the bits of status"),
@@ -82,6 +88,8 @@ def term_columns(solution: Any) -> list[OutputColumn]:
     fits, columns = solution.fits, []
     error = np.sqrt(np.maximum(np.diagonal(fits.covariance + fits.common_covariance, axis1=1, axis2=2), 0))
     for k, (name, meaning) in enumerate(zip(fits.terms.names, fits.terms.meanings, strict=True)):
-        columns.append(OutputColumn.of(name, fits.value[:, k], "mag", meaning))
-        columns.append(OutputColumn.of(f"{name}_error", error[:, k], "mag", f"Error of {name}"))
+        order = fits.terms.orders[k] if fits.terms.kinds[k] in ("color", "magnitude") else 0  # of mag/mag^order
+        unit = "mag" if not order else "" if order == 1 else f"mag-{order - 1}"
+        columns.append(OutputColumn.of(name, fits.value[:, k], unit, meaning))
+        columns.append(OutputColumn.of(f"{name}_error", error[:, k], unit, f"Error of {name}"))
     return columns

@@ -134,7 +134,7 @@ def read_calibrated(path: str | Path) -> Calibrated:
     Returns
     -------
     Calibrated
-        The measurements; instrumental magnitudes, models and colors are not in the file: NaN.
+        The measurements; instrumental magnitudes and models are not in the file: NaN.
 
     Raises
     ------
@@ -160,11 +160,16 @@ def read_calibrated(path: str | Path) -> Calibrated:
     values: dict[str, Any] = {name: columns.pop(name) for name in ROWS}
     x, y = (columns.pop(name, np.full(n, np.nan)) for name in ("x", "y"))
     names: dict[str, Any] = {name: columns.pop(name, "") for name in ("band", "detector")}
+    color, amplifier = (columns.pop(name, None) for name in ("color", "amplifier"))
     for derived in MEASUREMENT:  # made of the others again, and no column of the input
         columns.pop(derived.name, None)
     origin = None
     if "file" in columns and "row" in columns:
         files, file = np.unique(columns.pop("file"), return_inverse=True)
         origin = Origin(tuple(files.tolist()), file.astype(np.int32), columns.pop("row"), columns)
-    o = make_observations(star, x, y, np.full(n, np.nan), None, None, exposure=exposure, **names)
+    o = make_observations(star, x, y, np.full(n, np.nan), None, None, color=color, exposure=exposure, **names)
+    if amplifier is not None:
+        known = json.loads(table.meta.get("amplifiers", "[]")) or np.unique(amplifier).tolist()
+        code = {name: k for k, name in enumerate(known)}
+        o = dataclasses.replace(o, amplifier=np.array([code[name] for name in amplifier.tolist()], np.int32))
     return Calibrated(dataclasses.replace(o, origin=origin), **values, flags=flags, record=dict(table.meta))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,13 +22,15 @@ from jaxtyping import Array, Float, Int
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray, Record
-from xpjax.survey import MAD, Frames, group_median
+from xpjax.survey import MAD, Frames, group_median, sky_draws
 from xpjax.survey.exposures.sums import by_star, together
 
 FEWEST = 6
 """Standards that a local plane needs."""
 ROUNDS = 12
 """Of the alternation between cells and star offsets."""
+DRAWS = 50
+"""Of errors of flats, by each cause."""
 PLACES = 4096
 """Of every batch of local planes, so that a place has the same bits whatever comes with it."""
 
@@ -154,7 +156,8 @@ class StackedFlats(Record):
     """Flats of groups of frames on one grid of cells over the scaled detector; added to magnitudes [mag].
 
     value, error, count (n_group, bins, bins), rows along y; labels (n_group, 3): band, detector and epoch; order: of
-    the spline between cell centers, 1 or 3.
+    the spline between cell centers, 1 or 3. draws (n_group, bins^2, 2 DRAWS): draws of what they are wrong by, half by
+    XP's errors on the sky (`sky_draws`), half by noise and the errors of stars; not kept in files.
     """
 
     labels: np.ndarray
@@ -162,6 +165,7 @@ class StackedFlats(Record):
     error: np.ndarray
     count: np.ndarray
     order: int = 3
+    draws: np.ndarray | None = None
 
     @property
     def bins(self) -> int:
@@ -211,7 +215,7 @@ class FlatRows(Record):
     """Standards of a survey, or of a part of it, that flats are stacked from.
 
     labels (n_group, 3): band, detector and epoch of groups of frames; of each standard (n,) its group and star, its
-    scaled place u, v, its residual [mag] and weight [mag^-2].
+    scaled place u, v, its residual [mag] and weight [mag^-2], and its cell on the sky, -1 for none.
     """
 
     labels: np.ndarray
@@ -221,6 +225,7 @@ class FlatRows(Record):
     v: np.ndarray
     residual: np.ndarray
     weight: np.ndarray
+    sky: np.ndarray
 
     def cells(self, known: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
         """The group (n,) of each standard among the known labels (n_known, 3), and its cell among those of all."""
@@ -239,12 +244,14 @@ def flat_rows(
     residual: np.ndarray,
     variance: np.ndarray,
     epoch: str | float = "all",
+    sky: np.ndarray | None = None,
 ) -> FlatRows:
     """Standards (n,) on frames (n,) at scaled places, with the group of their band, detector and epoch."""
     ages = epochs(frames, epoch)
     keys = np.array([frames.band.astype(str), frames.detector.astype(str), ages]).T.reshape(-1, 3)
     labels, group_of = np.unique(keys, axis=0, return_inverse=True)
-    return FlatRows(labels, group_of.ravel()[frame], star, u, v, residual, 1 / variance)
+    sky = np.full(len(frame), -1) if sky is None else sky
+    return FlatRows(labels, group_of.ravel()[frame], star, u, v, residual, 1 / variance, sky)
 
 
 def stack(
@@ -274,8 +281,9 @@ def stack_parts(
     """Mean residuals of standards in bins x bins cells for each band, detector and epoch of a survey in parts.
 
     smooth: standard deviation [cells] of a Gaussian; order: 1 or 3, of the interpolation. Empty cells are filled from
-    their neighbors and have infinite error. star_offsets: see the module; nothing changes for stars seen once. The
-    parts are gone through one by one in each round, so that what lies on disk need not be in memory together.
+    their neighbors and have infinite error. star_offsets: see the module; nothing changes for stars seen once. Errors
+    are of noise and of the errors of stars, which a star has wherever it falls. The parts are gone through one by one
+    in each round, so that what lies on disk need not be in memory together.
     """
     labels = np.unique(np.concatenate([part.labels for part in parts]), axis=0)
     shape = (len(labels), bins, bins)
@@ -298,7 +306,7 @@ def stack_parts(
             mean = values / total
         return np.stack([_filled(g, w, smooth) for g, w in zip(mean.reshape(shape), total.reshape(shape), strict=True)])
 
-    flat = binned(top)
+    flat, spread = binned(top), 0.0
     for _ in range(ROUNDS if often else 2):
         top, of_star = np.zeros_like(total), np.zeros(len(seen))
         for part, code, place in zip(parts, codes, places, strict=True):
@@ -308,14 +316,62 @@ def stack_parts(
             of_star[place] += np.bincount(code, left, len(place))
         if often:
             mean, noise = of_star / weight_of_star, 1 / weight_of_star
-            spread = error_floor(mean, noise, np.zeros(len(mean), int), 1)[0] ** 2
+            spread = float(error_floor(mean, noise, np.zeros(len(mean), int), 1)[0] ** 2)
             offset = mean * spread / (spread + noise)
             for part, code, place in zip(parts, codes, places, strict=True):
                 top -= np.bincount(part.cells(labels, bins)[1], part.weight * offset[place][code], len(top))
         flat = flat + binned(top)
     with np.errstate(divide="ignore"):
-        error = np.sqrt(1 / total).reshape(shape)
-    return StackedFlats(labels, flat, error, count.reshape(shape), order)
+        noise_of_cell = np.sqrt(1 / total)
+    rng = np.random.default_rng(len(total))
+    drawn = np.where(total > 0, noise_of_cell, 0.0)[:, None] * rng.standard_normal((len(total), DRAWS))
+    error = noise_of_cell
+    if spread:
+        stars = _star_draws(parts, zip(codes, places, strict=True), labels, bins, spread, rng)
+        drawn, error = drawn + stars, np.hypot(error, np.sqrt(np.square(stars).mean(axis=1)))
+    drawn = np.hstack([_sky_draws(parts, labels, bins), drawn]) * total[:, None]
+    draws = np.stack([binned(one).reshape(len(labels), -1) for one in drawn.T], axis=-1)
+    return StackedFlats(labels, flat, error.reshape(shape), count.reshape(shape), order, draws)
+
+
+def _shares(weight: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> Any:
+    from scipy.sparse import coo_matrix
+
+    return coo_matrix((weight, (row, column)), shape).tocsr()
+
+
+def _star_draws(
+    parts: Sequence[FlatRows], stars: Iterable[tuple[np.ndarray, np.ndarray]], labels: np.ndarray, bins: int,
+    spread: float, rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """What draws of errors of stars, of variance `spread`, leave in the cells of all groups (n_cell, DRAWS) [mag].
+
+    A star is wrong by the same on all frames; offsets of stars take out what dithers tell of that. stars: of each part
+    the sums of its rows, and their places among those of all.
+    """
+    n_cell, found = len(labels) * bins**2, [place[code] for code, place in stars]
+    shape = n_cell, max(one.max(initial=0) for one in found) + 1
+    weight = sum(
+        _shares(part.weight, part.cells(labels, bins)[1], star, shape) for part, star in zip(parts, found, strict=True)
+    )
+    of_cell, of_star = (np.maximum(np.asarray(weight.sum(axis=k)).ravel(), 1e-300)[:, None] for k in (1, 0))
+    shrunk = spread / (spread + 1 / of_star)
+    wrong = np.sqrt(spread) * rng.standard_normal((shape[1], DRAWS))
+    out, rest = weight @ wrong / of_cell, weight @ ((1 - shrunk) * wrong) / of_cell
+    for _ in range(ROUNDS):
+        out = rest + weight @ (shrunk * (weight.T @ out) / of_star) / of_cell
+    return np.asarray(out)
+
+
+def _sky_draws(parts: Sequence[FlatRows], labels: np.ndarray, bins: int) -> np.ndarray:
+    """What draws of XP's errors on the sky do to the cells of all groups (n_cell, DRAWS) [mag]."""
+    out, total = np.zeros((len(labels) * bins**2, DRAWS)), np.full(len(labels) * bins**2, 1e-300)
+    for part in parts:
+        draws, code = sky_draws(part.sky, DRAWS)
+        weight = _shares(part.weight, part.cells(labels, bins)[1], code, (len(out), len(draws)))
+        out += weight @ draws
+        total += np.asarray(weight.sum(axis=1)).ravel()
+    return out / total[:, None]
 
 
 def _median_of_rows(seen: np.ndarray) -> float:

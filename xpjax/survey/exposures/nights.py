@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from xpjax.core.records import Record
-from xpjax.survey import MAD, FrameFlag, Frames
+from xpjax.survey import MAD, STEEP, FrameFlag, Frames, lacks_airmass
 from xpjax.survey.exposures.results import ExposureFits, Prior
 from xpjax.survey.exposures.settings import CalibrationSettings
 
@@ -133,7 +133,10 @@ def take_night(
 
 
 def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> ExposureFits:
-    """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least)."""
+    """Flag frames that look cloudy, scattered or drifting beside the others of their night (five at least).
+
+    Flagged too are steep color terms, and frames without an airmass beside others that have one.
+    """
     group, first = frames.group("night", "band", "detector")
     status = fits.status.copy()
     for k in range(len(first)):
@@ -148,6 +151,12 @@ def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> 
         status[mine[off > np.maximum(settings.cloud, noise)]] |= np.uint32(FrameFlag.DRIFT)
         typical = np.median(fits.floor[mine])
         status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
+    status[lacks_airmass(frames)] |= np.uint32(FrameFlag.NO_AIRMASS)
+    if "color_1" in fits.terms.names:
+        k = fits.terms.names.index("color_1")
+        error = np.sqrt(fits.covariance[:, k, k] + fits.common_covariance[:, k, k])
+        steep = np.isfinite(fits.zero_point) & (np.abs(fits.value[:, k]) - 3 * error > STEEP)
+        status[steep] |= np.uint32(FrameFlag.STEEP_COLOR)
     return dataclasses.replace(fits, status=status)
 
 

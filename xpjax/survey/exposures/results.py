@@ -39,7 +39,8 @@ class ExposureFits(Record):
     model_systematic : (n_frame,) array [mag]
         Mean systematic error of the models of the standards, which no number of stars averages out.
     floor, scatter, rms : (n_frame,) array [mag]
-        Error floor, 1.48 MAD and root mean square of the residuals of the standards, outliers included.
+        Error floor of the fit, 1.48 MAD and root mean square of the residuals of the standards, outliers included; of a
+        calibration with a numerical flat those after it, of which a star's own does not contain the star.
     n_standard, n_used : (n_frame,) int array
         Number of standards, and of those in the fit.
     status : (n_frame,) uint32 array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
 from xpjax.io.results import TableResult
-from xpjax.survey import FrameFlag, Frames, Observations, RowFlag, origin_columns, tabulate
+from xpjax.survey import FrameFlag, Frames, Observations, RowFlag, lacks_airmass, origin_columns, tabulate
 from xpjax.survey.exposures.columns import MEASUREMENT, QUALITY, ZERO_POINT, term_columns
 from xpjax.survey.exposures.flat import StackedFlats, Standards
 from xpjax.survey.exposures.results import FRAME_ARRAYS, ExposureFits
@@ -132,11 +133,13 @@ def join_solutions(parts: Sequence[Calibration], place: np.ndarray, record: Mapp
         f.name: np.concatenate([getattr(part.standards, f.name) for part in parts])[rows]
         for f in dataclasses.fields(Standards)
     }
+    frames = concatenate_records([part.frames for part in parts])[order]
+    fits = fits.flagged(lacks_airmass(frames), FrameFlag.NO_AIRMASS)
     floors: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])[order] for name in ("local_floor", "common_floor")
     }
     return dataclasses.replace(
-        first, frames=concatenate_records([part.frames for part in parts])[order], fits=fits,
+        first, frames=frames, fits=fits,
         standards=Standards(**{**columns, "frame": frame[rows].astype(np.int32)}), **floors, record=record,
     )  # fmt: skip
 
@@ -188,5 +191,6 @@ class Calibrated(Rows, TableResult, Record):
 
     def catalogue(self) -> Catalogue:
         """Return one row for each measurement; band and detector only where there are several or they have names."""
-        origin = origin_columns(self.observations, [column.name for column in MEASUREMENT])
+        amplifiers = json.loads(self.record.get("amplifiers", "[]"))
+        origin = origin_columns(self.observations, [column.name for column in MEASUREMENT], amplifiers)
         return tabulate([*MEASUREMENT, *origin], self, dict(self.record))

@@ -22,7 +22,7 @@ import numpy as np
 from xpjax.survey import REFUSED, FrameFlag, Observations
 from xpjax.survey.exposures.fit import PreparedExposures, clear_slopes, fit_prepared, magnitude_slopes
 from xpjax.survey.exposures.flat import FlatRows, StackedFlats, epochs, error_floor, flat_rows, stack_parts
-from xpjax.survey.exposures.levels import Levels, mean_levels
+from xpjax.survey.exposures.levels import Levels, mean_levels, mean_of_kinds
 from xpjax.survey.exposures.nights import FrameTerms, fall_back, night_prior
 from xpjax.survey.exposures.results import ExposureFits, Prior
 from xpjax.survey.exposures.settings import CalibrationSettings
@@ -51,6 +51,7 @@ class Part:
         self.offset: np.ndarray | None = None
         self.prior: Prior | None = None
         self.common = np.zeros(n)
+        self.typical = np.full((n, len(prepared.terms)), np.nan)
         self._fits: ExposureFits | None = None
         self._levels: Levels | None = None
 
@@ -78,7 +79,7 @@ class Part:
         if self._levels is None:
             o = self.observations
             fits = fall_back(o.frames, self.fits)
-            self._levels = Levels(o, fits, self.flats, self.settings.epoch, self.common, self.devices)
+            self._levels = Levels(o, fits, self.flats, self.settings.epoch, self.common, self.typical)
         return self._levels
 
     def take(self, fits: ExposureFits) -> None:
@@ -113,7 +114,7 @@ def steps(settings: CalibrationSettings) -> list[Step]:
     """The steps of a calibration, in their order."""
     first: list[Step] = [MagnitudeTerms()] if settings.model.magnitude_order == "auto" else []
     flats: list[Step] = [Flats(f"flats {k + 1}") for k in range(settings.rounds if settings.stacked_flat else 0)]
-    return [*first, *flats, Nights(), ZeroPoints()]
+    return [*first, *flats, Nights(), Draws(), ZeroPoints()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Flats:
         residual = fits.residual[rows] + (0.0 if part.offset is None else part.offset[rows])
         made = flat_rows(
             o.frames, o.frame[rows], o.star[rows], u[rows], v[rows], residual, row_variance(o, fits)[rows],
-            part.settings.epoch,
+            part.settings.epoch, None if o.sky_cell is None else o.sky_cell[rows],
         )  # fmt: skip
         return {f.name: getattr(made, f.name) for f in dataclasses.fields(FlatRows)}
 
@@ -161,7 +162,7 @@ class Flats:
             Each(shares, lambda arrays: FlatRows(**arrays)), bins=settings.bins, smooth=settings.smooth,
             order=settings.interpolation, star_offsets=settings.star_offsets,
         )  # fmt: skip
-        return {name: getattr(flats, name) for name in ("labels", "value", "error", "count")}
+        return {name: getattr(flats, name) for name in ("labels", "value", "error", "count", "draws")}
 
     def learn(self, part: Part, told: Arrays) -> None:
         """Apply them."""
@@ -194,23 +195,45 @@ class Nights:
         return stars.arrays() | {f"terms/{f.name}": getattr(terms, f.name) for f in dataclasses.fields(FrameTerms)}
 
     def reduce(self, shares: Sequence[Arrays], settings: CalibrationSettings) -> Arrays:
-        """For each frame (n_frame, ...) of the survey the prior of its terms, if any has one, and its common floor."""
+        """For each frame (n_frame, ...) of the survey the prior of its terms, if any has one, and its common floor.
+
+        typical: terms of its band and detector.
+        """
         shares = list(shares)
         terms = FrameTerms(
             *(np.concatenate([share[f"terms/{f.name}"] for share in shares]) for f in dataclasses.fields(FrameTerms))
         )
         stars, _ = together([StarSums.of(share) for share in shares])
         prior = night_prior(terms, settings.few)
-        told = {"common": common_floors(stars, terms.band)}
+        told = {"common": common_floors(stars, terms.band), "typical": terms.mean(1, "band", "detector")[0]}
         return told if prior is None else told | {"mean": prior.mean, "precision": prior.precision}
 
     def learn(self, part: Part, told: Arrays) -> None:
         """Fit again with prior and common floor, where the survey has any."""
-        prior = None
+        part.typical, prior = told["typical"][part.frames], None
         if "mean" in told:
             prior = Prior(told["mean"][part.frames], told["precision"][part.frames])
         if prior is not None or told["common"].any():
             part.now(prior=prior, common=told["common"][part.frames])
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """What draws of errors on the sky and of flats do to the terms of frames, and to zero-points."""
+
+    name: str = "draws"
+
+    def share(self, part: Part) -> Arrays:
+        """What they do to the terms of the frames, in sum."""
+        return part.levels.drawn_sums()
+
+    def reduce(self, shares: Sequence[Arrays], settings: CalibrationSettings) -> Arrays:
+        """What they do to all frames of a band and detector alike."""
+        return mean_of_kinds(list(shares), "drawn")
+
+    def learn(self, part: Part, told: Arrays) -> None:
+        """Move the zero-points."""
+        part.levels.move(told)
 
 
 @dataclasses.dataclass(frozen=True)
