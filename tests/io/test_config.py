@@ -107,3 +107,10 @@ def test_the_page_of_entries() -> None:
     assert "What holds the lens." in page
     assert '| `kind` | `"fork"` or `"dome"` |  | `"fork"` | Kind \\| of mount |' in page
     assert "| `file` | text |  | required | File |" in page
+
+
+def test_an_entry_that_another_section_fills_in_is_not_called_required() -> None:
+    class Term(Section):
+        sources: str = entry(..., "Spectra; by default those of [standards]")
+
+    assert "| `sources` | text |  |  | Spectra; by default those of [standards] |" in reference({"[[term]]": Term})

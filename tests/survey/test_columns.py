@@ -42,3 +42,27 @@ def test_columns_of_the_input_keep_their_names_or_say_input() -> None:
     assert columns["ra"].unit == "deg"
     assert columns["row"].description
     assert {"version", "date"} == {*provenance()}
+
+
+def test_colors_and_amplifiers_stand_beside_results() -> None:
+    o = make_observations(
+        np.arange(3),
+        np.ones(3),
+        np.ones(3),
+        np.ones(3),
+        None,
+        None,
+        color=[0.5, np.nan, 1.5],
+        amplifier=["b", "a", "b"],
+    )
+    columns = {column.name: column for column in origin_columns(o, [], ["left", "right"])}
+    assert list(columns) == ["x", "y", "color", "amplifier"]
+    np.testing.assert_array_equal(np.asarray(columns["color"].values(None)), np.asarray(o.color))
+    assert columns["color"].unit == "mag"
+    values = columns["amplifier"].values(None)
+    assert values is not None
+    assert values.tolist() == ["left", "right", "left"]
+    plain = make_observations(np.arange(2), np.ones(2), np.ones(2), np.ones(2), None, None)
+    assert [column.name for column in origin_columns(plain, [])] == ["x", "y"]
+    named = dataclasses.replace(o, origin=Origin(("f",), np.zeros(3, int), np.arange(3), {"color": np.ones(3)}))
+    assert "input_color" in [column.name for column in origin_columns(named, [])]

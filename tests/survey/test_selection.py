@@ -45,6 +45,18 @@ def test_neighbors_vet_both_of_a_pair_by_flux() -> None:
     assert select(columns, ["neighbors"], {"share": 1e-3}).keep.tolist() == [False, False, True]
 
 
+def test_a_star_on_two_frames_is_no_neighbor_of_itself() -> None:
+    ra = np.array([10.0, 10.0 + 2 / 3600, 11.0] * 2)
+    columns = {
+        "ra": ra,
+        "dec": np.zeros(6),
+        "magnitude": np.array([14.0, 20.0, 14.0] * 2),
+        "frame": np.repeat([0, 7], 3),
+    }
+    assert select(columns, ["neighbors"]).keep.tolist() == [True, False, True] * 2
+    assert not select({k: v for k, v in columns.items() if k != "frame"}, ["neighbors"]).keep.any()
+
+
 def test_columns_that_later_releases_lack_are_no_mistake() -> None:
     stars = {"bp_rp": np.ones(3), "phot_g_mean_mag": np.full(3, 14.0), "ruwe": np.array([1.0, 2.0, 1.0])}
     found = select(stars, ["excess_factor", "corrected_excess", "ruwe"])

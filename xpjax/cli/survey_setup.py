@@ -91,7 +91,8 @@ def check(catalogues: Sequence[Path], config: Path, output: Path | None, overwri
     """Tell what a run would do before anything is fitted.
 
     Rows read and lost by reason, exposures, matches and their separations, cuts one by one, standards of exposures, the
-    terms that these determine, and numbers that are not of the size that they should have. With [[term]] in the
+    terms that these determine; and what is odd: filters that are exchanged, epochs and times that are wrong, rows that
+    come twice, numbers that are not of the size that they should have. With [[term]] in the
     configuration the terms are those of `survey solve`. Exit status 0 where a run would go through, 1 where it would
     refuse some exposures, 2 where it would refuse all, or cannot be made.
 

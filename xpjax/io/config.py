@@ -206,8 +206,8 @@ def _type(kind: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
+    if field.is_required():  # some are filled in from other sections, which their meaning says
+        return "" if "by default" in (field.description or "") else "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, bool):
         return str(value).lower()

@@ -35,6 +35,7 @@ from xpjax.survey.noise import CAMERAS as CAMERAS, Camera
 from xpjax.survey.observations import (
     MISSING as MISSING,
     REFUSED as REFUSED,
+    STEEP as STEEP,
     SUSPECT as SUSPECT,
     FrameFlag,
     Frames as Frames,
@@ -43,6 +44,7 @@ from xpjax.survey.observations import (
     RowFlag,
     concatenate as concatenate,
     group_median as group_median,
+    lacks_airmass as lacks_airmass,
     make_observations,
     with_nights as with_nights,
 )
@@ -64,7 +66,12 @@ from xpjax.survey.selection import (
 from xpjax.survey.simulation.files import simulate_survey
 from xpjax.survey.simulation.setup import SurveyEffects, SurveySetup
 from xpjax.survey.simulation.survey import SimulatedSurvey
-from xpjax.survey.sky_floor import SKY_NSIDE as SKY_NSIDE, SKY_SIGMA as SKY_SIGMA, sky_floor as sky_floor
+from xpjax.survey.sky_floor import (
+    SKY_NSIDE as SKY_NSIDE,
+    SKY_SIGMA as SKY_SIGMA,
+    sky_draws as sky_draws,
+    sky_floor as sky_floor,
+)
 
 __all__ = [
     "Camera",

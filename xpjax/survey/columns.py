@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,8 @@ def tabulate(columns: Iterable[OutputColumn], result: Any, meta: Mapping[str, An
 ORIGIN = {
     "x": ("pixel", "Position along the x axis of the detector"),
     "y": ("pixel", "Position along the y axis of the detector"),
+    "color": ("mag", "Color of the star that color terms are of; missing where it is not known"),
+    "amplifier": ("", "Amplifier of the detector"),
     "ra": ("deg", "Right ascension in the input table"),
     "dec": ("deg", "Declination in the input table"),
     "file": ("", "Input file"),
@@ -91,15 +93,21 @@ ORIGIN = {
 """Unit and description of the columns that identify a row of the input."""
 
 
-def origin_columns(o: Observations, taken: Iterable[str]) -> list[OutputColumn]:
-    """Columns that identify the rows of the input: x, y, its identifiers, positions and kept columns, file and row.
+def origin_columns(o: Observations, taken: Iterable[str], amplifiers: Sequence[str] = ()) -> list[OutputColumn]:
+    """Columns of what is known of rows beside their results, and of what identifies them in the input.
 
-    taken: names that other columns have; the input's columns of these names are called input_NAME.
+    x, y, color, amplifier; the input's identifiers, positions and kept columns, file and row. taken: names that other
+    columns have; the input's columns of these names are called input_NAME. amplifiers: names, by their codes.
     """
     columns: dict[str, np.ndarray] = {}
-    used = {*taken, "x", "y", "file", "row"}
     if np.isfinite(o.x).any():
         columns |= {"x": o.x, "y": o.y}
+    if np.nan_to_num(o.color).any():  # observations without a color have 0
+        columns["color"] = o.color
+    if o.amplifier.any() or len(amplifiers) > 1:
+        named = len(amplifiers) > int(o.amplifier.max())
+        columns["amplifier"] = np.array(amplifiers)[o.amplifier] if named else o.amplifier.astype(str)
+    used = {*taken, *columns, "x", "y", "file", "row"}
     if o.origin is not None:
         for name, values in o.origin.columns.items():
             while name in used:

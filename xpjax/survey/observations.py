@@ -69,6 +69,8 @@ class FrameFlag(Bits):
     NOT_CONVERGED = 1 << 12, "The robust fit ran out of steps."
     NO_MODEL = 1 << 13, "No star of the frame has a model magnitude in this band."
     FROZEN = 1 << 14, "Only the zero-point was fitted; flat and color terms are those of an earlier solution."
+    STEEP_COLOR = 1 << 15, "The color term is above 0.2 mag per mag: is the passband that of another filter?"
+    NO_AIRMASS = 1 << 16, "The airmass is not known, that of others is: magnitudes are not at one airmass with theirs."
 
 
 REFUSED = FrameFlag.NO_STANDARDS | FrameFlag.NO_MODEL
@@ -76,6 +78,9 @@ REFUSED = FrameFlag.NO_STANDARDS | FrameFlag.NO_MODEL
 SUSPECT = FrameFlag.NIGHT_PRIOR | FrameFlag.NIGHT_FALLBACK | FrameFlag.CLOUD | FrameFlag.SCATTER | FrameFlag.DRIFT
 MISSING = 90.0
 """Catalogues write 99 or -99 where there is no magnitude: values of this size and beyond are missing."""
+
+STEEP = 0.2
+"""Color terms [mag per mag] beyond are those of another filter: a wrong curve, or a wrong system."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -122,6 +127,12 @@ class Frames(Rows, Record):
         return inverse, first
 
 
+def lacks_airmass(frames: Frames) -> np.ndarray:
+    """Which frames (n_frame,) have no airmass beside others that have one."""
+    known = np.isfinite(frames.airmass)
+    return ~known & known.any()
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Origin(Rows, Record):
     """Where rows come from, and what goes back with them: files, and for each row (n,) its file's index and its number.
@@ -166,6 +177,8 @@ class Observations(Rows, Record):
         Files and rows of the input.
     model_systematic : (n,) array [mag], optional
         Systematic error of the model, which similar stars have in common.
+    sky_cell : (n,) int array, optional
+        Cell of the sky (nested HEALPix of 27 arcmin) in which models have an error in common, -1 for none.
 
     Raises
     ------
@@ -181,7 +194,7 @@ class Observations(Rows, Record):
 
     row_fields = (
         *("frame", "star", "x", "y", "magnitude", "magnitude_error", "model", "model_error", "color", "amplifier"),
-        *("excluded", "model_systematic", "origin"),
+        *("excluded", "model_systematic", "sky_cell", "origin"),
     )
 
     frames: Frames
@@ -198,6 +211,7 @@ class Observations(Rows, Record):
     excluded: np.ndarray
     origin: Origin | None = None
     model_systematic: np.ndarray | None = None
+    sky_cell: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         columns = {name: getattr(self, name) for name in self.row_fields}
@@ -339,12 +353,13 @@ def concatenate(parts: Sequence[Observations]) -> Observations:
         return parts[0]
     starts = np.cumsum([0, *(len(part.frames) for part in parts[:-1])])
     fields: dict[str, Any] = {
-        name: np.concatenate([getattr(p, name) for p in parts]) for name in Observations.row_fields[1:-2]
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in Observations.row_fields[1:-3]
     }
-    left = [p.model_systematic for p in parts]
-    if any(one is not None for one in left):
-        given = [np.zeros(len(p)) if one is None else one for p, one in zip(parts, left, strict=True)]
-        fields["model_systematic"] = np.concatenate(given)
+    for name, none in (("model_systematic", 0.0), ("sky_cell", -1)):
+        given = [getattr(p, name) for p in parts]
+        if any(one is not None for one in given):
+            known = [np.full(len(p), none) if one is None else one for p, one in zip(parts, given, strict=True)]
+            fields[name] = np.concatenate(known)
     frames = concatenate_records([part.frames for part in parts])
     frame = np.concatenate([part.frame + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
     group, first = frames.group("exposure", "band", "detector")

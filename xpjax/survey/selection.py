@@ -45,7 +45,7 @@ def excess_scatter(g: np.ndarray) -> np.ndarray:
 
 
 def _lonely(c: Columns, limits: Limits) -> np.ndarray:
-    """Stars whose neighbors within `radius` give less than `share` of their own flux."""
+    """Stars whose neighbors within `radius` on their own frame give less than `share` of their own flux."""
     from scipy.spatial import cKDTree
 
     from xpjax.survey.matching import unit_vectors
@@ -55,7 +55,9 @@ def _lonely(c: Columns, limits: Limits) -> np.ndarray:
     keep = np.ones(len(ra), bool)
     if not len(good):
         return keep
-    tree = cKDTree(unit_vectors(ra[good], dec[good]))
+    frame = np.asarray(c.get("frame", np.zeros(len(ra))), float)[good]
+    # Frames one apart in a fourth dimension: a star on another frame is no neighbor of itself.
+    tree = cKDTree(np.column_stack([unit_vectors(ra[good], dec[good]), frame]))
     pairs = tree.query_pairs(2 * np.sin(np.deg2rad(limits["radius"] / 3600) / 2), output_type="ndarray")
     flux = 10 ** (-0.4 * (magnitude[good] - np.median(magnitude[good])))
     a, b = pairs.T
@@ -87,7 +89,8 @@ CUTS: dict[str, Cut] = {
         ("magnitude",), {"saturation": -np.inf}, _above("magnitude", "saturation"),
     ),
     "neighbors": Cut(
-        "Neighbors within `radius` [arcsec], the longer side of an XP window, give less than `share` of the flux.",
+        "Neighbors on the frame within `radius` [arcsec], the longer side of an XP window, give less than `share` of "
+        "the flux.",
         ("ra", "dec", "magnitude"), {"radius": 3.5, "share": 0.01}, _lonely,
     ),
     "ruwe": Cut("Gaia's RUWE below `ruwe`.", ("ruwe",), {"ruwe": 1.4}, _below("ruwe", "ruwe")),
@@ -225,7 +228,8 @@ def select(columns: Columns, cuts: Sequence[str], limits: Limits | None = None, 
     Parameters
     ----------
     columns : mapping of str to (n,) array
-        Columns with Gaia's names, and `magnitude`, `magnitude_error` and `color` [mag] of the band.
+        Columns with Gaia's names, and `magnitude`, `magnitude_error` and `color` [mag] of the band; `frame`, where rows
+        are of several: whole numbers, by which neighbors are told.
     cuts : sequence of str
         Names of cuts, or of presets such as "mini_sitian", "jplus", "vetted" and "scr".
     limits : mapping of str to float, optional

@@ -15,6 +15,7 @@ from astropy.table import Table
 import xpjax
 from tests.survey.reading.flavors import N, field, flavors
 from xpjax.core.errors import XpjaxError
+from xpjax.survey.joint.config import read_joint_config
 from xpjax.survey.reading.calibration import calibrate_survey
 from xpjax.survey.reading.config import read_config
 from xpjax.survey.reading.initial import InitialConfig, initial_config
@@ -246,6 +247,45 @@ def test_bands_are_called_as_the_passbands_are(tmp_path: Path) -> None:
     found = initial_config(paths, passband="SDSS", entries={"standards.fetch": True, "columns.star": None})
     assert found.table["passband"]["bands"] == {"r DECam SDSS c0002 6415.0 1480.0": "r"}
     assert any("no passband is called as the survey's band 'VR'" in note for note in found.notes)
+
+
+def test_bands_without_a_passband_are_left_out_in_a_line(tmp_path: Path) -> None:
+    c = field()
+    base = {"ra": c["ra"], "dec": c["dec"], "x": c["x"], "y": c["y"], "MAG": c["m"], "MAGERR": c["e"]}
+    files = [write(tmp_path, f"{band}.fits", base, FILTER=band, NIGHT="1") for band in ("g", "r", "Halpha")]
+    entries = {"standards.fetch": True, "model.position_order": 0}
+    found = initial_config(files, passband="SDSS", entries=entries)
+    assert found.table["selection"]["bands"] == ["g", "r"]
+    assert 'bands = ["g", "r"]  # left out, as no passband is theirs: Halpha' in found.text
+    assert "cuts" in found.table["selection"]
+    wide = {"ra": c["ra"], "dec": c["dec"], **{f"mag_{band}": c["m"] for band in ("g", "r", "w")}}
+    found = initial_config({"e": wide}, passband="SDSS", entries={"standards.fetch": True})
+    assert columns(found)["bands"] == ["g", "r"]
+
+
+def test_a_keyword_that_counts_exposures_is_no_detector(tmp_path: Path) -> None:
+    c = field()
+    table = {"x": c["x"], "y": c["y"], "MAG": c["m"], "MAGERR": c["e"], "model": c["m"] + 3}
+    times = [60000.0, 60000.1, 60000.2]
+    files = [write(tmp_path, f"{k}.fits", table, CCDNUM=k, **{"MJD-OBS": time}) for k, time in enumerate(times)]
+    found = initial_config(files)
+    assert "detector" not in columns(found)
+    assert "header CCDNUM is another one in each exposure: not taken for the detector" in found.notes
+    files = [write(tmp_path, f"c{k}.fits", table, CCDNUM=k, **{"MJD-OBS": 60000.0}) for k in range(3)]
+    assert columns(initial_config(files))["detector"] == {"header": "CCDNUM"}
+
+
+def test_terms_of_a_joint_solution_are_those_that_the_columns_allow(tmp_path: Path) -> None:
+    c = field()
+    plain = {"star": c["k"], "MAG": c["m"], "MAGERR": c["e"], "model": c["m"] + 3}
+    everything = {**plain, "x": c["x"], "y": c["y"], "bp_rp": np.linspace(0.5, 1.5, len(c["m"]))}
+    for table, kinds in ((plain, ["zero_point"]), (everything, ["zero_point", "color", "flat"])):
+        text = initial_config({"e": table}).text
+        head, mark, rest = text.partition("# [[term]]")
+        lines = [line.removeprefix("# ") for line in (mark + rest).splitlines() if not line.startswith("# On")]
+        (tmp_path / "joint.toml").write_text(head + "\n".join(lines))
+        made = read_joint_config(tmp_path / "joint.toml")
+        assert [term.kind for term in made.terms] == kinds
 
 
 def test_tables_of_different_columns_have_some_in_common() -> None:

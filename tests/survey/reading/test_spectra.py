@@ -18,7 +18,7 @@ from xpjax.core.sky import cells_of
 from xpjax.core.status import Status
 from xpjax.survey import RowFlag
 from xpjax.survey.exposures import read_solution
-from xpjax.survey.joint import solve_survey
+from xpjax.survey.joint import apply_joint, solve_survey
 from xpjax.survey.reading import apply_survey, calibrate_survey, read_observations, spectra
 from xpjax.survey.reading.config import config_from, files_relative_to
 from xpjax.survey.reading.sections import IN_MEMORY
@@ -434,3 +434,100 @@ def test_the_archive_itself(stars: SourceTable, tmp_path: Path, monkeypatch: pyt
                 found.observations.model, observed(tmp_path, stars, spectra=stars).observations.model, atol=1e-5
             )
     assert len(list((tmp_path / "survey").glob("gaia_xp_*.parquet"))) == 2
+
+
+def test_a_band_without_a_passband_costs_its_exposures_alone(folder: Path, stars: SourceTable) -> None:
+    table = detections(stars)
+    table["BAND"] = np.where((table["BAND"] == "r") & (table["EXP"] == "e1"), "q", table["BAND"])
+    reading = observed(folder, stars, table=table)
+    o = reading.observations
+    lost = (o.frames.band == "q")[o.frame]
+    assert np.isnan(o.model[lost]).all()
+    whole = observed(folder, stars).observations
+    np.testing.assert_array_equal(o.model[~lost], whole.model[~lost])
+    line = next(line for line in reading.account.lines() if "has no q" in line)
+    assert line.startswith("WARNING: [passband] has no q: not calibrated are e1 q; name their passbands")
+    table["BAND"] = np.full(len(lost), "q")
+    with pytest.raises(ValueError, match="has no band 'q'"):
+        observed(folder, stars, table=table)
+
+
+@pytest.mark.slow
+def test_exposures_without_airmass_stay_at_their_own_and_are_named(folder: Path, stars: SourceTable) -> None:
+    table = detections(stars)
+    table["X"] = np.where(table["EXP"] == "e1", np.nan, table["X"] + 0.5)
+    reading = observed(folder, stars, CHAIN, table=table)
+    o = reading.observations
+    moved = o.magnitude - table["MAG"]
+    assert (moved[table["EXP"] == "e1"] == 0).all()
+    assert np.abs(moved[table["EXP"] == "e0"]).max() > 1e-3
+    line = next(line for line in reading.account.lines() if "have no airmass" in line)
+    assert line.startswith(
+        "WARNING: 2 of 4 frames have no airmass, and are not brought to airmass 1.2 as the others are"
+    )
+    assert "e1 g, e1 r" in line
+
+
+def test_a_folder_of_files_is_read(folder: Path, stars: SourceTable, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    xpjax.write(tmp_path / "part1.parquet", stars[:30])
+    xpjax.write(tmp_path / "deep" / "part2.parquet", stars[30:])
+    (tmp_path / "README.txt").write_text("no spectra")
+    found = observed(folder, stars, spectra=str(tmp_path)).observations
+    np.testing.assert_array_equal(found.model, observed(folder, stars).observations.model)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="is a folder without spectra: expected Parquet"):
+        observed(folder, stars, spectra=str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+def test_other_tables_may_call_bands_otherwise(folder: Path, stars: SourceTable) -> None:
+    first = calibrate_survey({"all": detections(stars)}, config_from(said(), folder)).solution
+    table = detections(stars)
+    table["BAND"] = np.char.add("sdss ", table["BAND"])
+    chosen = config_from(said({**SDSS, "bands": {"sdss g": "g", "sdss r": "r"}}), folder)
+    mine, again = (
+        apply_survey({"all": one}, first, config=given).calibrated
+        for one, given in ((table, chosen), (detections(stars), config_from(said(), folder)))
+    )
+    assert mine.observations.frames.band.tolist() == ["g", "r", "g", "r"]
+    np.testing.assert_array_equal(mine.magnitude, again.magnitude)
+    assert np.isfinite(mine.magnitude).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("passband", [SDSS, CHAIN])
+def test_other_tables_of_a_joint_solution_may_call_bands_otherwise(
+    folder: Path, stars: SourceTable, passband: dict[str, Any]
+) -> None:
+    def config(**bands: str) -> dict[str, Any]:
+        whole = said({**passband, "bands": bands} if bands else passband, spectra=str(folder / "xp.parquet"))
+        rest = {name: part for name, part in whole.items() if name != "model"}
+        return {**rest, "term": [{"kind": "zero_point"}], "joint": {"min_observations": 1}}
+
+    table = detections(stars)
+    early = table["MJD"] == min(YEARS)
+    nights = [{name: values[rows] for name, values in table.items()} for rows in (early, ~early)]
+    other = {**nights[1], "BAND": np.char.add("sdss ", nights[1]["BAND"])}
+    renamed = config(**{"sdss g": "g", "sdss r": "r"})
+    first, _ = solve_survey(config(), {"all": nights[0]})
+    mine, again = (apply_joint(first, {"b": one}, config=c) for one, c in ((other, renamed), (nights[1], config())))
+    np.testing.assert_array_equal(mine.columns["magnitude"], again.columns["magnitude"])
+    assert np.isfinite(mine.columns["magnitude"]).all()
+    assert set(mine.columns["band"].tolist()) == {"g", "r"}
+    longer, _ = solve_survey(renamed, {"b": other}, extend=first)
+    assert longer.bands == ("g", "r")
+    assert longer.converged
+    own = json.loads(first.meta["config"])
+    own["standards"]["spectra"] = "gone/xp.parquet"
+    moved = dataclasses.replace(first, meta={**first.meta, "config": json.dumps(own)})
+    with pytest.raises(ValueError, match=r"there is no gone/xp.parquet: was the solution moved .* config="):
+        apply_joint(moved, {"b": nights[1]})
+
+
+def test_curves_without_an_atmosphere_are_told(folder: Path, stars: SourceTable) -> None:
+    from xpjax.core.shipped import filters_folder
+
+    files = {"files": {band: str(filters_folder() / "panstarrs" / f"{band}.ecsv") for band in "gr"}}
+    assert any("passbands have no atmosphere" in line for line in observed(folder, stars, files).account.lines())
+    assert not any("no atmosphere" in line for line in observed(folder, stars).account.lines())

@@ -24,6 +24,7 @@ from xpjax.survey.reading.config import (
     with_band as with_band,
 )
 from xpjax.survey.reading.initial import InitialConfig as InitialConfig, initial_config
+from xpjax.survey.reading.odd import alarms as alarms
 from xpjax.survey.reading.parts import (
     Batch as Batch,
     UnitPlan as UnitPlan,
@@ -36,7 +37,7 @@ from xpjax.survey.reading.parts import (
     tell_shifts as tell_shifts,
     unit_observations as unit_observations,
 )
-from xpjax.survey.reading.passbands import survey_chain as survey_chain
+from xpjax.survey.reading.passbands import as_called_before as as_called_before, survey_chain as survey_chain
 from xpjax.survey.reading.sections import OWN as OWN, SECTIONS as SECTIONS, SIZE as SIZE, Selection as Selection
 from xpjax.survey.reading.tables import SurveyReading as SurveyReading, read_observations
 

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xpjax.core.errors import XpjaxError
 from xpjax.survey import Selected, absent_columns
+from xpjax.survey.reading.look import few
+
+AIRMASSES = (1.0, 20.0)
+"""Airmasses of observations, from and to: 20 is at an altitude of two degrees."""
 
 
 @dataclasses.dataclass
@@ -16,7 +21,10 @@ class Account:
     """Rows, matches, bands that are absent, rows that cuts removed, cuts that did not run, and further notes.
 
     epochs: the first and the last Julian year to which standards were carried; n_untimed: rows whose time is not known;
-    offsets: of some matched detections from their standards, to the east and north (2, n) [arcsec].
+    offsets: of some matched detections from their standards, to the east and north, and the proper motions of these
+    (4, n) [arcsec, arcsec/yr]. lacking: of tables whose headers do not say what they were to say of their frames what
+    is wrong, by entries of [columns]. no_airmass: frames whose airmass is none. bands: rows of bands that
+    [selection] leaves out.
     """
 
     n_row: int = 0
@@ -29,6 +37,10 @@ class Account:
     epochs: tuple[float, float] | None = None
     n_untimed: int = 0
     offsets: list[np.ndarray] = dataclasses.field(default_factory=list)
+    n_table: int = 0
+    lacking: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    no_airmass: list[str] = dataclasses.field(default_factory=list)
+    bands: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     why_none: str = ""
     """What is to be told where no row of the whole survey is matched, where only a part of it was read."""
@@ -38,11 +50,15 @@ class Account:
         """The account of a survey that was read in parts."""
         out = cls()
         for part in parts:
-            for name in ("n_row", "n_matched", "n_ambiguous", "n_untimed"):
+            for name in ("n_table", "n_row", "n_matched", "n_ambiguous", "n_untimed"):
                 setattr(out, name, getattr(out, name) + getattr(part, name))
             out.bands_absent += part.bands_absent
-            for name, n in part.removed.items():
-                out.removed[name] = out.removed.get(name, 0) + n
+            out.no_airmass += part.no_airmass
+            for key, messages in part.lacking.items():
+                out.lacking.setdefault(key, []).extend(messages)
+            for name in ("removed", "bands"):
+                for key, n in getattr(part, name).items():
+                    getattr(out, name)[key] = getattr(out, name).get(key, 0) + n
             out.not_run |= part.not_run
             out.matched |= part.matched
             known = [epochs for epochs in (out.epochs, part.epochs) if epochs]
@@ -60,6 +76,22 @@ class Account:
         for name, n in selected.removed.items():
             self.removed[name] = self.removed.get(name, 0) + n
         self.not_run |= selected.not_run
+
+    def leave_out(self, band: str, n: int) -> None:
+        """Take up rows of a band that [selection] does not name."""
+        self.bands[band] = self.bands.get(band, 0) + n
+
+    def lacks(self, key: str, message: str) -> None:
+        """Take up what is wrong with the header of a table, once for all its bands."""
+        messages = self.lacking.setdefault(key, [])
+        if messages[-1:] != [message]:
+            messages.append(message)
+
+    def check_headers(self) -> None:
+        """Raise XpjaxError where no table says what all were to say: the configuration is wrong, not one exposure."""
+        for messages in self.lacking.values():
+            if len(messages) == self.n_table:
+                raise XpjaxError(messages[0])
 
     def carried(self, years: np.ndarray) -> None:
         """Take up rows whose standards were carried to these Julian years (n,), NaN where the time is not known."""
@@ -86,6 +118,19 @@ class Account:
                 "are listed"
             )
         out += [f"band {name} is absent" for name in self.bands_absent]
+        out += [
+            f"band {name or 'without a name'} is left out by [selection] bands: {n:,} rows"
+            for name, n in self.bands.items()
+        ]
+        for key, messages in self.lacking.items():
+            lost = f"no {key} is known" if key in ("airmass", "time", "night") else "not calibrated"
+            out.append(f"WARNING: {len(messages):,} of {self.n_table:,} tables do not say the {key}, {lost}: "
+                       + "; ".join(messages[:3]) + ("; ..." if len(messages) > 3 else ""))  # fmt: skip
+        if self.no_airmass:
+            out.append(
+                f"WARNING: airmasses that are none, expected {AIRMASSES[0]:g} to {AIRMASSES[1]:g}, are taken as not "
+                f"known: {few(self.no_airmass, 6)}"
+            )
         out += [f"cut {name}: {n:,} removed" for name, n in self.removed.items()]
         out += [f"cut {name} did not run: no column {absent_columns(need)}" for name, need in self.not_run.items()]
         return out + self.notes

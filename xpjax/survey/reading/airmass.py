@@ -22,8 +22,10 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.core.records import Record
-from xpjax.survey import Observations, RowFlag, match_ids, sky_floor
+from xpjax.core.sky import cells_of
+from xpjax.survey import SKY_NSIDE, Observations, RowFlag, lacks_airmass, match_ids, sky_floor
 from xpjax.survey.reading.config import SurveyConfig
+from xpjax.survey.reading.look import few
 from xpjax.survey.reading.passbands import (
     StarModels,
     band_names,
@@ -32,7 +34,7 @@ from xpjax.survey.reading.passbands import (
     open_passband,
     star_models,
 )
-from xpjax.survey.reading.sections import IN_MEMORY
+from xpjax.survey.reading.sections import IN_MEMORY, SurveyPassband
 from xpjax.survey.reading.spectra import positions_of
 from xpjax.synthetic import PassbandSet, TransmissionChain, passband_system, photometry, select_bands
 from xpjax.xp import SourceTable, as_sources, load_instrument, read
@@ -146,8 +148,8 @@ def at_reference(
     bands of the observations are called by otherwise. domain: stars for which the correction of the spectra does not
     hold are no standards.
 
-    Bands of the observations and of the chain have the same names; a chain of one band serves one without a name.
-    Raises ValueError for a band that the chain has not.
+    Bands of the observations and of the chain have the same names; a chain of one band serves one without a name. Rows
+    of other bands have no models. Raises ValueError where the chain has none of the bands.
     """
     o, own = observations, shifts.models
     band, at, shift = _by_spectrum(o, shifts, names)
@@ -155,7 +157,7 @@ def at_reference(
     timed = np.isfinite(o.frames.airmass)[o.frame]
     exact = np.isfinite(shift)
     known = dict(laws or {})
-    for k in np.unique(band):
+    for k in np.unique(band[band >= 0]):
         rows = np.flatnonzero((band == k) & ~exact & np.isfinite(o.color))
         one = _each_once((band == k) & exact & np.isfinite(o.color), at)
         if laws is None and len(one) >= FEWEST and len(shifts.airmass):
@@ -170,7 +172,9 @@ def at_reference(
     shift = np.where(found, shift, 0.0)
     columns: dict[str, Any] = {"magnitude": o.magnitude - shift}
     if models:
-        columns |= _models_of_rows(o, own, at, band, domain)
+        columns |= _models_of_rows(o, own, np.where(band >= 0, at, -1), band, domain)
+    else:
+        columns["model"] = np.where(band >= 0, o.model, np.nan)
     return AtReference(
         dataclasses.replace(o, **columns), shift, int((found & exact).sum()), int((found & ~exact).sum()),
         int((~found).sum()), known,
@@ -180,24 +184,24 @@ def at_reference(
 def _by_spectrum(
     o: Observations, shifts: AirmassShifts, names: Mapping[str, str] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row (n,) its passband, its star among those with spectra (-1 for none), and its shift by the spectrum.
+    """Of each row (n,) its passband and its star among those with spectra, -1 for none, and its shift by the spectrum.
 
-    Raises XpjaxError for a band that the passbands have not.
+    Raises XpjaxError where the passbands have none of the bands.
     """
     own = shifts.models
     place = {band: k for k, band in enumerate(own.bands)}
     place |= {band: place[name] for band, name in (names or {}).items()}
     if len(own.bands) == 1:
         place.setdefault("", 0)
-    unknown = sorted({band for band in o.frames.band.tolist() if band not in place})
-    if unknown:
-        raise XpjaxError(f"the transmission chain has no band {unknown[0]!r}; it has {list(own.bands)}")
-    band = np.array([place[name] for name in o.frames.band.tolist()], int)[o.frame]
+    of_frame = np.array([place.get(name, -1) for name in o.frames.band.tolist()], int)
+    if len(of_frame) and (of_frame < 0).all():
+        raise XpjaxError(f"the transmission chain has no band {str(o.frames.band[0])!r}; it has {list(own.bands)}")
+    band = of_frame[o.frame]
     star = o.star if o.star.dtype.kind in "iu" else np.zeros(len(o), np.int64)
     at = match_ids(star, own.star).index
     weights = shifts.between(o.frames.airmass)
     shift = np.full(len(o), np.nan)
-    has = np.flatnonzero(at >= 0)
+    has = np.flatnonzero((at >= 0) & (band >= 0))
     shift[has] = np.einsum("nk,nk->n", shifts.shift[at[has], band[has]], weights[o.frame[has]])
     return band, at, shift
 
@@ -301,7 +305,14 @@ def to_reference(
     laws = solved["laws"] if solved and shifts.airmass.tolist() == before else None
     domain = said.domain and spectra is not None
     found = at_reference(o, shifts, models=bool(said.models), laws=laws, names=names, domain=domain)
-    lines = [_airmass_line(found, shifts.reference, config.correction)] if len(shifts.airmass) else []
+    lines = _left_out(o, names, said)
+    if not len(shifts.airmass) and said.system is None and config.at_one_airmass:
+        lines.append(
+            "passbands have no atmosphere: they are taken as they are at every airmass, as total throughput of "
+            "atmosphere, optics and detector; a chain with [atmosphere] has one for each exposure"
+        )
+    if len(shifts.airmass):
+        lines += _airmass_lines(found, shifts.reference, config.correction)
     o = found.observations
     if said.models:
         lines += _model_lines(o, shifts.models, config.correction)
@@ -334,15 +345,17 @@ def _projected(
 
 
 def _with_sky_floor(o: Observations, table: SourceTable) -> tuple[Observations, str]:
-    """Systematic errors of models with XP's floor on the sky, of the standards of each frame; and a line."""
+    """Systematic errors of models with XP's floor on the sky, of the standards of each frame, its cells, and a line."""
     place = places_of(o.star, table.source_id) if o.star.dtype.kind in "iu" else np.full(len(o), -1)
     rows = np.flatnonzero((place >= 0) & np.isfinite(o.model) & (o.excluded == 0))
     ra, dec = (np.append(angle[place[rows]], np.nan) for angle in positions_of(table))
     # One row more for the last frame, so that every frame has a group.
     floor = sky_floor(ra, dec, np.append(o.frame[rows], len(o.frames) - 1))
     left = np.zeros(len(o)) if o.model_systematic is None else o.model_systematic
+    cell = np.full(len(o), -1)
+    cell[rows] = cells_of(ra[:-1], dec[:-1], SKY_NSIDE)
     line = f"floor of XP on the sky, common to the standards of an exposure: {1e3 * float(np.median(floor)):.1f} mmag"
-    return dataclasses.replace(o, model_systematic=np.hypot(left, floor[o.frame])), line
+    return dataclasses.replace(o, model_systematic=np.hypot(left, floor[o.frame]), sky_cell=cell), line
 
 
 def _sources(config: SurveyConfig) -> Any:
@@ -354,14 +367,35 @@ def _sources(config: SurveyConfig) -> Any:
     return config.folder / sources if isinstance(sources, str) else sources
 
 
-def _airmass_line(found: AtReference, reference: float, correction: str) -> str:
-    if not np.isfinite(found.observations.frames.airmass).any():
-        return f"no exposure has an airmass: its passbands are taken for those at airmass {reference:g}"
+def _left_out(o: Observations, names: Mapping[str, str], said: SurveyPassband) -> list[str]:
+    """What is to be told of frames in bands without a passband."""
+    lost = [k for k, band in enumerate(o.frames.band.tolist()) if band and band not in names]
+    if not lost:
+        return []
+    bands = sorted({str(o.frames.band[k]) for k in lost})
+    return [
+        f"WARNING: [passband] has no {', '.join(said.bands.get(band, band) for band in bands)}: not calibrated are "
+        f"{few([o.frames.name(k) for k in lost])}; name their passbands, as in bands = {{ {bands[0]} = "
+        f'"{next(iter(names.values()))}" }}, or choose the bands that are calibrated by [selection] bands'
+    ]
+
+
+def _airmass_lines(found: AtReference, reference: float, correction: str) -> list[str]:
+    frames = found.observations.frames
+    if not np.isfinite(frames.airmass).any():
+        return [f"WARNING: no exposure has an airmass: its passbands are taken for those at airmass {reference:g}"]
     largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
-    return (
+    lines = [
         f"magnitudes at airmass {reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
         f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: {correction}"
-    )
+    ]
+    lacking = [frames.name(int(k)) for k in np.flatnonzero(lacks_airmass(frames))]
+    if lacking:
+        lines.append(
+            f"WARNING: {len(lacking):,} of {len(frames):,} frames have no airmass, and are not brought to airmass "
+            f"{reference:g} as the others are (FrameFlag NO_AIRMASS): {few(lacking)}; name their airmasses"
+        )
+    return lines
 
 
 def _model_lines(o: Observations, models: StarModels, correction: str) -> list[str]:

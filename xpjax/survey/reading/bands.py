@@ -18,8 +18,10 @@ TIES = r"[\s._-]+"
 
 def passband_section(
     passband: str | Path | Mapping[str, Any], survey: Sequence[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The section, and notes. survey: bands of the survey by its own names, as far as they are known.
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The section, notes, and bands without a passband.
+
+    survey: bands of the survey by its own names, as far as they are known.
 
     Raises XpjaxError for a chain, curves or a system that cannot be read.
     """
@@ -28,8 +30,8 @@ def passband_section(
     if not survey:
         if len(bands) > 1:
             notes.append(f"the passbands are {few(bands, 12)}, and the survey's band has no name: give columns.band")
-        return section, notes
-    other = {}
+        return section, notes, []
+    other, without = {}, []
     for name in survey:
         if name in bands:
             continue
@@ -37,6 +39,7 @@ def passband_section(
         if len(alike) == 1:
             other[name] = alike[0]
         else:
+            without.append(name)
             notes.append(
                 f"no passband is called as the survey's band {name!r}" + (f", or {few(alike)} all are" if alike else "")
                 + f": the passbands are {few(bands, 12)}; say which it is in [passband] bands"
@@ -45,7 +48,7 @@ def passband_section(
         section["bands"] = other
         pairs = few([f"{own} is {name}" for own, name in other.items()], 12)
         notes.append(f"bands of the survey and passbands by their names: {pairs}")
-    return section, notes
+    return section, notes, without
 
 
 def _named(passband: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -30,6 +30,9 @@ from xpjax.survey.exposures import (
 )
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.config import SurveyConfig, config_from, files_relative_to, read_config
+from xpjax.survey.reading.odd import alarms
+from xpjax.survey.reading.passbands import as_called_before
+from xpjax.survey.reading.rows import TEXTS
 from xpjax.survey.reading.tables import SurveyReading, read_observations
 
 ZERO_POINTS, SOLUTION, CALIBRATED = "zeropoints.ecsv", "solution.h5", "calibrated.parquet"
@@ -78,8 +81,11 @@ class SurveyCalibration(Record):
 
     @property
     def complete(self) -> bool:
-        """Whether every exposure that has a name and a band has a zero-point; rows without cost only themselves."""
-        return all_calibrated(self.calibrated.observations.frames, self.fits)
+        """Whether every exposure that has a name and a band has a zero-point; rows without cost only themselves.
+
+        Not where the header of an exposure does not say them.
+        """
+        return not {*TEXTS} & {*self.account.lacking} and all_calibrated(self.calibrated.observations.frames, self.fits)
 
     def zero_points(self) -> SurveyTable:
         """The zero-points of the solution, with the scatter of cross-validation where there is one."""
@@ -194,10 +200,12 @@ def calibrate_survey(
         check_products(Path(output), *PRODUCTS, *[WIDE] * wide, overwrite=overwrite)
     chosen = config if isinstance(config, SurveyConfig) else read_config(config)
     reading = read_observations(sources, chosen, keep=keep)
+    rows = reading.observations
+    odd = alarms(rows, chosen, reading.spectra, offsets=reading.account.offsets)
+    reading.account.notes += [f"WARNING: {one}" for one in odd]
     about = about_survey(
         chosen, reading.account, reading.files, reading.amplifiers, reading.airmass_laws, _names(sources), record
     )
-    rows = reading.observations
     solution, calibrated = calibrate(rows, chosen.settings, devices=devices, record=about)
     tested = None
     if folds is not None:
@@ -323,7 +331,12 @@ def _read_for(
         amplifiers=json.loads(solved.record.get("amplifiers", "null")),
         airmass_laws=json.loads(solved.record.get("airmass_laws", "null")),
     )  # fmt: skip
-    notes, exposures = reading.account.notes, reading.observations.frames.exposure
+    odd = alarms(reading.observations, config, reading.spectra, offsets=reading.account.offsets)
+    reading.account.notes += [f"WARNING: {one}" for one in odd]
+    o, before = reading.observations, json.loads(solved.record.get("config", "{}")).get("passband", {})
+    called = as_called_before(o.frames, config.passband, solved.frames.band.tolist(), before.get("bands", {}))
+    reading = dataclasses.replace(reading, observations=dataclasses.replace(o, frames=called))
+    notes, exposures = reading.account.notes, called.exposure
     clash = np.intersect1d(exposures, only)
     if new and len(clash):
         raise XpjaxError(

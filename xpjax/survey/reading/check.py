@@ -18,6 +18,7 @@ from xpjax.survey.exposures import CalibrationSettings, determined_terms, prepar
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.config import SurveyConfig, read_config
 from xpjax.survey.reading.look import few
+from xpjax.survey.reading.odd import alarms, hints
 from xpjax.survey.reading.tables import SurveyReading, read_observations
 
 FINE, SOME_REFUSED, CANNOT = 0, 1, 2
@@ -31,18 +32,6 @@ LOST = {
     RowFlag.CUT: "excluded by a cut",
 }
 """Why rows are no standards; the first reason counts."""
-SENSIBLE: dict[str, tuple[float, float, str]] = {
-    "magnitude": (-35.0, 35.0, "mag"),
-    "magnitude_error": (1e-5, 0.5, "mag"),
-    "model": (-2.0, 25.0, "mag"),
-    "color": (-1.5, 7.0, "mag"),
-    "airmass": (1.0, 3.0, ""),
-    "x": (-1e3, 1e6, "pixel"),
-    "y": (-1e3, 1e6, "pixel"),
-}
-"""Where 9 of 10 values of a kind are expected, and their unit."""
-SHIFT = 0.2
-"""A median offset of positions [arcsec] that is told."""
 COLUMNS = (
     OutputColumn("exposure", lambda c: c.frames.exposure, "", "Exposure"),
     OutputColumn("band", lambda c: c.frames.band, "", "Band"),
@@ -185,28 +174,30 @@ def check_survey(sources: Any, config: SurveyConfig | str | Path | Mapping[str, 
     ('20 rows read: 20 measurements on 1 frame (1 exposure)', 'a run would go through')
     """
     chosen = config if isinstance(config, SurveyConfig) else read_config(config)
-    return checked(read_observations(sources, chosen), chosen.settings)
+    return checked(read_observations(sources, chosen), chosen)
 
 
-def checked(reading: SurveyReading, settings: CalibrationSettings | None, terms: Sequence[str] = ()) -> SurveyCheck:
-    """The check of what was read. settings: of exposures; None for a joint solution, whose terms are given in words."""
-    o = with_nights(reading.observations)
-    n = len(o.frames)
-    model = None if settings is None else settings.model
-    if model is None or settings is None:
+def checked(reading: SurveyReading, config: SurveyConfig, joint: Sequence[str] | None = None) -> SurveyCheck:
+    """The check of what was read. joint: of a joint solution its terms, in words."""
+    o, settings = with_nights(reading.observations), config.settings
+    n, terms = len(o.frames), joint or ()
+    if joint is not None:
         good = np.isfinite(o.magnitude) & (o.magnitude_error > 0) & (o.excluded == 0)
         lost = {"no magnitude, or no error": int((~np.isfinite(o.magnitude) | ~(o.magnitude_error > 0)).sum())}
         count, n_term, status = np.bincount(o.frame[good], minlength=n), None, np.zeros(n, np.uint32)
     else:
-        good, flags = usable_standards(o, model)
+        good, flags = usable_standards(o, settings.model)
         lost = _lost(flags)
         prepared = prepare(o, settings)
         active, status = determined_terms(prepared)
         count, n_term = np.bincount(o.frame[good], minlength=n), active.sum(axis=1)
         terms = _terms(prepared.terms.names, active[count > 0], settings)
+    odd = alarms(o, config, reading.spectra, good, reading.account.offsets)
+    color = joint is None and settings.model.color_order > 0
+    odd += hints(o, good, spectral=reading.spectra is not None, color=color)
     return SurveyCheck(
         o, reading.account, {reason: k for reason, k in lost.items() if k}, np.bincount(o.frame, minlength=n), count,
-        n_term, status, tuple(terms), tuple(_warnings(o, reading, good, model is not None and model.color_order > 0)),
+        n_term, status, tuple(terms), tuple(odd),
     )  # fmt: skip
 
 
@@ -239,62 +230,6 @@ def _terms(names: Sequence[str], active: np.ndarray, settings: CalibrationSettin
     return out
 
 
-def _warnings(o: Observations, reading: SurveyReading, good: np.ndarray, color: bool) -> list[str]:
-    """What is odd about the numbers."""
-    out = _ranges(o)
-    if reading.account.offsets:
-        out += _positions(np.concatenate(reading.account.offsets, axis=1))
-    keys = np.stack([np.unique(o.star, return_inverse=True)[1], o.frame])[:, good]
-    twice = len(keys.T) - len(np.unique(keys, axis=1).T)
-    if twice:
-        out.append(f"{twice:,} standards come more than once on a frame")
-    known = o.color[good & np.isfinite(o.color)]
-    if color and len(known):
-        low, high = np.percentile(known, [5, 95])
-        if high - low < 0.2:
-            out.append(f"colors of the standards span {low:.2f} to {high:.2f} mag only: no color term is determined")
-    if good.any() and not (o.model_error[good] > 0).any() and np.isfinite(o.model).any():
-        why = "the spectra have no correlations, or no errors" if reading.spectra is not None else "no column has them"
-        out.append(f"models have no errors ({why}): errors that all exposures share are not known")
-    several = np.bincount(o.frames.group("band", "detector")[0]).max(initial=0) > 1
-    if several and not np.isfinite(o.frames.time).any() and (o.frames.night == "").all():
-        out.append("exposures have neither times nor nights: weak exposures cannot lean on their night")
-    return out
-
-
-def _ranges(o: Observations) -> list[str]:
-    """Values that are not of the size that their kind has."""
-    out = []
-    for name, (low, high, unit) in SENSIBLE.items():
-        values = getattr(o, name) if hasattr(o, name) else getattr(o.frames, name)
-        known = values[np.isfinite(values)]
-        if not len(known):
-            continue
-        a, b = np.percentile(known, [5, 95])
-        if a < low or b > high:
-            said = f"{name} is {a:.4g} to {b:.4g} {unit}".rstrip()
-            hint = ": are they in percent or millimagnitudes?" if name == "magnitude_error" and b > high else ""
-            out.append(f"{said}, expected {low:g} to {high:g}{hint}")
-    errors = o.magnitude_error[o.magnitude_error > 0]
-    if len(errors) and len(np.unique(errors)) == 1 and len(errors) > 2:
-        out.append(f"all magnitude errors are {errors[0]:.4g}")
-    return out
-
-
-def _positions(offsets: np.ndarray) -> list[str]:
-    """Offsets (2, n) [arcsec] of detections from their standards: how wide, and whether they are about zero."""
-    if offsets.shape[1] < 3:
-        return []
-    east, north = np.median(offsets, axis=1)
-    error = 1.25 * offsets.std(axis=1) / np.sqrt(offsets.shape[1])
-    if np.hypot(east, north) > max(SHIFT, 5 * float(np.hypot(*error))):
-        return [
-            f"positions are off by {np.hypot(east, north):.2f} arcsec from those of the standards ({east:+.2f} to the "
-            f"east, {north:+.2f} to the north): mend the astrometry, or name the epoch of the standards"
-        ]
-    return []
-
-
 def _counted(n: int, noun: str) -> str:
     """A number of things."""
     return f"{n:,} {noun}" + "s" * (n != 1)
@@ -302,7 +237,7 @@ def _counted(n: int, noun: str) -> str:
 
 def _separations(offsets: Sequence[np.ndarray]) -> str:
     """The separations of detections from their standards, in words; empty where nothing was matched by position."""
-    whole = np.concatenate(offsets, axis=1) if offsets else np.zeros((2, 0))
+    whole = np.concatenate(offsets, axis=1)[:2] if offsets else np.zeros((2, 0))
     if not whole.shape[1]:
         return ""
     far = np.hypot(*whole)

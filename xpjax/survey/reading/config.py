@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def config_from(table: Mapping[str, Any], folder: Path = Path(), *, joint: bool 
     bands = _bands(table)
     selection = parse(Selection, table.get("selection", {}), "[selection]")
     check_limits(selection.cuts, selection.limits)
+    if (strange := sorted({*selection.bands} - {*bands})) and [*bands] != [""]:
+        raise XpjaxError(f"[selection] bands has {strange[0]!r}, which is no band of the survey; it has {[*bands]}")
     standards = gaia = passband = correction = None
     settings = CalibrationSettings()
     if "standards" in table:
@@ -214,12 +217,28 @@ def _check_bands(bands: Mapping[str, Mapping[str, Any]]) -> None:
                 raise XpjaxError(f"{where} has {given[0]} and no {({*pair} - {*given}).pop()}: give both, or none")
         if "model_error" in mapping and "model" not in mapping:
             raise XpjaxError(f"{where} has model_error and no model: name it too, or leave model_error out")
+        for key, value in mapping.items():
+            if isinstance(value, Mapping) and set(value) == {"file"}:
+                _check_pattern(key, value["file"])
         own = str(mapping[measured[0]])
         if own in holder:
             raise XpjaxError(
                 f"bands {holder[own]} and {name} have the same magnitudes, {own}: put {{band}} into its name"
             )
         holder[own] = name
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    """Raise XpjaxError for what is no regular expression with a group."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error:
+        groups = 0
+    if not groups:
+        raise XpjaxError(
+            f"columns.{key} = {{ file = {pattern!r} }}: expected a regular expression with one group in brackets, "
+            "as in '_([ugriz])[.]'"
+        )
 
 
 SYNTHETIC_COLOR = "standards.bp_rp"

@@ -170,7 +170,9 @@ def _band_of_file(look: Look) -> list[Guess]:
 def _detector(look: Look) -> list[Guess]:
     for keyword in KEYWORDS["detector"]:
         kinds = {*map(str, look.keyword(keyword) or ())}
-        if len(kinds) > 1:
+        if len(kinds) > 1 and len(kinds) == len(look.tables) and _several_times(look):
+            look.notes.append(f"header {keyword} is another one in each exposure: not taken for the detector")
+        elif len(kinds) > 1:
             return [Guess("columns.detector", {"header": keyword}, "certain", f"header keyword, {len(kinds)} values")]
     for name in first_match("detector", look.names):
         texts = look.texts(name)
@@ -180,6 +182,12 @@ def _detector(look: Look) -> list[Guess]:
         why = f"name {name}, {len(np.unique(texts))} values" + (f", and {quadrant}" if quadrant else "")
         return [Guess("columns.detector", name if quadrant is None else (name, quadrant), "certain", why)]
     return []
+
+
+def _several_times(look: Look) -> bool:
+    """Whether the headers of all tables have other times, so that each is an exposure, of one detector or another."""
+    times = next((found for keyword in KEYWORDS["time"] if (found := look.keyword(keyword)) is not None), [])
+    return len({*map(str, times)}) == len(look.tables)
 
 
 def _exposure(look: Look, band: Sequence[Guess], detector: Sequence[Guess]) -> list[Guess]:
@@ -277,10 +285,7 @@ def find_gaia(look: Look) -> list[Guess]:
     return [Guess(f"columns.{need}", name, "certain", f"name {name}") for need, name in found.items() if name]
 
 
-def cuts_that_run(columns: Sequence[str], *, alone: bool) -> list[str]:
-    """The cuts of standards that have their columns, by the names that cuts call them.
-
-    alone: whether a table holds one exposure; in others the cut of neighbors finds the same star on other exposures.
-    """
-    wanted = ["magnitude_error", "flags", *["neighbors"] * alone, "ruwe", "corrected_excess", "variability"]
+def cuts_that_run(columns: Sequence[str]) -> list[str]:
+    """The cuts of standards that have their columns, by the names that cuts call them."""
+    wanted = ("magnitude_error", "flags", "neighbors", "ruwe", "corrected_excess", "variability")
     return [cut for cut in wanted if {*CUTS[cut].needs} <= {*columns, "magnitude"}]

@@ -19,7 +19,7 @@ from xpjax.io.tables import open_table
 from xpjax.survey import Observations
 from xpjax.survey.reading.bands import passband_section
 from xpjax.survey.reading.choice import choose_model, error_limit
-from xpjax.survey.reading.config import config_from, files_relative_to
+from xpjax.survey.reading.config import SurveyConfig, config_from, files_relative_to
 from xpjax.survey.reading.guess import (
     cuts_that_run,
     find_flags,
@@ -31,6 +31,7 @@ from xpjax.survey.reading.guess import (
 )
 from xpjax.survey.reading.look import SAMPLE, SURE, Guess, Look, few, spread
 from xpjax.survey.reading.magnitudes import Measured, find_magnitudes
+from xpjax.survey.reading.odd import alarms
 from xpjax.survey.reading.tables import SurveyReading, read_observations
 from xpjax.survey.reading.toml_text import SECTIONS, configuration, plain, toml
 
@@ -181,7 +182,7 @@ def initial_config(
         columns["bands"] = list(measured.bands)
     table: Table = {"columns": columns}
     reasons, notes = _others(table, look, theirs, spectra, passband, standards)
-    reasons |= _put(given, table)
+    reasons |= _put({name: value for name, value in given.items() if not name.startswith("columns.")}, table)
     if measured.without_model:
         said = "XP spectra with the passbands of the survey bring them"
         notes.append(f"bands {few(measured.without_model, 12)} have no models, and are left out: {said}")
@@ -211,7 +212,13 @@ def _others(
         several = isinstance(spectra, list | tuple)
         table["standards"] = {"spectra": [*map(str, spectra)] if several else str(spectra)}
     if passband is not None:
-        table["passband"], notes = passband_section(passband, _band_names(look, table["columns"]))
+        bands = _band_names(look, table["columns"])
+        table["passband"], notes, without = passband_section(passband, bands)
+        if without and len(without) < len(bands):
+            left = [band for band in bands if band not in without]
+            entry = "columns.bands" if "bands" in table["columns"] else "selection.bands"
+            _put({entry: left}, table)
+            reasons[entry] = f"left out, as no passband is theirs: {few(without, 12)}"
     return reasons, notes
 
 
@@ -233,7 +240,7 @@ def _given(entries: Mapping[str, Any], spectra: Any, passband: Any, standards: A
 
 def _put(given: Mapping[str, Any], table: Table) -> dict[str, str]:
     """Put entries that are given, but those of [columns], into a table; returns that they were."""
-    mine = {name: value for name, value in given.items() if not name.startswith("columns.") and value is not None}
+    mine = {name: value for name, value in given.items() if value is not None}
     for name, value in mine.items():
         section, _, entry = name.partition(".")
         table.setdefault(section, {})[entry] = value
@@ -310,8 +317,8 @@ def _unseen(made: InitialConfig, look: Look) -> InitialConfig:
     model = {"position_order": order, "color_order": 2, **made.table.get("model", {})}
     said = "spectra are not fetched yet; orders are lowered where standards are too few"
     reasons = {**made.reasons, "model.position_order": said, "selection.cuts": "those that have their columns"}
-    cuts = {"cuts": _cuts(made.table["columns"], [*look.names, *SOURCE_COLUMNS])}
-    table = {**made.table, "selection": made.table.get("selection", cuts), "model": model}
+    cuts = {"cuts": cuts_that_run([*look.names, *SOURCE_COLUMNS, *made.table["columns"]])}
+    table = {**made.table, "selection": {**cuts, **made.table.get("selection", {})}, "model": model}
     return dataclasses.replace(made, table=table, reasons=reasons)
 
 
@@ -320,16 +327,17 @@ def _with_model(made: InitialConfig, look: Look, theirs: Look | None) -> Initial
     table: Table = {name: dict(part) for name, part in made.table.items()}
     columns, reasons = table["columns"], dict(made.reasons)
     names = [*look.names, *(theirs.names if theirs else ()), *_beside_spectra(table)]
-    names = [name for name in names if name not in ("ra", "dec", "flags")]  # these are of the survey alone
+    names = [*(name for name in names if name not in ("ra", "dec", "flags")), *columns]  # these are of the survey alone
     sample = spread(look.sources, SAMPLE)
-    cuts = _cuts(columns, names)
-    chooses_cuts = "selection" not in table
-    read = _read(look, table, cuts if chooses_cuts else None)
-    if read.spectra is not None and chooses_cuts and cuts != (more := _cuts(columns, [*names, *read.spectra.columns])):
-        cuts, read = more, _read(look, table, more)  # columns beside spectra in a store or in several files
+    cuts = cuts_that_run(names)
+    chooses_cuts = not {"cuts", "limits"} & {*table.get("selection", {})}
+    read, config = _read(look, table, cuts if chooses_cuts else None)
+    if read.spectra is not None and chooses_cuts and cuts != (more := cuts_that_run([*names, *read.spectra.columns])):
+        cuts, (read, config) = more, _read(look, table, more)  # columns beside spectra in a store or in several files
     o = read.observations
+    odd = alarms(o, config, read.spectra, offsets=read.account.offsets)
     if chooses_cuts and cuts:
-        table["selection"] = {"cuts": cuts}
+        table["selection"] = {**table.get("selection", {}), "cuts": cuts}
         reasons["selection.cuts"] = "those that have their columns"
         if "magnitude_error" in cuts:
             limit = error_limit(o)
@@ -344,24 +352,20 @@ def _with_model(made: InitialConfig, look: Look, theirs: Look | None) -> Initial
     table["model"] = {**fresh, **own}
     reasons |= {f"model.{name}": said for name, said in chosen.reasons.items() if name in fresh}
     account = tuple(line for line in read.account.lines() if "absent" not in line)
-    notes = (*made.notes, *chosen.notes)
+    notes = (*made.notes, *chosen.notes, *odd)
     return dataclasses.replace(made, table=table, reasons=reasons, notes=notes, account=account)
 
 
-def _cuts(columns: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """The cuts that have their columns: entries of the survey, or names in its tables and those of the standards."""
-    in_rows = [key for key in ("exposure", "band") if not isinstance(columns.get(key, {}), Mapping)]
-    return cuts_that_run([*names, *columns], alone=not in_rows)
-
-
-def _read(look: Look, table: Table, cuts: Sequence[str] | None) -> SurveyReading:
+def _read(look: Look, table: Table, cuts: Sequence[str] | None) -> tuple[SurveyReading, SurveyConfig]:
     """Some of the tables as `calibrate_survey` reads them. cuts: in place of those of the configuration."""
     trial: Table = {**table, "model": {"position_order": 0, "color_order": 0}}
     if cuts:
-        trial["selection"] = {"cuts": [cut for cut in cuts if cut != "magnitude_error"]}
+        own = table.get("selection", {})
+        trial["selection"] = {**own, "cuts": [cut for cut in cuts if cut != "magnitude_error"]}
     sample = spread(look.sources, SAMPLE)
     named = {f"exposure {k}": one for k, one in enumerate(sample)} if look.named else sample
-    return read_observations(named, config_from(tomllib.loads(plain(trial))))
+    config = config_from(tomllib.loads(plain(trial)))
+    return read_observations(named, config), config
 
 
 def _frames_of_group(look: Look, columns: Mapping[str, Any], o: Observations, n_sample: int) -> float:

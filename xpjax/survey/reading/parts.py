@@ -23,6 +23,7 @@ from xpjax.survey import Frames, Named, Observations, Origin, concatenate, with_
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.airmass import shift_samples, to_reference
 from xpjax.survey.reading.config import SurveyConfig, config_from
+from xpjax.survey.reading.odd import alarms
 from xpjax.survey.reading.spectra import fetched_files
 from xpjax.survey.reading.standards import BY_POSITION
 from xpjax.survey.reading.tables import (
@@ -196,7 +197,7 @@ def _empty(frames: Frames | None = None) -> Observations:
     none: Any = np.zeros(0)
     text = none.astype(str)
     frames = frames or Frames(text, text, text, text, none, none)
-    fields = {name: none for name in Observations.row_fields if name not in ("origin", "model_systematic")}
+    fields = {name: none for name in Observations.row_fields if name not in ("origin", "model_systematic", "sky_cell")}
     fields |= {"frame": none.astype(np.int32), "star": none.astype(np.int64), "excluded": none.astype(np.uint32)}
     return Observations(frames, **fields, origin=Origin((), none.astype(np.int32), none.astype(int)))
 
@@ -207,6 +208,7 @@ def _stars(
     """The account of all batches, and for each one the stars of its detections without a name."""
     about = [json.loads(str(one["about"][0])) for one in told]
     account = Account.joined([Account(**one["account"]) for one in about])
+    account.check_headers()
     star = np.concatenate([one["star"].astype(str) if text else one["star"] for one in told])
     frame = np.concatenate([at[one["frame"]] for one, at in zip(told, place, strict=True)])
     columns = (np.concatenate([one[name] for one in told]) for name in ("unnamed", "ra", "dec", "own"))
@@ -242,9 +244,12 @@ def unit_observations(
 
     solved: of `shift_laws`, where shifts depend on airmass.
     """
-    if config.passband is None:
-        return rows, [], {}
-    return to_reference(rows, config, spectra_of(rows, config), solved)
+    spectra = spectra_of(rows, config)
+    lines: list[str] = []
+    laws: dict[str, Any] = {}
+    if config.passband is not None:
+        rows, lines, laws = to_reference(rows, config, spectra, solved)
+    return rows, [*lines, *(f"WARNING: {one}" for one in alarms(rows, config, spectra))], laws
 
 
 def check_units(kind: str) -> None:

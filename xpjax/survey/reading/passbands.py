@@ -12,6 +12,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.core.status import Status
+from xpjax.survey import Frames
 from xpjax.survey.reading.sections import SurveyPassband
 from xpjax.synthetic import (
     Passband,
@@ -102,26 +103,43 @@ def names_of(passband: TransmissionChain | PassbandSet | str) -> tuple[str, ...]
 
 
 def band_names(bands: Sequence[str], said: SurveyPassband, known: Sequence[str], where: str) -> dict[str, str]:
-    """The passband of each band of the survey; one alone serves a survey without names of bands.
+    """The passband of each band of the survey that has one; one alone serves a survey without names of bands.
 
-    Raises XpjaxError for a band that has none.
+    Raises XpjaxError where no band has one.
     """
-    out = {}
-    for band in dict.fromkeys(bands):
-        name = said.bands.get(band, band)
-        if name not in known and not band and len(known) == 1:
-            name = known[0]
-        if not name:
-            raise XpjaxError(
-                f"{where} has {len(known)} bands, and the band of the detections has no name: name columns.band, or "
-                f'the band, as in columns.bands = ["{known[0]}"]'
-            )
-        if name not in known:
-            listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-            near = next((one for one in known if band and band.lower() in one.lower()), "NAME")
-            raise XpjaxError(
-                f"{where} has no band {name!r}; it has {listed}: name the one that is meant, as in "
-                f'bands = {{ {band or "g"} = "{near}" }}'
-            )
-        out[band] = name
-    return out
+    every = [*dict.fromkeys(bands)]
+    out = {band: name for band in every if (name := said.bands.get(band, band)) in known}
+    if every == [""] and len(known) == 1:
+        out = {"": known[0]}
+    if out or not every:
+        return out
+    if (band := next(filter(None, every), "")) == "":
+        raise XpjaxError(
+            f"{where} has {len(known)} bands, and the band of the detections has no name: name columns.band, or "
+            f'the band, as in columns.bands = ["{known[0]}"]'
+        )
+    raise XpjaxError(no_passband(band, said.bands.get(band, band), known, where))
+
+
+def as_called_before(
+    frames: Frames, said: SurveyPassband | None, known: Sequence[str], before: Mapping[str, str]
+) -> Frames:
+    """The frames with those bands as a solution calls them that have its passbands under other names.
+
+    said: what names them here; known: bands of the solution; before: names of their passbands, where they differ.
+    """
+    if said is None:
+        return frames
+    own = {before.get(band, band): band for band in known}
+    names = [band if band in known else own.get(said.bands.get(band, band), band) for band in frames.band.tolist()]
+    return dataclasses.replace(frames, band=np.array(names, np.str_))
+
+
+def no_passband(band: str, name: str, known: Sequence[str], where: str) -> str:
+    """What is to be told of a band whose passband, called `name`, is not among those that there are."""
+    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    near = next((one for one in known if band.lower() in one.lower()), "NAME")
+    return (
+        f"{where} has no band {name!r}; it has {listed}: name the one that is meant, as in "
+        f'bands = {{ {band} = "{near}" }}'
+    )

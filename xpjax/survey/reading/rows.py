@@ -12,9 +12,21 @@ import numpy as np
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.tables import Table, iso_day, split_part
 from xpjax.io.words import parse_number
-from xpjax.survey import CUTS, MISSING, Match, Observations, Origin, correct_gaia, expand, make_observations, select
+from xpjax.survey import (
+    CUTS,
+    MISSING,
+    Frames,
+    Match,
+    Observations,
+    Origin,
+    RowFlag,
+    correct_gaia,
+    expand,
+    make_observations,
+    select,
+)
 from xpjax.survey.exposures import aperture_correction
-from xpjax.survey.reading.account import Account
+from xpjax.survey.reading.account import AIRMASSES, Account
 from xpjax.survey.reading.config import SurveyConfig
 from xpjax.survey.reading.sections import CUT_COLUMNS
 from xpjax.survey.reading.standards import Standards, coefficients_said, julian_years
@@ -25,7 +37,9 @@ KINDS = {
     "teff": "temperature",
 }
 """What is measured in the columns that a configuration names."""
-TEXTS = ("exposure", "band", "detector", "night")
+TEXTS = ("exposure", "band", "detector")
+OF_FRAME = (*TEXTS, "night", "time", "airmass")
+"""What one header may lack, or have wrong, at the cost of its own exposure alone."""
 OF_STANDARDS = ("model", "model_error", "color")
 WORDS = ("phot_variable_flag",)
 """Columns of cuts that hold words."""
@@ -173,43 +187,50 @@ class BandRows:
         return self.column_numbers(wanted, key)
 
     def _header(self, key: str, wanted: Mapping[str, Any], as_text: bool = False) -> Any:
-        """A keyword of the file's header."""
-        if as_text and set(wanted) == {"file"}:
-            return self._in_name(key, wanted["file"])
-        if set(wanted) != {"header"}:
+        """What a header or the name of the file says; of a frame's own empty or NaN where one has none of it."""
+        in_name = as_text and set(wanted) == {"file"}
+        if set(wanted) != {"header"} and not in_name:
             more = ' or { file = "PATTERN" }' if as_text else ""
             raise XpjaxError(f'columns.{key}: expected {{ header = "KEYWORD" }}{more}, not {wanted}')
-        keyword = wanted["header"]
+        if key not in OF_FRAME:
+            return self._in_name(wanted["file"]) if in_name else self._keyword(key, wanted["header"], as_text)
+        try:
+            if in_name:
+                if not (text := self._in_name(wanted["file"])):
+                    raise XpjaxError(f"{self.table.origin}: nothing in its name is the {key}, {wanted['file']}")
+                return text
+            return self._keyword(key, wanted["header"], as_text)
+        except XpjaxError as error:  # told by the account, and raised where every header is so
+            self.account.lacks(key, str(error))
+            return "" if as_text else np.nan
+
+    def _keyword(self, key: str, keyword: str, as_text: bool) -> Any:
+        """The value of a header keyword. Raises XpjaxError where there is none, or another one than expected."""
         if keyword not in self.table.header:
             raise XpjaxError(f"{self.table.origin} has no header keyword {keyword} for {key}")
-        value = self.table.header[keyword]
+        said = self.table.header[keyword]
         if as_text:
-            return str(value).strip()
+            if not (text := str(said).strip()):
+                raise XpjaxError(f"{self.table.origin}: the header keyword {keyword} for {key} is empty")
+            return text
+        value = said
         if isinstance(value, str):
             day = iso_day(value) if key == "time" else np.nan
             try:
                 value = day if np.isfinite(day) else parse_number(value)
             except ValueError:
                 value = None
-        if value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
-            said = self.table.header[keyword]
+        if value is None or isinstance(value, bool) or not np.isfinite(value):
             raise XpjaxError(
                 f"{self.table.origin}: the header keyword {keyword} for {key} is {said!r}, expected "
                 f"{'a number or a date' if key == 'time' else 'a number'}; mend the header, or give a number instead"
             )
         return float(value)
 
-    def _in_name(self, key: str, pattern: str) -> str:
+    def _in_name(self, pattern: str) -> str:
         """What the first group of a pattern finds in the name of the file."""
-        name = split_part(self.table.origin)[0].name
-        try:
-            found = re.search(pattern, name)
-            return str(found[1]) if found else ""
-        except (re.error, IndexError):
-            raise XpjaxError(
-                f"columns.{key} = {{ file = {pattern!r} }}: expected a regular expression with one group in brackets, "
-                "as in '_([ugriz])[.]'"
-            ) from None
+        found = re.search(pattern, split_part(self.table.origin)[0].name)
+        return str(found[1]) if found else ""
 
     def texts(self, key: str, default: str) -> Any:
         """A column of text, or several joined: a detector is known by its telescope and its number."""
@@ -280,10 +301,21 @@ class BandRows:
         elif "flux" in self.mapping:
             magnitude, error = self._of_fluxes()
         magnitude = self._without_frame(np.broadcast_to(np.asarray(magnitude, float), n), fields)
-        cut = self._cut(magnitude, error, fields["color"], extra)
-        made = make_observations(star, x, y, magnitude, error, self.numbers("model"), cut=cut, **fields)
+        made = make_observations(star, x, y, magnitude, error, self.numbers("model"), **fields)
+        cut = self._cut(magnitude, error, fields["color"], extra, made.frame)
+        if cut is not None:
+            made = dataclasses.replace(made, excluded=made.excluded | np.uint32(RowFlag.CUT) * cut)
+        made = dataclasses.replace(made, frames=self._possible(made.frames))
         place = self.place if self.place is not None else (np.full(n, np.nan), np.full(n, np.nan))
         return dataclasses.replace(made, origin=self._origin(keep)), unknown, place
+
+    def _possible(self, frames: Frames) -> Frames:
+        """The frames without airmasses that are none; a hair below one is one."""
+        low, high = AIRMASSES
+        known = np.isfinite(frames.airmass)
+        bad = known & ~((frames.airmass > low - 0.005) & (frames.airmass <= high))
+        self.account.no_airmass += [f"{frames.name(int(k))} ({frames.airmass[k]:g})" for k in np.flatnonzero(bad)]
+        return dataclasses.replace(frames, airmass=np.where(known & ~bad, np.maximum(frames.airmass, low), np.nan))
 
     def amplifiers(self) -> np.ndarray:
         """The amplifier (n,) of each row, by name; empty where nothing says it."""
@@ -293,11 +325,11 @@ class BandRows:
         """Magnitudes of rows whose exposure or band nobody names are missing: no frame can calibrate them."""
         lost = np.zeros(len(magnitude), bool)
         for key in ("exposure", "band", "detector"):
-            if isinstance(fields[key], np.ndarray):
-                gone = fields[key] == ""
-                if gone.any():
-                    note = f"{self.table.origin}: {int(gone.sum()):,} rows have no {key}: not calibrated"
-                    self.account.notes.append(note)
+            gone = np.broadcast_to(fields[key] == "", len(lost))
+            if isinstance(fields[key], np.ndarray) and gone.any():
+                note = f"{self.table.origin}: {int(gone.sum()):,} rows have no {key}: not calibrated"
+                self.account.notes.append(note)
+            if key in self.mapping:
                 lost |= gone
         return np.where(lost, np.nan, magnitude)
 
@@ -323,13 +355,15 @@ class BandRows:
                 out[need] = self.column_numbers(wanted, need)
         return out
 
-    def _cut(self, magnitude: Any, error: Any, color: Any, extra: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Rows that the cuts take away; None without cuts."""
+    def _cut(
+        self, magnitude: Any, error: Any, color: Any, extra: Mapping[str, np.ndarray], frame: np.ndarray
+    ) -> np.ndarray | None:
+        """Rows that the cuts take away; None without cuts. frame (n,): on which each row is."""
         if not self.config.selection.cuts:
             return None
         n = len(self.table)
         own = {"magnitude": magnitude, "magnitude_error": error, "color": color}
-        columns = {**extra, **{k: np.broadcast_to(v, n) for k, v in own.items() if v is not None}, "_row": np.zeros(n)}
+        columns = {**extra, **{k: np.broadcast_to(v, n) for k, v in own.items() if v is not None}, "frame": frame}
         chosen = select(columns, self.config.selection.cuts, self.config.selection.limits, self.band)
         chosen.check_ran(self.config.selection.cuts, self.table.origin)
         self.account.add(chosen)

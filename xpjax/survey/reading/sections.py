@@ -21,6 +21,7 @@ numerical_flat = true
 [selection]
 cuts = ["mini_sitian", "ruwe"]
 limits = { ruwe = 1.3 }
+bands = ["R", "I"]                           # which are calibrated; others are left out
 [standards]
 spectra = "xp.parquet"                       # XP coefficients: a file, several, xp/*.parquet, or a store: see `spectra`
 [passband]
@@ -149,8 +150,9 @@ Model = section_of("Model", ExposureModel, CalibrationSettings, without=("model"
 
 
 class Selection(Section):
-    """The cuts that keep stars from being standards."""
+    """The bands that are calibrated, and the cuts that keep stars from being standards."""
 
+    bands: tuple[str, ...] = entry((), "Bands that are calibrated; rows of others are left out. By default all")
     cuts: tuple[str, ...] = entry((), "Names of cuts or presets: `xpjax.survey.select`")
     limits: Mapping[str, Any] = entry({}, "Limits that replace the defaults of the cuts, by name")
 
@@ -164,7 +166,9 @@ class StandardStars(Section):
     """
 
     file: Any = entry(None, "File with the standards: models and colors; beside spectra columns of Gaia")
-    spectra: Any = entry(None, "XP coefficients: a file, several files, a pattern such as xp/*.parquet, or a store")
+    spectra: Any = entry(
+        None, "XP coefficients: a file, several files, a folder of them, a pattern such as xp/*.parquet, or a store"
+    )
     fetch: bool | str = entry(
         False, "Take spectra from the Gaia archive: true keeps them beside the configuration, a name in that folder"
     )

@@ -25,7 +25,7 @@ from xpjax.io.tables import Table, open_table
 from xpjax.survey import unit_vectors
 from xpjax.survey.reading.sections import IN_MEMORY, StandardStars
 from xpjax.synthetic import gaia_system, photometry
-from xpjax.xp import SourceTable, Store, XPCoefficients, concatenate, fetch, is_store, open_store, read
+from xpjax.xp import SourceTable, Store, XPCoefficients, concatenate, fetch, is_hats, is_store, open_store, read
 
 OF_STARS = (
     *("ra", "dec", "pmra", "pmdec", "ref_epoch"),
@@ -40,6 +40,8 @@ LARGEST = 5.0
 """Radius [deg] of the largest field that is fetched."""
 ROOM = 1.1
 """A field is fetched with a radius larger by this factor, so that dithers of later exposures lie in it."""
+IN_FOLDER = re.compile(r"^[^._].*[.](parquet|csv|ecsv|fits?|vot|votable|xml|avro|h5|hdf5)([.](gz|zip|bz2|xz))?$")
+"""What files of spectra in a folder are called."""
 KEPT = re.compile(r"gaia_xp_([\d.]+)_([+-][\d.]+)_([\d.]+)\.parquet")
 """Fetched fields by their names: ra, dec and radius [deg]."""
 
@@ -213,8 +215,21 @@ def _listed(spectra: Any, folder: Path) -> list[Any]:
                 f"no file {path} with the spectra of [standards]: mend the name, or fetch them with `xpjax fetch` or "
                 "fetch = true"
             )
-        out += found
+        out += [file for one in found for file in _files_in(one)]
     return out
+
+
+def _files_in(path: Path) -> list[Path]:
+    """A file, a store or a HATS catalogue as it is, and the files in any other folder. Raises XpjaxError for none."""
+    if not path.is_dir() or is_store(path) or is_hats(path):
+        return [path]
+    found = sorted(file for file in path.rglob("*") if IN_FOLDER.search(file.name.lower()) and file.is_file())
+    if not found:
+        raise XpjaxError(
+            f"{path} is a folder without spectra: expected Parquet, CSV, FITS, VOTable, Avro or HDF5 files in it, a "
+            "store (`xpjax store ingest`) or a HATS catalogue"
+        )
+    return found
 
 
 def _called(items: Sequence[Any]) -> str:

@@ -91,6 +91,8 @@ def _years(said: StandardStars, own: float = OWN_EPOCH) -> float:
         if found is None:
             raise XpjaxError(f'[standards] epoch = {epoch!r}: expected a year, such as 2021.5 or J2021.5, or "time"')
         epoch = float(found[1])
+    if not 1800 <= epoch <= 2100:
+        raise XpjaxError(f'[standards] epoch = {epoch:g}: expected a year, such as 2021.5, or "time"')
     return float(epoch) - own
 
 
@@ -216,16 +218,20 @@ class Standards:
         )  # fmt: skip
 
     def offsets(self, index: np.ndarray, ra: np.ndarray, dec: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """How far some matched detections are from their standards to the east and north (2, n) [arcsec]."""
+        """How far some matched detections are from their standards to the east and north, and how these move.
+
+        (4, n) [arcsec, arcsec/yr]; a motion that is not known is zero.
+        """
         rows = np.flatnonzero(index >= 0)
         rows = rows[:: max(1, len(rows) // SOME)]
         of = index[rows]
         years = np.nan_to_num(julian_years(time[rows]) - self.own) if self.at_times else self.years
-        east, north = ((np.nan_to_num(self.motion[key][of]) * years / 1e3 if key in self.motion else 0.0)
+        east, north = (np.nan_to_num(self.motion[key][of]) / 1e3 if key in self.motion else np.zeros(len(of))
                        for key in ("pm_ra", "pm_dec"))  # fmt: skip
         turn = (ra[rows] - self.ra[of] + 180) % 360 - 180
         return np.stack([
-            3600 * turn * np.cos(np.radians(dec[rows])) - east, 3600 * (dec[rows] - self.dec[of]) - north
+            3600 * turn * np.cos(np.radians(dec[rows])) - east * years,
+            3600 * (dec[rows] - self.dec[of]) - north * years, east, north,
         ])  # fmt: skip
 
     def why_none(self, ra: np.ndarray, dec: np.ndarray) -> str:

@@ -132,8 +132,9 @@ def read_observations(
     pile, standards, account, named = read_rows(
         sources, config, exposure=exposure, keep=keep, further=further, known=known, new=new
     )
-    if not pile.parts:
-        raise XpjaxError(f"no table has any of the bands {list(config.bands)}")
+    account.check_headers()
+    if not sum(map(len, pile.parts)) and (config.selection.bands or not pile.parts):
+        raise XpjaxError(f"no table has any of the bands {[*(config.selection.bands or config.bands)]}")
     o, names_of = pile.observations(standards, account, amplifiers)
     more = {name: np.concatenate(values) for name, values in pile.further.items()}
     spectra = spectra_of(o, config, standards)
@@ -270,12 +271,23 @@ class Pile:
     """Of each part: which stars have no name, positions, names of detections, amplifiers."""
 
     def add(self, rows: BandRows, keep: Sequence[str], own: np.ndarray) -> None:
-        """Take up rows; own (n,): names of the detections."""
+        """Take up rows, of the bands that are wanted; own (n,): names of the detections."""
         part, unknown, place = rows.observations(keep)
+        columns = (unknown, *place, own, rows.amplifiers())
+        further = {name: rows.covariate(name) for name in self.further}
+        if wanted := rows.config.selection.bands:
+            mine = np.isin(part.frames.band, wanted)
+            for band, n in zip(*np.unique(part.frames.band[part.frame], return_counts=True), strict=True):
+                if band not in wanted:
+                    rows.account.leave_out(str(band), int(n))
+            chosen = mine[part.frame]
+            part = part.on_frames(mine)
+            columns = tuple(column[chosen] for column in columns)
+            further = {name: values[chosen] for name, values in further.items()}
         self.parts.append(part)
-        self.columns.append((unknown, *place, own, rows.amplifiers()))
+        self.columns.append(columns)
         for name, values in self.further.items():
-            values.append(rows.covariate(name))
+            values.append(further[name])
 
     def rows(self) -> tuple[Observations, tuple[np.ndarray, ...]]:
         """All rows as they are; which stars have no name (n,), positions, names of detections, amplifiers."""
@@ -410,6 +422,7 @@ def _bands(
     account: Account,
 ) -> Iterator[BandRows]:
     """The rows of each band that a table has."""
+    account.n_table += 1
     account.n_row += len(table)
     table.load(n for mapping in config.bands.values() for n in named_columns(mapping))
     matched: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None = None

@@ -50,7 +50,27 @@ def configuration(
         absent = _absent(table, section)
         if entries or absent:
             lines += ["", f"[{section}]" if entries else f"# [{section}]", *entries, *absent]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_terms(table)]) + "\n"
+
+
+def _terms(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Comments with the terms of a joint solution that the columns allow."""
+    columns = table["columns"]
+    color = "color" in columns or {"standards", "passband"} <= {*table}
+    out = [
+        "# All exposures in one solution instead: without the # in front, `xpjax survey solve` fits these terms",
+        "# [[term]]", '# kind = "zero_point"  # per = "frame": every exposure, band and detector has its own',
+    ]  # fmt: skip
+    if color:
+        out += ["# [[term]]", '# kind = "color"', '# per = "band"  # a slope for each; order = 2 for a curve']
+    if "x" in columns:
+        out += ["# [[term]]", '# kind = "flat"', "# bins = 20  # cells along a side, for each band and detector",
+                "# prior = 0.02  # mag, about zero; without, cells without stars are not determined"]  # fmt: skip
+    if "airmass" in columns and {"time", "night"} & columns.keys():
+        out.append(
+            '# On photometric nights: zero_point with per = "night+band+detector", and kind = "extinction" with one'
+        )
+    return out
 
 
 def _absent(table: Mapping[str, Mapping[str, Any]], section: str) -> Sequence[str]:
