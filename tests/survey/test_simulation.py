@@ -11,11 +11,12 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
 from click.testing import CliRunner
+from scipy.interpolate import RegularGridInterpolator
 
 import xpjax
 from xpjax.cli import main
 from xpjax.core.constants import SPEED_OF_LIGHT
-from xpjax.core.sky import pixel_centers
+from xpjax.core.sky import cells_of, pixel_centers
 from xpjax.survey import SimulatedSurvey, SurveyEffects, SurveySetup, simulate_survey
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel, calibrate
 from xpjax.survey.reading import read_setup
@@ -142,6 +143,89 @@ def test_detections_are_fits_tables_with_their_truth_beside(folder: Path) -> Non
         assert mine["NUMBER"].tolist() == table["NUMBER"].tolist()
         pull = (table["MAG"] + mine["true_correction"] - mine["true_magnitude"]) / mine["true_error"]
         assert np.median(np.abs(pull)) == pytest.approx(0.67, abs=0.25)
+
+
+def truth_of(folder: Path, name: str) -> Table:
+    table = xpjax.read_table(folder / "truth" / name)
+    assert all(column.description for column in table.itercols())
+    return table
+
+
+GIVEN = SurveyEffects(
+    flat=(0.03, 0.01, 0.0), cloudy=0.0, sky=0.02, instrument=3.0, standard_error=0.0, variable=0.2, outlier=0.0,
+    nonlinearity=0.02, brighter_fatter=0.01, field_shift=2.0, aperture=0.05, drift=0.02, missing=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SimulatedSurvey]:
+    """A survey of two detectors with everything that there is, without air: zero-points are sums of their parts."""
+    folder = tmp_path_factory.mktemp("given") / "mock"
+    setup = small(6, 60, chain="JPLUS", bands=("gJPLUS", "rJPLUS"), detectors=(2, 1), size=(4000.0, 4000.0),
+                  effects=GIVEN)  # fmt: skip
+    return folder, simulate_survey(setup, folder)
+
+
+def test_the_truth_of_xp_is_what_its_spectra_and_magnitudes_are_wrong_by(given: tuple[Path, SimulatedSurvey]) -> None:
+    folder, made = given
+    sky, bands, curve = (truth_of(folder, f"{name}.parquet") for name in ("sky", "bands", "instrument"))
+    assert sky["xp_error_BP"].unit == curve["xp_error"].unit == units.mag
+    clean = SimulatedSurvey(dataclasses.replace(made.setup, effects=dataclasses.replace(GIVEN, sky=0.0)))
+    row = {int(pixel): k for k, pixel in enumerate(sky["pixel"])}
+    of_star = np.array([row[int(pixel)] for pixel in cells_of(*made.stars.positions(0.0), 128)])
+    wrong, right = (np.asarray(one.stars.table.coefficients.value, float) for one in (made, clean))
+    for part, rows in zip(("BP", "RP"), made.stars.table.release.slices, strict=True):
+        found = -2.5 * np.log10(wrong[:, rows.start] / right[:, rows.start])
+        np.testing.assert_allclose(found, np.asarray(sky[f"xp_error_{part}"])[of_star], atol=1e-5)
+        assert np.ptp(found) > 0.005
+    off = made.models.value - clean.models.value  # of magnitudes that are made of these spectra
+    for k, band in enumerate(made.bands):
+        told = np.asarray(sky[f"xp_error_{band}"])[of_star]
+        assert np.nanmedian(np.abs(off[:, 0, k] - told)) < 0.15 * np.abs(told).mean()
+        true = clean.magnitudes.true(np.arange(len(clean.stars)), k, 1.2)
+        described = clean.magnitudes.color_term(k, 1.2) + true  # through the described chain, with the true correction
+        error = float(np.nanmedian(clean.models.value[:, 0, k] - described))
+        assert bands["instrument_error"][k] == pytest.approx(error, abs=1.5e-3)
+        assert abs(bands["instrument_error"][k]) > 1e-4
+    grid, value = np.asarray(curve["wavelength"]), np.asarray(made.stars.true.coefficients.value[:5], float)
+    flux = []
+    for correction in ("standard", made.xp_correction):
+        design = xpjax.load_instrument().corrected(correction).design(grid)
+        flux.append(value @ np.asarray(design.value, float))
+    np.testing.assert_allclose(-2.5 * np.log10(flux[0] / flux[1]), [np.asarray(curve["xp_error"])] * 5, atol=1e-6)
+    assert np.abs(curve["xp_error"]).max() > 0.005
+
+
+def test_the_truth_of_zero_points_flats_and_the_response_adds_up(given: tuple[Path, SimulatedSurvey]) -> None:
+    folder, made = given
+    e, rows, flats = (truth_of(folder, name) for name in ("exposures.ecsv", "detections.parquet", "flats.parquet"))
+    parts = e["night_level"] + e["drift"] + e["aperture"] + e["detector_offset"]
+    parts = parts - e["night_extinction"] * (e["airmass"] - 1) - e["cloud"]
+    level = made.setup.bright - e["bright_magnitude"]
+    for band in made.bands:
+        mine = e["band"] == band
+        assert np.ptp((level - parts)[mine]) < 1e-9
+        assert np.ptp(level[mine]) > 0.01
+    for f in range(len(made)):
+        mine = (rows["exposure"] == e["exposure"][f]) & (rows["detector"] == e["detector"][f])
+        one = rows[mine]
+        total = level[f] + one["true_flat"] + one["true_response"]
+        np.testing.assert_allclose(total, one["true_correction"], atol=1e-9)
+        seen = Table.read(folder / "detections" / f"{e['exposure'][f]}_{e['detector'][f]}.fits")
+        grid = flats[(flats["band"] == e["band"][f]) & (flats["detector"] == e["detector"][f])]
+        side = (np.unique(grid["x"]), np.unique(grid["y"]))
+        flat = RegularGridInterpolator(side, np.asarray(grid["flat"]).reshape(50, 50).T, method="cubic")
+        at = np.stack([seen["X"], seen["Y"]], axis=1).clip(0, 4000)
+        np.testing.assert_allclose(flat(at), one["true_flat"], atol=3e-4)
+        assert np.ptp(one["true_flat"]) > 0.02
+        bright = 10 ** (-0.4 * (seen["MAG"] - e["bright_magnitude"][f]))  # as terms of joint solutions say it
+        said = (e["nonlinearity"][f] + e["brighter_fatter"][f]) * bright
+        assert np.abs(said - one["true_response"]).max() < 0.15 * np.abs(one["true_response"]).max()
+        assert np.abs(one["true_response"]).max() > 2e-3
+    shift = truth_of(folder, "bands.parquet")
+    assert rows["filter_shift"].min() < (shift["filter_shift"] + shift["field_shift"]).min() + 0.6
+    stars = truth_of(folder, "stars.parquet")
+    assert (np.asarray(stars["amplitude"] > 0) == np.asarray(stars["variable"])).all()
 
 
 @pytest.mark.filterwarnings("ignore:ERFA")

@@ -70,8 +70,9 @@ def simulate(output: Path, config: Path | None, overwrite: bool, format: str, **
 
     True spectra through the chain of a telescope, with air, clouds, flats, filters that are not as described, noise,
     variables and outliers. OUTPUT gets detections/, a table for each exposure and detector; xp.parquet, what Gaia has
-    of the stars; labels.parquet, mock spectroscopy; telescope.toml; and truth/, with the true zero-points in
-    exposures.ecsv. Further effects are entries of [simulate] in a TOML file.
+    of the stars; labels.parquet, mock spectroscopy; telescope.toml; and truth/: exposures.ecsv, with the true
+    zero-points, and Parquet tables of bands, flats, stars, detections, and of XP's errors on the sky and of its
+    instrument. Further effects are entries of [simulate] in a TOML file.
 
     \b
     Examples:

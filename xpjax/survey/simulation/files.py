@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,11 @@ from xpjax.survey.simulation.labels import labels_of
 from xpjax.survey.simulation.passbands import is_chain
 from xpjax.survey.simulation.setup import SurveySetup
 from xpjax.survey.simulation.survey import Detections, SimulatedSurvey
+from xpjax.survey.simulation.truth import TRUTH
 
 DETECTIONS, SPECTRA, LABELS, TELESCOPE = "detections", "xp.parquet", "labels.parquet", "telescope.toml"
-TRUTH, STARS, ROWS = "truth/exposures.ecsv", "truth/stars.parquet", "truth/detections.parquet"
 FORMATS = ("fits", "parquet", "csv", "ecsv", "vot", "h5")
 """Formats of tables of detections; those without headers have columns in their place."""
-NAMES = ("exposure", "detector", "band", "night", "field")
-REFERENCE_AIRMASS = 1.2
-"""At which the truth about stars is given."""
 
 MEASURED = (
     OutputColumn("NUMBER", lambda d: np.arange(1, len(d.star) + 1, dtype=np.int32), "", "Running number"),
@@ -41,31 +37,6 @@ MEASURED = (
     OutputColumn("FLAGS", lambda d: d.flags, "", "Flags: 2 for blends"),
 )
 """Columns of tables of detections."""
-OF_ROWS = (
-    OutputColumn("exposure", lambda r: r["exposure"], "", "Exposure"),
-    OutputColumn("detector", lambda r: r["detector"], "", "Detector"),
-    OutputColumn("NUMBER", lambda r: r["number"], "", "Running number in the table of the exposure and detector"),
-    OutputColumn("source_id", lambda r: r["source_id"], "", "Identifier of the star"),
-    OutputColumn("true_magnitude", lambda r: r["magnitude"], "mag", "True magnitude in the natural system"),
-    OutputColumn("true_correction", lambda r: r["correction"], "mag", "True calibrated minus instrumental magnitude"),
-    OutputColumn("true_error", lambda r: r["error"], "mag", "Standard deviation of the noise"),
-    OutputColumn("disturbed", lambda r: r["disturbed"], "", "Whether the star varies or the measurement was spoilt"),
-)
-"""Columns of the truth about detections."""
-OF_EXPOSURES = (
-    *(OutputColumn(key, operator.itemgetter(key), "", key.capitalize()) for key in NAMES),
-    OutputColumn("time", lambda r: r["time"], "d", "Modified Julian date of the exposure"),
-    OutputColumn("airmass", lambda r: r["airmass"], "", "Airmass of the exposure"),
-    OutputColumn("seeing", lambda r: r["seeing"], "arcsec", "Seeing of the exposure"),
-    OutputColumn("cloud", lambda r: r["cloud"], "mag", "Extinction by clouds"),
-    OutputColumn("filter_shift", lambda r: r["filter_shift"], "nm", "Shift of the true filter from the described one"),
-    OutputColumn("true_zero_point", lambda r: r["zero_point"], "mag", "True zero-point, of stars of color_zero"),
-    OutputColumn(
-        "true_color_term", lambda r: r["slope"], "", "True slope of model less natural magnitude with BP - RP"
-    ),
-    OutputColumn("color_zero", lambda r: r["color_zero"], "mag", "Color BP - RP that the zero-point is for"),
-)
-"""Columns of the truth about exposures and detectors."""
 
 
 def simulate_survey(
@@ -85,7 +56,8 @@ def simulate_survey(
     output : str or Path, optional
         Directory for `detections/`, a table for each exposure and detector; `xp.parquet`, coefficients with errors,
         positions and magnitudes; `labels.parquet`, mock spectroscopy; `telescope.toml`, the chain as it is described;
-        and `truth/`.
+        and `truth/`, with a table of each thing that was given: exposures, bands, flats, stars, detections, XP's errors
+        on the sky and of its instrument.
     format : {"fits", "parquet", "csv", "ecsv", "vot", "h5"}
         Format of the tables of detections. Those in FITS name exposure, band, time and airmass in their headers, others
         in columns.
@@ -118,7 +90,7 @@ def simulate_survey(
     if output is None:
         return SimulatedSurvey(setup)
     folder = Path(output)
-    check_products(folder, DETECTIONS, SPECTRA, LABELS, TELESCOPE, TRUTH, STARS, ROWS, overwrite=overwrite)
+    check_products(folder, DETECTIONS, SPECTRA, LABELS, TELESCOPE, *TRUTH, overwrite=overwrite)
     made = SimulatedSurvey(setup)
     for part in (DETECTIONS, "truth"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -131,9 +103,8 @@ def simulate_survey(
     write(folder / SPECTRA, made.stars.table[made.stars.has_xp], overwrite=True)
     write(folder / LABELS, labels_of(made.stars, np.random.default_rng([made.setup.seed, 7])), overwrite=True)
     _write_telescope(folder, made.setup)
-    write(folder / STARS, _star_truth(made, about), overwrite=True)
-    write(folder / ROWS, tabulate(OF_ROWS, _row_truth(made, rows), about), overwrite=True)
-    write(folder / TRUTH, tabulate(OF_EXPOSURES, _exposure_truth(made), about), overwrite=True)
+    for name, truth in TRUTH.items():
+        write(folder / name, truth(made, rows, about), overwrite=True)
     return made
 
 
@@ -217,52 +188,3 @@ def _files(table: Any) -> Iterator[str]:
     elif isinstance(table, list):
         for item in table:
             yield from _files(item)
-
-
-# --- truth ------------------------------------------------------------------------------------------------------------
-
-
-def _row_truth(made: SimulatedSurvey, rows: list[tuple[int, Detections]]) -> dict[str, np.ndarray]:
-    """The truth about all detections, in the order of the files."""
-    parts = [
-        {
-            "exposure": np.full(len(d.star), made.names(f)["exposure"]),
-            "detector": np.full(len(d.star), made.names(f)["detector"]),
-            "number": np.arange(1, len(d.star) + 1, dtype=np.int32), "source_id": made.stars.star[d.star],
-            "magnitude": d.truth.magnitude, "correction": d.truth.correction, "error": d.truth.error,
-            "disturbed": d.truth.disturbed,
-        }
-        for f, d in rows
-    ]  # fmt: skip
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _exposure_truth(made: SimulatedSurvey) -> dict[str, np.ndarray]:
-    frames, plan = range(len(made)), made.plan
-    e = np.arange(len(made)) // made.n_detector
-    names = [made.names(f) for f in frames]
-    return {
-        **{key: np.array([name[key] for name in names]) for key in names[0]},
-        **{key: getattr(plan, key)[e] for key in ("time", "airmass", "seeing", "cloud")},
-        "filter_shift": made.magnitudes.filter_shift[plan.band[e]],
-        "zero_point": made.true_zero_points(), "slope": np.array([made.color_term(f)[1] for f in frames]),
-        "color_zero": np.full(len(made), made.color_zero),
-    }  # fmt: skip
-
-
-def _star_truth(made: SimulatedSurvey, about: Mapping[str, Any]) -> Catalogue:
-    """The stars: magnitudes through the true passbands at the center of the field, and what is wrong with their XP."""
-    stars, every = made.stars, np.arange(len(made.stars))
-    columns = [
-        OutputColumn.of("source_id", stars.star, "", "Identifier of the star"),
-        OutputColumn.of("has_xp", stars.has_xp, "", "Whether the star has an XP spectrum"),
-        OutputColumn.of("variable", made.varies, "", "Whether the star varies"),
-        OutputColumn.of("color", stars.color, "mag", "Color BP - RP"),
-    ]
-    for k, band in enumerate(made.bands):
-        magnitude, said = made.magnitudes.true(every, k, REFERENCE_AIRMASS), f"in {band} at airmass {REFERENCE_AIRMASS}"
-        columns.append(OutputColumn.of(f"true_magnitude_{band}", magnitude, "mag", f"True magnitude {said}"))
-    for k, part in enumerate(("BP", "RP")):
-        error = stars.xp_error[:, k]
-        columns.append(OutputColumn.of(f"xp_error_{part}", error, "mag", f"What the {part} spectrum is too faint by"))
-    return tabulate(columns, None, about)

@@ -33,6 +33,8 @@ from xpjax.xp import LinearCorrection, SourceTable
 
 AIRMASSES, SHIFTS = 4, 4
 """Nodes between the least and the largest airmass, and between no shift and the largest."""
+MOST_STARS = 200
+"""Stars whose median says what an error of XP means in a band."""
 
 
 def open_chain(s: SurveySetup) -> TransmissionChain:
@@ -127,6 +129,21 @@ class Magnitudes:
     def color_term(self, band: int, airmass: float) -> np.ndarray:
         """Magnitudes (n,) of all stars through the described chain less those through the true one."""
         return (self._described[:, :, band] - self._true[:, :, 0, band]) @ self.weights_at(airmass)
+
+    def xp_errors(self, true: SourceTable, known: Any, correction: Any) -> np.ndarray:
+        """What XP's errors mean in each band, medians of the stars at the least airmass, (2, n_band).
+
+        First the change of a magnitude with that of BP, RP's share being the rest [mag/mag]; then what magnitudes are
+        too faint by [mag] with the known correction in place of the true one.
+        """
+        some, little = true[:MOST_STARS], 1e-3
+        curves = self._curves(self.described, np.zeros(1))[:1]
+        value = np.array(some.coefficients.value, float)
+        value[:, some.release.slices[0]] *= 10 ** (-0.4 * little)
+        fainter = dataclasses.replace(some, coefficients=dataclasses.replace(some.coefficients, value=value))
+        of = [np.asarray(_project(*one).magnitude, float) for one in
+              ((some, curves, known), (fainter, curves, known), (some, curves, correction))]  # fmt: skip
+        return np.nanmedian([(of[1] - of[0]) / little, of[0] - of[2]], axis=1)
 
     def models(self, table: SourceTable, correction: str) -> Models:
         """What XP says of the stars: model magnitudes through the described chain."""

@@ -19,7 +19,9 @@ J2000_MJD, J2000_YEAR, YEAR = 51544.5, 2000.0, 365.25
 class Plan:
     """The exposures, (n_exposure,) arrays: night, time [d], airmass, seeing [arcsec], cloud [mag], band and tile.
 
-    gray (n_exposure,) [mag]: what nights, drifts, clouds and seeing add to the zero-point.
+    parts, (n_exposure,) [mag] each: what the level and the air of a night, drifts and the aperture add to the
+    zero-point; gray (n_exposure,) [mag]: all of them, less clouds. extinction (n_exposure,) [mag/airmass]: of the
+    night, beside the chain's.
     """
 
     def __init__(self, s: SurveySetup, n_band: int, rng: np.random.Generator) -> None:
@@ -34,10 +36,13 @@ class Plan:
         self.band, self.tile = number % n_band, number // n_band % (s.tiles[0] * s.tiles[1])
         level, slope, *drift = rng.normal(size=(4, s.n_night))[:, self.night]
         phase = hours / 0.17
-        self.gray = (
-            0.01 * level - e.extinction * slope * (self.airmass - 1) - self.cloud - e.aperture * (self.seeing - SEEING)
-            + e.drift * (drift[0] * phase + drift[1] * phase**2)
-        )  # fmt: skip
+        self.extinction = e.extinction * slope
+        self.parts = {
+            "night_level": 0.01 * level, "night_air": -self.extinction * (self.airmass - 1),
+            "drift": e.drift * (drift[0] * phase + drift[1] * phase**2),
+            "aperture": -e.aperture * (self.seeing - SEEING),
+        }  # fmt: skip
+        self.gray = sum(self.parts.values()) - self.cloud
         self.shift = rng.uniform(-s.dither, s.dither, (s.n_exposure, 2)) if s.dither else np.zeros((s.n_exposure, 2))
         self._waves = rng.uniform(0, 2 * np.pi, (s.n_exposure, 2))
 

@@ -37,13 +37,16 @@ MAS = 1 / 3.6e6
 class Stars:
     """n stars: what Gaia has (table), the truth (true), G [mag], BP - RP [mag].
 
-    has_xp (n,): whether Gaia gives a spectrum; xp_error (n, 2) [mag]: what BP and RP are too faint by.
+    has_xp (n,): whether Gaia gives a spectrum; xp_error (n, 2) [mag]: what BP and RP are too faint by, of which
+    cell_error (n, 2) is that of the star's cell (n,) on the sky.
     """
 
     table: SourceTable
     true: SourceTable
     has_xp: np.ndarray
     xp_error: np.ndarray
+    cell: np.ndarray
+    cell_error: np.ndarray
 
     def __len__(self) -> int:
         return len(self.table)
@@ -85,11 +88,12 @@ def make_stars(s: SurveySetup, plan: Plan, rng: np.random.Generator) -> Stars:
         "ruwe": 1 + np.abs(rng.normal(0, 0.06, n)) + np.where(rng.random(n) < 0.02, 1.0, 0.0),
         "phot_bp_rp_excess_factor": excess - corrected_excess(gaia["bp_rp"], np.zeros(n)),
     }  # fmt: skip
-    coefficients, error = _with_errors(s, noisy.coefficients, cells_of(ra, dec, SKY_NSIDE), rng)
+    cell = cells_of(ra, dec, SKY_NSIDE)
+    coefficients, error, of_cell = _with_errors(s, noisy.coefficients, cell, rng)
     ids = _source_ids(ra, dec)
     table = SourceTable(ids, coefficients, np.zeros(n, np.uint32), columns, f"simulated (seed {s.seed})")
     exact = dataclasses.replace(table, coefficients=XPCoefficients(true, None, None, None, noisy.release))
-    return Stars(table, exact, rng.random(n) >= s.effects.missing, error)
+    return Stars(table, exact, rng.random(n) >= s.effects.missing, error, cell, of_cell)
 
 
 def _near_fields(plan: Plan, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
@@ -127,22 +131,25 @@ def _source_ids(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
 
 def _with_errors(
     s: SurveySetup, noisy: XPCoefficients, cell: np.ndarray, rng: np.random.Generator
-) -> tuple[XPCoefficients, np.ndarray]:
-    """Coefficients with errors that are not stated, and these (n, 2) [mag]: of a star, and of its cell on the sky."""
+) -> tuple[XPCoefficients, np.ndarray, np.ndarray]:
+    """Coefficients with errors that are not stated; these (n, 2) [mag]: all, and those of the cells on the sky."""
     cells, which = np.unique(cell, return_inverse=True)
-    error = s.effects.sky * rng.standard_normal((len(cells), 2))[which]
-    error = error + s.effects.standard_error * rng.standard_normal((len(cell), 1))
+    of_cell = s.effects.sky * rng.standard_normal((len(cells), 2))[which]
+    error = of_cell + s.effects.standard_error * rng.standard_normal((len(cell), 1))
     factor = np.ones_like(noisy.value)
     for k, rows in enumerate(noisy.release.slices):
         factor[:, rows] = 10 ** (-0.4 * error[:, k : k + 1])
-    return dataclasses.replace(noisy, value=noisy.value * factor, error=noisy.error * factor), error
+    return dataclasses.replace(noisy, value=noisy.value * factor, error=noisy.error * factor), error, of_cell
 
 
-def true_correction(s: SurveySetup, rng: np.random.Generator) -> LinearCorrection | None:
-    """The correction with which spectra are the true ones: that of the setup, and one draw of what it leaves."""
+def true_correction(s: SurveySetup, rng: np.random.Generator) -> tuple[LinearCorrection | None, np.ndarray]:
+    """The correction with which spectra are the true ones: that of the setup, and one draw of what it leaves.
+
+    And that draw, at the wavelengths of the correction: true flux less that with the setup's correction, relative.
+    """
     known = load_correction(s.correction)
     if not s.effects.instrument:
-        return known
+        return known, np.zeros(0 if known is None else len(known.wavelength))
     if known is None:
         raise XpjaxError(
             'instrument is in units of what a linear correction leaves, and correction is "none": take the standard '
@@ -152,4 +159,4 @@ def true_correction(s: SurveySetup, rng: np.random.Generator) -> LinearCorrectio
     relative = s.effects.instrument * rng.standard_normal(len(root)) @ root
     design = load_instrument(release=known.release).design(known.wavelength)
     spectrum = np.asarray(design.value, float) * np.asarray(design.scale, float) + known.change
-    return dataclasses.replace(known, change=known.change + spectrum * relative)
+    return dataclasses.replace(known, change=known.change + spectrum * relative), relative

@@ -9,13 +9,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from xpjax.core.records import Rows
+from xpjax.core.sky import cells_of
 from xpjax.survey.observations import Observations, concatenate, make_observations
 from xpjax.survey.simulation.flat import Flat
 from xpjax.survey.simulation.passbands import Magnitudes, Models, open_chain
 from xpjax.survey.simulation.plan import SEEING, Plan
 from xpjax.survey.simulation.setup import SurveySetup
 from xpjax.survey.simulation.stars import make_stars, true_correction
-from xpjax.survey.sky_floor import sky_floor
+from xpjax.survey.sky_floor import SKY_NSIDE, sky_floor
+from xpjax.xp import load_correction
 
 MAGNITUDE_ZERO = 13.0
 """Where magnitude terms are zero."""
@@ -29,13 +31,20 @@ FAINTEST = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Truth(Rows):
-    """Of each row: natural magnitude, correction (added to the instrumental one) and theoretical error, (n,) [mag]."""
+    """Of each row: natural magnitude, correction (added to the instrumental one) and theoretical error, (n,) [mag].
 
-    row_fields = ("magnitude", "correction", "error", "disturbed")
+    flat, response (n,) [mag]: parts of the correction, of the place on the detector and of the light; filter_shift (n,)
+    [nm]: of the true filter at the place from the described one.
+    """
+
+    row_fields = ("magnitude", "correction", "error", "flat", "response", "filter_shift", "disturbed")
 
     magnitude: np.ndarray
     correction: np.ndarray
     error: np.ndarray
+    flat: np.ndarray
+    response: np.ndarray
+    filter_shift: np.ndarray
     disturbed: np.ndarray
     """Whether the star varies or the measurement was spoilt."""
 
@@ -92,16 +101,16 @@ class SimulatedSurvey:
         self.n_detector = s.detectors[0] * s.detectors[1]
         self.plan = Plan(s, len(open_chain(s).bands), streams[0])
         self.stars = make_stars(s, self.plan, streams[1])
-        correction = true_correction(s, streams[2])
-        self.magnitudes = Magnitudes(s, self.stars.true, correction, self.plan.airmass, streams[3])
+        self.xp_correction, self.instrument_error = true_correction(s, streams[2])
+        self.magnitudes = Magnitudes(s, self.stars.true, self.xp_correction, self.plan.airmass, streams[3])
         self.flats = [Flat(s.effects.flat, streams[4]) for _ in range(len(self.bands) * self.n_detector)]
         offset = streams[4].normal(0, s.effects.detector_offset, len(self.flats))
-        self._offset = offset if self.n_detector > 1 else np.zeros(len(self.flats))
+        self.detector_offset = offset if self.n_detector > 1 else np.zeros(len(self.flats))
         n, rng = len(self.stars), streams[5]
         self.varies = rng.random(n) < s.effects.variable
-        self._amplitude = np.where(self.varies, rng.uniform(0.03, 0.3, n), 0.0)
-        self._period = np.exp(rng.uniform(np.log(0.1), np.log(10), n))
-        self._phase = rng.uniform(0, 2 * np.pi, n)
+        self.amplitude = np.where(self.varies, rng.uniform(0.03, 0.3, n), 0.0)
+        self.period = np.exp(rng.uniform(np.log(0.1), np.log(10), n))
+        self.phase = rng.uniform(0, 2 * np.pi, n)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -127,7 +136,8 @@ class SimulatedSurvey:
         e, d = divmod(f, self.n_detector)
         band = int(self.plan.band[e])
         of_band = self.magnitudes.zero_point(band, float(self.plan.airmass[e]))
-        return self.setup.camera.zero_point + of_band + self.plan.gray[e] + self._offset[band * self.n_detector + d]
+        offset = self.detector_offset[band * self.n_detector + d]
+        return self.setup.camera.zero_point + of_band + self.plan.gray[e] + offset
 
     def flat(self, place: np.ndarray, grain: bool = True, f: int = 0) -> np.ndarray:
         """The flat (n,) [mag] at places (n, 2), in units of the detector, of a frame. grain: its small scales."""
@@ -176,8 +186,10 @@ class SimulatedSurvey:
         rng = np.random.default_rng([s.seed, 6, f])
         positions = np.stack(self.stars.positions(float(plan.years[e])))
         seen, place = plan.on_detector(d, plan.focal_plane(e, *positions))
-        natural = self._natural(seen, e, d, place)
-        correction = self.correction(f, place) + self._by_magnitude(natural, e)
+        shift = -s.effects.field_shift * plan.off_axis(d, place)
+        natural = self._natural(seen, e, shift)
+        gray, response = self.correction(f, place), self._by_magnitude(natural, e)
+        correction, filter_shift = gray + response, shift + self.magnitudes.filter_shift[plan.band[e]]
         noise = s.camera.noise(natural + s.camera.zero_point - correction, float(plan.airmass[e]))
         spoilt = rng.random(len(seen)) < s.effects.outlier
         wrong = np.where(spoilt, rng.choice([-1, 1], len(seen)) * rng.uniform(0.05, 1, len(seen)), 0.0)
@@ -185,18 +197,18 @@ class SimulatedSurvey:
         x, y = (place * np.array(s.size)).T + rng.normal(0, 0.02, (2, len(seen)))
         ra, dec = positions[:, seen] + rng.normal(0, 0.03 / 3600, (2, len(seen)))
         flags = np.where(spoilt & (rng.random(len(seen)) < 0.5), 2, 0).astype(np.int16)
-        truth = Truth(natural, correction, noise["total"], spoilt | self.varies[seen])
+        parts = gray - self.zero_point(f), response, filter_shift
+        truth = Truth(natural, correction, noise["total"], *parts, spoilt | self.varies[seen])
         stated = np.sqrt(noise["photon"] ** 2 + noise["sky"] ** 2 + noise["read"] ** 2)
         made = Detections(seen, x, y, ra, dec, magnitude, stated, flags, truth)
         return made[noise["total"] < FAINTEST]
 
-    def _natural(self, star: np.ndarray, e: int, d: int, place: np.ndarray) -> np.ndarray:
-        """Magnitudes [mag] of stars through the true passband at their places, at the time of the exposure."""
+    def _natural(self, star: np.ndarray, e: int, shift: np.ndarray) -> np.ndarray:
+        """Magnitudes (n,) [mag] of stars through the true passband, shifted by so many nm, at exposure e."""
         plan = self.plan
-        shift = -self.setup.effects.field_shift * plan.off_axis(d, place)
-        wave = np.sin(2 * np.pi * plan.time[e] / self._period[star] + self._phase[star])
+        wave = np.sin(2 * np.pi * plan.time[e] / self.period[star] + self.phase[star])
         true = self.magnitudes.true(star, int(plan.band[e]), float(plan.airmass[e]), shift)
-        return true + self._amplitude[star] * wave
+        return true + self.amplitude[star] * wave
 
     def _by_magnitude(self, natural: np.ndarray, e: int) -> np.ndarray:
         """The parts (n,) [mag] of the correction that go with a star's counts."""
@@ -204,6 +216,12 @@ class SimulatedSurvey:
         peaks = counts * (SEEING / self.plan.seeing[e]) ** 2
         slope = effects.magnitude_term * (natural - MAGNITUDE_ZERO)
         return slope - effects.nonlinearity * counts - effects.brighter_fatter * peaks
+
+    @functools.cached_property
+    def xp_in_bands(self) -> np.ndarray:
+        """What XP's errors mean in each band: see `Magnitudes.xp_errors`."""
+        known = load_correction(self.setup.correction)
+        return self.magnitudes.xp_errors(self.stars.true, known, self.xp_correction)
 
     @functools.cached_property
     def models(self) -> Models:
@@ -230,4 +248,6 @@ class SimulatedSurvey:
             time=float(self.plan.time[e]), airmass=float(self.plan.airmass[e]), cut=rows.flags > 0,
             exposure=names["exposure"], band=names["band"], detector=names["detector"], night=names["night"],
         )  # fmt: skip
-        return dataclasses.replace(part, model_systematic=np.hypot(np.where(has, left, 0.0), floor)), rows.truth
+        systematic = np.hypot(np.where(has, left, 0.0), floor)
+        cell = cells_of(rows.ra, rows.dec, SKY_NSIDE) if self.setup.effects.sky else None
+        return dataclasses.replace(part, model_systematic=systematic, sky_cell=cell), rows.truth
