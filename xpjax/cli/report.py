@@ -18,7 +18,7 @@ from xpjax.cli.terminal import tell
 @click.option("--output", "-o", type=FILE, help="HTML file to write; by default report.html in DIR.")
 @click.option(
     "--catalogue", "catalogues", multiple=True, type=EXISTING_FILE,
-    help="Tables that were calibrated: x, y and color of stars that are no standards, positions of exposures.",
+    help="Tables that were calibrated, for what the products lack: those of older versions have no colors.",
 )  # fmt: skip
 @click.option(
     "--validation", multiple=True, type=EXISTING_FILE,

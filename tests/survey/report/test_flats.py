@@ -66,7 +66,7 @@ def test_numbers_and_figures(evidence: Evidence, tested: Evidence) -> None:
     assert all(np.isfinite(np.asarray(axes.images[0].get_array())).any() for axes in panels)
     assert {axes.get_xlabel() for axes in panels} == {"x [pixel]"}
     assert [*panels[0].images[0].get_extent()] == [0, 4000, 0, 4000]
-    assert panels[2].get_title() == "g: after"
+    assert panels[2].get_title() == "g: after [mmag]"
     with pytest.raises(Missing, match="20 standards with positions"):
         flat_maps(evidence, "z", "")
 
@@ -75,4 +75,6 @@ def test_flats_that_are_not_drawn_have_names(evidence: Evidence, monkeypatch: py
     monkeypatch.setattr(flats_module, "MOST_FLATS", 1)
     drawn, left_out = all_flats(evidence)
     assert [f.name for f in drawn] == ["g"]
-    assert left_out == {"Flats of r": "1 of 2 flats are drawn, those with most standards"}
+    assert left_out == {
+        "Flats of 1 of 2: r": "1 are drawn, those with most standards; `xpjax survey flat` writes all stacked flats"
+    }

@@ -1,5 +1,6 @@
 """Evidence from files and from memory, and the page in one call."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import write
 from xpjax.survey import SimulatedSurvey, SurveySetup, simulate_survey
 from xpjax.survey.exposures.calibrate import calibrate
+from xpjax.survey.exposures.files import write_solution
 from xpjax.survey.exposures.model import ExposureModel
 from xpjax.survey.exposures.settings import CalibrationSettings
 from xpjax.survey.noise import CCD, Camera
@@ -60,6 +62,31 @@ def same(one: Evidence, two: Evidence) -> None:
         np.testing.assert_array_equal(one.rows[name], two.rows[name])
     for name, column in one.catalogue().columns.items():
         np.testing.assert_array_equal(column, two.catalogue().columns[name])
+
+
+def test_colors_of_all_stars_are_among_the_products(tmp_path: Path) -> None:
+    """Of stars that are no standards too, and beside units that have none."""
+    o, _ = SimulatedSurvey(SurveySetup(n_exposure=3, n_star=60, n_night=1, bands=("g",), seed=1)).observe()
+    o = dataclasses.replace(o, model=np.where(o.star % 3 == 0, np.nan, o.model))
+    settings = CalibrationSettings(ExposureModel(position_order=1, color_order=0))
+    solution, calibrated = calibrate(o, settings)
+    write_solution(tmp_path / "solution.h5", solution)
+    write(tmp_path / "calibrated.parquet", calibrated)
+    found = gather_evidence(tmp_path).rows
+    np.testing.assert_array_equal(found["color"], o.color)
+    assert np.isfinite(found["color"][np.isnan(found["residual"])]).any()
+    first = len(o) // 2
+    (tmp_path / "calibrated.parquet").unlink()
+    table = calibrated.catalogue()
+    for name, part, lost in (("a", slice(first), ()), ("b", slice(first, None), ("color",))):
+        (tmp_path / "units" / name).mkdir(parents=True)
+        columns = {key: column[part] for key, column in table.columns.items() if key not in lost}
+        write(tmp_path / "units" / name / "calibrated.parquet", Catalogue(columns))
+    units = gather_evidence(tmp_path).rows
+    np.testing.assert_array_equal(units["color"][:first], o.color[:first])
+    known, standard = (np.isfinite(units[name])[first:] for name in ("color", "residual"))
+    assert not (known & ~standard).any()  # of the standards that the solution holds
+    assert known.sum() > 0.9 * standard.sum()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import xpjax
 from tests.cli.helpers import xp
 from tests.survey.joint.nights import observe
 from xpjax.core.errors import XpjaxError
@@ -298,7 +299,7 @@ prior = 0.005
 
 @pytest.mark.slow
 def test_a_page_of_files(tmp_path: Path) -> None:
-    """With the tables that were solved for there are colors; without them the page says so."""
+    """Colors are among the measurements: the page needs no tables, and shows the same with them."""
     o = observe(60)
     names = ("star", "x", "y", "magnitude", "magnitude_error", "model", "model_error")
     columns = {name: getattr(o, name) for name in names} | {"bp_rp": o.color}
@@ -313,7 +314,10 @@ def test_a_page_of_files(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     done = xp("survey", "report", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert "not made: Residuals against color: colors are not known (--catalogue)" in done.stderr
+    assert "not made: Residuals against color" not in done.stderr
+    table = xpjax.read_table(tmp_path / "out" / "calibrated.parquet")
+    np.testing.assert_array_equal(table["color"], o.color)
+    assert table["color"].unit == "mag"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Joint solution: out" in page
     assert "command: xpjax survey solve; inputs: field.parquet" in page

@@ -1,12 +1,16 @@
 """The page of all reports: text is escaped, figures are files, what cannot be drawn is named, whole or not at all."""
 
+import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.figure
+import numpy as np
 import pytest
 
 from tests.cli.helpers import files
+from xpjax.survey.report.drawing import draw_detector, draw_maps, rows_of_panels
 from xpjax.survey.report.layout import Figure, Section, Table, file_name, write_page
 from xpjax.survey.report.statistics import Missing
 
@@ -85,3 +89,30 @@ def test_the_users_style_does_not_matter() -> None:
     with matplotlib.rc_context({"font.size": 40, "axes.grid": True}):
         assert Figure("a", "", drawn).make().axes[0].xaxis.label.get_fontsize() == 10
         assert matplotlib.rcParams["font.size"] == 40
+
+
+def maps(figure: matplotlib.figure.Figure) -> None:
+    rng = np.random.default_rng(0)
+    ra, dec, value = rng.uniform(0, 1.5, 100), rng.uniform(-1.4, 0, 100), rng.normal(0, 300, 100)
+    draw_maps({band: (ra, dec, value) for band in "abcdef"}, "residual [mmag]", figure)
+
+
+def detectors(figure: matplotlib.figure.Figure) -> None:
+    box = np.array([0.0, 10000.0, 0.0, 10000.0])
+    for axes in rows_of_panels(figure, 3, [1.0] * 3, 2.6).ravel():
+        draw_detector(axes, np.eye(5), box, 80.0, "g: flat")
+
+
+@pytest.mark.parametrize("draw", [maps, detectors])
+def test_labels_of_maps_lie_within_the_figure(draw: Callable[[matplotlib.figure.Figure], None]) -> None:
+    """And beside each other, those of color bars too."""
+    made = Figure("maps", "", draw).make()
+    made.savefig(io.BytesIO(), format="png", dpi=100)
+    width = made.bbox.width
+    boxes = [axes.get_tightbbox() for axes in made.axes]
+    known = [box for box in boxes if box is not None]
+    assert min(box.x0 for box in known) >= 0
+    assert max(box.x1 for box in known) <= width
+    labels = [axes.yaxis.label.get_window_extent() for axes in made.axes if axes.get_ylabel()]
+    labels += [bar.yaxis.label.get_window_extent() for axes in made.axes for bar in axes.child_axes if bar.get_ylabel()]
+    assert not [1 for k, one in enumerate(labels) for two in labels[k + 1 :] if one.overlaps(two)]

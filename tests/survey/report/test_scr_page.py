@@ -12,6 +12,8 @@ from xpjax.io.catalogue import write
 from xpjax.survey.report import write_report
 from xpjax.survey.report.scr_page import (
     ScrEvidence,
+    coefficient_tables,
+    relation_figures,
     relation_table,
     repeats,
     residual_figures,
@@ -83,6 +85,27 @@ def test_residuals_are_drawn_against_labels_and_color(evidence: ScrEvidence) -> 
     assert evidence.solution.predicted.units["teff"] == "K"
     labels = [axes.get_xlabel() for axes in residual_figures(evidence)[0].make().axes]
     assert labels == ["BP - RP [mag]", "Teff [K]", "[Fe/H] [dex]", "reddening [mag]"]
+
+
+def test_relations_are_drawn_through_their_stars(evidence: ScrEvidence) -> None:
+    axes = relation_figures(evidence)[0].make().axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Teff [K]", "G_RP - i [mag]")
+    x, y = axes.lines[1].get_data()
+    one = evidence.solution.regressions["i"]
+    used = np.isfinite(evidence.residual("i"))
+    feh = np.median(evidence.column("feh")[used])
+    np.testing.assert_allclose(y, one.intrinsic(np.stack([x, np.full(100, feh), np.zeros(100)], axis=1)), atol=1e-6)
+    points = axes.collections[0].get_offsets()
+    near = [np.interp(teff, x, y) for teff in points[:, 0]]
+    assert 0.5 * NOISE < np.std(points[:, 1] - near) < 5 * NOISE  # metallicities differ
+
+
+def test_the_constant_is_in_magnitudes_and_all_else_in_mmag(evidence: ScrEvidence) -> None:
+    one = evidence.solution.regressions["i"]
+    table = coefficient_tables(evidence)[0]
+    told = {row[0]: (row[1], float(str(row[2]).split()[0])) for row in table.rows}
+    assert told["constant"] == ("mag", pytest.approx(one.value[one.names.index("constant")], abs=1e-3))
+    assert told["teff1"] == ("mmag", pytest.approx(1e3 * one.value[one.names.index("teff1")], abs=0.2))
 
 
 @pytest.mark.slow

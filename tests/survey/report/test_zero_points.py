@@ -98,7 +98,14 @@ def test_terms_of_one_frame_have_errors_and_of_many_scatters(evidence: Evidence)
     fits, k = evidence.solution.fits, 1
     value = 1e3 * fits.value[:N_FRAME, k]
     assert table.rows[k][0] == fits.terms.names[k]
-    assert table.rows[k][2] == f"{np.median(value):.2f} ± {spread(value)[0]:.2f}"
+    assert table.rows[k][3] == f"{np.median(value):.2f} ± {spread(value)[0]:.2f}"
     single = dataclasses.replace(evidence, solution=evidence.solution[:1])
     error = 1e3 * np.sqrt((fits.covariance + fits.common_covariance)[0, k, k])
-    assert term_tables(single)[0].rows[k][2] == f"{value[0]:.2f} ± {error:.2f}"
+    assert term_tables(single)[0].rows[k][3] == f"{value[0]:.2f} ± {error:.2f}"
+    units = {row[0]: row[2] for row in table.rows}
+    assert (units["constant"], units["position_10"], units["color_1"]) == ("mag", "mmag", "mmag/mag")
+    constant = np.median(fits.value[:N_FRAME, 0])
+    assert table.rows[0][3].startswith(f"{constant:.4f} ")
+    columns = evidence.solution.catalogue().units
+    assert columns["position_10"] == columns["constant_error"] == "mag"
+    assert "color_1" not in columns  # mag per mag

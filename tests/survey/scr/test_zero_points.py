@@ -27,7 +27,7 @@ def test_the_table_says_which_method() -> None:
     first, second = both()
     table = whole_table(np.arange(100), np.full(100, ""), {"u": (first, second)}).catalogue()
     assert len(table) == 100
-    assert {"tile", "band", "zero_point", "method", "scr_zero_point", "xpsp_count", "offset"} <= set(table.columns)
+    assert {"tile", "band", "zero_point", "method", "scr_zero_point", "xpsp_n_used", "offset"} <= set(table.columns)
 
 
 def two(n: int = 20) -> tuple[TileZeroPoints, TileZeroPoints]:

@@ -88,6 +88,9 @@ def shared_legend(figure: matplotlib.figure.Figure, axes: Axes) -> None:
 
 def color_bar(axes: Axes, shown: Any, label: str, extend: str = "both") -> None:
     """A color bar as high as the panel."""
+    engine = axes.figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.15)  # type: ignore[call-arg]  # [in]: what it overlooks of bars of panels with equal scales
     axes.figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.0, 0.05, 1.0)), label=label, extend=extend)
 
 
@@ -110,6 +113,11 @@ def label_of(band: str) -> str:
 def plain(name: str, after: str = "") -> str:
     """A name in a figure, where a dollar sign is no formula, and what follows it; nothing for none."""
     return str(name).replace("$", r"\$") + after if name else ""
+
+
+def some_of(what: str, names: Sequence[str], whole: int, most: int = 5) -> str:
+    """How many of them are meant, and which, the first few by name: "Flats of 28 of 40: g 13, g 14, ..."."""
+    return f"{what} of {len(names)} of {whole}: {', '.join(names[:most])}{', ...' if len(names) > most else ''}"
 
 
 def rounded_text(value: float, digits: int = 2) -> str:
@@ -261,9 +269,9 @@ def map_height(x: np.ndarray, y: np.ndarray) -> float:
 
 def dress_map(axes: Axes, middle: float, title: str = "") -> None:
     """Labels of a map of the sky, East to the left, equal scales."""
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim")
     axes.invert_xaxis()
-    dress(axes, f"(RA - {middle:.2f}\u00b0) cos Dec [deg]", "Dec [deg]", title)
+    dress(axes, f"(RA - {middle:.2f}\u00b0) cos Dec [deg]", "Dec [deg]" if is_left(axes) else "", title)
 
 
 def draw_maps(

@@ -137,8 +137,12 @@ def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Obse
         frame = frames_of(solution, theirs.exposure, theirs.band, theirs.detector)[frame]
     at = same_measurements(rows["frame"], rows["star"], frame, known.star)
     more = {name: taken(getattr(known, name), at) for name in ("x", "y", "color", "model_error")}
-    for name in {"x", "y"} & set(rows):
+    for name in {"x", "y", "color"} & set(rows):
         more[name] = np.where(np.isfinite(rows[name]), rows[name], more[name])
+    if "amplifier" in rows:
+        names = json.loads(solution.record.get("amplifiers", "[]")) or np.unique(rows["amplifier"]).tolist()
+        code = {name: k for k, name in enumerate(names)}
+        more["amplifier"] = np.array([code.get(name, np.nan) for name in rows["amplifier"].tolist()], float)
     if isinstance(known, Observations):
         if known.amplifier.any():
             more["amplifier"] = taken(known.amplifier, at)

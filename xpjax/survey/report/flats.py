@@ -17,6 +17,7 @@ from xpjax.survey.report.drawing import (
     plain,
     rounded_text,
     rows_of_panels,
+    some_of,
 )
 from xpjax.survey.report.evidence import Evidence, same_measurements, taken
 from xpjax.survey.report.layout import Figure, Table
@@ -152,9 +153,9 @@ def all_flats(evidence: Evidence) -> tuple[list[FlatMaps], dict[str, str]]:
             why = missing
     if not found:
         raise why
-    left_out = ", ".join(flat_name(str(frames.band[k]), str(frames.detector[k])) for k in np.sort(first[rest]))
-    reason = f"{MOST_FLATS} of {len(first)} flats are drawn, those with most standards"
-    return found, {f"Flats of {left_out}": reason} if left_out else {}
+    left_out = [flat_name(str(frames.band[k]), str(frames.detector[k])) for k in np.sort(first[rest])]
+    reason = f"{MOST_FLATS} are drawn, those with most standards; `xpjax survey flat` writes all stacked flats"
+    return found, {some_of("Flats", left_out, len(first)): reason} if left_out else {}
 
 
 def flats_text(evidence: Evidence) -> tuple[str, ...]:
@@ -234,4 +235,4 @@ def draw_flats(flats: tuple[FlatMaps, ...], names: tuple[str, ...], figure: matp
         for name, axes in zip(names, line, strict=True):
             values, top = MMAG * getattr(f, name), both_ways(MMAG * f.flat, 100) if name == "flat" else limit
             extend = "neither" if name == "flat" else "both"
-            draw_detector(axes, values, f.box, top, f"{plain(f.name)}: {name}", extend=extend)
+            draw_detector(axes, values, f.box, top, f"{plain(f.name)}: {name} [mmag]", label="", extend=extend)

@@ -122,7 +122,11 @@ def _measurements(folder: Path) -> Catalogue:
     files = [folder / CALIBRATED] if (folder / CALIBRATED).is_file() else sorted(folder.glob(f"units/*/{CALIBRATED}"))
     if not files:
         raise FileNotFoundError(f"no {CALIBRATED} in {folder}: give the directory that `xpjax survey calibrate` wrote")
-    return concatenate([read_catalogue(file) for file in files])
+    parts = [read_catalogue(file) for file in files]
+    kinds = {name: column.dtype.kind for part in parts for name, column in part.columns.items()}
+    none = {name: "" if kind in "UO" else np.nan for name, kind in kinds.items()}  # a unit may lack what others have
+    whole = [{name: part.columns.get(name, np.full(len(part), none[name])) for name in kinds} for part in parts]
+    return concatenate([dataclasses.replace(one, columns=columns) for one, columns in zip(parts, whole, strict=True)])
 
 
 def _observations(

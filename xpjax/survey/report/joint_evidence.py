@@ -22,11 +22,13 @@ from xpjax.survey.joint import (
     read_further,
     read_joint_config,
     read_joint_solution,
+    solved_correction,
 )
 from xpjax.survey.reading import survey_chain
-from xpjax.survey.report.evidence import color_columns, color_name
+from xpjax.survey.report.evidence import color_name
+from xpjax.xp import LinearCorrection, load_correction
 
-CALIBRATED = "calibrated.parquet"
+CALIBRATED, CORRECTION = "calibrated.parquet", "correction.h5"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -36,12 +38,14 @@ class JointEvidence(Record):
     rows: columns (n,) of the calibrated measurements, with `frame` (index into the frames of the solution), `x`, `y`
     [pixel], `color` [mag], `ra`, `dec` [deg], NaN where unknown. config: names and values of its survey.toml.
     transmissions: transmission terms by name, with their chains; those whose chain is not found are not there.
+    correction: the linear correction that an instrument term makes.
     """
 
     solution: JointSolution
     rows: Mapping[str, np.ndarray]
     config: Mapping[str, Any]
     transmissions: Mapping[str, Transmission]
+    correction: LinearCorrection | None = None
 
     @property
     def bands(self) -> list[str]:
@@ -165,7 +169,8 @@ def joint_evidence(
             raise XpjaxError(f"{solution} is no joint solution: give the directory that `xpjax survey solve` wrote")
         folder, solution = path.parent, read_joint_solution(path)
     if catalogues:
-        observations = read_further(solution, list(catalogues))[1].observations
+        solution, reading = read_further(solution, list(catalogues))
+        observations = reading.observations
     if observations is not None:
         table = solution.calibrated(_checked(observations, solution)).columns
     elif folder is not None and (folder / CALIBRATED).is_file():
@@ -180,8 +185,18 @@ def joint_evidence(
         )
     config = json.loads(solution.meta.get("config", "{}"))
     return JointEvidence(
-        solution, _rows(solution, table, observations, config), config, _transmissions(solution, config)
+        solution, _rows(solution, table), config, _transmissions(solution, config), _correction(solution, folder)
     )
+
+
+def _correction(solution: JointSolution, folder: Path | None) -> LinearCorrection | None:
+    """The linear correction that a solution makes, from the file beside it where that does not hold what it needs."""
+    if folder is not None:
+        return load_correction(folder / CORRECTION) if (folder / CORRECTION).is_file() else None
+    try:
+        return solved_correction(solution)
+    except XpjaxError:  # read from a file, without what the term needs
+        return None
 
 
 def _checked(o: Observations, solution: JointSolution) -> Observations:
@@ -197,28 +212,13 @@ def _checked(o: Observations, solution: JointSolution) -> Observations:
     return o
 
 
-def _rows(
-    solution: JointSolution, table: Mapping[str, Any], o: Observations | None, config: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+def _rows(solution: JointSolution, table: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Columns of the measurements, those that reports need at least."""
     rows = {name: np.asarray(column) for name, column in table.items()}
     n = len(solution.residual)
     rows["frame"] = np.asarray(solution.rows.frame)
-    for name in ("x", "y", "ra", "dec"):
+    for name in ("x", "y", "ra", "dec", "color"):
         rows[name] = np.asarray(rows.get(name, np.full(n, np.nan)), float)
-    if o is not None:
-        rows["color"] = np.asarray(o.color, float)
-    else:
-        color = np.full(n, np.nan)
-        for band in np.unique(solution.frames.band):
-            names = color_columns(config, str(band))
-            if names and all(name in table for name in names):
-                mine = solution.frames.band[rows["frame"]] == band
-                first, *others = (np.asarray(table[name], float)[mine] for name in names)
-                color[mine] = first - sum(others)
-        rows["color"] = color
-    if not np.nan_to_num(rows["color"]).any():  # observations without a color have 0
-        rows["color"] = np.full(n, np.nan)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a report shows of a joint solution over the detector and on the sky: flats, and maps of XP's own errors."""
+"""What a report shows of a joint solution over the detector and on the sky: flats; and of XP's own errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpjax.core.constants import POGSON
+from xpjax.core.errors import XpjaxError
 from xpjax.core.sky import cell_corners
 from xpjax.survey.report.drawing import (
     MMAG,
     both_ways,
     chunks,
     color_bar,
+    draw_curves,
     draw_detector,
+    dress,
     dress_map,
     label_of,
     map_height,
@@ -24,10 +28,12 @@ from xpjax.survey.report.drawing import (
     plain,
     rounded_text,
     sky_middle,
+    some_of,
 )
 from xpjax.survey.report.joint_evidence import JointEvidence, bands_of
-from xpjax.survey.report.layout import Figure, Table
+from xpjax.survey.report.layout import WIDTH, Figure, Table
 from xpjax.survey.report.statistics import Missing, median
+from xpjax.xp import load_correction, load_instrument
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -106,12 +112,9 @@ def flat_figures(maps: list[DetectorMap]) -> tuple[list[Figure], dict[str, str]]
         "cells are in the table."
     )
     names, shown = chunks(drawn, 6), {one.name for one in drawn}
-    left_out = ", ".join(one.name for one in maps if one.name not in shown)
-    why = (
-        {f"Maps of {left_out}": f"{len(drawn)} of {len(maps)} flats are drawn, those with most cells"}
-        if left_out
-        else {}
-    )
+    left_out = [one.name for one in maps if one.name not in shown]
+    reason = f"{len(drawn)} are drawn, those with most cells; the table has all, parameters.ecsv their values"
+    why = {some_of("Maps", left_out, len(maps)): reason} if left_out else {}
     figures = [
         Figure(f"Flats{f' {k + 1}' * (len(names) > 1)}", caption, functools.partial(_draw_flats, part))
         for k, part in enumerate(names)
@@ -176,3 +179,45 @@ def _draw_sky(
         axes.autoscale_view()
         color_bar(axes, shown, "XP less true [mmag]")
         dress_map(axes, middle, plain(band))
+
+
+def instrument_figures(evidence: JointEvidence) -> list[Figure]:
+    """What XP spectra are wrong by against wavelength, by the terms of the instrument. Raises Missing."""
+    if not any(evidence.kind(block) == "instrument" for block in evidence.solution.blocks):
+        raise Missing("the model has no instrument term")
+    made = evidence.correction
+    if made is None:
+        raise Missing("the correction that the solution makes is not beside it (correction.h5)")
+    said = made.meta["survey"]
+    try:
+        known = load_correction(said["from"])
+    except (OSError, XpjaxError) as why:
+        raise Missing(f"the correction that the modes are of is not found: {said['from']}") from why
+    assert known is not None
+    of = load_instrument(release=known.release).corrected(known).design(made.wavelength)
+    design = np.asarray(of.value, float) * np.asarray(of.scale, float)
+    relative = ((made.change - known.change) * design).sum(axis=0) / (design**2).sum(axis=0)
+    error = np.sqrt((made.left[: len(said["modes"])] ** 2).sum(axis=0))
+    left = [np.sqrt((one.left_at(made.wavelength) ** 2).sum(axis=0)) for one in (known, made)]
+    caption = (
+        f"What XP spectra with the correction {known.name} are wrong by, alike in all stars: XP less true magnitude by "
+        f"the {len(said['modes'])} modes of the solution, with their errors (dark band). Lines: standard errors of the "
+        "spectra by the correction alone (dotted), and with the solution (dashed). A constant stays with the "
+        "zero-points, within these errors."
+    )
+    draw = functools.partial(_draw_instrument, made.wavelength, *(POGSON * a for a in (relative, error, *left)))
+    return [Figure("XP's error against wavelength", caption, draw)]
+
+
+def _draw_instrument(
+    wavelength: np.ndarray, value: np.ndarray, error: np.ndarray, before: np.ndarray, after: np.ndarray,
+    figure: matplotlib.figure.Figure,
+) -> None:  # fmt: skip
+    figure.set_size_inches(0.7 * WIDTH, 3.2)
+    axes = figure.subplots()
+    draw_curves(axes, wavelength, MMAG * value[None], MMAG * error, "modes of the solution")
+    for values, style, label in ((before, ":", "error before"), (after, "--", "error after")):
+        for sign in (1, -1):
+            axes.plot(wavelength, MMAG * sign * values, color="0.4", lw=1, ls=style, label=label if sign > 0 else None)
+    axes.axhline(0, color="0.5", lw=0.6, zorder=0)
+    dress(axes, "wavelength [nm]", "XP less true [mmag]")

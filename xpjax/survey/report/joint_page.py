@@ -15,7 +15,7 @@ from xpjax.survey.report.drawing import MMAG, label_of, rounded_text
 from xpjax.survey.report.joint_correlation import correlation_figures
 from xpjax.survey.report.joint_curves import all_curves, curve_figures, curve_table, field_figures, parameter_table
 from xpjax.survey.report.joint_evidence import JointEvidence, joint_evidence
-from xpjax.survey.report.joint_maps import flat_figures, flat_maps, flat_table, sky_figures
+from xpjax.survey.report.joint_maps import flat_figures, flat_maps, flat_table, instrument_figures, sky_figures
 from xpjax.survey.report.joint_residuals import (
     flag_table,
     how_to_hold_out,
@@ -26,6 +26,7 @@ from xpjax.survey.report.joint_residuals import (
     sky_residual_figures,
     star_figures,
 )
+from xpjax.survey.report.joint_shapes import shape_figures
 from xpjax.survey.report.joint_terms import (
     color_figures,
     model_table,
@@ -74,9 +75,11 @@ def joint_sections(evidence: JointEvidence) -> tuple[list[Section], dict[str, st
         Section("Values of the terms", figures=made("Values of other terms", value_figures),
                 tables=[term_table(evidence), *value_tables(evidence)]),
         Section("Color terms", figures=made("Color terms", color_figures)),
+        _shapes(evidence, missing),
         _flats(evidence, missing),
         _transmission(evidence, missing, made),
-        Section("XP's own errors on the sky", figures=made("Sky map of XP's errors", sky_figures)),
+        Section("XP's own errors", figures=made("Sky map of XP's errors", sky_figures)
+                + made("XP's error against wavelength", instrument_figures)),
         Section("Correlations", figures=made("Correlation of parameters", correlation_figures)),
         _residuals(evidence, missing, made),
         Section("Stars", figures=made("Scatter of stars", star_figures)),
@@ -108,6 +111,12 @@ def _model(evidence: JointEvidence) -> Section:
     else:
         text.append("The data and the priors determine all columns: constraints decide nothing (no gauge).")
     return Section("Model", text, tables=[model_table(evidence)], items=list(found.gauge))
+
+
+def _shapes(evidence: JointEvidence, missing: dict[str, str]) -> Section:
+    figures, without = shape_figures(evidence)
+    missing.update(without)
+    return Section("Air, response, drift and seeing", figures=figures)
 
 
 def _flats(evidence: JointEvidence, missing: dict[str, str]) -> Section:
@@ -173,4 +182,10 @@ def joint_summary(evidence: JointEvidence) -> list[str]:
     if floors:
         said = ", ".join(f"{label_of(band)} {MMAG * floor:.1f}" for band, floor in floors.items())
         text += f" Zero-points and stars have beside their errors a common one of XP's errors on the sky: {said} mmag."
+    if found.field_floor:
+        said = ", ".join(f"{label_of(name)} {MMAG * floor:.1f}" for name, floor in found.field_floor.items())
+        text += (
+            f" Stars at one place of the detector have residuals in common, which no term has: {said} mmag. Errors "
+            "allow for it; a finer flat fits it."
+        )
     return [text, *made_by(found.meta)]

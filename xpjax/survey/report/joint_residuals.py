@@ -201,7 +201,7 @@ def star_scatter(evidence: JointEvidence, band: str) -> StarScatter:
     stated = np.sqrt(np.bincount(place, error**2, n) / np.maximum(number, 1))
     often = (number >= ENOUGH) & np.isfinite(found.magnitude[:, k])
     if not often.any():
-        raise Missing(f"no star has {ENOUGH} measurements")
+        raise Missing(f"no star has {ENOUGH} measurements in a band")
     return StarScatter(found.magnitude[often, k], np.sqrt(square)[often], stated[often], found.star_errors()[often, k])
 
 

@@ -72,8 +72,10 @@ def settings_of(evidence: JointEvidence, term: Any) -> str:
     """What is said of a term beside its defaults."""
     known = evidence.transmissions.get(term.name, term)
     said = known.entry() if getattr(known, "kind", "") else {"": term.describe().removeprefix(kind_of_term(term))}
-    rest = {name: value for name, value in said.items() if name not in ("kind", "name", "parameters", "sources")}
-    shown = [f"{name} {_plainly(value)}".strip() for name, value in rest.items()]
+    rest = {
+        name: value for name, value in said.items() if name not in ("kind", "name", "parameters", "sources", "times")
+    }
+    shown = [f"{name.replace('_', ' ')} {_plainly(value)}".strip() for name, value in rest.items()]
     for name, one in said.get("parameters", {}).items():
         about = ", ".join(
             f"{key.replace('_', ' ')} {_plainly(value)}" for key, value in one.items() if value is not None
@@ -86,6 +88,8 @@ def _plainly(value: Any) -> str:
     """A value of a setting, without quotes and brackets."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plainly(one)}" for key, one in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value).strip()
 
 
@@ -117,7 +121,7 @@ def term_table(evidence: JointEvidence) -> Table:
             number = int(np.isfinite(value).sum())
             shown = with_error(value[np.isfinite(value)][0], error[np.isfinite(value)][0]) if number == 1 else "-"
             rows.append(
-                (name_of(block, part), part.said(block.name), part.unit, number,
+                (name_of(block, part), part.said(block.name), part.in_unit, number,
                  shown if number < 2 else short(median(value)), short(spread(value)[0], 2) if number > 1 else "-",
                  short(median(error), 2) if number else "-",
                  short(median(sigma), 2) if np.isfinite(sigma).all() else "none")
@@ -138,7 +142,7 @@ def value_tables(evidence: JointEvidence) -> list[Table]:
         for part in block.parts:
             value, error = found.term(block.name, part.name)
             rows += [
-                (name_of(block, part), label, with_error(v, e), part.unit)
+                (name_of(block, part), label, with_error(v, e), part.in_unit)
                 for label, v, e in zip(block.labels, value, error, strict=True)
             ]
     caption = f"Values and errors of the terms that have at most {FEW}; larger ones are in figures and parameters.ecsv."
@@ -228,7 +232,7 @@ def value_figures(evidence: JointEvidence) -> list[Figure]:
 
 
 def _draw_parts(evidence: JointEvidence, block: Any, parts: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
-    at, units = axis_of(evidence, block), {one.name: one.unit for one in block.parts}
+    at, units = axis_of(evidence, block), {one.name: one.in_unit for one in block.parts}
     every = panels(figure, len(parts), 2, 2.6 if at.label else 3.2)
     for name, axes in zip(parts, every, strict=True):
         draw_values(axes, at, *evidence.solution.term(block.name, name), bands_of(block))
@@ -279,13 +283,23 @@ def _color_curves(
     evidence: JointEvidence, block: Any, places: np.ndarray, off: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Color terms (n_place, n) [mag] at colors off (n,) their zero, and the median of their errors (n,)."""
-    found, names = evidence.solution, {part.name: k for k, part in enumerate(block.parts)}
-    powers, coefficients = [], []
-    for name, k in names.items():
-        order, middle = int(name.split()[0].removeprefix("color_")), at_middle(name)
-        powers.append(middle * off**order)
-        coefficients.append(found.columns(block.name).start + places * len(block.parts) + k)
-    basis, columns = np.array(powers), np.array(coefficients).T
+    shapes = {}
+    for part in block.parts:
+        order = int(part.name.split()[0].removeprefix("color_"))
+        shapes[part.name] = at_middle(part.name) * off**order
+    return curves_of(evidence, block, places, shapes)
+
+
+def curves_of(
+    evidence: JointEvidence, block: Any, places: np.ndarray, shapes: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a term adds (n_place, n) [mag] in places of a block, and the median of its errors (n,).
+
+    shapes: derivatives (n,) with respect to parts, by name. Raises Missing where no place has values.
+    """
+    found = evidence.solution
+    basis = np.array([*shapes.values()])
+    columns = np.array([found.places(block.name, name)[places] for name in shapes]).T
     columns = columns[np.isfinite(found.value[columns]).all(axis=1)]
     if not len(columns):
         raise Missing(f"{block.name} has no values")

@@ -13,6 +13,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.io.catalogue import read_catalogue
 from xpjax.survey.report.drawing import (
     BLUE,
+    GREEN,
     MMAG,
     RED,
     chunks,
@@ -21,6 +22,7 @@ from xpjax.survey.report.drawing import (
     draw_maps,
     draw_trend,
     dress,
+    ends_of,
     in_parts,
     is_left,
     label_of,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 FILES = ("coefficients.ecsv", "predicted.parquet")
 LABELS = {"bp_rp": "BP - RP [mag]", "teff": "Teff [K]", "feh": "[Fe/H] [dex]", "reddening": "reddening [mag]"}
 OF_TILES = ("ra", "dec", "time")
+CONSTANT = "constant"
+"""The term that holds the zero of the zero-points, some 24 mag."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,17 +119,23 @@ def scr_sections(evidence: ScrEvidence) -> tuple[list[Section], dict[str, str]]:
         return []
 
     sections = [
-        Section("Color relations", tables=[relation_table(evidence), *coefficient_tables(evidence)]),
+        Section("Color relations", tables=[relation_table(evidence), *coefficient_tables(evidence)],
+                figures=made("Color relations", relation_figures)),
         Section("Residuals", figures=made("Residuals against labels", residual_figures)),
         Section("Zero-points of tiles", tables=[tile_table(evidence)],
                 figures=made("Zero-points of tiles", zero_point_figures)
                 + made("Sky map of zero-points", map_figures)),
-        Section("Two methods on one scale", tables=[scale_table(evidence)],
+        Section("Two methods on one scale", tables=_full(scale_table(evidence)),
                 figures=made("Difference of the methods", method_figures)),
         Section("Repeatability between tiles", figures=made("Repeatability between tiles", repeat_figures)),
         Section("Selections", items=list(evidence.solution.notes)),
     ]  # fmt: skip
     return sections, missing
+
+
+def _full(table: Table) -> list[Table]:
+    """The table in a list, unless it has no row."""
+    return [table] if table.rows else []
 
 
 def scr_summary(evidence: ScrEvidence) -> list[str]:
@@ -182,19 +192,47 @@ def coefficient_tables(evidence: ScrEvidence) -> list[Table]:
         names = dict.fromkeys(name for band in part for name in found[band].names)
         cells = {
             band: {
-                name: with_error(MMAG * value, MMAG * error)
+                name: with_error(*((value, error) if name == CONSTANT else (MMAG * value, MMAG * error)))
                 for name, value, error in zip(found[band].names, found[band].value, found[band].error, strict=True)
             }
             for band in part
         }
-        rows = [(name, *(cells[band].get(name, "-") for band in part)) for name in names]
+        units = {CONSTANT: "mag"}
+        rows = [(name, units.get(name, "mmag"), *(cells[band].get(name, "-") for band in part)) for name in names]
         one = found[part[0]]
         caption = (
-            f"Coefficients [mmag] of labels scaled to (label - zero) / scale: Teff {one.zero[0]:g}, {one.scale[0]:g} "
+            f"Coefficients of labels scaled to (label - zero) / scale: Teff {one.zero[0]:g}, {one.scale[0]:g} "
             f"K; [Fe/H] {one.zero[1]:g}, {one.scale[1]:g}; reddening {one.zero[2]:g}, {one.scale[2]:g} mag."
         )
-        tables.append(Table(caption, ("term", *map(label_of, part)), rows))
+        tables.append(Table(caption, ("term", "unit", *map(label_of, part)), rows))
     return tables
+
+
+def relation_figures(evidence: ScrEvidence) -> list[Figure]:
+    """Intrinsic colors of the stars of the fit against Teff, with the relation. Raises Missing."""
+    labels = np.stack([evidence.column(name) for name in ("teff", "feh", "reddening")], axis=1)
+    good = {band: np.isfinite(evidence.residual(band) + labels.sum(axis=1)) for band in evidence.bands}
+    bands = [band for band in evidence.bands if good[band].sum() >= ENOUGH]
+    if not bands:
+        raise Missing("the solution has no labels of stars: make it anew with xpjax survey scr")
+    caption = (
+        "Intrinsic colors of the stars that made the fit, without reddening and zero-points of tiles, against Teff, "
+        "and the relation at the median [Fe/H] and at the 10 % and 90 % of the stars (lines)."
+    )
+
+    def draw(part: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
+        for band, axes in zip(part, panels(figure, len(part), 2, 3.2), strict=True):
+            one, mine = evidence.solution.regressions[band], labels[good[band]]
+            value = one.intrinsic(mine) + evidence.residual(band)[good[band]]
+            draw_density(axes, mine[:, 0], value, *limits_about(value, 6.0), "0.5")
+            at = np.linspace(*ends_of(mine[:, 0]), 100)
+            for share, paint in zip((10, 50, 90), (GREEN, RED, BLUE), strict=True):
+                feh = float(np.percentile(mine[:, 1], share))
+                curve = one.intrinsic(np.stack([at, np.full(100, feh), np.full(100, one.zero[2])], axis=1))
+                axes.plot(at, curve, color=paint, lw=1.4, label=f"[Fe/H] = {feh:.2f}")
+            dress(axes, "Teff [K]", f"{plain(f'G_{one.gaia} - {label_of(band)}')} [mag]", plain(band))
+
+    return in_parts("Color relations", bands, 6, caption, draw)
 
 
 def residual_figures(evidence: ScrEvidence) -> list[Figure]:
@@ -314,7 +352,7 @@ def scale_table(evidence: ScrEvidence) -> Table:
     rows = [
         (label_of(band), scale.n_overlap, with_error(MMAG * scale.offset, MMAG * scale.offset_error),
          rounded_text(MMAG * scale.scatter))
-        for band, scale in found.scales.items()
+        for band, scale in found.scales.items() if scale.n_overlap
     ]  # fmt: skip
     caption = (
         f"Zero-points by {one} less those by {two} [mmag] on tiles that have both: the offset that is taken off "
@@ -334,8 +372,9 @@ def method_figures(evidence: ScrEvidence) -> list[Figure]:
 
     def draw(part: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
         for band, axes in zip(part, panels(figure, len(part)), strict=True):
-            draw_gaussian(axes, difference[found.band == band], plain(band))
-            dress(axes, f"{one} - {two} [mmag]", "tiles" if is_left(axes) else "")
+            draw_gaussian(axes, difference[found.band == band], "")
+            dress(axes, f"{one} - {two} [mmag]", "tiles" if is_left(axes) else "", plain(band))
+            axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
 
     caption = f"Zero-points by {one} less those by {two} of each tile, before they are brought to one scale."
     return in_parts("Difference of the methods", bands, 9, caption, draw)
@@ -364,8 +403,9 @@ def repeat_figures(evidence: ScrEvidence) -> list[Figure]:
 
     def draw(part: tuple[str, ...], figure: matplotlib.figure.Figure) -> None:
         for band, axes in zip(part, panels(figure, len(part)), strict=True):
-            draw_gaussian(axes, found[band], plain(band))
-            dress(axes, "difference [mmag]", "stars" if is_left(axes) else "")
+            draw_gaussian(axes, found[band], "")
+            dress(axes, "difference [mmag]", "stars" if is_left(axes) else "", plain(band))
+            axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
 
     caption = (
         "Calibrated magnitudes of stars on two tiles that overlap, one less the other: sigma is that of two "

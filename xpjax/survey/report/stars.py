@@ -90,7 +90,7 @@ def repeatability(evidence: Evidence, band: str, fewest: int = ENOUGH) -> Repeat
     number = np.bincount(one)
     often = number >= fewest
     if not often.any():
-        raise Missing(f"no star has {fewest} measurements")
+        raise Missing(f"no star has {fewest} measurements in a band")
     magnitude, error = rows["magnitude"][good], rows["magnitude_error"][good]
     middle = group_median(magnitude, one, len(star))
     # Single wild measurements are for the light curves: beyond 5 sigma they do not count.

@@ -40,20 +40,30 @@ def term_tables(evidence: Evidence) -> list[Table]:
     for part in chunks(shown_bands(evidence), BANDS_ABREAST):
         rows = []
         for k, (name, meaning) in enumerate(zip(fits.terms.names, fits.terms.meanings, strict=True)):
-            cells = [name, meaning]
+            scale, unit = _scale_and_unit(name, fits.terms.kinds[k], fits.terms.orders[k])
+            cells = [name, meaning, unit]
             for band in part:
                 mine = np.flatnonzero((frames.band == band) & np.isfinite(fits.value[:, k]) & fits.active[:, k])
                 width = spread(fits.value[mine, k])[0] if len(mine) > 1 else median(error[mine, k])
-                told = f"{MMAG * median(fits.value[mine, k]):.2f} \u00b1 {MMAG * width:.2f}" if len(mine) else "-"
+                digits = 2 if scale == MMAG else 4
+                told = f"{scale * median(fits.value[mine, k]):.{digits}f} \u00b1 {scale * width:.{digits}f}"
+                told = told if len(mine) else "-"
                 cells.append(told)
-            if any(cell != "-" for cell in cells[2:]):
+            if any(cell != "-" for cell in cells[3:]):
                 rows.append(cells)
         caption = (
-            "Terms of the model [mmag]. Of several frames of a band: median and 1.48 MAD of the frames; of one: value "
+            "Terms of the model. Of several frames of a band: median and 1.48 MAD of the frames; of one: value "
             "and error. Scaled x, y are -1..1 over the detector; errors of each frame are in zeropoints.ecsv."
         )
-        tables.append(Table(caption, ("term", "meaning", *map(label_of, part)), rows))
+        tables.append(Table(caption, ("term", "meaning", "unit", *map(label_of, part)), rows))
     return tables
+
+
+def _scale_and_unit(name: str, kind: str, order: int) -> tuple[float, str]:
+    """What a term is multiplied by to be shown, and its unit then."""
+    if name == "constant":  # holds the zero-point, some 24 mag
+        return 1.0, "mag"
+    return MMAG, "mmag/mag" + f"^{order}" * int(order > 1) if kind in ("color", "magnitude") else "mmag"
 
 
 def color_figures(evidence: Evidence) -> list[Figure]:

@@ -121,10 +121,10 @@ def read_zero_points(path: str | Path, method: str = "") -> TileZeroPoints:
     def text(name: str) -> np.ndarray:
         return c.column(name).texts() if name in c else np.full(n, "")
 
-    error = numbers(f"{low}_error" if own else "zero_point_error")
+    error = numbers(f"{low}_zero_point_error" if own else "zero_point_error")
     if not own:
         error = np.hypot(error, np.nan_to_num(numbers("zero_point_systematic")))  # NaN where it is not stated
-    count = f"{low}_count" if own else "n_used"
+    count = f"{low}_n_used" if own else "n_used"
     many = np.nan_to_num(numbers(count, None)).astype(int) if count in c else np.full(n, UNKNOWN)
     return TileZeroPoints(text(key), text("band"), text("detector"), numbers(value), error, many)
 
@@ -215,7 +215,9 @@ class HomogenizedZeroPoints(Record, Rows, TableResult):
         }  # fmt: skip
         for name, part in zip(self.names, (self.first, self.second), strict=True):
             low = name.lower()
-            columns |= {f"{low}_zero_point": part.value, f"{low}_error": part.error, f"{low}_count": part.count}
+            columns |= {
+                f"{low}_zero_point": part.value, f"{low}_zero_point_error": part.error, f"{low}_n_used": part.count,
+            }  # fmt: skip
         for name in SCALE_COLUMNS:
             columns[name] = np.array([getattr(self.scales[band], name) for band in self.band.tolist()])
         units = {name: "mag" for name, column in columns.items() if column.dtype.kind == "f" and name != "tile"}
@@ -329,10 +331,15 @@ def read_homogenized(path: str | Path) -> HomogenizedZeroPoints:
     c, names = table.columns, table.meta.get("methods")
     if names is None or "zero_point_systematic" not in c:
         raise XpjaxError(f"{Path(path).name} is no table of homogenized zero-points: it does not name two methods")
+    if lost := [name for name in names if f"{name.lower()}_n_used" not in c]:
+        raise XpjaxError(
+            f"{Path(path).name} has no column {lost[0].lower()}_n_used: it is of an older version; make it anew with "
+            "xpjax survey scr or homogenize"
+        )
     detector = c.get("detector", np.full(len(table), ""))
 
     def method(name: str) -> TileZeroPoints:
-        own = (c[f"{name.lower()}_{key}"] for key in ("zero_point", "error", "count"))
+        own = (c[f"{name.lower()}_{key}"] for key in ("zero_point", "zero_point_error", "n_used"))
         return TileZeroPoints(c["tile"], c["band"], detector, *own)
 
     first = {band: int(np.flatnonzero(c["band"] == band)[0]) for band in dict.fromkeys(c["band"].tolist())}
@@ -361,6 +368,9 @@ def _descriptions(columns: Mapping[str, np.ndarray], names: tuple[str, str] = ("
     }
     for name in names:
         low = name.lower()
-        known |= {f"{low}_zero_point": f"zero-point by {name}", f"{low}_error": f"error of the zero-point by {name}"}
-        known[f"{low}_count"] = f"number of stars of the zero-point by {name}"
+        known |= {
+            f"{low}_zero_point": f"zero-point by {name}",
+            f"{low}_zero_point_error": f"error of the zero-point by {name}",
+            f"{low}_n_used": f"number of stars of the zero-point by {name}",
+        }
     return {name: known[name] for name in columns}
