@@ -6,7 +6,7 @@
 from xpjax.core.shipped import list_passbands
 from xpjax.synthetic.absolute import gaia_columns as gaia_columns, tie_to_gaia
 from xpjax.synthetic.atmosphere import RANGES as RANGES, Atmosphere
-from xpjax.synthetic.chain import Curve, TransmissionChain
+from xpjax.synthetic.chain import Curve, TransmissionChain, parameter_meaning as parameter_meaning
 from xpjax.synthetic.chain_file import read_chain
 from xpjax.synthetic.checks import (
     PassbandCheck as PassbandCheck,

@@ -41,9 +41,15 @@ MEANINGS = {
     "filter_shift": ("nm", "shift of each filter to the red"),
     "filter_scale": ("", "factor on each filter's width about its mean wavelength"),
     "detector": ("", "factor on the efficiency of the detector"),
-    "detector_slope": ("", "relative change of the efficiency per 100 nm about 600 nm"),
+    "detector_slope": ("(100 nm)-1", "relative change of the efficiency about 600 nm"),
 }
 """Unit and meaning of the parameters; others are parts of the optics."""
+
+
+def parameter_meaning(name: str) -> tuple[str, str]:
+    """The unit and the meaning of a parameter of a chain."""
+    return MEANINGS.get(name, ("", "factor on the transmission of this part"))
+
 
 _FILTER, _DETECTOR = ("filter_shift", "filter_scale"), ("detector", "detector_slope")
 
@@ -219,7 +225,7 @@ class TransmissionChain(eqx.Module):
     def __str__(self) -> str:
         lines = [repr(self)]
         for name, value in self.parameters.items():
-            unit, meaning = MEANINGS.get(name, ("", "factor on the transmission of this part"))
+            unit, meaning = parameter_meaning(name)
             values = " ".join(f"{number:g}" for number in np.ravel(np.asarray(value)))
             lines.append(f"  {name:<16} {values} {unit}".rstrip() + f": {meaning}")
         return "\n".join(lines)
