@@ -58,8 +58,8 @@ def run(quick: bool) -> list[Row]:
     rows.append(errors)
     every = as_system(list(xpjax.available_systems()))
     compact = [compact_errors(base, system, repeats), compact_errors(base[: n_error * 2 // 5], every, repeats)]
-    rows += compact
-
+    corrected = as_system(SYSTEM, "standard")
+    rows += [*compact, compact_errors(base[: n_error * 2 // 5], corrected, repeats)]
     try:
         peer = gaiaxpy_generate(base[:n_peer], SYSTEM)
     except ImportError:
@@ -75,23 +75,24 @@ def compact_errors(table: SourceTable, system: xpjax.PhotometricSystem, repeats:
     packed, photometer = compacted(table), Photometer(system)
     covariance = packed.coefficients.covariance
     assert covariance is not None
-    release, widths = system.release, covariance.subspace.widths
+    release, axes = system.release, photometer.serving(covariance.subspace)
     row = measure(
         "photometry",
-        f"{system.n_band} magnitudes, errors of compact covariances",
+        f"{'corrected: ' * axes.whole}{system.n_band} magnitudes, errors of compact covariances",
         len(table),
         lambda: photometer(packed),
         repeats,
-        bytes_per_source=4 * (release.n_basis_total + len(widths) + 4 * system.n_band + 1) + 2 * sum(widths),
+        bytes_per_source=4 * (release.n_basis_total + 4 * system.n_band + 1) + axes.n_bytes,
     )
     beside_correlations(row, lambda: photometer(packed), lambda: photometer(table), repeats)
     part, plain = slice(0, 2000), ~np.array(system.standardized)  # others have errors that grow with flux / bias
     exact = xpjax.photometry(table[part], system, float64=True).flux_error
     off = np.abs(photometer(packed[part]).flux_error / exact - 1)  # type: ignore[operator]
     row.error, row.error_of = float(np.nanmax(off[:, plain])), "flux error, relative to float64 with correlations"
-    drawn = [int(n) for n in system.needs.sum(axis=1)]
-    product = sum(1 / product_limit(width, n) for width, n in zip(widths, drawn, strict=True))
-    row.ratios["matrix products alone"] = row.rate * product
+    if not axes.whole:
+        drawn = [int(n) for n in system.needs.sum(axis=1)]
+        product = sum(1 / product_limit(width, n) for width, n in zip(axes.widths, drawn, strict=True))
+        row.ratios["matrix products alone"] = row.rate * product
     return row
 
 

@@ -81,6 +81,7 @@ FOUNDATION = (
     Promise("photometry", "12 *compact covariances", "processor time of correlations", 2.4, where="over correlations"),
     Promise("photometry", "12 *compact covariances", "matrix products alone", 0.6, where="share of the products alone"),
     Promise("photometry", "294 *compact covariances", "processor time of correlations", 1.6, where="over correlations"),
+    Promise("photometry", "corrected: *compact*", "processor time of correlations", 1.25, where="with the correction"),
     Promise("photometry", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),
     Promise("spectra", "*compact covariances", "processor time of correlations", 1.75, where="343 fluxes with errors"),
     Promise("spectra", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),

@@ -54,7 +54,7 @@ def run(quick: bool) -> list[Row]:
         n_error,
         lambda: sampler(packed),
         repeats,
-        bytes_per_source=4 * (base.release.n_basis_total + 2 * n_sample + 3) + 2 * sum(covariance.subspace.widths),
+        bytes_per_source=4 * (base.release.n_basis_total + 2 * n_sample + 1) + covariance.subspace.leading.n_bytes,
     )
     beside_correlations(compact, lambda: sampler(packed), lambda: sampler(base), repeats)
     compact.error = float(np.max(np.abs(xpjax.spectra(packed[:2000]).flux_error / exact.flux_error - 1)))

@@ -152,7 +152,7 @@ class _Export:
     def of(cls, store: Store, correlations: bool, hats_rows: int | None) -> _Export:
         """The export of a store. Raises XpjaxError for columns whose names are taken."""
         release = store.release
-        if correlations and store.correlations in COMPACT:
+        if correlations and store.correlations == COMPACT:
             option = say("correlations=False", "--no-correlations")
             raise XpjaxError(
                 f"{store.path} has compact covariances, which HATS catalogues do not hold: leave them out by {option}, "

@@ -14,7 +14,7 @@ from typing import Any
 from xpjax.catalogue.products import Content
 from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
-from xpjax.xp import COMPACT, Store, StoreFile
+from xpjax.xp import COMPACT, LEADING, Store, StoreFile
 
 FORMATS = ("parquet", "hats", "fits", "hdf5")
 SUFFIXES = {"parquet": ".parquet", "hats": ".arrow", "fits": ".fits", "hdf5": ".h5"}
@@ -111,9 +111,10 @@ class Job:
         return self.output / STATE / "failed" / f"{name}.json"
 
     def noise_of(self, file: StoreFile) -> dict[str, Any]:
-        """What is read of a file's errors and correlations: compact covariances hold the errors."""
-        wanted = self.content.errors
-        return {"errors": wanted and file.correlations not in COMPACT, "correlations": wanted}
+        """What is read of a file's errors and correlations: of compact covariances, which hold errors, what is used."""
+        if not self.content.errors or file.correlations != COMPACT:
+            return {"errors": self.content.errors, "correlations": self.content.errors}
+        return {"errors": False, "correlations": True if self.content.serving(file.subspace).whole else LEADING}
 
     def chunk_rows(self, file: StoreFile) -> int:
         """Rows of a store file that are read at a time."""

@@ -20,7 +20,7 @@ from xpjax.core.release import DR3, Release, other_release
 from xpjax.stellar import LabelFits, LabelFitter
 from xpjax.synthetic import Photometer, Photometry, as_system
 from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network
-from xpjax.xp import SourceTable, XPCoefficients
+from xpjax.xp import SourceTable, Subspace, XPCoefficients
 
 GUARD_ROWS = 256
 """Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
@@ -83,8 +83,12 @@ class Magnitudes:
 
     def check_errors(self, table: SourceTable) -> None:
         """Raise XpjaxError where compact covariances, of such a table, do not hold the errors that are asked for."""
-        if self.errors and table.coefficients.covariance is not None:
-            self.photometer.bands(self.photometer.prepared(table)[0])
+        if self.errors:
+            self.photometer.prepared(table)
+
+    def serving(self, subspace: Subspace) -> Subspace:
+        """The axes of compact covariances that errors need. Raises XpjaxError as `check_errors`."""
+        return self.photometer.serving(subspace)
 
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> Catalogue:
         """The catalogue of a table without rows."""
@@ -128,7 +132,7 @@ class Magnitudes:
         numbers = system.release.n_basis_total + 2 * system.n_band
         if self.errors and sources.covariance is not None:
             # In, as half a number each, and as numbers; the results double.
-            numbers += 2 * system.n_band + 3 * sum(sources.covariance.subspace.widths) // 2
+            numbers += 2 * system.n_band + 3 * self.serving(sources.covariance.subspace).n_numbers // 2
         elif self.errors and sources.has_covariance:
             # In, and as products of errors; the results double too.
             numbers += numbers + 2 * system.release.n_pair_total
@@ -179,6 +183,10 @@ class Labels:
 
     def check_errors(self, table: SourceTable) -> None:
         """The fitter looks at them itself."""
+
+    def serving(self, subspace: Subspace) -> Subspace:
+        """The axes of compact covariances that errors need: all that there are."""
+        return subspace
 
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> None:
         """Not known before a fit."""

@@ -16,7 +16,6 @@ from xpjax.cli.common import (
     FOLDER,
     OVERWRITE,
     RELEASE,
-    choice_option,
     output_option,
     parse_numbers,
     print_table,
@@ -32,11 +31,6 @@ PROCESSES = click.option(
     "--processes", default=1, show_default=True, type=click.IntRange(1), help="Files to read at once."
 )
 RESUME = click.option("--resume", is_flag=True, help="Leave out the files that are in the store.")
-CORRECTED = {
-    "compact": "passbands and spectra without a linear correction",
-    "complete": "passbands and spectra, with a linear correction too",
-}
-"""What compact covariances serve."""
 
 
 @click.group()
@@ -53,10 +47,9 @@ def store() -> None:
     flag_value="compact",
     default="none",
     show_default=True,
-    type=click.Choice(["none", "compact", "complete", "int16", "float32"]),
-    help="Store what errors need; without a word compact: covariances as passbands and spectra see them, 4.2 kB a "
-    "source; complete: also for a linear correction, 6.3 kB; the correlations, also for --truncate: int16, 5.9 kB, or "
-    "float32, 12 kB.",
+    type=click.Choice(["none", "compact", "int16", "float32"]),
+    help="Store what errors need; without a word compact: covariances as passbands and spectra see them, corrected or "
+    "not, 5.4 kB a source; the correlations, also for --truncate: int16, 5.9 kB, or float32, 12 kB.",
 )
 @PROCESSES
 @click.option(
@@ -114,26 +107,20 @@ def _ingest(files: Sequence[Path], store_dir: Path, gaia_source: tuple[Path, ...
 @store.command()
 @click.argument("path", metavar="STORE", type=STORE)
 @click.argument("store_dir", metavar="NEW", type=FOLDER)
-@choice_option(
-    "--correlations",
-    ["compact", "complete"],
-    "Covariances as passbands and spectra see them, or complete: also for spectra with a linear correction.",
-)
 @PROCESSES
 @RESUME
 @OVERWRITE
 def compact(path: Path, store_dir: Path, **options: Any) -> None:
-    """Write a store with correlations as a new one with compact covariances, of half the size or less.
+    """Write a store with correlations as one with compact covariances.
 
-    Errors change by 2e-4 of themselves at most, nothing else does. The old store stays: truncation, covariance matrices
-    and other instrument models need its correlations.
+    It takes half the size. Errors change by less than 6e-4 of themselves, nothing else does. The old store stays:
+    truncation and covariance matrices need its correlations.
 
     
     Examples:
       xpjax store compact xp xp_compact --processes 2
-      xpjax store compact xp xp_complete --correlations complete
     """
-    _ingest([file.path for file in xpjax.open_store(path).files], store_dir, **options)
+    _ingest([file.path for file in xpjax.open_store(path).files], store_dir, correlations="compact", **options)
 
 
 @store.command()
@@ -177,10 +164,7 @@ def _correlations(found: Store) -> str:
     if len(kinds) > 1:
         return f"{' and '.join(kinds)}, by file (--files)"
     kind = found.correlations
-    if kind not in CORRECTED:
-        return kind
-    sizes = " + ".join(map(str, found.files[0].subspace.sizes))
-    return f"{kind}: covariances in {sizes} dimensions, for errors of {CORRECTED[kind]}"
+    return f"{kind}: covariances for errors of passbands and spectra, corrected or not" if kind == "compact" else kind
 
 
 def _release(found: Store, release: Release) -> str:
@@ -311,7 +295,7 @@ def select(
     catalogue.check_output(output, overwrite=overwrite)
     conditions: dict[str, Any] = {}
     found = xpjax.open_store(path, release)
-    if found.correlations in CORRECTED and output.suffix != ".h5":
+    if found.correlations == "compact" and output.suffix != ".h5":
         raise click.UsageError(
             f"{path} has compact covariances, which store files alone hold: give an output that ends in .h5"
         )
@@ -335,7 +319,7 @@ def select(
     found = found.only(table.release)
     if output.suffix == ".h5":
         units = found.files[0].units
-        kept = None if found.correlations in CORRECTED else found.correlations
+        kept = None if found.correlations == "compact" else found.correlations
         write_store_file(output, table, correlations=kept, overwrite=overwrite, units=units)
     else:
         xpjax.write(output, table, overwrite=overwrite)

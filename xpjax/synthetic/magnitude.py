@@ -328,6 +328,11 @@ class Photometer:
         """The system with the weights that errors need, by the subspace of compact covariances."""
         return {}
 
+    @functools.cached_property
+    def _serving(self) -> dict[Subspace, Subspace]:
+        """The axes that errors need, by those of compact covariances."""
+        return {}
+
     def __call__(
         self,
         table: SourceTable,
@@ -358,7 +363,14 @@ class Photometer:
         errors = self.errors and table.coefficients.has_covariance
         if self.truncate:
             check_truncation(table, errors)
-        return table.coefficients.of_errors(errors, self.truncate), errors
+        c = table.coefficients.of_errors(errors, self.truncate)
+        return (c if c.covariance is None else c.among(self.serving(c.covariance.subspace))), errors
+
+    def serving(self, subspace: Subspace) -> Subspace:
+        """The axes of compact covariances that errors of the bands need. Raises XpjaxError where none hold them."""
+        if subspace not in self._serving:
+            self._serving[subspace] = self.system.serving(subspace)
+        return self._serving[subspace]
 
     def bands(self, sources: XPCoefficients) -> PhotometricSystem:
         """The system as the kernels take it, with what errors of these sources need, as `prepared` gives them.
@@ -379,7 +391,7 @@ class Photometer:
         if not sources.has_covariance:
             return 0
         compact = sources.covariance
-        numbers = sources.release.n_pair_total if compact is None else sum(compact.subspace.widths)
+        numbers = sources.release.n_pair_total if compact is None else compact.subspace.n_numbers
         return 4 * numbers * (1 + self.float64)
 
     def finished(self, table: SourceTable, out: Mapping[str, np.ndarray]) -> Photometry:

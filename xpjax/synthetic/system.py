@@ -28,9 +28,9 @@ _TUPLES = ("names", "labels", "flux_unit", "standardized")
 
 
 class CompactWeights(eqx.Module):
-    """Weights of packed compact covariances: for each XP (width, n_drawn) of the columns `drawn` that draw on it."""
+    """Weights of compact covariances: for each XP and part (width, n_drawn) of the columns `drawn` that draw on it."""
 
-    weight: tuple[Float[AnyArray, "width n_drawn"], ...]
+    weight: tuple[tuple[Float[AnyArray, "width n_drawn"], ...], ...]
     drawn: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     n: int = eqx.field(static=True)
 
@@ -231,15 +231,14 @@ class PhotometricSystem(eqx.Module):
         if subspace is None:
             weights = [pair_weights(value[rows]) for rows in self.release.slices]
             return dataclasses.replace(self, pair_weight=np.concatenate(weights))
-        self.check_subspace(subspace)
-        return dataclasses.replace(self, pair_weight=CompactWeights.of(value, subspace))
+        return dataclasses.replace(self, pair_weight=CompactWeights.of(value, self.serving(subspace)))
 
-    def check_subspace(self, subspace: Subspace) -> None:
-        """Raise XpjaxError for the band, if any, whose error compact covariances do not hold."""
+    def serving(self, subspace: Subspace) -> Subspace:
+        """The axes of compact covariances that errors of the bands need. Raises XpjaxError where none hold them."""
         value = np.asarray(self.projection if self.domain is None else self.both)
-        corrected, more = self.domain is not None, f" with the linear correction {self.correction}"
         names = [f"the band {column}" for column in self.columns]
-        subspace.check(value, [*names, *(name + more for name in names)].__getitem__, corrected)
+        more = f" with the linear correction {self.correction}"
+        return subspace.check(value, [*names, *(name + more for name in names)].__getitem__)
 
 
 def from_projection(

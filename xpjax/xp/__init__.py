@@ -19,6 +19,7 @@ from xpjax.xp.coefficients import (
 )
 from xpjax.xp.compact import (
     COMPACT as COMPACT,
+    LEADING as LEADING,
     CompactCovariance as CompactCovariance,
     Subspace as Subspace,
     packed_variance as packed_variance,

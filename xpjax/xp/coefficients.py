@@ -51,9 +51,10 @@ def masked(source: XPCoefficients, truncate: bool) -> XPCoefficients:
     value = jnp.where(keep, source.value, 0)
     error = None if source.error is None else jnp.where(keep, source.error, 0)
     compact = source.covariance
-    if compact is not None:  # whose subspace does not hold what truncation leaves
+    if compact is not None:  # whose axes do not hold what truncation leaves
         assert not truncate
-        compact = dataclasses.replace(compact, scale=jnp.where(available, compact.scale, 0))
+        more = None if compact.rest_scale is None else jnp.where(available, compact.rest_scale, 0)
+        compact = dataclasses.replace(compact, scale=jnp.where(available, compact.scale, 0), rest_scale=more)
     return dataclasses.replace(source, value=value, error=error, covariance=compact)
 
 
@@ -83,7 +84,7 @@ def possible_variance(variance: Array) -> Array:
 def covariance(source: XPCoefficients, xp: int) -> Float[Array, "n_basis n_basis"]:
     """K (n_basis, n_basis) of one XP of one source, in squared units of the coefficients.
 
-    Of compact covariances it is right for projections in their subspace alone (`Subspace.check`).
+    Of compact covariances it is right for projections in the axes that are used alone (`Subspace.check`).
     """
     if source.covariance is not None:
         return expanded(source.covariance, xp)
@@ -213,8 +214,9 @@ def check_truncation(table: SourceTable, errors: bool) -> None:
         )
     if errors and table.coefficients.covariance is not None:
         raise XpjaxError(
-            f"{table.origin} has compact covariances, which do not hold the errors of truncated spectra; {remedy()}, "
-            f"or {say('errors=False', '--no-errors')}"
+            f"{table.origin} has compact covariances, which do not hold the errors of truncated spectra; do not "
+            f"truncate: {say('truncate=False', '--no-truncate')}, {remedy()}, or leave errors out: "
+            f"{say('errors=False', '--no-errors')}"
         )
 
 

@@ -1,13 +1,16 @@
-"""Compact covariances: what passbands and samples can see of the covariance of the coefficients, stored projected.
+"""Compact covariances: the covariance of the coefficients in axes where what passbands and samples see comes first.
 
 For each XP, with the constant matrices of a `Subspace`, a covariance K (n_basis, n_basis) becomes
 
-    M = reduce' K reduce (p, p)    and    r' K r = q' M q,  q = query r (p,)
+    M = reduce' K reduce    and    r' K r = q' M q,  q = query r
 
-for every projection r in the subspace. M is whitened by the mean covariance of the population, hence near a multiple of
-one: its lower triangle in int16 with one scale a source holds errors to 1e-4. An error is then one product with weights
-q_a q_b, and nothing is gathered. Projections outside the subspace are refused by what the mean covariance says of the
-part that is lost.
+for every projection r. M is whitened by the mean covariance of the population, hence near a multiple of one. Whatever
+an uncorrected passband or sample sees lies in the p leading axes: the lower triangle of that block, in int16 with one
+scale a source, holds errors to 1e-4. A linear correction draws on the other axes too: the rest of the triangle, of
+which less is drawn, is kept beside it in int8, in units of the typical size of each element, with one more scale a
+source; elements that most is drawn on have a second int8, of what the first leaves. An error is one product with
+weights q_a q_b of each part that it needs, and nothing is gathered. Whether the leading block serves a projection is
+judged by what the mean covariance says of the part outside.
 """
 
 from __future__ import annotations
@@ -36,14 +39,18 @@ from xpjax.io.hdf5 import read_model
 
 FORMAT = "xpjax covariance subspace"
 VERSION = 1
-COMPACT = ("compact", "complete")
-"""The subspace of uncorrected passbands and samples, and the whole space, which linear corrections draw on."""
-FULL = 32767
-"""The largest count."""
+COMPACT = "compact"
+"""What files and options call these covariances."""
+LEADING = "leading"
+"""What readers are asked for where the leading block serves."""
+FULL, REST = 32767, 127
+"""The largest counts, of the leading block and of the rest."""
+SECOND = 2 * REST
+"""Second counts are in units of the first ones over this."""
 MULTIPLE = 32
 """Rows of counts are padded with zeros to a multiple of this, 64 bytes: products are a fifth faster."""
 LOST = 3e-3
-"""The largest part of a projection's error that may lie outside the subspace."""
+"""The largest part of a projection's error that may lie outside the axes that are used."""
 MANY = 1000
 """Sources from which on one thread of BLAS is asked for."""
 ROWS = 64
@@ -52,22 +59,28 @@ ROWS = 64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subspace:
-    """What a passband or a sample can see of the coefficients' covariance: constant matrices of each XP, in float64.
+    """The axes of compact covariances, all of them or the leading ones: constant matrices of each XP, in float64.
 
-    reduce (n_basis, p), query (p, n_basis) with query reduce = 1, and mean (n_basis, n_basis), the covariance of
-    ordinary sources up to a factor. Equal subspaces have the same `name`, a checksum of the matrices.
+    reduce (n_basis, n_basis), query, its inverse, and mean (n_basis, n_basis), the covariance of ordinary sources up to
+    a factor. n_leading: how many axes of each XP lead; size: the typical size of each element of the triangle after
+    their block, and again: which of these have a second count. whole: whether all axes are used. Equal subspaces have
+    the same `name`, a checksum of the matrices.
     """
 
     release: Release
     reduce: tuple[np.ndarray, ...]
     query: tuple[np.ndarray, ...]
     mean: tuple[np.ndarray, ...]
+    size: tuple[np.ndarray, ...]
+    again: tuple[np.ndarray, ...]
+    n_leading: tuple[int, ...]
+    whole: bool = True
 
     @functools.cached_property
     def name(self) -> str:
         """A checksum of the matrices."""
-        digest = hashlib.sha256()
-        for matrix in (*self.reduce, *self.query, *self.mean):
+        digest = hashlib.sha256(str((self.n_leading, self.whole)).encode())
+        for matrix in (*self.reduce, *self.query, *self.mean, *self.size, *self.again):
             digest.update(np.ascontiguousarray(matrix, "<f8").tobytes())
         return digest.hexdigest()[:16]
 
@@ -80,36 +93,60 @@ class Subspace:
     def __repr__(self) -> str:
         return f"Subspace({self.release.name}, {' + '.join(map(str, self.sizes))} dimensions, {self.name})"
 
+    @functools.cached_property
+    def leading(self) -> Subspace:
+        """The leading axes alone."""
+        return dataclasses.replace(self, whole=False)
+
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Dimensions p of each XP."""
-        return tuple(len(query) for query in self.query)
+        """Dimensions p of each XP that are used."""
+        return self.release.n_basis if self.whole else self.n_leading
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of a packed row of each XP: the lower triangle with the diagonal, and zeros at the end."""
-        return tuple(-(-p * (p + 1) // 2 // MULTIPLE) * MULTIPLE for p in self.sizes)
+        """Numbers of a row of each XP's leading block: lower triangle with the diagonal, and zeros at the end."""
+        return tuple(-(-p * (p + 1) // 2 // MULTIPLE) * MULTIPLE for p in self.n_leading)
 
     @property
-    def kind(self) -> str:
-        """Which of `COMPACT` the subspace is of."""
-        return COMPACT[self.sizes == self.release.n_basis]
+    def rest_widths(self) -> tuple[int, ...]:
+        """Numbers of a row of the rest of each XP: first counts, and second ones."""
+        return tuple(len(size) + len(again) for size, again in zip(self.size, self.again, strict=True))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of a source: counts and scales of what is used."""
+        rest = sum(self.rest_widths) + 4 * len(self.size) if self.whole else 0
+        return 2 * sum(self.widths) + 4 * len(self.widths) + rest
+
+    @property
+    def n_numbers(self) -> int:
+        """Counts of a source of what is used."""
+        return sum(self.widths) + (sum(self.rest_widths) if self.whole else 0)
 
     def seen(self, vectors: np.ndarray, xp: int) -> np.ndarray:
         """The projections q (p, n_out) of one XP of vectors r (n_basis_total, n_out)."""
-        return np.asarray(self.query[xp] @ np.asarray(vectors, float)[self.release.slices[xp]])
+        query = self.query[xp][: self.sizes[xp]]
+        return np.asarray(query @ np.asarray(vectors, float)[self.release.slices[xp]])
 
-    def weights(self, vectors: np.ndarray, xp: int) -> np.ndarray:
-        """Weights (width, n_out) of the packed M of one XP, for variances of vectors (n_basis_total, n_out)."""
+    def weights(self, vectors: np.ndarray, xp: int) -> tuple[np.ndarray, ...]:
+        """Weights of one XP's counts, for variances of vectors (n_basis_total, n_out).
+
+        (width, n_out) of the leading block, and with all axes (rest_width, n_out) of the rest.
+        """
         rows, columns = triangle_index(self.sizes[xp])
-        q = self.seen(vectors, xp)
+        q, n = self.seen(vectors, xp), self.n_leading[xp] * (self.n_leading[xp] + 1) // 2
         made = np.zeros((self.widths[xp], q.shape[1]))
-        np.multiply(q[rows], q[columns], out=made[: len(rows)])
-        made[: len(rows)][rows != columns] *= 2
-        return made
+        every = q[rows] * q[columns]
+        every[rows != columns] *= 2
+        made[:n] = every[:n]
+        if not self.whole:
+            return (made,)
+        rest = every[n:] * self.size[xp][:, None]
+        return made, np.concatenate([rest, rest[self.again[xp]] / SECOND])
 
     def residual(self, vectors: np.ndarray) -> np.ndarray:
-        """The part (n_out,) of the error of vectors (n_basis_total, n_out) outside the subspace, in the mean."""
+        """The part (n_out,) of the error of vectors (n_basis_total, n_out) outside the axes, in the mean."""
         vectors = np.asarray(vectors, float)
         whole, lost = np.zeros((2, vectors.shape[1]))
         for xp, rows in enumerate(self.release.slices):
@@ -118,144 +155,201 @@ class Subspace:
             whole += own
         return np.sqrt(np.where(whole > 0, lost, 0) / np.where(whole > 0, whole, 1))
 
-    def check(self, vectors: AnyArray, name: Callable[[int], str], corrected: bool = False) -> None:
-        """Raise XpjaxError where a projection (n_basis_total, n_out) is outside; name(k): what the k-th is called.
+    def check(self, vectors: AnyArray, name: Callable[[int], str]) -> Subspace:
+        """The leading axes where they serve projections (n_basis_total, n_out), or all of them.
 
-        corrected: by a linear correction, without which it may be inside.
+        name(k): what the k-th projection is called. Raises XpjaxError where a projection is outside.
         """
-        found = self.residual(np.asarray(vectors))
-        worst = int(np.argmax(found)) if len(found) else 0
-        if len(found) and not found[worst] <= LOST:
-            options = [say("correction=None", "--correction none")] * corrected + [say("errors=False", "--no-errors")]
-            raise XpjaxError(
-                f"compact covariances do not hold the error of {name(worst)}: {found[worst]:.1%} of it lies outside "
-                f"their {' + '.join(map(str, self.sizes))} dimensions (at most {LOST:.1%} may), which are those of "
-                f"uncorrected passbands and spectra of {self.release.name}; {remedy(self.kind == 'compact')}, or "
-                f"leave out what needs them: {' or '.join(options)}"
-            )
+        found = self.leading.residual(np.asarray(vectors))
+        if np.all(found <= LOST):
+            return self.leading
+        if self.whole:
+            found = self.residual(np.asarray(vectors))
+            if np.all(found <= LOST):
+                return self
+        worst = int(np.argmax(found))
+        wanted = remedy() if self.whole else f"read the sources without correlations={LEADING!r}"
+        raise XpjaxError(
+            f"compact covariances do not hold the error of {name(worst)}: {found[worst]:.1%} of it lies outside their "
+            f"{' + '.join(map(str, self.sizes))} dimensions of {self.release.name} (at most {LOST:.1%} may); {wanted}, "
+            f"or leave errors out: {say('errors=False', '--no-errors')}"
+        )
 
 
-def remedy(complete: bool = False) -> str:
-    """Where covariances are to come from that serve what compact ones do not; complete: or those of all dimensions."""
-    kinds = "complete, int16 or float32" if complete else "int16 or float32"
-    return f"ingest the files with {say('correlations=', '--correlations')} {kinds}, or use the files themselves"
-
-
-@functools.lru_cache(maxsize=8)
-def load_subspace(release: Release, kind: str = "compact") -> Subspace:
-    """The subspace of a release, of `COMPACT`, as shipped. Raises XpjaxError where there is none."""
-    return _loaded(release_file("covariance", release), kind)
-
-
-@functools.lru_cache(maxsize=8)
-def _loaded(path: Path, kind: str) -> Subspace:
-    arrays, attributes = read_model(path, FORMAT, VERSION, "subspace of covariances", "tools/build_covariance.py")
-    release = release_of(attributes)
-    sizes = release.n_basis if kind == "complete" else attributes["leading"]
-    cut = [(arrays.group(xp), int(p)) for xp, p in zip(release.xp, sizes, strict=True)]
-    return Subspace(
-        release,
-        tuple(np.ascontiguousarray(own["reduce"][:, :p]) for own, p in cut),
-        tuple(own["query"][:p] for own, p in cut),
-        tuple(own["mean"] for own, _ in cut),
+def remedy() -> str:
+    """Where covariances are to come from that serve what compact ones do not."""
+    return (
+        f"ingest the files with {say('correlations=', '--correlations')} int16 or float32, or use the files themselves"
     )
 
 
+@functools.lru_cache(maxsize=8)
+def load_subspace(release: Release) -> Subspace:
+    """The subspace of a release as shipped. Raises XpjaxError where there is none."""
+    return _loaded(release_file("covariance", release))
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(path: Path) -> Subspace:
+    arrays, attributes = read_model(path, FORMAT, VERSION, "subspace of covariances", "tools/build_covariance.py")
+    return subspace_of(arrays, release_of(attributes))
+
+
+FIELDS = ("reduce", "query", "mean", "size", "again")
+
+
 def subspace_of(arrays: Mapping[str, Any], release: Release) -> Subspace:
-    """The subspace of arrays `{xp}/reduce`, `{xp}/query` and `{xp}/mean`, as `as_arrays` gives them."""
-    fields = (tuple(np.asarray(arrays[f"{xp}/{f}"]) for xp in release.xp) for f in ("reduce", "query", "mean"))
-    return Subspace(release, *fields)
+    """The subspace of arrays `{xp}/reduce` and so on, as `as_arrays` gives them."""
+    fields: Any = {field: tuple(np.asarray(arrays[f"{xp}/{field}"]) for xp in release.xp) for field in FIELDS}
+    return Subspace(release, **fields, n_leading=tuple(int(arrays[f"{xp}/n_leading"]) for xp in release.xp))
 
 
 def as_arrays(subspace: Subspace) -> dict[str, np.ndarray]:
-    """The matrices of a subspace by name."""
+    """The arrays of a subspace by name."""
     return {
-        f"{xp}/{field}": getattr(subspace, field)[k]
+        f"{xp}/{field}": np.asarray(getattr(subspace, field)[k])
         for k, xp in enumerate(subspace.release.xp)
-        for field in ("reduce", "query", "mean")
+        for field in (*FIELDS, "n_leading")
     }
 
 
 class CompactCovariance(eqx.Module):
-    """The covariance of the coefficients of one source, or of many on a leading axis, in a subspace.
+    """The covariance of the coefficients of one source, or of many on a leading axis, in the axes of a subspace.
 
-    packed: for each XP the lower triangle of M with its diagonal, row by row (..., width), int16, zeros at the end;
-    scale (..., n_xp): what these are multiplied by, NaN where an XP has no errors. subspace: what M is in.
+    packed: for each XP the lower triangle of the leading block of M with its diagonal, row by row (..., width), int16,
+    zeros at the end; scale (..., n_xp): what these are multiplied by, NaN where an XP has no errors. rest and
+    rest_scale: the same of the further rows of the triangle, int8, times the sizes of the subspace; None where the
+    subspace is of the leading axes. subspace: what M is in.
     """
 
     packed: tuple[Int[AnyArray, "*batch width"], ...]
     scale: Float[AnyArray, "*batch n_xp"]
     subspace: Subspace = eqx.field(static=True)
+    rest: tuple[Int[AnyArray, "*batch rest_width"], ...] | None = None
+    rest_scale: Float[AnyArray, "*batch n_xp"] | None = None
+
+    def among(self, subspace: Subspace) -> CompactCovariance:
+        """The same in the leading axes alone, where the subspace is of these."""
+        if subspace.whole:
+            return self
+        return CompactCovariance(self.packed, self.scale, self.subspace.leading)
+
+    @property
+    def parts(self) -> tuple[tuple[AnyArray, ...], tuple[AnyArray, ...]]:
+        """Counts of each XP, of the leading block and then of the rest, and the scales of both."""
+        if self.rest is None or self.rest_scale is None:
+            return self.packed, (self.scale,)
+        return (*self.packed, *self.rest), (self.scale, self.rest_scale)
 
 
-def packed_variance(covariance: CompactCovariance, xp: int, weights: Float[AnyArray, "width n_out"]) -> Array:
+def packed_variance(covariance: CompactCovariance, xp: int, weights: Sequence[Float[AnyArray, "width n_out"]]) -> Array:
     """Variances (n_out,) of one source that one XP contributes to; weights of `Subspace.weights`."""
-    return dot(covariance.packed[xp].astype(covariance.scale.dtype), weights) * covariance.scale[xp]
+    made = dot(covariance.packed[xp].astype(covariance.scale.dtype), weights[0]) * covariance.scale[xp]
+    if len(weights) == 1:
+        return made
+    assert covariance.rest is not None
+    assert covariance.rest_scale is not None
+    rest = covariance.rest[xp].astype(covariance.rest_scale.dtype)
+    return made + dot(rest, weights[1]) * covariance.rest_scale[xp]
 
 
 def reduced(covariance: CompactCovariance, xp: int) -> Float[Array, "p p"]:
     """M (p, p) of one XP of one source, in squared units of the coefficients."""
-    p = covariance.subspace.sizes[xp]
+    subspace, dtype = covariance.subspace, covariance.scale.dtype
+    values = jnp.asarray(covariance.packed[xp], dtype) * covariance.scale[xp]
+    if covariance.rest is not None:
+        assert covariance.rest_scale is not None
+        size, again = subspace.size[xp], subspace.again[xp]
+        second = np.full(len(size), len(again), np.int32)
+        second[again] = np.arange(len(again))
+        counts = jnp.asarray(covariance.rest[xp], dtype)
+        added = jnp.concatenate([counts[len(size) :] / SECOND, jnp.zeros(1, dtype)])[second]
+        rest = (counts[: len(size)] + added) * (jnp.asarray(size, dtype) * covariance.rest_scale[xp])
+        p = subspace.n_leading[xp]
+        values = jnp.concatenate([values[: p * (p + 1) // 2], rest])
+    p = subspace.sizes[xp]
     rows, columns = triangle_index(p)
     place = np.zeros((p, p), np.int32)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return jnp.asarray(covariance.packed[xp], covariance.scale.dtype)[place] * covariance.scale[xp]
+    return values[place]
 
 
 def expanded(covariance: CompactCovariance, xp: int) -> Float[Array, "n_basis n_basis"]:
-    """K (n_basis, n_basis) of one XP of one source, right for projections in the subspace and for these alone."""
-    query = jnp.asarray(covariance.subspace.query[xp], covariance.scale.dtype)
+    """K (n_basis, n_basis) of one XP of one source, right for projections in the axes that are used alone."""
+    subspace = covariance.subspace
+    query = jnp.asarray(subspace.query[xp][: subspace.sizes[xp]], covariance.scale.dtype)
     return dot(query.T, dot(reduced(covariance, xp), query))
 
 
-def compressed(
-    error: np.ndarray, correlation: np.ndarray, release: Release, kind: str = "compact"
-) -> CompactCovariance:
+def compressed(error: np.ndarray, correlation: np.ndarray, release: Release) -> CompactCovariance:
     """Compact covariances of errors (n, n_basis_total) and packed correlations (n, n_pair_total), on the host."""
-    subspace = load_subspace(release, kind)
+    subspace = load_subspace(release)
     # The change of threads itself takes the time of a hundred sources.
     with one_blas_thread() if len(error) > MANY else contextlib.nullcontext():
         made = [
             _reduce(error[:, rows], correlation[:, pairs], subspace, k)
             for k, (rows, pairs) in enumerate(zip(release.slices, release.pair_slices, strict=True))
         ]
-    return CompactCovariance(tuple(counts for counts, _ in made), np.stack([scale for _, scale in made], 1), subspace)
+    packed, scale, rest, rest_scale = zip(*made, strict=True)
+    return CompactCovariance(packed, np.stack(scale, 1), subspace, rest, np.stack(rest_scale, 1))
 
 
-def _reduce(error: np.ndarray, correlation: np.ndarray, subspace: Subspace, xp: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts (n, width) and scales (n,) of one XP; in float32, some sources at a time, errors over the largest."""
+def _reduce(error: np.ndarray, correlation: np.ndarray, subspace: Subspace, xp: int) -> tuple[np.ndarray, ...]:
+    """Counts and scales of one XP, of the leading block and of the rest: `CompactCovariance`'s.
+
+    In float32, some sources at a time, errors over the largest.
+    """
     reduce = np.ascontiguousarray(subspace.reduce[xp], np.float32)
-    n, (n_basis, p) = len(error), reduce.shape
-    rows, columns = triangle_index(p)
-    packed = aligned((n, subspace.widths[xp]), np.int16)
-    packed[:, len(rows) :] = 0
-    scale = np.empty(n, np.float32)
+    size, again = subspace.size[xp].astype(np.float32), subspace.again[xp]
+    n, n_basis, p = len(error), len(reduce), subspace.n_leading[xp]
+    n_block = p * (p + 1) // 2
+    rows, columns = triangle_index(n_basis)
+    packed, rest = aligned((n, subspace.widths[xp]), np.int16), aligned((n, subspace.rest_widths[xp]), np.int8)
+    packed[:, n_block:] = 0
+    scale, rest_scale = np.empty((2, n), np.float32)
     place = np.full((n_basis, n_basis), correlation.shape[1])
     low, high = triangle_index(n_basis, -1)
     place[low, high] = place[high, low] = np.arange(correlation.shape[1])
-    # Always as many rows: what comes of a source does not depend on its neighbors.
-    e, ones = np.zeros((ROWS, n_basis), np.float32), np.ones((ROWS, correlation.shape[1] + 1), np.float32)
+    ones = np.ones((ROWS, correlation.shape[1] + 1), np.float32)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for start in range(0, n, ROWS):
             part = slice(start, min(start + ROWS, n))
             m = part.stop - start
             level = error[part].max(axis=1)
-            e[:m] = error[part] / np.where(level > 0, level, 1)[:, None]
+            e = (error[part] / np.where(level > 0, level, 1)[:, None]).astype(np.float32)
             ones[:m, :-1] = correlation[part]
-            matrix = ones.take(place.ravel(), axis=1).reshape(ROWS, n_basis, n_basis)
+            matrix = ones[:m].take(place.ravel(), axis=1).reshape(m, n_basis, n_basis)
             matrix *= e[:, :, None]
             matrix *= e[:, None, :]
-            half = (matrix.reshape(-1, n_basis) @ reduce).reshape(ROWS, n_basis, p)
-            full = np.matmul(reduce.T, half[:m]).reshape(m, p * p).take(rows * p + columns, axis=1)
-            largest = np.maximum(full.max(axis=1), -full.min(axis=1))
-            one = (largest.astype(float) * level.astype(float) ** 2 / FULL).astype(np.float32)
-            # What float32 rounds to zero is no error of zero.
-            known = np.isfinite(largest) & np.isfinite(one) & (level >= 0) & ((one > 0) | (largest == 0))
-            full *= np.where(known & (largest > 0), FULL / np.where(largest > 0, largest, 1), 0)[:, None]
-            full[~known] = 0
-            packed[part, : len(rows)] = np.rint(full)
-            scale[part] = np.where(known, one, np.nan)
-    return packed, scale
+            # One by one: what comes of a source does not depend on its neighbors.
+            full = np.matmul(reduce.T, np.matmul(matrix, reduce)).reshape(m, n_basis**2)
+            full = full.take(rows * n_basis + columns, axis=1)
+            block, other = full[:, :n_block], full[:, n_block:] / size
+            one, more = _scale(block, level, FULL), _scale(other, level, REST)
+            known = np.isfinite(one) & np.isfinite(more)
+            packed[part, :n_block] = np.rint(_counts(block, known, FULL))
+            counts = _counts(other, known, REST)
+            rest[part, : len(size)] = first = np.rint(counts)
+            rest[part, len(size) :] = np.rint((counts - first)[:, again] * SECOND)
+            scale[part], rest_scale[part] = np.where(known, one, np.nan), np.where(known, more, np.nan)
+    return packed, scale, rest, rest_scale
+
+
+def _scale(values: np.ndarray, level: np.ndarray, most: int) -> np.ndarray:
+    """What one count of values (m, k), times the square of a level (m,), is (m,); NaN where that is not known."""
+    largest = np.maximum(values.max(axis=1), -values.min(axis=1))
+    one = (largest.astype(float) * level.astype(float) ** 2 / most).astype(np.float32)
+    # What float32 rounds to zero is no error of zero.
+    known = np.isfinite(largest) & np.isfinite(one) & (level >= 0) & ((one > 0) | (largest == 0))
+    return np.where(known, one, np.nan)
+
+
+def _counts(values: np.ndarray, known: np.ndarray, most: int) -> np.ndarray:
+    """Values (m, k) in units in which the largest is `most`; zero where they are not known."""
+    largest = np.maximum(values.max(axis=1), -values.min(axis=1))
+    counts = values * np.where(known & (largest > 0), most / np.where(largest > 0, largest, 1), 0)[:, None]
+    counts[~known] = 0
+    return counts
 
 
 def concatenate_covariances(parts: Sequence[CompactCovariance | None], sizes: Sequence[int], fill: bool) -> Any:
@@ -272,13 +366,16 @@ def concatenate_covariances(parts: Sequence[CompactCovariance | None], sizes: Se
         )
     if len(found) < len(parts) and not fill:
         return None
-    packed = tuple(aligned((sum(sizes), width), np.int16) for width in subspace.widths)
-    scale = np.full((sum(sizes), len(packed)), np.nan, np.float32)
+    counts = found[0].parts[0]
+    packed = tuple(aligned((sum(sizes), one.shape[1]), one.dtype) for one in counts)
+    scales = tuple(np.full((sum(sizes), len(subspace.sizes)), np.nan, np.float32) for _ in found[0].parts[1])
     start = 0
     for part, n in zip(parts, sizes, strict=True):
         rows = slice(start, start := start + n)
         for k, target in enumerate(packed):
-            target[rows] = 0 if part is None else part.packed[k]
-        if part is not None:
-            scale[rows] = part.scale
-    return CompactCovariance(packed, scale, subspace)
+            target[rows] = 0 if part is None else part.parts[0][k]
+        for k, target in enumerate(scales):
+            target[rows] = np.nan if part is None else part.parts[1][k]
+    n_xp = len(subspace.sizes)
+    rest = (packed[n_xp:], scales[1]) if subspace.whole else ()
+    return CompactCovariance(packed[:n_xp], scales[0], subspace, *rest)

@@ -52,14 +52,15 @@ class DesignMatrix(eqx.Module):
     """The constant matrix of a sampled spectrum: `coefficients @ value * scale` is the flux.
 
     value (n_basis_total, n_sample), scaled to order one; share (n_xp, n_sample), the weight with which each XP enters
-    (1 where it stands alone); pair_weight for each XP (n_pair, n_support) or None. support: for each XP the samples
+    (1 where it stands alone); pair_weight for each XP (n_pair, n_support), of compact
+    covariances a tuple of these for each part, or None. support: for each XP the samples
     [start, stop) where its rows are not all zero. mixed: every sample needs all XP, as in a corrected instrument.
     """
 
     value: Float[AnyArray, "n_basis_total n_sample"]
     scale: Float[AnyArray, ""]
     share: Float[AnyArray, "n_xp n_sample"]
-    pair_weight: tuple[Float[AnyArray, "n_weight n_support"], ...] | None
+    pair_weight: tuple[Any, ...] | None
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
     release: Release = eqx.field(static=True)
     mixed: bool = eqx.field(static=True, default=False)

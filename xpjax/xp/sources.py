@@ -24,7 +24,7 @@ from xpjax.core.sky import HEALPIX_LEVEL as HEALPIX_LEVEL, HEALPIX_SHIFT as HEAL
 from xpjax.core.status import Status
 from xpjax.io.columns import join_columns
 from xpjax.io.results import TableResult
-from xpjax.xp.compact import CompactCovariance, compressed, concatenate_covariances
+from xpjax.xp.compact import CompactCovariance, Subspace, compressed, concatenate_covariances
 
 UNITS = {
     **dict.fromkeys(("ra", "dec"), "deg"),
@@ -99,8 +99,10 @@ class XPCoefficients(eqx.Module):
                 )
         compact = self.covariance
         if compact is not None:
-            found = [np.shape(array) for array in (*compact.packed, compact.scale)]
-            sizes = [(*batch, size) for size in (*compact.subspace.widths, len(self.release.xp))]
+            found = [np.shape(array) for part in compact.parts for array in part]
+            space, n_xp = compact.subspace, len(self.release.xp)
+            widths = (*space.widths, *space.rest_widths, n_xp, n_xp) if space.whole else (*space.widths, n_xp)
+            sizes = [(*batch, size) for size in widths]
             if found != sizes or not compact.subspace.release.fits(self.release):
                 raise XpjaxError(f"compact covariances of shapes {found}, expected {sizes} of {compact.subspace}")
 
@@ -121,16 +123,21 @@ class XPCoefficients(eqx.Module):
         error = self.error if self.covariance is None else None
         return dataclasses.replace(self, error=error, n_relevant=n_relevant)
 
-    def compact(self, kind: str = "compact") -> XPCoefficients:
+    def among(self, subspace: Subspace) -> XPCoefficients:
+        """The same with compact covariances, if any, in the axes of a subspace, all or the leading ones."""
+        if self.covariance is None:
+            return self
+        return dataclasses.replace(self, covariance=self.covariance.among(subspace))
+
+    def compact(self) -> XPCoefficients:
         """The same with compact covariances instead of correlations, on the host; without either, as they are.
 
-        kind: `compact`, of 4.2 kB a source, for passbands and spectra, or `complete`, 6.2 kB, also for those with a
-        linear correction. Errors of these change by 1e-4 of themselves; truncation and `covariance_matrix` need the
-        correlations. Raises XpjaxError for a release without a subspace.
+        They take 5.4 kB a source. Errors of passbands and spectra, corrected or not, change by 2e-4 of themselves;
+        truncation and `covariance_matrix` need the correlations. Raises XpjaxError for a release without a subspace.
         """
         if self.error is None or self.correlation is None:
             return self
-        made = compressed(np.asarray(self.error), np.asarray(self.correlation), self.release, kind)
+        made = compressed(np.asarray(self.error), np.asarray(self.correlation), self.release)
         return dataclasses.replace(self, correlation=None, covariance=made)
 
 
@@ -224,6 +231,10 @@ class SourceTable(Rows, TableResult, Record):
                 text = f"Compact covariance of the {name} coefficients, in {c.covariance.subspace}: lower triangle"
                 add(f"{xp}_covariance", c.covariance.packed[i], text)
                 add(f"{xp}_covariance_scale", c.covariance.scale[:, i], f"Factor of {xp}_covariance")
+                if c.covariance.rest is not None and c.covariance.rest_scale is not None:
+                    text = f"Rest of the compact covariance of the {name} coefficients, of which corrections draw"
+                    add(f"{xp}_covariance_rest", c.covariance.rest[i], text)
+                    add(f"{xp}_covariance_rest_scale", c.covariance.rest_scale[:, i], f"Factor of {xp}_covariance_rest")
         columns = {"source_id": self.source_id, **self.transits, **columns, **self.columns}
         units = {name: unit for name, unit in UNITS.items() if name in columns}
         if self.is_epoch:
@@ -241,7 +252,7 @@ def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True)
     given = [part.coefficients for part in parts]
     subspaces = {c.covariance.subspace for c in given if c.covariance is not None}
     if subspaces:
-        given = [c.compact(next(iter(subspaces)).kind) for c in given]
+        given = [c.compact() for c in given]
     if len({part.is_epoch for part in parts}) > 1:
         mean, epoch = (next(part.origin for part in parts if part.is_epoch == kind) for kind in (False, True))
         raise XpjaxError(f"{mean} has mean spectra, {epoch} has epoch spectra (transit_id); read each by itself")

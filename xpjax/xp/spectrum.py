@@ -174,21 +174,25 @@ class _Sampling:
         return {}
 
     def weighted(self, subspace: Subspace | None) -> DesignMatrix:
-        """The matrix with the weights that errors need, made once. Raises XpjaxError as `check`."""
+        """The matrix with the weights that errors need, made once."""
         if subspace not in self._weighted:
-            if subspace is not None:
-                self.check(subspace)
             self._weighted[subspace] = self.design.with_pair_weights(subspace)
         return self._weighted[subspace]
 
-    def check(self, subspace: Subspace) -> None:
-        """Raise XpjaxError where compact covariances do not hold the errors of these samples."""
+    @functools.cached_property
+    def _serving(self) -> dict[Subspace, Subspace]:
+        return {}
+
+    def serving(self, subspace: Subspace) -> Subspace:
+        """The axes of compact covariances that the errors of these samples need. Raises XpjaxError for none."""
+        if subspace not in self._serving:
+            self._serving[subspace] = self._checked(subspace)
+        return self._serving[subspace]
+
+    def _checked(self, subspace: Subspace) -> Subspace:
         unit = "of internal spectra" if self.internal else "nm"
-        corrected = self.model.correction is not None
-        unit += " with a linear correction" * corrected
-        subspace.check(
-            self.design.value, lambda k: f"the sample at {self.grid[k % len(self.grid)]:g} {unit}", corrected
-        )
+        unit += " with a linear correction" * (self.model.correction is not None)
+        return subspace.check(self.design.value, lambda k: f"the sample at {self.grid[k % len(self.grid)]:g} {unit}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,14 +352,14 @@ def _computed(
     errors, correlation = wanted.errors and known, wanted.correlation and known
     if wanted.truncate:
         check_truncation(table, errors or correlation)
-    subspace = None if c.covariance is None else c.covariance.subspace
+    subspace = how.serving(c.covariance.subspace) if c.covariance is not None and (errors or correlation) else None
+    if subspace is not None:
+        c = c.among(subspace)
     if errors:
         design = how.weighted(subspace)
-    elif correlation and subspace is not None:
-        how.check(subspace)
     c = c.of_errors(errors or correlation, wanted.truncate)
     c = dataclasses.replace(c, release=design.release)
-    pairs = 4 * (design.release.n_pair_total if subspace is None else sum(subspace.widths)) * errors
+    pairs = 4 * (design.release.n_pair_total if subspace is None else subspace.n_numbers) * errors
     squares = 8 * len(how.grid) ** 2 * (len(design.release.xp) if how.internal else 1) * correlation
     kernel = functools.partial(spectrum_kernel, wanted.truncate, errors, correlation, not how.internal)
     settings: dict[str, Any] = {"float64": wanted.float64, "devices": wanted.devices, "progress": progress}

@@ -14,7 +14,7 @@ import xpjax
 from tests.cli.helpers import xp
 from tests.xp.store.test_store import assert_same_covariance
 from xpjax.xp import StoreError, open_store, write_store_file
-from xpjax.xp.compact import COMPACT, subspace_of
+from xpjax.xp.compact import LEADING, as_arrays, subspace_of
 from xpjax.xp.sources import SourceTable
 from xpjax.xp.store import file as store_file
 from xpjax.xp.store.format import attributes_checksum
@@ -37,11 +37,11 @@ def full(table: SourceTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=COMPACT)
-def made(request: pytest.FixtureRequest, full: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(full: Path) -> Path:
     """The same converted by the command line."""
-    folder = full.parent / request.param
-    done = xp("store", "compact", full, folder, "--correlations", request.param)
+    folder = full.parent / "compact"
+    done = xp("store", "compact", full, folder)
     assert done.exit_code == 0
     assert f"{N} sources of 2 files stored" in done.stderr
     return folder
@@ -58,46 +58,71 @@ def test_conversion_keeps_all_else(full: Path, made: Path) -> None:
         np.testing.assert_array_equal(getattr(b.coefficients, name), getattr(a.coefficients, name))
     np.testing.assert_array_equal(b.source_id, a.source_id)
     assert b.columns.keys() == a.columns.keys()
-    assert_same_covariance(b.coefficients.covariance, a.coefficients.compact(new.correlations).covariance)
+    assert_same_covariance(b.coefficients.covariance, a.coefficients.compact().covariance)
 
 
-def test_a_source_takes_5_kilobytes(table: SourceTable, tmp_path: Path) -> None:
+def test_a_source_takes_6_kilobytes(table: SourceTable, tmp_path: Path) -> None:
     bare = dataclasses.replace(table, columns={})
     write_store_file(tmp_path / "a.h5", bare, correlations="compact")
     (file,) = open_store(tmp_path).files
     with h5py.File(file.path) as stored:
         size = sum(stored[name].nbytes for name in stored if isinstance(stored[name], h5py.Dataset)) / N
         assert len(stored["bp_covariance_scale"]) == N
-        assert stored["covariance_subspace/bp/query"].shape == (44, 55)
-    assert size < 5100
-    assert file.row_bytes() < 5100
+        assert stored["covariance_subspace/bp/n_leading"][()] == 44
+    assert size < 6310
+    assert file.row_bytes() < 6310
     assert file.row_bytes(errors=False) < file.row_bytes() - 430
+    assert file.row_bytes(LEADING) < 5100
     write_store_file(tmp_path / "b.h5", bare)
     assert open_store(tmp_path / "b.h5").files[0].row_bytes() > 12_700
 
 
 def test_h5py_and_the_file_alone_give_the_error(table: SourceTable, made: Path) -> None:
-    """As the format says: scale q' M q with q = query r."""
-    system = xpjax.load_system("SDSS")
-    expected = xpjax.photometry(open_store(made).read(), system, float64=True).flux_error
-    r = np.asarray(system.projection) * np.asarray(system.scale)
+    """As the format says: q' M q with q = query r, of corrected samples."""
+    grid, options = np.arange(400.0, 1000.0, 50.0), {"correction": "standard", "resolution": "full", "float64": True}
+    expected = xpjax.spectra(open_store(made).read(), grid, **options)
+    row = int(np.flatnonzero(expected.distance[: N // 2] < 1)[0])
+    design = xpjax.load_instrument().corrected().design(grid)
+    r = np.asarray(design.value) * np.asarray(design.scale)
     with h5py.File(made / "part0.h5") as file:
         variance = 0
         for xp_name, rows in (("bp", slice(0, 55)), ("rp", slice(55, 110))):
-            q = file[f"covariance_subspace/{xp_name}/query"][()] @ r[rows]
-            p = len(q)
-            matrix = np.zeros((p, p))
-            matrix[np.tril_indices(p)] = file[f"{xp_name}_covariance"][7, : p * (p + 1) // 2]
+            axes = {name: a[()] for name, a in file[f"covariance_subspace/{xp_name}"].items()}
+            q, p, n = axes["query"] @ r[rows], axes["n_leading"], len(axes["size"])
+            block = file[f"{xp_name}_covariance"][row, : p * (p + 1) // 2] * file[f"{xp_name}_covariance_scale"][row]
+            counts = file[f"{xp_name}_covariance_rest"][row].astype(float)
+            counts[axes["again"]] += counts[n:] / 254
+            rest = counts[:n] * axes["size"] * file[f"{xp_name}_covariance_rest_scale"][row]
+            matrix = np.zeros((len(q), len(q)))
+            matrix[np.tril_indices(len(q))] = np.concatenate([block, rest])
             matrix = matrix + np.tril(matrix, -1).T
-            variance += file[f"{xp_name}_covariance_scale"][7] * np.einsum("ib,ij,jb->b", q, matrix, q)
-    np.testing.assert_allclose(np.sqrt(variance), expected[7], rtol=1e-6)
+            variance += np.einsum("ib,ij,jb->b", q, matrix, q)
+    np.testing.assert_allclose(np.sqrt(variance), expected.flux_error[row], rtol=1e-6)
+
+
+def test_the_leading_part_is_read_alone(made: Path, tmp_path: Path) -> None:
+    """Where it serves: the file may then lack the rest, which is never touched."""
+    whole = open_store(made).read()
+    shutil.copy(made / "part0.h5", tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["bp_covariance_rest"][17, 5] += 1
+    with pytest.raises(StoreError, match=r"bp_covariance_rest: rows 0\.\.149 are damaged"):
+        open_store(tmp_path).read()
+    part = open_store(tmp_path).read(correlations=LEADING)
+    assert part.coefficients.covariance.rest is None
+    errors = [xpjax.photometry(t, "SDSS").flux_error for t in (part, whole[: len(part)])]
+    np.testing.assert_array_equal(*errors)
+    report = xpjax.run_catalogue(tmp_path, tmp_path / "cat", "SDSS")
+    assert (report.rows, report.failed) == (N // 2, {})
+    report = xpjax.run_catalogue(tmp_path, tmp_path / "corrected", "SDSS", correction="standard")
+    assert "bp_covariance_rest" in str(report.failed)
+    with pytest.raises(xpjax.XpjaxError, match="has the leading part of compact covariances alone"):
+        write_store_file(tmp_path / "b.h5", part)
 
 
 def test_info_tells_what_is_inside(made: Path, full: Path) -> None:
     told = xp("store", "info", made).stdout
-    sizes = {"compact": "44 + 46", "complete": "55 + 55"}[made.name]
-    assert f"{made.name}: covariances in {sizes} dimensions, for errors of passbands and spectra" in told
-    assert ("without a linear correction" in told) == (made.name == "compact")
+    assert "compact: covariances for errors of passbands and spectra, corrected or not" in told
     assert " a source" in told
     assert made.name in xp("store", "info", made, "--files").stdout
     mixed = full.parent / f"mixed_{made.name}"
@@ -116,7 +141,7 @@ def test_ingest_takes_compact_without_a_word(table: SourceTable, tmp_path: Path)
     assert open_store(tmp_path / "s").correlations == "compact"
     again = xp("store", "ingest", tmp_path / "xp.parquet", "--store", tmp_path / "s", "--correlations", "--resume")
     assert "1 files were in the store" in again.stderr
-    other = ("--correlations", "complete", "--resume")
+    other = ("--correlations", "int16", "--resume")
     assert xp("store", "ingest", tmp_path / "xp.parquet", "--store", tmp_path / "s", *other).exit_code == 2
 
 
@@ -158,7 +183,7 @@ def test_selected_sources_stay_as_they_are(made: Path, tmp_path: Path) -> None:
     assert "leave them out by --no-correlations" in exported.stderr
 
 
-def test_catalogue_is_that_of_photometry(made: Path, tmp_path: Path) -> None:
+def test_catalogue_is_that_of_photometry(made: Path, full: Path, tmp_path: Path) -> None:
     report = xpjax.run_catalogue(made, tmp_path / "cat", "SDSS")
     assert report.rows == N
     expected = xpjax.photometry(open_store(made).read(), "SDSS").catalogue().columns
@@ -166,16 +191,19 @@ def test_catalogue_is_that_of_photometry(made: Path, tmp_path: Path) -> None:
     for name in ("Sdss_flux_error_g", "Sdss_mag_error_z", "xp_status"):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), expected[name])
     done = xp("catalogue", made, "--system", "SDSS", "--correction", "standard", "-o", tmp_path / "corrected")
-    assert done.exit_code == (2 if made.name == "compact" else 0)
-    assert ("do not hold the error of the band Sdss_" in done.stderr) == (made.name == "compact")
+    assert done.exit_code == 0
+    found = xpjax.io.catalogue.read_catalogue(tmp_path / "corrected" / "part0.parquet").columns
+    expected = xpjax.photometry(open_store(full).files[0].read(), "SDSS", correction="standard").catalogue().columns
+    for name in ("Sdss_flux_error_g", "Sdss_mag_error_z"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=6e-4)
 
 
 def test_memory_is_used_again(made: Path) -> None:
     (file, _) = open_store(made).files
     first = file.read(0, 100)
-    packed = first.coefficients.covariance.packed
+    arrays, _ = first.coefficients.covariance.parts
     again = file.read(50, 90, into=first)
-    assert all(np.shares_memory(a, b) for a, b in zip(packed, again.coefficients.covariance.packed, strict=True))
+    assert all(np.shares_memory(a, b) for a, b in zip(arrays, again.coefficients.covariance.parts[0], strict=True))
     np.testing.assert_array_equal(
         again.coefficients.covariance.packed[1], file.read(50, 90).coefficients.covariance.packed[1]
     )
@@ -208,7 +236,8 @@ def test_a_file_of_another_subspace_is_read_by_its_own(table: SourceTable, made:
     """One that a later xpjax may have: here the axes of BP are turned."""
     (shipped, _) = open_store(made).files
     own = shipped.subspace
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(own.sizes[0], own.sizes[0])))[0]
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(44, 44)))[0]
+    turn = np.block([[turn, np.zeros((44, 11))], [np.zeros((11, 44)), np.eye(11)]])
     other = dataclasses.replace(
         own, reduce=(own.reduce[0] @ turn, own.reduce[1]), query=(turn.T @ own.query[0], own.query[1])
     )
@@ -221,14 +250,7 @@ def test_a_file_of_another_subspace_is_read_by_its_own(table: SourceTable, made:
     change(tmp_path / "a.h5", covariance_subspace=other.name.encode())
     (file,) = open_store(tmp_path).files
     assert file.verify() == []
-    assert (
-        file.subspace
-        == other
-        == subspace_of(
-            {f"{x}/{f}": getattr(other, f)[k] for k, x in enumerate(("bp", "rp")) for f in ("reduce", "query", "mean")},
-            own.release,
-        )
-    )
+    assert file.subspace == other == subspace_of(as_arrays(other), own.release)
     found = file.read(columns=())
     assert found.coefficients.covariance.subspace == other
     # The packed numbers are still those of the shipped axes: with the file's own matrices errors are others.

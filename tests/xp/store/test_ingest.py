@@ -64,7 +64,7 @@ def assert_as_read(path: Path, folder: Path, correlations: str = "float32") -> S
     assert file.verify() == []
     found = file.read(columns=None)
     keep = [name for name in DEVIATIONS if name in loaders.load(path, DR3.xp)[0].columns]
-    expected = read(path, dtype=np.float32, keep=keep, correlations=correlations if correlations in COMPACT else None)
+    expected = read(path, dtype=np.float32, keep=keep, correlations=correlations if correlations == COMPACT else None)
     a, b = found.coefficients, expected.coefficients
     np.testing.assert_array_equal(found.source_id, expected.source_id)
     for name in ("value", "error", "n_relevant"):

@@ -53,8 +53,8 @@ def read(
         Which column is what, where names do not say it, as in {"source_id": "object_id", "coefficients":
         "xp.coeff"}: source_id, coefficients, coefficient_errors and coefficient_correlations (BP and RP in one array),
         bp_coefficients and so on (of one XP), or columns of gaia_source. Fields of structures are STRUCTURE.FIELD.
-    correlations : {"compact", "complete"}, optional
-        Make compact covariances of the correlations (`XPCoefficients.compact`), of a third or half of the memory.
+    correlations : {"compact"}, optional
+        Make compact covariances of the correlations (`XPCoefficients.compact`), of half of the memory.
 
     Returns
     -------
@@ -90,8 +90,8 @@ def read(
     """
     if release is not None and not isinstance(release, Release | str):
         raise XpjaxError(f"release must be the name of a release or an xpjax Release, not {release!r}")
-    if correlations not in (None, *COMPACT):
-        raise XpjaxError(f"correlations must be one of {', '.join(COMPACT)}, or left out, not {correlations!r}")
+    if correlations not in (None, COMPACT):
+        raise XpjaxError(f"correlations must be {COMPACT!r}, or left out, not {correlations!r}")
     wanted = None if release is None else find_release(release)
     return read_for(source, wanted, dtype, keep, columns, said=True, correlations=correlations)
 
@@ -128,7 +128,7 @@ def read_for(
         for item in items
     ]
     if correlations is not None:
-        parts = [dataclasses.replace(one, coefficients=one.coefficients.compact(correlations)) for one in parts]
+        parts = [dataclasses.replace(one, coefficients=one.coefficients.compact()) for one in parts]
     if len(parts) == len(ready) == 1:
         return parts[0]
     joined = parts[0] if len(parts) == 1 else concatenate(parts, f"{parts[0].origin} and {len(parts) - 1} more")

@@ -17,7 +17,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, release_of
 from xpjax.io.gaps import without_filler
 from xpjax.io.hdf5 import open_hdf5, plain_attribute
-from xpjax.xp.compact import COMPACT, CompactCovariance, Subspace, load_subspace, subspace_of
+from xpjax.xp.compact import COMPACT, LEADING, CompactCovariance, Subspace, load_subspace, subspace_of
 from xpjax.xp.sources import TRANSIT, SourceTable, XPCoefficients
 from xpjax.xp.store.blocks import Dataset, by_block, damage, store_values
 from xpjax.xp.store.format import BLOCK, FORMAT, VERSION, StoreError, attributes_checksum, crc32, id_range
@@ -84,7 +84,7 @@ class StoreFile:
 
     @property
     def correlations(self) -> str:
-        """How correlations are stored: none, compact, complete, int16 or float32 (`format.CORRELATIONS`)."""
+        """How correlations are stored: none, compact, int16 or float32 (`format.CORRELATIONS`)."""
         return str(self.attrs.get("correlations", "none"))
 
     @property
@@ -145,23 +145,27 @@ class StoreFile:
                 raise StoreError(f"{self.path}: {name}: {len(values)} checksums for {len(self)} rows; ingest it again")
         return found
 
-    def row_bytes(self, correlations: bool = True, errors: bool = True) -> int:
+    def row_bytes(self, correlations: bool | str = True, errors: bool = True) -> int:
         """Bytes in memory of a source as `read` gives it, without further columns."""
         release = self.release
         n = release.n_basis_total * (1 + (errors and self.has_errors))
         size = 4 * n
-        if correlations and self.correlations in COMPACT:
-            size += sum(2 * width + 4 for width in self.subspace.widths)
+        if correlations and self.correlations == COMPACT:
+            size += self._axes(correlations).n_bytes
         elif correlations and self.correlations != "none":
             size += 4 * release.n_pair_total
         # source_id, status and n_relevant come with it
         return size + 8 + 4 + 4 * len(release.xp)
 
+    def _axes(self, correlations: bool | str) -> Subspace:
+        """The axes of compact covariances that are read."""
+        return self.subspace.leading if correlations == LEADING else self.subspace
+
     @functools.cached_property
     def subspace(self) -> Subspace:
         """The subspace of compact covariances: the shipped one, or that of the file. Raises StoreError."""
         with contextlib.suppress(XpjaxError):
-            shipped = load_subspace(self.release, self.correlations)
+            shipped = load_subspace(self.release)
             if shipped.name == self.attrs["covariance_subspace"]:
                 return shipped
         return self._own_subspace()
@@ -179,7 +183,9 @@ class StoreFile:
             raise StoreError(f"{self.path}: the covariance_subspace is damaged (checksum differs); ingest it again")
         return found
 
-    def batches(self, max_bytes: int, *, errors: bool = True, correlations: bool = True) -> Iterator[tuple[int, int]]:
+    def batches(
+        self, max_bytes: int, *, errors: bool = True, correlations: bool | str = True
+    ) -> Iterator[tuple[int, int]]:
         """(start, stop) of row ranges that need at most max_bytes in memory each, in whole blocks of 4,096 rows.
 
         One block is the least. Raises StoreError for a damaged file.
@@ -195,13 +201,14 @@ class StoreFile:
         stop: int | None = None,
         *,
         errors: bool = True,
-        correlations: bool = True,
+        correlations: bool | str = True,
         columns: Sequence[str] | None = (),
         check: bool = True,
         into: SourceTable | None = None,
     ) -> SourceTable:
         """The sources of rows start to stop: float32, BP and RP joined, on 64-byte boundaries; n_relevant int32.
 
+        correlations: "leading" for the leading block of compact covariances alone, without what corrections draw on.
         columns: names of further columns, None for all of them. check: verify the checksums of all blocks of 4,096
         rows that are touched. into: a table that an earlier read gave and that is done with: where it is long enough
         its arrays are filled again, which spares the system from clearing new memory. Raises StoreError naming file,
@@ -234,7 +241,7 @@ class StoreFile:
         runs: Sequence[tuple[int, int]],
         *,
         errors: bool = True,
-        correlations: bool = True,
+        correlations: bool | str = True,
         columns: Sequence[str] | None = (),
         check: bool = True,
         into: SourceTable | None = None,
@@ -266,16 +273,20 @@ class StoreFile:
                     fill(f"{xp}_{field}", out[:, part])
                 return out
 
+            def counts(field: str, widths: Sequence[int], used: Any, dtype: Any) -> tuple[Any, np.ndarray]:
+                rooms = (room(w, u, dtype) for w, u in zip(widths, used or [None] * len(widths), strict=True))
+                found = tuple(fill(f"{xp}_{field}", out) for xp, out in zip(release.xp, rooms, strict=True))
+                return found, np.stack([column(f"{xp}_{field}_scale") for xp in release.xp], axis=1)
+
             value = joined("coefficients", release.slices, old and old.value)
             error = correlation = n_relevant = covariance = None
             if errors and self.has_errors:
                 error = joined("coefficient_errors", release.slices, old and old.error)
-            if correlations and self.correlations in COMPACT:
-                kept: Any = (old and old.covariance and old.covariance.packed) or [None] * len(release.xp)
-                rooms = (room(w, u, np.int16) for w, u in zip(self.subspace.widths, kept, strict=True))
-                packed = tuple(fill(f"{xp}_covariance", out) for xp, out in zip(release.xp, rooms, strict=True))
-                scale = np.stack([column(f"{xp}_covariance_scale") for xp in release.xp], axis=1)
-                covariance = CompactCovariance(packed, scale, self.subspace)
+            if correlations and self.correlations == COMPACT:
+                axes, was = self._axes(correlations), old and old.covariance
+                block = counts("covariance", axes.widths, was and was.packed, np.int16)
+                rest = counts("covariance_rest", axes.rest_widths, was and was.rest, np.int8) if axes.whole else ()
+                covariance = CompactCovariance(*block, axes, *rest)
             elif correlations and self.correlations != "none":
                 correlation = joined("coefficient_correlations", release.pair_slices, old and old.correlation)
             if f"{release.xp[0]}_n_relevant_bases" in self._datasets:
@@ -373,7 +384,7 @@ class StoreFile:
             with open(self.path, "rb", buffering=0) as stream:
                 for name in names:
                     problems += list(self._walk(stream, name, [(0, len(self))], None))
-            if self.correlations in COMPACT:
+            if self.correlations == COMPACT:
                 self._own_subspace()
             if not problems and len(self):
                 ids = self.read(errors=False, correlations=False, check=False).source_id

@@ -10,10 +10,13 @@ is contiguous, uncompressed and at the root, one row a source, named as the Gaia
     bp_coefficient_correlations     (n, n_pair)         strict lower triangle by rows; float32, or int16: times the
                                                         attribute `scale`, -32768 is NaN
     bp_covariance                   (n, width) int16    instead of correlations: lower triangle, with the diagonal, by
-    bp_covariance_scale             (n,) float32        rows, of M = reduce' K reduce over the scale (NaN without
-                                                        errors), zeros at the end; see xpjax.xp.compact
-    covariance_subspace/bp/...      float64             reduce (n_bp, p), query (p, n_bp), mean (n_bp, n_bp): the
-                                                        variance of c r is scale q' M q with q = query r
+    bp_covariance_scale             (n,) float32        rows, of the first n_leading rows of M = reduce' K reduce over
+                                                        the scale (NaN without errors), zeros at the end
+    bp_covariance_rest              (n, width) int8     its other rows, over size and this scale; then 254 times what
+    bp_covariance_rest_scale        (n,) float32        rounding left of the elements `again`; see xpjax.xp.compact
+    covariance_subspace/bp/...      float64             reduce (n_bp, n_bp), query (n_bp, n_bp), mean (n_bp, n_bp), size
+                                                        and again of the rest's elements, n_leading: the variance of c r
+                                                        is q' M q with q = query r
     bp_n_relevant_bases             (n,) int16          0 where the XP is missing or bad
     xp_status                       (n,) uint32         xpjax.core.status.Status of the reading
     ra, phot_g_mean_mag, ...        (n,)                further columns, with an attribute `unit`; of epoch spectra
@@ -22,7 +25,7 @@ is contiguous, uncompressed and at the root, one row a source, named as the Gaia
     checksum/NAME                   (n / 4096,) uint32  CRC-32 of the bytes of each 4,096 rows of the dataset NAME
 
 Attributes of the file: format, format_version (2 with compact covariances, else 1), release_name, release_n_basis,
-release_xp, n_rows, correlations (none, compact, complete, int16 or float32), covariance_subspace (a checksum of its
+release_xp, n_rows, correlations (none, compact, int16 or float32), covariance_subspace (a checksum of its
 matrices, with compact covariances), errors (bool), datasets (type and width of each, JSON), columns (the further ones,
 JSON), units (of these, JSON), first_source_id and last_source_id (the least and the greatest), first_healpix_8 and
 last_healpix_8 (the same >> 43), sorted, source, source_bytes, xpjax_version, created, and checksum: the CRC-32 of all
@@ -53,7 +56,7 @@ LONGEST_TEXT = 10_000
 """Characters of an attribute that HDF5 can hold in place: 64 kB at most."""
 BLOCK = 4096
 """Rows that share a checksum."""
-CORRELATIONS = ("none", *COMPACT, "int16", "float32")
+CORRELATIONS = ("none", COMPACT, "int16", "float32")
 """What a file may hold of correlations, from nothing to all."""
 SCALE = np.float32(1 / 32767)
 """What an int16 correlation is multiplied by."""

@@ -109,7 +109,7 @@ def ingest(
     store_dir : path
         Directory of the store, which is made; its files have the names of the inputs.
     correlations : str
-        What is stored for errors: `none`, `compact`, `complete`, `int16` or `float32` (glossary: compact covariance).
+        What is stored for errors: `none`, `compact`, `int16` or `float32` (glossary: compact covariance).
     processes : int
         How many files at once, each in a process of its own. Processes import the calling script: guard it with
         `if __name__ == "__main__"`.
@@ -346,7 +346,7 @@ def _converted(task: _Task, started: float) -> Ingested:
     have, order = file.correlations, CORRELATIONS.index
     if have == task.correlations:
         raise XpjaxError(f"{task.path}: is a store file with correlations as {have!r} already; it needs no ingest")
-    if order(have) < order(task.correlations) or (have in COMPACT and task.correlations != "none"):
+    if order(have) < order(task.correlations) or (have == COMPACT and task.correlations != "none"):
         raise XpjaxError(
             f"{task.path}: holds correlations as {have!r}, of which {task.correlations!r} cannot be made: ingest the "
             "file that it was made from"

@@ -158,7 +158,7 @@ class Store:
 
     @property
     def correlations(self) -> str:
-        """The least that a file holds: none, compact, complete, int16 or float32 (`format.CORRELATIONS`)."""
+        """The least that a file holds: none, compact, int16 or float32 (`format.CORRELATIONS`)."""
         return min((file.correlations for file in self._whole), key=CORRELATIONS.index)
 
     def verify(self) -> list[str]:
@@ -206,7 +206,7 @@ class Store:
         magnitude: tuple[float, float] | None = None,
         columns: Sequence[str] | None = None,
         errors: bool = True,
-        correlations: bool = True,
+        correlations: bool | str = True,
         check: bool = True,
         release: Release | str | None = None,
     ) -> SourceTable:
@@ -226,7 +226,8 @@ class Store:
         columns : sequence of str, optional
             Further columns to read; by default those that all files have.
         errors, correlations : bool
-            Whether to read errors and correlations.
+            Whether to read errors and correlations; correlations may be "leading": of compact covariances the part that
+            errors of uncorrected passbands and spectra need.
         check : bool
             Whether to verify the checksums of all blocks of 4,096 rows that are touched; not to is faster for scattered
             sources.

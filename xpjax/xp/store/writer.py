@@ -17,7 +17,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release, other_release, release_attributes
 from xpjax.io.atomic import DeafFile, behind_link, check_output, expanded, explain, whole_files
 from xpjax.io.gaps import filler, with_filler
-from xpjax.xp.compact import COMPACT, Subspace, as_arrays, remedy
+from xpjax.xp.compact import COMPACT, LEADING, Subspace, as_arrays, remedy
 from xpjax.xp.sources import HEALPIX_SHIFT, TRANSIT_UNITS, UNITS, SourceTable, XPCoefficients
 from xpjax.xp.store.format import (
     BLOCK,
@@ -52,7 +52,7 @@ def write_store_file(
     table : SourceTable
         The sources.
     correlations : str, optional
-        What is stored of correlations: `none`, `compact` or `complete` covariances, `int16`, in fixed point to 1.5e-5,
+        What is stored of correlations: `none`, `compact` covariances, `int16`, in fixed point to 1.5e-5,
         or `float32`; by default what the table has, correlations as float32.
     overwrite : bool
         Whether to replace a file that exists.
@@ -176,7 +176,7 @@ class StoreWriter:
         """The datasets of a block, as they are stored."""
         if self._correlations is None:
             compact = table.coefficients.covariance
-            self._correlations = "float32" if compact is None else compact.subspace.kind
+            self._correlations = "float32" if compact is None else COMPACT
         c, release = self._as_stored(table), self.release
         block: dict[str, np.ndarray] = {"source_id": np.asarray(table.source_id, np.int64)}
         for k, xp in enumerate(release.xp):
@@ -188,8 +188,10 @@ class StoreWriter:
                 packed = _fixed_point(packed) if self._correlations == "int16" else packed
                 block[f"{xp}_coefficient_correlations"] = packed
             if c.covariance is not None:
-                block[f"{xp}_covariance"] = np.asarray(c.covariance.packed[k])
-                block[f"{xp}_covariance_scale"] = np.asarray(c.covariance.scale[:, k], np.float32)
+                counts, scales = c.covariance.parts
+                for j, (name, scale) in enumerate(zip(("covariance", "covariance_rest"), scales, strict=True)):
+                    block[f"{xp}_{name}"] = np.asarray(counts[j * len(release.xp) + k])
+                    block[f"{xp}_{name}_scale"] = np.asarray(scale[:, k], np.float32)
             if c.n_relevant is not None:
                 block[f"{xp}_n_relevant_bases"] = np.asarray(c.n_relevant)[:, k].astype(np.int16)
         twice = [name for name in table.columns if name in block or name in ("xp_status", "checksum")]
@@ -200,21 +202,27 @@ class StoreWriter:
     def _as_stored(self, table: SourceTable) -> XPCoefficients:
         """The coefficients with correlations or covariances of the kind that is stored. Raises XpjaxError."""
         c, kind = table.coefficients, str(self._correlations)
-        if kind not in COMPACT:
+        if kind != COMPACT:
             if c.covariance is not None and kind != "none":
                 raise XpjaxError(
                     f"{table.origin} has compact covariances, of which no correlations can be made: store them as they "
                     f"are, {remedy()}"
                 )
             return dataclasses.replace(c, covariance=None)
-        c = c.compact(kind)
+        c = c.compact()
         compact = c.covariance
-        if compact is not None and self._subspace is None:
-            self._subspace = compact.subspace
-        if compact is not None and (compact.subspace.kind != kind or compact.subspace != self._subspace):
+        if compact is None:
+            return c
+        if not compact.subspace.whole:
             raise XpjaxError(
-                f"{table.origin} has covariances as {compact.subspace}, not as {kind} in {self._subspace}: store them "
-                f"as they are, {remedy()}"
+                f"{table.origin} has the leading part of compact covariances alone: read the sources without "
+                f"correlations={LEADING!r}"
+            )
+        self._subspace = self._subspace or compact.subspace
+        if compact.subspace != self._subspace:
+            raise XpjaxError(
+                f"{table.origin} has covariances in {compact.subspace}, not in {self._subspace}: store them by "
+                f"themselves, {remedy()}"
             )
         return c
 
