@@ -363,6 +363,14 @@ def test_many_come_home_from_a_hostile_archive(tmp_path: Path) -> None:
         assert np.array_equal(getattr(back.coefficients, name), getattr(made.coefficients, name)[rows]), name
 
 
+def running(child: int) -> bool:
+    """Whether a process has neither ended nor been waited for."""
+    try:
+        return Path(f"/proc/{child}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @dataclasses.dataclass
 class Killer:
     """Fetches in children, which may be killed. `asked`: ids that the last one asked for, again and again."""
@@ -381,9 +389,7 @@ class Killer:
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
         if after is not None:
-            state = Path(f"/proc/{child}/stat")
-            # Until it has asked so often, or has ended and waits for its parent.
-            while len(self.archive.requests) - first < after and state.read_text().split(")")[1].split()[0] != "Z":
+            while len(self.archive.requests) - first < after and running(child):
                 time.sleep(0.001)
             time.sleep(delay)
             with contextlib.suppress(ProcessLookupError):
