@@ -116,11 +116,20 @@ def sky_map() -> Row:
     found = solved(field, Sky(ra=field.ra, dec=field.dec))
     seconds = time.perf_counter() - started
     off, error = sky_off(field, found)
+    zero, own = found.term("zero_point")
+    plain, plain_own = solved(field).term("zero_point")
+    first = np.unique(field.observations.star, return_index=True)[1]
+    floor = float(sky_floor(field.ra[first], field.dec[first])[0])
     row = Row("reference_terms", "sky: 400 dithered exposures", len(field.observations), seconds)
     row.error, row.error_of = rms(off), "map, rms [mag]"
     row.ratios = {
         "pattern rms [mmag]": 1e3 * rms(field.pattern), "map off rms [mmag]": 1e3 * rms(off),
         "map pull": rms(off / error), "cells": len(off),
+        "zero-points off, with the term [mmag]": 1e3 * rms(zero - field.zero_point),
+        "zero-points off, without [mmag]": 1e3 * rms(plain - field.zero_point),
+        "zero-points' error, with the term [mmag]": 1e3 * rms(own),
+        "zero-points' error, without, with its floor [mmag]": 1e3 * float(np.hypot(rms(plain_own), floor)),
+        "zero-points' error, without [mmag]": 1e3 * rms(plain_own),
     }  # fmt: skip
     return row
 
@@ -140,9 +149,9 @@ def sky_pulls(n: int) -> Row:
         with_term, own_with = found.term("zero_point")
         stars = (found.magnitude[:, 0] - field.magnitude[found.star]) / found.star_errors()[:, 0]
         for name, one in {
-            "map": off / error, "stars": stars, "zero-points": (with_term - field.zero_point) / own_with,
-            "zero-points, no term but its floor": (value - field.zero_point) / np.hypot(own, floor),
-            "zero-points, neither": (value - field.zero_point) / own,
+            "map": off / error, "stars": stars, "zero-points, with the term": (with_term - field.zero_point) / own_with,
+            "zero-points, without, with its floor": (value - field.zero_point) / np.hypot(own, floor),
+            "zero-points, without": (value - field.zero_point) / own,
         }.items():  # fmt: skip
             pulls.setdefault(name, []).append(one)
     row = Row("reference_terms", f"sky: pulls of {n} fields", n, time.perf_counter() - started)
@@ -153,8 +162,6 @@ def sky_pulls(n: int) -> Row:
 BANDS, SYSTEM = ("g", "r", "i"), "SDSS:g,r,i"
 VISIBLE = (400.0, 850.0)
 """Wavelengths [nm] over which the size of errors of spectra is taken."""
-OUTLIER = 15.0
-"""Magnitudes [mmag] by which a CALSPEC star is off that says nothing of a common error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,36 +256,50 @@ def solved_modes(survey: ErringSpectra) -> tuple[JointSolution, np.ndarray, np.n
 
 
 def calspec_off(survey: ErringSpectra, made: LinearCorrection) -> dict[str, float]:
-    """Synthetic less true magnitudes of CALSPEC stars, rms over stars and bands [mmag].
+    """What the made error does to CALSPEC stars, which the survey has not seen, with the standard and its correction.
 
-    Their references have the survey's error, so that XP is wrong by it as it is of the survey's stars; then its
-    opposite. With the standard correction, with the survey's, and with one that has the error exactly; stars that
-    are off by more than OUTLIER in any case are left out.
+    XP is wrong by the survey's error where true spectra are the references times one plus it; and by its opposite.
+    Each star is compared with itself: synthetic less true magnitudes, less the same without a made error, so that
+    what else a star is off by counts for nothing and every star of the domain counts. The gain is what the mean
+    squares of all residuals fall by, over both signs; its error is bootstrapped over stars.
     """
     pairs = read_pairs(DATA / "calspec" / "xp_calspec_pairs.parquet")
-    standard = load_correction("standard")
+    standard, learned = load_correction("standard"), made.change - load_correction("standard").change
     grid, n = pairs.instrument.wavelength, len(pairs)
     table = SourceTable(np.arange(n), XPCoefficients(pairs.coefficients, None, None), np.zeros(n, np.uint32))
     flux = np.asarray(pairs.coefficients) @ pairs.instrument.default_design
     level = (grid > standard.level_range[0]) & (grid < standard.level_range[1])
     scale = np.nanmean(flux[:, level], axis=1) / np.nanmean(pairs.reference[:, level], axis=1)
     error = np.interp(grid, standard.wavelength, survey.error)
-    exact = survey.term.design(standard.wavelength) * survey.error
-    off: dict[str, list[np.ndarray]] = {}
-    for sign in (1.0, -1.0):
+
+    def off(sign: float, correction: LinearCorrection) -> np.ndarray:
+        """Synthetic less true magnitudes (n, n_band) [mmag] of stars within the domain, for an error of this sign."""
         truth, true = pairs.reference * scale[:, None] * (1 + sign * error), []
         for band in load_passbands(SYSTEM):
             nodes, weight = band_weights(band)
             inside = (nodes > grid[0]) & (nodes < grid[-1])
             each = np.array([np.interp(nodes[inside], grid, one) for one in truth])
             true.append(-2.5 * np.log10(each @ weight[inside]) - 56.1)
-        for name, change in (("standard", 0.0), ("survey", made.change - standard.change), ("exact", exact)):
-            changed = dataclasses.replace(standard, change=standard.change + sign * change)
-            found = photometry(table, SYSTEM, correction=changed, errors=False, float64=True)
-            each = np.asarray(found.magnitude, float) - np.transpose(true)
-            off.setdefault(name, []).append(np.where(np.asarray(found.distance)[:, None] <= 1, 1e3 * each, np.nan))
-    usual = np.abs(np.mean(off["exact"], axis=0)) < OUTLIER
-    return {f"CALSPEC stars, {name} [mmag]": rms([one[usual] for one in each]) for name, each in off.items()}
+        found = photometry(table, SYSTEM, correction=correction, errors=False, float64=True)
+        each = 1e3 * (np.asarray(found.magnitude, float) - np.transpose(true))
+        return each[(np.asarray(found.distance) <= 1) & np.isfinite(each).all(axis=1)]
+
+    none = off(0.0, standard)
+    changed = [(s, dataclasses.replace(standard, change=standard.change + s * learned)) for s in (1.0, -1.0)]
+    before = np.array([off(s, standard) for s, _ in changed])
+    after = np.array([off(s, one) for s, one in changed])
+    own, left = rms([before - none]), rms([after - none])
+    better = ((before - none) ** 2).mean(axis=(0, 2)) > ((after - none) ** 2).mean(axis=(0, 2))
+    gain = (before**2 - after**2).mean(axis=(0, 2))
+    drawn = np.random.default_rng(5).integers(0, len(none), (2000, len(none)))
+    return {
+        "CALSPEC stars": len(none), "made error, standard correction [mmag]": own,
+        "made error, survey's correction [mmag]": left, "made error, fall": own / left,
+        "CALSPEC stars better": int(better.sum()),
+        "gain in mean square [mmag2]": float(gain.mean()), "its error [mmag2]": float(gain[drawn].mean(axis=1).std()),
+        "residuals, no made error [mmag]": rms([none]), "residuals, standard correction [mmag]": rms([before]),
+        "residuals, survey's correction [mmag]": rms([after]),
+    }  # fmt: skip
 
 
 def instrument(n_field: int, n_star: int) -> Row:
