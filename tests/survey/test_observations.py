@@ -37,6 +37,19 @@ def test_nights_begin_after_gaps() -> None:
     assert nights[0] == nights[1] != nights[2] == nights[3]
 
 
+@pytest.mark.parametrize(("times", "nights"), [
+    ([60000.53, 60000.87, 60001.6], [0, 0, 1]),  # eight hours apart, and one night
+    ([60000.9, 60001.2, 60001.9, 60002.25], [0, 0, 1, 1]),  # nights over midnight
+    ([60000.1, 60000.3, 60000.5, 60000.7, 60000.9, 60001.5], [0, 0, 0, 0, 0, 1]),  # no part of the day without any
+])  # fmt: skip
+def test_days_change_where_nobody_observes(times: list[float], nights: list[int]) -> None:
+    one = np.arange(len(times), dtype=float)
+    o = make_observations(
+        one.astype(int), one, one, one, None, None, exposure=np.array([f"e{t}" for t in times]), time=np.array(times)
+    )
+    assert with_nights(o).frames.night.tolist() == [f"night {k + 1}" for k in nights]
+
+
 def test_group_median_is_numpys(rng: np.random.Generator) -> None:
     for n, groups in ((50, 20), (5000, 4)):
         values, group = rng.normal(size=n), rng.integers(0, groups, n)

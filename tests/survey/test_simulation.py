@@ -129,6 +129,7 @@ def test_detections_are_fits_tables_with_their_truth_beside(folder: Path) -> Non
     truth = xpjax.read_table(folder / "truth" / "exposures.ecsv")
     rows = xpjax.read_table(folder / "truth" / "detections.parquet")
     assert rows["true_magnitude"].unit == units.mag
+    assert rows["true_magnitude"].description.endswith("at the airmass and the place of the exposure")
     files = sorted((folder / "detections").iterdir())
     assert [file.name for file in files] == [f"e0000{k}_ccd1.fits" for k in range(3)]
     for k, file in enumerate(files):
@@ -306,3 +307,5 @@ def test_wrong_chains_and_bands_are_refused() -> None:
         SimulatedSurvey(small(bands=("u",)))
     with pytest.raises(ValueError, match="no such file"):
         SimulatedSurvey(small(chain="nowhere.toml"))
+    with pytest.raises(ValueError, match=r"SPLUS: no such file; .* or shipped passbands by name: .*minisitian"):
+        SimulatedSurvey(small(chain="SPLUS"))

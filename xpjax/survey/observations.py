@@ -42,6 +42,7 @@ class RowFlag(Bits):
     NO_POSITION = 1 << 10, "X or Y is missing where the model needs them: nothing is calibrated."
     STANDARD = 1 << 11, "The star took part in the fit of its frame."
     OUTSIDE_DOMAIN = 1 << 12, "The correction of XP spectra does not hold for this star: it is no standard."
+    DUPLICATE = 1 << 13, "The same measurement comes before on this frame, to the last digit: it counts once."
 
 
 class FrameFlag(Bits):
@@ -389,9 +390,11 @@ def _joined_origins(parts: Sequence[Origin | None]) -> Origin | None:
 
 
 def with_nights(observations: Observations, gap: float = 0.25, known: Frames | None = None) -> Observations:
-    """The observations with a night for frames that have a time [d] but none: a gap of six hours begins another.
+    """The observations with a night for frames that have a time [d] but none.
 
-    A frame less than the gap from one whose night is known, here or among `known` frames, is of that night.
+    Days change in the middle of the longest part of the day without exposures, here or among `known` frames; where none
+    is as long as the gap [d], as of sites around the Earth, a gap in time begins another night. A frame on a day, or
+    less than the gap from a frame, whose night is known is of that night.
     """
     frames = observations.frames
     open_ones = np.flatnonzero((frames.night == "") & np.isfinite(frames.time))
@@ -403,7 +406,11 @@ def with_nights(observations: Observations, gap: float = 0.25, known: Frames | N
     night = np.concatenate([np.full(len(open_ones), "", object), *(n.astype(object) for _, n in named)])
     order = np.argsort(time, kind="stable")
     number = np.empty(len(order), int)
-    number[order] = np.cumsum(np.diff(time[order], prepend=time[order[0]]) > gap)
+    of_day = np.sort(time % 1)
+    free = np.diff(of_day, append=of_day[0] + 1)
+    change = of_day[np.argmax(free)] + free.max() / 2
+    day = np.floor(time[order] - change) if free.max() > gap else np.cumsum(np.diff(time[order], prepend=0.0) > gap)
+    number[order] = np.cumsum(np.diff(day, prepend=day[0]) > 0)
     name = {int(k): str(n) for k, n in zip(number[::-1], night[::-1], strict=True) if n}
     fresh = (f"night {k}" for k in itertools.count(1) if f"night {k}" not in name.values())
     for k in np.unique(number[: len(open_ones)]):

@@ -83,7 +83,8 @@ def read_chain(path: str | Path) -> TransmissionChain:
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise XpjaxError(f"{path}: no such file; give the TOML file of a transmission chain") from None
+        named = "" if path.suffix else f", or shipped passbands by name: {', '.join(shipped_passbands())}"
+        raise XpjaxError(f"{path}: no such file; give the TOML file of a transmission chain{named}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise XpjaxError(f"{path} is not TOML: {error}") from None
     top = _Section(path, "", text, _TOP)

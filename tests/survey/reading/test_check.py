@@ -80,7 +80,8 @@ def test_numbers_of_another_size_are_told() -> None:
     table["ERR"] = np.random.default_rng(0).uniform(5, 30, 40)
     found = check_survey({"e": table}, config({**config().bands[""], "airmass": 0.2}))
     assert "are they in percent or millimagnitudes?" in said(found)
-    assert "airmasses that are none, expected 1 to 20, are taken as not known: e (0.2)" in said(found)
+    assert "impossible airmasses, expected 1 to 20, are taken as not known: e (0.2)" in said(found)
+    assert "standards on a frame: 40\n" in said(found)
     table = {**data(40), "COL": np.full(40, 0.8)}
     assert "colors of the standards span 0.80 to 0.80 mag only" in said(check_survey({"e": table}, config()))
     assert "models have no errors (no column has them)" in said(check_survey({"e": data(40)}, config()))

@@ -11,8 +11,8 @@ from astropy.io import fits
 
 from tests.survey.reading.helpers import COLUMNS, N, config, data
 from xpjax.core.errors import XpjaxError
-from xpjax.survey.observations import FrameFlag
-from xpjax.survey.reading.calibration import calibrate_survey
+from xpjax.survey.observations import REFUSED, FrameFlag
+from xpjax.survey.reading.calibration import apply_survey, calibrate_survey
 from xpjax.survey.reading.check import check_survey
 from xpjax.survey.reading.config import SurveyConfig
 from xpjax.survey.reading.parts import plan_units, read_batch, tell
@@ -46,7 +46,7 @@ def test_a_header_without_a_band_costs_its_exposure(tmp_path: Path, header: dict
     assert found.n_standard.tolist() == [N, 0, N]
     assert found.exit_status == 1
     said = "\n".join(found.lines())
-    assert f"WARNING: 1 of 3 tables do not say the band, not calibrated: {files[1]}" in said
+    assert f"WARNING: 1 of 3 tables does not say the band, not calibrated: {files[1]}" in said
     with pytest.raises(XpjaxError, match="FILTER for band"):
         check_survey(files[1:2], headers())
 
@@ -72,9 +72,9 @@ def test_an_airmass_that_is_none_is_not_known(tmp_path: Path, airmass: Any) -> N
     np.testing.assert_equal(reading.observations.frames.airmass, [1.2, np.nan, 1.0])
     said = "\n".join(reading.account.lines())
     if isinstance(airmass, float):
-        assert f"WARNING: airmasses that are none, expected 1 to 20, are taken as not known: e1 g ({airmass:g})" in said
+        assert f"WARNING: impossible airmasses, expected 1 to 20, are taken as not known: e1 g ({airmass:g})" in said
     else:
-        assert "WARNING: 1 of 3 tables do not say the airmass, no airmass is known" in said
+        assert "WARNING: 1 of 3 tables does not say the airmass, airmass not known" in said
 
 
 @pytest.mark.slow
@@ -86,6 +86,28 @@ def test_a_zero_point_without_airmass_is_flagged_beside_others(tmp_path: Path) -
     assert np.isfinite(found.fits.zero_point).all()
     alone = calibrate_survey(files[1:2], headers())
     assert not (alone.fits.status & np.uint32(FrameFlag.NO_AIRMASS)).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("airmass", [None, 0.0])
+def test_one_further_exposure_without_airmass_is_calibrated_and_flagged(tmp_path: Path, airmass: Any) -> None:
+    one, other, third = (tmp_path / name for name in ("one", "other", "third"))
+    for folder in (one, other, third):
+        folder.mkdir()
+    solution = calibrate_survey(written(one, {}, {}), headers()).solution
+    found = apply_survey(written(other, {"AIRMASS": airmass}), solution, config=headers(), new=True, exposure="later")
+    assert (found.fits.status & np.uint32(FrameFlag.NO_AIRMASS)).all()
+    assert np.isfinite(found.calibrated.magnitude).all()
+    with pytest.raises(XpjaxError, match="FILTER for band"):
+        apply_survey(written(third, {"FILTER": None}), solution, config=headers(), new=True, exposure="later")
+
+
+@pytest.mark.slow
+def test_an_exposure_that_is_not_calibrated_says_why(tmp_path: Path) -> None:
+    found = calibrate_survey({"e0": data(), "e1": {**data(), "MOD": np.full(N, np.nan)}}, config())
+    said = [line for line in found.lines() if line.startswith("e1: ")]
+    assert said == ["e1: not calibrated. " + " ".join(bit.meaning for bit in REFUSED)]
+    assert "nan" not in "\n".join(found.lines())
 
 
 def test_parts_of_a_survey_tell_the_same(tmp_path: Path) -> None:

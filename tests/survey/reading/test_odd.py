@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from tests.survey.reading.helpers import BY_POSITION, COLUMNS, PLACED, config, data, standards
+from tests.survey.reading.helpers import BY_POSITION, COLUMNS, PLACED, config, data, pick, standards
 from xpjax.core.errors import XpjaxError
+from xpjax.survey import FrameFlag, RowFlag
+from xpjax.survey.exposures import wide_table
 from xpjax.survey.joint import solve_survey
 from xpjax.survey.reading.calibration import apply_survey, calibrate_survey
 from xpjax.survey.reading.check import check_survey
@@ -110,6 +112,9 @@ def test_a_new_exposure_through_another_filter_is_told() -> None:
     assert len(told) == 1
     assert told[0].startswith("WARNING: ")
     assert "c1" in told[0] or "band g" in told[0]
+    steep = (found.fits.status & np.uint32(FrameFlag.STEEP_COLOR)) > 0
+    assert found.calibrated.observations.frames.exposure[steep].tolist() == ["c1"]
+    assert ((found.fits.status & np.uint32(FrameFlag.FROZEN)) > 0).all()
 
 
 def test_slopes_are_robust_and_absent_where_stars_are_few() -> None:
@@ -160,6 +165,59 @@ def test_the_same_rows_twice_are_told() -> None:
     copy["EXP"] = np.where(np.arange(len(copy["EXP"])) < len(again), copy["EXP"], "copy")
     said = warned(copy, model=NONE)
     assert f"the same rows come twice, in b2 r and copy r ({N} rows)" in said
+
+
+def doubled(table: dict[str, Any], rows: Any) -> dict[str, Any]:
+    return {name: np.concatenate([values, values[rows]]) for name, values in table.items()}
+
+
+def test_a_measurement_that_comes_twice_counts_once() -> None:
+    table = field({"a1": "g", "a2": "g"})
+    copy = {name: values[:N] for name, values in table.items()}
+    once = calibrate_survey({"all": table}, config(LONG, model=NONE))
+    for sources in ({"all": doubled(table, slice(N))}, {"all": table, "copy": copy}):
+        found = calibrate_survey(sources, config(LONG, model=NONE))
+        np.testing.assert_array_equal(found.fits.zero_point_error, once.fits.zero_point_error)
+        np.testing.assert_array_equal(found.fits.n_standard, [N, N])
+        for lines in (found.lines(), check_survey(sources, config(LONG, model=NONE)).lines()):
+            said = (
+                f"WARNING: {N} rows come again on the same frame, to the last digit, in a1 g: each measurement counts"
+            )
+            assert any(line.startswith(said) for line in lines)
+        wide = wide_table(found.calibrated)
+        np.testing.assert_array_equal(wide.columns["n_g"], wide_table(once.calibrated).columns["n_g"])
+    moved = {**copy, "MAG": copy["MAG"] + 1e-6}
+    apart = calibrate_survey({"all": table, "copy": moved}, config(LONG, model=NONE))
+    np.testing.assert_array_equal(apart.fits.n_standard, [2 * N, N])  # other measurements are none of these
+
+
+def test_rows_that_come_twice_are_matched_and_no_neighbors(tmp_path: Path) -> None:
+    stars = data(40)
+    standards(tmp_path, pick(stars, "RA", "DEC", "MOD", "COL", "source_id"))
+    columns = {**PLACED, "color": "COL"}
+    chosen = config(
+        columns, tmp_path, standards={**BY_POSITION, "id": "source_id"}, selection={"cuts": ["neighbors"]}, model=NONE
+    )
+    mine = pick(stars, "RA", "DEC", "MAG", "ERR")
+    found = calibrate_survey({"e1": doubled(mine, slice(None))}, chosen)
+    once = calibrate_survey({"e1": mine}, chosen)
+    assert found.fits.n_standard[0] == once.fits.n_standard[0] == 40
+    np.testing.assert_array_equal(found.fits.zero_point_error, once.fits.zero_point_error)
+    flags = found.calibrated.observations.excluded & np.uint32(RowFlag.DUPLICATE)
+    assert (flags > 0).tolist() == [False] * 40 + [True] * 40
+
+
+@pytest.mark.slow
+def test_a_joint_solution_counts_a_measurement_once() -> None:
+    chosen = {
+        "columns": {**LONG, "model_error": 0.005}, "joint": {"star_prior": True}, "term": [{"kind": "zero_point"}],
+    }  # fmt: skip
+    table = field({"a1": "g", "a2": "g"})
+    found, reading = solve_survey(chosen, [doubled(table, slice(N))])
+    once, _ = solve_survey(chosen, [table])
+    assert any(f"{N} rows come again on the same frame" in line for line in reading.account.lines())
+    np.testing.assert_allclose(found.value, once.value, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.covariance(), once.covariance(), rtol=1e-9, atol=1e-15)
 
 
 def test_a_detector_that_counts_exposures_is_told() -> None:

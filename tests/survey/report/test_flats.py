@@ -67,6 +67,7 @@ def test_numbers_and_figures(evidence: Evidence, tested: Evidence) -> None:
     assert {axes.get_xlabel() for axes in panels} == {"x [pixel]"}
     assert [*panels[0].images[0].get_extent()] == [0, 4000, 0, 4000]
     assert panels[2].get_title() == "g: after [mmag]"
+    assert "Flat: position terms, about their median" in figure.caption  # no stacked flat was made
     with pytest.raises(Missing, match="20 standards with positions"):
         flat_maps(evidence, "z", "")
 

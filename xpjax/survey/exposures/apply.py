@@ -7,6 +7,7 @@ detector.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from xpjax.survey.exposures.fit import fit_exposures, standards
 from xpjax.survey.exposures.flat import Standards, epochs
 from xpjax.survey.exposures.levels import levels
 from xpjax.survey.exposures.model import ExposureModel, Scaling
-from xpjax.survey.exposures.nights import frozen_terms, take_night
+from xpjax.survey.exposures.nights import frozen_terms, steep_color, take_night
 from xpjax.survey.exposures.results import ExposureFits
 from xpjax.survey.exposures.solution import Calibrated, Calibration
 
@@ -78,7 +79,14 @@ def apply_calibration(
     new = np.flatnonzero(place < 0)
     if len(new):
         fits = _with_new_frames(solution, o, fits, offset, new, alike, devices)
+    fits = fits.flagged(_lacks_airmass(solution.frames, o.frames), FrameFlag.NO_AIRMASS)
     return calibrate_rows(solution, o, place, fits, offset, devices)[0]
+
+
+def _lacks_airmass(solved: Frames, frames: Frames) -> np.ndarray:
+    """Which frames (n_frame,) have no airmass, where others or those of the solution have one."""
+    known = np.isfinite(frames.airmass)
+    return ~known & (known.any() | np.isfinite(solved.airmass).any())
 
 
 def _places(solution: Calibration, o: Observations) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +188,11 @@ def _with_new_frames(
         clip=model.clip, error_floor=model.error_floor,
     )  # fmt: skip
     moved = dataclasses.replace(o, model=o.model - added.taken)
-    one = fit_exposures(
-        moved, constant, use=standards(o, model)[0] & np.isin(o.frame, new), scale=frozen.scaling, devices=devices,
-        offset=added.added + (0.0 if offset is None else offset),
+    fit = functools.partial(
+        fit_exposures, moved, use=standards(o, model)[0] & np.isin(o.frame, new), scale=frozen.scaling,
+        devices=devices, offset=added.added + (0.0 if offset is None else offset),
     )  # fmt: skip
+    one = fit(constant)
     done = new[one.n_standard[new] > 0]
     out["value"][done, 0] = one.value[done, 0]
     out["covariance"][done, 0, :] = out["covariance"][done, :, 0] = 0.0
@@ -197,7 +206,12 @@ def _with_new_frames(
     out["status"][done] = one.status[done] | np.uint32(FrameFlag.FROZEN)
     for k in np.setdiff1d(new, done):
         _from_night(solution, o.frames, int(k), float(grid[k]), out)
-    return dataclasses.replace(fits, **out)
+    made = dataclasses.replace(fits, **out)
+    if "color_1" in made.terms.names:  # which is not fitted: what it would be tells another filter
+        left = fit(dataclasses.replace(constant, color_order=1))
+        left.value[:, left.terms.names.index("color_1")] += made.value[:, made.terms.names.index("color_1")]
+        made = made.flagged(done[steep_color(left)[done]], FrameFlag.STEEP_COLOR)
+    return made
 
 
 def _from_night(solution: Calibration, frames: Frames, k: int, grid: float, out: dict[str, np.ndarray]) -> None:

@@ -152,12 +152,17 @@ def judge(frames: Frames, fits: ExposureFits, settings: CalibrationSettings) -> 
         typical = np.median(fits.floor[mine])
         status[mine[fits.floor[mine] > settings.scatter * max(typical, 1e-3)]] |= np.uint32(FrameFlag.SCATTER)
     status[lacks_airmass(frames)] |= np.uint32(FrameFlag.NO_AIRMASS)
-    if "color_1" in fits.terms.names:
-        k = fits.terms.names.index("color_1")
-        error = np.sqrt(fits.covariance[:, k, k] + fits.common_covariance[:, k, k])
-        steep = np.isfinite(fits.zero_point) & (np.abs(fits.value[:, k]) - 3 * error > STEEP)
-        status[steep] |= np.uint32(FrameFlag.STEEP_COLOR)
+    status[steep_color(fits)] |= np.uint32(FrameFlag.STEEP_COLOR)
     return dataclasses.replace(fits, status=status)
+
+
+def steep_color(fits: ExposureFits) -> np.ndarray:
+    """Frames (n_frame,) whose color term is that of another filter, beyond three errors."""
+    if "color_1" not in fits.terms.names:
+        return np.zeros(len(fits), bool)
+    k = fits.terms.names.index("color_1")
+    error = np.sqrt(fits.covariance[:, k, k] + fits.common_covariance[:, k, k])
+    return np.isfinite(fits.zero_point) & (np.abs(fits.value[:, k]) - 3 * error > STEEP)
 
 
 def frozen_terms(frames: Frames, fits: ExposureFits) -> tuple[np.ndarray, np.ndarray]:

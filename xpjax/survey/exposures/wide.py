@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpjax.survey import Observations, OutputColumn, SurveyTable, tabulate
+from xpjax.survey import Observations, OutputColumn, RowFlag, SurveyTable, tabulate
 from xpjax.survey.exposures.solution import Calibrated
 
 
@@ -41,7 +41,7 @@ def wide_table(calibrated: Calibrated) -> SurveyTable:
     columns = [OutputColumn.of("star", star, "", "Identifier of the star")]
     columns += _positions(o, number, len(star))
     bands = o.frames.band[o.frame]
-    good = np.isfinite(calibrated.magnitude)
+    good = np.isfinite(calibrated.magnitude) & ((o.excluded & np.uint32(RowFlag.DUPLICATE)) == 0)
     for band in dict.fromkeys(o.frames.band.tolist()):
         columns += _band(calibrated, band, np.flatnonzero(good & (bands == band)), number, len(star))
     table = tabulate(columns, calibrated, dict(calibrated.record))

@@ -14,6 +14,8 @@ from xpjax.survey.reading.look import few
 
 AIRMASSES = (1.0, 20.0)
 """Airmasses of observations, from and to: 20 is at an altitude of two degrees."""
+SPARED = ("airmass", "time", "night")
+"""What an exposure is calibrated without."""
 
 
 @dataclasses.dataclass
@@ -87,10 +89,13 @@ class Account:
         if messages[-1:] != [message]:
             messages.append(message)
 
-    def check_headers(self) -> None:
-        """Raise XpjaxError where no table says what all were to say: the configuration is wrong, not one exposure."""
-        for messages in self.lacking.values():
-            if len(messages) == self.n_table:
+    def check_headers(self, *, solved: bool = False) -> None:
+        """Raise XpjaxError where no table says what all were to say: the configuration is wrong, not one exposure.
+
+        solved: the tables of a solution did say it; a further exposure may lack what `SPARED` names.
+        """
+        for key, messages in self.lacking.items():
+            if len(messages) == self.n_table and not (solved and key in SPARED):
                 raise XpjaxError(messages[0])
 
     def carried(self, years: np.ndarray) -> None:
@@ -123,12 +128,13 @@ class Account:
             for name, n in self.bands.items()
         ]
         for key, messages in self.lacking.items():
-            lost = f"no {key} is known" if key in ("airmass", "time", "night") else "not calibrated"
-            out.append(f"WARNING: {len(messages):,} of {self.n_table:,} tables do not say the {key}, {lost}: "
+            lost = f"{key} not known" if key in SPARED else "not calibrated"
+            do = "does" if len(messages) == 1 else "do"
+            out.append(f"WARNING: {len(messages):,} of {self.n_table:,} tables {do} not say the {key}, {lost}: "
                        + "; ".join(messages[:3]) + ("; ..." if len(messages) > 3 else ""))  # fmt: skip
         if self.no_airmass:
             out.append(
-                f"WARNING: airmasses that are none, expected {AIRMASSES[0]:g} to {AIRMASSES[1]:g}, are taken as not "
+                f"WARNING: impossible airmasses, expected {AIRMASSES[0]:g} to {AIRMASSES[1]:g}, are taken as not "
                 f"known: {few(self.no_airmass, 6)}"
             )
         out += [f"cut {name}: {n:,} removed" for name, n in self.removed.items()]

@@ -387,7 +387,8 @@ def _airmass_lines(found: AtReference, reference: float, correction: str) -> lis
     largest = 1e3 * float(np.abs(found.shift).max(initial=0.0))
     lines = [
         f"magnitudes at airmass {reference:g}: {found.by_spectrum:,} by their spectra, {found.by_color:,} by "
-        f"color, {found.not_shifted:,} as they are; at most {largest:.1f} mmag; correction of the spectra: {correction}"
+        f"color, {found.not_shifted:,} not shifted; shifts of at most {largest:.1f} mmag; "
+        f"correction of the spectra: {correction}"
     ]
     lacking = [frames.name(int(k)) for k in np.flatnonzero(lacks_airmass(frames))]
     if lacking:

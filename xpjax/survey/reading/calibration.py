@@ -14,7 +14,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Record
 from xpjax.io.atomic import check_products
 from xpjax.io.catalogue import check_output, write
-from xpjax.survey import FrameFlag, Frames, SurveyTable, provenance, tabulate
+from xpjax.survey import REFUSED, FrameFlag, Frames, SurveyTable, provenance, tabulate
 from xpjax.survey.exposures import (
     CROSS_VALIDATION_COLUMNS,
     Calibrated,
@@ -348,7 +348,7 @@ def _read_for(
         notes.append(f"{_few(strange)}: {taken}")
     fresh = np.setdiff1d(exposures, [*only, ""])
     if len(fresh):
-        notes.append(f"{len(fresh):,} new exposures: {_few(fresh.tolist())}")
+        notes.append(f"{len(fresh):,} new exposure{'s' * (len(fresh) > 1)}: {_few(fresh.tolist())}")
     return reading
 
 
@@ -411,12 +411,7 @@ def frame_lines(frames: Frames, fits: ExposureFits) -> list[str]:
     """The exposures in a few lines: each for a few, in sum for many, and whatever was flagged."""
     lines = []
     if len(frames) <= FEW:
-        lines += [
-            f"{frames.name(k)}: zero-point {fits.zero_point[k]:.4f} +- {fits.zero_point_error[k]:.4f} mag, "
-            f"{fits.n_used[k]} of {fits.n_standard[k]} standards, 1.48 MAD {1e3 * fits.scatter[k]:.1f} mmag, "
-            f"standard deviation {1e3 * fits.rms[k]:.1f} mmag"
-            for k in range(len(frames))
-        ]
+        lines += [f"{frames.name(k)}: {_frame_line(fits, k)}" for k in range(len(frames))]
     elif np.isfinite(fits.zero_point).any():
         lines.append(
             f"{np.isfinite(fits.zero_point).sum():,} zero-points, median error "
@@ -429,3 +424,17 @@ def frame_lines(frames: Frames, fits: ExposureFits) -> list[str]:
             names = _few([frames.name(int(k)) for k in marked])
             lines.append(f"{len(marked):6,}  {bit.name} ({int(bit)}): {bit.meaning} [{names}]")
     return lines
+
+
+def _frame_line(fits: ExposureFits, k: int) -> str:
+    """The zero-point of frame k, or why it has none."""
+    if not np.isfinite(fits.zero_point[k]):
+        why = [bit.meaning for bit in FrameFlag if bit & REFUSED and fits.status[k] & np.uint32(bit)]
+        return f"not calibrated. {' '.join(why)}".rstrip()
+    line = f"zero-point {fits.zero_point[k]:.4f} +- {fits.zero_point_error[k]:.4f} mag"
+    if not fits.n_standard[k]:
+        return f"{line}, of its night: no standards"
+    return (
+        f"{line}, {fits.n_used[k]} of {fits.n_standard[k]} standards, 1.48 MAD {1e3 * fits.scatter[k]:.1f} mmag, "
+        f"standard deviation {1e3 * fits.rms[k]:.1f} mmag"
+    )

@@ -29,6 +29,7 @@ LOST = {
     RowFlag.NO_MODEL: "no model magnitude, or no color",
     RowFlag.NO_ERROR: "no magnitude error above zero",
     RowFlag.OUTSIDE_DOMAIN: "the correction of XP spectra does not hold for the star",
+    RowFlag.DUPLICATE: "the same measurement comes before on the frame",
     RowFlag.CUT: "excluded by a cut",
 }
 """Why rows are no standards; the first reason counts."""
@@ -124,8 +125,7 @@ class SurveyCheck(Record):
         out += [said] if (said := _separations(self.account.offsets)) else []
         out += [f"{n:,} measurements are no standards: {reason}" for reason, n in self.lost.items()]
         what = "measurements that may take part" if self.n_term is None else "standards"
-        out += [f"{what} on a frame{where}: {int(n.min()):,} to {int(n.max()):,}, median {np.median(n):,.0f}"
-                for where, n in self._by_band()]  # fmt: skip
+        out += [f"{what} on a frame{where}: {_range(n)}" for where, n in self._by_band()]
         out += self.terms
         for bit in FrameFlag:
             if bit and (marked := np.flatnonzero(self.status & np.uint32(bit))).size:
@@ -228,6 +228,12 @@ def _terms(names: Sequence[str], active: np.ndarray, settings: CalibrationSettin
     if settings.stacked_flat:
         out.append(f"stacked flat in {settings.bins} x {settings.bins} cells")
     return out
+
+
+def _range(n: np.ndarray) -> str:
+    """Numbers of frames, in words."""
+    low, high = int(n.min()), int(n.max())
+    return f"{low:,} to {high:,}, median {np.median(n):,.0f}" if low < high else f"{low:,}"
 
 
 def _counted(n: int, noun: str) -> str:

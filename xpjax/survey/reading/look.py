@@ -102,7 +102,8 @@ class Look:
         """What was looked at, in words."""
         tables = f"{len(self.tables):,} tables" if len(self.tables) > 1 else "a table"
         some = f" of {self.n_source:,} files" if self.n_source > len(self.sources) else ""
-        first = f", such as {self.files[0]}," if self.files[0] else ""
+        such = "such as " if len(self.tables) > 1 or some else ""
+        first = f", {such}{self.files[0]}," if self.files[0] else ""
         return f"{tables}{some}{first} with {sum(map(len, self.tables)):,} rows and {len(self.names)} columns"
 
     def unit(self, name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpjax.survey import Observations
+from xpjax.survey import Observations, RowFlag
 from xpjax.survey.exposures import usable_standards
 from xpjax.survey.reading.config import SurveyConfig
 from xpjax.survey.reading.filters import wrong_passbands
@@ -53,7 +53,7 @@ def alarms(
     if offsets:
         epoch = None if config.standards is None else config.standards.epoch
         out += _positions(np.concatenate(offsets, axis=1), epoch)
-    return out + _repeated(o)
+    return out + _repeated(o) + _doubled(o)
 
 
 def hints(o: Observations, good: np.ndarray, *, spectral: bool, color: bool) -> list[str]:
@@ -198,4 +198,16 @@ def _repeated(o: Observations) -> list[str]:
     return [
         f"the same rows come twice, in {few(named)} ({int(count[same].sum()):,} rows): each counts as a measurement of "
         "its own; leave one of the tables out"
+    ]
+
+
+def _doubled(o: Observations) -> list[str]:
+    """Frames that have rows several times, to the last digit."""
+    again = o.frame[(o.excluded & np.uint32(RowFlag.DUPLICATE)) > 0]
+    if not len(again):
+        return []
+    named = few([o.frames.name(int(k)) for k in np.unique(again)])
+    return [
+        f"{len(again):,} rows come again on the same frame, to the last digit, in {named}: each measurement counts "
+        "once (RowFlag DUPLICATE); give each table once, under its own exposure, and each row once"
     ]

@@ -23,6 +23,7 @@ from xpjax.survey import Frames, Named, Observations, Origin, concatenate, with_
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.airmass import shift_samples, to_reference
 from xpjax.survey.reading.config import SurveyConfig, config_from
+from xpjax.survey.reading.doubles import once_per_frame
 from xpjax.survey.reading.odd import alarms
 from xpjax.survey.reading.spectra import fetched_files
 from xpjax.survey.reading.standards import BY_POSITION
@@ -244,6 +245,7 @@ def unit_observations(
 
     solved: of `shift_laws`, where shifts depend on airmass.
     """
+    rows = once_per_frame(rows)
     spectra = spectra_of(rows, config)
     lines: list[str] = []
     laws: dict[str, Any] = {}

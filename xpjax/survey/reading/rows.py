@@ -28,6 +28,7 @@ from xpjax.survey import (
 from xpjax.survey.exposures import aperture_correction
 from xpjax.survey.reading.account import AIRMASSES, Account
 from xpjax.survey.reading.config import SurveyConfig
+from xpjax.survey.reading.doubles import first_alike
 from xpjax.survey.reading.sections import CUT_COLUMNS
 from xpjax.survey.reading.standards import Standards, coefficients_said, julian_years
 
@@ -73,14 +74,16 @@ class BandRows:
 
     def __post_init__(self) -> None:
         self.index = np.full(len(self.table), -1)
+        self.first = np.arange(len(self.table))
 
-    def join(self, known: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None) -> None:
-        """Match the rows to standards; known: what another band of the table found."""
+    def join(self, known: BandRows | None) -> None:
+        """Match the rows to standards; known: another band of the table, which is matched."""
         if known is not None:
-            self.index, self.place = known
+            self.index, self.place, self.first = known.index, known.place, known.first
             return
         if {"ra", "dec"} <= set(self.mapping):
             self.place = Standards.positions(self.table, self.mapping["ra"], self.mapping["dec"])
+        self.first = self._first()
         if self.standards is None:
             return
         if self.standards.by_position:
@@ -97,6 +100,16 @@ class BandRows:
         self.account.n_matched += found.n_matched
         self.account.n_ambiguous += found.n_ambiguous
 
+    def _first(self) -> np.ndarray:
+        """The first row (n,) with the same in every column that any band names: rows that come twice are one star."""
+        own = {name for key in ("star", "ra", "dec", "x", "y") for name in named_columns({key: self.mapping.get(key)})}
+        every = set().union(*map(named_columns, self.config.bands.values()))
+        if not own & {*self.table.fields} or any("apertures" in mapping for mapping in self.config.bands.values()):
+            return self.first
+        names = [name for name in (*sorted(own), *sorted(every - own)) if name in self.table]
+        columns = (np.ma.filled(self.table.column(name, "a measurement").plain()) for name in names)
+        return first_alike((v.astype(str) if v.dtype == object else v for v in columns), len(self.table))
+
     def _by_position(self, standards: Standards, ra: np.ndarray, dec: np.ndarray) -> Match:
         """The standards at these positions, at the time of each row where they are carried to it."""
         n = len(self.table)
@@ -107,7 +120,9 @@ class BandRows:
         time = np.broadcast_to(np.nan if time is None else np.asarray(time, float), n)
         if standards.at_times:
             self.account.carried(julian_years(time))
-        found = standards.match_positions(ra, dec, time, frame)
+        once = self.first == np.arange(n)
+        found = standards.match_positions(np.where(once, ra, np.nan), dec, time, frame)
+        found = dataclasses.replace(found, index=found.index[self.first])
         self.account.offsets.append(standards.offsets(found.index, ra, dec, time))
         return found
 
@@ -364,10 +379,12 @@ class BandRows:
         n = len(self.table)
         own = {"magnitude": magnitude, "magnitude_error": error, "color": color}
         columns = {**extra, **{k: np.broadcast_to(v, n) for k, v in own.items() if v is not None}, "frame": frame}
+        once = np.flatnonzero(self.first == np.arange(n))
+        columns = {name: values[once] for name, values in columns.items()} if len(once) < n else columns
         chosen = select(columns, self.config.selection.cuts, self.config.selection.limits, self.band)
         chosen.check_ran(self.config.selection.cuts, self.table.origin)
         self.account.add(chosen)
-        return ~chosen.keep
+        return ~chosen.keep[np.searchsorted(once, self.first)]
 
     def _corrected(
         self, star: np.ndarray, x: np.ndarray, y: np.ndarray, fields: Mapping[str, Any], extra: Mapping[str, np.ndarray]

@@ -21,6 +21,7 @@ from xpjax.survey import Named, Observations, concatenate, detection_ids, name_e
 from xpjax.survey.reading.account import Account
 from xpjax.survey.reading.airmass import to_reference
 from xpjax.survey.reading.config import SurveyConfig
+from xpjax.survey.reading.doubles import once_per_frame
 from xpjax.survey.reading.look import is_column
 from xpjax.survey.reading.rows import BandRows, listed, named_columns
 from xpjax.survey.reading.sections import CUT_COLUMNS
@@ -132,7 +133,7 @@ def read_observations(
     pile, standards, account, named = read_rows(
         sources, config, exposure=exposure, keep=keep, further=further, known=known, new=new
     )
-    account.check_headers()
+    account.check_headers(solved=known is not None)
     if not sum(map(len, pile.parts)) and (config.selection.bands or not pile.parts):
         raise XpjaxError(f"no table has any of the bands {[*(config.selection.bands or config.bands)]}")
     o, names_of = pile.observations(standards, account, amplifiers)
@@ -304,7 +305,7 @@ class Pile:
         radius = match_radius(standards)
         star = name_stars(o.star, unknown, ra, dec, o.frame, own, radius, account, joined=standards is not None)
         names_of, code = _codes(amplifier, amplifiers)
-        return dataclasses.replace(o, star=star, amplifier=code), names_of
+        return once_per_frame(dataclasses.replace(o, star=star, amplifier=code)), names_of
 
 
 def match_radius(standards: Standards | None) -> float:
@@ -425,7 +426,7 @@ def _bands(
     account.n_table += 1
     account.n_row += len(table)
     table.load(n for mapping in config.bands.values() for n in named_columns(mapping))
-    matched: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None = None
+    matched: BandRows | None = None
     for band, mapping in config.bands.items():
         wanted = {n for key in ("magnitude", "apertures", "flux") if key in mapping for n in listed(mapping[key])}
         if len(config.bands) > 1 and not wanted & set(table.fields):
@@ -433,7 +434,7 @@ def _bands(
             continue
         rows = BandRows(name, detector, band, table, mapping, config, standards, account)
         rows.join(matched)
-        matched = rows.index, rows.place
+        matched = rows
         if gaia is not None:
             rows.correct_gaia(gaia)
         yield rows

@@ -207,9 +207,12 @@ def flat_figures(evidence: Evidence, flats: list[FlatMaps]) -> list[Figure]:
     shown["after"] = (
         solution.flats is not None or solution.settings.numerical_flat or evidence.cross_validation is not None
     )
+    made = ["position terms"] * (solution.fits.terms.position_order > 0)
+    before = "after the position terms alone" if made else "before any flat"
+    made += ["stacked flat"] * (solution.flats is not None)
     said = {
-        "flat": "position terms and stacked flat, about their median; added to instrumental magnitudes",
-        "before": "mean residuals of the standards after the position terms alone; gray cells have none",
+        "flat": f"{' and '.join(made)}, about their median; added to instrumental magnitudes",
+        "before": f"mean residuals of the standards {before}; gray cells have none",
         "after": f"mean residuals after all flats, {kind_of(evidence)}",
     }
     names = tuple(name for name in said if shown[name])

@@ -32,7 +32,8 @@ OF_ROWS = (
     OutputColumn("detector", lambda r: r["detector"], "", "Detector"),
     OutputColumn("NUMBER", lambda r: r["number"], "", "Running number in the table of the exposure and detector"),
     OutputColumn("source_id", lambda r: r["source_id"], "", "Identifier of the star"),
-    OutputColumn("true_magnitude", lambda r: r["magnitude"], "mag", "True magnitude in the natural system"),
+    OutputColumn("true_magnitude", lambda r: r["magnitude"], "mag",
+        "True magnitude of the star in the natural system: at the airmass and the place of the exposure"),
     OutputColumn("true_correction", lambda r: r["correction"], "mag", "True calibrated minus instrumental magnitude"),
     OutputColumn("true_flat", lambda r: r["flat"], "mag", "Of this: flat and uneven clouds at the place"),
     OutputColumn(
