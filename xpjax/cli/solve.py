@@ -53,10 +53,12 @@ def solve(
     stars), calibrated.parquet (measurements with residuals and flags) and joint.h5 (the solution with its covariance,
     for `survey apply`, --extend and `xpjax.survey.joint.read_joint_solution`); with an instrument term also
     correction.h5 (the linear correction of XP spectra that it makes, for --correction). Where the data do not determine
-    the terms, the fit is refused and says which; exit status 1 where it did not converge.
+    the terms the fit is refused and says which; exit status 1 where it did not converge. A constraint that they
+    contradict is refused too, unless it has force = true: then it holds, and the log warns of it.
 
     With --extend a further night joins a solution without solving anew: star magnitudes and all terms are those of all
-    exposures, weights and clips of earlier measurements stay; calibrated.parquet has the new measurements.
+    exposures; weights, clips and error floors of earlier measurements stay, new ones have floors of their own, and
+    calibrated.parquet has the new measurements.
 
     \b
     Examples:

@@ -213,7 +213,7 @@ def test_what_observations_lack(nights: Nights) -> None:
     model = JointModel((ZeroPoint(per="night+band"), Drift()), star_prior=True)
     with pytest.raises(ValueError, match="drift needs the times"):
         solve_joint(timeless, model)
-    with pytest.raises(ValueError, match="values of the seeing for"):
+    with pytest.raises(ValueError, match="values for"):
         solve_joint(o, dataclasses.replace(model, terms=(ZeroPoint(), Seeing("fwhm", values=np.ones(3)))))
     with pytest.raises(ValueError, match="no row has a value"):
         solve_joint(o, dataclasses.replace(model, terms=(ZeroPoint(), Seeing("fwhm", values=np.full(len(o), np.nan)))))

@@ -183,4 +183,8 @@ def test_parts_say_what_they_are() -> None:
     assert len({*said.values()}) == len(said)
     assert said["flat", "x2 y"] == "Flat, Chebyshev coefficient of T2(x) T1(y) over the detector"
     assert said["color", "color_2 y"] == "Quadratic color term, Chebyshev coefficient of T1(y) over the detector"
-    assert said["extinction", "k"] == "Extinction coefficient k, per airmass"
+    assert said["extinction", "k"] == "Extinction coefficient k"
+    units = {(t.name, p.name): p.in_unit for t in every for b in t.prepare(o, scale).blocks for p in b.parts}
+    assert (units["extinction", "k"], units["color", "color_1"]) == ("mag/airmass", "mag/mag")
+    assert (units["color", "color_2 y"], units["extinction", "k_slope"]) == ("mag/mag^2", "mag/airmass/d")
+    assert (units["seeing", "slope"], units["flat", "x2 y"]) == ("mag/unit of seeing", "mag")

@@ -26,9 +26,10 @@ FIELDS = ("exposure", "band", "detector", "night")
 class Part(Record):
     """A parameter of a term, which has a value at each place of the term's block.
 
-    unit: of the value. derivative (n,): of each row's magnitude with respect to the value, None for ones; a row where
-    it is not finite cannot be used. prior: standard deviation about the mean, None for no prior. description: what the
-    value is, in tables; "" for "Slope of the term moon", of its name.
+    unit: of the value, as files have it; per: in words, where these say more, as in "mag/airmass". derivative (n,):
+    of each row's magnitude with respect to the value, None for ones; a row where it is not finite cannot be used.
+    prior: standard deviation about the mean, None for no prior. description: what the value is, in tables; "" for
+    "Slope of the term moon", of its name.
     """
 
     name: str
@@ -37,6 +38,12 @@ class Part(Record):
     prior: float | None = None
     mean: float = 0.0
     description: str = ""
+    per: str = ""
+
+    @property
+    def in_unit(self) -> str:
+        """The unit in words."""
+        return self.per or self.unit
 
     def said(self, term: str) -> str:
         """What the value is, as a part of the term of this name."""

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -22,18 +20,10 @@ from xpjax.core.errors import XpjaxError
 from xpjax.survey import MISSING, Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Part, Prepared, frame_groups
-from xpjax.survey.joint.terms import Term, check_whole
+from xpjax.survey.joint.terms import ColumnTerm, Term, check_whole, per_power, spans
 
 FORMS = ("counts", "peak", "polynomial")
 HOURS = 24.0
-
-
-def _of_rows(name: str, values: np.ndarray | None, observations: Observations) -> np.ndarray:
-    """A covariate (n,). Raises XpjaxError unless there is a number for every row."""
-    given = np.asarray([] if values is None else values, float)
-    if given.shape != (len(observations),):
-        raise XpjaxError(f"{name}: {given.shape} values of the seeing for {len(observations)} rows of observations")
-    return given
 
 
 def _middle(name: str, values: np.ndarray) -> float:
@@ -45,7 +35,7 @@ def _middle(name: str, values: np.ndarray) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Nonlinearity(Term, kind="nonlinearity"):
+class Nonlinearity(ColumnTerm, kind="nonlinearity"):
     """Fit a response of the detector that depends on the light: nonlinearity, or brighter-fatter losses.
 
     Parameters
@@ -95,7 +85,7 @@ class Nonlinearity(Term, kind="nonlinearity"):
     column: str = ""
     seeing: float | None = None
     values: np.ndarray | None = None
-    in_python = ("values",)
+    zeros = ("magnitude", "seeing")
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -109,23 +99,12 @@ class Nonlinearity(Term, kind="nonlinearity"):
         if self.form != "peak" and (given or self.seeing is not None):
             raise XpjaxError(f'{self.name}: the seeing has no effect with form = "{self.form}": leave it out')
 
-    def wanted(self) -> tuple[str, ...]:
-        """The column of the seeing."""
-        return (self.column,) if self.column and self.values is None else ()
-
-    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Self:
-        """The term with the seeing of its rows."""
-        return dataclasses.replace(self, values=columns[self.column]) if self.wanted() else self
-
-    def settled(self, observations: Observations, scale: Scaling) -> Self:
-        """The term with the magnitude and the seeing that it counts from."""
-        magnitude, seeing = self.magnitude, self.seeing
-        if magnitude is None:
+    def counts_from(self, field: str, observations: Observations) -> float | None:
+        """The medians of magnitude and seeing."""
+        if field == "magnitude":
             measured = observations.magnitude
-            magnitude = _middle(self.name, np.where(np.abs(measured) < MISSING, measured, np.nan))
-        if self.form == "peak" and seeing is None:
-            seeing = _middle(self.name, _of_rows(self.name, self.values, observations))
-        return dataclasses.replace(self, magnitude=magnitude, seeing=seeing)
+            return _middle(self.name, np.where(np.abs(measured) < MISSING, measured, np.nan))
+        return _middle(self.name, self.of_rows(observations)) if self.form == "peak" else None
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term."""
@@ -136,14 +115,21 @@ class Nonlinearity(Term, kind="nonlinearity"):
         if self.form == "polynomial":
             units = ("", "mag-1", "mag-2", "mag-3")
             parts = [
-                Part(f"magnitude_{k}", units[k - 1], off**k, self.prior, description=f"Order {k} in the magnitude")
+                Part(
+                    f"magnitude_{k}",
+                    units[k - 1],
+                    off**k,
+                    self.prior,
+                    description=f"Order {k} in the instrumental magnitude less {own.magnitude:g}",
+                    per=per_power("mag/mag", k),
+                )
                 for k in range(1, self.order + 1)
             ]
             return Prepared(groups.block(self.name, observations, *parts))
         slope = 10 ** (-0.4 * off)
         at = f"a star of {own.magnitude:g} mag"
         if self.form == "peak":
-            width = _of_rows(self.name, self.values, observations)
+            width = self.of_rows(observations)
             with np.errstate(divide="ignore", invalid="ignore"):
                 slope = np.where(width > 0, slope * (own.seeing / width) ** 2, np.nan)
             at = f"{at} in seeing of {own.seeing:g}"
@@ -191,20 +177,15 @@ class Drift(Term, kind="drift"):
     order: int = 1
     prior: float | None = None
     times: Mapping[str, float] | None = None
+    zeros = ("times",)
 
     def __post_init__(self) -> None:
         check_whole(self.name, "order", self.order, 1, 4)
 
-    def settled(self, observations: Observations, scale: Scaling) -> Drift:
-        """The term with the times that hours count from in every group."""
-        frames = observations.frames
-        if not np.isfinite(frames.time).all():
-            raise XpjaxError(f"{self.name} needs the times of all exposures: give columns.time")
-        groups = frame_groups(frames, self.per)
-        first = np.full(len(groups.labels), np.inf)
-        np.minimum.at(first, groups.index, frames.time)
-        earliest = dict(zip(groups.labels, first.tolist(), strict=True))
-        return dataclasses.replace(self, times={**earliest, **(self.times or {})})
+    def counts_from(self, field: str, observations: Observations) -> dict[str, float]:
+        """The times that hours count from in every group: the earliest."""
+        labels, first, _ = spans(observations.frames, self.per, self.name)
+        return dict(zip(labels, first.tolist(), strict=True))
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term. Raises ValueError where an exposure has no time."""
@@ -220,7 +201,8 @@ class Drift(Term, kind="drift"):
                 f"mag h-{k}",
                 hours**k,
                 self.prior,
-                description=f"Order {k} in hours from the earliest",
+                description=f"Order {k} in the hours from the earliest exposure",
+                per=per_power("mag/h", k),
             )
             for k in range(1, self.order + 1)
         ]
@@ -228,7 +210,7 @@ class Drift(Term, kind="drift"):
 
 
 @dataclasses.dataclass(frozen=True)
-class Seeing(Term, kind="seeing"):
+class Seeing(ColumnTerm, kind="seeing"):
     """Fit what an aperture loses with the seeing, as a polynomial in it.
 
     Parameters
@@ -271,33 +253,25 @@ class Seeing(Term, kind="seeing"):
     prior: float | None = None
     zero: float | None = None
     values: np.ndarray | None = None
-    in_python = ("values",)
+    zeros = ("zero",)
 
     def __post_init__(self) -> None:
         check_whole(self.name, "order", self.order, 1, 3)
         if self.values is None and not self.column:
             raise XpjaxError(f"{self.name}: nothing says the seeing: give column")
 
-    def wanted(self) -> tuple[str, ...]:
-        """The column of the seeing."""
-        return (self.column,) if self.values is None else ()
-
-    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Self:
-        """The term with the seeing of its rows."""
-        return dataclasses.replace(self, values=columns[self.column]) if self.wanted() else self
-
-    def settled(self, observations: Observations, scale: Scaling) -> Self:
-        """The term with the seeing that it counts from."""
-        if self.zero is not None:
-            return self
-        return dataclasses.replace(self, zero=_middle(self.name, _of_rows(self.name, self.values, observations)))
+    def counts_from(self, field: str, observations: Observations) -> float:
+        """The median of the seeing."""
+        return _middle(self.name, self.of_rows(observations))
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term. Raises ValueError unless there is a number for every row."""
-        values, own = _of_rows(self.name, self.values, observations), self.settled(observations, scale)
+        values, own = self.of_rows(observations), self.settled(observations, scale)
+        column = self.column or self.name
+        unit = f"unit of {column}" if self.order == 1 else f"(unit of {column})"
         parts = [
             Part(f"seeing_{k}", "mag", (values - own.zero) ** k, self.prior,
-                 description=f"Order {k} in the seeing less {own.zero:g}")
+                 description=f"Order {k} in {column} less {own.zero:g}", per=f"mag/{per_power(unit, k)}")
             for k in range(1, self.order + 1)
         ]  # fmt: skip
         return Prepared(frame_groups(observations.frames, self.per).block(self.name, observations, *parts))

@@ -24,8 +24,8 @@ STALE = 40
 class Equations:
     """R dp = right for the rows' present weights.
 
-    equations (n_equation, n_column), targets (n_equation,): constraints. dense: whether R is formed. weight (n,) and
-    inverse: those that R is of, D^-1 of stars that take part; null (n_column, k): combinations that constraints decide.
+    held: constraints. dense: whether R is formed. weight (n,) and inverse: those that R is of, D^-1 of stars that take
+    part; null (n_column, k): combinations that constraints decide.
     """
 
     weight: np.ndarray
@@ -33,10 +33,20 @@ class Equations:
     factor: Factor | None
     precondition: Preconditioner
 
-    def __init__(self, rows: HostRows, columns: Columns, model: JointModel, seen: np.ndarray) -> None:
+    def __init__(self, rows: HostRows, columns: Columns, model: JointModel, count: np.ndarray) -> None:
         self.rows, self.columns, self.dense = rows, columns, len(columns.mean) <= model.dense
-        self.equations, self.targets = equations_of(model.constraints, columns.blocks, columns.groups, seen)
+        self.held = equations_of(model.constraints, columns.blocks, columns.groups, count)
         self.null = np.empty((len(columns.mean), 0))
+
+    @property
+    def equations(self) -> np.ndarray:
+        """Coefficients (n_equation, n_column) of constraints."""
+        return self.held.coefficients
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Values (n_equation,) of constraints."""
+        return self.held.values
 
     def gradient(self, p: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """A'W residual and what priors and constraints add to it; the residuals (n,) are overwritten."""
@@ -146,3 +156,12 @@ class Equations:
         for k in range(right.shape[1]):
             out[:, k] = conjugate_gradients(operator, right[:, k], self.precondition, tolerance=1e-10)[0]
         return out
+
+    def free_inverse(self, right: np.ndarray) -> np.ndarray:
+        """Cov(p) right (n_column, k): R^-1 right less what constraints hold fixed."""
+        solve, hold = self.exact().solve if self.dense else self.solve, self.equations
+        out = solve(right)
+        if not len(hold):
+            return out
+        across = solve(hold.T)
+        return out - across @ np.linalg.solve(hold @ across, hold @ out)

@@ -14,20 +14,24 @@ are met by iteratively reweighted least squares, then by a clip that lets points
 
 Terms whose columns act non-linearly (`Transmission`) are linearized anew in every pass: Gauss-Newton. A combination of
 columns that no data determine is found and told by the terms in it, and the fit refused: constraints or priors must say
-what it is to be.
+what it is to be. Constraints of what data and priors know are left out until nothing changes: outliers and floors are
+those of the data, not of what a constraint bends. Then they hold, at these weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Record
+from xpjax.survey import RowFlag
 from xpjax.survey.joint.blocks import Linear
 from xpjax.survey.joint.equations import TIGHT, Equations
+from xpjax.survey.joint.gauge import ALONE, CONTRADICTION, beyond, independent
 from xpjax.survey.joint.normal import HostRows, diagonal_of, place_of
 from xpjax.survey.joint.priors import slot_prior
 from xpjax.survey.joint.problem import JointProblem
@@ -36,11 +40,14 @@ from xpjax.survey.joint.weights import Stars, Weights
 
 ROBUST_PASSES, PASSES = 12, 50
 """Most passes of the reweighting, and in all."""
-SETTLED, NEARLY = 1e-3, 1e-2
-"""Standard deviations that the last pass may move columns by, all together; the second from half of the passes on.
-
-Where derivatives of a tabulated curve jump a little, passes may go to and fro between its two sides for ever.
-"""
+SETTLED = 1e-3
+"""Standard deviations that the last pass may move columns by, all together."""
+ONWARD = 3
+"""Damped steps in one direction after which steps grow again."""
+CONTRADICTED = 5.0
+"""Errors that a constraint may be off what data and priors say of it without the constraint, else a warning."""
+SAME = 1e-6
+"""Difference, in the unit of a constraint, up to which two say the same."""
 LOOSE = 0.03
 """Where conjugate gradients end on the way: by how many standard deviations all columns together are off."""
 SINGLE = 2000
@@ -72,8 +79,8 @@ class Fit:
     """A joint solution in the making.
 
     Of the sorted rows (n,): y, instrumental magnitudes with what non-linear terms add but their columns; fitted, y + A
-    p; weight. p (n_column,); seen (n_column,): columns with data or a prior. linear: non-linear terms about p. before:
-    what is known of earlier rows, see `information`.
+    p; weight. p (n_column,); count (n_column,): rows of columns; seen: with data or a prior. linear: non-linear
+    terms about p. before: what is known of earlier rows, see `information`.
     """
 
     fitted: np.ndarray
@@ -82,6 +89,10 @@ class Fit:
     converged = False
     passes = 0
     steps = 0
+    unbending = False
+    """Whether constraints are left out that data and priors decide."""
+    bent = False
+    """Whether constraints hold that data and priors decide, at weights that the fit without them has."""
 
     def __init__(
         self, problem: JointProblem, rows: HostRows, magnitude: np.ndarray, frames: Choice, stars: Choice
@@ -95,11 +106,14 @@ class Fit:
         self.weights = Weights(model, self.stars, sigma, problem.sorted)
         self.weight = np.zeros(len(order))
         columns = problem.columns
-        self.seen = self._find_seen(rows)
-        self.equations = Equations(rows, columns, model, self.seen)
+        self.count = np.maximum(rows.count(self.weights.kept), columns.precision > 0)
+        self.seen = self.count > 0
+        self.equations = Equations(rows, columns, model, self.count)
         self.p = columns.mean.copy()
         self.tight = TIGHT
+        self._damping, self._onward, self._last = False, 0, (np.zeros_like(self.p), 0.0)
         self.linear = [one.start for one in problem.nonlinear]
+        self._lost_added = [np.zeros(len(problem.lost.row)) for _ in self.linear]
         self.reference = self._find_reference(rows)
         self.measured = np.zeros(rows.slots.n_slot, bool)
         self.measured[rows.slots.slot] = True
@@ -140,6 +154,20 @@ class Fit:
         # Without a measurement nothing says where on the reference a star is.
         return known & self.measured, stars.magnitude - self.reference @ self.p
 
+    def lost_magnitudes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Calibrated magnitudes (k,) of rows that are kept out, and RowFlag bits of what their columns lack."""
+        lost, blocks, layout = self.problem.lost, self.problem.columns.blocks, self.equations.rows.layout
+        magnitude = self.magnitude[lost.row] + np.sum(self._lost_added, axis=0)
+        flags, nonlinear = np.zeros(len(lost.row), np.uint32), {b for one in self.problem.nonlinear for b in one.blocks}
+        for b, (block, first) in enumerate(zip(blocks, layout.first, strict=True)):
+            for k in range(first, first + len(block.parts)):
+                column = lost.column[:, k]
+                unknown = (column >= 0) & ~self.seen[column] & (lost.value[:, k] != 0)
+                flags[unknown] |= np.uint32(RowFlag.EXPOSURE_REFUSED if block.group is None else RowFlag.NO_POSITION)
+                added = np.where((column < 0) | unknown, np.nan, lost.value[:, k] * self.p[column])
+                magnitude += np.where(np.isnan(added), np.nan, 0.0) if b in nonlinear else added
+        return magnitude, flags
+
     def chi2(self, part: np.ndarray) -> float:
         """Chi2 of priors of columns, and of slots (n_slot,) that take part."""
         columns = self.problem.columns
@@ -149,14 +177,6 @@ class Fit:
     def _find_reference(self, rows: HostRows) -> Any:
         """What terms of the reference add to stars, sparse (n_slot, n_column); None where there are none."""
         return reference_rows(rows, self.problem.columns.blocks)
-
-    def _find_seen(self, rows: HostRows) -> np.ndarray:
-        """Columns (n_column,) that rows which count, or priors, say something of."""
-        kept, seen = self.weights.kept, self.problem.columns.precision > 0
-        for k in range(rows.column.shape[1]):
-            mine = rows.column[:, k] if kept.all() else rows.column[kept, k]
-            seen |= np.bincount(mine, minlength=len(seen)) > 0
-        return seen
 
     def _linearize(self) -> None:
         """Non-linear terms at the columns as they are: their derivatives, and y such that y + A p is exact there."""
@@ -172,6 +192,7 @@ class Fit:
                 stars.prior = slot_prior(made.star_prior, found.star, found.bands)
                 stars.inverse = stars.prior.inverse(rows.sums(self.weight))
             added = made.added[found.order]
+            self._lost_added[k] = made.added[self.problem.lost.row]
             slopes = [slope[found.order] for slope in made.slopes]
             for b, columns, value, slope in zip(one.blocks, mine, made.values, slopes, strict=True):
                 self.p[columns] = value
@@ -200,18 +221,94 @@ class Fit:
 
     def run(self) -> tuple[str, ...]:
         """Reweigh, solve, judge, until nothing changes; returns what constraints decide, in words."""
-        model, nonlinear = self.problem.model, bool(self.linear)
-        gauge = self.begin()
+        gauge = (*self.begin(), *self.equations.held.notes, *self.judge_constraints())
+        free = self.converged
+        self._passes()
+        self.converged &= free or not self.bent
+        return gauge
+
+    def judge_constraints(self) -> tuple[str, ...]:
+        """Solve without the constraints that data and priors decide, if there are any: what these say of them.
+
+        Raises XpjaxError for constraints that contradict each other, or these without being forced.
+        """
+        equations = self.equations
+        held, (extra, beside) = equations.held, beyond(equations.null, equations.stiff)
+        if not extra.any():
+            return ()
+        equations.held, self.unbending = held[~extra], True
+        self._form()
+        self._passes()
+        self.unbending = False
+        rows, others = held[extra], [held[one].words for one in beside[extra]]
+        across = equations.free_inverse(rows.coefficients.T)
+        value, covariance = rows.coefficients @ self.p, rows.coefficients @ across
+        least = (rows.coefficients**2 / np.where(equations.diagonal > 0, equations.diagonal, 1.0)).sum(axis=1)
+        new, left = independent(covariance, rows.values - value, least)
+        off = np.abs(value - rows.values) / np.sqrt(np.maximum(np.diagonal(covariance), np.finfo(float).tiny))
+        said, wrong, refused = [], [], []
+        for k, word in enumerate(rows.words):
+            if not new[k]:  # among others
+                alike = covariance[:k, k] ** 2 > ALONE * least[:k] * least[k]
+                before = [rows.words[j] for j in np.flatnonzero(new[:k] & alike)]
+                already = " and ".join([*others[k], *before])
+                if abs(left[k]) > SAME * max(1.0, abs(rows.values[k])):
+                    wrong.append(f"{word}, though by {already} it is {rows.values[k] - left[k]:.6g}")
+                said.append(f"{word}, which {already} had fixed")
+                continue
+            decider = " and ".join([self._decider(across[:, k]), *others[k]])
+            said.append(f"{word}, though by {decider} it is {_with_error(value[k], np.sqrt(covariance[k, k]))}")
+            if off[k] > CONTRADICTED:
+                said[-1] += f", {off[k]:.3g} errors off"
+                if not rows.forced[k]:
+                    refused.append(said[-1])
+                said[-1] = f"{CONTRADICTION}{said[-1]}. The constraint holds, and everything else gives way to it"
+        if wrong:
+            raise XpjaxError(f"constraints contradict each other: {'; '.join(wrong)}. Leave one of them out")
+        if refused:
+            raise XpjaxError(
+                f"contradicted constraints: {'; '.join(refused)}. Everything else would give way: leave the constraint "
+                "out, or what it contradicts, a prior or another constraint (glossary: gauge); if it is meant, "
+                f"{say('Constraint(force=True)', 'force = true in its [[constraint]]')} holds it"
+            )
+        equations.held = held[~extra | np.isin(np.arange(len(extra)), np.flatnonzero(extra)[new])]
+        self._form()
+        self.bent = True
+        return tuple(said)
+
+    def _decider(self, direction: np.ndarray) -> str:
+        """What says most of a direction (n_column,) of the columns: data, or priors of a term or of the stars."""
+        columns, slots = self.problem.columns, self.stars.slots
+        own, edges = columns.precision * direction**2, np.cumsum([0, *(b.n_column for b in columns.blocks)])
+        shares = {
+            f"the prior of {block.name}": float(own[first:last].sum())
+            for block, (first, last) in zip(columns.blocks, itertools.pairwise(edges), strict=True)
+        }
+        cross = self.equations.rows.cross(self.equations.weight, np.arange(slots.n_slot))
+        moved = slots.times(self.equations.inverse, cross @ direction)
+        precision = self.problem.prior.precision
+        if precision.ndim > 1:
+            moved = moved.reshape(len(precision), -1)
+            shares["the priors of star magnitudes"] = float(np.einsum("si,sij,sj->", moved, precision, moved))
+        else:
+            shares["the priors of star magnitudes"] = float(precision @ moved**2)
+        whole = self.equations.operator()(direction) - self.equations.stiff.T @ (self.equations.stiff @ direction)
+        shares["the data"] = float(direction @ whole) - sum(shares.values())
+        return max(shares, key=lambda name: shares[name])
+
+    def _passes(self) -> None:
+        """Reweigh, solve, judge, until nothing changes; where constraints bend the fit, at the weights that it has."""
+        model, nonlinear, last = self.problem.model, bool(self.linear), self.passes + PASSES
         self._evaluate()
         (moved, settled), final = self._step(LOOSE, final=False), False
-        clipping = self.weights.robust is None
-        while self.passes < PASSES:
+        clipping, self.converged = self.bent or self.weights.robust is None, False
+        while self.passes < last:
             self.passes += 1
             self._evaluate()
             if nonlinear:
                 self._linearize()
                 self._evaluate()
-            changed = self.weights.judge(self.fitted, clipping)
+            changed = not self.bent and self.weights.judge(self.fitted, clipping)
             if not clipping and (self.passes >= ROBUST_PASSES or moved < 0.1 * np.sqrt(len(self.p)) + 1e-3):
                 if model.clip or moved < 1e-3:
                     clipping = True
@@ -219,10 +316,11 @@ class Fit:
                         self.weights.robust = None
                         self.weights.judge(self.fitted, clipping)
                         changed = True
-            elif clipping and final and not changed and settled and moved < self._limit():
+            elif clipping and final and not changed and settled and moved < SETTLED:
                 self.converged = True
                 break
-            final = clipping and not changed
+            ahead = final and clipping and not self.bent and self.weights.look_ahead()
+            final = clipping and (ahead or not changed)
             self._reweigh()
             self._average()
             moved, settled = self._step(self.tight if final else LOOSE, final=final)
@@ -231,15 +329,10 @@ class Fit:
         for _ in range(2 * nonlinear):  # spectra and magnitudes agree, so that other rows get the same
             self._linearize()
             self._evaluate()
-        return gauge
 
     def _gradient(self, residual: np.ndarray) -> np.ndarray:
         """Half the gradient of chi2 in the columns, of residuals (n,) that are overwritten."""
         return self.equations.gradient(self.p, residual)
-
-    def _limit(self) -> float:
-        """By how much the last pass may have moved the columns."""
-        return SETTLED if self.passes <= PASSES // 2 else NEARLY
 
     def _step(self, tolerance: float, *, final: bool) -> tuple[float, bool]:
         """Move the columns to where the present weights have them.
@@ -251,10 +344,37 @@ class Fit:
         right = -self._gradient(spread)
         change, moved, steps, settled = self.equations.step(right, tolerance)
         self.steps += steps
+        if self.linear and final:
+            change, moved = self._damped(right, change, moved)
         before, self.p = self.p, self.equations.project(self.p + change, exact=final)
         if final and self.equations.null.shape[1] < len(self.equations.equations):
             # Constraints that data contradict take back what a step moves.
             change = self.p - before
             moved = float(np.sqrt(max(float(change @ self.equations.operator()(change)), 0.0)))
         self.equations.refresh(steps)
+        self._last = self.p - before, moved
+        self._damping = self._damping and final
         return moved, settled
+
+    def _damped(self, right: np.ndarray, change: np.ndarray, moved: float) -> tuple[np.ndarray, float]:
+        """A step of non-linear terms and its length: once a step takes most of the last one back, half as long as that.
+
+        Where a curve has a kink, derivatives are those of one side, and whole steps go to and fro between both sides:
+        halves find the kink between them. Thrice the same way, and steps may be longer again.
+        """
+        last, length = self._last
+        back = float(right @ last) < 0
+        self._onward = 0 if back else self._onward + 1
+        if back and moved > 0.5 * length:
+            self._damping = True
+        if not self._damping:
+            return change, moved
+        limit = 0.5 * length if self._onward < ONWARD else 2 * length
+        share = min(1.0, limit / moved) if moved > 0 else 1.0
+        return share * change, share * moved
+
+
+def _with_error(value: float, error: float) -> str:
+    """A value and its error, to two digits of the error."""
+    digits = min(max(1 - int(np.floor(np.log10(max(error, 1e-12)))), 0), 12)
+    return f"{round(value, digits) + 0.0:.{digits}f} +- {error:.{digits}f}"

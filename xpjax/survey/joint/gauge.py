@@ -19,6 +19,15 @@ from xpjax.survey.joint.normal import SINGULAR, HostRows, Slots, block_precondit
 
 PROBE_ROWS = 20
 """Rows for each column that look for open combinations first."""
+NOTHING_NEW = 0.95
+"""Errors, in those of the prior, from which on data add next to nothing: a tenth of what the prior says."""
+ALONE = 1e-6
+"""How much of an equation may act on what is open, squared, where data and priors decide it."""
+
+CONTRADICTION = "WARNING: constraint contradicted: "
+"""How words begin of a constraint that data or priors contradict."""
+AGAIN = 1e-8
+"""Variance, in what it is at least where nothing but data says something, of what other constraints fix already."""
 
 
 def decided(factor: Factor, stiff: np.ndarray) -> np.ndarray:
@@ -58,6 +67,67 @@ def unfixed(null: np.ndarray, stiff: np.ndarray) -> np.ndarray:
     if not len(stiff):
         return null
     return null @ linalg.null_space(stiff @ null, rcond=1e-6)
+
+
+def beyond(null: np.ndarray, stiff: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which equations (n_equation,) fix what data and priors decide, and beside which others (n_equation, n_equation).
+
+    null (n_column, k), stiff as for `decided`: k of the equations fix the null vectors, the first that do.
+    """
+    n = len(stiff)
+    if null.shape[1] == n:
+        return np.zeros(n, bool), np.zeros((n, n), bool)
+    base = np.linalg.svd(stiff @ null, full_matrices=False)[0]
+    kept, left = np.zeros(n, bool), base.copy()
+    for k in range(n):
+        if (size := left[k] @ left[k]) > ALONE:
+            kept[k] = True
+            left = left - np.outer(left @ left[k], left[k]) / size
+    beside = np.zeros((n, n), bool)
+    beside[:, kept] = np.abs(base @ np.linalg.pinv(base[kept])) > np.sqrt(ALONE)
+    return ~kept, beside
+
+
+def independent(covariance: np.ndarray, off: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which equations (n_equation,) say what those before them leave open, and by how much each is then off.
+
+    covariance (n_equation, n_equation): of what they fix, without them; off (n_equation,): by how much they move it;
+    least (n_equation,): the variances if all else were known.
+    """
+    left, off, new = covariance.copy(), off.copy(), np.ones(len(off), bool)
+    for k in range(len(off)):
+        if left[k, k] <= AGAIN * least[k]:
+            new[k] = False
+            continue
+        gain = left[k] / left[k, k]
+        gain[: k + 1] = 0.0
+        off -= gain * off[k]
+        left = left - np.outer(gain, left[k])
+    return new, off
+
+
+def gauge_lines(gauge: Sequence[str]) -> list[str]:
+    """What constraints decide, a line for each; those that data or priors contradict begin with WARNING."""
+    return [one if one.startswith(CONTRADICTION) else f"fixed by a constraint: {one}" for one in gauge]
+
+
+def of_priors_alone(blocks: Sequence[Block], error: np.ndarray) -> list[str]:
+    """Words for values that nothing but their priors determine, a line for each block; error (n_column,): of values."""
+    out, start = [], 0
+    for block in blocks:
+        mine = error[start : start + block.n_column]
+        start += block.n_column
+        # Errors above that of the prior are of data: of what stars share over the detector.
+        lost = np.flatnonzero(
+            (mine > NOTHING_NEW * block.sigma) & (mine < 1.001 * block.sigma) & (block.sigma < np.inf)
+        )
+        if len(lost):
+            few = (
+                f"{len(lost):,} of {block.n_column:,} values of {block.name}, such as {block.column_name(int(lost[0]))}"
+            )
+            what = block.column_name(int(lost[0])) if len(lost) == 1 else few
+            out.append(f"determined by the prior alone: {what} (error as of the prior; the data add next to nothing)")
+    return out
 
 
 def _some_stars(rows: HostRows, n_row: int) -> tuple[HostRows, np.ndarray | slice]:
@@ -123,6 +193,7 @@ def refusal(words: Sequence[str]) -> str:
     listed = "; ".join(f"({k + 1}) {one}" for k, one in enumerate(words))
     return (
         f"the data do not determine every combination of the terms: {listed}. Fix each of them: with a constraint, "
-        'such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point"; with a '
-        "prior of one of the terms; or with star_prior, for magnitudes from spectra (glossary: gauge)"
+        'such as Constraint("zero_point") for a mean of zero, or in TOML [[constraint]] term = "zero_point", where '
+        "nothing else fixes the scale of magnitudes; with a prior of one of the terms; or with star_prior, for "
+        "magnitudes from spectra (glossary: gauge)"
     )

@@ -220,6 +220,11 @@ class HostRows:
             self._subtract_dense(matrix, weight, root)
         return matrix, diagonal
 
+    def count(self, some: np.ndarray) -> np.ndarray:
+        """How many of some rows, a mask (n,), each column (n_column,) has."""
+        columns, n = self.column if some.all() else self.column[some], self.layout.n_column
+        return np.sum([np.bincount(columns[:, k], minlength=n) for k in range(columns.shape[1])], axis=0)
+
     def gram(self, weight: np.ndarray) -> np.ndarray:
         """A'WA, dense, its upper triangle in Fortran order."""
         matrix = np.zeros((self.layout.n_column,) * 2, order="F")

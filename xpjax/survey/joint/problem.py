@@ -18,7 +18,7 @@ from xpjax.survey.joint.constraints import Constraint, place_group
 from xpjax.survey.joint.normal import HostRows
 from xpjax.survey.joint.priors import SlotPrior, StarPrior, model_prior, slot_prior
 from xpjax.survey.joint.reference import check_reference
-from xpjax.survey.joint.rows import SortedRows, fill_rows, row_flags, sort_rows
+from xpjax.survey.joint.rows import LostRows, SortedRows, fill_rows, lost_rows, row_flags, sort_rows
 from xpjax.survey.joint.terms import Term
 
 
@@ -89,12 +89,7 @@ class JointModel:
 
     def describe(self) -> list[str]:
         """A line for each term and each constraint."""
-        fixed = [
-            f"{'mean' if one.place is None else one.place} of {one.term}{f' {one.part}' if one.part else ''} = "
-            f"{one.value:g}"
-            for one in self.constraints
-        ]
-        return [*(term.describe() for term in self.terms), *fixed]
+        return [*(term.describe() for term in self.terms), *(one.describe() for one in self.constraints)]
 
     def correction_name(self) -> str | None:
         """The linear corrections of the spectra that terms take, separated by commas; None without spectra."""
@@ -137,7 +132,7 @@ class NonLinear(Record):
 class JointProblem(Record):
     """Observations prepared for a joint solution by `prepare_joint`: rows sorted by star, with all their columns.
 
-    flags (n,): RowFlag bits that keep rows out.
+    flags (n,): RowFlag bits that keep rows out; lost: what the columns are of those kept out.
     """
 
     observations: Observations
@@ -149,6 +144,7 @@ class JointProblem(Record):
     sorted: SortedRows
     prior: SlotPrior
     rows: HostRows
+    lost: LostRows
 
     def __repr__(self) -> str:
         return (
@@ -211,11 +207,12 @@ def prepare_joint(
     own = prior_of(o, model, [prior, *(one.start.star_prior for one in nonlinear)], found)
     check_reference(model.terms, own, model.star_prior)
     rows = fill_rows(blocks, found.order, found.slots(own.coupled), devices)
+    lost = lost_rows(o, blocks, flags)
     columns = Columns(tuple(b.without_rows() for b in blocks), tuple(place_group(b, o) for b in blocks))
     for one in nonlinear:
         # Rows are in `rows` now: what the term made of them would be held a second time.
         one.term.blocks = ()
-    return JointProblem(o, model, scale, columns, tuple(nonlinear), flags, found, own, rows)
+    return JointProblem(o, model, scale, columns, tuple(nonlinear), flags, found, own, rows, lost)
 
 
 def prior_of(o: Observations, model: JointModel, priors: Sequence[StarPrior | None], found: SortedRows) -> SlotPrior:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Record
 from xpjax.survey import MISSING, Observations, RowFlag
 from xpjax.survey.joint.blocks import Block
 from xpjax.survey.joint.devices import DeviceRows
@@ -34,6 +35,33 @@ def row_flags(o: Observations, blocks: Sequence[Block]) -> np.ndarray:
                 of_model = block.of_reference or "color" in block.name
                 mark(~np.isfinite(part.derivative), RowFlag.NO_MODEL if of_model else RowFlag.NO_POSITION)
     return flags
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LostRows(Record):
+    """Rows that have a magnitude, and are kept out all the same: they are calibrated, and nothing more.
+
+    row (k,): which they are; column and value (k, width): their columns, -1 for none, and derivatives. Terms of the
+    reference have zeros: they are of the stars.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    value: np.ndarray
+
+
+def lost_rows(o: Observations, blocks: Sequence[Block], flags: np.ndarray) -> LostRows:
+    """The rows with flags (n,) that have a magnitude."""
+    row = np.flatnonzero((flags != 0) & (np.abs(o.magnitude) < MISSING))
+    columns, values, start = [], [], 0
+    for block in blocks:
+        index, width = np.asarray(block.index)[row], len(block.parts)
+        for j, part in enumerate(block.parts):
+            columns.append(np.where(index >= 0, start + index * width + j, -1) if not block.of_reference else 0 * row)
+            known = np.ones(len(row)) if part.derivative is None else part.derivative[row]
+            values.append(known if not block.of_reference else np.zeros(len(row)))
+        start += block.n_column
+    return LostRows(row, np.stack(columns, axis=1), np.stack(values, axis=1))
 
 
 @dataclasses.dataclass(frozen=True)

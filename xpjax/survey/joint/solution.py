@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,8 @@ from xpjax.survey.joint.blocks import FIELDS, Block, column_name
 from xpjax.survey.joint.columns import FRAMES, MEASUREMENTS, PARAMETERS, STARS
 from xpjax.survey.joint.covariance import Uncertainty
 from xpjax.survey.joint.design import Design, StarMagnitudes
+from xpjax.survey.joint.field_floor import field_lines
+from xpjax.survey.joint.gauge import gauge_lines, of_priors_alone
 from xpjax.survey.joint.held_out import HeldOut
 from xpjax.survey.joint.problem import JointModel
 from xpjax.survey.joint.sky import floor_lines
@@ -30,6 +34,8 @@ class RowResults(Record):
 
     held_out: residuals of what was kept back, None where nothing was. earlier: of a solution that was extended, the
     number (n_frame,) of the measurements used before, and the sum (n_frame,) of their squared residuals [mag2].
+    lost, lost_magnitude (k,): rows that took no part, and their calibrated magnitudes [mag]. frame_floor (n_frame,):
+    error floors [mag], None for those of the bands.
     """
 
     frame: np.ndarray
@@ -39,6 +45,9 @@ class RowResults(Record):
     flags: np.ndarray
     held_out: HeldOut | None = None
     earlier: tuple[np.ndarray, np.ndarray] | None = None
+    lost: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    lost_magnitude: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    frame_floor: np.ndarray | None = None
 
     def of_frames(self, n_frame: int) -> tuple[np.ndarray, np.ndarray]:
         """The number (n_frame,) of measurements used, and the sum (n_frame,) of their squared residuals [mag2]."""
@@ -134,6 +143,14 @@ class JointSolution(Record):
     converged = _of("quality", "converged", "Whether nothing changed in the last pass.")
     passes = _of("quality", "passes", "Passes of the reweighting.")
     steps = _of("quality", "steps", "Steps of conjugate gradients.")
+
+    @property
+    def field_floor(self) -> Mapping[str, float]:
+        """Standard deviations [mag] of what stars at one place of the detector share, by band and detector.
+
+        Empty where they share nothing beyond what the terms have. Errors and covariances allow for it.
+        """
+        return self.uncertainty.field_floor()
 
     def __repr__(self) -> str:
         bands = f"{len(self.bands)} band{'s' * (len(self.bands) > 1)}"
@@ -237,14 +254,14 @@ class JointSolution(Record):
 
     def parameters(self) -> SurveyTable:
         """Return a table with a row for each column of each term: value, error, unit, prior, and its frames."""
-        each = []
+        each, amplifiers = [], json.loads(self.meta.get("amplifiers", "[]"))
         for block in self.blocks:
             n, k = len(block.labels), len(block.parts)
             prior = block.sigma < np.inf
             each.append({
-                "term": np.full(n * k, block.name), "place": np.repeat(block.labels, k),
+                "term": np.full(n * k, block.name), "place": np.repeat(_named(block.labels, amplifiers), k),
                 "part": np.tile([part.name for part in block.parts], n),
-                "unit": np.tile([part.unit for part in block.parts], n),
+                "unit": np.tile([part.in_unit for part in block.parts], n),
                 "description": np.tile([part.said(block.name) for part in block.parts], n),
                 "prior_mean": np.where(prior, block.mean, np.nan), "prior_error": np.where(prior, block.sigma, np.nan),
                 **{name: np.repeat(block.keys.get(name, np.full(n, "")), k) for name in FIELDS},
@@ -266,7 +283,7 @@ class JointSolution(Record):
             for part in block.parts:
                 columns = self.places(block.name, part.name)
                 name = (block.name if len(block.parts) == 1 else f"{block.name} {part.name}").replace(" ", "_")
-                about = part.said(block.name)
+                about = part.said(block.name) + f" [{part.per}]" * bool(part.per)
                 for end, values, what in (
                     ("", self.value[columns], about),
                     ("_error", self.error(columns), f"Standard error of {about[0].lower()}{about[1:]}"),
@@ -288,6 +305,11 @@ class JointSolution(Record):
         """Return the number of measurements used (n_frame,) of each frame."""
         return self.rows.of_frames(len(self.frames))[0]
 
+    def frame_floor(self) -> np.ndarray:
+        """Return the error floor (n_frame,) [mag] of the measurements of each frame."""
+        own = self.rows.frame_floor
+        return self.floor[[self.bands.index(band) for band in self.frames.band.tolist()]] if own is None else own
+
     def frame_rms(self) -> np.ndarray:
         """Return the root mean square residual (n_frame,) [mag] of the measurements used of each frame."""
         count, square = self.rows.of_frames(len(self.frames))
@@ -295,23 +317,38 @@ class JointSolution(Record):
             return np.sqrt(square / count)
 
     def calibrated(self, observations: Observations) -> SurveyTable:
-        """Return the measurements that were solved for, with calibrated magnitudes, residuals and flags."""
+        """Return the measurements that were given, with calibrated magnitudes, residuals and flags.
+
+        Measurements that took no part are calibrated too; their flags say why they did not, or why they have no value.
+        """
         o = observations
         star = places_of(o.star, self.star)
         band = np.array([self.bands.index(b) for b in o.frames.band.tolist()])[o.frame]
         truth = np.where(star >= 0, self.magnitude[star, band], np.nan)
-        origin = origin_columns(o, [column.name for column in MEASUREMENTS])
-        rows = {name: getattr(self, name) for name in ("residual", "used", "flags")}
-        made = SimpleNamespace(observations=o, truth=truth, magnitude=truth - self.residual, **rows)
+        amplifiers = json.loads(self.meta.get("amplifiers", "[]"))
+        origin = origin_columns(o, [column.name for column in MEASUREMENTS], amplifiers)
+        magnitude, residual = truth - self.residual, self.residual.copy()
+        magnitude[self.rows.lost] = self.rows.lost_magnitude
+        residual[self.rows.lost] = (truth - magnitude)[self.rows.lost]
+        rows = {"residual": residual, "used": self.used, "flags": self.flags}
+        made = SimpleNamespace(observations=o, truth=truth, magnitude=magnitude, **rows)
         return self._table((*MEASUREMENTS, *origin), made)
 
     def _table(self, columns: Sequence[OutputColumn], result: Any) -> SurveyTable:
         made = tabulate(columns, result, self.meta)
         return SurveyTable(made.columns, made.units, made.descriptions, made.meta)
 
+    def _errors_of_priors(self) -> np.ndarray:
+        """Errors (n_column,) of values with a prior, NaN of others."""
+        out = np.full(len(self.value), np.nan)
+        mine = np.flatnonzero(np.isfinite(np.concatenate([block.sigma for block in self.blocks])))
+        out[mine] = self.error(mine)
+        return out
+
     def summary(self) -> list[str]:
         """Return what is worth telling of the solution, a line for each."""
-        out = [f"fixed by a constraint: {words}" for words in self.gauge]
+        out = gauge_lines(self.gauge)
+        out += of_priors_alone(self.blocks, self._errors_of_priors())
         if empty := int(np.isnan(self.value).sum()):
             out.append(f"{empty:,} columns have no data: NaN")
         before = self.rows.earlier
@@ -320,8 +357,15 @@ class JointSolution(Record):
             f"{int(self.used.sum()):,} measurements used, {earlier}{int(self.clipped.sum()):,} clipped; "
             f"{int(self.left_out.sum()):,} stars have too few; chi2 {self.chi2:.0f} for {self.degrees_of_freedom:,}"
         )
-        out += [f"error floor {band}: {1e3 * f:.2f} mmag" for band, f in zip(self.bands, self.floor, strict=True)]
+        own, frames = self.frame_floor(), np.unique(self.rows.frame)
+        for band in self.bands:
+            mine = frames[self.frames.band[frames] == band]
+            if len(mine):
+                out.append(
+                    f"error floor {band}: {1e3 * own[mine[-1]]:.2f} mmag" + " of these exposures" * bool(earlier)
+                )
         out += floor_lines(self.meta.get("sky_floor", {}))
+        out += field_lines(self.field_floor)
         if self.held_out is not None:
             off = np.abs(self.held_out.residual)
             pull = off / np.where(self.held_out.error > 0, self.held_out.error, np.nan)
@@ -332,3 +376,9 @@ class JointSolution(Record):
         if not self.converged:
             out.append("NOT CONVERGED: look at the terms that are nearly degenerate, and give priors")
         return out
+
+
+def _named(labels: Sequence[str], amplifiers: Sequence[str]) -> list[str]:
+    """Names of places with amplifiers by their names instead of their codes."""
+    code = re.compile(r"(?<=amplifier )\d+$")
+    return [code.sub(lambda found: amplifiers[int(found[0])], one) if amplifiers else one for one in labels]

@@ -37,8 +37,8 @@ Python, `[[term]] kind = "tilt"` in a survey.toml, tables of parameters and cons
             return Prepared(groups.block(self.name, observations, Part("slope", "mag", v, self.prior)))
 
 A term with columns that act non-linearly returns a `Prepared` of its own: `blocks.Prepared` says what it has, and
-`transmission` has the example. A term that reads a column of the table derives from `Covariate`, which has `wanted`
-(columns to read) and `bound` (the term with their values). A `Part` may have a description of its own for tables.
+`transmission` has the example. A term that reads a column of the table derives from `ColumnTerm`, whose `of_rows` has
+its numbers. A `Part` may have a description of its own for tables.
 `benchmarks.joint.dithered` simulates observations to try a term on.
 """
 
@@ -54,7 +54,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.config import Section, parse, section_of
-from xpjax.survey import Observations
+from xpjax.survey import Frames, Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Part, Prepared, frame_groups, polynomials, scaled_places
 
@@ -69,7 +69,8 @@ TERMS: dict[str, type[Term]] = {}
 class Term:
     """What all terms of a joint solution have in common; they are frozen dataclasses. The module says how to add one.
 
-    kind: its name in a survey.toml; in_python: fields that a file cannot hold; star_prior: whether it gives the stars
+    kind: its name in a survey.toml; in_python: fields that a file cannot hold; zeros: fields that say what the term
+    counts from, one value or one for each group, see `counts_from`; star_prior: whether it gives the stars
     prior magnitudes; of_reference: whether it says what the stars' prior magnitudes are wrong by, see `reference`;
     spectral_prior: whether these must be of spectra, a term's own or given, with their covariances between bands.
     """
@@ -77,6 +78,7 @@ class Term:
     name: str
     kind: ClassVar[str] = ""
     in_python: ClassVar[tuple[str, ...]] = ()
+    zeros: ClassVar[tuple[str, ...]] = ()
     star_prior: bool = False
     of_reference: ClassVar[bool] = False
     spectral_prior: ClassVar[bool] = False
@@ -92,9 +94,19 @@ class Term:
         """Entries of [columns] without which the term means nothing."""
         return ()
 
-    def settled(self, observations: Observations, scale: Scaling) -> Term:
-        """The term with what it takes from the observations that are solved for, as a zero: for other rows as well."""
-        return self
+    def counts_from(self, field: str, observations: Observations) -> Any:
+        """What the term counts from, of the observations that are solved for; None where the field means nothing."""
+        raise NotImplementedError
+
+    def settled(self, observations: Observations, scale: Scaling) -> Self:
+        """The term with what it counts from, for other rows as well: zeros that are said, or known, stay."""
+        made: dict[str, Any] = {}
+        for field in self.zeros:
+            said = getattr(self, field)
+            if said is None or isinstance(said, Mapping):
+                found = self.counts_from(field, observations)
+                made[field] = {**found, **(said or {})} if isinstance(found, Mapping) else found
+        return dataclasses.replace(self, **made) if made else self  # type: ignore[type-var]
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The term's columns for these observations. Raises ValueError where they lack what it needs."""
@@ -135,6 +147,29 @@ class Term:
     def correction_name(self) -> str | None:
         """The linear correction of the spectra that the term takes; None for a term without spectra."""
         return None
+
+
+class ColumnTerm(Term):
+    """What terms have in common that take a number of each row: `values`, or what `column` of the tables has."""
+
+    column: str
+    values: np.ndarray | None
+    in_python = ("values",)
+
+    def wanted(self) -> tuple[str, ...]:
+        """The column of the survey's tables."""
+        return (self.column,) if self.column and self.values is None else ()
+
+    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Self:
+        """The term with the numbers of its column."""
+        return dataclasses.replace(self, values=columns[self.column]) if self.wanted() else self  # type: ignore[type-var]
+
+    def of_rows(self, observations: Observations) -> np.ndarray:
+        """The numbers (n,). Raises XpjaxError unless there is one for every row."""
+        values = np.asarray([] if self.values is None else self.values, float)
+        if values.shape != (len(observations),):
+            raise XpjaxError(f"{self.name}: {values.shape} values for {len(observations)} rows of observations")
+        return values
 
 
 def term_from(entry: Mapping[str, Any]) -> Term:
@@ -231,7 +266,14 @@ class Color(Term, kind="color"):
             for name, b in basis.items():
                 where = f", Chebyshev coefficient of {chebyshev(name)} over the detector" if name else ""
                 parts.append(
-                    Part(f"color_{k} {name}".rstrip(), unit, power * b, self.prior, description=f"{said}{where}")
+                    Part(
+                        f"color_{k} {name}".rstrip(),
+                        unit,
+                        power * b,
+                        self.prior,
+                        description=f"{said}{where}",
+                        per=per_power("mag/mag", k),
+                    )
                 )
         groups = frame_groups(observations.frames, self.per)
         return Prepared(groups.block(self.name, observations, *parts))
@@ -353,25 +395,19 @@ class Extinction(Term, kind="extinction"):
     prior: float | None = None
     mean: float = 0.0
     times: Mapping[str, float] | None = None
+    zeros = ("times",)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Entries of [columns] without which the term means nothing."""
         return ("color",) if self.second_order else ()
 
-    def settled(self, observations: Observations, scale: Scaling) -> Extinction:
-        """The term with the times that k is of in every group."""
+    def counts_from(self, field: str, observations: Observations) -> dict[str, float] | None:
+        """The times that k is of in every group: the middle of each."""
         if not self.slope:
-            return self
-        frames = observations.frames
-        groups, time = frame_groups(frames, self.per), frames.time
-        if not np.isfinite(time).all():
-            raise XpjaxError(f"{self.name}: slope needs the times of all exposures: give columns.time")
-        low, high = np.full(len(groups.labels), np.inf), np.full(len(groups.labels), -np.inf)
-        np.minimum.at(low, groups.index, time)
-        np.maximum.at(high, groups.index, time)
-        middle = dict(zip(groups.labels, (0.5 * (low + high)).tolist(), strict=True))
-        return dataclasses.replace(self, times={**middle, **(self.times or {})})
+            return None
+        labels, low, high = spans(observations.frames, self.per, f"{self.name}: slope")
+        return dict(zip(labels, (0.5 * (low + high)).tolist(), strict=True))
 
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term. Raises ValueError where no exposure has an airmass, or a time for the slope."""
@@ -380,19 +416,20 @@ class Extinction(Term, kind="extinction"):
         air = 1.0 - frames.airmass
         if not np.isfinite(air).any():
             raise XpjaxError(f"{self.name} needs the airmass of exposures: give columns.airmass")
-        parts = [Part("k", "mag", air[o.frame], self.prior, self.mean, "Extinction coefficient k, per airmass")]
+        parts = [Part("k", "mag", air[o.frame], self.prior, self.mean, "Extinction coefficient k", "mag/airmass")]
         if self.second_order:
             slope = air[o.frame] * (o.color - scale.color_zero)
-            parts.append(Part("k_color", "", slope, self.prior, description="Second-order extinction: k per color"))
+            said = "Second-order extinction: change of k with color"
+            parts.append(Part("k_color", "", slope, self.prior, 0.0, said, "mag/airmass/mag"))
         if times := self.settled(o, scale).times:
             middle = np.array([times[label] for label in groups.labels])
             change = (air * (frames.time - middle[groups.index]))[o.frame]
-            parts.append(Part("k_slope", "mag d-1", change, self.prior, description="Change of k with time"))
+            parts.append(Part("k_slope", "mag d-1", change, self.prior, 0.0, "Change of k with time", "mag/airmass/d"))
         return Prepared(groups.block(self.name, o, *parts))
 
 
 @dataclasses.dataclass(frozen=True)
-class Covariate(Term, kind="covariate"):
+class Covariate(ColumnTerm, kind="covariate"):
     """Fit a coefficient of any column: of the seeing, of an aperture, of the magnitude.
 
     Parameters
@@ -419,33 +456,39 @@ class Covariate(Term, kind="covariate"):
     per: str = "frame"
     prior: float | None = None
     column: str = ""
-    in_python = ("values",)
 
     def __post_init__(self) -> None:
         if self.values is None and not self.column:
             raise XpjaxError("a covariate term has no column")
 
-    def wanted(self) -> tuple[str, ...]:
-        """The column of the survey's tables."""
-        return (self.column,) if self.values is None else ()
-
-    def bound(self, folder: Path, columns: Mapping[str, np.ndarray]) -> Covariate:
-        """The term with the numbers of its column."""
-        return self if self.values is not None else dataclasses.replace(self, values=columns[self.column])
-
     def prepare(self, observations: Observations, scale: Scaling) -> Prepared:
         """The columns of the term. Raises ValueError unless there is a number for every row."""
-        values = np.asarray([] if self.values is None else self.values, float)
-        if values.shape != (len(observations),):
-            raise XpjaxError(f"{self.name}: {values.shape} values for {len(observations)} rows of observations")
+        values = self.of_rows(observations)
         groups = frame_groups(observations.frames, self.per)
-        said = f"Added to magnitudes per unit of {self.column or self.name}"
-        return Prepared(groups.block(self.name, observations, Part("slope", "mag", values, self.prior, 0.0, said)))
+        column = self.column or self.name
+        part = Part("slope", "mag", values, self.prior, 0.0, f"Change with {column}", f"mag/unit of {column}")
+        return Prepared(groups.block(self.name, observations, part))
 
 
 def chebyshev(name: str) -> str:
     """The polynomial of a part, such as T2(x) T1(y) of "x2 y"."""
     return " ".join(f"T{order or 1}({axis})" for axis, order in re.findall(r"([xy])(\d*)", name))
+
+
+def per_power(unit: str, order: int) -> str:
+    """The unit in words of a coefficient of a polynomial, from that of its linear part: mag/h^2 from mag/h."""
+    return f"{unit}^{order}" if order > 1 else unit
+
+
+def spans(frames: Frames, per: str, what: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names, first and last times (n_group,) [d] of groups of frames. Raises XpjaxError where a frame has none."""
+    if not np.isfinite(frames.time).all():
+        raise XpjaxError(f"{what} needs the times of all exposures: give columns.time")
+    groups = frame_groups(frames, per)
+    low, high = np.full(len(groups.labels), np.inf), np.full(len(groups.labels), -np.inf)
+    np.minimum.at(low, groups.index, frames.time)
+    np.maximum.at(high, groups.index, frames.time)
+    return groups.labels, low, high
 
 
 def check_whole(name: str, field: str, value: Any, low: int, high: int) -> None:
