@@ -59,6 +59,42 @@ def test_the_same_rows_have_the_same_magnitudes(observations: Observations, mode
     assert list(theirs)[:9] == list(ours)[:9]
 
 
+@pytest.mark.parametrize("through_a_file", [False, True])
+def test_rows_that_took_no_part_are_calibrated_alike(
+    observations: Observations, through_a_file: bool, tmp_path: Path
+) -> None:
+    """Without an error, cut, or of a star that has no other: as `apply_joint` has them, and flags of what is lost."""
+    o = dataclasses.replace(
+        observations, star=observations.star.copy(), excluded=observations.excluded.copy(),
+        x=observations.x.copy(), magnitude_error=observations.magnitude_error.copy(), color=observations.color.copy(),
+    )  # fmt: skip
+    o.magnitude_error[0], o.x[1], o.color[2] = np.nan, np.nan, np.nan
+    refused = np.flatnonzero(o.frame == 10)
+    o.excluded[[3, 4, *refused]], o.star[4] = np.uint32(RowFlag.OUTSIDE_DOMAIN), 9999
+    found = solve_joint(o, PRIOR)
+    if through_a_file:
+        write_joint_solution(tmp_path / "joint.h5", found)
+        found = read_joint_solution(tmp_path / "joint.h5")
+    ours, theirs = found.calibrated(o).columns, apply_joint(found, o).columns
+    rows = [0, 1, 2, 3, 4, *refused[:2]]
+    for name in ("magnitude", "residual", "star_magnitude"):
+        np.testing.assert_allclose(ours[name][rows], theirs[name][rows], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(np.isfinite(ours["magnitude"][rows]), [True, False, False, True, True, False, False])
+    assert ours["quality"][rows].tolist() == theirs["quality"][rows].tolist()
+    assert ours["quality"][refused[0]] == "EXPOSURE_REFUSED|OUTSIDE_DOMAIN"
+    assert not ours["used"][rows].any()
+
+
+def test_no_magnitude_where_a_frame_was_kept_back(observations: Observations) -> None:
+    """Nothing says its zero-point: prior means would be none."""
+    held = np.arange(len(observations.frames)) == 20
+    back = observations.frame == 20
+    ours = solve_joint(observations, PRIOR, held_out_frames=held).calibrated(observations).columns
+    assert np.isnan(ours["magnitude"][back]).all()
+    assert set(ours["quality"][back].tolist()) == {"HELD_OUT"}
+    assert np.isfinite(ours["magnitude"][~back]).all()
+
+
 def test_a_new_frame_has_its_zero_point_fitted(observations: Observations) -> None:
     """Its magnitudes are those of stars of other nights, within errors that say so."""
     pulls = []

@@ -68,7 +68,9 @@ def test_tables_of_a_solution(solved: tuple[Observations, JointSolution]) -> Non
     assert "flat" not in exposures.columns
     table = found.parameters().to_table()
     assert table["value"].description.startswith("Value")
-    assert set(table["unit"]) == {"mag", ""}
+    assert set(table["unit"]) == {"mag", "mag/mag", "mag/unit of seeing"}
+    assert exposures.descriptions["seeing"] == "Change with seeing [mag/unit of seeing]"
+    assert exposures.units["seeing"] == "mag"  # as programs read it
     some = found.stars()[5:9]
     assert len(some) == 4
     assert str(some.to_table()["magnitude"].unit) == "mag"
@@ -94,3 +96,14 @@ def test_files_of_a_configuration_are_called_from_where_the_solution_lies(
     assert moved["standards"] == {"file": "../here/all.parquet"}
     assert moved["term"][1] == {**term, "chain": "../here/t.toml", "sources": "../here/xp/s.h5"}
     assert moved["term"][2] == {**shared, "chain": "../t.toml", "correction": "../here/own.h5"}
+
+
+def test_amplifiers_are_told_by_their_names(solved: tuple[Observations, JointSolution]) -> None:
+    _, solution = solved
+    block = solution.blocks[0]
+    labels = ("g amplifier 0", "g amplifier 1", *block.labels[2:])
+    blocks = (dataclasses.replace(block, labels=labels), *solution.blocks[1:])
+    design = dataclasses.replace(solution.design, blocks=blocks)
+    for names, place in ((["AMP1", "AMP2"], "g amplifier AMP2"), ([], "g amplifier 1")):
+        found = dataclasses.replace(solution, design=design, meta={"amplifiers": json.dumps(names)})
+        assert found.parameters().columns["place"][1] == place

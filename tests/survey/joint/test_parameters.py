@@ -202,3 +202,29 @@ def test_rows_without_a_place_are_left_out_alone(nights: Nights) -> None:
 
 def model_of(terms: tuple[Term, ...]) -> JointModel:
     return JointModel(terms, robust="none", clip=0.0, error_floor=0.0, min_observations=1)
+
+
+def test_what_tables_say_of_parts(nights: Nights) -> None:
+    """Meaning, place and unit, as the chain and the field have them."""
+    o = nights.observations
+    scale = scaling(o, ExposureModel(), (0.0, 1000.0, 0.0, 800.0))
+
+    def said(name: str, **field: Any) -> dict[str, tuple[str, str]]:
+        own = FittedParameter.of(name, Parameter(**field), nights.chain, o, scale)
+        blocks = own.blocks("transmission", o.frame, iter([np.ones(len(o))] * own.n_part))
+        return {block.parts[0].name: (block.parts[0].unit, block.parts[0].description) for block in blocks}
+
+    assert said("water") == {"water": ("mm", "Precipitable water at the zenith, less the chain's")}
+    assert said("detector_slope")["detector_slope"][0] == "(100 nm)-1"
+    assert said("filter_shift", field="radial") == {
+        "filter_shift": ("nm", "Shift of each filter to the red, less the chain's, at the optical center"),
+        "filter_shift r2": (
+            "nm",
+            "Shift of each filter to the red, change as radius^2 from the optical center to half the detector's "
+            "diagonal from it",
+        ),
+    }
+    polynomial = said("filter_scale", field="polynomial", order=1)
+    assert polynomial["filter_scale x"] == (
+        "", "Factor on each filter's width about its mean wavelength, Chebyshev coefficient of T1(x) over the detector"
+    )  # fmt: skip

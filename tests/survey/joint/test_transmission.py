@@ -287,3 +287,23 @@ def test_the_linear_correction_of_the_spectra(nights: Nights) -> None:
     prior = xp_prior(nights.seen, bands, correction="standard")
     assert np.isnan(prior.magnitude[far]).all()
     np.testing.assert_allclose(prior.magnitude[~far], found.magnitude[~far], atol=1e-9)
+
+
+def test_priors_of_compact_covariances(nights: Nights) -> None:
+    """Magnitudes, covariances between bands and noise of derivatives, as of the correlations."""
+    o, made = nights.observations, []
+    seen = nights.seen.coefficients
+    for coefficients in (seen, seen.compact()):
+        table = dataclasses.replace(nights.seen, coefficients=coefficients)
+        prepared = Transmission(nights.chain, table, PARAMETERS).prepare(o)
+        about = prepared.begin(np.unique(o.star), tuple(map(str, np.unique(o.frames.band))))
+        solved = np.zeros((len(np.unique(o.star)), 1, 1)) + 1e-6 * np.eye(len(about.star_prior.bands))
+        made.append((about.star_prior, prepared.noise(about, solved)))
+    (full, noise), (found, other) = made
+    np.testing.assert_allclose(found.magnitude, full.magnitude, rtol=0, atol=1e-9)
+    sigma = np.sqrt(np.diagonal(full.covariance, axis1=1, axis2=2))
+    scale = sigma[:, :, None] * sigma[:, None, :]
+    assert np.nanmax(np.abs(found.covariance - full.covariance) / scale) < 1.2e-3
+    assert np.nanmax(np.abs(found.covariance - full.covariance[::-1]) / scale) > 0.1
+    a, b = (np.asarray(n.covariance) for n in (noise, other))
+    np.testing.assert_allclose(b, a, rtol=0, atol=2e-3 * np.nanmax(np.abs(a)))

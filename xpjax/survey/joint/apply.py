@@ -120,10 +120,12 @@ def apply_joint(
         observations, lines = reading.observations, reading.account.lines()
     elif config is not None or exposure is not None or new or keep:
         raise XpjaxError("config, exposure, new and keep are of files and tables: leave them out for observations")
+    known = found.meta
     found, fitted = _applied(found, observations)
     lines += fitted.lines()
     meta = {**made, **provenance(), "account": json.dumps(lines)}
-    origin = origin_columns(observations, [column.name for column in (*MEASUREMENTS, *APPLIED)])
+    amplifiers = json.loads(known.get("amplifiers", "[]"))
+    origin = origin_columns(observations, [column.name for column in (*MEASUREMENTS, *APPLIED)], amplifiers)
     table = tabulate((*MEASUREMENTS, *APPLIED, *origin), found, meta)
     return SurveyTable(table.columns, table.units, table.descriptions, table.meta)
 

@@ -32,6 +32,11 @@ PARAMETERS = (
     OutputColumn("unit", lambda p: p["unit"], "", "Unit of value, error and prior"),
     OutputColumn("prior_mean", lambda p: p["prior_mean"], "", "Mean of the prior of the value; missing without prior"),
     OutputColumn("prior_error", lambda p: p["prior_error"], "", "Standard deviation of the prior"),
+    OutputColumn(
+        "prior_share", lambda p: np.square(p["error"] / p["prior_error"]), "",
+        "Share of the prior in the value, (error / prior_error)^2: 1 where it alone determines it; more where errors "
+        "are larger, of what stars share over the detector",
+    ),
 )  # fmt: skip
 """Columns of parameters, of their values by name."""
 
@@ -57,6 +62,7 @@ FRAMES = (
     OutputColumn("airmass", lambda s: s.frames.airmass, "", "Airmass of the exposure"),
     OutputColumn("n_used", lambda s: s.frame_counts(), "", "Number of measurements used"),
     OutputColumn("rms", lambda s: s.frame_rms(), "mag", "Root mean square residual of the measurements used"),
+    OutputColumn("error_floor", lambda s: s.frame_floor(), "mag", "Error added in quadrature to each measurement"),
 )  # fmt: skip
 """Columns of exposures, of a solution; values and errors of the terms that each exposure has follow."""
 

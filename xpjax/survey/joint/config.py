@@ -48,14 +48,23 @@ from xpjax.io.config import Section, check_sections, entry, parse, read_toml, se
 from xpjax.survey import Frames, Observations, RowFlag, check_one_place, rejoin_stars, with_nights
 from xpjax.survey.joint.constraints import Constraint
 from xpjax.survey.joint.extend import extend_joint
-from xpjax.survey.joint.files import config_between, read_joint_solution
+from xpjax.survey.joint.files import config_between, lost_files, read_joint_solution
 from xpjax.survey.joint.problem import JointModel
 from xpjax.survey.joint.sky import quoted_floor
 from xpjax.survey.joint.solution import JointSolution
 from xpjax.survey.joint.solve import solve_joint
 from xpjax.survey.joint.terms import OF_STANDARDS, TERMS, Term, term_from
 from xpjax.survey.joint.transmission import PARAMETER
-from xpjax.survey.reading import SECTIONS, SIZE, SurveyConfig, SurveyReading, config_from, read_observations
+from xpjax.survey.reading import (
+    SECTIONS,
+    SIZE,
+    SurveyConfig,
+    SurveyReading,
+    alarms,
+    as_called_before,
+    config_from,
+    read_observations,
+)
 
 
 def _one_in(every: int | None, about: ValidationInfo) -> int | None:
@@ -190,6 +199,9 @@ def build_joint(
     terms = tuple(_of_standards(term, reading.spectra) for term in config.terms)
     terms = tuple(term.bound(survey.folder, reading.further) for term in terms)
     model = config.joint.make(JointModel, terms=terms, constraints=config.constraints)
+    if o.origin is not None:  # what terms go with stands beside the measurements, as what is kept
+        origin = dataclasses.replace(o.origin, columns={**reading.further, **o.origin.columns})
+        o = dataclasses.replace(o, origin=origin)
     return dataclasses.replace(reading, observations=o), model
 
 
@@ -225,23 +237,39 @@ def read_further(
 ) -> tuple[JointSolution, SurveyReading]:
     """Further tables of a survey that is solved, and the solution with what its terms need of them.
 
-    As the solution's own configuration says, unless another is given. Raises XpjaxError where there is none.
+    As the solution's own configuration says, unless another is given, whose [passband] bands say which of its bands are
+    those of the solution. Raises XpjaxError where there is none.
     """
     meta = solution.meta
     if config is None and "config" not in meta:
         raise XpjaxError(f"the solution does not say what columns mean: give {say('config=', '--config')}")
-    chosen = joint_from(json.loads(meta["config"])) if config is None else read_joint_config(config)
     kept = {"known": "exposure_files", "amplifiers": "amplifiers", "airmass_laws": "airmass_laws"}
-    before = {option: json.loads(meta.get(name, "null")) for option, name in kept.items()}
-    reading, model = build_joint(chosen, sources, keep, solution.frames, exposure=exposure, new=new, **before)
+    before: dict[str, Any] = {option: json.loads(meta.get(name, "null")) for option, name in kept.items()}
+    solved = json.loads(meta.get("config", "{}"))
+    try:
+        chosen = joint_from(solved) if config is None else read_joint_config(config)
+        reading, model = build_joint(chosen, sources, keep, solution.frames, exposure=exposure, new=new, **before)
+    except (XpjaxError, OSError) as error:
+        if config is not None or not (lost := lost_files(solved)):
+            raise
+        raise XpjaxError(
+            f"{error}; of the solution's own configuration there is no {lost[0]}{', ...' * (len(lost) > 1)}: was the "
+            "solution moved without it? Put it back, or give a configuration that names the files of now: "
+            f"{say('config=', '--config')}"
+        ) from error
     notes, o = reading.account.notes, reading.observations
+    called = solved.get("passband", {}).get("bands", {})
+    o = dataclasses.replace(
+        o, frames=as_called_before(o.frames, chosen.survey.passband, solution.frames.band.tolist(), called)
+    )
     clash = np.intersect1d(o.frames.exposure, solution.frames.exposure)
     if new and len(clash):
         raise XpjaxError(
             f"the solution has an exposure {str(clash[0])!r} already: rename it, or leave out {say('new=', '--new')}"
         )
     if len(fresh := np.setdiff1d(o.frames.exposure, [*solution.frames.exposure, ""])):
-        notes.append(f"{len(fresh):,} new exposures: {', '.join(fresh[:5])}{', ...' if len(fresh) > 5 else ''}")
+        named = ", ".join(fresh[:5]) + ", ..." * (len(fresh) > 5)
+        notes.append(f"{len(fresh):,} new exposure{'s' * (len(fresh) > 1)}: {named}")
     standards = chosen.survey.standards
     star = rejoin_stars(o.star, solution.star, 1.0 if standards is None else standards.radius)
     terms = {term.name: term for term in model.terms}
@@ -309,6 +337,9 @@ def solve_survey(
         raise XpjaxError(f"give {say('config=', '--config')}, or {say('extend=', '--extend')} for a solution to extend")
     chosen = read_joint_config(config)
     reading, model = build_joint(chosen, sources, keep)
+    o, account = reading.observations, reading.account
+    odd = alarms(o, chosen.survey, reading.spectra, o.excluded == 0, account.offsets)
+    account.notes += [f"WARNING: {one}" for one in odd]
     found = solve_joint(reading.observations, model, devices=devices, **chosen.hold_out(reading.observations))
     meta = {"model": "; ".join(model.describe()), "converged": found.converged, **_about(chosen, reading)}
     if (name := model.correction_name()) is not None:
@@ -336,6 +367,6 @@ def _extended(
     known, reading = read_further(known, sources, config=config, keep=keep)
     found, meta = extend_joint(known, reading.observations), known.meta
     files = {**json.loads(meta.get("exposure_files", "{}")), **reading.files}
-    more = {"account": json.dumps(reading.account.lines()), "converged": found.converged,
+    more: dict[str, Any] = {"account": json.dumps(reading.account.lines()), "converged": found.converged,
             "exposure_files": json.dumps(files)}  # fmt: skip
     return dataclasses.replace(found, meta={**meta, **more}), reading

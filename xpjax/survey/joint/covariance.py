@@ -2,24 +2,28 @@
 
     cov(p) = R^-1,   cov(M) = D^-1 + D^-1 B cov(p) B' D^-1
 
-within what constraints leave free. Where spectra with errors are parameters as well, `noise` adds to it. Where terms
+within what constraints leave free. Where spectra with errors are parameters as well, `noise` adds to it, and
+`field_floor` where stars at one place of the detector share residuals that no term holds. Where terms
 describe what prior magnitudes are wrong by, cov(M) has D^-1 B - G in place of D^-1 B; see `reference`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.survey.joint.field_floor import FieldFloor, find_field_floor
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.information import Information, gain_rows, gather
 
 FORMED = 2000
 """Columns up to which their covariance is formed once."""
+ROUNDING = 1e-9
+"""Part of a column that constraints leave open where they fix it."""
 BATCH = 512
 """Right-hand sides that are solved for at once."""
 
@@ -32,7 +36,12 @@ def unit_columns(columns: np.ndarray, n_column: int) -> np.ndarray:
 
 
 class Uncertainty:
-    """What covariances and errors of a solution come from."""
+    """What covariances and errors of a solution come from.
+
+    field: what stars at one place of the detector share, None where they share nothing.
+    """
+
+    field: FieldFloor | None
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
         """cov(p) right (n_column, k)."""
@@ -45,6 +54,10 @@ class Uncertainty:
     def information(self) -> Information:
         """What the measurements say, for further ones. Raises XpjaxError where that is not kept."""
         raise NotImplementedError
+
+    def field_floor(self) -> Mapping[str, float]:
+        """Standard deviations [mag] of what stars at one place of the detector share, where they do."""
+        return {} if self.field is None else self.field.sigma
 
     def errors(self, columns: np.ndarray, n_column: int) -> np.ndarray:
         """Standard errors (k,) of columns."""
@@ -75,7 +88,8 @@ class Uncertainty:
 class StoredUncertainty(Uncertainty):
     """Errors, the covariance (n_column, n_column) of the columns, and normal equations, as a file has them.
 
-    known: normal equations, or why there are none; reference (n_column,): which columns are of terms of the reference.
+    known: normal equations, or why there are none; reference (n_column,): which columns are of terms of the reference;
+    field: see `Uncertainty`.
     """
 
     def __init__(
@@ -85,9 +99,10 @@ class StoredUncertainty(Uncertainty):
         star_error: np.ndarray,
         known: Information | str,
         reference: np.ndarray,
+        field: FieldFloor | None = None,
     ) -> None:
         self.covariance, self.error, self.star_error = covariance, error, star_error
-        self.known, self.reference = known, reference
+        self.known, self.reference, self.field = known, reference, field
 
     def inverse(self, right: np.ndarray) -> np.ndarray:
         """cov(p) right (n_column, k). Raises XpjaxError where the file has no covariance."""
@@ -104,7 +119,10 @@ class StoredUncertainty(Uncertainty):
             return np.zeros((0, len(self.error))), np.zeros((0, 0))
         if isinstance(self.known, str):
             raise XpjaxError("a solution read from a file has errors of stars and no covariances: solve it again")
-        return self.known.star_rows(slots, self.reference)
+        rows, alike = self.known.star_rows(slots, self.reference)
+        if self.field is not None:
+            alike = alike + self.field.of_stars(rows, self.known.cell_rows(slots, self.field.cells))
+        return rows, alike
 
     def information(self) -> Information:
         """What the measurements say. Raises XpjaxError where the file does not have it."""
@@ -142,7 +160,14 @@ class FitUncertainty(Uncertainty):
         out = self._inverse(right)
         for across, middle in self._noise:
             out += across @ (middle @ (across.T @ right))
+        if self.field is not None:
+            out += self.field.of_columns(right)
         return out
+
+    @functools.cached_property
+    def field(self) -> FieldFloor | None:  # type: ignore[override]
+        """What stars at one place of the detector share; None where they share nothing."""
+        return find_field_floor(self.fit, self._inverse)
 
     def star_errors(self, slots: np.ndarray) -> np.ndarray:
         """Standard errors (k,) of slots; those of the last call are kept, as every table asks for them."""
@@ -164,10 +189,22 @@ class FitUncertainty(Uncertainty):
 
     def _inverse(self, right: np.ndarray) -> np.ndarray:
         """R^-1 right (n_column, k), less what constraints hold fixed."""
+        right = np.where(self._fixed[:, None], 0.0, right)
         out, hold = self._solve(right), self.equations.equations
         if len(hold):
             out = out - self._across @ np.linalg.solve(hold @ self._across, hold @ out)
-        return np.where(self.fit.seen[:, None], out, 0.0)
+        out[self._fixed] = 0.0
+        return out
+
+    @functools.cached_property
+    def _fixed(self) -> np.ndarray:
+        """Columns (n_column,) that do not move: without data, or that constraints alone say."""
+        fixed, hold = ~self.fit.seen, self.equations.equations
+        busy = np.flatnonzero((hold != 0).any(axis=0))
+        if len(busy):
+            alone = np.linalg.pinv(hold[:, busy]) * hold[:, busy].T
+            fixed[busy[alone.sum(axis=1) > 1 - ROUNDING]] = True
+        return fixed
 
     @functools.cached_property
     def _noise(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -191,6 +228,8 @@ class FitUncertainty(Uncertainty):
         rows, alike = gain_rows(slots, self.fit.stars.inverse, self.equations.rows.cross(self.fit.weight, whole))
         if self.fit.reference is not None:
             rows -= self.fit.reference[slots].toarray()
+        if self.field is not None:
+            alike = alike + self.field.of_stars(rows, self.field.stars[slots].toarray())
         return rows, alike
 
     def information(self) -> Information:

@@ -17,7 +17,7 @@ from xpjax.core.linalg import dot
 from xpjax.core.records import Record
 from xpjax.survey.joint.blocks import Linear
 from xpjax.synthetic import PassbandOperator, TransmissionChain
-from xpjax.xp import XPCoefficients, covariance
+from xpjax.xp import Subspace, XPCoefficients, covariance
 
 
 class BandCurves(eqx.Module):
@@ -135,6 +135,12 @@ class Middle(Record):
         with np.errstate(divide="ignore", invalid="ignore"):
             amplitude = np.nan_to_num((slope * middle).sum(axis=1) / (middle**2).sum(axis=1))
         return cls(mean, slopes, amplitude)
+
+    def check(self, subspace: Subspace) -> None:
+        """Raise XpjaxError where compact covariances do not hold the errors of a band or of its derivatives."""
+        for band, projection in self.projection.items():
+            names = [f"the band {band}", *(f"parameter {k + 1} of {band}" for k in range(self.slope[band].shape[1]))]
+            subspace.check(np.column_stack([projection, self.slope[band]]), names.__getitem__)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

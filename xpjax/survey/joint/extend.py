@@ -2,8 +2,8 @@
 
 What the solution knows of its measurements (`information`) stands beside the rows of the new night: stars' magnitudes,
 shared columns and those of earlier frames all move to where both have them, and new frames get columns of their own.
-The same passes as for a new solution find outliers among the new rows; weights and clips of earlier ones, and the error
-floors of their bands, stay as they are. Non-linear terms are linear in the earlier rows, about the earlier solution.
+The same passes as for a new solution find outliers among the new rows, and error floors of their bands; weights, clips
+and floors of earlier ones stay as they are. Non-linear terms are linear in the earlier rows, about the earlier values.
 """
 
 from __future__ import annotations
@@ -20,32 +20,44 @@ from xpjax.core.records import concatenate_records
 from xpjax.survey import Frames, Observations, with_nights
 from xpjax.survey.joint.blocks import Block
 from xpjax.survey.joint.constraints import place_group
+from xpjax.survey.joint.design import StarMagnitudes
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.information import Information
 from xpjax.survey.joint.normal import HostRows
 from xpjax.survey.joint.priors import SlotPrior, StarPrior
 from xpjax.survey.joint.problem import Columns, JointProblem, NonLinear, prior_of
-from xpjax.survey.joint.rows import SortedRows, fill_rows, row_flags, sort_rows
-from xpjax.survey.joint.solution import JointSolution
+from xpjax.survey.joint.rows import SortedRows, fill_rows, lost_rows, row_flags, sort_rows
+from xpjax.survey.joint.solution import JointSolution, RowResults
 from xpjax.survey.joint.solve import solution_of
 from xpjax.survey.joint.update import ExtendedEquations, ExtendedRows
 
 TIGHT = 1e-4
 """Where conjugate gradients end: by how many standard deviations all columns together are off."""
 
+STALE = 1.1
+"""By how much all weights may differ, as a new error floor makes them, from those that equations were prepared at."""
+ENOUGH = 50
+"""Rows of a band that have an error floor of their own; that of earlier rows stands for fewer."""
+
 
 class ExtendedFit(Fit):
     """The fit of new rows, with all that earlier rows say."""
+
+    _formed: float
+    """The sum of the weights that the equations were prepared at."""
 
     def __init__(self, problem: JointProblem, rows: ExtendedRows, magnitude: np.ndarray, floor: np.ndarray) -> None:
         self.before = before = rows.before
         self._known = self._sums = np.empty(0)
         super().__init__(problem, rows, magnitude, None, None)
         self.p, self.tight = before.value.copy(), TIGHT
-        self.equations: ExtendedEquations = ExtendedEquations(rows, problem.columns, problem.model, self.seen)
+        self.equations: ExtendedEquations = ExtendedEquations(rows, problem.columns, problem.model, self.count)
         self.weights.kept &= rows.kept
-        known = np.isfinite(floor)
-        self.weights.floor[known], self.weights.open_floor[known] = floor[known] ** 2, False
+        known, band = np.isfinite(floor), 0 if self.weights.band is None else self.weights.band
+        self.weights.floor[known] = floor[known] ** 2
+        self.weights.open_floor &= ~known | (
+            np.bincount(np.broadcast_to(band, len(self.y)), minlength=len(floor)) >= ENOUGH
+        )
         self.measured |= before.weight > 0
 
     def _find_reference(self, rows: HostRows) -> Any:
@@ -61,11 +73,14 @@ class ExtendedFit(Fit):
         return (new + earlier).tocsr()
 
     def _form(self) -> tuple[str, ...]:
+        self._formed = float(self.equations.weight.sum())
         return self.equations.prepare()
 
     def _step(self, tolerance: float, *, final: bool) -> tuple[float, bool]:
-        """On the way only columns that no earlier row has move: what is judged are new rows."""
-        if final:
+        """On the way only columns that no earlier row has move, as what is judged are new rows; all where earlier ones
+        have to leave what a constraint bent.
+        """
+        if final or self.unbending:
             return super()._step(tolerance, final=True)
         left, columns = self.fitted - self.stars.slots.of_rows(self.stars.magnitude), self.problem.columns
         right = -self.equations.rows.adjoint(self.equations.weight * left) - columns.precision * (self.p - columns.mean)
@@ -73,13 +88,12 @@ class ExtendedFit(Fit):
         self.p = self.p + change
         return float(np.sqrt(max(float(right @ change), 0.0))), True
 
-    def _find_seen(self, rows: HostRows) -> np.ndarray:
-        return super()._find_seen(rows) | (self.before.gram.diagonal() > 0)
-
     def _reweigh(self) -> None:
         self._take_earlier()
         super()._reweigh()
         self.stars.count = self.stars.count + self.before.count
+        if self.passes and not 1 / STALE < self.equations.weight.sum() / self._formed < STALE:
+            self._form()
 
     def _average(self) -> None:
         self._take_earlier()
@@ -137,8 +151,11 @@ def extend_joint(
     -----
     The normal equations of earlier measurements are added to those of the new ones, so that star magnitudes, shared
     terms and those of earlier exposures are what a solution of all measurements gives, as long as weights are the same:
-    those of earlier measurements, their clips and the error floors of their bands, stay as they were. Non-linear terms
-    are linear in earlier measurements.
+    those of earlier measurements, their clips and error floors, stay as they were. The new ones of a band have an error
+    floor of their own where there are 50 or more (`exposures()` has that of each frame; `floor` is that of all): with
+    the same floors for each row values are within 0.01 errors, while one solution of all fits one floor to all rows,
+    whose other weights may move values by a tenth or two of their errors. What stars at one place of the detector
+    share (`field_floor`) is found anew of all measurements. Non-linear terms are linear in earlier measurements.
 
     Examples
     --------
@@ -163,11 +180,20 @@ def extend_joint(
     late = n + np.flatnonzero(results.used[n:])
     frame = fit.problem.observations.frame[late]
     square = square + np.bincount(frame, results.residual[late] ** 2, n_frame)
+    floors = np.concatenate([solution.frame_floor(), found.frame_floor()[len(solution.frames) :]])
     rows = dataclasses.replace(
-        results, frame=o.frame, earlier=(count + np.bincount(frame, minlength=n_frame), square),
+        results, frame=o.frame, frame_floor=floors, earlier=(count + np.bincount(frame, minlength=n_frame), square),
         **{name: getattr(results, name)[:n] for name in ("residual", "used", "clipped", "flags")},
     )  # fmt: skip
-    return dataclasses.replace(found, rows=rows, meta=solution.meta)
+    return dataclasses.replace(found, rows=rows, magnitudes=_with_floor(found, floors, rows), meta=solution.meta)
+
+
+def _with_floor(found: JointSolution, floors: np.ndarray, rows: RowResults) -> StarMagnitudes:
+    """The magnitudes of stars with the error floor of all measurements of each band; floors (n_frame,): of frames."""
+    count, band = rows.of_frames(len(floors))[0], found.frames.band
+    square = [np.average(floors[mine] ** 2, weights=np.maximum(count[mine], 1e-9))
+              for mine in (band == name for name in found.bands)]  # fmt: skip
+    return dataclasses.replace(found.magnitudes, floor=np.sqrt(square))
 
 
 def joined_frames(frames: Frames, o: Observations) -> Observations:
@@ -219,8 +245,9 @@ def _prepared(solution: JointSolution, before: Information, o: Observations, pri
     place = np.concatenate([np.arange(b.n_column) + start for b, start in zip(solution.blocks, starts, strict=False)])
     moved = before.moved(place, slots, columns.mean.copy(), len(found.star) * n_band, columns.groups)
     rows, found, whole = _rows(blocks, found, both.coupled, o, moved)
+    lost = lost_rows(o, blocks, flags)
     flags = np.append(flags, np.zeros(len(whole) - len(o), np.uint32))
-    problem = JointProblem(whole, model, scale, columns, tuple(nonlinear), flags, found, both, rows)
+    problem = JointProblem(whole, model, scale, columns, tuple(nonlinear), flags, found, both, rows, lost)
     floor = np.full(n_band, np.nan)
     floor[band] = solution.floor
     return ExtendedFit(problem, rows, whole.magnitude, floor)
@@ -307,6 +334,6 @@ def _rows(
     star = found.star[spare.slot // len(found.bands)].astype(o.star.dtype)
     earlier = dataclasses.replace(
         new[np.zeros(n, int)], frame=spare.frame, star=star, magnitude=spare.magnitude, magnitude_error=spare.error,
-        excluded=np.zeros(n, np.uint32),
+        x=spare.x, y=spare.y, excluded=np.zeros(n, np.uint32),
     )  # fmt: skip
     return rows, joined, concatenate_records([new, earlier])

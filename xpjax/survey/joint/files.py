@@ -17,10 +17,12 @@ from xpjax.io.hdf5 import Parts, model_kind, read_model, write_model
 from xpjax.survey import Frames, Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Block, Part, Prepared
+from xpjax.survey.joint.cells import CellSums
 from xpjax.survey.joint.constraints import Constraint
 from xpjax.survey.joint.covariance import StoredUncertainty, unit_columns
 from xpjax.survey.joint.design import Design, StarMagnitudes
 from xpjax.survey.joint.factor import Factor
+from xpjax.survey.joint.field_floor import FieldFloor
 from xpjax.survey.joint.held_out import HeldOut
 from xpjax.survey.joint.information import Information, SpareRows
 from xpjax.survey.joint.priors import SlotPrior
@@ -114,7 +116,9 @@ def write_joint_solution(
         **{f"rows/{name}": getattr(results, name) for name in ROWS}, "box": scaling.box,
         "blocks": json.dumps([_block_said(block) for block in solution.blocks]),
         "terms": json.dumps([_term_said(one) for one in solution.terms], default=str),
-        "gauge": json.dumps(solution.gauge), "model": json.dumps(_model_said(solution.model)),
+        "gauge": json.dumps(solution.gauge), "field_floor": json.dumps(dict(solution.field_floor)),
+        **_field(solution.uncertainty.field),
+        "model": json.dumps(_model_said(solution.model)),
         "meta": json.dumps(with_files_between(solution.meta, Path(), Path(path).parent), default=str),
     }  # fmt: skip
     if results.held_out is not None:
@@ -126,13 +130,16 @@ def write_joint_solution(
     if results.earlier is not None:
         arrays |= {"earlier/count": results.earlier[0], "earlier/square": results.earlier[1]}
     kept, about = _information(solution, whole if information is None else information, required=bool(information))
-    packed = {"covariance", *(f"rows/{name}" for name in ROWS), *(name for name in kept if name.endswith("indices"))}
+    of_rows = (f"rows/{name}" for name in ROWS)
+    packed = {"covariance", *OF_FIELD, *of_rows, *(name for name in kept if name.endswith("indices"))}
     arrays, attributes = {**arrays, **kept}, {**attributes, **about}
     write_model(path, FORMAT, VERSION, arrays, attributes, packed=packed, overwrite=overwrite)
 
 
-ROWS = ("frame", "residual", "used", "clipped", "flags")
-OF_SLOTS = ("weight", "count", "value", "magnitude", "column_right", "slot_right")
+ROWS = ("frame", "residual", "used", "clipped", "flags", "lost", "lost_magnitude", "frame_floor")
+OF_SLOTS = ("weight", "count", "value", "magnitude", "column_right", "slot_right", "rows")
+OF_FIELD = ("field/cells", "field/covariance", "field/moves")
+OF_CELLS = ("bins", "own", "score", "chi2", "count")
 SETTINGS = ("star_prior", "robust", "clip", "error_floor", "min_observations", "size", "color_zero", "dense")
 
 
@@ -141,6 +148,13 @@ def _model_said(model: JointModel | None) -> dict[str, Any] | None:
         return None
     said = {name: getattr(model, name) for name in SETTINGS}
     return {**said, "constraints": [dataclasses.asdict(one) for one in model.constraints]}
+
+
+def _field(field: FieldFloor | None) -> dict[str, np.ndarray]:
+    """What stars at one place of the detector share, as arrays."""
+    if field is None:
+        return {}
+    return dict(zip(OF_FIELD, (field.cells, field.covariance, field.moves.astype(np.float32)), strict=True))
 
 
 def _information(solution: JointSolution, wanted: bool, *, required: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -155,7 +169,10 @@ def _information(solution: JointSolution, wanted: bool, *, required: bool) -> tu
             raise
         return {}, {"not_extended": str(error)}
     sparse_parts = {"gram": sparse.triu(known.gram, format="csr"), "cross": sparse.csr_array(known.cross)}
-    arrays = {
+    cells = known.cells
+    if cells is not None:
+        sparse_parts |= {"cells/columns": cells.columns, "cells/stars": cells.stars}
+    arrays: dict[str, Any] = {
         f"information/{name}/{part}": getattr(matrix, part)
         for name, matrix in sparse_parts.items()
         for part in ("data", "indices", "indptr")
@@ -166,26 +183,36 @@ def _information(solution: JointSolution, wanted: bool, *, required: bool) -> tu
     arrays |= {f"information/spare/{f.name}": getattr(known.spare, f.name) for f in dataclasses.fields(SpareRows)}
     arrays |= {f"information/{name}": value for name, value in known.factor.packed().items()}
     arrays["information/null"] = known.null
+    if cells is not None:
+        arrays |= {f"information/cells/{name}": getattr(cells, name) for name in OF_CELLS}
+        arrays["information/cells/groups"] = np.array(cells.groups)
     return arrays, {"information_chi2": known.chi2}
 
 
 def _read_information(arrays: Parts, said: Parts, n_block: int) -> Information | str:
     """The normal equations of a file, or why it has none."""
-    if "information_chi2" not in said:
+    if "information_chi2" not in said or "information/rows" not in arrays:
         return str(said.get("not_extended", "the file of the solution is an older one: solve it again to extend it"))
     parts = arrays.group("information")
     n, n_slot = len(parts["value"]), len(parts["weight"])
-    upper, cross = (
-        sparse.csr_array(tuple(parts[f"{name}/{part}"] for part in ("data", "indices", "indptr")), shape=(m, n))
-        for name, m in (("gram", n), ("cross", n_slot))
-    )
+
+    def matrix(name: str, *shape: int) -> Any:
+        return sparse.csr_array(tuple(parts[f"{name}/{part}"] for part in ("data", "indices", "indptr")), shape=shape)
+
+    upper, cross, cells = matrix("gram", n, n), matrix("cross", n_slot, n), None
+    if "cells/groups" in parts:
+        n_cell = len(parts["cells/own"])
+        cells = CellSums(
+            groups=tuple(parts["cells/groups"].tolist()), columns=matrix("cells/columns", n, n_cell),
+            stars=matrix("cells/stars", n_slot, n_cell), **{name: parts[f"cells/{name}"] for name in OF_CELLS},
+        )  # fmt: skip
     gram, null = upper + sparse.triu(upper, 1).T, parts["null"]
     return Information(
         gram, cross, **{name: parts[name] for name in OF_SLOTS},
         chi2=float(said["information_chi2"]), prior=SlotPrior(**parts.group("prior")),
         groups=tuple(parts[f"group/{b}"] for b in range(n_block)), spare=SpareRows(**parts.group("spare")),
         factor=Factor.unpacked(parts["factor"], parts["scale"]), place=np.arange(n), null=null, null_gram=gram @ null,
-        null_cross=cross @ null,
+        null_cross=cross @ null, cells=cells,
     )  # fmt: skip
 
 
@@ -202,6 +229,17 @@ def config_between(table: Mapping[str, Any], old: Path, new: Path) -> dict[str, 
     return {**moved, "term": [_term_between(one, old, new) for one in table.get("term", ())]}
 
 
+def lost_files(table: Mapping[str, Any]) -> list[str]:
+    """Files that a configuration names, and that are not there."""
+    named = [item for name in ("standards", "gaia", "passband") for item in table.get(name, {}).items()]
+    named += [item for term in table.get("term", ()) for item in term.items()]
+    texts: list[Any] = []
+    for name, value in named:
+        if name in (*TERM_FILES, "file", "files", "spectra", "corrections", "passbands"):
+            texts += value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+    return sorted({one for one in texts if isinstance(one, str) and Path(one).suffix and not Path(one).exists()})
+
+
 def _term_between(entry: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
     """A [[term]] with its files, which are called as those of [passband]."""
     files = {name: entry[name] for name in TERM_FILES if name in entry and entry[name] != OF_STANDARDS}
@@ -214,7 +252,7 @@ def _term_said(term: Term) -> dict[str, Any]:
 
 
 def _block_said(block: Block) -> dict[str, Any]:
-    parts = [{n: getattr(p, n) for n in ("name", "unit", "prior", "mean", "description")} for p in block.parts]
+    parts = [{n: getattr(p, n) for n in ("name", "unit", "prior", "mean", "description", "per")} for p in block.parts]
     keys = {name: values.tolist() for name, values in block.keys.items()}
     group = None if block.group is None else block.group.tolist()
     said = {"name": block.name, "labels": block.labels, "parts": parts, "keys": keys, "group": group}
@@ -272,6 +310,7 @@ def read_joint_solution(path: str | os.PathLike[str]) -> JointSolution:
     errors = StoredUncertainty(
         arrays.get("covariance"), arrays["error"], arrays["magnitude_error"].ravel(),
         _read_information(arrays, said, len(blocks)), reference,
+        FieldFloor(json.loads(str(arrays["field_floor"])), **arrays.group("field")) if OF_FIELD[0] in arrays else None,
     )  # fmt: skip
     model = None
     if kept := json.loads(str(arrays.get("model", "null"))):

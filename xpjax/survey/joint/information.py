@@ -21,6 +21,7 @@ from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
+from xpjax.survey.joint.cells import CellSums, cell_sums
 from xpjax.survey.joint.factor import Factor
 from xpjax.survey.joint.fit import Fit
 from xpjax.survey.joint.priors import SlotPrior
@@ -28,13 +29,15 @@ from xpjax.survey.joint.priors import SlotPrior
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SpareRows(Record):
-    """Rows (n,) of stars that had too few to take part: slot, frame, magnitude and error; columns and values (n, k).
+    """Rows (n,) of stars that had too few to take part: slot, frame, place, magnitude, error; columns, values (n, k).
 
     kept (n,): whether they were not clipped.
     """
 
     slot: np.ndarray
     frame: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
     magnitude: np.ndarray
     error: np.ndarray
     kept: np.ndarray
@@ -50,7 +53,8 @@ class Information(Record):
     (n_slot,): rows. column_right and slot_right: A'Wr and S'Wr, chi2 at value (n_column,) and magnitude (n_slot,).
     prior: of the slots; groups: places that a constraint takes together, of each block; spare: rows that took no part.
     factor: of R with constraints as stiff as the data, place: its columns; null (n_column, k): what only constraints
-    decide, null_gram and null_cross: A'WA and B times it.
+    decide, null_gram and null_cross: A'WA and B times it. rows (n_column,): how many each column has; cells: sums over
+    the detector, None where places are not known.
     """
 
     gram: Any
@@ -70,6 +74,8 @@ class Information(Record):
     null: np.ndarray
     null_gram: np.ndarray
     null_cross: np.ndarray
+    rows: np.ndarray
+    cells: CellSums | None
 
     def gradient(self, p: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
         """A'Wr (n_column,) at other values and magnitudes."""
@@ -98,6 +104,13 @@ class Information(Record):
             rows -= self.cross[slots].toarray() * reference / weight[:, None]
         return rows, alike
 
+    def cell_rows(self, slots: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """D^-1 S'WE (k, n_cell) of slots, for some cells; see `field_floor`."""
+        assert self.cells is not None
+        m = self.prior.precision.shape[1] if self.prior.coupled else 1
+        whole = (slots[:, None] // m * m + np.arange(m)).ravel()
+        return gain_rows(slots, self.prior.inverse(self.weight), self.cells.stars[whole][:, cells])[0]
+
     def moved(
         self, column: np.ndarray, slot: np.ndarray, value: np.ndarray, n_slot: int, groups: tuple[np.ndarray, ...]
     ) -> Information:
@@ -107,7 +120,14 @@ class Information(Record):
         """
         n = len(value)
         values, right, k = value.copy(), np.zeros(n), self.null.shape[1]
-        values[column], right[column] = self.value, self.column_right
+        count = np.zeros(n, int)
+        values[column], right[column], count[column] = self.value, self.column_right, self.rows
+        if (cells := self.cells) is not None:
+            every = np.arange(cells.columns.shape[1])
+            cells = dataclasses.replace(
+                cells, columns=_moved(cells.columns, column, every, n, len(every)),
+                stars=_moved(cells.stars, slot, every, n_slot, len(every)),
+            )  # fmt: skip
         null, null_gram, null_cross = (np.zeros((m, k)) for m in (n, n, n_slot))
         null[column], null_gram[column], null_cross[slot] = self.null, self.null_gram, self.null_cross
         slots = {name: np.zeros(n_slot, getattr(self, name).dtype) for name in ("weight", "count", "magnitude")}
@@ -121,7 +141,7 @@ class Information(Record):
             _moved(self.gram, column, column, n, n), _moved(self.cross, slot, column, n_slot, n),
             value=values, column_right=right, chi2=self.chi2, prior=self.prior, groups=groups, spare=spare,
             factor=self.factor, place=column[self.place], null=null, null_gram=null_gram, null_cross=null_cross,
-            **slots,
+            rows=count, cells=cells, **slots,
         )  # fmt: skip
 
 
@@ -166,12 +186,13 @@ def gather(fit: Fit) -> Information:
             f"{len(fit.p):,} columns are more than dense = {problem.model.dense:,}: their normal equations are never "
             "formed, and the solution is not extended; solve all nights at once"
         )
-    slots, before, n_slot = rows.slots, fit.before, rows.slots.n_slot
+    o, slots, before, n_slot = problem.observations, rows.slots, fit.before, rows.slots.n_slot
     slot, order, magnitude = slots.row_slot, problem.sorted.order, fit.stars.magnitude
     left = fit.fitted - slots.of_rows(magnitude)
     chosen = np.flatnonzero(~fit.stars.active[slot] & (not problem.nonlinear))
+    place = order[chosen]
     spare = SpareRows(
-        slot[chosen], problem.observations.frame[order[chosen]], fit.y[chosen], np.array(fit.weights.sigma[chosen]),
+        slot[chosen], o.frame[place], o.x[place], o.y[place], fit.y[chosen], np.array(fit.weights.sigma[chosen]),
         fit.weights.kept[chosen], rows.column[chosen], rows.value[chosen],
     )  # fmt: skip
     weight, count = rows.sums(w), np.where(fit.stars.active, fit.stars.count, 0).astype(int)
@@ -187,4 +208,5 @@ def gather(fit: Fit) -> Information:
     return Information(
         gram, cross, weight, count, fit.p, magnitude, column_right, slot_right, chi2, problem.prior,
         problem.columns.groups, spare, factor, np.arange(len(fit.p)), null, gram @ null, cross @ null,
+        rows.count(w > 0), cell_sums(fit),
     )  # fmt: skip

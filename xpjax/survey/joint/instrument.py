@@ -331,7 +331,7 @@ class PreparedInstrument(Prepared):
     def _seen(self, o: Observations) -> SourceTable:
         """The spectra of stars that were observed."""
         table = as_sources(self.term.sources, self.term.correction_of().release)
-        if table.coefficients.error is None or table.coefficients.correlation is None:
+        if not table.coefficients.has_covariance:
             raise XpjaxError(f"{self.term.name}: {table.origin} has no errors or no correlations, which its modes need")
         place = places_of(np.unique(o.star), np.asarray(table.source_id))
         if not (place >= 0).any():

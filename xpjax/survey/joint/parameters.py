@@ -27,10 +27,9 @@ from xpjax.core.records import Record
 from xpjax.survey import Observations
 from xpjax.survey.exposures import Scaling
 from xpjax.survey.joint.blocks import Block, Groups, Part, frame_groups, polynomials, row_groups
-from xpjax.synthetic import RANGES, TransmissionChain
+from xpjax.survey.joint.terms import chebyshev
+from xpjax.synthetic import RANGES, TransmissionChain, parameter_meaning
 
-UNITS = {"water": "mm", "ozone": "DU", "pressure": "hPa", "filter_shift": "nm", "detector_slope": "(100 nm)-1"}
-"""Units of the chain's parameters that have one."""
 FIELDS = ("radial", "polynomial")
 """Forms of a field."""
 NODES, FEW = {"filter_shift": 8}, 4
@@ -142,11 +141,11 @@ class FittedParameter(Record):
     """A parameter of the chain on some observations.
 
     groups: what shares a value, of frames, or of rows where amplifiers do; low, high: what changes keep it in its
-    range; basis: parts (n,) of its field by name; prior, field_prior: standard deviations.
+    range; basis: parts (n,) of its field, of this form, by name; prior, field_prior: standard deviations.
     """
 
     name: str
-    unit: str
+    field: str | None
     groups: Groups
     low: float
     high: float
@@ -169,7 +168,7 @@ class FittedParameter(Record):
         groups = row_groups(o, one.per) if one.by_amplifier else frame_groups(o.frames, one.per)
         basis = one.basis(o, scale)
         return cls(
-            name, UNITS.get(name, ""), groups, low - own, high - own, one.by_amplifier, basis, one.prior,
+            name, one.field, groups, low - own, high - own, one.by_amplifier, basis, one.prior,
             one.field_prior,
         )  # fmt: skip
 
@@ -208,10 +207,21 @@ class FittedParameter(Record):
     def blocks(self, term: str, frame: np.ndarray, slopes: Iterator[np.ndarray]) -> Iterable[Block]:
         """A block of columns for each part of the parameter of a term, with its derivatives (n,)."""
         place, label = self.place(frame), f"{term} {self.name}"
+        unit, meaning = parameter_meaning(self.name)
         for part in ("", *self.basis):
             prior = self.field_prior if part else self.prior
-            column = Part(f"{self.name} {part}".rstrip(), self.unit, next(slopes), prior)
+            said = f"{meaning[0].upper()}{meaning[1:]}, {self._said(part)}"
+            column = Part(f"{self.name} {part}".rstrip(), unit, next(slopes), prior, description=said)
             yield Block(f"{label} {part}".rstrip(), place, self.groups.labels, (column,), self.groups.keys)
+
+    def _said(self, part: str) -> str:
+        """What a part of the field is of the parameter, in words."""
+        if not part:
+            where = {"radial": ", at the optical center", "polynomial": ", constant over the detector"}
+            return f"less the chain's{where.get(self.field or '', '')}"
+        if self.field == "polynomial":
+            return f"Chebyshev coefficient of {chebyshev(part)} over the detector"
+        return f"change as radius^{part[1:]} from the optical center to half the detector's diagonal from it"
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------

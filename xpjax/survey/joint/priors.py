@@ -116,7 +116,7 @@ def xp_prior(
     """
     table = as_sources(sources, stated_release(system))
     chosen = as_system(system, correction, release=table.release)
-    if table.coefficients.error is None or table.coefficients.correlation is None:
+    if not table.coefficients.has_covariance:
         raise XpjaxError(f"{table.origin} has no errors or no correlations, so that magnitudes have no covariance")
     names = bands or tuple(chosen.names)
     if len(names) != chosen.n_band:

@@ -168,7 +168,13 @@ def _rows(fit: Fit) -> tuple[RowResults, float]:
         return float(left @ fit.equations.weight[rows])
 
     chi2 = sum(slots.each(one))
-    flags = fit.problem.flags.copy()
+    back = np.flatnonzero(fit.kept_back.rows[order])  # of a frame that is kept back nothing says its zero-point
+    entries = fit.equations.rows
+    unknown = (~fit.seen[entries.column[back]] & (entries.value[back] != 0)).any(axis=1)
+    residual[order[back[unknown]]] = np.nan
+    flags, lost = fit.problem.flags.copy(), fit.problem.lost.row
+    magnitude, lacking = fit.lost_magnitudes()
+    flags[lost] |= lacking
     for rows, flag in ((fit.kept_back.rows, RowFlag.HELD_OUT), (clipped, RowFlag.OUTLIER), (used, RowFlag.STANDARD)):
         flags[rows] |= np.uint32(flag)
-    return RowResults(o.frame, residual, used, clipped, flags, held_out(fit)), chi2
+    return RowResults(o.frame, residual, used, clipped, flags, held_out(fit), lost=lost, lost_magnitude=magnitude), chi2

@@ -238,6 +238,9 @@ class PreparedTransmission(Prepared):
         zero = [np.zeros(len(one.groups.labels)) for one in self.parameters for _ in range(one.n_part)]
         at_zero = self._evaluate(zero, self._unmoved())
         self.middle, slopes = at_zero.middle, iter(at_zero.slopes)
+        compact = self.table.coefficients.covariance
+        if term.star_prior and compact is not None:
+            self.middle.check(compact.subspace)
         super().__init__(*(block for one in self.parameters for block in one.blocks(term.name, o.frame, slopes)))
 
     def _sources(self, model: Instrument) -> SourceTable:
@@ -247,8 +250,7 @@ class PreparedTransmission(Prepared):
             domain = model.correction.domain
             distance = np.asarray(domain.distance(np.asarray(table.coefficients.value), table.release))
             table = table[np.flatnonzero(distance <= domain.limit)]
-        lacking = table.coefficients.error is None or table.coefficients.correlation is None
-        if self.term.star_prior and lacking:
+        if self.term.star_prior and not table.coefficients.has_covariance:
             raise XpjaxError(
                 f"{self.term.name}: {table.origin} has no errors or no correlations, which star_prior needs"
             )

@@ -59,6 +59,10 @@ class ExtendedRows(HostRows):
         super().replace(b, values)
         self.design()
 
+    def count(self, some: np.ndarray) -> np.ndarray:
+        """How many of some new rows, a mask (n,), and of earlier ones each column (n_column,) has."""
+        return super().count(some) + self.before.rows
+
     def gram(self, weight: np.ndarray) -> np.ndarray:
         """A'WA, dense, its upper triangle in Fortran order."""
         return super().gram(weight) + np.asfortranarray(sparse.triu(self.before.gram).toarray())

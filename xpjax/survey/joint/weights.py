@@ -16,6 +16,8 @@ from xpjax.survey.joint.rows import SortedRows
 
 FLOOR_SETTLED = 1e-4
 """Relative change of an error variance below which the floor has settled."""
+STEADY = 0.95
+"""Ratio of a step of the floor to the last one up to which those to come are taken at once."""
 
 
 class Stars:
@@ -51,6 +53,7 @@ class Weights:
         self.open_floor = np.full(len(rows.bands), model.error_floor is None)
         self.kept = np.isfinite(sigma)
         self._flips = np.zeros(len(sigma), np.uint8)
+        self._settled: list[np.ndarray] = []
         self.robust = np.ones(len(sigma)) if model.robust != "none" else None
 
     def variance(self, rows: slice = slice(None)) -> np.ndarray:
@@ -114,6 +117,20 @@ class Weights:
         if fit_floor:
             changed += self._move_floor(*np.sum([f[1] for f in found], axis=0))
         return changed > 0
+
+    def look_ahead(self) -> bool:
+        """Move floors to where they are going, when columns were solved for thrice (Aitken's delta-squared process).
+
+        Columns follow the floor and take residuals with them, as many cells of a flat do: steps shrink by a constant.
+        """
+        self._settled.append(self.floor)
+        if len(self._settled) < 3:
+            return False
+        first, last = np.diff(self._settled, axis=0)
+        ratio = np.divide(last, first, out=np.zeros_like(last), where=np.abs(last) < STEADY * np.abs(first))
+        ahead = last * np.clip(ratio, 0.0, None) / (1 - np.clip(ratio, 0.0, None))
+        self.floor, self._settled = np.maximum(self.floor + ahead, 0.0), []
+        return bool(ahead.any())
 
     def _floor_sums(
         self, square: np.ndarray, total: np.ndarray, within: np.ndarray, band: np.ndarray | None, target: float
