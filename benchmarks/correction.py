@@ -204,7 +204,7 @@ def kernel_arguments(photometer: CorrectedPhotometer, table: SourceTable, stars:
     model = photometer.how.model
     apply, _ = applicable(model, stars, limits=photometer.how.limits)
     sources = Observed(photometer.plain.prepared(table)[0], star_inputs(model, stars, apply, False), None)
-    return (photometer.plain.bands(False), photometer.folded), sources
+    return (photometer.plain.bands(sources.coefficients), photometer.folded), sources
 
 
 def magnitude_flops(photometer: CorrectedPhotometer, table: SourceTable, stars: Features) -> float:

@@ -55,12 +55,13 @@ def test_without_a_correction_nothing_changes() -> None:
     error = [[2.988628942612352, 0.11091905976575177, 0.019670113877874165]]
     error += [[3.5366118522871535, 0.09365112738172243, 0.047974141861425165]]
     chosen = np.ix_([0, 17], [0, 3, 8])
-    np.testing.assert_allclose(found.magnitude[chosen], magnitude, rtol=1e-11)
-    np.testing.assert_allclose(found.magnitude_error[chosen], error, rtol=1e-10)
+    # To what the bands' projections differ by from one processor's BLAS to another's: 1e-7 mag of the faintest.
+    np.testing.assert_allclose(found.magnitude[chosen], magnitude, rtol=1e-8)
+    np.testing.assert_allclose(found.magnitude_error[chosen], error, rtol=1e-7)
     spectra = xpjax.spectra(table, np.array([400.0, 500, 638, 800]), float64=True)
     flux = [[-9.785315897208553e-19, 2.7373514312199083e-18, 6.318493998763558e-18, 8.4887286618775e-18]]
     flux += [[1.919105710140009e-18, 2.108051248427731e-18, 2.2984537932875126e-18, 1.8084852823076585e-18]]
-    np.testing.assert_allclose(spectra.flux[[0, 17]], flux, rtol=1e-9)
+    np.testing.assert_allclose(spectra.flux[[0, 17]], flux, rtol=1e-7)
     corrected = xpjax.photometry(table, "JPLUS", float64=True, correction="standard")
     assert np.nanmax(np.abs(corrected.magnitude - found.magnitude)) > 1e-3
     assert "xp_correction_distance" not in found.catalogue().columns

@@ -312,7 +312,7 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 @click.argument("file", metavar="GRID", type=GRID)
 @click.option("--holes", "every", is_flag=True, help="List every hole.")
 def info(file: str | Path, every: bool) -> None:
-    """Describe a grid: labels, nodes, holes, resolution, origin, and what left-out models are wrong by.
+    """Describe a grid: labels, holes, origin, errors of left-out models.
 
     \b
     Examples:
