@@ -24,6 +24,8 @@ from xpjax.survey.simulation.setup import SurveyEffects, SurveySetup
 
 KNOWN = SurveyEffects(sky=0.0, instrument=0.0)
 """XP as its stated errors say."""
+LARGE = 6
+"""Seeds of surveys of full size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +95,10 @@ def whole(quick: bool) -> Row:
     return row
 
 
-def pulls(case: str, effects: SurveyEffects, seeds: int) -> Row:
-    """Pulls of the zero-points of small surveys, each with a seed of its own."""
-    setups = [SurveySetup(n_exposure=24, n_star=600, n_night=3, seed=k, effects=effects) for k in range(seeds)]
+def pulls(case: str, effects: SurveyEffects, seeds: int, **size: int) -> Row:
+    """Pulls of the zero-points of small surveys, or of such a size, each with a seed of its own."""
+    size = size or {"n_exposure": 24, "n_star": 600, "n_night": 3}
+    setups = [SurveySetup(seed=k, effects=effects, **size) for k in range(seeds)]
     return pull_row(case, [demonstrate(setup) for setup in setups])
 
 
@@ -123,6 +126,7 @@ def run(quick: bool = False, seeds: int = 20) -> list[Row]:
         whole(quick),
         pulls("XP with its errors on the sky and of its spectra", SurveyEffects(), seeds),
         pulls("XP as its errors say", KNOWN, seeds),
+        *([] if quick else [pulls("60 exposures of 2,000 stars", SurveyEffects(), LARGE, n_exposure=60, n_star=2000)]),
     ]
 
 
