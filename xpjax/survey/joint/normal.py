@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -335,9 +336,25 @@ class HostRows:
 
 
 def in_threads(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
-    """function of each job, in as many threads as there are cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, jobs))
+    """function of each job, in as many threads as there are cores; those threads do their own jobs one by one."""
+    if getattr(_HERE, "is_worker", False):
+        return [function(job) for job in jobs]
+    return list(_pool().map(function, jobs))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay: starting them takes longer than the products of a night."""
+
+    def begin() -> None:
+        _HERE.is_worker = True
+
+    return ThreadPoolExecutor(os.cpu_count(), "xpjax-joint", begin)
+
+
+_HERE = threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads are not in a child
 
 
 def place_of(rows: HostRows, b: int, some: slice) -> np.ndarray:
