@@ -357,13 +357,22 @@ def figure(rows: list[Row], limit: Limits, path: Path) -> Path | None:
     if not shown and not scaled:
         return None
     sheet = Figure(figsize=(15, max(0.17 * len(shown), 9)), layout="constrained")
-    left, right = sheet.subplots(1, 2, width_ratios=[1.2, 1])
+    left, *right = np.atleast_1d(sheet.subplots(1, 2, width_ratios=[1.2, 1]) if scaled else sheet.subplots())
     colors = {stage: f"C{k % 7}" for k, stage in enumerate(dict.fromkeys(row.stage for row in shown))}  # C7 is gray
     place = np.arange(len(shown))[::-1]
     left.barh(place, [row.rate for row in shown], color=["0.7" if row.is_peer else colors[row.stage] for row in shown])
     left.set_yticks(place, [f"{row.stage}: {row.case}" for row in shown], fontsize=6)
     left.set(xscale="log", xlabel="per second (sources, stars, exposures, observations); gray: other packages")
     left.margins(y=0.005)
+    if scaled:
+        _scales(right[0], scaled, limit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.savefig(path, dpi=110)
+    return path
+
+
+def _scales(right: Any, scaled: list[Row], limit: Limits) -> None:
+    """How rates and shares of the machine's limits go with the number of sources."""
     right.axis("off")
     upper, lower = right.inset_axes([0.1, 0.55, 0.88, 0.42]), right.inset_axes([0.1, 0.03, 0.88, 0.42])
     cases = dict.fromkeys(row.case for row in scaled)
@@ -379,8 +388,4 @@ def figure(rows: list[Row], limit: Limits, path: Path) -> Path | None:
     for k, case in enumerate(cases):
         mine = [row for row in scaled if row.case == case]
         lower.plot([row.n for row in mine], [row.flops / limit.flops for row in mine], "--", color=f"C{k}")
-    if cases:
-        upper.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.savefig(path, dpi=110)
-    return path
+    upper.legend(fontsize=8)

@@ -20,7 +20,7 @@ from xpjax.core.release import DR3, Release, other_release
 from xpjax.stellar import LabelFits, LabelFitter
 from xpjax.synthetic import Photometer, Photometry, as_system
 from xpjax.wiggles import CorrectedPhotometer, NetworkCorrection, linear_and_network
-from xpjax.xp import SourceTable, Subspace, XPCoefficients
+from xpjax.xp import SourceTable, Subspace, XPCoefficients, check_truncation
 
 GUARD_ROWS = 256
 """Rows of a batch of the few sources that are computed again: of one size, so that they too compile once."""
@@ -182,7 +182,9 @@ class Labels:
         self.fitter.check(release)
 
     def check_errors(self, table: SourceTable) -> None:
-        """The fitter looks at them itself."""
+        """Raise XpjaxError where compact covariances, of such a table, do not hold the errors of truncated spectra."""
+        if self.fitter.truncate:
+            check_truncation(table, errors=True)
 
     def serving(self, subspace: Subspace) -> Subspace:
         """The axes of compact covariances that errors need: all that there are."""

@@ -1,6 +1,6 @@
 """chi2 of one star's normalized data, whose errors are independent, or correlated as the noise of its coefficients is.
 
-Samples of a spectrum see the noise of 110 coefficients, and what is added to it sample by sample: their covariance is
+Samples of a spectrum see the noise of its coefficients, and what is added to it sample by sample: their covariance is
 C = F + U'U, with F diagonal and U = L'B, where B samples the coefficients and LL' is their covariance. By Woodbury's
 identity, with everything divided by the root of F,
 
