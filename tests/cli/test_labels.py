@@ -16,6 +16,7 @@ from xpjax.io.catalogue import read_catalogue, write
 from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid_file import write_grid
 from xpjax.stellar.interpolation import interpolate_grid
+from xpjax.stellar.results import read_labels
 from xpjax.wiggles.feature_files import write_features
 from xpjax.wiggles.features import make_features
 from xpjax.wiggles.meaning import Meaning
@@ -26,6 +27,8 @@ N = 24
 LABELS = made_sources(N)[1]
 PLAIN = ("--error-floor", 0.01, "--correction", "none")
 """Made spectra have no systematic errors."""
+BARE = (*PLAIN, "--ebv", 0)
+"""Nor have most of them dust."""
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +62,12 @@ def test_every_input_gives_the_same_labels(folder: Path, tmp_path: Path) -> None
     inputs = (("xp.parquet", "a.parquet"), ("store.h5", "b.h5"), ("spectra.h5", "c.fits"), ("plain.parquet", "d.fits"))
     for name, out in inputs:
         path = tmp_path / name if name == "plain.parquet" else folder / name
-        done = xp("labels", "fit", path, "--grid", folder / "grid.h5", *PLAIN, "-o", tmp_path / out)
+        done = xp("labels", "fit", path, "--grid", folder / "grid.h5", *BARE, "-o", tmp_path / out)
         assert done.exit_code == 0, done.stderr
         assert f"{N} spectra fitted, {N} rows written to {out}" in done.stderr
     a, b, c = (read_catalogue(tmp_path / name).columns for name in ("a.parquet", "b.h5", "c.fits"))
     d = read_catalogue(tmp_path / "d.fits").columns
-    found = LabelFitter(interpolate_grid(xp_grid()), error_floor=0.01)(made_sources(N)[0])
+    found = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=0.01)(made_sources(N)[0])
     for k, name in enumerate(NAMES):
         np.testing.assert_allclose(d[name], c[name], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(a[name], found.fit.labels[:, k], rtol=1e-4, atol=1e-3)
@@ -91,6 +94,34 @@ def test_dust_columns_and_selections(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_priors_and_posteriors_as_in_python(folder: Path, tmp_path: Path) -> None:
+    """E(B-V) with an error, and draws: files, arrays and the command line agree, and what became of fits is told."""
+    base = ("labels", "fit", folder / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN, "--keep", "ra")
+    more = ("--prior", "ebv=ebv,0.01", "--prior", "mh=-0.5,2", "--posterior", 50, "--law", "f19")
+    done = xp(*base, *more, "-o", tmp_path / "a.parquet")
+    assert done.exit_code == 0, done.stderr
+    assert "converged inside the grid" in done.stderr
+    if "EDGE" in done.stderr:
+        assert "At least one label is at the edge of the grid. The labels at the edge have no error; give a prior" in (
+            " ".join(done.stderr.split())
+        )
+    priors = {"ebv": ("ebv", 0.01), "mh": (-0.5, 2.0)}
+    how = {"priors": priors, "posterior": 50, "error_floor": 0.01, "options": {"law": "f19"}}
+    ours = LabelFitter(xp_grid(), None, **how)(made_sources(N)[0]).fit
+    found = read_labels(tmp_path / "a.parquet")
+    np.testing.assert_allclose(found.fit.labels, ours.labels, rtol=1e-3, atol=5e-3)
+    assert found.fit.draws is not None
+    assert ours.draws is not None
+    assert found.fit.draws.shape == ours.draws.shape == (N, 50, 4)
+    inside = (ours.status == 0) & (ours.n_effective > 200)
+    assert inside.sum() > 5
+    spread = np.std(ours.draws[inside], axis=1) / ours.error[inside]
+    np.testing.assert_allclose(np.median(spread, axis=0), 1, atol=0.3)
+    write(tmp_path / "b.h5", found)
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.h5").fit.draws, found.fit.draws)
+
+
+@pytest.mark.slow
 def test_the_column_of_a_map_is_taken(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("dustmaps", reason="needs dustmaps: pip install 'xpjax[dust]'")
     table = made_sources(N)[0]
@@ -109,7 +140,7 @@ def test_the_column_of_a_map_is_taken(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> None:
-    fitted = ("labels", "fit", folder / "xp.parquet", "--grid", folder / "grid.h5", *PLAIN)
+    fitted = ("labels", "fit", folder / "xp.parquet", "--grid", folder / "grid.h5", *BARE)
     assert xp(*fitted, "-o", tmp_path / "l.fits").exit_code == 0
     call = ("wiggles", "residuals", folder / "spectra.h5", "--features", folder / "features.h5")
     fits = ("--fits", tmp_path / "l.fits", "--grid", folder / "grid.h5", "--labels", folder / "reference.fits")
@@ -154,6 +185,15 @@ def test_residuals_of_fits_and_of_true_spectra(folder: Path, tmp_path: Path) -> 
         (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--fit-ebv", "0:1"), "expected LOW:HIGH:N"),
         (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--ebv", "av"), "av"),
         (("labels", "fit", "store.h5", "--grid", "grid.h5", "--ebv", "av"), "has no columns av"),
+        (("labels", "fit", "store.h5", "--grid", "grid.h5", "--prior", "mh=av,0.1"), "has no columns av"),
+        (("labels", "fit", "store.h5", "--grid", "grid.h5", "--parallax", "plx"), "has no columns plx, plx_error"),
+        (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--prior", "mh=0.1"), "expected LABEL=MEAN,ERROR"),
+        (
+            ("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--prior", "feh=0,1"),
+            "a prior of feh, which is no label",
+        ),
+        (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--ebv", "0", "--prior", "ebv=0,1"), "leave --ebv out"),
+        (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--law", "dust"), "unknown extinction law 'dust'"),
         (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--features", "features.h5"), "are for networks"),
         (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--select", "best"), "'learn', 'good', 'metal-poor'"),
         (("labels", "fit", "xp.parquet", "--grid", "grid.h5", "--continuum", "2"), "'scale' only"),
@@ -190,7 +230,7 @@ def test_labels_of_a_store_are_a_catalogue_that_resumes(folder: Path, tmp_path: 
     (tmp_path / "store").mkdir()
     for k, rows in enumerate((slice(0, 10), slice(10, N))):
         write_store_file(tmp_path / "store" / f"XP_{k}.h5", table[rows])
-    base = ("catalogue", "labels", tmp_path / "store", "--grid", folder / "grid.h5", *PLAIN)
+    base = ("catalogue", "labels", tmp_path / "store", "--grid", folder / "grid.h5", *BARE)
     done = xp(*base, "--keep", "ra", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert f"{N} sources read from 2 units" in done.stderr
@@ -200,7 +240,7 @@ def test_labels_of_a_store_are_a_catalogue_that_resumes(folder: Path, tmp_path: 
     assert other.exit_code == 2
     assert "begun with other options: fitted with" in other.stderr
     parts = [read_catalogue(tmp_path / "out" / f"XP_{k}.parquet").columns for k in range(2)]
-    found = LabelFitter(interpolate_grid(xp_grid()), error_floor=0.01)(table)
+    found = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=0.01)(table)
     for k, name in enumerate(NAMES):
         column = np.concatenate([part[name] for part in parts])
         np.testing.assert_allclose(column, found.fit.labels[:, k], rtol=1e-4, atol=1e-3)

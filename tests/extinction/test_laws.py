@@ -20,9 +20,18 @@ def test_laws_equal_dust_extinction(name: str, peer: str, r_v: float) -> None:
     np.testing.assert_allclose(own, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("r_v", [2.2, 3.1, 5.0])
+def test_f19_equals_dust_extinction(r_v: float) -> None:
+    averages = pytest.importorskip("dust_extinction.parameter_averages")
+    wide = np.geomspace(303.1, 3333.0, 900)
+    expected = averages.F19(Rv=r_v)(wide * units.nm)
+    np.testing.assert_allclose(extinction.extinction_curve(wide, "F19", r_v), expected, rtol=3e-6)
+    assert np.abs(extinction.extinction_curve(wide, "ccm89", r_v) - expected).max() > 0.02
+
+
 def test_further_laws_come_from_dust_extinction() -> None:
     averages = pytest.importorskip("dust_extinction.parameter_averages")
-    np.testing.assert_array_equal(extinction.extinction_curve(GRID, "f19"), averages.F19(Rv=3.1)(GRID * units.nm))
+    np.testing.assert_array_equal(extinction.extinction_curve(GRID, "g23"), averages.G23(Rv=3.1)(GRID * units.nm))
 
 
 def test_the_laws_are_one_in_v_and_differentiable() -> None:

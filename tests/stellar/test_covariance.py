@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 import xpjax
 from tests.stellar.helpers import made_grid
 from xpjax.core import engine
 from xpjax.core.status import FitStatus, Status
-from xpjax.stellar.chi2 import Data, Noise, Reach, correlated
+from xpjax.stellar.chi2 import Noise, Part, Reach, correlated, seen_with
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
-from xpjax.xp import SourceTable, covariance_matrix, load_instrument
+from xpjax.xp import SourceTable, XPCoefficients, covariance_matrix, load_instrument
 
 N = 12
 
@@ -55,20 +57,26 @@ def test_woodbury_is_the_inverse(model: Interpolator, stars: SourceTable, trunca
     made = xpjax.spectra(stars, np.asarray(model.wavelength), truncate=truncate, float64=True)
     mean = made.flux.mean(axis=1)
     source = engine.cast(stars.coefficients.of_errors(True, truncate), np.dtype(float))
-    t = np.linspace(1, 0.1, len(rows))
+    seen, products = seen_with(reach, rows), (rows[:, None] * rows).reshape(-1, rows.shape[1]).T
+    t, floor = np.linspace(1, 0.1, len(rows)), np.full(rows.shape[1], 1e-3**2)
+
+    def solved(own: XPCoefficients, data: Array, sigma: Array) -> tuple[Array, Array, Array]:
+        plain, used = Part(data, jnp.asarray(rows), jnp.ones(len(data))), jnp.ones(len(data), bool)
+        found, matrix = correlated(plain, products, seen, own, sigma, floor, used)
+        return matrix, found.chi2(jnp.asarray(t)), found.gradient(jnp.asarray(t))
+
+    solve = jax.jit(solved)
     for i in range(len(stars)):
         data, sigma = made.flux[i] / mean[i], made.flux_error[i] / mean[i]
-        floor = np.full(len(data), 1e-3**2)
         inverse = np.linalg.inv(whole[i] / mean[i] ** 2 + np.diag(floor))
         left = data - t @ rows
         with engine.precision(True):  # as a fit is computed
-            plain = Data(jnp.asarray(data), jnp.asarray(rows), jnp.ones(len(data)))
-            found = correlated(plain, reach, source[i], jnp.asarray(sigma), floor, jnp.ones(len(data), bool))
-            expected = rows @ inverse @ rows.T
-            np.testing.assert_allclose(found.matrix(), expected, rtol=0, atol=1e-8 * expected.max())
-            np.testing.assert_allclose(found.chi2(jnp.asarray(t)), left @ inverse @ left, rtol=1e-6)
-            slope = rows @ inverse @ left
-            np.testing.assert_allclose(found.gradient(jnp.asarray(t)), slope, rtol=0, atol=1e-6 * abs(slope).max())
+            matrix, chi2, gradient = solve(source[i], jnp.asarray(data), jnp.asarray(sigma))
+        expected = rows @ inverse @ rows.T
+        np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-8 * expected.max())
+        np.testing.assert_allclose(chi2, left @ inverse @ left, rtol=1e-6)
+        slope = rows @ inverse @ left
+        np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-6 * abs(slope).max())
 
 
 def packed(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +120,8 @@ def test_sources_are_fitted_with_the_noise_of_their_coefficients(
     value[0, stars.release.slices[1]] = np.nan
     table = dataclasses.replace(stars, coefficients=dataclasses.replace(stars.coefficients, value=value))
     how = {"truncate": True, "correction": correction}
-    quick = LabelFitter(model, covariance=True, error_floor=0.02, **how)(table)
+    plain = {"systematic": False}
+    quick = LabelFitter(model, covariance=True, error_floor=0.02, options=plain, **how)(table)
     made = xpjax.spectra(table, np.asarray(model.wavelength), correlation=True, float64=True, **how)
     there = np.isfinite(made.flux) & np.isfinite(made.flux_error)
     assert there[1:].all()

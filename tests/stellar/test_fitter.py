@@ -18,10 +18,11 @@ from xpjax.extinction import AV_PER_SFD, extinction_curve
 from xpjax.io.catalogue import write
 from xpjax.stellar import fitter as module
 from xpjax.stellar.fit import fit_labels
-from xpjax.stellar.fitter import LabelFitter, fit_label_files
+from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import grid_digest, write_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra
+from xpjax.stellar.label_files import fit_label_files
 from xpjax.stellar.results import SELECTIONS, select_labels
 from xpjax.wiggles.choice import NetworkCorrection
 from xpjax.wiggles.comparison import Trust, make_residuals
@@ -81,7 +82,7 @@ def scatter(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 def test_labels_are_found_with_honest_errors() -> None:
     table, labels = made_sources(60)
-    fits = LabelFitter(interpolate_grid(xp_grid()), error_floor=1e-3, float64=True)(table)
+    fits = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=1e-3, float64=True)(table)
     assert (fits.fit.status == FitStatus.OK).mean() > 0.9
     assert np.all(scatter(fits.fit.labels, labels) < [10, 0.05, 0.02])
     assert np.all(scatter(made_labels(60, 9), labels) > [300, 0.2, 0.2])  # any labels would not do
@@ -89,16 +90,16 @@ def test_labels_are_found_with_honest_errors() -> None:
     assert [*columns][:4] == ["source_id", "teff", "logg", "mh"]
     assert [*columns][-2:] == ["fit_status", "xp_status"] or {"fit_status", "xp_status", "ra"} <= {*columns}
     dusty, labels = made_sources(60, dusty=True)
-    with_dust = LabelFitter(interpolate_grid(xp_grid()), ebv="ebv", error_floor=1e-3)(dusty)
+    with_dust = LabelFitter(interpolate_grid(xp_grid()), None, "ebv", error_floor=1e-3)(dusty)
     assert np.all(scatter(with_dust.fit.labels, labels) < [30, 0.1, 0.06])
-    without = LabelFitter(interpolate_grid(xp_grid()), error_floor=1e-3)(dusty)
+    without = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=1e-3)(dusty)
     assert scatter(without.fit.labels, labels)[0] > 100
 
 
 @pytest.mark.slow
 def test_pieces_and_sampled_spectra_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = made_sources(20)
-    fitter = LabelFitter(interpolate_grid(xp_grid()), error_floor=1e-3)
+    fitter = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=1e-3)
     whole = fitter(table)
     told: list[int] = []
     monkeypatch.setattr(module, "ROWS", 7)
@@ -113,7 +114,7 @@ def test_pieces_and_sampled_spectra_give_the_same(monkeypatch: pytest.MonkeyPatc
 
 def test_one_bad_source_harms_no_other() -> None:
     table, _ = made_sources(20)
-    fitter = LabelFitter(interpolate_grid(xp_grid()), error_floor=1e-3)
+    fitter = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=1e-3)
     whole = fitter(table)
     value = table.coefficients.value.copy()
     value[3] = np.nan
@@ -129,7 +130,7 @@ def test_one_bad_source_harms_no_other() -> None:
 def test_a_source_without_one_xp_is_fitted_on_the_other() -> None:
     table, _ = made_sources(20)
     model = interpolate_grid(xp_grid())
-    fitter = LabelFitter(model, error_floor=0.02)
+    fitter = LabelFitter(model, None, error_floor=0.02)
     whole = fitter(table)
     value = table.coefficients.value.copy()
     value[3, table.coefficients.release.slices[0]] = np.nan
@@ -156,7 +157,7 @@ def test_the_loop_closes() -> None:
     learn, labels = made_sources(400, noise=1e-5, wiggle=0.03, dusty=True)
     made = xpjax.spectra(learn, WAVELENGTH, truncate=True)
     stars = make_features(learn, names, ebv="ebv", truncate=True)
-    first = LabelFitter(model, ebv="ebv", error_floor=0.02)(learn)
+    first = LabelFitter(model, None, "ebv", error_floor=0.02)(learn)
     reference = dict(zip(NAMES, labels.T, strict=True))
     fitted = dict(zip(NAMES, first.fit.labels.T, strict=True))
     data, counts = make_residuals(
@@ -200,9 +201,12 @@ def test_selections_and_refusals() -> None:
     sources, _ = made_sources(4)
     bare = dataclasses.replace(sources, coefficients=XPCoefficients(sources.coefficients.value))
     with pytest.raises(ValueError, match="no n_relevant_bases"):
-        LabelFitter(model)(bare)
+        LabelFitter(model, truncate=True)(bare)
     with pytest.raises(ValueError, match="give an error floor"):
-        LabelFitter(model, truncate=False)(bare)
+        LabelFitter(model)(bare)
+    compact = dataclasses.replace(sources, coefficients=sources.coefficients.compact())
+    assert [LabelFitter(model).truncated(table) for table in (sources, bare, compact)] == [True, False, False]
+    assert LabelFitter(model, truncate=True).truncated(compact), "refused later, in words"
     with pytest.raises(ValueError, match="has no column av"):
         LabelFitter(model, ebv="av", error_floor=0.01)(sources)
     with pytest.raises(ValueError, match=r"the spectra cover 400\.\.900 nm, the grid needs 360\.\.990"):
@@ -211,9 +215,11 @@ def test_selections_and_refusals() -> None:
 
 def test_a_fitter_takes_files_and_words(tmp_path: Path) -> None:
     write_grid(xp_grid(), tmp_path / "g.h5")
-    fitter = LabelFitter(tmp_path / "g.h5", "standard", error_floor=0.01)
+    fitter = LabelFitter(tmp_path / "g.h5", error_floor=0.01)
+    assert fitter.linear_of(DR3) is fitter.linear
     assert fitter.linear is not None
     assert fitter.linear.name == "standard"
+    assert LabelFitter(xp_grid(), "none").linear is LabelFitter(xp_grid(), None).linear is None
     assert fitter.about == {"grid": "g.h5", "grid_digest": grid_digest(xp_grid())}
     dusty = LabelFitter(xp_grid(), fit_ebv=[0.0, 0.2, 0.4])
     assert dusty.model.names == (*NAMES, "ebv")
@@ -228,7 +234,7 @@ def test_labels_of_files(tmp_path: Path) -> None:
     first, second = table[:8], table[8:]
     write(tmp_path / "a.parquet", dataclasses.replace(first, columns={"n": np.arange(8)}).catalogue())
     write(tmp_path / "b.parquet", dataclasses.replace(second, columns={"n": np.arange(12) + 0.5}).catalogue())
-    fitter = LabelFitter(xp_grid(), "standard", error_floor=1e-3)
+    fitter = LabelFitter(xp_grid(), "standard", 0, error_floor=1e-3)
     told: list[tuple[str, int, int]] = []
     inputs = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     fits = fit_label_files(inputs, fitter, keep=["n"], progress=lambda path, n, of: told.append((path.name, n, of)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,14 +74,17 @@ def test_left_out_models_come_back() -> None:
 
 @pytest.mark.slow
 def test_fits_take_it_by_default(tmp_path: Path) -> None:
-    """Python with arrays and with files and the command line agree, and none of them names a grid."""
-    sources = xpjax.simulate_sources(8, seed=3)
-    xpjax.write(tmp_path / "xp.parquet", sources)
-    ours = LabelFitter(correction="standard", error_floor=0.01)(sources)
-    assert ours.meta["grid"] == "ck04"
-    result = xp("labels", "fit", tmp_path / "xp.parquet", "--error-floor", "0.01", "-o", tmp_path / "l.fits")
+    """Python and the line of README agree, with files that have no more columns than spectra, and name no grid."""
+    readme = (Path(xpjax.__file__).parents[1] / "README.md").read_text()
+    words = next(shlex.split(line) for line in readme.splitlines() if "xpjax labels fit" in line)
+    sources = dataclasses.replace(xpjax.simulate_sources(8, seed=3), columns={})
+    xpjax.write(tmp_path / "stars.parquet", sources)
+    ours = LabelFitter(error_floor=0.01)(sources)
+    assert (ours.meta["grid"], ours.meta["correction"]) == ("ck04", "standard")
+    result = xp(*(tmp_path / word if "." in word and not word[0].isdigit() else word for word in words[1:]))
     assert result.exit_code == 0, result.stderr
-    again = read_labels(tmp_path / "l.fits")
+    again = read_labels(tmp_path / "labels.fits")
+    assert again.fit.names == ("teff", "logg", "mh", "ebv")
     np.testing.assert_allclose(again.fit.labels, ours.fit.labels, rtol=1e-4, atol=2e-3)
 
 

@@ -21,7 +21,6 @@ from xpjax.cli.common import (
     combine,
     comma_separated,
     correction_option,
-    counted,
     record_call,
 )
 from xpjax.cli.terminal import bar, tell
@@ -40,7 +39,7 @@ def labels() -> None:
 
     \b
     Examples:
-      xpjax labels fit xp.fits --ebv ebv -o labels.fits
+      xpjax labels fit xp.fits --error-floor 0.01 -o labels.fits
       xpjax labels grid build nextgen nextgen.npz -o grid.h5
       xpjax labels fit xp.fits --grid grid.h5 --ebv ebv -o labels.fits
     """
@@ -55,11 +54,27 @@ FIT_OPTIONS = combine(
     BASE,
     click.option("--features", metavar="FILE", type=EXISTING_FILE, help="Features by source_id, for a network."),
     click.option(
-        "--ebv", metavar="COLUMN",
-        help="Column of E(B-V), as `xpjax ebv` makes it: spectra are dereddened first. For a network too.",
+        "--ebv", metavar="COLUMN|NUMBER",
+        help="E(B-V) that spectra are freed from first, such as a column of `xpjax ebv`; by default it is fitted. A "
+        "column is for a network too.",
     ),
-    click.option("--fit-ebv", metavar="LOW:HIGH:N", help="Fit E(B-V) too, on N nodes within LOW..HIGH."),
-    click.option("--truncate/--no-truncate", default=True, help="Relevant coefficients only (default: yes)."),
+    click.option(
+        "--fit-ebv", metavar="LOW:HIGH:N",
+        help="Fit E(B-V) on N nodes within LOW..HIGH, without a prior unless --prior names one; by default within "
+        "-0.1..1.7 with --prior ebv=layer.",
+    ),
+    click.option(
+        "--prior", "priors", multiple=True, metavar="LABEL=MEAN,ERROR",
+        help="Gaussian prior of a label, of numbers or columns, as in ebv=ebv,ebv_error or rv=3.1,0.2, which fits R_V; "
+        "ebv=layer: that of dust at the latitude of source_id; LABEL=none: none. May be repeated.",
+    ),
+    click.option(
+        "--parallax", metavar="COLUMN",
+        help="Column of the parallax, its error being COLUMN_error: a prior of log g by the luminosity.",
+    ),
+    click.option("--law", metavar="LAW", help="Reddening law: ccm89 (default), odonnell94, f19, ..."),
+    click.option("--truncate/--no-truncate", default=None, help="Relevant coefficients only, or all. Default: relevant "
+                 "ones, or all of compact covariances."),
     click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor."),
     click.option(
         "--error-floor", default=0.0, show_default=True, type=click.FloatRange(0), help="Fraction of the flux."
@@ -71,7 +86,13 @@ FIT_OPTIONS = combine(
     click.option(
         "--continuum", default=0, show_default=True, type=click.IntRange(0, 6), help="Order; with scale only."
     ),
+    click.option("--systematic/--no-systematic", default=True, show_default=True,
+                 help="Count the errors that the grid says are common to stars."),
     click.option("--starts", default=3, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit."),
+    click.option(
+        "--posterior", default=0, metavar="N", type=click.IntRange(0, 10_000),
+        help="N draws of each star's labels from their posterior, as columns LABEL_draws; for some hundreds of stars.",
+    ),
     click.option("--float64", is_flag=True, help="Read and compute in float64; by default in float32."),
     click.option("--keep", multiple=True, metavar="COLUMNS", callback=comma_separated, help="Columns to pass on."),
     click.option("--device", "devices", metavar="NAME", help="cpu, gpu, gpu:2 or a number; by default JAX's first."),
@@ -99,15 +120,17 @@ def fit(
     spectra` or laid out as `xpjax wiggles correct` says; or --ids names the sources, and their spectra are fetched from
     the Gaia archive (see `xpjax fetch`). The output has for each source the labels, their errors
     (LABEL_error) and covariances (A_B_covariance), chi2, dof, dflux_per (percentage of samples off by more than 0.05),
-    fit_status and xp_status. Spectra are freed from XP's systematic errors by the standard linear correction, unless
-    --correction says otherwise; sampled spectra are taken as they are. With a network spectra are fitted, corrected and
-    fitted again, and LABEL_before is of the first fit.
+    fit_status and xp_status. E(B-V) is a label too, with a weak prior, unless --ebv names it. Spectra are freed from
+    XP's systematic errors by the standard linear correction, unless --correction says otherwise; sampled spectra are
+    taken as they are. With a network spectra are fitted, corrected and fitted again, and LABEL_before is of the first
+    fit.
 
     Without correlations in the input spectra have no errors: give an --error-floor.
 
     \b
     Examples:
-      xpjax labels fit xp.fits --ebv ebv -o labels.fits
+      xpjax labels fit xp.fits -o labels.fits
+      xpjax labels fit xp.fits --prior ebv=ebv,ebv_error --parallax parallax -o labels.fits
       xpjax labels fit store --grid nextgen.h5 --ebv ebv --error-floor 0.01 -o labels.parquet
       xpjax labels fit --ids stars.csv --grid nextgen.h5 --fit-ebv 0:1:11 -o labels.parquet
       xpjax labels fit spectra.h5 --fit-ebv 0:1:11 -o labels.h5
@@ -118,7 +141,6 @@ def fit(
 
     import numpy as np
 
-    from xpjax.core.status import FitStatus
     from xpjax.io import catalogue
     from xpjax.stellar import fit_label_files, select_labels
     from xpjax.xp import TRANSIT
@@ -130,17 +152,17 @@ def fit(
     sources = asked(inputs, output, None, archive)
     given = [one.fetch(fitter.check) if isinstance(one, Asked) else one for one in sources]
     how = {"keep": keep, "release": archive["release"], "devices": devices}
-    implied = context.get_parameter_source("correction") is ParameterSource.DEFAULT
     with Progress([one for one in sources if isinstance(one, Asked) or one.is_file()]) as progress:
 
         def done(path: Path, n: int, of: int) -> None:
             progress.read(path if inputs else sources[0], of) if n == 0 else progress.done(n)
 
-        fits = fit_label_files(given, fitter, accept_sampled=implied, progress=done, **how)
-    n, status = len(fits), fits.fit.status
+        fits = fit_label_files(given, fitter, progress=done, **how)
+    n, counts = len(fits), fitter.summary(fits)
     lines = []
     if select is not None:
-        rows, warnings = select_labels(fits, select, fitter.model, fitter.ebv)
+        dust = "ebv" if fitter.ebv is None else fitter.ebv
+        rows, warnings = select_labels(fits, select, fitter.model, dust if isinstance(dust, str) else np.full(n, dust))
         fits = fits[rows]
         lines = [*warnings, f"{rows.sum():,} selected as {select!r}"]
     columns = {name: column for name, column in fits.columns.items() if name in (*TRANSIT, *keep)}
@@ -148,24 +170,52 @@ def fit(
     catalogue.write(output, fits, overwrite=overwrite)
     seconds = time.perf_counter() - started
     told = [f"{n:,} spectra fitted, {len(fits):,} rows written to {output.name}"]
-    told.append(f"{np.count_nonzero(status == 0):,} converged inside the grid")
-    told += counted(FitStatus.counts(status))
-    tell("\n".join([*told, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]))
+    tell("\n".join([*told, *counts, *lines, f"{seconds:.1f} s, {n / seconds:,.0f} spectra/s with reading"]))
 
 
 def fitter_of(
-    grid: str | Path, *, correction: str, features: Path | None, ebv: str | None, fit_ebv: str | None, **options: Any
+    grid: str | Path,
+    *,
+    correction: str,
+    features: Path | None,
+    ebv: str | None,
+    fit_ebv: str | None,
+    priors: Sequence[str],
+    law: str | None,
+    **options: Any,
 ) -> LabelFitter:
     """What `FIT_OPTIONS` mean, without keep and devices. Raises ValueError and UsageError."""
-    from xpjax.stellar import LabelFitter
+    from xpjax.stellar import DEFAULT_CORRECTION as DEFAULT, LabelFitter
     from xpjax.wiggles import choose_correction, is_network
 
     nodes = None if fit_ebv is None else _nodes(fit_ebv)
-    column = ebv if features is None and is_network(correction) else None
+    value = None if ebv is None else _value(ebv)
+    column = ebv if features is None and isinstance(value, str) and is_network(correction) else None
+    named = click.get_current_context().get_parameter_source("correction") is not ParameterSource.DEFAULT
     chosen = choose_correction(correction, base=options.pop("base"), features=features, ebv=column)
-    how = {name: options.pop(name) for name in ("normalization", "starts")}
-    how["continuum_order"] = options.pop("continuum")
-    return LabelFitter(grid, chosen, ebv, nodes, options=how, **options)
+    how = {name: options.pop(name) for name in ("normalization", "starts", "systematic")}
+    how |= {"continuum_order": options.pop("continuum"), **({} if law is None else {"law": law})}
+    known = dict(map(_prior, priors))
+    return LabelFitter(grid, chosen if named else DEFAULT, value, nodes, options=how, priors=known, **options)
+
+
+def _value(text: str) -> str | float:
+    """A number, or the name of a column."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _prior(text: str) -> tuple[str, tuple[str | float, ...] | str | None]:
+    """LABEL=MEAN,ERROR, LABEL=none or LABEL=layer as the label and what is known of it."""
+    label, _, known = (part.strip() for part in text.partition("="))
+    pair = tuple(_value(part.strip()) for part in known.split(","))
+    if label and known in ("none", "layer"):
+        return label, None if known == "none" else known
+    if not label or len(pair) != 2 or "" in pair:
+        raise XpjaxError(f"--prior {text!r}: expected LABEL=MEAN,ERROR, as in ebv=ebv,ebv_error, or LABEL=none")
+    return label, pair
 
 
 def _nodes(text: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError, say
+from xpjax.core.errors import XpjaxError, install, say
 from xpjax.extinction.laws import AV_PER_SFD, R_V
 from xpjax.io.streams import reading
 
@@ -136,7 +136,7 @@ def look_up(
         try:
             import dustmaps.std_paths
         except ImportError as error:
-            raise XpjaxError("E(B-V) from a map needs dustmaps: pip install 'xpjax[dust]'") from error
+            raise XpjaxError(f"E(B-V) from a map needs dustmaps: {install('dust')}") from error
         home = Path(dustmaps.std_paths.data_dir())
     paths = _files(dust, name, home, None if folder is None else Path(folder).expanduser())
     if not len(ra):

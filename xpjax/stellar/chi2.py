@@ -1,53 +1,114 @@
 """chi2 of one star's normalized data, whose errors are independent, or correlated as the noise of its coefficients is.
 
 Samples of a spectrum see the noise of its coefficients, and what is added to it sample by sample: their covariance is
-C = F + U'U, with F diagonal and U = L'B, where B samples the coefficients and LL' is their covariance. By Woodbury's
-identity, with everything divided by the root of F,
+C = F + B'KB, with F diagonal, B the rows that sample the coefficients and K = LL' their covariance. By Woodbury's
+identity
 
-    W = 1 - U' (1 + UU')^-1 U        so that        r' W r = r'r - y'y,    y = (1 + UU')^-1/2 U r:
+    r' C^-1 r = r' F^-1 r - y'y,    y = (1 + L'SL)^-1/2 L' B F^-1 r,    S = B F^-1 B':
 
-the data and the models are lengthened by their y, which have the weight -1. Where F is small the two terms cancel:
-this takes float64.
+data and models are lengthened by their y, which have the weight -1. All stars have one B, so that S, B F^-1 G' and
+G F^-1 G' of all are products of their weights with products of rows that are made once. BP and RP meet in few samples:
+their matrices are decomposed one after the other, the second without what the first sees of it. Where F is small the
+two terms cancel: this takes float64.
+
+What models and instrument are wrong by in all stars alike, A'A of few templates A, adds to any covariance. With
+z = (1 + A W A')^-1 A W r for each row of data and models,
+
+    r' (W^-1 + A'A)^-1 r = (r - A'z)' W (r - A'z) + z'z
+
+for residuals r, and the first term's gradient alone is that of both. No large terms cancel here, and an error of z
+counts in second order: float32 will do. z'z is the part of chi2, and of what is known of labels, that is common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core.linalg import dot, unpack
+from xpjax.core.linalg import dot, triangle_index, unpack
 from xpjax.core.records import AnyArray
 from xpjax.xp import XPCoefficients, covariance, masked, reduced, usable
 
-BLOCK = 28
-"""Size of the blocks in which matrices are decomposed: the best of 11..66 on a CPU."""
+BLOCK = 16
+"""Size of the blocks in which matrices are decomposed: the best of 6..23 on a CPU, and little to compile."""
 NEGLIGIBLE, IMPOSSIBLE = 1e-9, -0.01
 """Pivots of correlation matrices: below the first no noise is left; rounding alone makes none of the second."""
 
 
-class Data(NamedTuple):
-    """Normalized data (n,), rows (n_column, n) that model them, weights (n,): chi2 = sum weight (value - t rows)^2."""
+class Part(NamedTuple):
+    """Some of the data (n,), rows (n_column, n) that model them, their weights (n,), and rows of common errors.
+
+    templates (n_template, n): of errors common to stars.
+    """
 
     value: Array
     rows: AnyArray
     weight: Array
+    templates: Array | None = None
+
+
+class Data(NamedTuple):
+    """Parts of the data of one star: chi2 = sum weight (value - t rows)^2 without errors common to stars.
+
+    inverse (n_template, n_template): of 1 + A W A' where there are such errors.
+    """
+
+    parts: tuple[Part, ...]
+    inverse: Array | None = None
+
+    def freed(self, of: Callable[[Part], Array]) -> tuple[list[Array], Array | None]:
+        """Residuals (..., n) of each part without what is common to stars, and how much of each template that is."""
+        left = [of(part) for part in self.parts]
+        if self.inverse is None:
+            return left, None
+        templates = [jnp.asarray(part.templates) for part in self.parts]
+        whole = _sum(dot(r * p.weight, a.T) for r, p, a in zip(left, self.parts, templates, strict=True))
+        z = dot(whole, self.inverse)
+        return [r - dot(z, a) for r, a in zip(left, templates, strict=True)], z
 
     def chi2(self, t: Array) -> Array:
         """The sum of squared residuals of a model."""
-        return jnp.sum(self.weight * (self.value - dot(t, self.rows)) ** 2)
+        left, z = self.freed(lambda part: part.value - dot(t, part.rows))
+        own = _sum(jnp.sum(part.weight * r**2) for r, part in zip(left, self.parts, strict=True))
+        return own if z is None else own + jnp.sum(z**2)
 
     def gradient(self, t: Array) -> Array:
-        """G'W(O - G t)."""
-        return dot(self.weight * (self.value - dot(t, self.rows)), self.rows.T)
+        """G'W(O - G t), with the weights W of all errors."""
+        return self._against(lambda part: part.value - dot(t, part.rows))
 
-    def matrix(self) -> Array:
-        """G'WG."""
-        return dot(self.rows * self.weight, self.rows.T)
+    def product(self) -> Array:
+        """G'WO, with the weights W of all errors."""
+        return self._against(lambda part: part.value)
+
+    def _against(self, of: Callable[[Part], Array]) -> Array:
+        left = self.freed(of)[0]
+        return _sum(dot(p.weight * r, p.rows.T) for r, p in zip(left, self.parts, strict=True))
+
+    def noise(self, rows: Array) -> Array:
+        """The squares of weights (m, n_column) of models, as they count in the noise, and not in what is common."""
+        left = self.freed(lambda part: dot(rows, part.rows))[0]
+        return _sum(jnp.sum(r**2 * p.weight, axis=1) for r, p in zip(left, self.parts, strict=True))
+
+    def widened(self, matrix: Array, across: Array | None = None, own: Array | None = None) -> tuple[Data, Array]:
+        """Data whose errors are wider by their templates, and their G'WG: with G'WG before, A W G' and A W A'."""
+        if across is None or own is None:
+            weighted = [jnp.asarray(part.templates) * part.weight for part in self.parts]
+            across = _sum(dot(w, p.rows.T) for w, p in zip(weighted, self.parts, strict=True))
+            own = _sum(dot(w, jnp.asarray(p.templates).T) for w, p in zip(weighted, self.parts, strict=True))
+        root = _inverse_root(jnp.eye(len(across), dtype=matrix.dtype) + own)
+        y = dot(root, across)
+        return self._replace(inverse=dot(root.T, root)), matrix - dot(y.T, y)
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, arrays)
 
 
 class Reach(eqx.Module):
@@ -62,6 +123,23 @@ class Reach(eqx.Module):
     truncate: bool = eqx.field(static=True)
 
 
+class Seen(eqx.Module):
+    """A reach with products of the rows of each XP, sample by sample: with each other, and with columns of models."""
+
+    reach: Reach
+    square: tuple[Float[AnyArray, "n_seen p_triangle"], ...]
+    by_column: tuple[Float[AnyArray, "n_seen p_times_column"], ...]
+
+
+def seen_with(reach: Reach, columns: np.ndarray) -> Seen:
+    """The products of a reach, with the columns (n_column, n) of models too, on the host."""
+    matrix, by_column = [np.asarray(b, float) for b in reach.matrix], []
+    square = [np.ascontiguousarray((b[i] * b[j]).T) for b in matrix for i, j in [triangle_index(len(b))]]
+    for b, (start, stop) in zip(matrix, reach.support, strict=True):
+        by_column.append(np.ascontiguousarray((b[:, None] * columns[:, start:stop]).reshape(-1, b.shape[1]).T))
+    return Seen(reach, tuple(square), tuple(by_column))
+
+
 class Noise(NamedTuple):
     """The noise of stars' samples: that of their coefficients, as far as it reaches."""
 
@@ -69,58 +147,90 @@ class Noise(NamedTuple):
     source: XPCoefficients
 
 
-def noise_roots(reach: Reach, source: XPCoefficients) -> list[Array]:
-    """U (p, n of its samples) of each XP, in any one unit: U'U are its parts of the covariance of samples.
+def _covariances(reach: Reach, source: XPCoefficients) -> list[Array]:
+    """Covariances (p, p) of each XP, in any one unit.
 
-    An XP that is missing has no noise; NaN for matrices that are no covariances.
+    An XP that is missing has no noise.
     """
     available = usable(source)
     source = masked(source, reach.truncate)
-    own = [covariance(source, k) if source.covariance is None else reduced(source.covariance, k) for k in _all(reach)]
+    every = range(len(reach.matrix))
+    own = [covariance(source, k) if source.covariance is None else reduced(source.covariance, k) for k in every]
     own = [jnp.where(ok & jnp.all(jnp.isfinite(matrix)), matrix, 0) for ok, matrix in zip(available, own, strict=True)]
     unit = jnp.max(jnp.stack([jnp.max(jnp.diagonal(matrix)) for matrix in own]))
-    unit = jnp.where(unit > 0, unit, 1)
-    return [dot(_root(matrix / unit), jnp.asarray(seen)) for matrix, seen in zip(own, reach.matrix, strict=True)]
+    return [matrix / jnp.where(unit > 0, unit, 1) for matrix in own]
 
 
-def _all(reach: Reach) -> range:
-    return range(len(reach.matrix))
+def correlated(
+    own: Part, products: AnyArray, seen: Seen, source: XPCoefficients, sigma: Array, floor: Array, used: Array
+) -> tuple[Data, Array]:
+    """Data for the covariance sigma R sigma + floor, R being the correlations from a source's noise; and their G'WG.
 
-
-def correlated(data: Data, reach: Reach, source: XPCoefficients, sigma: Array, floor: Array, used: Array) -> Data:
-    """Data for the covariance sigma R sigma + floor, where R are the correlations of samples from a source's noise.
-
-    NaN where a sample has an error and the coefficients have none there.
+    products: of columns. NaN where a sample has an error and the coefficients have none there, and for matrices that
+    are no covariances.
     """
-    n, roots = len(sigma), noise_roots(reach, source)
-    spread = [jnp.pad(jnp.sum(u**2, axis=0), (a, n - b)) for u, (a, b) in zip(roots, reach.support, strict=True)]
-    variance = jnp.stack(spread).sum(0)
+    n, support, matrix = len(sigma), seen.reach.support, seen.reach.matrix
+    noise = _covariances(seen.reach, source)
+    spread = [_variance(c, square) for c, square in zip(noise, seen.square, strict=True)]
+    variance = jnp.stack([jnp.pad(v, (a, n - b)) for v, (a, b) in zip(spread, support, strict=True)]).sum(0)
     some = used & (variance > 0)
-    single = jnp.where(used, jax.lax.rsqrt(floor), 0) * jnp.where(jnp.any(used & (sigma > 0) & ~some), jnp.nan, 1)
-    gain = jnp.where(some, sigma * jax.lax.rsqrt(jnp.where(some, variance, 1)), 0) * single
-    rows = jnp.concatenate([data.value[None], data.rows]) * single
-    reached = [u * gain[a:b] for u, (a, b) in zip(roots, reach.support, strict=True)]
-    across = [dot(rows[:, a:b], u.T) for u, (a, b) in zip(reached, reach.support, strict=True)]
-    capacity = jnp.block([[_common(reached, reach.support, j, k) for k in _all(reach)] for j in _all(reach)])
-    capacity = capacity + jnp.eye(len(capacity), dtype=capacity.dtype)
-    y = _divided_by_root(capacity, jnp.concatenate(across, axis=1).T).T
-    rows = jnp.concatenate([rows, y], axis=1)
-    return Data(rows[0], rows[1:], jnp.concatenate([jnp.ones_like(single), -jnp.ones_like(y[0])]))
+    weight = jnp.where(used, 1 / floor, 0) * jnp.where(jnp.any(used & (sigma > 0) & ~some), jnp.nan, 1)
+    gain = jnp.where(some, sigma * jax.lax.rsqrt(jnp.where(some, variance, 1)), 0)
+    single = gain * weight
+    roots, right = [_root(c) for c in noise], []
+    rows = own.value[None] if own.templates is None else jnp.concatenate([own.value[None], own.templates])
+    for root, b, by_column, (i, j) in zip(roots, matrix, seen.by_column, support, strict=True):
+        columns = dot(single[i:j], by_column).reshape(len(b), -1)
+        right.append(dot(root, jnp.concatenate([columns, dot(rows[:, i:j] * single[i:j], b.T).T], axis=1)))
+    own_blocks = [_symmetric(dot((gain * single)[i:j], s)) for s, (i, j) in zip(seen.square, support, strict=True)]
+    capacity = [dot(dot(root, block), root.T) for root, block in zip(roots, own_blocks, strict=True)]
+    met = _met(seen.reach, roots, gain * jnp.sqrt(weight))
+    y, n_column = _lengthened(capacity, met, right).T, len(own.rows)
+    templates = None if own.templates is None else y[n_column + 1 :]
+    tail = Part(y[n_column], y[:n_column], -jnp.ones_like(y[0]), templates)
+    whole = dot(weight, products).reshape(n_column, n_column) - dot(tail.rows, tail.rows.T)
+    return Data((own._replace(weight=weight), tail)), whole
 
 
-def _common(reached: Sequence[Array], support: Sequence[tuple[int, int]], j: int, k: int) -> Array:
-    """The product of two XPs' rows on the samples that both reach."""
-    if j > k:
-        return _common(reached, support, k, j).T
-    start, stop = max(support[j][0], support[k][0]), min(support[j][1], support[k][1])
-    if start >= stop:
-        return jnp.zeros((len(reached[j]), len(reached[k])), reached[j].dtype)
-    one, other = (u[:, start - a : stop - a] for u, (a, _) in ((reached[i], support[i]) for i in (j, k)))
-    return dot(one, other.T)
+def _met(reach: Reach, roots: Sequence[Array], gain: Array) -> tuple[Array, Array]:
+    """P (p, m) and Q (q, m), where PQ' is the product of BP's and RP's rows on the m samples that both reach."""
+    start = max(a for a, _ in reach.support)
+    stop = max(min(b for _, b in reach.support), start)
+    one, other = (
+        dot(root, matrix[:, start - a : stop - a] * gain[start:stop])
+        for root, matrix, (a, _) in zip(roots, reach.matrix, reach.support, strict=True)
+    )
+    if one.shape[1] <= len(other):
+        return one, other
+    return dot(one, other.T), jnp.eye(len(other), dtype=other.dtype)
 
 
-def whitened(data: Data, correlation: Array, sigma: Array, floor: Array, used: Array) -> Data:
-    """Data and rows in which the noise is one and uncorrelated, for the covariance sigma R sigma + floor.
+def _lengthened(capacity: Sequence[Array], met: tuple[Array, Array], right: Sequence[Array]) -> Array:
+    """(1 + C)^-1/2 times columns (p + q, m): C of a block (p, p), one (q, q), and PQ' between them."""
+    (bp, rp), (p, q), m = [c + jnp.eye(len(c), dtype=c.dtype) for c in capacity], met, right[0].shape[1]
+    table = _divided_by_root(bp, jnp.concatenate([right[0], p], axis=1))
+    y, seen = table[:, :m], table[:, m:]
+    rp = rp - dot(dot(q, dot(seen.T, seen)), q.T)
+    return jnp.concatenate([y, _divided_by_root(rp, right[1] - dot(q, dot(seen.T, y)))])
+
+
+def _variance(noise: Array, square: AnyArray) -> Array:
+    """Variances (n_seen,) of samples from a covariance (p, p); square: products of the rows that sample."""
+    rows, columns = triangle_index(len(noise))
+    return dot(noise[rows, columns] * np.where(rows == columns, 1, 2), square.T)
+
+
+def _symmetric(triangle: Array) -> Array:
+    """A matrix (p, p) of its lower triangle."""
+    p = int((2 * len(triangle)) ** 0.5)
+    rows, columns = triangle_index(p)
+    place = np.zeros((p, p), np.int32)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return triangle[place]
+
+
+def whitened(own: Part, correlation: Array, sigma: Array, floor: Array, used: Array) -> tuple[Data, Array]:
+    """Data and rows in which the noise is one and uncorrelated, for the covariance sigma R sigma + floor; their G'WG.
 
     Samples that are not used have no covariance with others and no model.
     """
@@ -129,9 +239,18 @@ def whitened(data: Data, correlation: Array, sigma: Array, floor: Array, used: A
     # Where sigma is zero nothing may leak in from correlations that are not finite.
     covariance = jnp.where(sigma[:, None] * sigma[None, :] > 0, covariance, 0)
     covariance = covariance + jnp.diag(jnp.where(used, floor, 1))
-    rows = jnp.where(used, jnp.concatenate([data.value[None], data.rows]), 0)
-    white = _divided_by_root(covariance, rows.T).T
-    return Data(white[0], white[1:], jnp.ones_like(white[0]))
+    given = [own.value[None], jnp.asarray(own.rows), *([] if own.templates is None else [own.templates])]
+    white = _divided_by_root(covariance, jnp.where(used, jnp.concatenate(given), 0).T).T
+    n = len(own.rows) + 1
+    part = Part(white[0], white[1:n], jnp.ones_like(white[0]), None if own.templates is None else white[n:])
+    return Data((part,)), dot(part.rows, part.rows.T)
+
+
+def least_squares(matrix: Array, right: Array) -> Array:
+    """matrix^-1 right (n,) for a small positive definite matrix (n, n); NaN for another."""
+    size = jax.lax.rsqrt(jnp.diagonal(matrix))
+    root = _inverse_root(matrix * size[:, None] * size)
+    return dot(dot(root, right * size), root) * size
 
 
 def _root(matrix: Array) -> Array:
@@ -163,7 +282,7 @@ def _rows_of_root(table: Array, n: int, singular: bool = False) -> Iterator[Arra
         n -= size
 
 
-def _inverse_root(matrix: Array, singular: bool) -> Array:
+def _inverse_root(matrix: Array, singular: bool = False) -> Array:
     """L^-1 (n, n) with LL' = matrix, by elimination; singular: with rows of zeros where nothing is left."""
     n = len(matrix)
     number = jnp.arange(n)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpjax.core.constants import XP_RANGE
-from xpjax.io.figures import new_figure, spectral_color
+from xpjax.io.figures import bracket, color_scale, new_figure, some_of, styled
 from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.libraries.library import UNITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +17,12 @@ MAX_LINES = 16
 """More spectra of a grid in a panel are thinned out."""
 
 
+def label_name(name: str) -> str:
+    """A label as an axis shows it, with its unit where it is known."""
+    return name + bracket(UNITS.get(name, ""))
+
+
+@styled
 def plot_grid(grid: StellarGrid) -> Figure:
     """Plot spectra of a grid along each label, and its holes.
 
@@ -39,7 +45,7 @@ def plot_grid(grid: StellarGrid) -> Figure:
     >>> teff, logg, wavelength = np.array([5000.0, 6000.0]), np.array([4.0, 4.5]), np.linspace(400, 900, 6)
     >>> grid = StellarGrid((teff, logg), np.ones((2, 2, 6)), wavelength, ("teff", "logg"))
     >>> len(xpjax.plot.plot_grid(grid).axes)
-    4
+    6
     """
     flux, holes = np.asarray(grid.flux), grid.holes
     n_label = len(grid.names)
@@ -53,27 +59,26 @@ def plot_grid(grid: StellarGrid) -> Figure:
     for k, (name, axes) in enumerate(zip(grid.names, rows, strict=False)):
         index = tuple(slice(None) if j == k else i for j, i in enumerate(center))
         lines, node = flux[index], np.asarray(grid.nodes[k])
-        shown = np.flatnonzero(~holes[index])
-        shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MAX_LINES)).astype(int))]
+        known = np.flatnonzero(~holes[index])
+        shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MAX_LINES)).astype(int))]
+        color = color_scale(axes, node[shown], label_name(name))
         for i in shown:
-            color = spectral_color(XP_RANGE[0] + (XP_RANGE[1] - XP_RANGE[0]) * (1 - i / max(len(node) - 1, 1)))
-            axes.plot(grid.wavelength, lines[i], color=color, lw=0.9, label=f"{node[i]:g}")
+            axes.plot(grid.wavelength, lines[i], color=color(node[i]), lw=0.9)
         fixed = ", ".join(f"{grid.names[j]} {grid.nodes[j][i]:g}" for j, i in enumerate(center) if j != k)
         axes.set_title(f"along {name}", fontsize=11, loc="left", fontweight="bold")
-        axes.set_title(fixed, fontsize=9, loc="right", color="0.4")
-        columns = 1 + len(shown) // 9
-        axes.legend(fontsize=6.5, ncols=columns, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        counted = [f"{some_of(len(shown), len(known), 'spectra')} shown"] * (len(shown) < len(known))
+        axes.set_title(", ".join([*counted, fixed]), fontsize=9, loc="right", color="0.4")
         axes.set(xlabel=axis_name, ylabel="Flux / mean")
         axes.margins(x=0.01)
     if several:
         share = (~holes).mean(axis=tuple(range(2, n_label)))
         x, y = (np.asarray(node) for node in grid.nodes[:2])
         # Drawn by place, so that uneven steps are as wide as others.
-        image = rows[-1].imshow(share.T, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        image = rows[-1].imshow(share.T, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="cividis")
         for axis, node in ((rows[-1].xaxis, x), (rows[-1].yaxis, y)):
             ticks = np.unique(np.linspace(0, len(node) - 1, min(len(node), 12)).astype(int))
             axis.set_ticks(ticks, [f"{node[i]:g}" for i in ticks])
-        rows[-1].set(xlabel=grid.names[0], ylabel=grid.names[1])
+        rows[-1].set(xlabel=label_name(grid.names[0]), ylabel=label_name(grid.names[1]))
         title = f"{int((~holes).sum()):,} spectra, {int(holes.sum()):,} holes"
         rows[-1].set_title(title, fontsize=11, loc="left", fontweight="bold")
         figure.colorbar(image, ax=rows[-1], label="Share of nodes with a spectrum", pad=0.02)

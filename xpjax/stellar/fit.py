@@ -14,12 +14,13 @@ from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.status import FitStatus
 from xpjax.core.units import in_unit
-from xpjax.extinction import AV_PER_SFD, extinction_curve
-from xpjax.stellar.chi2 import Noise
+from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.stellar.chi2 import Noise, seen_with
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid
-from xpjax.stellar.kernel import Model, Options, Star, fit_kernel
+from xpjax.stellar.kernel import Common, Model, Options, Star, fit_kernel
 from xpjax.stellar.libraries.library import UNITS
+from xpjax.stellar.posterior import sample_posterior
 from xpjax.stellar.results import StellarFit
 from xpjax.stellar.search import make_search
 from xpjax.xp import XPCoefficients
@@ -29,6 +30,11 @@ Priors: TypeAlias = Mapping[str, tuple[Any, Any]] | None
 """Gaussian priors by label: means and sigmas, numbers or (n,) arrays."""
 MORE_ROUNDS = 8
 """Rounds of further steps for the few stars that need more."""
+FIRST = 9
+"""Columns of the smooth flux that errors common to stars are fractions of: the mean spectrum and eight components."""
+LEAST_FLOOR = 0.002
+"""What templates that were learned by color leave in each sample, as a fraction of the flux: fits of bright stars with
+less do not converge."""
 
 
 def fit_labels(
@@ -42,39 +48,41 @@ def fit_labels(
     continuum_order: int = 0,
     ebv: Any = None,
     law: str = "ccm89",
+    r_v: float = R_V,
     per_ebv: float = AV_PER_SFD,
     priors: Priors = None,
     used: Any = None,
+    systematic: bool = True,
     starts: int = 3,
     spectra: bool = False,
+    posterior: int = 0,
     float64: bool = False,
-    devices: Any = None,
+    devices: engine.Devices = None,
     progress: engine.Progress | None = None,
 ) -> StellarFit:
     """Fit stellar labels to spectra that are sampled at the wavelengths of a grid.
 
     Parameters
     ----------
-    flux, error : (n, n_wavelength) array
-        Spectra in any unit of flux, and their standard errors.
-    model : StellarGrid or Interpolator
-        Model spectra.
+    flux, error, model : (n, n_wavelength) arrays, and StellarGrid or Interpolator
+        Spectra in any unit of flux, their standard errors, and model spectra.
     correlation, error_floor : (n, n_pair) array or `Noise`, and float, optional
         Correlations between samples, packed as by `xpjax.spectra`, or those that the noise of XP coefficients has
-        there, as `LabelFitter` gives them, in a third of the time; and the fraction of the flux that is added to the
-        errors in quadrature, which correlations need, and with these at least of 1 % of the mean flux.
+        there, as `LabelFitter` gives them; and the fraction of the flux that is added to the errors in quadrature,
+        which correlations need, and with these at least of 1 % of the mean flux.
     normalization, continuum_order : {"mean", "scale"} and int, optional
         Divide data and models by their means over the samples used, or fit the amplitude, times a polynomial in
         wavelength of this order.
-    ebv, law, per_ebv : (n,) array, str and float, optional
-        E(B-V) [mag] that the spectra are freed from first (`redden` makes it a label instead), law, and A_V / E(B-V).
+    ebv, law, r_v, per_ebv : (n,) array, str and floats, optional
+        E(B-V) [mag] that spectra are freed from first (or see `redden`), law, its R_V, A_V / E(B-V) at R_V = 3.1.
     priors : mapping of str to (mean, sigma), optional
         Gaussian priors by label, numbers or (n,) arrays; NaN for no prior.
-    used : (n_wavelength,) or (n, n_wavelength) array of bool, optional
-        Samples that are fitted.
-    starts, spectra, float64, devices, progress : optional
-        Number of minima of the search from which the fit descends; return the best-fit models too; compute in float64;
-        devices as for `xpjax.photometry`; called with the number of stars done.
+    used, systematic : (n_wavelength,) or (n, n_wavelength) array of bool, and bool, optional
+        Samples that are fitted; whether errors common to stars (`StellarGrid.systematic`) enter chi2 and errors.
+    starts, spectra, posterior, float64, devices, progress : optional
+        Number of minima of the search from which the fit descends; return the best-fit models too; and so many draws of
+        each star's labels from their posterior, 0.2 s of a processor for each star; compute in float64; devices as for
+        `xpjax.photometry`; called with the number of stars done.
 
     Returns
     -------
@@ -88,7 +96,8 @@ def fit_labels(
 
     Notes
     -----
-    Minimizes (O - N)' W (O - N) + sum ((x - prior) / sigma)^2 of normalized flux O and the interpolated model N(x).
+    Minimizes (O - N)' W (O - N) + sum ((x - prior) / sigma)^2 of normalized flux O and the interpolated model N(x);
+    W^-1 = F + sum_k (A_k N) (A_k N)' of the covariance F of the noise and templates A of errors common to stars.
 
     Examples
     --------
@@ -99,20 +108,30 @@ def fit_labels(
     [[5000.]]
     """
     grid = model if isinstance(model, Interpolator) else interpolate_grid(model)
-    amplitudes = _checked(grid, normalization, continuum_order, starts, error_floor, ebv is not None)
+    amplitudes = _checked(grid, normalization, continuum_order, starts, error_floor, ebv is not None, posterior)
     options = Options(amplitudes, starts, spectra, grid.of_coefficients)
     star = _stars(grid, flux, error, correlation, used, ebv, priors)
-    exponent = np.zeros(len(grid.wavelength))
-    if ebv is not None:
-        exponent = FLUX_PER_MAGNITUDE * per_ebv * extinction_curve(np.asarray(grid.wavelength), law)
-    shared = prepare(grid, max(amplitudes, 1), exponent, error_floor)
+    exponent = _exponent(grid, per_ebv * (ebv is not None), law, r_v)
+    shared = prepare(grid, max(amplitudes, 1), exponent, error_floor, systematic)
     if isinstance(correlation, Noise):
-        shared = dataclasses.replace(shared, reach=correlation.reach)
-    return StellarFit(grid.names, **_run(options, shared, star, float64, devices, progress))
+        shared = dataclasses.replace(shared, seen=seen_with(correlation.reach, np.asarray(shared.columns)))
+    return StellarFit(grid.names, **_run(options, shared, star, posterior, float64, devices, progress))
+
+
+def _exponent(grid: Interpolator, per_ebv: float, law: str, r_v: float) -> np.ndarray:
+    """What frees a spectrum from dust, as the exponent that E(B-V) is multiplied by."""
+    x = np.asarray(grid.wavelength)
+    return FLUX_PER_MAGNITUDE * per_ebv * (r_v / R_V) * extinction_curve(x, law, r_v) if per_ebv else np.zeros(len(x))
 
 
 def _run(
-    options: Options, shared: Model, star: Star, float64: bool, devices: Any, progress: engine.Progress | None
+    options: Options,
+    shared: Model,
+    star: Star,
+    posterior: int,
+    float64: bool,
+    devices: engine.Devices,
+    progress: engine.Progress | None,
 ) -> dict[str, np.ndarray]:
     # Of correlated samples what is alike in all of them cancels, more than float32 bears.
     wide = float64 or star.correlation is not None
@@ -127,11 +146,20 @@ def _run(
         rest = jax.tree.map(lambda x: x[again], star)
         for name, values in engine.run(fit_kernel(options), shared, rest, **settings).items():
             out[name][again] = values
+    if posterior:
+        how: dict[str, Any] = {"float64": wide, "devices": devices}
+        out |= sample_posterior(options, shared, star, out["labels"], posterior, **how)
     return out if float64 == wide else {k: x.astype("f4") if x.dtype == "f8" else x for k, x in out.items()}
 
 
 def _checked(
-    grid: Interpolator, normalization: str, continuum_order: int, starts: int, error_floor: float, dereddened: bool
+    grid: Interpolator,
+    normalization: str,
+    continuum_order: int,
+    starts: int,
+    error_floor: float,
+    dereddened: bool,
+    posterior: int,
 ) -> int:
     """How many amplitudes are fitted. Raises XpjaxError for options that do not go together."""
     scale = normalization == "scale"
@@ -139,6 +167,8 @@ def _checked(
         raise XpjaxError(f"no normalization {normalization!r}; choose from {NORMALIZATIONS}")
     if continuum_order < 0 or (continuum_order and not scale):
         raise XpjaxError(f"continuum_order={continuum_order}: a continuum is fitted with normalization='scale' only")
+    if posterior < 0:
+        raise XpjaxError(f"posterior={posterior}: give the number of draws, such as 200")
     if starts < 1:
         raise XpjaxError(f"starts={starts}: at least one is needed")
     if not error_floor >= 0:
@@ -212,24 +242,39 @@ def _priors(priors: Priors, names: tuple[str, ...], n: int) -> tuple[np.ndarray 
     return mean, inverse
 
 
-def prepare(grid: Interpolator, n_continuum: int, exponent: np.ndarray, error_floor: float) -> Model:
+def prepare(
+    grid: Interpolator, n_continuum: int, exponent: np.ndarray, error_floor: float, systematic: bool = True
+) -> Model:
     """The constants of the kernel, on the host in float64."""
     wavelength = np.asarray(grid.wavelength, float)
     x = 2 * (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) - 1
     own = np.concatenate([grid.mean[None], grid.basis])
     columns = np.concatenate([np.polynomial.Legendre.basis(k)(x) * own for k in range(n_continuum)])
     products = (columns[:, None] * columns).reshape(-1, len(wavelength)).T
+    if systematic and grid.systematic_variance is not None:
+        error_floor = np.hypot(error_floor, LEAST_FLOOR)
     numbers = np.asarray(float(error_floor)), np.asarray(1, np.int32)
-    return Model(grid, columns, products, make_search(grid), exponent, *numbers)
+    search, common = make_search(grid), None
+    if systematic and grid.systematic is not None:
+        # Amplitudes about one, and components of any of the places.
+        rare = 1 / np.append(1.0, np.mean(np.asarray(search.t)[:, 1:FIRST] ** 2, axis=0))
+        templates = np.concatenate([np.asarray(grid.systematic), np.ones((1, len(wavelength)))])
+        by = [(templates[:, None] * other).reshape(-1, len(wavelength)).T for other in (columns, templates)]
+        common = Common(templates, by[0], by[1], rare, wavelength, grid.systematic_variance)
+    # The kernel takes the templates from here alone.
+    plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
+    return Model(plain, columns, products, search, exponent, *numbers, common=common)
 
 
 def work_bytes(model: Model, starts: int, correlated: bool) -> int:
     """Size of the intermediates of one star in float32."""
     n_column, n_wavelength = model.columns.shape
     numbers = 2 * len(model.search.labels) + 2 * n_column**2 + starts * model.grid.block_size + 6 * n_wavelength
+    if model.common is not None:
+        numbers += len(model.common.templates) * (5 * n_wavelength + 2 * n_column)
     if not correlated:
         return 4 * numbers
-    if model.reach is None:
+    if model.seen is None:
         return 4 * (numbers + n_wavelength * (4 * n_wavelength + n_column))
-    p = sum(len(matrix) for matrix in model.reach.matrix)
-    return 4 * (numbers + p * (2 * n_wavelength + 4 * p) + 2 * n_column * (n_wavelength + p))
+    p = sum(len(matrix) for matrix in model.seen.reach.matrix)
+    return 4 * (numbers + p * (6 * p + 4 * n_column))

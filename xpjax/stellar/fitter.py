@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,57 @@ import numpy as np
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import concatenate_records
-from xpjax.core.release import DR3, Release, find_release, other_release
+from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.io.atomic import expanded
-from xpjax.io.columns import join_columns
-from xpjax.io.streams import plain_suffix
-from xpjax.io.tables import open_table
 from xpjax.stellar.chi2 import Noise, Reach
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import SHIPPED, grid_digest, read_grid
-from xpjax.stellar.interpolation import Interpolator, interpolate_grid, interpolate_spectra, redden
+from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, interpolate_spectra, redden
+from xpjax.stellar.priors import (
+    EBV_NODES,
+    LAYER,
+    RV_NODES,
+    RV_PRIOR,
+    Gaussian,
+    check_priors,
+    columns_of,
+    dereddened_g,
+    gaussians,
+    joined,
+    parallax_prior,
+    values_of,
+)
 from xpjax.stellar.results import LabelFits, StellarFit
+from xpjax.stellar.summary import count_fits
 from xpjax.wiggles import (
     NetworkCorrection,
     check_network,
     choose_correction,
     correct_spectra,
-    floats,
     is_network,
     linear_and_network,
 )
 from xpjax.xp import (
+    STANDARD,
     TRANSIT,
     LinearCorrection,
     Sampler,
     SourceTable,
     Spectra,
     XPCoefficients,
-    is_store,
     load_instrument,
-    open_store,
-    read,
-    read_for,
-    read_spectra,
 )
 
 ROWS = 32_768
 """Sources whose spectra are held at a time."""
+DEFAULT_CORRECTION = "default"
+"""The standard linear correction for coefficients of the release that it is for, none for others."""
+LEFT = 20
+"""Templates of what the linear correction leaves: they hold 90 % of its variance."""
+ROUNDS = 2
+"""Fits after the first one, with gravities of parallaxes that the labels of the last one give."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +74,37 @@ class LabelFitter:
     ----------
     model : StellarGrid, path, str or Interpolator, optional
         The grid of models, from memory, a file, or by its name: "ck04", which xpjax ships, is the default.
-    correction : str, path, LinearCorrection or NetworkCorrection, optional
+    correction : str, path, LinearCorrection, NetworkCorrection or None, optional
         Linear correction of the spectra, which are then seen at XP's resolution, as the grid is; or a network, which
         corrects the spectra between two fits, the first of which says which stars are too hot or too metal-poor for it.
-    ebv : str, optional
-        Name of the column of E(B-V) [mag] that spectra are freed from; by default they are taken as they are.
+        By default "standard" for coefficients of Gaia DR3, and none for others; "none" or None for none.
+    ebv : str or float, optional
+        E(B-V) [mag] that spectra are freed from, a column or one number for all; 0 takes them as they are. By default
+        E(B-V) is a label of the fit, unless the grid is an `Interpolator`.
     fit_ebv : (n,) array, optional
-        Nodes of E(B-V) [mag]: E(B-V) is fitted as a label of its own, instead of ebv.
+        Nodes of E(B-V) [mag] where it is a label; by default -0.1 to 1.7, with the prior "layer".
+    priors : mapping of str to (mean, error), optional
+        Gaussian priors by label, numbers or columns: {"ebv": ("ebv", "ebv_error"), "mh": (-0.3, 0.5)}. None for a label
+        that is to have none; "layer" for ebv: what a plane layer of dust has at the Galactic latitude that source_id
+        encodes. A prior of rv makes R_V a label too.
+    r_v : float or (n,) array, optional
+        R_V of the law, or its nodes where it is a label, with a prior of 3.1 and 0.3 unless priors says otherwise.
+    parallax : str, optional
+        Column of the parallax [mas], whose error is in the column with `_error` behind the name: a prior of log g by
+        the luminosity, none below three times the error.
+    posterior : int, optional
+        Draws of the labels from their posterior, for each star; for some hundreds of stars.
     truncate : bool, optional
-        Use the relevant coefficients (n_relevant_bases) only.
+        Use the relevant coefficients (n_relevant_bases) only, or all. By default these only, and all where that cannot
+        be: of compact covariances, which do not hold the errors, and of sources without n_relevant_bases; with a
+        network as it was trained. `truncate` of the metadata says which.
     covariance : bool, optional
         Whether chi2 has the correlations between samples; they need an error_floor.
     error_floor : float, optional
         Fraction of the flux that is added to the errors in quadrature.
     options : mapping, optional
-        More arguments of `fit_labels`: normalization, continuum_order, priors, starts, law.
+        More arguments of `fit_labels`: normalization, continuum_order, starts, law, per_ebv, systematic. The errors
+        common to stars are the grid's, and what the linear correction leaves where the grid has none.
     float64 : bool, optional
         Compute in float64.
     about : mapping, optional
@@ -85,22 +113,32 @@ class LabelFitter:
     Raises
     ------
     XpjaxError
-        If the network is for other spectra, the grid holds XP coefficients, or both ebv and fit_ebv are given.
+        If the network is for other spectra, the grid holds XP coefficients, both ebv and fit_ebv are given, or a prior
+        is of no label.
+
+    Notes
+    -----
+    A parallax p [mas] gives log g = 4.438 + log M + 4 log(Teff / 5772 K) + 0.4 (G + BC_G + 5 log p - 10 - 4.74) with
+    log M of 0 +- 0.3, Teff of a first fit, G of the spectrum without extinction, and BC_G of Castelli & Kurucz (2004).
 
     Examples
     --------
     >>> x, teff = np.arange(340.0, 1010.0, 10.0), np.array([4000.0, 6000.0])
     >>> grid = xpjax.stellar.StellarGrid((teff,), 1 - (x - 670) / teff[:, None], x, ("teff",))
     >>> fitter = xpjax.stellar.LabelFitter(grid, error_floor=0.02)
-    >>> fitter(xpjax.simulate_sources(1, seed=1)).fit.labels.shape
-    (1, 1)
+    >>> fitter(xpjax.simulate_sources(1, seed=1)).fit.names
+    ('teff', 'ebv')
     """
 
     model: Any = SHIPPED
-    correction: Any = None
-    ebv: str | None = None
+    correction: Any = DEFAULT_CORRECTION
+    ebv: str | float | None = None
     fit_ebv: Any = None
-    truncate: bool = True
+    priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    r_v: Any = R_V
+    parallax: str | None = None
+    posterior: int = 0
+    truncate: bool | None = None
     covariance: bool = False
     error_floor: float = 0.0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -111,39 +149,86 @@ class LabelFitter:
         if self.ebv is not None and self.fit_ebv is not None:
             one, other = say("ebv", "--ebv"), say("fit_ebv", "--fit-ebv")
             raise XpjaxError(f"{one} takes the reddening off, {other} fits it: choose one")
-        if isinstance(self.correction, str | Path):
-            ebv = self.ebv if is_network(self.correction) else None
+        if isinstance(self.correction, str | Path) and self.correction != DEFAULT_CORRECTION:
+            ebv = self.ebv if is_network(self.correction) and isinstance(self.ebv, str) else None
             object.__setattr__(self, "correction", choose_correction(self.correction, ebv=ebv))
-        if self.network is not None and self.network.model.truncate != self.truncate:
-            made = "truncated" if self.network.model.truncate else "full"
-            raise XpjaxError(f"the correction is for {made} spectra: fit those, with truncate={not self.truncate}")
+        if self.network is not None and self.truncate not in (None, self.network.model.truncate):
+            made, option = ("truncated", "--truncate") if self.network.model.truncate else ("full", "--no-truncate")
+            how = say(f"truncate={not self.truncate}", option)
+            raise XpjaxError(f"the correction is for {made} spectra: fit those, with {how}")
         if not isinstance(self.model, Interpolator):
             grid = self.model if isinstance(self.model, StellarGrid) else read_grid(self.model)
             name = {} if grid is self.model else {"grid": Path(self.model).name}
             about = {**name, "grid_digest": grid_digest(grid), **self.about}
-            grid = grid if self.fit_ebv is None else redden(grid, self.fit_ebv)
-            object.__setattr__(self, "model", interpolate_grid(grid))
+            object.__setattr__(self, "model", interpolate_grid(self._reddened(grid)))
             object.__setattr__(self, "about", about)
+        elif self.fit_ebv is not None and "ebv" not in self.model.names:
+            raise XpjaxError("fit_ebv with an interpolated grid, which is taken as it is: redden the grid before")
         if self.model.of_coefficients:
             raise XpjaxError(
                 "this grid holds XP coefficients: fit them with fit_labels, or build one of sampled spectra"
             )
+        check_priors(self._given, self.model.names)
+        if self.parallax is not None and not {"teff", "logg"} <= {*self.model.names}:
+            raise XpjaxError(f"parallaxes tell log g by Teff: the grid has {', '.join(self.model.names)} alone")
+
+    def _reddened(self, grid: StellarGrid) -> StellarGrid:
+        """The grid with E(B-V), and R_V, as labels where these are to be found; their priors where none are given."""
+        free, priors = np.ndim(self.r_v) > 0 or "rv" in self._given, dict(self.priors)
+        if self.ebv is not None and free:
+            raise XpjaxError("R_V is fitted where E(B-V) is: leave out " + say("ebv", "--ebv") + ", or give one R_V")
+        if self.ebv is not None or "ebv" in grid.names or grid.sampling == COEFFICIENTS:
+            return grid
+        law = {name: self.options[name] for name in ("law", "per_ebv") if name in self.options}
+        r_v = RV_NODES if free and np.ndim(self.r_v) == 0 else self.r_v
+        if self.fit_ebv is None and "ebv" not in self._given:
+            priors["ebv"] = LAYER
+        if free and "rv" not in self._given:
+            priors["rv"] = RV_PRIOR
+        object.__setattr__(self, "priors", priors)
+        return redden(grid, EBV_NODES if self.fit_ebv is None else self.fit_ebv, r_v=r_v, **law)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """Priors by label, those among the arguments of `fit_labels` too."""
+        return {**(self.options.get("priors") or {}), **self.priors}
+
+    @property
+    def implied(self) -> bool:
+        """Whether nothing was said of a correction."""
+        return isinstance(self.correction, str)
 
     @functools.cached_property
     def linear(self) -> LinearCorrection | None:
-        """The linear correction of the spectra."""
-        return linear_and_network(self.correction)[0]
+        """The linear correction of the spectra; where none was named that of the release that has one."""
+        return linear_and_network(STANDARD if self.implied else self.correction)[0]
 
     @property
     def network(self) -> NetworkCorrection | None:
         """The network that corrects spectra between two fits."""
-        return linear_and_network(self.correction)[1]
+        return None if self.implied else linear_and_network(self.correction)[1]
+
+    def linear_of(self, release: Release) -> LinearCorrection | None:
+        """The linear correction of spectra of a release, for which the default may be none."""
+        own = self.linear
+        if own is not None and self.implied:
+            same = release.fits(own.release) and load_instrument(release=release).model == own.model
+            return own if same else None
+        return own
+
+    @functools.cached_property
+    def _corrected(self) -> Interpolator:
+        """The grid for corrected spectra: with what the correction leaves, where the grid knows of no common errors."""
+        if self.linear is None or self.model.systematic is not None:
+            return self.model
+        _, size, rows = np.linalg.svd(self.linear.left_at(np.asarray(self.model.wavelength)), full_matrices=False)
+        return dataclasses.replace(self.model, systematic=size[:LEFT, None] * rows[:LEFT])
 
     def check(self, release: Release) -> None:
         """Raise XpjaxError for sources of a release that the correction is not for, or that has no instrument here."""
         model = load_instrument(release=release)
-        if self.linear is not None:
-            self.linear.check(release, model.model)
+        if (linear := self.linear_of(release)) is not None:
+            linear.check(release, model.model)
         if self.network is not None:
             check_network(self.network.model, release, "the sources are")
 
@@ -151,10 +236,16 @@ class LabelFitter:
     def columns(self) -> tuple[str, ...]:
         """Columns of the sources that are needed."""
         network = () if self.network is None else self.network.columns
-        return tuple(dict.fromkeys((*([] if self.ebv is None else [self.ebv]), *network)))
+        parallax = [] if self.parallax is None else [self.parallax, f"{self.parallax}_error"]
+        pairs = [pair for pair in self._given.values() if not isinstance(pair, str)]
+        return tuple(dict.fromkeys((*columns_of(self.ebv, *pairs), *parallax, *network)))
+
+    def summary(self, fits: LabelFits) -> list[str]:
+        """Lines that say how many fits converged, which labels are at an edge of the grid, and what to do."""
+        return count_fits(fits.fit, self.model)
 
     def __call__(
-        self, table: SourceTable, *, devices: Any = None, progress: engine.Progress | None = None
+        self, table: SourceTable, *, devices: engine.Devices = None, progress: engine.Progress | None = None
     ) -> LabelFits:
         """Labels of the sources of a table. Raises ValueError for columns, errors or n_relevant that are not there."""
         n = len(table)
@@ -167,17 +258,25 @@ class LabelFitter:
                 progress(min(start + step, n))
         return concatenate_records(parts)
 
-    def _part(self, table: SourceTable, devices: Any) -> LabelFits:
+    def truncated(self, table: SourceTable) -> bool:
+        """Whether the relevant coefficients of the sources of a table are used only."""
+        if self.truncate is not None:
+            return self.truncate
+        if self.network is not None:
+            return self.network.model.truncate
+        return table.coefficients.n_relevant is not None and table.coefficients.covariance is None
+
+    def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
         sampler = Sampler.of(
-            table.release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=self.truncate,
-            errors=True, correlation=False, float64=self.float64, devices=devices,
+            table.release, np.asarray(self.model.wavelength, float), correction=self.linear_of(table.release),
+            truncate=self.truncated(table), errors=True, correlation=False, float64=self.float64, devices=devices,
         )  # fmt: skip
         made = sampler(table)
         noise = _noise_of(table, made, sampler) if self.covariance else None
-        ebv = None if self.ebv is None else floats(table, self.ebv)
+        how: dict[str, Any] = {"columns": table.columns, "origin": table.origin, "devices": devices, "noise": noise}
         if self.network is None:
-            return self.fit(made, ebv, devices=devices, noise=noise)
-        before = self.fit(made, ebv, devices=devices, noise=noise).fit
+            return self.fit(made, **how)
+        before = dataclasses.replace(self, posterior=0).fit(made, **how).fit
         labels: dict[str, Any] = {
             name: before.labels[:, before.names.index(name)] for name in ("teff", "mh") if name in before.names
         }
@@ -190,22 +289,82 @@ class LabelFitter:
             devices=devices,
             **labels,
         )
-        return dataclasses.replace(self.fit(corrected, ebv, devices=devices, noise=noise), before=before)
+        return dataclasses.replace(self.fit(corrected, **how), before=before)
 
     def fit(
         self,
         made: Spectra,
         ebv: np.ndarray | None = None,
         *,
-        devices: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        origin: str = "the table of spectra",
+        devices: engine.Devices = None,
         progress: Any = None,
         noise: _Noises | None = None,
     ) -> LabelFits:
         """Labels of sampled spectra, at any wavelengths that cover the grid's: between samples they are interpolated.
 
-        noise: that of the coefficients they were made of, in the place of their correlations. Raises ValueError where
-        they do not cover the grid, or have no errors and there is no error_floor.
+        ebv: E(B-V) (n,) [mag] that they are freed from, instead of the fitter's. columns: what columns of E(B-V),
+        priors and parallaxes are found in, by default those that the spectra pass on. noise: that of the coefficients
+        they were made of, in the place of their correlations. Raises XpjaxError where they do not cover the grid, have
+        no errors and there is no error_floor, or a column is not there.
         """
+        grid = np.asarray(self.model.wavelength, float)
+        flux, error, correlation = self._samples(made, noise is not None)
+        columns, n = made.columns if columns is None else columns, len(flux)
+        if ebv is None and self.ebv is not None and not (isinstance(self.ebv, int | float) and self.ebv == 0):
+            ebv = values_of(self.ebv, columns, n, origin)
+        settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
+        settings |= {} if ebv is None else {"r_v": float(self.r_v)}
+        settings.pop("priors", None)
+        known = gaussians(self._given, columns, made.source_id, origin)
+        there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
+        # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.
+        partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
+        model = (
+            self._corrected
+            if self.linear is not None and made.meta.get("correction") == self.linear.name
+            else self.model
+        )
+        bare = np.zeros(0, int) if noise is None else np.flatnonzero(noise.bare & there.all(axis=1))
+
+        def fitted(rows: Any, priors: Mapping[str, Gaussian], corrected: bool = False, **more: Any) -> StellarFit:
+            own = [None if x is None else x[rows] for x in (correlation, ebv)]
+            if noise is not None:
+                own[0] = noise.of(rows, corrected)
+            sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
+            some: Any = {name: (mean[rows], spread[rows]) for name, (mean, spread) in priors.items()}
+            how = {"correlation": own[0], "ebv": own[1], "priors": some, **more, **settings}
+            return fit_labels(flux[rows], sigma, model, **how)
+
+        def all_fitted(priors: Mapping[str, Gaussian], **more: Any) -> StellarFit:
+            found = fitted(slice(None), priors, True, progress=progress, **more)
+            if len(partial):
+                found = found.with_rows(partial, fitted(partial, priors, used=there[partial], **more))
+            return found if not len(bare) else found.with_rows(bare, fitted(bare, priors, **more))
+
+        if self.parallax is None:
+            found = all_fitted(known, posterior=self.posterior)
+        else:
+            pair = [values_of(name, columns, n, origin) for name in (self.parallax, f"{self.parallax}_error")]
+            gravity: Gaussian = (np.full(n, np.nan), np.full(n, np.nan))
+            for k in range(1 + ROUNDS):
+                last = {"posterior": self.posterior * (k == ROUNDS)}
+                found = all_fitted({**known, "logg": joined(known.get("logg"), gravity)}, **last)
+                teff = found.labels[:, found.names.index("teff")]
+                dust = found.labels[:, found.names.index("ebv")] if "ebv" in found.names else ebv
+                light = dereddened_g(grid, flux, dust, self.options)
+                gravity = parallax_prior(teff, light, *pair)
+        told = ("truncate", "correction", "resolution", "corrected")
+        meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
+        if ebv is not None:
+            law = self.options.get("law", "ccm89")
+            meta |= {"law": law, "r_v": float(self.r_v), "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
+        transits = {name: made.columns[name] for name in TRANSIT if name in made.columns}
+        return LabelFits(made.source_id, found, None, made.status, meta, transits)
+
+    def _samples(self, made: Spectra, noisy: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Flux, errors and correlations at the wavelengths of the grid. Raises XpjaxError for what cannot be fitted."""
         grid = np.asarray(self.model.wavelength, float)
         flux, error, correlation = made.flux, made.flux_error, made.correlation if self.covariance else None
         if len(made.wavelength) != len(grid) or not np.allclose(made.wavelength, grid, rtol=1e-9):
@@ -218,32 +377,9 @@ class LabelFitter:
                 "these spectra have no errors (the coefficients come without correlations): give an error floor, as in "
                 + say("error_floor=0.02", "--error-floor 0.02")
             )
-        if self.covariance and correlation is None and noise is None:
+        if self.covariance and correlation is None and not noisy:
             raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
-        settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
-
-        def fitted(rows: Any, corrected: bool = False, **more: Any) -> StellarFit:
-            own = [None if x is None else x[rows] for x in (correlation, ebv)]
-            if noise is not None:
-                own[0] = noise.of(rows, corrected)
-            sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
-            return fit_labels(flux[rows], sigma, self.model, correlation=own[0], ebv=own[1], **more, **settings)
-
-        found = fitted(slice(None), True, progress=progress)
-        # Stars of which one XP is missing are fitted on what there is of them; apart, to leave the others as they are.
-        there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
-        partial = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
-        if len(partial):
-            found = found.with_rows(partial, fitted(partial, used=there[partial]))
-        if noise is not None and len(bare := np.flatnonzero(noise.bare & there.all(axis=1))):
-            found = found.with_rows(bare, fitted(bare))
-        told = ("truncate", "correction", "resolution", "corrected")
-        meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
-        if ebv is not None:
-            law = self.options.get("law", "ccm89")
-            meta |= {"law": law, "r_v": R_V, "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
-        transits = {name: made.columns[name] for name in TRANSIT if name in made.columns}
-        return LabelFits(made.source_id, found, None, made.status, meta, transits)
+        return flux, error, correlation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +403,8 @@ def _noise_of(table: SourceTable, made: Spectra, sampler: Sampler) -> _Noises:
     source, how = table.coefficients, sampler.how
     if not source.has_covariance:
         raise XpjaxError("these spectra have no correlations, which covariance needs: leave it out")
+    if source.covariance is not None:
+        source = source.among(how.serving(source.covariance.subspace))
     support, designs = how.design.support, [how.design]
     if how.model.correction is not None:
         designs.append(dataclasses.replace(how.model, correction=None).design(how.grid))
@@ -280,150 +418,3 @@ def _noise_of(table: SourceTable, made: Spectra, sampler: Sampler) -> _Noises:
         reach.append(Reach(seen, support, sampler.wanted.truncate))
     bare = (made.status & np.uint32(Status.NOT_CORRECTED)) != 0
     return _Noises(source.of_errors(True, sampler.wanted.truncate), (reach[0], reach[-1]), bare)
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-FileProgress = Callable[[Path, int, int], None]
-"""Called with a file, how many of its sources are done, and how many it has."""
-
-
-def fit_label_files(
-    inputs: Sequence[str | Path | SourceTable] | str | Path | SourceTable,
-    fitter: LabelFitter,
-    *,
-    keep: Sequence[str] = (),
-    accept_sampled: bool = False,
-    devices: Any = None,
-    progress: FileProgress | None = None,
-    release: Release | str | None = None,
-) -> LabelFits:
-    """Fit stellar labels to the sources of files.
-
-    Parameters
-    ----------
-    inputs : path, SourceTable, or sequence of these
-        Files of XP coefficients, stores, or files of sampled spectra; or sources, as `xpjax.fetch` gives them.
-    fitter : LabelFitter
-        How labels are fitted.
-    keep : sequence of str, optional
-        Columns of the inputs to pass on, to `LabelFits.columns`.
-    accept_sampled : bool, optional
-        Fit sampled spectra as they are although the fitter has a correction, which is for coefficients.
-    devices : optional
-        Devices, see `xpjax.core.engine.find_devices`.
-    progress : callable, optional
-        Called with a file (or where a table is from), the number of its sources that are done, and that of all.
-    release : Release or str, optional
-        The data release of the inputs, such as "Gaia DR4"; by default the first one tells. Of a store of several, the
-        one to take.
-
-    Returns
-    -------
-    LabelFits
-        Labels of the n sources of all inputs, in order; the column of E(B-V) [mag] that they were freed from is passed
-        on too.
-
-    Raises
-    ------
-    XpjaxError
-        If an input lacks columns, is of another release than the first or the correction, or holds sampled spectra and
-        the fitter has a correction.
-
-    Examples
-    --------
-    >>> x, teff = np.arange(340.0, 1010.0, 10.0), np.array([4000.0, 6000.0])
-    >>> grid = xpjax.stellar.StellarGrid((teff,), 1 - (x - 670) / teff[:, None], x, ("teff",))
-    >>> fitter = xpjax.stellar.LabelFitter(grid, error_floor=0.02)
-    >>> fits = xpjax.stellar.fit_label_files("xp.parquet", fitter, keep=["ra"])
-    >>> len(fits), list(fits.columns)
-    (50, ['ra'])
-    """
-    items = [inputs] if isinstance(inputs, str | Path | SourceTable) else inputs
-    needed = [*dict.fromkeys([*keep, *fitter.columns])]
-    passed = [*dict.fromkeys([*keep, *([] if fitter.ebv is None else [fitter.ebv])])]
-    parts: list[LabelFits] = []
-    wanted = None if release is None else find_release(release)
-    for item in items:
-        path = Path(item.origin) if isinstance(item, SourceTable) else expanded(item)
-        given, whole = (item, True) if isinstance(item, SourceTable) else (path, not _is_store(path))
-        for table in _sources(given, needed, np.float64 if fitter.float64 else np.float32, wanted, release is not None):
-            wanted = _same_release(fitter, table, wanted, path)
-            if isinstance(table, Spectra):
-                fits = _fit_sampled(fitter, table, path.name, passed, accept_sampled, devices)
-            else:
-                told = None
-                if progress is not None and whole:
-                    told = functools.partial(_tell, progress, path, len(table))
-                    told(0)
-                fits = fitter(table, devices=devices, progress=told)
-            columns = {**fits.columns, **{name: table.columns[name] for name in passed}}
-            parts.append(dataclasses.replace(fits, columns=columns))
-    return concatenate_records(parts, _join)
-
-
-def _same_release(fitter: LabelFitter, table: SourceTable | Spectra, wanted: Release | None, path: Path) -> Release:
-    """The release of all inputs. Raises XpjaxError for one of another release, or that the fitter is not for."""
-    if wanted is not None and not table.release.fits(wanted):
-        raise other_release(path, table.release, wanted)
-    if isinstance(table, SourceTable):
-        fitter.check(table.release)
-    return table.release
-
-
-def _tell(progress: FileProgress, path: Path, of: int, done: int) -> None:
-    progress(path, done, of)
-
-
-def _join(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Columns of several inputs as one; of other kinds than each other, digits and text are kept."""
-    if len({value.dtype.kind for value in values}) == 1:
-        return np.concatenate(values)
-    return join_columns(values, [len(value) for value in values])
-
-
-def _is_store(path: Path) -> bool:
-    return path.is_dir() or is_store(path)
-
-
-def _sources(path: Path | SourceTable, needed: list[str], dtype: Any, release: Release | None, said: bool) -> Any:
-    """The sources of an input: of a store file by file, or spectra where a file holds these."""
-    if isinstance(path, SourceTable):
-        yield read(path, dtype=dtype, keep=needed, release=release)
-        return
-    if _is_store(path):
-        store = open_store(path, release)
-        store.release  # noqa: B018  # refuses several
-        for file in store.files:
-            _check_columns(path, needed, store.columns)
-            yield file.read(errors=True, correlations=True, columns=needed)
-        return
-    if plain_suffix(path) in (".h5", ".hdf5", ".parquet", ".fits"):
-        names = open_table(path).names
-        if "flux" in names and not any(f"{xp}_coefficients" in names for xp in DR3.xp):
-            yield read_spectra(path)
-            return
-    yield read_for(path, release, dtype, needed, said=said)
-
-
-def _check_columns(path: Any, names: Sequence[str], columns: Any) -> None:
-    absent = [name for name in names if name not in columns]
-    if absent:
-        raise XpjaxError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(columns)}")
-
-
-def _fit_sampled(
-    fitter: LabelFitter, made: Spectra, name: str, passed: list[str], accepted: bool, devices: Any
-) -> LabelFits:
-    if not accepted and (fitter.linear is not None or fitter.network is not None):
-        remedy = say(
-            "correct them with xpjax.wiggles.correct_spectra, and take a fitter without a correction",
-            "make them with `xpjax spectra --correction`, or correct them with `xpjax wiggles correct`, and leave "
-            "--correction out here",
-        )
-        raise XpjaxError(f"{name} holds sampled spectra, which are taken as they are: {remedy}")
-    if made.internal:
-        raise XpjaxError(f"{name} holds internal spectra; labels are fitted to absolute ones (no --internal)")
-    _check_columns(name, passed, made.columns)
-    ebv = None if fitter.ebv is None else np.asarray(made.columns[fitter.ebv], float)
-    return fitter.fit(made, ebv, devices=devices)

@@ -53,6 +53,12 @@ class StellarGrid(eqx.Module):
     error : (n_1, n_2, ...) array, optional
         What the interpolation of scattered models is wrong by at each node, RMS over the samples as a fraction of the
         RMS flux: found by leaving out each model, expected where spectra were filled in; NaN at the holes.
+    systematic : (n_template, n_wavelength) array, optional
+        What models and instrument are wrong by in all stars alike: templates A, as fractions of the flux, whose
+        amplitudes have a variance of one, so that A'A is the covariance of these errors.
+    systematic_variance : (n_color, 1 + n_template) array, optional
+        Variances of these amplitudes where they are not one for all stars: the first column is the mean wavelength [nm]
+        of a star's light over the samples, sum f l / sum f, ascending; between and beyond, linear and constant.
 
     Raises
     ------
@@ -76,6 +82,8 @@ class StellarGrid(eqx.Module):
     provenance: str = eqx.field(static=True, default="{}")
     filled: Bool[AnyArray, "*node"] | None = None
     error: Float[AnyArray, "*node"] | None = None
+    systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
+    systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
 
     def __check_init__(self) -> None:
         shape = (*(len(node) for node in self.nodes), len(self.wavelength))
@@ -87,6 +95,21 @@ class StellarGrid(eqx.Module):
         for name, node in zip(self.names, self.nodes, strict=True):
             if not (np.diff(node) > 0).all():
                 raise XpjaxError(f"the nodes of {name} do not ascend: {np.asarray(node)}")
+        if self.systematic is not None:
+            found = np.shape(self.systematic)
+            if len(found) != 2 or found[1] != shape[-1] or not np.isfinite(self.systematic).all():
+                raise XpjaxError(f"systematic has shape {found}, expected finite templates (n_template, {shape[-1]})")
+            if self.sampling == "coefficients":
+                raise XpjaxError("systematic errors are fractions of a flux, which a grid of XP coefficients has not")
+        if self.systematic_variance is not None:
+            table = np.asarray(self.systematic_variance)
+            expected = 0 if self.systematic is None else 1 + len(self.systematic)
+            fits = table.ndim == 2 and table.shape[1] == expected
+            if not fits or not (table >= 0).all() or (np.diff(table[:, 0]) <= 0).any():
+                raise XpjaxError(
+                    f"systematic_variance has shape {table.shape}, expected (n_color, {expected}): ascending mean "
+                    "wavelengths, and variances of each template of systematic, zero or more"
+                )
 
     def __repr__(self) -> str:
         x, holes = np.asarray(self.wavelength), int(self.holes.sum())

@@ -7,6 +7,8 @@ A grid file is HDF5 that h5py alone can read:
     nodes/NAME       (n_j,) float64               of each label, ascending, with an attribute unit
     filled           (n_1, ..., n_k) bool         where a spectrum was interpolated; absent if nowhere
     error            (n_1, ..., n_k) float32      what left-out models are wrong by, and is expected where filled
+    systematic       (r, n) float32               templates of errors common to stars, fractions of the flux; optional
+    systematic_variance (m, 1 + r) float32        mean wavelengths of stars' light, and variances there; optional
 
 A compact file holds principal components instead of flux, which is mean (1 + coefficient @ component):
 
@@ -82,12 +84,16 @@ def write_grid(grid: StellarGrid, path: str | Path, *, compact: float = 0.0, ove
         arrays["filled"] = np.asarray(grid.filled, bool)
     if grid.error is not None:
         arrays["error"] = np.asarray(grid.error, np.float32)
+    if grid.systematic is not None:
+        arrays["systematic"] = np.asarray(grid.systematic, np.float32)
+    if grid.systematic_variance is not None:
+        arrays["systematic_variance"] = np.asarray(grid.systematic_variance, np.float32)
     units = {f"nodes/{name}": UNITS.get(name, "") for name in grid.names}
     units["wavelength"] = "" if grid.sampling == "coefficients" else "nm"
     texts = {**{name: getattr(grid, name) for name in TEXTS}, "provenance": json.dumps(record)}
     attributes = {"names": list(grid.names), **texts}
     notes = {name: {"unit": unit} for name, unit in units.items()}
-    packed = ("coefficient", "component", "error", "filled") if compact else ()
+    packed = ("coefficient", "component", "error", "filled", "systematic") if compact else ()
     write_model(path, FORMAT, VERSION, arrays, attributes, notes=notes, packed=packed, overwrite=overwrite)
 
 
@@ -176,13 +182,18 @@ def read_grid(path: str | Path) -> StellarGrid:
         names,
         filled=arrays.get("filled"),
         error=arrays.get("error"),
+        systematic=arrays.get("systematic"),
+        systematic_variance=arrays.get("systematic_variance"),
         **{name: attributes[name] for name in TEXTS},
     )
 
 
 def grid_digest(grid: StellarGrid) -> str:
-    """What tells a grid of models from others: a digest of its labels, nodes, wavelengths and spectra."""
+    """What tells a grid of models from others: a digest of its labels, nodes, wavelengths, spectra and their errors."""
     digest = hashlib.sha256(repr(grid.names).encode())
     for array in (*grid.nodes, grid.wavelength, grid.flux):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for errors in (grid.systematic, grid.systematic_variance):
+        if errors is not None:
+            digest.update(np.ascontiguousarray(errors, np.float32).tobytes())
     return digest.hexdigest()[:16]

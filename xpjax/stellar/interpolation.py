@@ -25,12 +25,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax.core import engine
+from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import dot
 from xpjax.core.process import one_blas_thread
 from xpjax.core.records import AnyArray
 from xpjax.core.units import in_unit
-from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve, transmission
+from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.stellar.grid import StellarGrid
 
 KINDS = ("spline", "local", "linear")
@@ -60,7 +61,7 @@ class Interpolator(eqx.Module):
     n_component). basis (n_component, n_wavelength) and mean (n_wavelength,) of the mean-normalized flux. whole
     (*n_cell,): which cells have spectra at all their corners. compression_rms and compression_max: what the components
     leave out of (grid - mean) / mean, over nodes and wavelengths. of_coefficients: "flux" is XP coefficients, scaled by
-    their sizes and not by their means.
+    their sizes and not by their means. systematic, systematic_variance: the grid's.
     """
 
     nodes: tuple[Float[AnyArray, " n"], ...]
@@ -78,6 +79,8 @@ class Interpolator(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     of_coefficients: bool = eqx.field(static=True, default=False)
+    systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
+    systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
 
     @property
     def block_size(self) -> int:
@@ -186,8 +189,9 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
     scale = np.sqrt(np.mean(flux[known] ** 2, axis=0)) if grid.sampling == COEFFICIENTS else mean
     deviation = (flux[known] - mean) / scale
     with one_blas_thread():
-        _, size, vectors = np.linalg.svd(deviation, full_matrices=False)
-        vectors = vectors[: _number(components, size**2 / deviation.size)]
+        size, vectors = np.linalg.eigh(deviation.T @ deviation)
+        number = _number(components, np.maximum(size[::-1], 0) / deviation.size)
+        vectors = vectors.T[::-1][: min(deviation.shape)][:number]
         left = deviation - deviation @ vectors.T @ vectors
         values = np.full((*known.shape, len(vectors)), np.nan)
         values[known] = deviation @ vectors.T
@@ -218,6 +222,7 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
         tuple(grid.names),
         kind,
         grid.sampling == COEFFICIENTS,
+        *(None if x is None else np.asarray(x, float) for x in (grid.systematic, grid.systematic_variance)),
     )
 
 
@@ -356,7 +361,7 @@ def _flux_kernel(model: Interpolator, labels: Array) -> Array:
 
 
 def model_spectra(
-    model: Interpolator | StellarGrid, labels: Any, *, float64: bool = False, devices: Any = None
+    model: Interpolator | StellarGrid, labels: Any, *, float64: bool = False, devices: engine.Devices = None
 ) -> Float[np.ndarray, "n n_wavelength"]:
     """Interpolate the spectra of a grid at labels.
 
@@ -408,9 +413,9 @@ def interpolate_spectra(wavelength: np.ndarray, values: np.ndarray, at: np.ndarr
 
 
 def redden(
-    grid: StellarGrid, ebv: Any, *, law: str = "ccm89", r_v: float = R_V, per_ebv: float = AV_PER_SFD
+    grid: StellarGrid, ebv: Any, *, law: str = "ccm89", r_v: Any = R_V, per_ebv: float = AV_PER_SFD
 ) -> StellarGrid:
-    """Add E(B-V) to the labels of a grid: each spectrum is seen through dust and normalized anew.
+    """Add E(B-V), and R_V, to the labels of a grid: each spectrum is seen through dust and normalized anew.
 
     Parameters
     ----------
@@ -420,14 +425,16 @@ def redden(
         Ascending nodes of E(B-V) [mag]; steps of 0.1 mag give fluxes to 1e-4, and 5e-4 next to either end.
     law : str, optional
         Reddening law, see `xpjax.extinction`.
-    r_v, per_ebv : float, optional
-        R_V of the law, and A_V / E(B-V).
+    r_v : float or (n_rv,) array, optional
+        R_V of the law, or ascending nodes of it.
+    per_ebv : float, optional
+        A_V / E(B-V) at R_V = 3.1, in proportion to R_V at others: E(B-V) then means the same reddening.
 
     Returns
     -------
     StellarGrid
-        The grid with "ebv" as its last label. A fit on it finds E(B-V) like any other label, with exact derivatives,
-        bounds and, on request, a prior.
+        The grid with "ebv" as its last label, and "rv" behind it where there are nodes of R_V. A fit on it finds them
+        like any other label, with exact derivatives, bounds and, on request, a prior.
 
     Raises
     ------
@@ -447,14 +454,21 @@ def redden(
         raise XpjaxError(f"nodes of E(B-V) must be two or more ascending numbers, found {ebv}")
     if grid.sampling == COEFFICIENTS:
         raise XpjaxError("a grid of XP coefficients cannot be reddened; build it with sampling='log330'")
-    with engine.precision(True):
-        dust = np.asarray(transmission(extinction_curve(np.asarray(grid.wavelength), law, r_v), ebv, per_ebv))
-    flux = np.asarray(grid.flux, float)[..., None, :] * dust
+    each = np.asarray(r_v, float)
+    if each.ndim > 1 or (each.ndim and (len(each) < 2 or np.any(np.diff(each) <= 0))):
+        raise XpjaxError(f"R_V must be one number or two or more ascending nodes, found {each}")
+    curves = np.stack([extinction_curve(np.asarray(grid.wavelength), law, float(one)) for one in each.ravel()])
+    a_v = per_ebv * ebv[:, None, None] * (each.reshape(-1, 1) / R_V)
+    dust = np.exp(-FLUX_PER_MAGNITUDE * a_v * curves).reshape(len(ebv), *each.shape, -1)
+    flux = np.asarray(grid.flux, float).reshape(*grid.shape, *[1] * (dust.ndim - 1), -1) * dust
     flux /= flux.mean(axis=-1, keepdims=True)
     more = {
-        name: np.repeat(np.asarray(of_node)[..., None], len(ebv), axis=-1)
+        name: np.array(
+            np.broadcast_to(np.asarray(of_node).reshape(*grid.shape, *[1] * (dust.ndim - 1)), flux.shape[:-1])
+        )
         for name, of_node in (("filled", grid.filled), ("error", grid.error))
         if of_node is not None
     }
-    nodes, names = (*grid.nodes, ebv), (*grid.names, "ebv")
+    nodes = (*grid.nodes, ebv, *([each] if each.ndim else []))
+    names = (*grid.names, "ebv", *(["rv"] if each.ndim else []))
     return dataclasses.replace(grid, nodes=nodes, flux=flux, names=names, **more)  # type: ignore[arg-type]

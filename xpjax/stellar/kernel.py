@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -28,7 +29,7 @@ from xpjax.core import engine
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
-from xpjax.stellar.chi2 import Data, Reach, correlated, whitened
+from xpjax.stellar.chi2 import Data, Part, Seen, correlated, least_squares, whitened
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.search import Search, find_starts
 from xpjax.xp import XPCoefficients
@@ -74,6 +75,23 @@ class Star(eqx.Module):
     """One over the sigma of the prior; zero where there is none."""
 
 
+class Common(eqx.Module):
+    """What models and instrument are wrong by in all stars alike: templates of unit variance, fractions of the flux.
+
+    templates: these, and after them one that is gray, which normalization takes off the others. by_column and
+    by_template: products of templates with the columns of the model, and with each other. rare: weights with which the
+    flux that they are fractions of, a sum of the first columns, is drawn to the mean of the grid. variance: mean
+    wavelengths of stars' light, and variances of the templates there where they are not one.
+    """
+
+    templates: Float[AnyArray, "n_template_and_1 n_wavelength"]
+    by_column: Float[AnyArray, "n_wavelength n_template_and_1_times_column"]
+    by_template: Float[AnyArray, "n_wavelength n_template_and_1_squared"]
+    rare: Float[AnyArray, " n_first"]
+    wavelength: Float[AnyArray, " n_wavelength"]
+    variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
+
+
 class Model(eqx.Module):
     """What all stars share: the grid, G, the products of its columns, and the places searched for starts."""
 
@@ -85,8 +103,9 @@ class Model(eqx.Module):
     error_floor: Float[AnyArray, ""]
     rounds: Int[AnyArray, ""]
     """Rounds of steps from the best start; a number of the data, so that more of them need no second program."""
-    reach: Reach | None = None
+    seen: Seen | None = None
     """How the noise of coefficients reaches the samples."""
+    common: Common | None = None
 
 
 @functools.cache
@@ -98,6 +117,35 @@ def fit_kernel(options: Options) -> engine.Kernel:
         return _described(spectrum, problem, _descended(problem))
 
     return kernel
+
+
+def near(options: Options, model: Model, star: Star, labels: Array) -> tuple[Callable[[Array], Array], Array, Array]:
+    """chi2 with priors as a function of labels (n_label,), less that at these ones; its curvature and the cells there.
+
+    Amplitudes are those that fit best, and infinite is the value beyond the grid; curvature (n_label, n_label): half
+    the Hessian for labels in cells, whose lengths are (n_label,).
+    """
+    problem, n = _posed(options, model, star)[1], len(labels)
+    amplitude = jnp.ones(options.n_continuum, labels.dtype)
+    if options.n_continuum:
+        rows = problem.vector(labels, amplitude)[1][n:]
+        amplitude = _solve(dot(dot(rows, problem.matrix), rows.T), dot(rows, problem.product)[:, None])[:, 0]
+    t = problem.vector(labels, amplitude)[0]
+    gradient = problem.data.gradient(t)
+
+    def lowest(point: _Point) -> tuple[Array, Array]:
+        """The sum of squares and its curvature where amplitudes are free."""
+        own, mixed = point.curvature[n:, n:], point.curvature[n:, :n]
+        if not options.n_continuum:
+            return point.value, point.curvature
+        right = jnp.concatenate([point.slope[n:, None], mixed], axis=1)
+        solved = _solve(own, right)
+        return point.value - dot(point.slope[n:], solved[:, 0]), point.curvature[:n, :n] - dot(mixed.T, solved[:, 1:])
+
+    best = problem.look(labels, amplitude, t, gradient)
+    start, curvature = lowest(best)
+    start = jnp.where(jnp.isfinite(start), start, 0)
+    return lambda x: lowest(problem.look(x, amplitude, t, gradient))[0] - start, curvature, best.length
 
 
 class _Spectrum(NamedTuple):
@@ -128,24 +176,79 @@ def _posed(options: Options, model: Model, star: Star) -> tuple[_Spectrum, _Prob
     average = model.columns[0]
     value = jnp.where(usable & used, flux / mean, average)
     weight = jnp.where(usable, jnp.where(used, 1 / variance, 0), 1)
-    data = Data(value, model.columns, weight)
+    own = Part(value, model.columns, weight)
     if star.correlation is None:
-        matrix = dot(weight, model.products).reshape(len(model.columns), -1)
+        data, matrix = Data((own,)), dot(weight, model.products).reshape(len(model.columns), -1)
+        if model.common is not None:
+            data, matrix = _widened(options, model.common, own, matrix, used)
     else:
         sigma = jnp.where(usable, error / mean, 0)
         floor = jnp.where(usable, (model.error_floor * jnp.maximum(jnp.abs(value), LEAST_FLUX)) ** 2, 1)
-        if isinstance(star.correlation, XPCoefficients):
-            assert model.reach is not None
-            data = correlated(data, model.reach, star.correlation, sigma, floor, used)
-        else:
-            data = whitened(data, jnp.asarray(star.correlation), sigma, floor, used)
-        usable &= jnp.all(jnp.isfinite(data.value))
-        matrix = data.matrix()
-    product = dot(data.weight * data.value, data.rows.T)
+        data, matrix = _correlated(options, model, star.correlation, own, sigma, floor, used)
+        usable &= jnp.all(jnp.isfinite(matrix))
+    product = data.product()
     norm = None  # what averages the model over the samples used; its own mean is one
     if star.used is not None and not options.n_continuum:
         norm = dot(used / n_used, model.columns.T)
     return _Spectrum(value, used, n_used, usable), _Problem(options, model, star, data, matrix, product, norm)
+
+
+def _correlated(
+    options: Options, model: Model, correlation: Any, own: Part, sigma: Array, floor: Array, used: Array
+) -> tuple[Data, Array]:
+    """Data with the covariance of their samples and of what is common to stars, and their G'WG."""
+    if model.common is not None:
+        flux, *less = _common_to(options, model.common, own, used, None)
+        own = own._replace(templates=_less(model.common.templates, *less) * flux)
+    if isinstance(correlation, XPCoefficients):
+        assert model.seen is not None
+        data, matrix = correlated(own, model.products, model.seen, correlation, sigma, floor, used)
+    else:
+        data, matrix = whitened(own, jnp.asarray(correlation), sigma, floor, used)
+    return (data, matrix) if model.common is None else data.widened(matrix)
+
+
+def _widened(options: Options, common: Common, own: Part, matrix: Array, used: Array) -> tuple[Data, Array]:
+    """Data with the errors that are common to stars beside independent ones, and their G'WG."""
+    n = len(common.templates)
+    flux, *less = _common_to(options, common, own, used, matrix)
+    weight = own.weight * flux
+    across = _less(dot(weight, common.by_column).reshape(n, -1), *less)
+    square = _less(_less(dot(weight * flux, common.by_template).reshape(n, n), *less).T, *less)
+    own = own._replace(templates=_less(common.templates, *less) * flux)
+    return Data((own,)).widened(matrix, across, square)
+
+
+def _common_to(
+    options: Options, common: Common, own: Part, used: Array, matrix: Array | None
+) -> tuple[Array, Array, Array]:
+    """The flux (n_wavelength,) that templates are fractions of; what of each is gray, and its size (n_template,).
+
+    It is a smooth sum of the first columns that fits the data: of the data themselves, whose noise templates would
+    share, chi2 would be biased.
+    """
+    first = jnp.asarray(own.rows[: len(common.rare)])
+    matrix = dot(first * own.weight, first.T) if matrix is None else matrix[: len(first), : len(first)]
+    mean = jnp.eye(1, len(first), dtype=matrix.dtype)[0]
+    right = dot(own.weight * own.value, first.T) + common.rare * mean
+    t = least_squares(matrix + jnp.diag(jnp.asarray(common.rare)), right)
+    flux = dot(jnp.where(jnp.all(jnp.isfinite(t)), t, mean), first)
+    size = jnp.ones(len(common.templates) - 1, flux.dtype)
+    if common.variance is not None:
+        color = dot(jnp.asarray(common.wavelength), flux) / jnp.sum(flux)
+        table = jnp.asarray(common.variance)
+        size = jnp.sqrt(jax.vmap(lambda known: jnp.interp(color, table[:, 0], known))(table[:, 1:].T))
+    if options.n_continuum:
+        return flux, jnp.zeros_like(size), size
+    # What changes the mean of the flux is lost where this normalizes.
+    part = used * flux
+    return flux, dot(common.templates[:-1], part) / jnp.sum(part), size
+
+
+def _less(rows: AnyArray, gray: Array, size: Array) -> Array:
+    """Rows (n_template, m) without as much of the last one, which is gray, as they have, times a size."""
+    rows = jnp.asarray(rows)
+    return (rows[:-1] - gray[:, None] * rows[-1]) * size[:, None]
 
 
 class _Point(NamedTuple):
@@ -291,7 +394,18 @@ def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str
         "dflux_per": 100 * deviant / n_used * (known if not options.of_coefficients else jnp.nan),
         "status": status.astype(jnp.uint32),
     }
+    if model.common is not None:
+        formal = _formal(problem, best, inverse)
+        result["error_formal"] = jnp.sqrt(formal[:n_label]) * certain * known
     return {**result, "flux": fitted * known} if options.spectra else result
+
+
+def _formal(problem: _Problem, best: _Point, inverse: Array) -> Array:
+    """Variances of the parameters, labels in cells, that noise and priors make: without what is common to stars."""
+    variance = problem.data.noise(dot(inverse, problem.vector(best.labels, best.amplitude)[1]))
+    if problem.star.prior_weight is None:
+        return variance
+    return variance + dot(inverse[:, : len(best.labels)] ** 2, (problem.star.prior_weight * best.length) ** 2)
 
 
 def _solve(matrix: Array, right: Array) -> Array:

@@ -27,6 +27,7 @@ TITLES = {
     "logg": "Logarithm of the surface gravity in cm s-2",
     "mh": "Metallicity [M/H] relative to the Sun",
     "ebv": "Interstellar reddening E(B-V)",
+    "rv": "Ratio R_V of total to selective extinction",
 }
 """What columns of labels are."""
 LABEL_UNITS = {**UNITS, "ebv": "mag"}
@@ -63,6 +64,12 @@ class StellarFit(TableResult, Rows, Record):
         Bits of `FitStatus`.
     flux : (n, n_wavelength) array, optional
         Best-fit models, normalized as the data; None unless `fit_labels` was asked for spectra.
+    error_formal : (n, n_label) array, optional
+        The part of the errors that noise makes, and not what models and instrument are wrong by in all stars alike;
+        None where chi2 knows of noise alone.
+    draws, n_effective : (n, n_draw, n_label) and (n,) arrays, optional
+        Draws of the labels from their posterior, and how many independent ones the proposals that they are from are
+        worth: below 100 or so distrust them. None unless `fit_labels` was asked for a posterior.
 
     Examples
     --------
@@ -76,7 +83,8 @@ class StellarFit(TableResult, Rows, Record):
     Unit("K")
     """
 
-    row_fields: ClassVar = ("labels", "covariance", "chi2", "dof", "dflux_per", "status", "flux")
+    row_fields: ClassVar = ("labels", "covariance", "chi2", "dof", "dflux_per", "status", "flux", "error_formal",
+                            "draws", "n_effective")  # fmt: skip
     bits: ClassVar = FitStatus
 
     names: tuple[str, ...]
@@ -87,6 +95,9 @@ class StellarFit(TableResult, Rows, Record):
     dflux_per: np.ndarray
     status: np.ndarray
     flux: np.ndarray | None = None
+    error_formal: np.ndarray | None = None
+    draws: np.ndarray | None = None
+    n_effective: np.ndarray | None = None
 
     def with_rows(self, rows: np.ndarray, other: StellarFit) -> StellarFit:
         """These fits with those of some rows taken from another."""
@@ -116,6 +127,18 @@ class StellarFit(TableResult, Rows, Record):
         for (i, a), (j, b) in itertools.combinations(enumerate(self.names), 2):
             columns[f"{a}_{b}_covariance"] = self.covariance[:, i, j]
             told[f"{a}_{b}_covariance"] = f"Covariance of {a} and {b}"
+        if self.error_formal is not None:
+            for i, name in enumerate(self.names):
+                columns[key := f"{name}_error_formal"] = self.error_formal[:, i]
+                told[key] = f"The part of {name}_error that noise makes; the rest is common to stars alike"
+                units |= {key: LABEL_UNITS[name]} if name in LABEL_UNITS else {}
+        if self.draws is not None and self.n_effective is not None:
+            for i, name in enumerate(self.names):
+                columns[key := f"{name}_draws"] = self.draws[:, :, i]
+                told[key] = f"Draws of {name} from the posterior, in the order of those of other labels"
+                units |= {key: LABEL_UNITS[name]} if name in LABEL_UNITS else {}
+            columns["n_effective"] = self.n_effective
+            told["n_effective"] = "Independent draws that the proposals are worth; below 100 distrust the draws"
         columns |= {"chi2": self.chi2, "dof": self.dof, "dflux_per": self.dflux_per}
         return Catalogue(columns, units, told).with_columns(keep or {}, {"fit_status": self.status})
 
@@ -229,6 +252,12 @@ def read_labels(path: str | os.PathLike[str]) -> LabelFits:
         covariance[:, i, j] = covariance[:, j, i] = own.pop(f"{a}_{b}_covariance")
     labels = np.stack([taken[name] for name in names], axis=1)
     fit = StellarFit(names, labels, covariance, *(taken[name] for name in FITTED))
+    if f"{names[0]}_error_formal" in own:
+        formal = np.stack([own.pop(f"{name}_error_formal") for name in names], axis=1)
+        fit = dataclasses.replace(fit, error_formal=formal)
+    if f"{names[0]}_draws" in own:
+        draws = np.stack([own.pop(f"{name}_draws") for name in names], axis=2)
+        fit = dataclasses.replace(fit, draws=draws, n_effective=own.pop("n_effective"))
     before = None
     if "fit_status_before" in own:
         labels = np.stack([own.pop(f"{name}_before") for name in names], axis=1)

@@ -47,17 +47,18 @@ def find_starts(
     matrix and product: G'WG and G'WO. norm: what averages a model over the samples used, or None. prior: deviations
     from the prior in sigmas at labels (n, n_label). n_continuum: how many amplitudes are fitted, 0 for none.
     """
-    n = len(search.linear)
-    triangle = matrix[np.tril_indices(n)]
+    n, wide = len(search.linear), matrix.dtype
+    # Places need no more than float32, whatever the fit is computed in.
+    given = matrix[np.tril_indices(n)], product[:n], search.square, search.linear
+    triangle, falling, squares, lines = (jnp.asarray(x, jnp.float32) for x in given)
     if n_continuum or norm is not None:
-        square, linear = dot(triangle, search.square), dot(product[:n], search.linear)
-        amplitude = linear / square if norm is None else 1 / dot(norm[:n], search.linear)
+        square, linear = dot(triangle, squares), dot(falling, lines)
+        amplitude = linear / square if norm is None else 1 / dot(norm[:n].astype(jnp.float32), lines)
         value = amplitude * (amplitude * square - 2 * linear)
     else:  # one product is half the time
-        both = jnp.concatenate([jnp.asarray(search.square), jnp.asarray(search.linear)])
-        value = dot(jnp.concatenate([triangle, -2 * product[:n]]), both)
+        value = dot(jnp.concatenate([triangle, -2 * falling]), jnp.concatenate([squares, lines]))
         amplitude = jnp.ones_like(value)
-    value = value + jnp.sum(prior(jnp.asarray(search.labels)) ** 2, axis=-1)
+    value = value + jnp.sum(prior(jnp.asarray(search.labels)) ** 2, axis=-1).astype(jnp.float32)
     number = jnp.arange(value.shape[0], dtype=value.dtype)
     chosen = []
     for _ in range(starts):
@@ -66,7 +67,7 @@ def find_starts(
         chosen.append(best)
         near = [jnp.abs(index - index[best]) <= 1 for index in map(jnp.asarray, search.index)]
         value = jnp.where(functools.reduce(jnp.logical_and, near), jnp.inf, value)
-    rows = jnp.stack(chosen)
+    rows, amplitude = jnp.stack(chosen), amplitude.astype(wide)
     t = jnp.asarray(search.t)[rows] * amplitude[rows][:, None]
     t = jnp.pad(t, ((0, 0), (0, len(matrix) - t.shape[1])))
     amplitudes = jnp.pad(amplitude[rows][:, None], ((0, 0), (0, max(n_continuum - 1, 0))))

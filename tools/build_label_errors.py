@@ -1,0 +1,271 @@
+"""What Castelli & Kurucz and corrected XP spectra are wrong by: templates that build_grid.py puts into grid_ck04.h5.
+
+    python tools/build_label_errors.py DATA [--learn-from even]
+
+DATA holds calspec/xp_calspec_pairs.parquet and xp/xp_random_1200.fits; literature labels are in
+benchmarks/literature_labels.ecsv. Residuals are relative: spectra, corrected, over the models of their labels, minus
+one. Of CALSPEC stars these are literature labels, and each star is corrected by what the others teach; of random stars
+labels of a population: dwarfs on the main sequence or giants, [M/H] = -0.25 +- 0.3, reddened by a layer of dust. Second
+moments about zero, less the noise, are decomposed for warm stars (A, F, G), K stars and M stars apart: TiO and the blue
+of cool stars, where models miss 20 %, must not take away what warm stars tell. What errors along labels there are, no
+residual of stars with fitted labels shows: derivatives with respect to labels are templates of their own, with sizes
+from the labels of CALSPEC stars. `systematic_variance` says for which color of stars templates are. It takes two
+minutes. Run alone, it prints what comes out; --learn-from even, odd: from half of the random and CALSPEC stars, the
+others being judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+import xpjax
+from xpjax.core.linalg import interpolation
+from xpjax.stellar import StellarGrid, fit_labels, interpolate_grid, model_spectra, read_grid, redden
+from xpjax.stellar.interpolation import Interpolator
+from xpjax.stellar.priors import EBV_NODES, layer_of_dust
+from xpjax.stellar.results import StellarFit
+from xpjax.wiggles import read_pairs, train_linear
+from xpjax.wiggles.linear.evidence import smoothing
+
+LITERATURE = Path(__file__).parents[1] / "benchmarks" / "literature_labels.ecsv"
+PAIRS, RANDOM = "calspec/xp_calspec_pairs.parquet", "xp/xp_random_1200.fits"
+RANKS = {"warm": 14, "K": 8, "M": 8}
+"""Templates of each kind of stars."""
+WARM, COOL, RED = (560.0, 615.0), (615.0, 680.0), ((680.0, 830.0), (735.0, 830.0))
+"""Mean wavelengths [nm] of the light of random stars that are learned from."""
+FLOOR = 0.006
+ALONG = {
+    "A": ((8500.0, 4.1, -0.2, 0.02), (150.0, 0.08, 0.15)),
+    "G": ((5800.0, 4.3, -0.2, 0.05), (80.0, 0.2, 0.1)),
+    "dwarf K": ((4700.0, 4.5, -0.1, 0.1), (80.0, 0.25, 0.12)),
+}
+"""Labels (Teff, log g, [M/H], E(B-V)) at which derivatives are taken, and errors of the first three along them."""
+WHERE = {535.0: ("warm", "A"), 585.0: ("warm", "G"), 600.0: ("warm", "G"), 650.0: ("K", "dwarf K"),
+         715.0: ("M", "dwarf K"), 745.0: ("M", "dwarf K"), 780.0: ("M", "dwarf K")}  # fmt: skip
+"""Which templates are for stars whose light has these mean wavelengths [nm]; between them linear in variance."""
+MORE = {745.0: 2.0, 780.0: 6.0}
+"""Factors of all variances there: the coolest stars lie beyond the grid, and are the fewest."""
+GRAVITY = (
+    (3500, 3700, 4000, 4200, 4800, 5000, 5200, 5800, 6000, 6500, 7500, 10000),
+    (4.75, 4.71, 4.65, 4.63, 4.57, 4.55, 4.51, 4.38, 4.34, 4.25, 4.15, 4.10),
+    (0.60, 0.90, 1.34, 1.60, 2.50, 2.75, 3.00, 3.38, 3.50, 3.50, 3.50, 3.50),
+)
+"""Teff [K], and log g of the main sequence and of giants."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stars:
+    """Mean-normalized spectra (n, n_wavelength) with their noise, and E(B-V) with errors (n,); labels of literature."""
+
+    name: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+    ebv: tuple[np.ndarray, np.ndarray]
+    labels: np.ndarray
+
+    def __getitem__(self, rows: Any) -> Stars:
+        """Some of the stars."""
+        ebv = (self.ebv[0][rows], self.ebv[1][rows])
+        return Stars(self.name[rows], self.flux[rows], self.error[rows], ebv, self.labels[rows])
+
+    def color(self, wavelength: np.ndarray) -> np.ndarray:
+        """Mean wavelength [nm] of the light (n,)."""
+        return np.asarray(self.flux @ wavelength / self.flux.sum(axis=1))
+
+    def fit(self, model: Interpolator, floor: float, **priors: Any) -> StellarFit:
+        """Labels with E(B-V) as it is known."""
+        known: Any = {"ebv": self.ebv, **priors}
+        return fit_labels(self.flux, self.error, model, error_floor=floor, priors=known, spectra=True)
+
+
+def random_stars(data: Path, wavelength: np.ndarray) -> tuple[Stars, np.ndarray]:
+    """Corrected spectra of random stars, behind a layer of dust, and their G (n,) [mag]."""
+    table = xpjax.read(data / RANDOM)
+    none = np.broadcast_to(np.zeros(1, np.float32), (len(table), table.release.n_pair_total))
+    table = dataclasses.replace(table, coefficients=dataclasses.replace(table.coefficients, correlation=none))
+    made = xpjax.spectra(table, wavelength, truncate=True, correction="standard")
+    g = xpjax.photometry(table, "GaiaDR3Vega:G", errors=False).magnitude[:, 0]
+    mean = made.flux.mean(axis=1, keepdims=True, dtype=float)
+    labels = np.full((len(table), 3), np.nan)
+    return Stars(made.source_id, made.flux / mean, made.flux_error / mean, layer_of_dust(made.source_id), labels), g
+
+
+def calspec_stars(data: Path, wavelength: np.ndarray) -> Stars:
+    """CALSPEC stars with labels from the literature, each one's XP spectrum corrected by what the others teach."""
+    instrument = xpjax.load_instrument()
+    pairs = read_pairs(data / PAIRS, instrument)
+    after = train_linear(pairs, name="left-out").evidence.after
+    known = Table.read(LITERATURE, format="ascii.ecsv")
+    rows = [list(pairs.name).index(star) for star in known["star"]]
+    own = instrument.wavelength
+    seen = (interpolation(own, np.clip(wavelength, own[0], own[-1])) @ (after[rows] @ smoothing(instrument)).T).T
+    flux = np.asarray(seen / seen.mean(axis=1, keepdims=True))
+    labels = np.stack([np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1)
+    ebv = np.asarray(known["ebv"], float)
+    return Stars(np.array(known["star"]), flux, 0.002 * np.abs(flux), (ebv, np.full(len(ebv), 0.02)), labels)
+
+
+def instrumental(wavelength: np.ndarray) -> np.ndarray:
+    """Covariance of what the standard correction leaves, seen at XP's resolution."""
+    correction = xpjax.load_correction("standard")
+    assert correction is not None
+    own = correction.wavelength
+    left = correction.left @ smoothing(xpjax.load_instrument())
+    root = interpolation(own, np.clip(wavelength, own[0], own[-1])) @ left.T
+    return np.asarray(root @ root.T)
+
+
+def moment(residual: np.ndarray, weight: np.ndarray | None = None, noise: np.ndarray | None = None) -> np.ndarray:
+    """Second moments about zero (n_wavelength, n_wavelength), less the noise, without negative eigenvalues."""
+    weight = np.ones(len(residual)) if weight is None else weight
+    weight = (weight / weight.sum())[:, None]
+    out = (residual * weight).T @ residual
+    if noise is not None:
+        size, vector = np.linalg.eigh(out - np.diag((noise * weight).sum(axis=0)))
+        out = (vector * np.maximum(size, 0)) @ vector.T
+    return np.asarray(out)
+
+
+def leading(covariance: np.ndarray, rank: int) -> np.ndarray:
+    """Root (rank, n_wavelength) of the leading part of a covariance."""
+    size, vector = np.linalg.eigh(covariance)
+    return np.asarray((vector[:, ::-1][:, :rank] * np.sqrt(np.maximum(size[::-1][:rank], 0))).T)
+
+
+def population(stars: Stars, model: Interpolator) -> np.ndarray:
+    """Labels (n, n_label) of ordinary stars: of dwarfs or giants, what fits better; NaN where nothing does."""
+    teff, sequence, giants = (np.array(row, float) for row in GRAVITY)
+    first = stars.fit(model, 0.02, mh=(-0.25, 0.3)).labels[:, 0]
+    found = []
+    for gravity, spread in ((sequence, 0.12), (giants, 0.4)):
+        hot, wide = first, np.full(len(first), spread)
+        for _ in range(2):
+            hot = np.where(np.isfinite(hot), hot, 5000.0)
+            logg = np.interp(hot, teff, gravity)
+            fit = stars.fit(model, FLOOR, mh=(-0.25, 0.3), logg=(logg, np.where(hot > 6000, 2, 1) * wide))
+            hot = fit.labels[:, 0]
+        off = (fit.labels[:, 1] - logg) / wide, (fit.labels[:, 2] + 0.25) / 0.3
+        # chi2 of samples that are correlated counts too much; of four stars one is a giant.
+        cost = fit.chi2 / 3 + off[0] ** 2 + off[1] ** 2 + (4 if gravity is giants else 0)
+        labels: np.ndarray = fit.labels.astype(float)
+        if gravity is sequence:
+            labels[:, 1] = np.minimum(labels[:, 1], np.interp(labels[:, 0], teff, sequence) + 0.1)
+        labels[:, 2] = np.minimum(labels[:, 2], 0.15)  # more have too much of it for a population, by models' errors
+        found.append((np.where(np.isfinite(cost), cost, np.inf), labels))
+    return np.where((found[1][0] < found[0][0])[:, None], found[1][1], found[0][1])
+
+
+def along(model: Interpolator, labels: tuple[float, ...], sizes: tuple[float, ...]) -> np.ndarray:
+    """Relative change of the model spectrum (n, n_wavelength) with each label, times a size."""
+    out = []
+    for k, (size, step) in enumerate(zip(sizes, (50.0, 0.1, 0.1), strict=True)):
+        moved = np.array([labels, labels, labels])
+        moved[0, k] += step
+        moved[1, k] -= step
+        up, down, middle = model_spectra(model, moved, float64=True)
+        out.append((up - down) / (2 * step) / middle * size)
+    return np.array(out)
+
+
+def learn(grid: StellarGrid, random: Stars, calspec: Stars) -> tuple[np.ndarray, np.ndarray]:
+    """Templates (r, n_wavelength) and their variances by color, for `StellarGrid`."""
+    plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
+    model, wavelength = interpolate_grid(redden(plain, np.array(EBV_NODES))), np.asarray(grid.wavelength)
+    labels = calspec.labels.copy()
+    unknown = np.isnan(labels[:, 1])
+    labels[unknown, 1] = np.interp(labels[unknown, 0], GRAVITY[0], GRAVITY[1])
+    made = model_spectra(model, np.column_stack([labels, np.clip(calspec.ebv[0], 0, None)]), float64=True)
+    known = np.clip(calspec.flux / made - 1, -0.3, 0.3)[calspec.color(wavelength) < 600]
+    own = instrumental(wavelength)
+    first = dataclasses.replace(model, systematic=leading(own + moment(known), 28))
+    made = model_spectra(model, population(random, first), float64=True)
+    residual = np.clip(random.flux / made - 1, -0.6, 0.6)
+    noise = np.minimum((random.error / np.maximum(random.flux, 0.02)) ** 2, 0.05)
+    color = random.color(wavelength)
+
+    def of(low: float, high: float) -> np.ndarray:
+        rows = (color >= low) & (color < high) & np.isfinite(residual[:, 0])
+        rms = np.sqrt(np.mean(residual[rows][:, wavelength > 420] ** 2, axis=1))
+        return moment(residual[rows], 1 / (1 + (rms / np.median(rms)) ** 4), noise[rows])
+
+    covariance = {
+        "warm": 0.5 * own + 0.7 * moment(known) + 0.3 * of(*WARM),
+        "K": 0.5 * own + of(*COOL),
+        "M": 0.5 * own + 0.6 * of(*RED[0]) + 0.8 * of(*RED[1]),
+    }
+    parts = {kind: leading(covariance[kind], rank) for kind, rank in RANKS.items()}
+    parts |= {kind: along(model, *how) for kind, how in ALONG.items()}
+    table = [
+        [at, *(MORE.get(at, 1.0) * (kind in kinds) for kind, part in parts.items() for _ in part)]
+        for at, kinds in WHERE.items()
+    ]
+    return np.concatenate(list(parts.values())), np.array(table)
+
+
+def with_errors(grid: StellarGrid, data: Path) -> StellarGrid:
+    """The grid with what it and corrected XP spectra are wrong by, learned from all stars."""
+    wavelength = np.asarray(grid.wavelength)
+    random, g = random_stars(data, wavelength)
+    templates, variance = learn(grid, random[g < 17], calspec_stars(data, wavelength))
+    return dataclasses.replace(grid, systematic=templates, systematic_variance=variance)
+
+
+def judged(model: Interpolator, stars: Stars, floor: float) -> list[str]:
+    """What labels of stars of the literature differ by, A and F, G dwarfs apart."""
+    fit, wavelength = stars.fit(model, floor), np.asarray(model.wavelength)
+    dwarf = ~np.isin(stars.name, ["HD009051", "HD200654", "KF06T2", "KF08T3", "KSI2 CETI"])
+    off, color = fit.labels[:, :3] - stars.labels, stars.color(wavelength)
+    lines = []
+    for kind, rows in (("A", color < 555), ("F, G", (color >= 555) & (color < 600)), ("all", color < 600)):
+        some = off[rows & dwarf]
+        pull = np.abs(some / fit.error[rows & dwarf, :3])
+        middle, size = np.nanmedian(np.abs(some), axis=0), 1.48 * np.nanmedian(pull, axis=0)
+        lines.append(
+            f"{kind:5s}{len(some):3d} stars, floor {floor}: median |off| {middle[0]:.0f} K {middle[1]:.2f} "
+            f"{middle[2]:.2f}, bias {np.nanmedian(some[:, 0]):+.0f} K, pulls {size.round(2)}"
+        )
+    return lines
+
+
+def main() -> None:
+    """Learn from half or all of the stars, and print how the others come out."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--learn-from", choices=("even", "odd", "all"), default="all")
+    args = parser.parse_args()
+    grid = read_grid("ck04")
+    wavelength = np.asarray(grid.wavelength)
+    random, g = random_stars(args.data, wavelength)
+    calspec = calspec_stars(args.data, wavelength)
+    halves = [np.arange(len(x.name)) % 2 == (args.learn_from == "odd") for x in (random, calspec)]
+    learn_from = [np.ones_like(x) if args.learn_from == "all" else x for x in halves]
+    others = [x if args.learn_from == "all" else ~x for x in learn_from]
+    errors = learn(grid, random[learn_from[0] & (g < 17)], calspec[learn_from[1]])
+    plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
+    model = interpolate_grid(redden(plain, np.array(EBV_NODES)))
+    for name, each in (
+        ("without common errors", model),
+        ("with them", dataclasses.replace(model, systematic=errors[0], systematic_variance=errors[1])),
+    ):
+        print(name)
+        for floor in (0.005, 0.01):
+            print("\n".join(judged(each, calspec[others[1]], floor)))
+        fit, some = random[others[0]].fit(each, 0.002), random[others[0]]
+        color = some.color(wavelength)
+        for low, high in ((450, 560), (560, 600), (600, 640), (640, 690), (690, 740), (740, 830)):
+            rows = (color >= low) & (color < high)
+            per = np.nanmedian((fit.chi2 / fit.dof)[rows])
+            print(
+                f"{low}..{high} nm {rows.sum():4d} stars: chi2/dof {per:.2f}, edge {np.mean(fit.status[rows] & 1):.2f}"
+            )
+        print(f"at an edge {np.mean(fit.status & 1):.3f}, not converged {np.mean(fit.status & 8 > 0):.3f}")
+
+
+if __name__ == "__main__":
+    main()
