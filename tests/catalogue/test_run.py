@@ -15,7 +15,7 @@ import pytest
 
 import xpjax
 from tests.catalogue.helpers import SIZES, check, expected, leftovers, rows_of, write_store
-from xpjax.catalogue import job, run as module
+from xpjax.catalogue import job, plan
 from xpjax.catalogue.run import run_catalogue
 from xpjax.catalogue.state import read_status
 from xpjax.core import engine
@@ -61,7 +61,7 @@ def test_rows_do_not_depend_on_chunks_and_units(
 ) -> None:
     monkeypatch.setattr(job, "CHUNK_BYTES", 1)
     monkeypatch.setattr(job, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(module, "units_of", lambda opened, units=job.units_of: units(opened, 128))
+    monkeypatch.setattr(plan, "units_of", lambda opened, units=job.units_of: units(opened, 128))
     report = run_catalogue(store, tmp_path / "out", "JPLUS")
     assert len(report.finished) == 3 + 2 + 1 + 3 + 1
     check(tmp_path / "out", expected(sources))

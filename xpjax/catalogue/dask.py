@@ -16,7 +16,7 @@ from xpjax.catalogue.job import Job, Unit
 from xpjax.catalogue.locks import write_json
 from xpjax.catalogue.stages import process
 from xpjax.core import engine
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, install
 from xpjax.core.process import keep_memory
 
 
@@ -55,13 +55,14 @@ def connected(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError:
-        raise XpjaxError("Dask is not installed: pip install 'xpjax[dask]'") from None
+        raise XpjaxError(f"Dask is not installed: {install('dask')}") from None
 
     with contextlib.ExitStack() as stack:
         # What Dask tells of its ordinary doings is kept from the terminal.
-        logger = logging.getLogger("distributed")
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(max(logger.level, logging.WARNING))
+        for name, level in (("distributed", logging.WARNING), ("distributed.nanny", logging.ERROR)):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(max(logger.level, level))
         target = address
         if address == "local" or address.isdecimal():
             target = stack.enter_context(_local_cluster(int(address) if address.isdecimal() else None))

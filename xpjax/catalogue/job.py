@@ -116,7 +116,10 @@ class Job:
             return {"errors": self.content.errors, "correlations": self.content.errors}
         return {"errors": False, "correlations": True if self.content.serving(file.subspace).whole else LEADING}
 
+    def row_bytes(self, file: StoreFile) -> int:
+        """Bytes in memory of a source of a store file as it is read."""
+        return file.row_bytes(**self.noise_of(file))
+
     def chunk_rows(self, file: StoreFile) -> int:
         """Rows of a store file that are read at a time."""
-        row = file.row_bytes(**self.noise_of(file))
-        return max(CHUNK_BYTES // (row * BLOCK_ROWS), 1) * BLOCK_ROWS
+        return max(CHUNK_BYTES // (self.row_bytes(file) * BLOCK_ROWS), 1) * BLOCK_ROWS

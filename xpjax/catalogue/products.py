@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from xpjax.core import engine
+from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue
 from xpjax.core.release import DR3, Release, other_release
 from xpjax.stellar import LabelFits, LabelFitter
@@ -106,7 +107,7 @@ class Magnitudes:
             return made
         return dataclasses.replace(made, system=dataclasses.replace(made.system, systematic=None))
 
-    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], Photometry]:
+    def maker(self, chunk: int, devices: engine.Devices) -> Callable[[SourceTable], Photometry]:
         """What makes the rows of tables of about `chunk` sources; errors NaN where the input has none."""
         plain, network = self.photometer, self.correction
         photometer = plain if network is None else CorrectedPhotometer.prepare(plain, network)
@@ -125,7 +126,7 @@ class Magnitudes:
 
         return make
 
-    def _batch_rows(self, chunk: int, sources: XPCoefficients, devices: Any) -> int:
+    def _batch_rows(self, chunk: int, sources: XPCoefficients, devices: engine.Devices) -> int:
         """Rows of a batch: chunks are whole numbers of them, so that a job compiles once."""
         chosen = engine.find_devices(devices)
         system, size = self.photometer.system, 8 if self.photometer.float64 else 4
@@ -159,9 +160,10 @@ class Labels:
         """What the rows depend on, as JSON."""
         fit = self.fitter
         plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
+        known = {name: value for name in ("priors", "parallax") if (value := getattr(fit, name))}
         linear = {}
-        if fit.linear is not None:
-            linear = {"linear correction": fit.linear.name, "change": _digest([fit.linear.change, fit.linear.domain])}
+        if (own := fit.linear_of(self.release)) is not None:
+            linear = {"linear correction": own.name, "change": _digest([own.change, own.domain])}
         other = {} if self.release.fits(DR3) else {"release": self.release.name}
         return {
             **other,
@@ -170,6 +172,7 @@ class Labels:
             "fitted with": json.loads(json.dumps(plain)),
             "correction": None if fit.network is None else _digest(fit.network.model),
             **linear,
+            **json.loads(json.dumps(known)),
         }
 
     @property
@@ -179,11 +182,14 @@ class Labels:
 
     def check(self, release: Release, path: Any) -> None:
         """Raise ValueError for sources of another release than the fitter's corrections; it looks at them itself."""
+        if self.fitter.posterior:
+            one, other = say("fit_label_files", "`xpjax labels fit`"), say("posterior", "--posterior")
+            raise XpjaxError(f"draws of posteriors are for some hundreds of stars: {one} gives them; leave {other} out")
         self.fitter.check(release)
 
     def check_errors(self, table: SourceTable) -> None:
         """Raise XpjaxError where compact covariances, of such a table, do not hold the errors of truncated spectra."""
-        if self.fitter.truncate:
+        if self.fitter.truncated(table):
             check_truncation(table, errors=True)
 
     def serving(self, subspace: Subspace) -> Subspace:
@@ -193,7 +199,7 @@ class Labels:
     def empty(self, table: SourceTable, kept: dict[str, np.ndarray]) -> None:
         """Not known before a fit."""
 
-    def maker(self, chunk: int, devices: Any) -> Callable[[SourceTable], LabelFits]:
+    def maker(self, chunk: int, devices: engine.Devices) -> Callable[[SourceTable], LabelFits]:
         """What makes the rows of tables; the fitter has batches of its own."""
         return lambda table: self.fitter(table, devices=devices)
 

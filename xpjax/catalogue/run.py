@@ -9,23 +9,20 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xpjax.catalogue import hats
 from xpjax.catalogue.dask import process_on_dask
-from xpjax.catalogue.job import FORMATS, HATS_ROWS, Job, units_of
-from xpjax.catalogue.partitions import named_columns, open_sources
+from xpjax.catalogue.estimate import RunEstimate, check_room, is_long, of_plan, sampled
+from xpjax.catalogue.job import HATS_ROWS, STATE
 from xpjax.catalogue.parts import UNPLACED
-from xpjax.catalogue.products import Content, Labels, Magnitudes
+from xpjax.catalogue.plan import Plan
 from xpjax.catalogue.stages import process
 from xpjax.catalogue.state import (
     begin_run,
-    check_shard,
     finish_run,
+    forget_run,
     hold_shard,
     is_assembled,
     is_finished,
@@ -33,14 +30,11 @@ from xpjax.catalogue.state import (
     totals,
 )
 from xpjax.core import engine
-from xpjax.core.conditions import parse_where
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
-from xpjax.io.atomic import expanded
-from xpjax.io.catalogue import FITS_COLUMNS
 from xpjax.stellar import LabelFitter
 from xpjax.synthetic import AnySystem
-from xpjax.xp import Store, StoreError
+from xpjax.xp import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +89,7 @@ def run_catalogue(
     truncate: bool = False,
     error_correction: bool = False,
     float64: bool = False,
-    devices: Any = None,
+    devices: engine.Devices = None,
     correction: Any = None,
     fitter: LabelFitter | None = None,
     format: str = "parquet",
@@ -105,6 +99,7 @@ def run_catalogue(
     resume: bool = False,
     dask: str | None = None,
     progress: engine.Progress | None = None,
+    estimate: Callable[[RunEstimate], object] | None = None,
     hats_rows: int = HATS_ROWS,
     systematic: bool = False,
     release: Release | str | None = None,
@@ -124,18 +119,16 @@ def run_catalogue(
         Fit stellar labels instead; errors, truncate, correction and float64 are then the fitter's own.
     format : {"parquet", "fits", "hdf5", "hats"}, optional
         A file for each store file, or one HATS catalogue in HEALPix pixels, made when all units are done.
-    where : str, optional
-        Condition on columns of the store, such as "phot_g_mean_mag < 16 and bp_rp > 1".
-    keep : sequence of str, optional
-        Columns of the store to pass on.
+    where, keep : str and sequence of str, optional
+        Condition on columns of the store, such as "phot_g_mean_mag < 16 and bp_rp > 1"; columns to pass on.
     shard : (int, int), optional
         (i, n): every n-th unit, the i-th of 1..n.
     resume : bool, optional
         Go on with what another run left: finished units are not done again.
     dask : str, optional
         "local", or the address of a Dask scheduler.
-    progress : callable, optional
-        Called with the number of sources done.
+    progress, estimate : callable, optional
+        Called with the number of sources done; once, first, with a `RunEstimate`, of a long run from a sample of it.
     hats_rows : int, optional
         The most rows in a pixel of a HATS catalogue.
     systematic : bool, optional
@@ -151,7 +144,7 @@ def run_catalogue(
     Raises
     ------
     XpjaxError
-        For wrong options, others than those of the run to be resumed, and where another run is at work.
+        For wrong options or others than of the run to be resumed, another run at work, or a disk without room.
     FileExistsError
         If the output has content, without resume.
 
@@ -161,89 +154,55 @@ def run_catalogue(
     >>> xpjax.run_catalogue("store.h5", "sdss", "SDSS", errors=False).rows
     20
     """
-    store = open_sources(store, release, columns)
-    options = correction, systematic, store.release, errors, truncate, error_correction, float64
-    content = _content(systems, fitter, store.release, options)
-    job = Job(expanded(output).absolute(), content, format, where, tuple(keep), hats_rows, named_columns(store))
-    return _run(store, job, shard, resume, devices, dask, progress)
-
-
-def _content(systems: Any, fitter: LabelFitter | None, release: Release, options: tuple[Any, ...]) -> Content:
-    """What the rows are made of; options: those of `Magnitudes.of`. Raises XpjaxError unless it is one of both."""
-    if systems is None and fitter is not None:
-        return Labels(fitter, release)
-    if systems is not None and fitter is None:
-        return Magnitudes.of(systems, *options)
-    raise XpjaxError("give systems for magnitudes, or a fitter for stellar labels")
+    plan = Plan.of(
+        store, output, systems, errors=errors, truncate=truncate, error_correction=error_correction, float64=float64,
+        correction=correction, fitter=fitter, format=format, where=where, keep=keep, shard=shard, hats_rows=hats_rows,
+        systematic=systematic, release=release, columns=columns,
+    )  # fmt: skip
+    return _run(plan, resume, devices, dask, progress, estimate)
 
 
 def _run(
-    store: Store, job: Job, shard: tuple[int, int], resume: bool, devices: Any, dask: str | None, progress: Any
+    plan: Plan,
+    resume: bool,
+    devices: engine.Devices,
+    dask: str | None,
+    progress: engine.Progress | None,
+    told: Callable[[RunEstimate], object] | None,
 ) -> RunReport:
     """Do the units of a shard that are not finished."""
     started = time.perf_counter()
-    job = _checked(store, job)
-    check_shard(shard)
-    number, of = shard
+    job, own = plan.job, plan.own
     if dask is None:
         engine.find_devices(devices)
-    units = units_of(store)
-    chunk = int(np.median([min(len(unit), job.chunk_rows(unit.file)) for unit in units]))
-    job = dataclasses.replace(job, chunk=max(chunk, 1))
-    with hold_shard(job, shard, resume):
-        begin_run(job, store, units)
-        own = units[number - 1 :: of]
-        remove_stale(job, own, everything=of == 1)
+    fresh = not job.output.exists()
+    if fresh:  # refused before anything is there
+        check_room(plan, of_plan(plan, own))
+    with hold_shard(job, plan.shard, resume):
+        begin_run(job, plan.store, plan.units)
+        remove_stale(job, own, everything=plan.shard[1] == 1)
         assembled = is_assembled(job)
         todo = [unit for unit in own if not is_finished(job, unit, assembled)]
-        names = {unit.name for unit in todo}
+        estimate = of_plan(plan, todo)
+        if told is not None:
+            if dask is None and is_long(plan, estimate):
+                estimate = sampled(plan, todo, estimate, devices, job.output / STATE)
+            told(estimate)
+        try:
+            check_room(plan, estimate)
+        except XpjaxError:
+            if fresh:
+                forget_run(job)
+            raise
         stream = process(job, todo, devices, progress) if dask is None else process_on_dask(job, todo, dask, progress)
         with contextlib.closing(stream):
             records = list(stream)
-        complete = finish_run(job, units)
+        complete = finish_run(job, plan.units)
     good = [record for record in records if "error" not in record]
     failed = {record["unit"]: record["error"] for record in records if "error" in record}
+    names = {unit.name for unit in todo}
     skipped = tuple(unit.name for unit in own if unit.name not in names)
     return RunReport(
         job.output, tuple(record["unit"] for record in good), skipped, failed, **totals(good), complete=complete,
         seconds=time.perf_counter() - started, unplaced=sum(record.get(UNPLACED, 0) for record in good),
     )  # fmt: skip
-
-
-def _checked(store: Store, job: Job) -> Job:
-    """The job, its questions answerable by the store. Raises ValueError."""
-    if job.format not in FORMATS:
-        raise XpjaxError(f"no format {job.format!r}; choose from {', '.join(FORMATS)}")
-    if job.hats_rows < 1:
-        raise XpjaxError(f"a pixel of a HATS catalogue needs at least one row, not {job.hats_rows}")
-    job.content.check(store.release, store.path)
-    if job.format == "hats" and {"ra", "dec"} <= {*store.columns}:
-        job = dataclasses.replace(job, keep=tuple(dict.fromkeys(("ra", "dec", *job.keep))))
-    absent = [name for name in job.columns if name not in store.columns]
-    if absent:
-        raise XpjaxError(
-            f"{store.path} has no columns {', '.join(absent)}; it has source_id, xp_status, "
-            f"{', '.join(store.columns) or 'and no others'}"
-        )
-    table = None
-    for file in store.files:
-        with contextlib.suppress(StoreError):  # that unit will fail, by name
-            table = file.read(0, 0, columns=job.columns)
-            break
-    if table is None:
-        return job
-    if job.where:
-        parse_where(job.where)({**table.columns, "source_id": table.source_id, "xp_status": table.status})
-    job.content.check_errors(table)
-    part = job.content.empty(table, {name: table.columns[name] for name in job.keep})
-    if part is None:
-        return job
-    taken = [name for name in (hats.INDEX, hats.GUESSED) if name in part.columns]
-    if job.format == "hats" and taken:
-        raise XpjaxError(f"cannot keep columns {taken}: a HATS catalogue has columns of these names")
-    if job.format == "fits" and len(part.columns) > FITS_COLUMNS:
-        raise XpjaxError(
-            f"a FITS table holds {FITS_COLUMNS} columns, this catalogue has {len(part.columns)}; choose "
-            "parquet, or fewer systems"
-        )
-    return job

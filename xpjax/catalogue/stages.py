@@ -64,7 +64,7 @@ def _read(job: Job, units: Iterable[Unit]) -> Iterator[_Piece]:
             yield _Piece(unit, error=exc)
 
 
-def _compute(job: Job, pieces: Iterable[_Piece], devices: Any) -> Iterator[_Piece]:
+def _compute(job: Job, pieces: Iterable[_Piece], devices: engine.Devices) -> Iterator[_Piece]:
     make = job.content.maker(job.chunk, devices)
     made = {"where": job.where or "", "version": __version__}
     for piece in pieces:
@@ -165,7 +165,7 @@ def _file_crc32(path: Path) -> str:
 
 
 def process(
-    job: Job, units: Sequence[Unit], devices: Any, progress: engine.Progress | None
+    job: Job, units: Sequence[Unit], devices: engine.Devices, progress: engine.Progress | None
 ) -> Generator[dict[str, Any]]:
     """Do units one after another, reading, computing and writing at the same time; gives the record of each."""
     if not units:

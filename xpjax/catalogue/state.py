@@ -13,6 +13,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from xpjax.core.version import __version__
 from xpjax.io.atomic import expanded
 from xpjax.xp import Store
 
+LATELY = 100
+"""Units whose pace tells how long the others will take."""
 JOB = ("options", "digest", "units")
 """Entries of `job.json` that are needed."""
 
@@ -119,6 +122,16 @@ def remove_stale(job: Job, units: Sequence[Unit], everything: bool) -> None:
                 path.unlink(missing_ok=True)
 
 
+def forget_run(job: Job) -> None:
+    """Remove the state of a run that was refused before its first unit, where no other shard has begun."""
+    state = job.output / STATE
+    if len([*state.glob("lock-*-of-*")]) > 1 or any((state / "units").iterdir()):
+        return
+    with contextlib.suppress(OSError):
+        shutil.rmtree(state)
+        job.output.rmdir()
+
+
 @contextlib.contextmanager
 def hold_shard(job: Job, shard: tuple[int, int], resume: bool) -> Iterator[None]:
     """Hold the lock of a shard; refuse an output with content, unless it is resumed or another shard's.
@@ -191,6 +204,10 @@ class RunStatus:
         How many sources of the finished units have each bit of `Status`.
     seconds : float
         Time that the finished units took [s].
+    bytes : int
+        What the output takes on the disk.
+    rate : float
+        Sources per second of the units that were finished last, over all shards; NaN of fewer than two.
     running : tuple of str
         Shards at work, such as 3/16.
     complete : bool
@@ -217,6 +234,8 @@ class RunStatus:
     rows: int
     status: Mapping[str, int]
     seconds: float
+    bytes: int
+    rate: float
     running: tuple[str, ...]
     complete: bool
 
@@ -252,10 +271,12 @@ def read_status(output: str | os.PathLike[str]) -> RunStatus:
     if not plan:
         raise XpjaxError(f"{output} holds no catalogue run (no {STATE}/job.json)")
     done, failed, left, n = [], {}, [], dict(plan["units"])
+    ends: list[tuple[float, int]] = []
     for name in n:
-        record = read_json(state / "units" / f"{name}.json")
+        record = read_json(manifest := state / "units" / f"{name}.json")
         if record.get("options") == plan["digest"]:
             done.append(record)
+            ends.append((manifest.stat().st_mtime, record["sources"]))
         elif failure := read_json(state / "failed" / f"{name}.json"):
             failed[name] = failure["error"]
         else:
@@ -273,6 +294,25 @@ def read_status(output: str | os.PathLike[str]) -> RunStatus:
     return RunStatus(
         output, plan["options"], tuple(record["unit"] for record in done), failed, tuple(left), **totals(done),
         sources_failed=sum(n[name] for name in failed), sources_left=sum(n[name] for name in left),
-        seconds=sum(record["seconds"] for record in done), running=tuple(running),
+        seconds=sum(record["seconds"] for record in done), bytes=disk_used(output), rate=_rate(ends),
+        running=tuple(running),
         complete=whole and 0 < len(n) == len(done),
     )  # fmt: skip
+
+
+def _rate(ends: Sequence[tuple[float, int]]) -> float:
+    """Sources per second of the units that ended last, from when each did and its sources."""
+    last = sorted(ends)[-LATELY:]
+    if len(last) < 2 or last[-1][0] <= last[0][0]:
+        return float("nan")
+    return sum(n for _, n in last[1:]) / (last[-1][0] - last[0][0])
+
+
+def disk_used(output: Path) -> int:
+    """Bytes of all files in a directory, whatever comes and goes in it meanwhile."""
+    total = 0
+    for folder, _, names in os.walk(output):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total

@@ -223,7 +223,7 @@ def _job(
     output: str | os.PathLike[str],
     units: str,
     keep: Sequence[str],
-    devices: Any,
+    devices: str | int | None,
     record: Mapping[str, Any] | None,
 ) -> SurveyJob:
     """What is to be done. Raises XpjaxError, also for files that are not there."""

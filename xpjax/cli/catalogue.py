@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xpjax.cli import compute
-from xpjax.cli.common import RELEASE, corrected_bands, one_of_many, print_table
+from xpjax.cli.common import RELEASE, asked_bands, one_of_many, print_table
 from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
+    from xpjax.catalogue import RunEstimate
     from xpjax.xp import Store
 
 SHARED = (*compute.BANDS, "columns", "error_correction", "truncate", "errors", "float64", "keep", "devices")
 """Options that mean the same as in `xpjax photometry`, from which they are taken."""
+LOOKS = 10.0
+"""Seconds between looks at the space that an output takes."""
 
 
 class RunByDefault(click.Group):
@@ -57,6 +61,9 @@ def catalogue() -> None:
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what is there: finished units are not done again.")
 @click.option(
+    "--estimate", is_flag=True, help="Tell from a sample what time, disk and memory the run would take, and end."
+)
+@click.option(
     "--shard",
     default="1/1",
     metavar="I/N",
@@ -71,7 +78,9 @@ def run(store: Path, output: Path, **options: Any) -> None:
 
     STORE is a directory of store files (`xpjax store ingest` makes it), one of them, or a HATS catalogue of XP
     coefficients. Each store file or partition is a unit: its part appears in the output when it is whole. A run that
-    was stopped, killed or had units that failed is taken up with --resume. Columns are those of `xpjax photometry`;
+    was stopped, killed or had units that failed is taken up with --resume. What is to be read and written is told
+    first; --estimate tells the time too, and does nothing else, and a run that does not fit on the disk is refused.
+    Columns are those of `xpjax photometry`;
     what a linear correction leaves is in the metadata instead (mag_systematic, in the order of the bands), to be
     multiplied by sqrt(1 + xp_correction_distance). --where knows the columns of the store, source_id and xp_status,
     comparisons, and, or, not, arithmetic and & for bits.
@@ -84,6 +93,7 @@ def run(store: Path, output: Path, **options: Any) -> None:
     \b
     Examples:
       xpjax catalogue store --system JPLUS --no-errors --output jplus
+      xpjax catalogue store --system JPLUS --no-errors --output jplus --estimate
       xpjax catalogue store --system JPLUS --format hats --where 'phot_g_mean_mag < 16' -o bright
       xpjax catalogue store --passbands minisitian --keep ra,dec,bp_rp -o minisitian --shard 3/16 --resume
       xpjax catalogue store --system SDSS -o sdss --dask local
@@ -94,9 +104,9 @@ def run(store: Path, output: Path, **options: Any) -> None:
     """
     from xpjax.catalogue import open_sources
 
-    bands, _ = corrected_bands(**{name: options.pop(name) for name in compute.BANDS})
+    asked = asked_bands(**{name: options.pop(name) for name in compute.BANDS})
     opened = open_sources(store, options.pop("release"), options.pop("columns"))
-    system, options["correction"] = bands(opened.release)
+    system, options["correction"] = asked.bands(opened.release)
     if options["errors"] and (said := _without_correlations(opened)):
         tell(said)
     _run(opened, output, systems=system, **options)
@@ -119,7 +129,7 @@ def _without_correlations(store: Store) -> str:
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
-OUTPUT = ("store", "where", "output", "format", "resume", "shard", "dask", "columns", "release")
+OUTPUT = ("store", "where", "output", "format", "resume", "estimate", "shard", "dask", "columns", "release")
 """Options of catalogues of all kinds."""
 
 
@@ -146,12 +156,16 @@ def labels(store: Path, output: Path, **options: Any) -> None:
 labels.params[:0] = [parameter for parameter in run.params if parameter.name in OUTPUT]
 
 
-def _run(store: Any, output: Path, **options: Any) -> None:
-    """Run, with a bar, tell what was done, and end with status 1 where units failed."""
+def _run(store: Any, output: Path, *, estimate: bool, **options: Any) -> None:
+    """Run, with a bar, tell what was done, and end with status 1 where units failed; or tell what it would take."""
     from xpjax.catalogue import run_catalogue
 
+    if estimate:
+        _estimate(store, output, **options)
+        return
     with bar(len(store), unit=" sources", unit_scale=True) as shown:
-        report = run_catalogue(store, output, progress=lambda n: shown.update(n - shown.n), **options)
+        told = _Told(shown, output)
+        report = run_catalogue(store, output, progress=told.progress, estimate=told.plan, **options)
     units = f"{len(report.finished)} unit{'s' * (len(report.finished) != 1)}"
     lines = [f"{report.sources:,} sources read from {units}, {report.rows:,} rows written to {report.output.name}"]
     if report.skipped:
@@ -175,16 +189,62 @@ def _run(store: Any, output: Path, **options: Any) -> None:
         click.get_current_context().exit(1)
 
 
+class _Told:
+    """What is told of a run while it goes on: its plan, then a bar with the space that the output takes."""
+
+    def __init__(self, shown: Any, output: Path) -> None:
+        self.shown, self.output, self.looked = shown, output, 0.0
+
+    def plan(self, estimate: RunEstimate) -> None:
+        """What the run will take; the bar counts what is left."""
+        self.shown.total = estimate.sources
+        self.shown.unpause()  # a sample's time is not the run's
+        tell(str(estimate))
+
+    def progress(self, n: int) -> None:
+        """So many sources are done."""
+        from xpjax.catalogue import disk_used, size
+
+        if time.monotonic() > self.looked + LOOKS:
+            self.shown.set_postfix_str(f"{size(disk_used(self.output))} on disk", refresh=False)
+            self.looked = time.monotonic()
+        self.shown.update(n - self.shown.n)
+
+
+def _estimate(store: Any, output: Path, *, resume: bool, dask: str | None, **options: Any) -> None:
+    """Print what a run would take; status 1 where the disk has no room for it."""
+    from xpjax.catalogue import duration, estimate_catalogue, size
+
+    found = estimate_catalogue(store, output, **options)
+    rows = [
+        ["left to be done", f"{found.sources:,} sources in {found.units:,} unit{'s' * (found.units != 1)}"],
+        ["to be read", size(found.bytes_read)],
+        ["to be written", f"{size(found.bytes_written)}, at most {size(found.bytes_needed)} on the way"],
+        ["free on the disk", size(found.bytes_free)],
+    ]
+    if found.sampled:
+        rows += [
+            ["time, store on the disk", duration(found.seconds)],
+            ["time, store in memory", duration(found.seconds_cached)],
+            ["memory", size(found.memory)],
+            ["measured on", f"{found.sampled:,} sources"],
+        ]
+    print_table(["", "estimate"], rows)
+    if not found.fits:
+        click.echo(f"the disk has no room for it: {size(found.bytes_needed - found.bytes_free)} are missing", err=True)
+        click.get_current_context().exit(1)
+
+
 @catalogue.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def status(directory: Path) -> None:
-    """Tell how far a catalogue is: units, rows, counts by status.
+    """Tell how far a catalogue is: units, rows, disk, time left.
 
     \b
     Example:
       xpjax catalogue status jplus
     """
-    from xpjax.catalogue import read_status
+    from xpjax.catalogue import duration, read_status, size
 
     found = read_status(directory)
     rows = [
@@ -196,6 +256,10 @@ def status(directory: Path) -> None:
     print_table(["", "units", "sources", "rows"], rows)
     for name, why in found.failed.items():
         click.echo(f"failed: {name}: {why}")
+    click.echo(f"{size(found.bytes)} on disk")
+    if found.running and found.rate > 0:
+        left = duration(found.sources_left / found.rate)
+        click.echo(f"lately {found.rate:,.0f} sources/s: {left} left if all goes on as it does")
     if found.complete:
         click.echo("the catalogue is whole")
     elif found.running:
