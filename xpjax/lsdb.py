@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, Release, find_release
 from xpjax.io.tables import open_table
@@ -50,7 +51,7 @@ def photometry(
     error_correction: bool = False,
     correction: Any = None,
     float64: bool = False,
-    devices: Any = None,
+    devices: Devices = None,
 ) -> Any:
     """Compute synthetic photometry of an LSDB catalogue, lazily, as another LSDB catalogue.
 
@@ -124,7 +125,7 @@ def spectra(
     instrument: Any = None,
     correction: Any = None,
     resolution: str | None = None,
-    devices: Any = None,
+    devices: Devices = None,
 ) -> Any:
     """Sample spectra of an LSDB catalogue, lazily, as another LSDB catalogue with nested spectra.
 

@@ -11,6 +11,7 @@ import pytest
 import xpjax
 from tests.synthetic.helpers import gaussian
 from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
+from xpjax.synthetic.warp import warp_passband
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,34 @@ def test_a_fit_comes_back_from_its_file(fit: PassbandFit, tmp_path: Path, suffix
     assert (found.passband.zero_point, found.passband.meta) == (-56.2, {"kind": "fitted", "n": 3})
     assert (found.magnitude, found.used, found.n_star) == (None, None, 9)
     assert str(found) == str(fit)
+
+
+def test_the_error_of_a_shifted_curve_is_its_slope_times_the_error_of_the_shift(tmp_path: Path) -> None:
+    """Held against finite differences of the warped curve, in the fit, in its figure and from its file."""
+    stars, g = xpjax.simulate_sources(200, seed=1), xpjax.load_passbands("minisitian")["g"]
+    observed = xpjax.photometry(stars, g, errors=False)["g"] + 0.05
+    fit = xpjax.fit_passband(stars, observed, 0.01, g, ("zero_point", "shift"))
+    value, error = fit["shift"]
+    x = fit.passband.wavelength
+    start, low, high = (
+        np.interp(x, moved.wavelength, moved.transmission, left=0, right=0)
+        for moved in (warp_passband(g, shift=shift) for shift in (0.0, value - 0.01, value + 0.01))
+    )
+    expected = np.abs(high - low) / 0.02 * error
+    np.testing.assert_allclose(fit.transmission_error, expected, atol=0.02 * expected.max())
+    xpjax.write(tmp_path / "fit.h5", fit)
+    back = read_passband_fit(tmp_path / "fit.h5")
+    np.testing.assert_array_equal(back.transmission_error, fit.transmission_error)
+    top, bottom = back.plot().axes
+    band = top.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx((fit.passband.transmission + fit.transmission_error).max())
+    change = bottom.lines[0].get_ydata()
+    np.testing.assert_allclose(change, fit.passband.transmission - start, atol=1e-6)
+
+
+def test_a_fit_of_an_earlier_version_has_no_figure(fit: PassbandFit) -> None:
+    with pytest.raises(xpjax.XpjaxError, match="fit anew to plot it"):
+        fit.plot()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

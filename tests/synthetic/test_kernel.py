@@ -43,3 +43,20 @@ def test_kernel_can_be_differentiated() -> None:
     step[3] = 1.0
     with_step = xpjax.photometry(np.stack([source.value - step, source.value + step]), system, float64=True)
     assert gradient[3] == pytest.approx((with_step.magnitude[1, 1] - with_step.magnitude[0, 1]) / 2, rel=1e-3)
+
+
+def test_color_equations_may_be_put_in_place_on_the_host() -> None:
+    from xpjax.core import engine
+    from xpjax.synthetic.kernel import BY_COLOR, photometry_kernel, put_in_place
+
+    bands = xpjax.load_system("SDSS_Std")
+    source = XPCoefficients(made().coefficients.value[:5])
+    whole, apart = (engine.run(photometry_kernel(guard=False, apart=one), bands, source) for one in (False, True))
+    assert apart["magnitude" + BY_COLOR].shape == (5, 1)
+    changed = np.array(apart["magnitude"])
+    placed = put_in_place(bands, apart)
+    assert sorted(placed) == sorted(whole)
+    for name, found in placed.items():
+        np.testing.assert_array_equal(found, whole[name])
+    (equation,) = bands.color_equations
+    assert (changed != placed["magnitude"]).any(axis=0).nonzero()[0].tolist() == [equation.band]

@@ -118,7 +118,7 @@ def by_hand(model: WiggleCorrection, flux: np.ndarray, grid: np.ndarray, table: 
 
 
 @functools.cache
-def fine_spectra(n: int = 60) -> xpjax.Spectra:
+def fine_spectra(n: int = 60) -> xpjax.xp.Spectra:
     return xpjax.spectra(stars()[:n], fine_grid(made_model()), errors=False, float64=True)
 
 

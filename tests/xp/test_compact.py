@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cache
 
+import jax
 import numpy as np
 import pytest
 
@@ -255,7 +256,7 @@ def test_label_fits_of_corrected_spectra_take_them() -> None:
     stars = simulated()
     g = stars.columns["phot_g_mean_mag"]
     stars = stars[np.flatnonzero((g > 13) & (g < 17))[:16]]
-    fitter = xpjax.stellar.LabelFitter(correction="standard", truncate=False, covariance=True, error_floor=0.01)
+    fitter = xpjax.stellar.LabelFitter(ebv=0, truncate=False, covariance=True, error_floor=0.01)
     assert fitter.linear is not None
     full, found = (fitter(t).fit for t in (stars, compacted(stars)))
     np.testing.assert_array_equal(found.status, full.status)
@@ -439,3 +440,18 @@ def test_other_sizes_need_another_subspace() -> None:
     made = simulated(2).coefficients.compact()
     with pytest.raises(xpjax.XpjaxError, match="compact covariances of shapes"):
         XPCoefficients(made.value[:, :106], release=Release("other", (51, 55)), covariance=made.covariance)
+
+
+@pytest.mark.parametrize("n", [1, 64, 128, 100], ids=["one", "a part", "two parts", "parts of none"])
+def test_variances_of_many_are_those_of_numpy(n: int) -> None:
+    """However many sources are made numbers at a time."""
+    covariance = compacted(simulated(128))[:n].coefficients.covariance
+    assert covariance is not None
+    vectors = np.asarray(xpjax.load_system("SDSS").projection)
+    for k in range(2):
+        weights = covariance.subspace.weights(vectors, k)
+        parts = zip(covariance.parts[0][k::2], covariance.parts[1], weights, strict=True)
+        exact = np.sum([count.astype(float) @ w * s[:, k, None].astype(float) for count, s, w in parts], axis=0)
+        w32 = [w.astype(np.float32) for w in weights]
+        found = jax.jit(jax.vmap(lambda c, k=k, w=w32: compact.packed_variance(c, k, w)))(covariance)
+        np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5 * exact.max())

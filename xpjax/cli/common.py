@@ -20,9 +20,8 @@ from xpjax.core.errors import XpjaxError
 if TYPE_CHECKING:
     import numpy as np
 
-    from xpjax.core.release import Release
-    from xpjax.synthetic import PassbandSet, PhotometricSystem
-    from xpjax.wiggles import NetworkCorrection
+    from xpjax.synthetic import PassbandSet
+    from xpjax.wiggles import Measurement
     from xpjax.xp import LinearCorrection
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,38 +104,25 @@ def linear_only(correction: str, remedy: str) -> LinearCorrection | None:
     return xpjax.load_correction(correction)
 
 
-def corrected_bands(
-    systems: Sequence[str],
-    passbands: Sequence[str],
-    extrapolate: str,
-    allow_outside: bool,
-    correction: str,
-    **options: Any,
-) -> tuple[Callable[[Release], tuple[PhotometricSystem, NetworkCorrection | None]], tuple[str, ...]]:
-    """What makes the bands of the options, and the columns of the sources that a network needs.
+def asked_bands(
+    systems: Sequence[str], passbands: Sequence[str], extrapolate: str, allow_outside: bool, **options: Any
+) -> Measurement:
+    """The photometry that options ask for: systems and passbands, in this order, and of which spectra.
 
-    It is called with the release of the sources, and gives the systems and passbands, in this order, as one, and a
-    network where one corrects them. Raises ValueError and UsageError, as does what is called.
+    Raises XpjaxError and UsageError.
     """
-    from xpjax.synthetic import as_system
-    from xpjax.wiggles import NetworkCorrection, choose_correction
+    from xpjax.wiggles import measurement
 
-    chosen = choose_correction(correction, **options)
+    how: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, **options}
+    made = measurement([], **how)
     if not (systems or passbands):
         raise click.UsageError("Missing option '--system' or '--passbands': give one of them, or both.")
     if not passbands and (extrapolate != "none" or allow_outside):
         raise click.UsageError("--extrapolate and --allow-outside are for --passbands; published systems are fixed.")
     sets = [load_passbands(source) for source in passbands]
-    linear = chosen.linear if isinstance(chosen, NetworkCorrection) else chosen
     for passband_set in sets:
         tell_passbands(passband_set, extrapolate)
-
-    def make(release: Release) -> tuple[PhotometricSystem, NetworkCorrection | None]:
-        how: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside}
-        system = as_system([*systems, *sets], linear, release=release, **how)
-        return system, chosen.with_bands(system, sets) if isinstance(chosen, NetworkCorrection) else None
-
-    return make, chosen.columns if isinstance(chosen, NetworkCorrection) else ()
+    return dataclasses.replace(made, system=[*systems, *sets])
 
 
 def tell_passbands(passbands: PassbandSet, extrapolate: str) -> None:

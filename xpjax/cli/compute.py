@@ -16,8 +16,8 @@ from xpjax.cli.common import (
     INPUT_OUTPUT,
     PROJECTING,
     TYING,
+    asked_bands,
     combine,
-    corrected_bands,
     correction_option,
     linear_only,
     tying,
@@ -63,8 +63,6 @@ WHICH_BANDS = combine(
 def photometry(
     inputs: tuple[Path, ...],
     output: Path,
-    tie: str | None,
-    terms: Path | None,
     keep: list[str],
     overwrite: bool,
     devices: str | None,
@@ -106,25 +104,17 @@ def photometry(
       xpjax photometry xp.fits --system JPLUS --correction standard --tie G --magnitude-terms terms.txt -o tied.csv
     """
     from xpjax.synthetic import stated_release
-    from xpjax.wiggles import make_photometer
 
-    chosen = {name: options.pop(name) for name in BANDS}
     archive = {name: options.pop(name) for name in ASKED}
     del options["columns"]  # of the input, which `run` looks at
-    tied, columns = tying(tie, terms, chosen["correction"], options["truncate"])
-    sources = asked(inputs, output, stated_release(chosen["systems"]), archive)
-    bands, further = corrected_bands(**chosen)
+    sources = asked(inputs, output, stated_release(options["systems"]), archive)
+    measurement = asked_bands(**options)
 
     def prepare(release: Release) -> tuple[Release, Compute]:
-        system, how = bands(release)
-        photometer = make_photometer(system, how, **options)
+        made, measure = measurement.prepared(release)
+        return made, lambda table, progress: measure(table, devices=devices, progress=progress)
 
-        def compute(table: SourceTable, progress: Callable[[int], None]) -> Any:
-            return tied(table, photometer(table, devices=devices, progress=progress))
-
-        return system.release, compute
-
-    run(prepare, sources, output, keep, overwrite, needed=(*columns, *further), release=archive["release"])
+    run(prepare, sources, output, keep, overwrite, needed=measurement.columns, release=archive["release"])
 
 
 BANDS = (

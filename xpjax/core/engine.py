@@ -23,7 +23,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -43,7 +43,11 @@ ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, whi
 AXIS = "source"
 
 
-def find_devices(spec: str | int | jax.Device | Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
+Devices: TypeAlias = str | int | jax.Device | Sequence[jax.Device] | None
+"""The devices to compute on, as `find_devices` takes them."""
+
+
+def find_devices(spec: Devices = None) -> tuple[jax.Device, ...]:
     """The devices to compute on: None (JAX's first), a platform ("gpu": all of its), "gpu:2", how many, or a list.
 
     Raises ValueError where the machine has no such devices.
@@ -117,6 +121,32 @@ def _compiled(kernel: Kernel, mesh: Mesh) -> Callable[[Any, Any], Any]:
     return jax.jit(jax.shard_map(batched, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
 
 
+@functools.lru_cache(maxsize=256)
+def over_axes(kernel: Kernel, n_axis: int) -> Callable[[Any, Any], Any]:
+    """The kernel mapped over n leading axes of the sources, as a function for JAX's own transformations.
+
+    Axes stay apart, so that arrays that are shared by several devices stay where they are.
+    """
+    mapped = _traced(kernel)
+    for _ in range(n_axis):
+        mapped = jax.vmap(mapped, in_axes=(None, 0))
+    return jax.jit(mapped)
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether JAX traces anything in a tree: within jit, grad or vmap arrays have no values yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_values(tree: Any, remedy: str) -> None:
+    """Raise XpjaxError where JAX traces anything in a tree that is to be computed with on the host."""
+    if is_traced(tree):
+        raise XpjaxError(
+            "traced arrays, of jax.jit, grad or vmap, have no values yet, and this function works on the host, with "
+            f"files, batches and status; within JAX's transformations use {remedy}, on arrays alone"
+        )
+
+
 def _round_rows(n: int, multiple: int) -> int:
     """`n` rounded up to k 2^m multiples with k = 4..7, so that few row counts are ever compiled, at most 25 % more."""
     units = -(-n // multiple)
@@ -124,7 +154,7 @@ def _round_rows(n: int, multiple: int) -> int:
     return -(-units // step) * step * multiple
 
 
-def rows_of_batch(n: int, row_bytes: int, devices: str | int | Sequence[jax.Device] | None = None) -> int:
+def rows_of_batch(n: int, row_bytes: int, devices: Devices = None) -> int:
     """Rows of a batch for n sources of this size, intermediates counted in: for jobs that run a kernel twice."""
     chosen = find_devices(devices)
     multiple = ROW_MULTIPLE * len(chosen)
@@ -139,7 +169,7 @@ def run(
     sources: Any,
     *,
     float64: bool = False,
-    devices: str | int | Sequence[jax.Device] | None = None,
+    devices: Devices = None,
     work_bytes: int = 0,
     batch_rows: int | None = None,
     progress: Progress | None = None,

@@ -43,3 +43,8 @@ def on_command_line() -> bool:
 def say(python: str, command: str) -> str:
     """What a message calls an argument: `overwrite=True` in Python, `--overwrite` on the command line."""
     return command if _ON_COMMAND_LINE.get() else python
+
+
+def install(extra: str) -> str:
+    """How to get what an extra brings, from an index of packages and in a clone."""
+    return f"pip install 'xpjax[{extra}]', in a clone pip install -e '.[{extra}]'"

@@ -26,6 +26,11 @@ def dot(a: AnyArray, b: AnyArray) -> Array:
     return jnp.matmul(a, b, precision=PRECISION)
 
 
+def host_dot(a: AnyArray, b: AnyArray) -> AnyArray:
+    """`a @ b` by NumPy where both are on the host, in their own precision, and by `dot` where JAX may trace them."""
+    return a @ b if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else dot(a, b)
+
+
 def dot_last_first(a: AnyArray, b: AnyArray) -> Array:
     """`a @ b`, (n,) @ (n, n_out), summed from the last term to the first: for series that begin with their largest.
 

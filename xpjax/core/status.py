@@ -87,9 +87,9 @@ class FitStatus(Bits):
 
     Examples
     --------
-    >>> xpjax.FitStatus.describe(9)
+    >>> xpjax.stellar.FitStatus.describe(9)
     'EDGE|NO_CONVERGENCE'
-    >>> xpjax.FitStatus(1).meaning
+    >>> xpjax.stellar.FitStatus(1).meaning
     'At least one label is at the edge of the grid.'
     """
 

@@ -227,8 +227,9 @@ def in_unit(values: Any, unit: str, what: str) -> Any:
         return values
     from astropy.units import UnitsError
 
+    scale = getattr(getattr(values, "unit", None), "function_unit", None)  # of astropy's Magnitude, as in mag(AB)
     try:
-        return _quantity(values).to_value(unit)
+        return _quantity(values.value, scale).to_value(unit) if scale is not None else _quantity(values).to_value(unit)
     except (UnitsError, TypeError) as error:
         found = sorted({str(getattr(value, "unit", "no unit")) for value in values}) if several else values.unit
         expected = _EXPECTED.get(unit, f"values in {unit}")

@@ -126,9 +126,9 @@ def read_table(source: str | os.PathLike[str] | Any) -> Table:
 
     Parameters
     ----------
-    source : str, Path or table
+    source : str, Path, table or result
         The file, `FILE[NAME]` for one of several tables in a file, or a table in memory (pandas, Arrow, a mapping of
-        columns).
+        columns, a result of xpjax).
 
     Returns
     -------
@@ -148,7 +148,7 @@ def read_table(source: str | os.PathLike[str] | Any) -> Table:
     >>> xpjax.read_table("sdss.ecsv")["Sdss_mag_g"].unit
     Unit("mag")
     """
-    return astropy_table(read_catalogue(source))
+    return astropy_table(columns_of(source))
 
 
 def concatenate(parts: Sequence[Catalogue]) -> Catalogue:

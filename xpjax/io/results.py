@@ -40,15 +40,20 @@ class TableResult:
         """The columns of the result with units and descriptions."""
         raise NotImplementedError
 
-    def to_table(self) -> Table:
+    def to_table(self, *, quantities: bool = False) -> Table:
         """Return the result as an astropy table.
+
+        Parameters
+        ----------
+        quantities : bool
+            Make a QTable, whose columns with units are Quantities, and `wavelength` in its `meta` as well.
 
         Returns
         -------
         astropy.table.Table
             One row for each source; columns carry units and descriptions, `meta` what holds for all rows.
         """
-        return astropy_table(self.catalogue())
+        return astropy_table(self.catalogue(), quantities=quantities)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the result as a pandas data frame.
@@ -57,7 +62,8 @@ class TableResult:
         -------
         pandas.DataFrame
             One row for each source, with the columns of `to_table`. A column of vectors (n, k) becomes one column of
-            arrays. pandas has no units: they are in `attrs["units"]`.
+            arrays. pandas has no units: they are in `attrs["units"]`, and what all rows share, as the wavelengths of
+            spectra, is in `attrs["shared"]`.
         """
         import pandas as pd
 
@@ -70,6 +76,8 @@ class TableResult:
 
         frame = pd.DataFrame({name: cells(column) for name, column in catalogue.columns.items()})
         frame.attrs["units"] = dict(catalogue.units)
+        if catalogue.shared:
+            frame.attrs["shared"] = {name: array.tolist() for name, array in catalogue.shared.items()}
         return frame
 
     def to_arrow(self) -> pyarrow.Table:
@@ -87,10 +95,13 @@ class TableResult:
         return html_view(type(self).__name__, self.catalogue(), self.bits)
 
 
-def astropy_table(catalogue: Catalogue) -> Table:
-    """The columns of a catalogue with units and descriptions; what all rows share and metadata are in `meta`."""
-    from astropy.table import Column, MaskedColumn, Table
-    from astropy.units import Unit
+def astropy_table(catalogue: Catalogue, *, quantities: bool = False) -> Table:
+    """The columns of a catalogue with units and descriptions; what all rows share and metadata are in `meta`.
+
+    quantities: as a QTable.
+    """
+    from astropy.table import Column, MaskedColumn, QTable, Table
+    from astropy.units import Quantity, Unit
 
     def unit(name: str) -> Any:
         text = catalogue.units.get(name)
@@ -102,7 +113,10 @@ def astropy_table(catalogue: Catalogue) -> Table:
         )
         for name, column in catalogue.columns.items()
     ]
-    return Table(columns, meta={**plain_meta(catalogue), **catalogue.shared})
+    shared: dict[str, Any] = dict(catalogue.shared)
+    if quantities:
+        shared = {name: Quantity(array, unit(name)) if unit(name) else array for name, array in shared.items()}
+    return (QTable if quantities else Table)(columns, meta={**plain_meta(catalogue), **shared})
 
 
 def arrow_table(catalogue: Catalogue) -> pyarrow.Table:

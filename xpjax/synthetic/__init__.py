@@ -28,7 +28,12 @@ from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
 from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
 from xpjax.synthetic.light_curve import LightCurve
 from xpjax.synthetic.loading import curves_of as curves_of, load_passbands
-from xpjax.synthetic.magnitude import Photometer as Photometer, Photometry, photometry, read_photometry
+from xpjax.synthetic.magnitude import (
+    Photometer as Photometer,
+    Photometry,
+    photometry as photometry,
+    read_photometry,
+)
 from xpjax.synthetic.observed import match_magnitudes as match_magnitudes
 from xpjax.synthetic.passband import Passband, PassbandSet, band_weights as band_weights
 from xpjax.synthetic.projection import (
@@ -79,7 +84,6 @@ __all__ = [
     "load_passbands",
     "load_system",
     "passband_system",
-    "photometry",
     "read_chain",
     "read_gaiaxpy",
     "read_passband_fit",

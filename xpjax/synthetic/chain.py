@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core.engine import precision
+from xpjax.core.engine import check_values, precision
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import local_cubic
 from xpjax.core.records import AnyArray
-from xpjax.core.units import nanometers
+from xpjax.core.units import in_unit, nanometers
 from xpjax.synthetic.atmosphere import RANGES, Atmosphere, Scalar, scalar
 from xpjax.synthetic.passband import DETECTORS, MAGNITUDES, Passband, PassbandSet
 
@@ -52,6 +52,11 @@ def parameter_meaning(name: str) -> tuple[str, str]:
 
 
 _FILTER, _DETECTOR = ("filter_shift", "filter_scale"), ("detector", "detector_slope")
+
+
+def _grid(wavelength: Any) -> tuple[float, ...]:
+    """Wavelengths [nm] as numbers that JAX takes as they are: integrals over a grid are prepared on the host."""
+    return tuple(np.asarray(nanometers(wavelength), float).tolist())
 
 
 class Curve(eqx.Module):
@@ -133,8 +138,8 @@ class TransmissionChain(eqx.Module):
         Names of the bands.
     filters : (n_band,) tuple of Curve
         The filter of each band.
-    wavelength : (n,) array [nm]
-        Grid that passbands are given on.
+    wavelength : (n,) tuple of float [nm]
+        Grid that passbands are given on; an array or a Quantity is converted. It is no leaf of the pytree.
     atmosphere : Atmosphere, optional
         The air above; None in space.
     optics : tuple of Element
@@ -176,7 +181,7 @@ class TransmissionChain(eqx.Module):
     name: str = eqx.field(static=True)
     bands: tuple[str, ...] = eqx.field(static=True)
     filters: tuple[Curve, ...]
-    wavelength: Float[AnyArray, " n"] = eqx.field(converter=nanometers)
+    wavelength: tuple[float, ...] | np.ndarray = eqx.field(static=True, converter=_grid)
     atmosphere: Atmosphere | None = None
     optics: tuple[Element, ...] = ()
     detector: Element = eqx.field(default_factory=lambda: Element("detector"))
@@ -247,13 +252,15 @@ class TransmissionChain(eqx.Module):
         }
 
     def with_parameters(self, **changes: Any) -> TransmissionChain:
-        """The chain with other values of some parameters.
+        """The chain with other values of some parameters, numbers in their units or Quantities.
 
         A number for filter_shift or filter_scale holds for all bands. Raises ValueError for a name that is none, and
         for values out of range.
         """
         if not changes:
             return self
+        units = {name: unit for name in changes if (unit := parameter_meaning(name)[0]) in ("nm", "mm", "hPa")}
+        changes |= {name: in_unit(changes[name], unit, name) for name, unit in units.items()}
         known = self.parameters
         for name in changes:
             if name not in known:
@@ -293,6 +300,7 @@ class TransmissionChain(eqx.Module):
 
     def passbands(self) -> PassbandSet:
         """The bands as passbands on the chain's own grid, computed in float64, to be projected or written."""
+        check_values(self, "xpjax.magnitudes(coefficients, chain) or xpjax.fluxes")
         with precision(float64=True):
             # A smooth curve may overshoot its samples by a rounding's worth.
             curves = np.clip(np.asarray(self.curves()), 0.0, 1.0)

@@ -11,7 +11,7 @@ from xpjax.core.constants import XP_RANGE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import columns_of
-from xpjax.io.figures import COLORS, new_figure, spectral_color
+from xpjax.io.figures import COLORS, CYCLE, between, new_figure, some_of, spectral_color, styled
 from xpjax.synthetic.passband import Passband, PassbandSet
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PASSBANDS = 12
+MARKERS = "osD^vP"
+DASHES = ("-", "--", ":", "-.")
 DENSE = 10_000
 """More points than this are drawn as a density."""
 LARGEST_BAR = 1.0
@@ -36,15 +38,28 @@ FAMILIAR = (
 """Bands of a color and of the magnitude that goes with it, tried in this order."""
 
 
-def plot_photometry(photometry: Any) -> Figure:
-    """Plot a color-magnitude diagram of the first system; flagged sources stand out.
+@styled
+def plot_photometry(
+    photometry: Any,
+    bands: Sequence[str] | None = None,
+    limits: Sequence[float] | None = None,
+    sources: Sequence[int] | None = None,
+) -> Figure:
+    """Plot a color-magnitude diagram; flagged sources stand out, and sources that are not shown are counted.
 
-    Many sources are drawn as a density, and a system of one band gives a histogram.
+    Many sources are drawn as a density, and one band gives a histogram.
 
     Parameters
     ----------
     photometry : Photometry, astropy.table.Table, pandas.DataFrame, pyarrow.Table, str or Path
         Magnitudes as `xpjax.photometry` gives them, a table with columns named like `Sdss_mag_g` [mag], or its file.
+    bands : sequence of str, optional
+        Blue and red band of the color, and the band of the magnitude; or one band, for a histogram. By default
+        familiar ones of the first system.
+    limits : (2,) sequence of float [mag], optional
+        Lowest and highest color, or magnitude of a histogram; by default those of 99.8 % of the sources and a margin.
+    sources : sequence of int, optional
+        The source_id of each source to plot; by default all.
 
     Returns
     -------
@@ -54,50 +69,84 @@ def plot_photometry(photometry: Any) -> Figure:
     Raises
     ------
     XpjaxError
-        If there are no magnitudes, no rows, or no source with the color and the magnitude.
+        If there are no magnitudes, rows, such bands or sources, or no source with the color and the magnitude.
 
     Examples
     --------
     >>> stars = xpjax.photometry(xpjax.simulate_sources(5, seed=1), "SDSS")
     >>> xpjax.plot.plot_photometry(stars).axes[0].get_ylabel()
     'r [mag]'
+    >>> xpjax.plot.plot_photometry(stars, ["u", "z", "g"]).axes[0].get_xlabel()
+    'u − z [mag]'
     """
-    catalogue = columns_of(photometry)
-    bands = magnitude_bands(catalogue)
-    if not bands:
-        raise XpjaxError("no photometry to plot: expected columns named like `Sdss_mag_g`")
-    if not len(catalogue):
-        raise XpjaxError("no sources to plot: the table has no rows")
-    label, names = next(iter(bands.items()))
-    figure = new_figure(6.4, 6.4)
+    catalogue = _some_sources(columns_of(photometry), sources)
+    label, chosen = _bands_to_plot(magnitude_bands(catalogue), bands)
+    magnitude = [np.asarray(catalogue.columns[f"{label}_mag_{name}"], np.float64) for name in chosen]
+    figure = new_figure(6.4, 6.4 if len(chosen) > 1 else 4.4)
     axes = figure.subplots()
-    magnitude = {name: np.asarray(catalogue.columns[f"{label}_mag_{name}"], np.float64) for name in names}
-    if len(names) == 1:
-        finite = magnitude[names[0]][np.isfinite(magnitude[names[0]])]
-        axes.hist(finite, bins="auto", color=COLORS["bp"])
-        axes.set(xlabel=f"{names[0]} [mag]", ylabel="Number of sources", title=f"{label}: {len(finite):,} sources")
+    if len(chosen) == 1:
+        finite = magnitude[0][np.isfinite(magnitude[0])]
+        if not len(finite):
+            raise XpjaxError(f"no source has {chosen[0]} of {label}")
+        shown = finite[between(finite, limits, f"magnitude {chosen[0]}")]
+        axes.hist(shown, bins="auto", color=COLORS["bp"])
+        axes.set(xlabel=f"{chosen[0]} [mag]", ylabel="Number of sources")
+        axes.set_title(f"{label}: {some_of(len(shown), len(catalogue))}")
         return figure
 
-    blue, red, middle = color_bands(names)
-    color, mag = magnitude[blue] - magnitude[red], magnitude[middle]
+    blue, red, middle = chosen
+    color, mag = magnitude[0] - magnitude[1], magnitude[2]
     good = np.isfinite(color) & np.isfinite(mag)
     if not good.any():
         raise XpjaxError(f"no source has both {blue} - {red} and {middle} of {label}")
     # The far tails of faint sources would squeeze everything else.
     low, high = np.percentile(color[good], [0.1, 99.9])
     margin = max(high - low, 0.1) / 4
-    if good.sum() > DENSE:
-        window = good & (color > low - margin) & (color < high + margin)
-        density = axes.hexbin(color[window], mag[window], gridsize=120, bins="log", mincnt=1, cmap="viridis", lw=0.1)
+    window = tuple(map(float, limits)) if limits is not None else (float(low - margin), float(high + margin))
+    seen = good.copy()
+    seen[good] = between(color[good], window, f"color {blue} - {red}")
+    if seen.sum() > DENSE:
+        density = axes.hexbin(color[seen], mag[seen], gridsize=120, bins="log", mincnt=1, cmap="cividis", lw=0.1)
         figure.colorbar(density, ax=axes, label="Number of sources", pad=0.02)
     else:
         flagged = np.asarray(catalogue.columns.get("xp_status", np.zeros(len(color)))) != 0
-        _points(axes, color[good], mag[good], flagged[good])
-    axes.set_xlim(low - margin, high + margin)
+        _points(axes, color[seen], mag[seen], flagged[seen])
+    axes.set_xlim(*window)
     axes.invert_yaxis()
     axes.set(xlabel=f"{blue} \u2212 {red} [mag]", ylabel=f"{middle} [mag]")
-    axes.set_title(f"{label}: {good.sum():,} sources")
+    axes.set_title(f"{label}: {some_of(int(seen.sum()), len(catalogue))}")
     return figure
+
+
+def _some_sources(catalogue: Catalogue, sources: Sequence[int] | None) -> Catalogue:
+    """The rows of chosen sources. Raises XpjaxError for a table without magnitudes or rows, and unknown sources."""
+    if not magnitude_bands(catalogue):
+        raise XpjaxError("no photometry to plot: expected columns named like `Sdss_mag_g`")
+    if not len(catalogue):
+        raise XpjaxError("no sources to plot: the table has no rows")
+    if sources is None:
+        return catalogue
+    if "source_id" not in catalogue.columns:
+        raise XpjaxError("sources to plot are named by source_id, and the table has no column source_id")
+    ids = np.asarray(catalogue.columns["source_id"])
+    unknown = np.setdiff1d(np.asarray(sources, np.int64), ids)
+    if len(unknown):
+        raise XpjaxError(f"no source {', '.join(map(str, unknown[:5]))} among {len(ids):,}")
+    return catalogue[np.isin(ids, np.asarray(sources, np.int64))]
+
+
+def _bands_to_plot(known: dict[str, list[str]], bands: Sequence[str] | None) -> tuple[str, list[str]]:
+    """The system and its bands that are plotted: one, or two of a color and one of the magnitude. Raises XpjaxError."""
+    if bands is None:
+        label, names = next(iter(known.items()))
+        return label, list(color_bands(names)) if len(names) > 1 else names
+    if len(bands) not in (1, 3):
+        raise XpjaxError(f"{len(bands)} bands to plot; name one, or three: blue and red of a color, and the magnitude")
+    for label, names in known.items():
+        if set(bands) <= set(names):
+            return label, list(bands)
+    there = "; ".join(f"{label}: {', '.join(names)}" for label, names in known.items())
+    raise XpjaxError(f"no system has {', '.join(bands)}; there are {there}")
 
 
 def _points(axes: Axes, color: np.ndarray, magnitude: np.ndarray, flagged: np.ndarray) -> None:
@@ -133,32 +182,36 @@ def color_bands(names: Sequence[str]) -> tuple[str, str, str]:
     return names[0], names[-1], names[len(names) // 2]
 
 
+@styled
 def plot_light_curve(curve: Any) -> Figure:
     """A light curve (`LightCurve`): magnitudes with errors against time, or against phase, twice over.
 
     Raises XpjaxError where there is nothing to draw.
     """
-    import matplotlib as mpl
-
     if not np.isfinite(curve.magnitude).any():
         raise XpjaxError(f"source {curve.source_id}: no magnitudes to plot")
     figure = new_figure(8.0, 5.0)
     axes = figure.subplots()
-    phase = curve.phase
+    phase, n_band = curve.phase, len(curve.names)
+    bottom, top = _magnitude_range(curve)
     for k, band in enumerate(curve.names):
-        color = mpl.colormaps["turbo"](0.08 + 0.84 * (k + 0.5) / len(curve.names))
+        color = spectral_color(XP_RANGE[0] + (XP_RANGE[1] - XP_RANGE[0]) * k / max(n_band - 1, 1))
         y = np.asarray(curve.magnitude[:, k], float)
         error = None if curve.magnitude_error is None else np.nan_to_num(np.asarray(curve.magnitude_error[:, k], float))
-        style: dict[str, Any] = {"fmt": "o", "ms": 3, "lw": 0.8, "color": color}
+        style: dict[str, Any] = {"fmt": MARKERS[k % len(MARKERS)], "ms": 3, "lw": 0.8, "color": color}
         for turn in (0.0,) if phase is None else (0.0, 1.0):
             x = curve.time if phase is None else phase + turn
             axes.errorbar(x, y, error, label=band if turn == 0 else None, **style)
-    axes.set_ylim(*_magnitude_range(curve))
+    axes.set_ylim(bottom, top)
     told = f", period {curve.period:.7g} d" if phase is not None else ""
+    magnitude = np.asarray(curve.magnitude, float)
+    outside = int(((magnitude > bottom) | (magnitude < top)).sum())
+    told += f"; {outside:,} magnitudes with errors above {LARGEST_BAR:g} mag outside" if outside else ""
     what = "bins" if curve.number is not None else "transits"
     axes.set_title(f"Gaia {curve.source_id}: {len(curve):,} {what}{told}")
-    axes.set(xlabel="BJD (TCB) \u2212 2455197.5 [d]" if phase is None else "Phase", ylabel="Magnitude")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    axes.set(xlabel="BJD (TCB) \u2212 2455197.5 [d]" if phase is None else "Phase", ylabel="Magnitude [mag]")
+    bars = "\u00b11 standard error" if curve.magnitude_error is not None else None
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=bars)
     return figure
 
 
@@ -175,13 +228,22 @@ def _magnitude_range(curve: Any) -> tuple[float, float]:
     return float(high + margin), float(low - margin)
 
 
-def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet]) -> Figure:
+@styled
+def plot_passbands(
+    passbands: Passband | PassbandSet | Sequence[Passband | PassbandSet],
+    limits: Sequence[float] | None = None,
+    together: bool = False,
+) -> Figure:
     """Plot transmission curves with their names, a panel for each set; gray marks where XP does not see.
 
     Parameters
     ----------
     passbands : Passband, PassbandSet or sequence of these
         At most 12 sets; passbands outside a set share a panel.
+    limits : (2,) sequence of float [nm], optional
+        Lowest and highest wavelength; by default those of all curves and of XP.
+    together : bool
+        Draw the sets over each other in one panel, each set in a color of its own.
 
     Returns
     -------
@@ -191,40 +253,109 @@ def plot_passbands(passbands: Passband | PassbandSet | Sequence[Passband | Passb
     Raises
     ------
     XpjaxError
-        If there is nothing to plot, or too many sets.
+        If there is nothing to plot, nothing within the limits, or too many sets.
 
     Examples
     --------
     >>> figure = xpjax.plot.plot_passbands(xpjax.load_passbands("sdss2010:g,r,i"))
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['g', 'r', 'i']
+    >>> both = [xpjax.load_passbands("sdss2010:g,r,i"), xpjax.load_passbands("PanSTARRS1:gp,rp,ip")]
+    >>> len(xpjax.plot.plot_passbands(both, together=True).axes)
+    1
     """
     given = [passbands] if isinstance(passbands, Passband | PassbandSet) else list(passbands)
     alone = [one for one in given if isinstance(one, Passband)]
     panels = [(one.label, list(one), one.meta) for one in given if isinstance(one, PassbandSet)]
-    if alone:
+    if alone and together:
+        panels = [(one.name, [one], {}) for one in alone] + panels
+    elif alone:
         panels.insert(0, (alone[0].name if len(alone) == 1 else "passbands", alone, {}))
     if not 0 < len(panels) <= MAX_PASSBANDS:
         raise XpjaxError(f"{len(panels)} sets of passbands to plot; choose 1 to {MAX_PASSBANDS}")
+    window = _window([band for _, several, _ in panels for band in several], limits)
+    if together:
+        return _together([(label, several) for label, several, _ in panels], window)
     figure = new_figure(9.0, 2.7 * len(panels) + 0.5)
-    bands = [band for _, several, _ in panels for band in several]
-    # Where a passband exceeds a thousandth of its peak.
-    bright = [band.wavelength[band.transmission > 1e-3 * band.transmission.max()] for band in bands]
+    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, several, meta) in zip(rows, panels, strict=True):
+        _unseen(axes, window)
+        within = [band for band in several if _bright(band)[-1] >= window[0] and _bright(band)[0] <= window[1]]
+        if within:
+            _curves(axes, within, window)
+        kind = ", ".join(dict.fromkeys(str(band.meta["kind"]) for band in several if "kind" in band.meta))
+        counted = [some_of(len(within), len(several), "bands")] * (len(within) < len(several))
+        axes.set_title(label, fontsize=11, loc="left", fontweight="bold")
+        told = ", ".join([*counted, kind or str(meta.get("kind", ""))])
+        axes.set_title(told.rstrip(", "), fontsize=9, loc="right", color="0.4")
+        axes.set(xlim=window, ylabel="Transmission")
+    rows[-1].set_xlabel("Wavelength [nm]")
+    return figure
+
+
+def _bright(band: Passband) -> np.ndarray:
+    """The wavelengths where a passband exceeds a thousandth of its peak."""
+    return np.asarray(band.wavelength[band.transmission > 1e-3 * band.transmission.max()])
+
+
+def _window(bands: Sequence[Passband], limits: Sequence[float] | None) -> tuple[float, float]:
+    """The range of wavelengths of a figure: the limits, or that of the curves and of XP. Raises XpjaxError."""
+    bright = [_bright(band) for band in bands]
+    if limits is not None:
+        between(np.concatenate(bright), limits, "wavelength of a passband")
+        return float(limits[0]), float(limits[1])
     low = min(XP_RANGE[0], *(float(part[0]) for part in bright))
     high = max(XP_RANGE[1], *(float(part[-1]) for part in bright))
     margin = 0.02 * (high - low)
-    limits = (low - margin, high + margin)
-    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (label, several, meta) in zip(rows, panels, strict=True):
-        for side in ((limits[0], XP_RANGE[0]), (XP_RANGE[1], limits[1])):
-            axes.axvspan(*side, color="0.88", lw=0, zorder=0)
-        _curves(axes, several, limits)
-        kind = ", ".join(dict.fromkeys(str(band.meta["kind"]) for band in several if "kind" in band.meta))
-        axes.set_title(label, fontsize=11, loc="left", fontweight="bold")
-        axes.set_title(kind or str(meta.get("kind", "")), fontsize=9, loc="right", color="0.4")
-        axes.set(xlim=limits, ylabel="Transmission")
-        axes.spines[["top", "right"]].set_visible(False)
-    rows[-1].set_xlabel("Wavelength [nm]")
+    return low - margin, high + margin
+
+
+def _unseen(axes: Axes, window: tuple[float, float]) -> None:
+    """Gray where XP does not see."""
+    for low, high in ((window[0], min(XP_RANGE[0], window[1])), (max(XP_RANGE[1], window[0]), window[1])):
+        if low < high:
+            axes.axvspan(low, high, color="0.88", lw=0, zorder=0)
+
+
+def _together(sets: Sequence[tuple[str, Sequence[Passband]]], window: tuple[float, float]) -> Figure:
+    """Curves of several sets in one panel: a color and a dash for each set, told in the legend."""
+    figure = new_figure(9.0, 4.2)
+    axes = figure.subplots()
+    _unseen(axes, window)
+    for k, (label, several) in enumerate(sets):
+        style: dict[str, Any] = {"color": CYCLE[k % len(CYCLE)], "ls": DASHES[k % len(DASHES)]}
+        names = ", ".join(band.name for band in several[:6]) + ", ..." * (len(several) > 6)
+        for i, band in enumerate(several):
+            told = label if names == label else f"{label}: {names}"
+            axes.plot(band.wavelength, band.transmission, **style, label=told if not i else None)
+    axes.set(xlim=window, ylim=(0, None), xlabel="Wavelength [nm]", ylabel="Transmission")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+@styled
+def plot_passband_fit(fit: Any) -> Figure:
+    """A fitted curve (`PassbandFit`) over the one it started from, with its error, and the change beneath.
+
+    Raises XpjaxError for a fit without its errors, read from a file of an earlier version.
+    """
+    if fit.start is None or fit.transmission_error is None:
+        raise XpjaxError("this fit has no curve at its start and no errors of the curve: fit anew to plot it")
+    x, fitted = fit.passband.wavelength, fit.passband.transmission
+    # A passband times a constant is the same passband: the start is drawn at the level of the fit.
+    start = fit.start * np.trapezoid(fitted, x) / np.trapezoid(fit.start, x)
+    figure = new_figure(7.5, 6.0)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for axes, base in ((top, np.zeros_like(x)), (bottom, start)):
+        low, high = (fitted + sign * fit.transmission_error - base for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=COLORS["bp"], alpha=0.3, lw=0, label="\u00b11 standard error")
+        axes.plot(x, fitted - base, color=COLORS["bp"], label="fitted")
+        axes.plot(x, start - base, color="0.3", ls="--", label="start")
+    top.set(ylabel="Transmission", ylim=(0, None))
+    top.legend()
+    told = f"{fit.passband.name}: effective wavelength {fit.effective_wavelength:.2f} \u00b1 "
+    top.set_title(f"{told}{fit.effective_wavelength_error:.2f} nm, {fit.n_star:,} stars")
+    bottom.set(xlabel="Wavelength [nm]", ylabel="Fitted minus start")
     return figure
 
 

@@ -26,6 +26,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import Solution, dot, gauss_newton
 from xpjax.core.records import AnyArray
 from xpjax.core.status import Status
+from xpjax.core.units import in_unit
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.fitted import PassbandFit
 from xpjax.synthetic.magnitude import photometry
@@ -105,6 +106,17 @@ def _center(value: Array, model: _Model) -> Array:
     x = jnp.asarray(model.curve.grid)
     weight = model.transmission(value)
     return jnp.sum(weight * x) / jnp.sum(weight)
+
+
+@eqx.filter_jit
+def _slope(value: Array, model: _Model) -> Array:
+    """Derivative (m, k) of the curve at its integral: its level is no part of a passband, and is held."""
+
+    def held(value: Array) -> Array:
+        curve = model.transmission(value)
+        return curve / jnp.sum(curve)
+
+    return jax.jacfwd(held)(value) * jnp.sum(model.transmission(value))
 
 
 def fit_passband(
@@ -204,6 +216,7 @@ class _Stars:
 def _observe(table: SourceTable, system: PhotometricSystem, magnitude: Any, error: Any, xp_errors: bool) -> _Stars:
     """Stars with a magnitude, an error and an XP flux, within the domain of a correction."""
     n = len(table)
+    magnitude, error = in_unit(magnitude, "mag", "magnitude"), in_unit(error, "mag", "error")
     magnitude = np.ma.filled(np.ma.asarray(magnitude, float), np.nan)
     sigma: np.ndarray = np.ma.filled(np.ma.asarray(error, float), np.nan)
     if magnitude.shape != (n,) or sigma.shape not in ((), (n,)):
@@ -275,11 +288,14 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband, c
             fit = dataclasses.replace(fit, weight=np.where(used, inverse, 0.0))
     names = (*fit.names, *(f"free_{i}" for i in range(fit.n_node)))
     error = np.sqrt(np.diagonal(solution.covariance))
+    with engine.precision(float64=True):
+        change = np.asarray(_slope(solution.value, engine.cast(fit, np.dtype(float))))
+    spread = np.sqrt(np.maximum(np.sum((change @ solution.covariance) * change, axis=1), 0.0))
     curve = np.clip(np.nan_to_num(curve), 0.0, None)
     # A curve that ran off its grid fits nothing: the start is given back, and said not to have converged.
     whole = bool(curve.max() > 0 and max(curve[0], curve[-1]) < 1e-2 * curve.max()) and fit.possible(solution.value)
     if not whole:
-        curve = start
+        curve, spread = start, np.full_like(spread, np.nan)
     inside = np.flatnonzero(curve > 0)
     part = slice(max(inside[0] - 1, 0), inside[-1] + 2)
     values = curve[part]
@@ -303,4 +319,6 @@ def _finish(fit: _Model, good: np.ndarray, clip: float | None, band: Passband, c
         float(np.sum(pull[used] ** 2)),
         int(used.sum()) - len(names),
         bool(solution.converged) and whole,
+        start=np.clip(start, 0.0, None)[part],
+        transmission_error=spread[part] / max(values.max(), 1.0),
     )

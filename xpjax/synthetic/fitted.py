@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +12,13 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
+from xpjax.synthetic.figures import plot_passband_fit
 from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.warp import FREE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,6 +50,10 @@ class PassbandFit(TableResult, Record):
         fewer parameters.
     label : str
         Label of the set that the curve is from.
+    start : (m,) array, or None
+        The curve that the fit started from, at the wavelengths of `passband`. None in files of earlier versions.
+    transmission_error : (m,) array, or None
+        Standard error of the transmission of `passband`, of curves with the same integral.
 
     Notes
     -----
@@ -73,6 +82,8 @@ class PassbandFit(TableResult, Record):
     degrees_of_freedom: int
     converged: bool
     label: str = "passband"
+    start: np.ndarray | None = None
+    transmission_error: np.ndarray | None = None
 
     def __getitem__(self, name: str) -> tuple[float, float]:
         """Value and error of one parameter."""
@@ -124,6 +135,21 @@ class PassbandFit(TableResult, Record):
         band = dataclasses.replace(self.passband, meta={**self.passband.meta, **meta})
         return PassbandSet(f"{self.label}_fit", (band,))
 
+    def plot(self) -> Figure:
+        """Draw the fitted curve with its error over the curve at the start, and the change beneath.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure; `savefig` writes it.
+
+        Raises
+        ------
+        XpjaxError
+            If the fit is from a file of an earlier version, which has no errors of the curve.
+        """
+        return plot_passband_fit(self)
+
     def catalogue(self) -> Catalogue:
         """The parameters, one a row; the curve is shared by all rows."""
         plain = {name: getattr(self, name) for name in _PLAIN}
@@ -142,12 +168,17 @@ class PassbandFit(TableResult, Record):
                 "error": "Standard error",
                 "covariance": "Covariance with all parameters, in the order of the rows",
             },
-            shared={"wavelength": self.passband.wavelength, "transmission": self.passband.transmission},
+            shared={
+                "wavelength": self.passband.wavelength,
+                "transmission": self.passband.transmission,
+                **{name: array for name in _CURVES if (array := getattr(self, name)) is not None},
+            },
             meta={**plain, "passband": json.dumps({**own, "meta": dict(self.passband.meta)})},
         )
 
 
 _PLAIN = ("label", "chi2", "degrees_of_freedom", "converged", "effective_wavelength", "effective_wavelength_error")
+_CURVES = ("start", "transmission_error")
 _OWN = ("name", "detector", "magnitude", "zero_point")
 
 
@@ -195,4 +226,6 @@ def read_passband_fit(path: PathLike) -> PassbandFit:
         magnitude=None,
         used=None,
         **{name: table.meta[name] for name in _PLAIN},
+        start=table.shared.get("start"),
+        transmission_error=table.shared.get("transmission_error"),
     )

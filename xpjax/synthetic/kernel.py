@@ -25,17 +25,24 @@ LARGE = 1 - 10 ** (-0.4 * 0.15)
 """Relative change of a band's flux by a linear correction, 0.15 mag, from which on stars are flagged."""
 MOST = (1 - 10 ** (-0.4 * 0.35), 10 ** (0.4 * 0.35) - 1)
 """The largest changes, downward and upward: 0.35 mag. Large ones are of noise, or of bands with little light."""
+BY_COLOR = " by color"
+"""How the names of results end that are of color equations' bands alone."""
 
 
 @functools.cache
 def photometry_kernel(
-    truncate: bool = False, errors: bool = False, error_correction: bool = False, guard: bool = True
+    truncate: bool = False,
+    errors: bool = False,
+    error_correction: bool = False,
+    guard: bool = True,
+    apart: bool = False,
 ) -> engine.Kernel:
     """The kernel (PhotometricSystem, XPCoefficients) -> flux, magnitude, their errors and status of one source.
 
     Fluxes in the system's flux_unit; errors are absent unless asked for. Without guard one bad number spoils all bands
     of the source, and is flagged; truncation needs the guard. Of corrected systems also the star's distance d^2 from
-    what the correction was learned from.
+    what the correction was learned from. apart: what color equations make of their bands is given as arrays
+    (n_equation,) of names that end in BY_COLOR, which `put_in_place` puts in place on the host.
     """
 
     def kernel(bands: PhotometricSystem, source: XPCoefficients) -> dict[str, Array]:
@@ -71,12 +78,7 @@ def photometry_kernel(
             flux, share, more["distance"], bits = _changed(bands, flux, change, complete if guard else None)
             status |= bits
             variance = None if variance is None else _mixed_variance(variance, share)
-        biased = _biased(bands, flux)
-        # A sum is not finite where a term is not, and cheaper than asking each; a minimum may pass over NaN.
-        missing = jnp.any(~jnp.isfinite(biased)) if guard else ~jnp.isfinite(jnp.sum(biased))
-        nonpositive = jnp.any(biased <= 0) if guard else jnp.min(biased) <= 0
-        status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
-        return {**_observe(bands, flux, variance, status, factor), **more}
+        return {**_observe(bands, flux, variance, status, factor, (guard, apart)), **more}
 
     return kernel
 
@@ -97,7 +99,8 @@ def _project_with_change(bands: PhotometricSystem, source: XPCoefficients) -> tu
     for rows in bands.release.slices:
         flux += source.value[rows.start] * bands.uncorrected[rows.start]
     # In narrow bands with hardly any light of a star the change is not known.
-    t = jnp.clip(flux / (bands.flat * made[-1]), 0, 1)
+    level = jnp.where(made[-1] > 0, made[-1], 1)
+    t = jnp.clip(flux / (bands.flat * level), 0, 1)
     return flux, (made[n : 2 * n], t * t * (3 - 2 * t), bands.domain.squared(made[2 * n : -1], made[-1]))
 
 
@@ -138,9 +141,13 @@ def _flag(condition: Array, bit: int) -> Array:
 
 
 def _observe(
-    bands: PhotometricSystem, raw: Array, variance: Array | None, status: Array, factor: Array
+    bands: PhotometricSystem, raw: Array, variance: Array | None, status: Array, factor: Array, how: tuple[bool, bool]
 ) -> dict[str, Array]:
-    """From scaled fluxes and variances (n_band,) to what is published: bias, color equations, error correction."""
+    """From scaled fluxes and variances (n_band,) to what is published: bias, color equations, error correction.
+
+    how: guard and apart, of `photometry_kernel`.
+    """
+    guard, apart = how
     flux = _biased(bands, raw)
     error = None
     if variance is not None:
@@ -148,17 +155,55 @@ def _observe(
         if any(bands.standardized):
             error *= jnp.where(bands.flux_bias != 0, jnp.abs(flux / raw), 1)
     magnitude = _magnitude(flux, bands.scaled_zero_point)
+    scaled = flux * bands.scale
+    if guard:
+        missing, nonpositive = jnp.any(~jnp.isfinite(flux)), jnp.any(flux <= 0)
+    else:
+        # A sum is not finite where a term is not, and is cheaper than asking each, all the more of what is given out.
+        # Where a band is missing the guarded kernel says what else there is.
+        missing = ~jnp.isfinite(jnp.sum(scaled))
+        nonpositive = ~missing & ~jnp.isfinite(jnp.sum(magnitude))
+    status |= _flag(missing, Status.BAND_MISSING) | _flag(nonpositive, Status.NONPOSITIVE_FLUX)
     corrected = [color_corrected(equation, flux, error, bands.scaled_zero_point) for equation in bands.color_equations]
-    for equation, (new_flux, new_error, new_magnitude, beyond) in zip(bands.color_equations, corrected, strict=True):
-        flux, magnitude = (_replaced(a, equation.band, v) for a, v in ((flux, new_flux), (magnitude, new_magnitude)))
-        error = None if error is None else _replaced(error, equation.band, new_error)
+    for *_, beyond in corrected:
         status |= _flag(beyond, Status.COLOR_EXTRAPOLATED)
-    result = {"flux": flux * bands.scale, "magnitude": magnitude, "status": status}
-    if error is not None:
-        error *= factor.astype(error.dtype)
-        result["flux_error"] = error * bands.scale
-        result["magnitude_error"] = jnp.where(flux > 0, POGSON * error / flux, jnp.nan)
-    return result
+    result = {"flux": scaled, "magnitude": magnitude}
+    result |= {} if error is None else _errors(flux, error, factor, bands.scale)
+    by_color = [
+        _equated(equation.band, found, factor, bands.scale)
+        for equation, found in zip(bands.color_equations, corrected, strict=True)
+    ]
+    if apart and by_color:
+        result |= {name + BY_COLOR: jnp.stack([found[name] for found in by_color]) for name in result}
+    else:
+        for equation, found in zip(bands.color_equations, by_color, strict=True):
+            result |= {name: _replaced(result[name], equation.band, found[name]) for name in found}
+    return {**result, "status": status}
+
+
+def _errors(flux: Array, error: Array, factor: Array, scale: AnyArray) -> dict[str, Array]:
+    """Errors of fluxes and magnitudes from scaled fluxes and their errors, times a factor."""
+    error *= factor.astype(error.dtype)
+    found = jnp.where(flux > 0, POGSON * error / jnp.where(flux > 0, flux, 1), jnp.nan)
+    return {"flux_error": error * scale, "magnitude_error": found}
+
+
+def _equated(
+    band: int, found: tuple[Array, Array | None, Array, Array], factor: Array, scale: AnyArray
+) -> dict[str, Array]:
+    """What a color equation makes of its band, as `_observe` gives it out."""
+    flux, error, magnitude, _ = found
+    out = {"flux": flux * scale[band], "magnitude": magnitude}
+    of_band = factor if factor.ndim == 0 else factor[band]
+    return out if error is None else out | _errors(flux, error, of_band, scale[band])
+
+
+def put_in_place(bands: PhotometricSystem, out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Results (n, n_band) of kernels with `apart`, with what color equations make of their bands put in place."""
+    place = [equation.band for equation in bands.color_equations]
+    for name in [name for name in out if name.endswith(BY_COLOR)]:
+        out[name.removesuffix(BY_COLOR)][:, place] = out[name]
+    return {name: array for name, array in out.items() if not name.endswith(BY_COLOR)}
 
 
 def _biased(bands: PhotometricSystem, flux: Array) -> Array:
@@ -223,8 +268,9 @@ def _own_variances(bands: PhotometricSystem, every: AnyArray, source: XPCoeffici
 
 
 def _magnitude(flux: Array, zero_point: AnyArray) -> Array:
-    """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive."""
-    return jnp.where(flux > 0, -2.5 * jnp.log10(flux) + zero_point, jnp.nan)
+    """-2.5 log10(flux) + zero_point, NaN for a flux that is not positive; derivatives are then zero."""
+    good = flux > 0
+    return jnp.where(good, -2.5 * jnp.log10(jnp.where(good, flux, 1)) + zero_point, jnp.nan)
 
 
 def color_corrected(

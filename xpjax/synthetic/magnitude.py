@@ -18,7 +18,7 @@ from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.synthetic.figures import plot_photometry
 from xpjax.synthetic.files.passband_files import PathLike
-from xpjax.synthetic.kernel import photometry_kernel
+from xpjax.synthetic.kernel import photometry_kernel, put_in_place
 from xpjax.synthetic.light_curve import LightCurve, light_curve
 from xpjax.synthetic.projection import AnySystem, as_system, stated_release
 from xpjax.synthetic.published import load_system, published_name
@@ -73,6 +73,8 @@ class Photometry(TableResult, Record, Rows):
         without one.
     transits : mapping of (n,) arrays
         `transit_id` and `time` [d since 2010.0] of epoch spectra; empty for mean ones.
+    passed : Catalogue
+        Columns of the input that are passed on, with one row for each source.
 
     Notes
     -----
@@ -89,7 +91,10 @@ class Photometry(TableResult, Record, Rows):
     """
 
     bits = Status
-    row_fields = ("source_id", "flux", "flux_error", "magnitude", "magnitude_error", "status", "distance", "transits")
+    row_fields = (
+        *("source_id", "flux", "flux_error", "magnitude", "magnitude_error", "status", "distance", "transits"),
+        "passed",
+    )
 
     source_id: np.ndarray
     system: PhotometricSystem
@@ -101,6 +106,7 @@ class Photometry(TableResult, Record, Rows):
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     distance: np.ndarray | None = None
     transits: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    passed: Catalogue = dataclasses.field(default_factory=lambda: Catalogue({}))
 
     def __getitem__(self, key: Any) -> Any:
         """Magnitudes (n,) of one band by its name, or the photometry of some rows."""
@@ -148,15 +154,22 @@ class Photometry(TableResult, Record, Rows):
         """
         return light_curve(self, source_id, bands)
 
-    def plot(self) -> Figure:
-        """Draw a color-magnitude diagram of the first system; see `xpjax.plot.plot_photometry`.
+    def plot(self, bands: Sequence[str] | None = None, limits: Sequence[float] | None = None) -> Figure:
+        """Draw a color-magnitude diagram; see `xpjax.plot.plot_photometry`.
+
+        Parameters
+        ----------
+        bands : sequence of str, optional
+            Blue and red band of the color and the band of the magnitude, or one band for a histogram.
+        limits : (2,) sequence of float [mag], optional
+            Lowest and highest color.
 
         Returns
         -------
         matplotlib.figure.Figure
             The figure; `savefig` writes it.
         """
-        return plot_photometry(self)
+        return plot_photometry(self, bands, limits)
 
     def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
         """The photometry with GaiaXPy's column names, and `{label}_mag_error_{band}` and `xp_status`.
@@ -187,8 +200,9 @@ class Photometry(TableResult, Record, Rows):
         if self.distance is not None:
             columns["xp_correction_distance"] = self.distance
             descriptions["xp_correction_distance"] = DISTANCE_MEANING
+        units, descriptions = {**self.passed.units, **units}, {**self.passed.descriptions, **descriptions}
         table = Catalogue(columns, units=units, descriptions=descriptions, meta=dict(self.meta))
-        more = {name: column for name, column in (keep or {}).items() if name not in self.transits}
+        more = {n: c for n, c in {**self.passed.columns, **(keep or {})}.items() if n not in self.transits}
         return table.with_columns(more, {"xp_status": self.status})
 
 
@@ -309,6 +323,7 @@ class Photometer:
     float64: bool = False
 
     def __post_init__(self) -> None:
+        engine.check_values(self.system, "xpjax.magnitudes or xpjax.fluxes")
         if self.error_correction and self.system.domain is not None:
             raise XpjaxError("the published factors on errors hold for uncorrected magnitudes: leave them out")
         if self.error_correction and self.system.error_correction is None:
@@ -337,7 +352,7 @@ class Photometer:
         self,
         table: SourceTable,
         *,
-        devices: Any = None,
+        devices: engine.Devices = None,
         progress: engine.Progress | None = None,
         batch_rows: int | None = None,
         guard_rows: int | None = None,
@@ -346,7 +361,7 @@ class Photometer:
         c, errors = self.prepared(table)
         correct = errors and self.error_correction
         out = run_guarded(
-            lambda guard: photometry_kernel(self.truncate, errors, correct, guard or self.truncate),
+            lambda guard: photometry_kernel(self.truncate, errors, correct, guard or self.truncate, apart=True),
             self.bands(c),
             c,
             float64=self.float64,
@@ -356,7 +371,7 @@ class Photometer:
             batch_rows=batch_rows,
             guard_rows=guard_rows,
         )
-        return self.finished(table, out)
+        return self.finished(table, put_in_place(self.system, out))
 
     def prepared(self, table: SourceTable) -> tuple[XPCoefficients, bool]:
         """What the kernels are given of a table, and whether it has what errors need. Raises ValueError."""
@@ -429,60 +444,12 @@ def photometry(
     sources: Any,
     system: AnySystem | Sequence[AnySystem],
     *,
-    truncate: bool = False,
-    errors: bool = True,
-    error_correction: bool = False,
     correction: Any = None,
-    float64: bool = False,
-    devices: Any = None,
+    devices: engine.Devices = None,
     progress: engine.Progress | None = None,
+    **options: Any,
 ) -> Photometry:
-    """Compute synthetic fluxes and magnitudes, with errors, in one or more photometric systems.
-
-    Parameters
-    ----------
-    sources : SourceTable, XPCoefficients, array (n, n_basis_total), path, table, or a list of these
-        Coefficients of n sources; what `xpjax.read` reads.
-    system : PhotometricSystem, str, Passband, PassbandSet, or a list of these
-        A name is one for `xpjax.load_system`; `passband_system` has options for passbands.
-    truncate : bool
-        Use only the relevant coefficients (n_relevant_bases).
-    errors : bool
-        Propagate errors, where the input has errors and correlations.
-    error_correction : bool
-        Multiply errors by the published factors of G.
-    correction : LinearCorrection or str, optional
-        Linear correction of XP's systematic errors: "standard", a file or a record; by default none, as in GaiaXPy.
-    float64 : bool
-        Compute in float64.
-    devices : optional
-        As for `xpjax.core.engine.find_devices`: "cpu", "gpu", "gpu:2", a number, or JAX's devices.
-    progress : callable, optional
-        Called with the number of sources that are done.
-
-    Returns
-    -------
-    Photometry
-        Fluxes (n, n_band) [W m-2 Hz-1 or W m-2 nm-1], magnitudes (n, n_band) [mag], their errors and status bits.
-
-    Raises
-    ------
-    XpjaxError
-        If a system is unknown or the coefficients are of another release. A bad source raises nothing: it is NaN and
-        flagged in `status`, and bands that lie wholly in the other XP are still given.
-
-    Notes
-    -----
-    flux = c r and Var(flux) = r_BP' K_BP r_BP + r_RP' K_RP r_RP with the coefficients c, their covariances K and the
-    projection r of a band; magnitude = -2.5 log10(flux) + zero point (Montegriffo et al. 2023, A&A 674 A33).
-
-    Examples
-    --------
-    >>> stars = xpjax.photometry(xpjax.simulate_sources(5, seed=1), ["JPLUS", "SDSS"])
-    >>> stars.magnitude.shape, stars["gJPLUS"].shape
-    ((5, 17), (5,))
-    """
+    """Photometry without a network, of sources of any kind; options as of `Photometer`. Raises XpjaxError."""
     table = as_sources(sources, stated_release(system))
     bands = as_system(system, correction, release=table.release)
-    photometer = Photometer(bands, errors, truncate, error_correction, float64)
-    return photometer(as_sources(table, bands.release), devices=devices, progress=progress)
+    return Photometer(bands, **options)(as_sources(table, bands.release), devices=devices, progress=progress)

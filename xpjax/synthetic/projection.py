@@ -20,16 +20,17 @@ from jaxtyping import Array, Float
 
 from xpjax.core.constants import POGSON, SPEED_OF_LIGHT, XP_RANGE
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import dot, host_dot
 from xpjax.core.quadrature import between, quadrature
 from xpjax.core.records import AnyArray
 from xpjax.core.release import DR3, Release
 from xpjax.core.units import nanometers
+from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.loading import curves_of
 from xpjax.synthetic.passband import BLUE_RANGE, Passband, PassbandSet, band_weights, check_extrapolate, power_of
 from xpjax.synthetic.published import available_systems, is_system_file, load_system
 from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
-from xpjax.xp import FADE, STANDARD, Instrument, LinearCorrection, load_correction, load_instrument
+from xpjax.xp import FADE, STANDARD, Instrument, LinearCorrection, change_samples, load_correction, load_instrument
 
 BLUE_FIT = np.arange(336.0, 382.1, 2.0)
 """Samples [nm] of the straight line that extends a spectrum to the blue."""
@@ -219,12 +220,12 @@ def corrected_system(
     bands = curves_of(system) if curves is None else tuple(curves)
     if tuple(band.name for band in bands) != system.names:
         raise XpjaxError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
-    shared: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    shared: dict[bytes, tuple[Any, np.ndarray]] = {}
     change, left, flat = zip(*(_changed(chosen, band, shared) for band in bands), strict=True)
-    raw, scale = np.asarray(system.projection, float), np.asarray(system.scale, float)
+    raw, scale, weight = system.projection, system.scale, np.stack(change, axis=1)
     return dataclasses.replace(
         system,
-        projection=raw + np.stack(change, axis=1) / scale,
+        projection=raw + host_dot(chosen.change, weight / scale),
         uncorrected=raw,
         systematic=np.stack(left, axis=1),
         flat=LIT * np.array(flat) / scale * chosen.domain.unit,
@@ -235,10 +236,10 @@ def corrected_system(
 
 
 def _changed(
-    correction: LinearCorrection, band: Passband, shared: dict[bytes, tuple[np.ndarray, np.ndarray]]
+    correction: LinearCorrection, band: Passband, shared: dict[bytes, tuple[Any, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """What a band sees of the change (n_basis_total,) [band.flux_unit], of the root of what is left (r,) [mag], and of
-    a flat spectrum of one [W m-2 nm-1]. shared: the change and that root at the wavelengths of earlier bands.
+    """A band's weights (m,) of the change's samples [band.flux_unit], and what it sees of the root of what is left (r,)
+    [mag] and of a flat spectrum of one [W m-2 nm-1]. shared: `change_samples` and that root of earlier bands.
     """
     own = correction.wavelength
     x, weight = band_weights(band, (own[0] - FADE, own[0], own[-1], own[-1] + FADE, *XP_RANGE))
@@ -247,9 +248,9 @@ def _changed(
     light = weight * np.maximum(np.interp(x, own, correction.ordinary), 0)
     key = x.tobytes()
     if key not in shared:
-        shared[key] = correction.at(x), correction.left_at(x)
-    change, root = shared[key]
-    return change @ weight, POGSON * (root @ (light / light.sum())), float(weight.sum())
+        shared[key] = change_samples(own, x), correction.left_at(x)
+    samples, root = shared[key]
+    return samples @ weight, POGSON * (root @ (light / light.sum())), float(weight.sum())
 
 
 def _projections(bands: Sequence[Passband], model: Instrument, extrapolate: str) -> list[np.ndarray]:
@@ -278,7 +279,7 @@ def _outside_message(band: Passband, outside: float) -> str:
     return f"{100 * outside:.1f} % of passband {band.name} ({span}) lies outside 330..1050 nm, where XP sees{remedy}"
 
 
-AnySystem: TypeAlias = PhotometricSystem | PassbandSet | Passband | str
+AnySystem: TypeAlias = PhotometricSystem | TransmissionChain | PassbandSet | Passband | str
 
 
 def as_system(
@@ -293,7 +294,7 @@ def as_system(
 
     Parameters
     ----------
-    system : str, PhotometricSystem, Passband, PassbandSet, or a list of these
+    system : str, PhotometricSystem, Passband, PassbandSet, TransmissionChain, or a list of these
         A name is one for `load_system`; bands keep this order.
     correction : LinearCorrection or str, optional
         Linear correction of XP's systematic errors for systems that have none yet: "standard", a file, or a record.
@@ -325,6 +326,8 @@ def as_system(
     options: dict[str, Any] = {"extrapolate": extrapolate, "allow_outside": allow_outside, "correction": correction}
     systems: list[PhotometricSystem] = []
     for one in chosen:
+        if isinstance(one, TransmissionChain):
+            one = one.passbands()
         if isinstance(one, str):
             made = corrected_system(load_system(one, release=None if is_system_file(one) else release), correction)
         elif isinstance(one, Passband | PassbandSet):

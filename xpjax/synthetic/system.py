@@ -214,13 +214,15 @@ class PhotometricSystem(eqx.Module):
         (n_basis_total, 2 n_band + k + 1): uncorrected projections without the first row of each XP, changes, and what
         d^2 is made of.
         """
-        if self.domain is None:
+        if self.domain is None or self.uncorrected is None:
             return self
-        raw = np.asarray(self.uncorrected, float).copy()
-        change = np.asarray(self.projection, float) - raw
-        raw[[rows.start for rows in self.release.slices]] = 0
-        joined = np.concatenate([raw, change, self.domain.rows(self.release)], axis=1)
-        return dataclasses.replace(self, joined=joined)
+        first = np.zeros(self.release.n_basis_total, bool)
+        first[[rows.start for rows in self.release.slices]] = True
+        raw, rows = self.uncorrected, self.domain.rows(self.release)
+        host = all(isinstance(array, np.ndarray) for array in (raw, self.projection, rows))
+        library: Any = np if host else jnp
+        parts = [library.where(first[:, None], 0, raw), self.projection - raw, rows]
+        return dataclasses.replace(self, joined=library.concatenate(parts, axis=1))
 
     def with_pair_weights(self, subspace: Subspace | None = None) -> PhotometricSystem:
         """The same with the weights that errors need, of packed correlations or of compact covariances.

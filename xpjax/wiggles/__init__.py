@@ -24,6 +24,7 @@ from xpjax.wiggles.magnitude import (
     corrected_photometry,
     make_photometer as make_photometer,
 )
+from xpjax.wiggles.measure import Measurement as Measurement, measurement as measurement, photometry as photometry
 from xpjax.wiggles.network import (
     WiggleCorrection,
     check_network as check_network,

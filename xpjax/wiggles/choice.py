@@ -170,6 +170,8 @@ def choose_correction(
     True
     """
     if isinstance(correction, NetworkCorrection):
+        if base is not None or features is not None or ebv or teff or mh or gaia != "synthetic":
+            raise XpjaxError("a NetworkCorrection says itself where its features come from: leave the options out")
         return correction
     if not isinstance(correction, WiggleCorrection):
         if means_linear(correction):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
 from xpjax.core.process import one_blas_thread
@@ -181,7 +182,7 @@ def make_features(
     errors: bool = False,
     correction: Any = None,
     float64: bool = False,
-    devices: Any = None,
+    devices: Devices = None,
 ) -> Features:
     """Make features of stars from their XP coefficients, or from magnitudes.
 

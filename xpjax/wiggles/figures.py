@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpjax.core.constants import XP_RANGE
+from xpjax.io.figures import new_figure, spectral_color, styled
 from xpjax.wiggles.judgment import predict_residuals
 from xpjax.wiggles.network import WiggleCorrection
 from xpjax.wiggles.residuals import Residuals
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@styled
 def plot_patterns(model: WiggleCorrection, residuals: Residuals) -> Figure:
     """Plot true, predicted and remaining residuals by color: median and 16..84 % of the stars.
 
@@ -41,15 +44,13 @@ def plot_patterns(model: WiggleCorrection, residuals: Residuals) -> Figure:
     >>> len(xpjax.wiggles.plot_patterns(model, data).axes)
     3
     """
-    from matplotlib.figure import Figure
-
     residual, predicted = np.asarray(residuals.residual, float), predict_residuals(model, residuals.stars)
     names = residuals.names
     color = residuals.features[:, names.index("BP-RP")] if "BP-RP" in names else np.zeros(len(residuals))
     known = np.isfinite(color)
     edges = np.unique(np.quantile(color[known], np.linspace(0, 1, 5))) if known.any() else np.zeros(1)
     groups = [(color >= a) & (color <= b) for a, b in itertools.pairwise(edges)] or [known]
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = new_figure(9.0, 7.0)
     axes = figure.subplots(3, 1, sharex=True, sharey=True)
     rows = (("true", residual), ("predicted", predicted), ("remaining", residual - predicted))
     for axis, (title, value) in zip(axes, rows, strict=True):
@@ -58,12 +59,15 @@ def plot_patterns(model: WiggleCorrection, residuals: Residuals) -> Figure:
             if not len(chosen):
                 continue
             low, middle, high = np.nanpercentile(chosen, [16, 50, 84], axis=0)
-            label = f"BP-RP {edges[k]:.2f}..{edges[k + 1]:.2f}" if len(edges) > 1 else "all"
-            axis.fill_between(residuals.wavelength, low, high, color=f"C{k}", alpha=0.2, lw=0)
-            axis.plot(residuals.wavelength, middle, color=f"C{k}", lw=1, label=label)
+            label = f"BP-RP {edges[k]:.2f} to {edges[k + 1]:.2f} mag" if len(edges) > 1 else "all"
+            # In order from blue to red stars, as their wavelengths are.
+            paint = spectral_color(XP_RANGE[0] + (XP_RANGE[1] - XP_RANGE[0]) * k / max(len(groups) - 1, 1))
+            axis.fill_between(residuals.wavelength, 100 * low, 100 * high, color=paint, alpha=0.2, lw=0)
+            axis.plot(residuals.wavelength, 100 * middle, color=paint, lw=1, label=label)
         axis.axhline(0, color="0.5", lw=0.5)
-        axis.set_ylabel(title)
-    axes[0].legend(fontsize="small", ncols=2)
-    axes[0].set_title("Residuals of mean-normalized flux")
-    axes[-1].set_xlabel("wavelength [nm]")
+        axis.set_title(title, loc="left", fontweight="bold")
+        axis.set_ylabel("Residual [%]")
+    axes[0].set_title(f"{len(residuals):,} stars, flux over its mean; bands: 16 to 84 %", loc="right", color="0.4")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    axes[-1].set_xlabel("Wavelength [nm]")
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +23,7 @@ def _pattern_kernel(model: WiggleCorrection, x: Array) -> Array:
     return jnp.stack([network(x) for network in model.networks]).mean(0)
 
 
-def predict_residuals(model: WiggleCorrection, stars: Features, *, devices: Any = None) -> np.ndarray:
+def predict_residuals(model: WiggleCorrection, stars: Features, *, devices: engine.Devices = None) -> np.ndarray:
     """Predict the residuals of spectra from the features of the stars.
 
     Parameters

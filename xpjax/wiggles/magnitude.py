@@ -194,7 +194,7 @@ class CorrectedPhotometer:
             raise XpjaxError(f"the system's bands {base.names} are not those of the passbands, {names}")
         return bands
 
-    def __call__(self, table: SourceTable, *, devices: Any = None, **options: Any) -> CorrectedPhotometry:
+    def __call__(self, table: SourceTable, *, devices: engine.Devices = None, **options: Any) -> CorrectedPhotometry:
         """Photometry of a table, as `Photometer` makes it."""
         stars = self.how.features(table, self.plain.errors, float64=self.plain.float64, devices=devices)
         labels = [None if name is None else floats(table, name) for name in (self.how.teff, self.how.mh)]

@@ -89,7 +89,7 @@ def correct_spectra(
     mh: Any = None,
     limits: Limits | None = None,
     float64: bool = False,
-    devices: Any = None,
+    devices: engine.Devices = None,
     progress: engine.Progress | None = None,
 ) -> Spectra:
     """Correct sampled absolute spectra, by a linear correction or a network.
@@ -155,7 +155,7 @@ def correct_spectra(
     if isinstance(stars, str | Path):
         stars = read_features(stars, model.names).matched(known.source_id)
     labels = {key: _labels(known, value, name) for key, value in (("teff", teff), ("mh", mh))}
-    running = {"float64": float64, "devices": devices, "progress": progress}
+    running: dict[str, Any] = {"float64": float64, "devices": devices, "progress": progress}
     return _by_network(known, model, stars, {**labels, "limits": limits}, **running)
 
 

@@ -142,7 +142,7 @@ def correct_with_tables(
     ebv: Any = None,
     use_errors: bool = False,
     float64: bool = False,
-    devices: Any = None,
+    devices: engine.Devices = None,
 ) -> TableCorrected:
     """Correct spectra on the archive's wavelengths by tables of factors.
 

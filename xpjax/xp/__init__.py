@@ -3,6 +3,7 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
+from xpjax.xp.asked import asked_sources as asked_sources, keeping as keeping
 from xpjax.xp.coefficients import (
     BAD as BAD,
     NO_ERROR as NO_ERROR,
@@ -32,6 +33,7 @@ from xpjax.xp.correction import (
     STANDARD as STANDARD,
     Domain as Domain,
     LinearCorrection,
+    change_samples as change_samples,
     is_linear as is_linear,
     load_correction,
     named_correction as named_correction,
@@ -44,6 +46,7 @@ from xpjax.xp.download.job import (
     fetch,
 )
 from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, draw_spectra as draw_spectra
+from xpjax.xp.functional import coefficients_of as coefficients_of, mapped as mapped
 from xpjax.xp.instrument import (
     Instrument,
     check_release as check_release,

@@ -123,7 +123,7 @@ def _matrix_kernel(kind: str, xp: int) -> engine.Kernel:
 
 
 def covariance_matrix(
-    sources: Any, xp: str, kind: str = "covariance", *, float64: bool = True, devices: Any = None
+    sources: Any, xp: str, kind: str = "covariance", *, float64: bool = True, devices: engine.Devices = None
 ) -> np.ndarray:
     """Return covariance matrices of the coefficients of one XP, their inverses or inverse square roots.
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.linalg import interpolation
+from xpjax.core.linalg import host_dot, interpolation
 from xpjax.core.paths import DATA
 from xpjax.core.records import AnyArray, Record
 from xpjax.core.release import Release, release_attributes, release_of
@@ -73,20 +74,23 @@ class Domain(eqx.Module):
 
     def squared(self, shape: Array, level: Array) -> Array:
         """d^2 (...,) of b . direction (..., k) and b . level (...,), both in any one unit, in a kernel."""
-        return jnp.where(level <= 0, jnp.inf, jnp.sum((shape / level[..., None] - self.center) ** 2, axis=-1))
+        lit = level > 0  # divided by one where there is no light: derivatives are then finite
+        off = shape / jnp.where(lit, level, 1)[..., None] - self.center
+        return jnp.where(lit, jnp.sum(off**2, axis=-1), jnp.where(jnp.isnan(level), jnp.nan, jnp.inf))
 
     @property
-    def unit(self) -> float:
+    def unit(self) -> AnyArray:
         """Flux per wavelength [W m-2 nm-1] of which `rows` tell the level: keeps their numbers at order one."""
-        return float(np.abs(self.level).max())
+        library: Any = np if isinstance(self.level, np.ndarray) else jnp
+        return library.max(abs(self.level))
 
-    def rows(self, release: Release) -> np.ndarray:
+    def rows(self, release: Release) -> AnyArray:
         """Matrix (n_basis_total, k + 1): coefficients @ matrix are shape and level of `squared`, in `unit`."""
-        out = np.zeros((release.n_basis_total, np.shape(self.direction)[1] + 1))
-        own = np.split(np.column_stack([self.direction, self.level]), np.cumsum(self.lead)[:-1])
-        for rows, part in zip(release.slices, own, strict=True):
-            out[rows.start : rows.start + len(part)] = part
-        return out / self.unit
+        library: Any = np if isinstance(self.level, np.ndarray) else jnp
+        own = library.concatenate([self.direction, self.level[:, None]], axis=1) / self.unit
+        parts = library.split(own, np.cumsum(self.lead)[:-1])
+        below = [n - lead for n, lead in zip(release.n_basis, self.lead, strict=True)]
+        return library.concatenate([library.pad(p, ((0, n), (0, 0))) for p, n in zip(parts, below, strict=True)])
 
     def share(self, distance: Any) -> np.ndarray:
         """The share (n,) of the change that is applied at distances d^2 (n,): 1, beyond the limit limit / d^2."""
@@ -134,7 +138,8 @@ class LinearCorrection(Record):
     Notes
     -----
     The corrected spectrum of coefficients c is c (W + D), with the design matrix W and the change D. The relative
-    covariance of its residuals grows with a star's distance d^2 from the training stars as 1 + d^2.
+    covariance of its residuals grows with a star's distance d^2 from the training stars as 1 + d^2. To JAX it is a
+    pytree with one leaf, the change: `xpjax.magnitudes` can be differentiated with respect to it.
 
     Examples
     --------
@@ -163,10 +168,10 @@ class LinearCorrection(Record):
             if np.shape(getattr(self, key)) != shape:
                 raise XpjaxError(f"linear correction: {key} has shape {np.shape(getattr(self, key))}, expected {shape}")
 
-    def at(self, wavelength: np.ndarray) -> np.ndarray:
+    def at(self, wavelength: np.ndarray) -> AnyArray:
         """The change (n_basis_total, k) [W m-2 nm-1] at wavelengths (k,) [nm], to zero beyond its own."""
-        matrix, share = self._from_own(np.asarray(nanometers(wavelength), float))
-        return np.asarray((matrix @ self.change.T).T) * share
+        matrix, share = _from_samples(self.wavelength, np.asarray(nanometers(wavelength), float))
+        return host_dot(self.change, matrix.T.toarray()) * share
 
     def left_at(self, wavelength: np.ndarray) -> np.ndarray:
         """Root (r, k) of the covariance of residuals at wavelengths (k,) [nm], relative to the flux, at d^2 = 0.
@@ -174,7 +179,7 @@ class LinearCorrection(Record):
         The covariance is root.T @ root. Beyond the correction's wavelengths the error is that of the nearest one. The
         last rows are the error of the reference spectra, correlated over some FLOOR_LENGTH.
         """
-        matrix, _ = self._from_own(np.asarray(nanometers(wavelength), float))
+        matrix, _ = _from_samples(self.wavelength, np.asarray(nanometers(wavelength), float))
         return np.asarray((matrix @ self._left.T).T)
 
     @functools.cached_property
@@ -184,13 +189,6 @@ class LinearCorrection(Record):
         size, vector = np.linalg.eigh(np.exp(-0.5 * ((own[:, None] - own) / FLOOR_LENGTH) ** 2))
         used = size > 1e-4 * size[-1]
         return np.concatenate([self.left, self.floor * (vector[:, used] * np.sqrt(size[used])).T])
-
-    def _from_own(self, wavelength: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Matrix (k, m) from the correction's samples to wavelengths (k,), and the share (k,) beyond the ends."""
-        own = self.wavelength
-        inside = np.clip(wavelength, own[0], own[-1])
-        far = np.clip(np.abs(wavelength - inside) / FADE, 0, 1)
-        return interpolation(own, inside), 1 - far**2 * (3 - 2 * far)
 
     def check(self, release: Release, model: str) -> None:
         """Raise XpjaxError for a release or an instrument model that the correction is not for."""
@@ -204,6 +202,47 @@ class LinearCorrection(Record):
                 f"the correction {self.name} was made for the instrument model {self.model}, not for {model}; "
                 f"{_without()}, or train one on that model"
             )
+
+
+def _from_samples(own: np.ndarray, wavelength: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Matrix (k, m) from samples at a change's own wavelengths (m,) to others (k,), and the share beyond the ends."""
+    inside = np.clip(wavelength, own[0], own[-1])
+    far = np.clip(np.abs(wavelength - inside) / FADE, 0, 1)
+    return interpolation(own, inside), 1 - far**2 * (3 - 2 * far)
+
+
+def change_samples(own: np.ndarray, wavelength: np.ndarray) -> Any:
+    """Sparse matrix (m, k) from weights (k,) of wavelengths [nm] to those of a change at its own wavelengths (m,)."""
+    matrix, share = _from_samples(own, wavelength)
+    return matrix.T.multiply(share).tocsr()
+
+
+class _Fixed:
+    """All of a correction but the change: to JAX the same as another of the same parts."""
+
+    def __init__(self, correction: LinearCorrection) -> None:
+        fields = dataclasses.fields(correction)
+        self.parts = {f.name: getattr(correction, f.name) for f in fields if f.name != "change"}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Fixed):
+            return False
+        pairs = [(part, other.parts[name]) for name, part in self.parts.items()]
+        return all(a is b or (isinstance(a, str | float | tuple | Release) and a == b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.parts["name"], self.parts["model"], id(self.parts["wavelength"])))
+
+
+def _of_parts(fixed: _Fixed, leaves: tuple[Any]) -> LinearCorrection:
+    """The correction with a change, in whose place JAX's transformations put other things of any shape."""
+    made = object.__new__(LinearCorrection)
+    for name, part in {**fixed.parts, "change": leaves[0]}.items():
+        object.__setattr__(made, name, part)
+    return made
+
+
+jax.tree_util.register_pytree_node(LinearCorrection, lambda c: ((c.change,), _Fixed(c)), _of_parts)
 
 
 def _without() -> str:

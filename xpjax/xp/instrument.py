@@ -31,7 +31,7 @@ from xpjax.core.constants import (
 )
 from xpjax.core.errors import XpjaxError
 from xpjax.core.grids import check_grid
-from xpjax.core.linalg import pair_weights
+from xpjax.core.linalg import host_dot, pair_weights
 from xpjax.core.paths import release_file
 from xpjax.core.records import AnyArray, Record
 from xpjax.core.release import DR3, Release, find_release, release_of
@@ -196,9 +196,8 @@ class Instrument(Record):
         made = self.design(fine)
         share = np.full((len(self.release.xp), len(at)), 1.0 / len(self.release.xp))
         support = ((0, len(at)),) * len(self.release.xp)
-        return dataclasses.replace(
-            made, value=np.asarray(made.value) @ self.line_spread(at, fine).T, share=share, support=support, mixed=True
-        )
+        value = host_dot(made.value, self.line_spread(at, fine).T)
+        return dataclasses.replace(made, value=value, share=share, support=support, mixed=True)
 
     def design(self, wavelength: np.ndarray | None = None) -> DesignMatrix:
         """The design matrix of absolute spectra on a grid [nm], ascending within `wavelength_range`, or on the default.
@@ -254,7 +253,7 @@ class Instrument(Record):
 
 
 def _design_matrix(
-    value: np.ndarray, scale: float, share: np.ndarray, release: Release, mixed: bool = False
+    value: AnyArray, scale: float, share: np.ndarray, release: Release, mixed: bool = False
 ) -> DesignMatrix:
     support = tuple((int(u[0]), int(u[-1]) + 1) if len(u) else (0, 0) for u in map(np.flatnonzero, share))
     return DesignMatrix(value / scale, np.asarray(scale), share, None, support, release, mixed)

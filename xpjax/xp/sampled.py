@@ -117,20 +117,22 @@ class Spectra(Rows, TableResult, Record):
         matrix[rows, columns] = matrix[columns, rows] = self.correlation[pick]
         return matrix * np.outer(sigma, sigma)
 
-    def plot(self, sources: Sequence[int] | None = None) -> Figure:
-        """Draw fluxes with 1-sigma bands, a panel for each source.
+    def plot(self, sources: Sequence[int] | None = None, limits: Sequence[float] | None = None) -> Figure:
+        """Draw fluxes with 1-sigma bands, a panel for each source; see `xpjax.plot.plot_spectra`.
 
         Parameters
         ----------
         sources : sequence of int, optional
             source_ids to draw; by default the first six.
+        limits : (2,) sequence of float [nm], optional
+            Lowest and highest wavelength.
 
         Returns
         -------
         matplotlib.figure.Figure
             The figure; `savefig` writes it.
         """
-        return draw_spectra(self, sources)
+        return draw_spectra(self, sources, limits=limits)
 
     def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:
         """The spectra as a table: one row for each source, or for each source and XP where they are internal.

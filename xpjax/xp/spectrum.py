@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from xpjax.core.records import Catalogue
 from xpjax.core.release import RELEASES, Release
 from xpjax.core.status import Status
 from xpjax.core.units import in_unit, nanometers
+from xpjax.xp.asked import asked_sources, keeping
 from xpjax.xp.coefficients import (
     BAD,
     NO_ERROR,
@@ -79,8 +81,8 @@ def spectrum_kernel(
             covered = jnp.where(jnp.all(available), covered, 0)
         # One XP alone carries a sample with weight one; both together already add up to one.
         weight = jnp.where(jnp.all(available), 1.0, covered).astype(design.value.dtype)
-        norm = jnp.where(covered > 0, design.scale / jnp.where(weight > 0, weight, 1), jnp.nan)
-        result = {"flux": _flux_of_each(design, source) * norm}
+        norm = design.scale / jnp.where(weight > 0, weight, 1)
+        result = {"flux": jnp.where(covered > 0, _flux_of_each(design, source) * norm, jnp.nan)}
         status = jnp.where(available, 0, BAD_BITS[: len(available)]).sum().astype(jnp.uint32)
         status |= jnp.where(jnp.any(covered <= 0), int(Status.BAND_MISSING), 0).astype(jnp.uint32)
         if errors:
@@ -88,7 +90,7 @@ def spectrum_kernel(
             known = jnp.stack([jnp.all(~jnp.isnan(v)) for v in variance])
             status |= jnp.where(available & ~known, NO_ERROR_BITS[: len(variance)], 0).sum().astype(jnp.uint32)
             variance = [jnp.where(ok, v, 0) for ok, v in zip(available, variance, strict=True)]
-            result["flux_error"] = jnp.sqrt(_joined(design, variance)) * norm
+            result["flux_error"] = jnp.where(covered > 0, jnp.sqrt(_joined(design, variance)) * norm, jnp.nan)
         if correlation:
             result["correlation"] = _correlation(design, source, available, covered, merged)
         return {**result, "status": status}
@@ -203,7 +205,7 @@ class _Wanted:
     errors: bool
     correlation: bool
     float64: bool
-    devices: Any
+    devices: engine.Devices
     batch_rows: int | None = None
     guard_rows: int | None = None
 
@@ -232,7 +234,7 @@ class Sampler:
         model = instrument or load_instrument(release=release)
         if correction is not None:
             model = model.corrected(correction)
-        return cls(_sampling(model, wavelength, basis, internal, resolution), _Wanted(**wanted))
+        return cls(sampling(model, wavelength, basis, internal, resolution), _Wanted(**wanted))
 
     def __call__(self, table: SourceTable, progress: engine.Progress | None = None) -> Spectra:
         """The spectra of a table. Raises XpjaxError for one of another release."""
@@ -245,19 +247,21 @@ class Sampler:
 
 
 def spectra(
-    sources: Any,
+    sources: Any = None,
     wavelength: Any = None,
     *,
+    ids: Any = None,
+    keep: Sequence[str] | str | None = None,
     internal: bool = False,
     truncate: bool = False,
+    float64: bool = False,
     errors: bool = True,
     correlation: bool = False,
-    float64: bool = False,
     instrument: Instrument | None = None,
     basis: str | None = None,
     correction: Any = None,
     resolution: str | None = None,
-    devices: Any = None,
+    devices: engine.Devices = None,
     progress: engine.Progress | None = None,
 ) -> Spectra:
     """Sample absolute or internal spectra of many sources.
@@ -269,14 +273,16 @@ def spectra(
     wavelength : (n_sample,) array [nm], optional
         Ascending grid within 330..1050 nm, or an astropy Quantity; by default 336, 338, ... 1020 nm. For internal
         spectra pseudo-wavelengths within -10..70, by default 600 on 0..60.
+    ids : array of int, table, path, or what else `xpjax.fetch` takes, optional
+        In the place of sources: fetch them from the Gaia archive, of the instrument's release.
+    keep : sequence of str, optional
+        Columns of the sources to pass on (`Spectra.columns`).
     internal : bool
         Whether to sample internal spectra [e-/s] of BP and RP apart.
-    truncate : bool
-        Whether to use the relevant basis functions only.
+    truncate, float64 : bool
+        Whether to use the relevant basis functions only, and to compute in double precision.
     errors, correlation : bool
         Whether to compute standard errors, and correlations between samples, where the input has correlations.
-    float64 : bool
-        Whether to compute in double precision.
     instrument : Instrument, optional
         Instrument model, with a correction or without; by default that of the release of the sources.
     basis : str, optional
@@ -311,7 +317,7 @@ def spectra(
     >>> xpjax.spectra(xpjax.simulate_sources(5, seed=1), np.arange(400.0, 900.0, 2.5)).flux.shape
     (5, 200)
     """
-    table = as_sources(sources, None if instrument is None or basis is not None else instrument.release)
+    table = asked_sources(sources, ids, None if instrument is None or basis else instrument.release, keep)
     # Coefficients in a basis of other sizes, of another cycle, are of no release: those bases are in the file of DR3.
     other = basis is not None and table.release not in RELEASES
     sampler = Sampler.of(
@@ -319,11 +325,15 @@ def spectra(
         correction=correction, resolution=resolution, truncate=truncate, errors=errors, correlation=correlation,
         float64=float64, devices=devices,
     )  # fmt: skip
-    return sampler(table, progress)
+    return keeping(sampler(table, progress), table, keep)
 
 
-def _sampling(
-    model: Instrument, wavelength: Any, basis: str | None, internal: bool, resolution: str | None
+def sampling(
+    model: Instrument,
+    wavelength: Any,
+    basis: str | None = None,
+    internal: bool = False,
+    resolution: str | None = None,
 ) -> _Sampling:
     """The sampling of a call. Raises XpjaxError for a bad grid, and for choices that do not go together."""
     if resolution is None:
@@ -382,14 +392,14 @@ def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted
     bare = dataclasses.replace(how.model, correction=None)
     if len(far):
         some = dataclasses.replace(wanted, correlation=False)
-        raw = Sampler(_sampling(bare, how.wavelength, None, False, how.resolution), some)(table[far])
+        raw = Sampler(sampling(bare, how.wavelength, resolution=how.resolution), some)(table[far])
         part = share[far, None].astype(raw.flux.dtype)
         for name in ("flux", "flux_error"):
             if name in out:
                 out[name][far] = (1 - part) * getattr(raw, name) + part * out[name][far]
         out["status"][far] |= np.uint32(Status.OUTSIDE_TRAINING)
     if len(none):
-        raw = Sampler(_sampling(bare, how.wavelength, None, False, "full"), wanted)(table[none])
+        raw = Sampler(sampling(bare, how.wavelength, resolution="full"), wanted)(table[none])
         for name in ("flux", "flux_error", "correlation"):
             if name in out and getattr(raw, name) is not None:
                 out[name][none] = getattr(raw, name)

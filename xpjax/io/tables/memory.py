@@ -40,6 +40,8 @@ def from_memory(source: Any) -> Table:
         if any(source.index.names) and not {*source.index.names} & {*source.columns}:
             source = source.reset_index()
         units, places = source.attrs.get("units", {}), _pandas_columns(source)
+        shared = {name: np.asarray(values) for name, values in source.attrs.get("shared", {}).items()}
+        told = {"shared": shared, "shared_units": {name: units[name] for name in shared if name in units}}
         fields = [Field(name, units.get(name)) for name, _, _ in places]
         found = {name: (place, path) for name, place, path in reversed(places)}
 
@@ -48,7 +50,7 @@ def from_memory(source: Any) -> Table:
             series = source.iloc[:, place]
             return arrow_raw(_structures(series), f"memory: column {name!r}", path) if path else series
 
-        return _table(fields, column, len(source))
+        return _table(fields, column, len(source), **told)
     if arrow is not None and isinstance(source, arrow.Table):
         return memory_arrow(source)
     if astropy is not None and isinstance(source, astropy.Table):

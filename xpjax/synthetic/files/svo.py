@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpjax.core.errors import XpjaxError
+from xpjax.core.errors import XpjaxError, install
 from xpjax.synthetic.files.curve import curve_of, passband_of
 from xpjax.synthetic.files.header import entries_of
 from xpjax.synthetic.files.sheet import Sheet
@@ -91,7 +91,7 @@ class _Service:
         try:
             from astroquery.svo_fps import SvoFps
         except ImportError as exc:
-            raise XpjaxError("fetching passbands needs astroquery: pip install 'xpjax[archive]'") from exc
+            raise XpjaxError(f"fetching passbands needs astroquery: {install('archive')}") from exc
         self.fps: Any = SvoFps
         self.cache = cache
         self.indices: dict[str, dict[str, dict[str, Any]]] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpjax.io.figures import new_figure, styled
 from xpjax.wiggles.linear.evidence import Evidence, smoothing
 from xpjax.wiggles.linear.fit import level
 from xpjax.xp import Instrument, LinearCorrection, simulate_sources
@@ -37,7 +38,10 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
         seen = c @ model.default_design
         relative = 100 * ((c @ (model.default_design + correction.change)) @ smooth / seen - 1)
         axes[0, 0].plot(grid, relative, color=hue, lw=1, label=name)
-    axes[0, 0].set(ylim=(-11, 9), ylabel="change [%]", title="What mean mock stars change by, XP's resolution")
+    axes[0, 0].set_yscale("symlog", linthresh=5)
+    axes[0, 0].set_yticks([-20, -5, -2.5, 0, 2.5, 5, 20], ["-20", "-5", "-2.5", "0", "2.5", "5", "20"])
+    title = "What mean mock stars change by, XP's resolution; logarithmic beyond 5 %"
+    axes[0, 0].set(ylabel="Change [%]", title=title)
     axes[0, 0].legend(frameon=False, ncols=3, loc="lower center", columnspacing=1)
     first = stars[KINDS[0][0]]
     seen, better = first @ model.default_design, first @ (model.default_design + correction.change)
@@ -47,13 +51,13 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
     for name, at in BALMER.items():
         axes[0, 1].axvline(at, color="0.85", lw=0.8, zorder=0)
         axes[0, 1].text(at + 2, 3.35, name, color="0.4", va="top")
-    axes[0, 1].set(xlim=(390, 680), ylim=(0, 3.4), ylabel="flux over its mean", title="Mean mock A star")
+    axes[0, 1].set(xlim=(390, 680), ylim=(0, 3.4), ylabel="Flux over its mean", title="Mean mock A star")
     axes[0, 1].legend(frameon=False, loc="lower left", fontsize="small")
     _, size, modes = np.linalg.svd(correction.root.T @ correction.change, full_matrices=False)
     for k, hue in enumerate(COLORS):
         axes[1, 0].plot(grid, 100 * size[k] * modes[k] * np.sign(modes[k][np.abs(modes[k]).argmax()]) - 8 * k,
                         color=hue, lw=1, label=f"mode {k + 1}")  # fmt: skip
-    axes[1, 0].set(xlabel="wavelength [nm]", ylabel="change [%], shifted by 8",
+    axes[1, 0].set(xlabel="Wavelength [nm]", ylabel="Change [%], shifted by 8",
                    title="Leading modes over ordinary stars, of the mean flux", ylim=(-34, 16))  # fmt: skip
     axes[1, 0].legend(frameon=False, ncols=4, loc="upper right", fontsize="small", columnspacing=1)
     left = correction.left_at(grid)
@@ -61,7 +65,7 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
     seen_left = ((left * weight) @ smooth) / (weight @ smooth)
     for root, name, hue in ((left, "full resolution", COLORS[0]), (seen_left, "XP's resolution", COLORS[2])):
         axes[1, 1].semilogy(grid, 100 * np.sqrt((root**2).sum(axis=0)), color=hue, lw=1.2, label=name)
-    axes[1, 1].set(xlabel="wavelength [nm]", ylabel="standard error [%]", title="What is left at $d^2$ = 0")
+    axes[1, 1].set(xlabel="Wavelength [nm]", ylabel="Standard error [%]", title="What is left at $d^2$ = 0")
     axes[1, 1].set_yticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
     axes[1, 1].set(ylim=(0.15, 12))
     axes[1, 1].legend(frameon=False)
@@ -86,24 +90,27 @@ def draw_left_out(axes: Any, evidence: Evidence) -> None:
             axis.fill_between(grid, low, high, color=hue, alpha=alpha, lw=0)
             axis.plot(grid, middle, color=hue, lw=1.2, label=name)
         axis.axhline(0, color="0.3", lw=0.5)
-        axis.set(ylim=(-most, most), ylabel="XP over reference, minus 1 [%]", title=f"{len(before)} stars, {title}")
+        axis.set(
+            ylim=(-most, most),
+            ylabel="XP over reference, minus 1 [%]",
+            title=f"{len(before)} stars, {title}; bands: 16 to 84 %",
+        )
         axis.set(xlim=(336, 1020), xticks=TICKS)
         axis.legend(frameon=False, loc="upper center", ncols=2)
-    axes[1].set(xlabel="wavelength [nm]")
+    axes[1].set(xlabel="Wavelength [nm]")
 
 
+@styled
 def figure(
     correction: LinearCorrection, evidence: Evidence, model: Instrument, curve: Mapping[int, float] | None = None
 ) -> Figure:
     """The operator, what it leaves of pairs left out, and where it is known how the error falls with their number."""
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(11, 15 if curve else 12.5), layout="constrained")
+    drawn = new_figure(11.0, 15.0 if curve else 12.5)
     grid = drawn.add_gridspec(5 if curve else 4, 2)
     draw_operator(np.array([[drawn.add_subplot(grid[j, k]) for k in range(2)] for j in range(2)]), correction, model)
     draw_left_out([drawn.add_subplot(grid[k, :]) for k in (2, 3)], evidence)
     if curve:
         axis = drawn.add_subplot(grid[4, :])
         axis.plot(list(curve), [100 * value for value in curve.values()], "o-", color=COLORS[0])
-        axis.set(xlabel="pairs trained on", ylabel="median RMS of the others [%]", title="Learning curve")
+        axis.set(xlabel="Pairs trained on", ylabel="Median RMS of the others [%]", title="Learning curve")
     return drawn

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
+from xpjax.core.engine import check_values
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, RELEASES, Release, find_release, other_release
 from xpjax.core.status import Status
@@ -188,8 +189,9 @@ def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
     """Anything that holds sources as a `SourceTable`: one already, XPCoefficients, an array, a file or a table.
 
     An array is (n_basis_total,) or (n, n_basis_total) coefficients. Files and tables go through `xpjax.read`.
-    Raises ValueError where sizes do not fit the release.
+    Raises ValueError where sizes do not fit the release, and for arrays that JAX traces.
     """
+    check_values(sources, "xpjax.magnitudes, xpjax.fluxes or xpjax.sampled_spectra")
     if isinstance(sources, SourceTable):
         table = sources
     elif isinstance(sources, XPCoefficients):

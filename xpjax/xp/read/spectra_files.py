@@ -13,6 +13,7 @@ or a row for each sample. Other columns are passed on. Files of xpjax say in the
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -39,18 +40,18 @@ _WORDS = {"flam": "erg s-1 cm-2 AA-1", "fnu": "erg s-1 cm-2 Hz-1"}
 """Units of fluxes as STScI's files call them."""
 
 
-def read_spectra(path: str | Path) -> Spectra:
-    """Read sampled spectra from a file of xpjax, of the Gaia archive or of others.
+def read_spectra(path: Any) -> Spectra:
+    """Read sampled spectra from a file of xpjax, of the Gaia archive or of others, or from a table in memory.
 
     HDF5, Parquet, FITS, VOTable, ECSV and CSV, packed or not, with one row for each source, or for each sample, are
     read. What a file does not say to be corrected or truncated is taken as published.
 
     Parameters
     ----------
-    path : str or Path
-        File with the columns `source_id`, `flux` (an array in each row), optional `flux_error`, and `wavelength` (in
-        vacuum, in nm or in the unit stated), once or the same in each row. Without wavelengths, spectra of as many
-        samples as the archive's have its wavelengths, 336, 338, ... 1020 nm.
+    path : str, Path or table
+        File, or astropy, pandas or Arrow table, with the columns `source_id`, `flux` (an array in each row), optional
+        `flux_error`, and `wavelength` (in vacuum, in nm or in the unit stated), once or the same in each row. Without
+        wavelengths, spectra of as many samples as the archive's have its wavelengths, 336, 338, ... 1020 nm.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def read_spectra(path: str | Path) -> Spectra:
 
 
 def read_told(
-    path: str | Path,
+    path: Any,
     *,
     unit: str | None = None,
     flux_unit: str | None = None,
@@ -86,19 +87,21 @@ def read_told(
     unit, flux_unit: of wavelengths and fluxes, where the file states none; vacuum: makes wavelengths (m,) [nm] in air
     those in vacuum. Raises XpjaxError also where the file states another unit.
     """
-    path = Path(path).expanduser()
-    return spectra_of(_table(path, unit, flux_unit, vacuum), path.name)
+    if isinstance(path, Spectra):
+        return path
+    path = Path(path).expanduser() if isinstance(path, str | os.PathLike) else path
+    name = path.name if isinstance(path, Path) else "the table in memory"
+    return spectra_of(_table(path, name, unit, flux_unit, vacuum), name)
 
 
 def _table(
-    path: Path, unit: str | None, flux_unit: str | None, vacuum: Callable[[np.ndarray], np.ndarray] | None
+    path: Any, name: str, unit: str | None, flux_unit: str | None, vacuum: Callable[[np.ndarray], np.ndarray] | None
 ) -> Catalogue:
     """A file of sampled spectra with flux (n, m) [W m-2 nm-1], and wavelength (m,) [nm] among `shared`.
 
     A table with a row for each sample becomes one with a row for each source_id, in order of appearance. The caller
     says what `read_told` takes.
     """
-    name = path.name
     try:
         table = open_table(path)
     except XpjaxError as error:
@@ -152,13 +155,13 @@ def source_ids(table: Table) -> np.ndarray:
     return ids.value
 
 
-def wavelength_axis(table: Table, path: Path, given: str | None = None) -> np.ndarray | None:
+def wavelength_axis(table: Table, path: Any, given: str | None = None) -> np.ndarray | None:
     """Wavelengths [nm] (m,) of all rows, or one (n,) or (n, m) for each; None where the file has none.
 
     given: their unit by the caller, for files that state none. Raises XpjaxError where a file states another one.
     """
     values, unit = table.shared.get("wavelength"), table.shared_units.get("wavelength")
-    if values is None:
+    if values is None and isinstance(path, Path):
         values, unit = _beside(path) or (None, None)
     if values is None and "wavelength" not in table:
         return None
