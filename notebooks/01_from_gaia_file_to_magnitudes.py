@@ -14,6 +14,8 @@
 # %% [markdown]
 # # From a Gaia file to magnitudes
 #
+# **What are magnitudes from XP spectra worth, and why do their errors need all the correlations?**
+#
 # Gaia publishes the low-resolution spectra of 220 million stars as coefficients of basis functions: 55 for the blue
 # photometer (BP) and 55 for the red one (RP), with their errors and correlations. A spectrum is their product with one
 # constant matrix, and so is a set of magnitudes. Here we go from a file to both, and look at what errors are worth.
@@ -24,12 +26,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax import Status
 from xpjax.xp import simulate_sources
+
+plt.style.use("xpjax.style")
 
 folder = Path(tempfile.mkdtemp())
 
@@ -76,7 +80,7 @@ spectra = xpjax.spectra(sources[[bright, faint]], correlation=True)
 covariance = spectra.covariance(0)
 correlation = covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
 
-figure = Figure(figsize=(9, 6), layout="constrained")
+figure = plt.figure(figsize=(9, 6))
 grid = figure.add_gridspec(2, 2, width_ratios=(1.4, 1))
 for k, star in enumerate((bright, faint)):
     axes = figure.add_subplot(grid[k, 0])
@@ -84,21 +88,21 @@ for k, star in enumerate((bright, faint)):
     axes.fill_between(spectra.wavelength, flux - error, flux + error, color="#0072B2", alpha=0.3, lw=0)
     axes.plot(spectra.wavelength, flux, color="#0072B2", lw=1)
     axes.set_title(f"G = {sources.columns['phot_g_mean_mag'][star]:.1f}", loc="right", fontsize=10)
-    axes.set(xlabel="wavelength [nm]", ylabel="flux [1e-18 W m$^{-2}$ nm$^{-1}$]")
+    axes.set(xlabel="Wavelength [nm]", ylabel="Flux [1e-18 W m$^{-2}$ nm$^{-1}$]")
 axes = figure.add_subplot(grid[0, 1])
 ends = (spectra.wavelength[0], spectra.wavelength[-1])
 image = axes.imshow(correlation, origin="lower", extent=(*ends, *ends), cmap="RdBu_r", vmin=-1, vmax=1)
 figure.colorbar(image, ax=axes, label="correlation")
-axes.set(xlabel="wavelength [nm]", ylabel="wavelength [nm]")
+axes.set(xlabel="Wavelength [nm]", ylabel="Wavelength [nm]")
 axes = figure.add_subplot(grid[1, 1])
 for band, color in (("uJAVA", "#7B3294"), ("gJPLUS", "#0072B2"), ("zJPLUS", "#D55E00")):
     k = stars.system.names.index(band)
     axes.semilogy(
         sources.columns["phot_g_mean_mag"], 1e3 * stars.magnitude_error[:, k], ".", ms=3, color=color, label=band
     )
-axes.set(xlabel="G [mag]", ylabel="error [mmag]")
-axes.legend(frameon=False)
-figure
+axes.set(xlabel="G [mag]", ylabel="Error [mmag]")
+axes.legend()
+plt.show()
 
 # %% [markdown]
 # ## Why errors need the correlations

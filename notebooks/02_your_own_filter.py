@@ -14,6 +14,8 @@
 # %% [markdown]
 # # Your own filter
 #
+# **What would my filter measure of the stars that Gaia has seen, and what does the air do to it?**
+#
 # A transmission curve is all that synthetic photometry needs. Here we take one from a text file, look at it, make
 # magnitudes of Gaia stars with it, and see how a second telescope differs from the first. The stars are simulated; any
 # file of XP coefficients will do in their place.
@@ -22,12 +24,14 @@
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.plot import plot_passbands
 from xpjax.xp import simulate_sources
+
+plt.style.use("xpjax.style")
 
 stars = simulate_sources(5000, seed=1)
 
@@ -57,11 +61,13 @@ difference = result["mine"] - result["J0515"]
 color = result["gJPLUS"] - result["iJPLUS"]
 print(f"median error in the new band: {1000 * np.nanmedian(result.magnitude_error[:, 0]):.1f} mmag")
 
-figure = Figure(figsize=(7, 4), layout="constrained")
+figure = plt.figure(figsize=(7, 4))
 axes = figure.subplots()
 axes.scatter(color, difference, s=2, color="#0072B2", rasterized=True)
-axes.set(xlabel="g \u2212 i (J-PLUS) [mag]", ylabel="mine \u2212 J0515 [mag]", xlim=(-0.7, 4), ylim=(-0.3, 0.35))
-figure
+axes.set(xlabel="g \u2212 i (J-PLUS) [mag]", ylabel="mine \u2212 J0515 [mag]", xlim=(-0.7, 4), ylim=(-0.4, 0.4))
+seen = (np.abs(difference) < 0.4) & (color > -0.7) & (color < 4)
+axes.set_title(f"{seen.sum():,} of {len(stars):,} simulated stars within the axes")
+plt.show()
 
 # %% [markdown]
 # ## A telescope as a text file

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # Wiggles, and their correction
 #
+# **How wrong are XP spectra, by color and by wavelength, and how much of that can be mended?**
+#
 # Gaia's XP spectra are wrong by some percent, and by more in the blue: the model of the instrument that they were
 # calibrated with errs in its response, its dispersion and its line spread. Such errors are linear in the spectrum.
 # The correction is therefore one constant matrix, which is added to the design matrix:
@@ -32,12 +34,14 @@ import os
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax import Status
 from xpjax.xp import load_correction, simulate_sources
+
+plt.style.use("xpjax.style")
 
 BLUE, GREEN, RED, GRAY = "#0072B2", "#009E73", "#D55E00", "0.6"
 correction = load_correction("standard")
@@ -64,19 +68,21 @@ ratio = np.median(corrected.flux_error / published.flux_error, axis=0)
 shown = ", ".join(f"{w:.0f} nm x{r:.2f}" for w, r in zip(x[32::60], ratio[32::60], strict=True))
 print(f"errors of corrected over published samples: {shown}")
 
-figure = Figure(figsize=(9, 6), layout="constrained")
+figure = plt.figure(figsize=(9, 6))
 axes = figure.subplots(2, 1, sharex=True)
 for wanted, hue in ((0.0, BLUE), (0.8, GREEN), (1.6, RED)):
     near = np.argsort(np.abs(color_bright - wanted))[:25]
     change = 100 * (corrected.flux[near] / published.flux[near] - 1)
-    axes[0].plot(x, np.median(change, axis=0), color=hue, lw=1, label=f"BP-RP = {wanted}")
-axes[0].set(ylim=(-10, 10), ylabel="change [%]", title="median of 25 stars each, at XP's resolution")
-axes[0].legend(frameon=False, ncols=3, loc="lower center")
+    axes[0].plot(x, np.median(change, axis=0), color=hue, lw=1, label=f"BP-RP = {wanted} mag")
+axes[0].set_yscale("symlog", linthresh=5)
+axes[0].set_yticks([-20, -5, -2.5, 0, 2.5, 5, 20], ["-20", "-5", "-2.5", "0", "2.5", "5", "20"])
+axes[0].set(ylabel="Change [%]", title="median of 25 stars each, at XP's resolution; logarithmic beyond 5 %")
+axes[0].legend(ncols=3, loc="lower center")
 left = np.sqrt((correction.left_at(x) ** 2).sum(axis=0))
 axes[1].semilogy(x, 100 * left, color="0.2", lw=1)
-axes[1].set(xlabel="wavelength [nm]", ylabel="standard error [%]", title="what is left, at full resolution")
+axes[1].set(xlabel="Wavelength [nm]", ylabel="Standard error [%]", title="what is left, at full resolution")
 axes[1].set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
-figure
+plt.show()
 
 # %% [markdown]
 # ## Lines
@@ -108,15 +114,16 @@ print(f"{len(hot)} stars with BP-RP near 0; depth of the lines [%]")
 for name, flux in means.items():
     print(f"  {name:28}" + "".join(f"{line:>9} {100 * depth(flux, at):4.0f}" for line, at in balmer.items()))
 
-figure = Figure(figsize=(9, 4), layout="constrained")
+figure = plt.figure(figsize=(9, 4))
 axis = figure.subplots()
 for (name, flux), hue in zip(means.items(), (GRAY, RED, BLUE), strict=True):
     axis.plot(x, flux, color=hue, lw=1.2, label=name)
-for at in balmer.values():
+for name, at in balmer.items():
     axis.axvline(at, color="0.88", lw=0.8, zorder=0)
-axis.set(xlim=(390, 680), ylim=(0.5, 3.5), xlabel="wavelength [nm]", ylabel="flux over its mean")
-axis.legend(frameon=False)
-figure
+    axis.annotate(name, (at, 3.15), ha="center", color="0.4", fontsize=8)
+axis.set(xlim=(390, 680), ylim=(0.5, 3.3), xlabel="Wavelength [nm]", ylabel="Flux over its mean")
+axis.legend()
+plt.show()
 
 # %% [markdown]
 # ## Magnitudes
@@ -141,15 +148,15 @@ for band in shown:
     stated = 1e3 * np.nanmedian(after.systematic[:, k])
     print(f"  {band:10}" + "".join(f"{cell:10.1f}" for cell in cells) + f"   +-{stated:5.1f}   x{smaller:.2f}")
 
-figure = Figure(figsize=(9, 4), layout="constrained")
+figure = plt.figure(figsize=(9, 4))
 axis = figure.subplots()
 for band, hue in zip(("J0378", "J0515", "gJPLUS", "iJPLUS"), (BLUE, GREEN, RED, "#CC79A7"), strict=True):
     k = names.index(band)
     axis.plot(color_bright, 1e3 * (after.magnitude[:, k] - before.magnitude[:, k]), ".", ms=2, color=hue, label=band)
 axis.axhline(0, color="0.3", lw=0.5)
-axis.set(xlim=(-0.4, 3.2), ylim=(-380, 380), xlabel="BP-RP [mag]", ylabel="corrected minus published [mmag]")
-axis.legend(frameon=False, markerscale=4, ncols=4)
-figure
+axis.set(xlim=(-0.4, 3.2), ylim=(-380, 380), xlabel="BP-RP [mag]", ylabel="Corrected minus published [mmag]")
+axis.legend(markerscale=4, ncols=4)
+plt.show()
 
 # %% [markdown]
 # ## What it leaves
@@ -166,14 +173,14 @@ for blue, red in (("gJPLUS", "iJPLUS"), ("rJPLUS", "iJPLUS"), ("J0515", "gJPLUS"
     one = np.sqrt(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j])
     print(f"{blue}-{red}: {1e3 * one:.1f} mmag; without the correlation {1e3 * np.hypot(sigma[i], sigma[j]):.1f}")
 
-figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+figure = plt.figure(figsize=(6.4, 5.4))
 axis = figure.subplots()
 image = axis.imshow(covariance / np.outer(sigma, sigma), cmap="RdBu_r", vmin=-1, vmax=1)
 axis.set_xticks(range(len(names)), [f"{n} ({1e3 * s:.1f})" for n, s in zip(names, sigma, strict=True)], rotation=90)
 axis.set_yticks(range(len(names)), names)
 axis.set_title("correlation of systematic errors (and their size [mmag])")
 figure.colorbar(image, ax=axis)
-figure
+plt.show()
 
 # %% [markdown]
 # ## Where it holds
@@ -198,14 +205,14 @@ for band in ("uJAVA", "J0378", "J0395", "J0515"):
 for label, rows in (("bluer than 1.5", color_bright < 1.5), ("redder than 2.0", color_bright > 2)):
     print(f"BP-RP {label}: {far[rows].mean():.1%} outside the domain")
 
-figure = Figure(figsize=(9, 4), layout="constrained")
+figure = plt.figure(figsize=(9, 4))
 axes = figure.subplots(1, 2)
 axes[0].semilogy(color_bright, after.distance, ".", ms=2, color=BLUE)
 axes[0].axhline(float(correction.domain.limit), color=RED, lw=1)
 axes[0].set(xlabel="BP-RP [mag]", ylabel="$d^2$", title="distance from the training stars")
 axes[1].plot(color_bright, correction.domain.share(after.distance), ".", ms=2, color=BLUE)
-axes[1].set(xlabel="BP-RP [mag]", ylabel="share of the change", title="how much of it a star gets")
-figure
+axes[1].set(xlabel="BP-RP [mag]", ylabel="Share of the change", title="how much of it a star gets")
+plt.show()
 
 # %% [markdown]
 # ## Real stars: CALSPEC

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # Temperature, gravity and metals of a million stars
 #
+# **How well do XP spectra tell temperature, gravity and metallicity, and what of the error is the grid's?**
+#
 # A grid of model spectra, a batch of observed ones, and chi2 between them: xpjax fits all stars at once, each from
 # several starts, to its own convergence, and says how sure it is. `read_grid("ck04")` is the grid that is shipped, of
 # Castelli & Kurucz (2004), and `xpjax labels grid build` makes others. Here a formula stands in for them, so that the
@@ -22,13 +24,22 @@
 # %%
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
-from xpjax import FitStatus
 from xpjax.extinction import extinction_curve, transmission
-from xpjax.stellar import StellarGrid, fit_labels, interpolate_grid, interpolation_error, model_spectra, redden
+from xpjax.stellar import (
+    FitStatus,
+    StellarGrid,
+    fit_labels,
+    interpolate_grid,
+    interpolation_error,
+    model_spectra,
+    redden,
+)
 from xpjax.xp import constant_grid
+
+plt.style.use("xpjax.style")
 
 wavelength = constant_grid()
 
@@ -121,23 +132,24 @@ others = np.delete(np.arange(n), [1, 2])
 print("all others as before:", np.array_equal(found.labels[others], fit.labels[others], equal_nan=True))
 
 # %%
-figure = Figure(figsize=(9, 6), layout="constrained")
+figure = plt.figure(figsize=(9, 6))
 axes = figure.subplots(2, 2)
 best = model_spectra(model, fit.labels[:1])[0]
 axes[0, 0].plot(wavelength, flux[0], ".", color="0.6", ms=2, label="star")
 axes[0, 0].plot(wavelength, best, color="#D55E00", lw=1, label="{:.0f} K, {:.2f}, {:.2f}".format(*fit.labels[0]))
-axes[0, 0].set(xlabel="wavelength [nm]", ylabel="flux over its mean")
-axes[0, 0].legend(frameon=False)
-axes[0, 1].scatter(truth[:few, 0], fit.labels[:few, 0] - truth[:few, 0], s=2, c=truth[:few, 2])
-axes[0, 1].set(xlabel="true Teff [K]", ylabel="found minus true [K]")
+axes[0, 0].set(xlabel="Wavelength [nm]", ylabel="Flux over its mean")
+axes[0, 0].legend()
+points = axes[0, 1].scatter(truth[:few, 0], fit.labels[:few, 0] - truth[:few, 0], s=2, c=truth[:few, 2])
+figure.colorbar(points, ax=axes[0, 1], label="True [M/H] [dex]")
+axes[0, 1].set(xlabel="True Teff [K]", ylabel="Found minus true [K]")
 x = np.linspace(-4, 4, 81)
 for k, name in enumerate(fit.names):
     axes[1, 0].hist(pull[:, k], x, density=True, histtype="step", label=name)
-axes[1, 0].plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", lw=1)
-axes[1, 0].set(xlabel="found minus true, over the error", ylabel="density")
-axes[1, 0].legend(frameon=False)
+axes[1, 0].plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", lw=1, label="normal distribution")
+axes[1, 0].set(xlabel="Found minus true, over the error", ylabel="Density")
+axes[1, 0].legend()
 axes[1, 1].scatter(ebv, free.labels[:, 3] - ebv, s=2, c="0.6", label="E(B-V) free")
 axes[1, 1].scatter(ebv, prior.labels[:, 3] - ebv, s=2, c="#0072B2", label="with a map")
-axes[1, 1].set(xlabel="true E(B-V)", ylabel="found minus true", ylim=(-0.1, 0.1))
-axes[1, 1].legend(frameon=False)
-figure
+axes[1, 1].set(xlabel="True E(B-V) [mag]", ylabel="Found minus true [mag]", ylim=(-0.1, 0.1))
+axes[1, 1].legend()
+plt.show()

@@ -14,17 +14,21 @@
 # %% [markdown]
 # # Calibrating an exposure, and a survey
 #
+# **To how many millimagnitudes do XP spectra calibrate an exposure, and a survey?**
+#
 # A telescope counts photons; Gaia says how many there should have been. Between the two lie the zero-point of the
 # exposure, the flat field that twilight did not get right, and a color term, because no two passbands are alike. Here
 # we calibrate one exposure as Xiao et al. (2023, 2025) do, then a small survey, and hold the answers against the truth,
 # which we know: the survey is simulated (`xpjax survey simulate`), after mini-SiTian.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from xpjax.survey import RowFlag, SimulatedSurvey, SurveyEffects, SurveySetup
 from xpjax.survey.exposures import CalibrationSettings, ExposureModel, apply_calibration, calibrate
+
+plt.style.use("xpjax.style")
 
 setup = SurveySetup(
     n_exposure=24, n_star=1200, n_night=3, bands=("g",), dither=0.1, effects=SurveyEffects(cloudy=0.3), seed=5
@@ -129,7 +133,7 @@ def found(one_solution: object) -> np.ndarray:
     return flat - np.median(flat)
 
 
-figure = Figure(figsize=(10, 6), layout="constrained")
+figure = plt.figure(figsize=(11, 6.4))
 panels = figure.subplots(2, 3)
 true_flat -= np.median(true_flat)
 maps = [("true flat", true_flat, 50), ("quadratic leaves", found(plain) - true_flat, 15)]
@@ -138,29 +142,30 @@ for panel, (title, values, most) in zip(panels[0], maps, strict=True):
     image = panel.imshow(
         1e3 * values.reshape(60, 60), origin="lower", cmap="RdBu_r", vmin=-most, vmax=most, extent=(0, 1, 0, 1)
     )
-    panel.set_title(f"{title} {1e3 * values.std():.1f} mmag rms", fontsize=10)
+    panel.set_title(f"{title}: {1e3 * values.std():.1f} mmag rms", fontsize=9)
     panel.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=panel, label="mmag")
 panels[1, 0].errorbar(frames.airmass, difference * 1e3, 1e3 * fits.zero_point_error, fmt=".", color="#0072B2")
 panels[1, 0].axhline(0, color="0.7", lw=1)
-panels[1, 0].set(xlabel="airmass", ylabel="zero-point minus truth [mmag]")
+panels[1, 0].set(xlabel="Airmass", ylabel="Zero-point minus truth [mmag]")
 rows = apply_calibration(solution, new)
 panels[1, 1].plot(new.color, 1e3 * (new.model - rows.magnitude), ".", ms=2, color="0.6")
 x = np.linspace(*np.nanpercentile(new.color, [1, 99]), 50)
 value, slope = survey.color_term(0, 1.0)
 panels[1, 1].plot(x, 1e3 * slope * (x - 1), color="#D55E00", label="true slope at color 1")
-panels[1, 1].set(xlabel="BP-RP", ylabel="model minus calibrated [mmag]", ylim=(-40, 40))
-panels[1, 1].legend(frameon=False)
+panels[1, 1].set(xlabel="BP-RP [mag]", ylabel="Model minus calibrated [mmag]", ylim=(-40, 40))
+panels[1, 1].legend()
 good = ~disturbed & np.isfinite(rows.magnitude)
 off = 1e3 * (rows.magnitude - true_magnitude)
-panels[1, 2].plot(true_magnitude[good], off[good], ".", ms=2, color="0.6", label="new exposures")
+within = f"new exposures, {(np.abs(off[good]) < 40).mean():.0%} within the axes"
+panels[1, 2].plot(true_magnitude[good], off[good], ".", ms=2, color="0.6", label=within)
 order = np.argsort(true_magnitude[good])
 panels[1, 2].plot(
     true_magnitude[good][order], 1e3 * rows.magnitude_error[good][order], color="#0072B2", lw=0.5, label="stated error"
 )
-panels[1, 2].set(xlabel="magnitude", ylabel="calibrated minus truth [mmag]", ylim=(-40, 40))
-panels[1, 2].legend(frameon=False)
-figure
+panels[1, 2].set(xlabel="g [mag]", ylabel="Calibrated minus truth [mmag]", ylim=(-40, 40))
+panels[1, 2].legend()
+plt.show()
 
 # %% [markdown]
 # One night had clouds. Each exposure's own zero-point takes them up; a frame far below the others of its night is

@@ -14,17 +14,21 @@
 # %% [markdown]
 # # What filter do I really have?
 #
+# **What is the transmission curve of a filter that nobody has measured again, and how sure is it?**
+#
 # Filters age, and nobody measures them again. Stars do: their XP spectra say what each of them should look like through
 # any curve, and the observed magnitudes say which curve it was. xpjax differentiates synthetic magnitudes with respect
 # to the curve, so a fit takes a second.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.synthetic import Passband, warp_passband
 from xpjax.xp import simulate_sources
+
+plt.style.use("xpjax.style")
 
 stars = simulate_sources(2000, seed=3, correlations=False)
 nominal = xpjax.load_passbands("JPLUS")["gJPLUS"]
@@ -57,6 +61,9 @@ print(f"true effective wavelength {true.mean_wavelength:.3f} nm, nominal {nomina
 fit = xpjax.fit_passband(stars, observed, 0.01, nominal, ("zero_point", "shift", "width", "tilt"))
 print(fit)
 
+# %%
+fit.plot()
+
 # %% [markdown]
 # The effective wavelength comes to 0.1 nm. How much of that is shift and how much tilt stars can hardly tell: the
 # covariance says so (correlation near -0.97), and a prior on either, from a laboratory say, settles both.
@@ -77,7 +84,7 @@ for name in ("shift", "width", "tilt"):
 free = xpjax.fit_passband(stars, observed, 0.01, nominal, ("zero_point", "shift"), free=15.0)
 print(f"effective wavelength {free.effective_wavelength:.3f} +- {free.effective_wavelength_error:.3f} nm")
 
-figure = Figure(figsize=(7, 6), layout="constrained")
+figure = plt.figure(figsize=(7, 6))
 top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 1))
 x = np.arange(380.0, 575.0, 0.5)
 
@@ -95,10 +102,10 @@ for band, label, style in (
 ):
     top.plot(x, on_grid(band), label=label, **style)
     bottom.plot(x, on_grid(band) - on_grid(true), **style)
-top.set(ylabel="transmission, of integral one")
-bottom.set(xlabel="wavelength [nm]", ylabel="minus the true one")
-top.legend(frameon=False)
-figure
+top.set(ylabel="Transmission over its integral [nm$^{-1}$]")
+bottom.set(xlabel="Wavelength [nm]", ylabel="Minus the true one [nm$^{-1}$]")
+top.legend()
+plt.show()
 
 # %% [markdown]
 # ## A whole telescope

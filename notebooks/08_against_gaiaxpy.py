@@ -14,6 +14,8 @@
 # %% [markdown]
 # # Against GaiaXPy
 #
+# **Are the numbers those of GaiaXPy, and how much sooner are they there?**
+#
 # GaiaXPy is the reference: the Gaia consortium's own package. xpjax must give the same numbers, and should give them
 # sooner. Both run here on the same simulated sources, in the same process. `python -m benchmarks` does it with more
 # sources and repeats; its results are in the README.
@@ -26,10 +28,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib import rcParams
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.compat import gaiaxpy as ours
@@ -55,7 +56,7 @@ if not there:
 else:
     with quiet():
         import gaiaxpy as theirs
-    rcParams["text.usetex"] = False  # GaiaXPy, once imported, asks all figures for LaTeX
+plt.style.use("xpjax.style")  # after GaiaXPy, which asks all figures for LaTeX
 
 # %% [markdown]
 # ## The same input
@@ -137,7 +138,7 @@ print(
     f"magnitudes in float32 differ by {np.nanmedian(difference):.4f} mmag (median), {np.nanmax(difference):.3f} at most"
 )
 
-figure = Figure(figsize=(9, 3.8), layout="constrained")
+figure = plt.figure(figsize=(9, 3.8))
 left, right = figure.subplots(1, 2)
 rates = []
 for name in ("generate", "calibrate"):
@@ -147,16 +148,17 @@ for name in ("generate", "calibrate"):
 rates.append(("xpjax\nphotometry", N / seconds, "#0072B2"))
 left.barh([r[0] for r in rates], [r[1] for r in rates], color=[r[2] for r in rates], log=True)
 left.invert_yaxis()
-left.set(xlabel=f"sources a second ({N} sources, this machine)")
+left.set(xlabel=f"Sources a second ({N} sources, this machine)")
 error = single.magnitude_error * 1e3
 right.loglog(error.ravel(), np.maximum(difference.ravel(), 1e-6), ".", ms=2, color="#0072B2")
 line = np.array([np.nanmin(error), np.nanmax(error)])
 right.loglog(line, line / 1000, color="0.6", lw=1, label="a thousandth of the error")
 right.set(
-    xlabel="error of the magnitude [mmag]", ylabel="float32 minus GaiaXPy [mmag]" if there else "float32 - float64"
+    xlabel="Error of the magnitude [mmag]",
+    ylabel="Float32 minus GaiaXPy [mmag]" if there else "Float32 minus float64 [mmag]",
 )
-right.legend(frameon=False)
-figure
+right.legend()
+plt.show()
 
 # %% [markdown]
 # The few places where xpjax differs on purpose (correlations of absolute spectra are symmetric; bands wholly in one

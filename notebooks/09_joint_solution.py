@@ -14,6 +14,8 @@
 # %% [markdown]
 # # One solution for a survey: air, filters, zero-points and stars
 #
+# **What can one solution say of the air, the filters, the zero-points and the stars of a survey?**
+#
 # The same stars, night after night. The air changes, with more or less water and ozone in it, and the filters are not
 # quite where their data sheets put them. A star's magnitude in the passband of the night is not its magnitude in the
 # passband of the survey, and by how much depends on its spectrum, which Gaia has measured. So one solution may find all
@@ -23,14 +25,16 @@
 # %%
 import dataclasses
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.survey import make_observations
 from xpjax.survey.joint import Color, Constraint, JointModel, Parameter, Transmission, ZeroPoint, solve_joint, xp_prior
 from xpjax.synthetic import Atmosphere, Curve, TransmissionChain
 from xpjax.xp import simulate_sources
+
+plt.style.use("xpjax.style")
 
 # %% [markdown]
 # ## Ten nights
@@ -117,7 +121,7 @@ value, error = solution.term("transmission filter_shift")
 print(f"filter shift {value[0]:.2f} +- {error[0]:.2f} nm, true {shift}")
 print(f"chi2 {solution.chi2:.0f} for {solution.degrees_of_freedom} degrees of freedom")
 
-figure = Figure(figsize=(7, 5), layout="constrained")
+figure = plt.figure(figsize=(7, 5))
 panels = figure.subplots(2, sharex=True)
 for panel, name, true, nominal, unit in (
     (panels[0], "water", water, 3.0, "mm"),
@@ -126,11 +130,11 @@ for panel, name, true, nominal, unit in (
     value, error = solution.term(f"transmission {name}")
     panel.errorbar(nights, nominal + value, error, fmt="o", color="#0072B2", label="solution")
     panel.plot(nights, true, color="black", label="truth")
-    panel.set(ylabel=f"{name} [{unit}]")
+    panel.set(ylabel=f"{name.capitalize()} [{unit}]")
     print(f"{name}: rms of (solution - truth) / error {np.sqrt(np.mean(((nominal + value - true) / error) ** 2)):.2f}")
-panels[0].legend(frameon=False)
-panels[1].set(xlabel="night")
-figure
+panels[0].legend()
+panels[1].set(xlabel="Night")
+plt.show()
 
 # %% [markdown]
 # ## Color terms instead

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # From source ids to light curves
 #
+# **How does a variable star look through any filter, transit by transit?**
+#
 # Where do spectra come from? From the archive, by source id; or from a model, seen as Gaia would see it; and from DR4
 # on from every single transit. This notebook needs no network: where the archive would answer, simulated sources stand
 # in.
@@ -22,11 +24,13 @@
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import xpjax
 from xpjax.extinction import add_ebv
+
+plt.style.use("xpjax.style")
 
 folder = Path(tempfile.mkdtemp())
 
@@ -84,16 +88,16 @@ for row, temperature in enumerate(temperatures):
 
 # %%
 spectra = xpjax.spectra(seen)
-figure = Figure(figsize=(9, 4.5), layout="constrained")
+figure = plt.figure(figsize=(9, 4.5))
 axes = figure.subplots()
 for row, (temperature, color) in enumerate(zip(temperatures, ("#D55E00", "#009E73", "#0072B2"), strict=True)):
     axes.plot(wavelength, flux[row], color=color, lw=0.8, alpha=0.5)
     low, high = (spectra.flux[row] + sign * spectra.flux_error[row] for sign in (-1, 1))
     axes.fill_between(spectra.wavelength, low, high, color=color, alpha=0.5, lw=0)
     axes.plot(spectra.wavelength, spectra.flux[row], color=color, lw=1, label=f"{temperature:.0f} K")
-axes.set(xlim=(330, 1050), ylim=(0, None), xlabel="wavelength [nm]", ylabel="flux [W m$^{-2}$ nm$^{-1}$]")
-axes.legend(frameon=False, title="thin: as given; thick: as XP sees it")
-figure
+axes.set(xlim=(330, 1050), ylim=(0, None), xlabel="Wavelength [nm]", ylabel="Flux [W m$^{-2}$ nm$^{-1}$]")
+axes.legend(title="thin: as given; thick: as XP sees it")
+plt.show()
 
 # %% [markdown]
 # Magnitudes of the coefficients, against the passbands integrated over the spectrum itself: what the way through XP

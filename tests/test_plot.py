@@ -1,5 +1,6 @@
 """Figures: what is drawn and what is refused; their looks are for eyes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import xpjax
 from xpjax import plot
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
+from xpjax.io.figures import CYCLE
 from xpjax.synthetic.figures import DENSE, color_bands
 from xpjax.synthetic.passband import Passband, PassbandSet
 
@@ -51,7 +53,7 @@ def test_a_panel_for_each_source() -> None:
 def test_internal_spectra_share_a_panel() -> None:
     figure = plot.plot_spectra(spectra(4, internal=True))
     assert len(shown(figure)) == 2
-    assert [text.get_text() for text in shown(figure)[0].get_legend().get_texts()] == ["BP", "RP"]
+    assert legend(figure) == ["BP", "RP", "\u00b11 standard error"]
     assert figure.get_supxlabel() == "Pseudo-wavelength"
 
 
@@ -59,7 +61,100 @@ def test_bands_are_marked() -> None:
     figure = plot.plot_spectra(spectra(1), system=xpjax.load_system("JPLUS"))
     strip = shown(figure)[-1]
     assert [text.get_text() for text in strip.texts] == list(xpjax.load_system("JPLUS").names)
-    assert not shown(plot.plot_spectra(spectra(1), system=xpjax.load_system("JPAS")))[-1].texts
+    many = shown(plot.plot_spectra(spectra(1), system=xpjax.load_system("JPAS")))[-1]
+    assert [text.get_text() for text in many.texts] == [f"{xpjax.load_system('JPAS').n_band} bands"]
+    some = shown(plot.plot_spectra(spectra(1), system="JPLUS:gJPLUS,rJPLUS", limits=(400, 560)))[-1]
+    assert [text.get_text() for text in some.texts] == ["gJPLUS"], "the mean of r is outside"
+    own = shown(plot.plot_spectra(spectra(1), system=xpjax.load_passbands("sdss2010:g,r")))[-1]
+    assert [text.get_text() for text in own.texts] == ["g", "r"]
+
+
+def legend(figure: object) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_spectra_over_each_other_within_limits() -> None:
+    one, two = spectra(3), spectra(3)
+    two.columns["flux"] = two.columns["flux"] * 1.5
+    figure = plot.plot_spectra({"published": one, "corrected": two}, [11], limits=(400, 500))
+    (axes,) = shown(figure)
+    assert legend(figure) == ["published", "corrected", "\u00b11 standard error"], "BP and RP merge outside"
+    first, second, zero = axes.lines
+    assert zero.get_ydata() == [0, 0]
+    assert first.get_color() != second.get_color()
+    inside = (GRID >= 400) & (GRID <= 500)
+    assert np.array_equal(first.get_xdata(), GRID[inside])
+    assert np.allclose(second.get_ydata(), 1.5 * np.asarray(first.get_ydata()))
+    with pytest.raises(XpjaxError, match="absolute and internal spectra; expected 1 to 7 tables of one kind"):
+        plot.plot_spectra({"a": one, "b": spectra(2, internal=True)})
+
+
+def test_what_is_not_shown_is_counted(tmp_path: Path) -> None:
+    def told(figure: object) -> str:
+        return shown(figure)[0].get_title(loc="left")
+
+    assert told(plot.plot_spectra(spectra(20))) == "6 of 20 sources"
+    assert told(plot.plot_spectra(spectra(3))) == ""
+    xpjax.write(tmp_path / "xp.parquet", xpjax.simulate_sources(8, seed=1))
+    assert told(plot.plot_file(tmp_path / "xp.parquet")) == "6 of 8 sources"
+    stars = photometry(50, "g", "i", "r")
+    stars.columns["Sdss_mag_g"][:2] = np.nan
+    stars.columns["Sdss_mag_g"][2] = 99.0
+    assert shown(plot.plot_photometry(stars))[0].get_title() == "Sdss: 48 of 50 sources"
+    color = stars.columns["Sdss_mag_g"] - stars.columns["Sdss_mag_i"]
+    inside = int(((color >= -1) & (color <= 0.5)).sum())
+    figure = plot.plot_photometry(stars, limits=(-1, 0.5))
+    assert shown(figure)[0].get_title() == f"Sdss: {inside} of 50 sources"
+    assert shown(figure)[0].get_xlim() == (-1, 0.5)
+    several = PassbandSet("made", (band("u", 350), band("y", 900)))
+    assert shown(plot.plot_passbands(several, limits=(700, 1000)))[0].get_title(loc="right") == "1 of 2 bands"
+
+
+def test_bands_and_sources_of_a_diagram() -> None:
+    stars = photometry(50, "u", "g", "r", "i", "z")
+    axes = shown(plot.plot_photometry(stars, ["u", "z", "g"]))[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("u \N{MINUS SIGN} z [mag]", "g [mag]")
+    assert shown(plot.plot_photometry(stars, ["u"]))[0].get_xlabel() == "u [mag]"
+    assert shown(plot.plot_photometry(stars, sources=range(10)))[0].get_title() == "Sdss: 10 sources"
+
+
+def test_sets_over_each_other() -> None:
+    sets = [PassbandSet("a", (band("g", 500), band("r", 600))), PassbandSet("b", (band("g", 510),))]
+    figure = plot.plot_passbands(sets, together=True)
+    (axes,) = shown(figure)
+    assert legend(figure) == ["a: g, r", "b: g"]
+    assert [line.get_color() for line in axes.lines][:2] == [axes.lines[0].get_color()] * 2
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
+
+
+def test_a_notebook_shows_a_figure() -> None:
+    """By IPython's own formatter of PNG, at the size that the figure has."""
+    from IPython.core.formatters import DisplayFormatter
+
+    figure = plot.plot_passbands(band("x", 600))
+    shown, notes = DisplayFormatter().format(figure)
+    assert shown["image/png"].startswith(b"\x89PNG")
+    width, height = figure.get_size_inches()
+    assert notes["image/png"] == {"width": round(96 * width), "height": round(96 * height)}
+
+
+def test_settings_of_others_leave_figures_as_they_are() -> None:
+    """GaiaXPy, once imported, asks all figures for LaTeX; the process's own settings stay."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.usetex": True, "axes.spines.top": True}):
+        figure = plot.plot_passbands(band("x", 600))
+        figure.savefig(os.devnull, format="png")
+        assert mpl.rcParams["text.usetex"]
+    assert not shown(figure)[0].spines["top"].get_visible()
+
+
+def test_the_style_is_for_others_too() -> None:
+    import matplotlib as mpl
+    import matplotlib.style
+
+    with matplotlib.style.context("xpjax.style"):
+        assert [entry["color"] for entry in mpl.rcParams["axes.prop_cycle"]] == list(CYCLE)
 
 
 def test_spectra_without_data_or_errors() -> None:
@@ -148,6 +243,12 @@ def test_names_of_passbands_do_not_overlap() -> None:
         (lambda: plot.plot_photometry(spectra(3)), "no photometry to plot"),
         (lambda: plot.plot_spectra(spectra(0)), "no sources to plot"),
         (lambda: plot.plot_photometry(photometry(0, "g", "i")), "no sources to plot"),
+        (lambda: plot.plot_spectra(spectra(3), limits=(10, 20)), "no wavelength from 10 to 20: there are 336 to 1020"),
+        (lambda: plot.plot_spectra(spectra(3), limits=(500, 400)), "expected two numbers, low before high"),
+        (lambda: plot.plot_photometry(photometry(3, "g", "i"), ["g", "y", "i"]), "no system has g, y, i; there are"),
+        (lambda: plot.plot_photometry(photometry(3, "g", "i"), ["g", "i"]), "2 bands to plot; name one, or three"),
+        (lambda: plot.plot_photometry(photometry(3, "g", "i"), sources=[7]), "no source 7 among 3"),
+        (lambda: plot.plot_passbands(band("x", 600), limits=(900, 950)), "no wavelength of a passband from 900 to 950"),
         (lambda: plot.plot_passbands([]), "0 sets of passbands to plot; choose 1 to 12"),
         (lambda: plot.plot_spectra(spectra(4, internal=True), system=xpjax.load_system("JPLUS")), "internal spectra"),
     ],
@@ -191,7 +292,14 @@ def test_a_file_of_any_kind_is_plotted(tmp_path: Path) -> None:
     assert shown(plot.plot_file(tmp_path / "stars.csv"))[0].yaxis_inverted()
     with pytest.raises(XpjaxError, match=r"xp\.parquet: no source 1 among 8"):
         plot.plot_file(tmp_path / "xp.parquet", [1])
-    with pytest.raises(XpjaxError, match="sources= chooses spectra; photometry is plotted whole"):
+    with pytest.raises(XpjaxError, match="no source 1 among 8"):
         plot.plot_file(tmp_path / "stars.csv", [1])
+    with pytest.raises(XpjaxError, match="bands= chooses magnitudes"):
+        plot.plot_file(tmp_path / "xp.parquet", bands=["g"])
+    with pytest.raises(XpjaxError, match="spectra are drawn over each other, photometry is not"):
+        plot.plot_file([tmp_path / "stars.csv", tmp_path / "xp.parquet"])
+    xpjax.write(tmp_path / "better.h5", xpjax.spectra(sources, correction="standard"))
+    both = plot.plot_file([tmp_path / "xp.parquet", tmp_path / "better.h5"], sources.source_id[:1].tolist())
+    assert legend(both)[:2] == ["xp", "better"]
     with pytest.raises(XpjaxError, match="system= marks bands under spectra"):
         plot.plot_file(tmp_path / "stars.csv", system="JPLUS")

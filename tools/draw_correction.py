@@ -13,10 +13,10 @@ import argparse
 import io
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 import xpjax
+from xpjax.io.figures import new_figure
 from xpjax.wiggles.linear.figures import draw_left_out, draw_operator
 from xpjax.wiggles.linear.fit import Population
 from xpjax.wiggles.linear.pairs import read_pairs
@@ -34,10 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     model, correction = xpjax.load_instrument(), load_correction()
     assert correction is not None
-    operator, left_out = (
-        Figure(figsize=(11, 7), layout="constrained"),
-        Figure(figsize=(10.5, 6.4), layout="constrained"),
-    )
+    operator, left_out = new_figure(11, 7), new_figure(10.5, 6.4)
     draw_operator(operator.subplots(2, 2), correction, model)
     made = train_linear(read_pairs(args.data / PAIRS), Population.known(correction))
     draw_left_out(left_out.subplots(2, 1, sharex=True), made.evidence)

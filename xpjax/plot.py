@@ -1,13 +1,14 @@
 """Figures of spectra, photometry, passbands and grids, as `matplotlib.figure.Figure`: no backend, no global state.
 
 Save one with `figure.savefig("name.png")`; a notebook shows it as the value of a cell. Figures of spectra and
-photometry take results, astropy, pandas and Arrow tables, and files.
+photometry take results, astropy, pandas and Arrow tables, and files. `matplotlib.pyplot.style.use("xpjax.style")` gives
+other figures the same style.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from xpjax.core.records import Catalogue
 from xpjax.io.catalogue import columns_of
 from xpjax.stellar import plot_grid as plot_grid
 from xpjax.synthetic import (
+    AnySystem,
     Passband,
-    PhotometricSystem,
+    PassbandSet,
+    TransmissionChain,
     curves_of,
     load_system,
     magnitude_bands,
@@ -36,20 +39,25 @@ __all__ = ["plot_file", "plot_grid", "plot_passbands", "plot_photometry", "plot_
 
 
 def plot_spectra(
-    spectra: Any, sources: Sequence[int] | None = None, system: PhotometricSystem | str | None = None
+    spectra: Any,
+    sources: Sequence[int] | None = None,
+    system: AnySystem | None = None,
+    limits: Sequence[float] | None = None,
 ) -> Figure:
     """Plot flux against wavelength with 1-sigma bands, a panel for each source.
 
     Parameters
     ----------
-    spectra : Spectra, astropy.table.Table, pyarrow.Table, str or Path
+    spectra : Spectra, astropy.table.Table, pyarrow.Table, str or Path, or mapping of str to these
         Sampled spectra as `xpjax.spectra` gives them, a table with a column `flux` (n, n_sample) and `wavelength`
-        (n_sample,) [nm] for all rows, or its file.
+        (n_sample,) [nm] for all rows, or its file. Several by name are drawn over each other.
     sources : sequence of int, optional
         The source_id of each source to plot, at most 24; by default the first six.
-    system : PhotometricSystem or str, optional
-        A photometric system whose passbands are drawn beneath absolute spectra. Published systems have recovered
-        curves; of others they are recovered from the projections, which takes seconds.
+    system : str, PhotometricSystem, Passband or PassbandSet, optional
+        The passbands that are drawn beneath absolute spectra; `JPLUS:gJPLUS,rJPLUS` names some of a system. Published
+        systems have recovered curves; of others they are recovered from the projections, which takes seconds.
+    limits : (2,) sequence of float [nm], optional
+        Lowest and highest wavelength; of internal spectra pseudo-wavelength.
 
     Returns
     -------
@@ -59,20 +67,31 @@ def plot_spectra(
     Raises
     ------
     XpjaxError
-        If there are no spectra, no rows, or not these sources, and for a system with internal spectra.
+        If there are no spectra, no rows, not these sources, or nothing within the limits, and for a system with
+        internal spectra.
 
     Examples
     --------
-    >>> spectra = xpjax.spectra(xpjax.simulate_sources(3, seed=1))
+    >>> sources = xpjax.simulate_sources(3, seed=1)
+    >>> spectra = xpjax.spectra(sources)
     >>> len(xpjax.plot.plot_spectra(spectra, system="JPLUS").axes)
     4
+    >>> both = {"published": spectra, "corrected": xpjax.spectra(sources, correction="standard")}
+    >>> figure = xpjax.plot.plot_spectra(both, spectra.source_id[:1], limits=(400, 700))
+    >>> [text.get_text() for text in figure.legends[0].get_texts()][:2]
+    ['published', 'corrected']
     """
-    return draw_spectra(spectra, sources, _bands(system, spectra))
+    return draw_spectra(spectra, sources, _bands(system, spectra), limits)
 
 
-def _bands(system: PhotometricSystem | str | None, spectra: Any) -> Sequence[Passband]:
+def _bands(system: AnySystem | None, spectra: Any) -> Sequence[Passband]:
     """The curves of a system's bands; none where its projections are all that is known of it."""
-    release = getattr(spectra, "release", None) or getattr(spectra, "meta", {}).get("release")
+    if isinstance(system, TransmissionChain):
+        system = system.passbands()
+    if isinstance(system, Passband | PassbandSet):
+        return list(system) if isinstance(system, PassbandSet) else [system]
+    first = next(iter(spectra.values()), None) if isinstance(spectra, Mapping) and "flux" not in spectra else spectra
+    release = getattr(first, "release", None) or getattr(first, "meta", {}).get("release")
     chosen = load_system(system, release=release) if isinstance(system, str) else system
     if chosen is None or not chosen.model:
         return ()
@@ -82,17 +101,28 @@ def _bands(system: PhotometricSystem | str | None, spectra: Any) -> Sequence[Pas
         return recover_passbands(chosen)
 
 
-def plot_file(path: str | Path, sources: Sequence[int] | None = None, system: str | None = None) -> Figure:
+def plot_file(
+    path: str | Path | Sequence[str | Path],
+    sources: Sequence[int] | None = None,
+    system: str | None = None,
+    bands: Sequence[str] | None = None,
+    limits: Sequence[float] | None = None,
+) -> Figure:
     """Plot what a file holds: photometry, sampled spectra, or the spectra of XP coefficients.
 
     Parameters
     ----------
-    path : str or Path
-        A file of `xpjax.write` or of the command line, or of XP coefficients.
+    path : str or Path, or sequence of these
+        A file of `xpjax.write` or of the command line, or of XP coefficients. Spectra of several files are drawn over
+        each other.
     sources : sequence of int, optional
-        The source_id of each spectrum to plot; by default the first six.
+        The source_id of each source to plot; by default the first six spectra, or all of a diagram.
     system : str, optional
         Name of a photometric system whose passbands are drawn beneath spectra.
+    bands : sequence of str, optional
+        Of photometry the blue and the red band of the color and the band of the magnitude, or one for a histogram.
+    limits : (2,) sequence of float, optional
+        Lowest and highest wavelength [nm] of spectra, or color [mag] of a diagram.
 
     Returns
     -------
@@ -102,7 +132,8 @@ def plot_file(path: str | Path, sources: Sequence[int] | None = None, system: st
     Raises
     ------
     XpjaxError
-        If the file has nothing to plot or not these sources, and for sources or a system with photometry.
+        If the file has nothing to plot or not these sources, for several files of photometry, a system with
+        photometry, and bands with spectra.
 
     Examples
     --------
@@ -110,18 +141,27 @@ def plot_file(path: str | Path, sources: Sequence[int] | None = None, system: st
     >>> len(figure.axes)
     6
     """
-    table = _plottable(path, sources)
-    if not magnitude_bands(table):
-        return plot_spectra(table, sources, system)
-    if sources:
-        raise XpjaxError(f"{say('sources=', '--source')} chooses spectra; photometry is plotted whole")
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    if not paths:
+        raise XpjaxError("no file to plot: name one")
+    tables, counts = zip(*(_plottable(one, sources) for one in paths), strict=True)
+    if not any(magnitude_bands(table) for table in tables):
+        if bands:
+            raise XpjaxError(f"{say('bands=', '--bands')} chooses magnitudes; {say('system=', '--system')} marks bands")
+        named = {Path(one).stem: table for one, table in zip(paths, tables, strict=True)}
+        if len(named) < len(paths):
+            raise XpjaxError(f"spectra of {len(paths)} files are drawn over each other by name, and two have the same")
+        several = named if len(paths) > 1 else tables[0]
+        return draw_spectra(several, sources, _bands(system, tables[0]), limits, max(counts))
+    if len(tables) > 1:
+        raise XpjaxError("spectra are drawn over each other, photometry is not: name one file")
     if system:
         raise XpjaxError(f"{say('system=', '--system')} marks bands under spectra; photometry has none to mark")
-    return plot_photometry(table)
+    return plot_photometry(tables[0], bands, limits, sources)
 
 
-def _plottable(path: str | Path, sources: Sequence[int] | None) -> Catalogue:
-    """Spectra or photometry as they are; of XP coefficients the spectra of the chosen or first sources."""
+def _plottable(path: str | Path, sources: Sequence[int] | None) -> tuple[Catalogue, int]:
+    """Spectra or photometry as they are, of XP coefficients the spectra of the chosen or first sources; the rows."""
     table: Catalogue | SourceTable | None = None
     with contextlib.suppress(XpjaxError):  # XP files come in more formats than tables: their reader speaks below
         found = columns_of(path)
@@ -131,9 +171,9 @@ def _plottable(path: str | Path, sources: Sequence[int] | None) -> Catalogue:
     if not len(table):
         raise XpjaxError(f"{path}: the file has no sources, so there is nothing to plot")
     if isinstance(table, Catalogue):
-        return table
+        return table, 0
     rows = np.isin(table.source_id, sources) if sources else slice(FIRST_SPECTRA)
     chosen = table[rows]
     if not len(chosen):
         raise XpjaxError(f"{path}: no source {', '.join(map(str, sources or ()))} among {len(table):,}")
-    return sampled(chosen).catalogue()
+    return sampled(chosen).catalogue(), len(table)

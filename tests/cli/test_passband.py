@@ -130,6 +130,10 @@ def test_plot(tmp_path: Path) -> None:
     result = xp("passband", "plot", "minisitian", text(tmp_path / "g.dat"), "-o", tmp_path / "figure.png")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    over = ("minisitian:g", tmp_path / "g.dat", "--together", "--limits", 380, 600, "-o", tmp_path / "over.png")
+    assert xp("passband", "plot", *over).exit_code == 0
+    none = ("no wavelength of a passband from 10 to 20", "plot", "minisitian", "--limits", 10, 20)
+    refused(tmp_path, *none, "-o", tmp_path / "none.png")
     refused(tmp_path, "exists", "plot", "minisitian", "-o", tmp_path / "figure.png")
     refused(tmp_path, "the suffix of a figure", "plot", "minisitian", "-o", tmp_path / "figure.txt")
     refused(tmp_path, "no file or folder", "plot", "nosuch", "-o", tmp_path / "other.png")
@@ -396,8 +400,9 @@ def numbers(lines: str) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("table", ["obs.csv", "obs.fits", "obs.parquet"])
 def test_fit(stars: Path, tmp_path: Path, table: str) -> None:
     call = ("--curve", stars / "g.dat", "--clip", 5, "--no-xp-errors", "-o", tmp_path / "out.ecsv")
-    result = xp("passband", *fit_call(stars, table), *call)
+    result = xp("passband", *fit_call(stars, table), *call, "--figure", tmp_path / "fit.svg")
     assert result.exit_code == 0, result.stderr
+    assert "effective wavelength" in (tmp_path / "fit.svg").read_text()
     n = len(catalogue.read_catalogue(stars / table)) - 2
     assert f"{n} of 300 XP sources are among the {n + 2} of {table}, 2 of these without a magnitude" in result.stderr
     found = numbers(result.stdout)

@@ -36,6 +36,13 @@ def test_plot(inputs: Path, tmp_path: Path) -> None:
         assert xp("plot", tmp_path / name, *extra, "--overwrite").exit_code == 0
     assert xp("plot", inputs / "sources.csv.gz", "-o", tmp_path / "x.pdf").exit_code == 0
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    call = ("--bands", "u,z,g", "--limits", 0, 3, "--source", 3 << 40, "-o", tmp_path / "chosen.svg")
+    assert xp("plot", tmp_path / "p.fits", *call).exit_code == 0
+    xp("spectra", inputs / "sources.fits", "--correction", "standard", "-o", tmp_path / "better.h5")
+    both = (tmp_path / "s.csv", tmp_path / "better.h5", "--limits", 400, 700, "-o", tmp_path / "both.png")
+    assert xp("plot", *both).exit_code == 0
+    for call in (("s.csv", "--bands", "u,z,g"), ("p.fits", "--bands", "u,z"), ("s.csv", "--limits", 10, 20)):
+        assert xp("plot", tmp_path / call[0], *call[1:], "-o", tmp_path / "no.png").exit_code == 2
     for call in (("s.csv", "--source", 9), ("p.fits", "--source", 9), ("p.fits", "--system", "JPLUS")):
         assert xp("plot", tmp_path / call[0], *call[1:], "-o", tmp_path / "no.png").exit_code == 2
     assert not (tmp_path / "no.png").exists()

@@ -148,9 +148,13 @@ def _row(row: Row) -> list[str]:
 
 @passband.command()
 @SOURCES
+@click.option("--limits", nargs=2, type=float, metavar="LOW HIGH", help="Range of wavelength [nm].")
+@click.option("--together", is_flag=True, help="Draw all SOURCEs over each other in one panel.")
 @click.option("--output", "-o", required=True, type=FILE, help="Figure to write: png, pdf or svg.")
 @OVERWRITE
-def plot(sources: tuple[str, ...], output: Path, overwrite: bool) -> None:
+def plot(
+    sources: tuple[str, ...], limits: tuple[float, float] | None, together: bool, output: Path, overwrite: bool
+) -> None:
     """Draw transmission curves, a panel for each SOURCE.
 
     Gray is where XP does not see.
@@ -158,12 +162,13 @@ def plot(sources: tuple[str, ...], output: Path, overwrite: bool) -> None:
     \b
     Examples:
       xpjax passband plot minisitian -o minisitian.png
+      xpjax passband plot sdss2010:g,r PanSTARRS1:gp,rp --together --limits 380 720 -o two.png
       xpjax passband plot my_filters/ minisitian -o compared.pdf
     """
     from xpjax import plot as draw
 
     check_figure(output, overwrite)
-    write_figure(draw.plot_passbands([load_passbands(source) for source in sources]), output)
+    write_figure(draw.plot_passbands([load_passbands(source) for source in sources], limits, together), output)
     tell(f"wrote {output}")
 
 
@@ -353,6 +358,7 @@ def export(source: str, output: Path, name: str | None, correction: str, overwri
 @click.option("--xp-errors/--no-xp-errors", default=True, help="Add the errors of the spectra (default: yes).")
 @PROJECTING
 @correction_option("standard")
+@click.option("--figure", type=FILE, help="Figure of the fitted curve and its error to write (png, pdf, svg).")
 @OUTPUT
 @OVERWRITE
 def fit(
@@ -365,6 +371,7 @@ def fit(
     overwrite: bool,
     parameters: list[str],
     priors: tuple[str, ...],
+    figure: Path | None,
     **options: Any,
 ) -> None:
     """Fit a curve to observed magnitudes of XP sources.
@@ -386,6 +393,8 @@ def fit(
     from xpjax.synthetic import match_magnitudes
 
     _check_output(output, overwrite)
+    if figure is not None:
+        check_figure(figure, overwrite)
     options |= {"priors": assignments("--prior", priors)}
     options["correction"] = linear_only(options["correction"], "fit with a linear correction")
     sources, magnitude, sigma, line = match_magnitudes(inputs, magnitudes, column, error)
@@ -396,6 +405,8 @@ def fit(
     click.echo(str(found))
     record = record_call(click.get_current_context())
     _write(output, dataclasses.replace(found.passbands, meta=record), overwrite)
+    if figure is not None:
+        write_figure(found.plot(), figure)
     if not found.converged:
         click.echo("the fit did not converge: fewer parameters, or a --prior, may help", err=True)
         click.get_current_context().exit(1)

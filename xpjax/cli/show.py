@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import xpjax
-from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, print_table
+from xpjax.cli.common import EXISTING_FILE, FILE, OVERWRITE, comma_separated, print_table
 from xpjax.cli.terminal import tell, versions
 from xpjax.io.figures import check_figure, write_figure
 
@@ -72,25 +72,41 @@ def info() -> None:
 
 
 @click.command()
-@click.argument("file", type=EXISTING_FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING_FILE)
 @click.option("--source", "sources", multiple=True, type=int, metavar="ID", help="source_id to plot; may be repeated.")
 @click.option("--system", "system_name", metavar="NAME", help="Mark this system's bands under the spectra.")
+@click.option(
+    "--bands", multiple=True, metavar="BLUE,RED,MAG", callback=comma_separated,
+    help="Bands of the color and of the magnitude, or one for a histogram.",
+)  # fmt: skip
+@click.option("--limits", nargs=2, type=float, metavar="LOW HIGH", help="Range of wavelength [nm], or of color [mag].")
 @click.option("--output", "-o", type=FILE, help="Figure to write (png, pdf, svg); by default FILE's name with .png.")
 @OVERWRITE
-def plot(file: Path, sources: tuple[int, ...], system_name: str | None, output: Path | None, overwrite: bool) -> None:
+def plot(
+    files: tuple[Path, ...],
+    sources: tuple[int, ...],
+    system_name: str | None,
+    bands: list[str],
+    limits: tuple[float, float] | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
     """Plot spectra with their errors, or a color-magnitude diagram.
 
     FILE is what `xpjax spectra` or `xpjax photometry` wrote, or a file of XP coefficients, whose spectra are made.
+    Spectra of several files are drawn over each other.
 
     \b
     Examples:
       xpjax plot spectra.h5 --source 5937083312263887616
-      xpjax plot mags.parquet
+      xpjax plot mags.parquet --bands uJAVA,rJPLUS,gJPLUS --limits 0 4
+      xpjax plot published.h5 corrected.h5 --limits 400 700 -o both.pdf
       xpjax plot XP_CONTINUOUS_RAW.fits --system JPLUS -o figure.pdf
     """
     from xpjax.plot import plot_file
 
-    output = output or file.with_name(file.name.removesuffix(".gz")).with_suffix(".png")
+    first = files[0]
+    output = output or first.with_name(first.name.removesuffix(".gz")).with_suffix(".png")
     check_figure(output, overwrite)
-    write_figure(plot_file(file, sources or None, system_name), output)
+    write_figure(plot_file(files, sources or None, system_name, bands or None, limits), output)
     tell(f"wrote {output}")

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
 from xpjax.survey import FrameFlag, Frames, Observations, with_nights
 from xpjax.survey.exposures.calibrate import calibrate_rows
@@ -27,9 +28,7 @@ SAME_TIME = 0.01
 """By how much the time of an exposure may be off its time in a solution [d]."""
 
 
-def apply_calibration(
-    solution: Calibration, observations: Observations, *, devices: str | int | None = None
-) -> Calibrated:
+def apply_calibration(solution: Calibration, observations: Observations, *, devices: Devices = None) -> Calibrated:
     """Calibrate rows that took no part: other stars of the frames of a solution, and new frames.
 
     A frame is known by exposure, band and detector. A new frame takes the mean terms and the stacked flat of its band
@@ -169,7 +168,7 @@ def _with_new_frames(
     offset: np.ndarray | None,
     new: np.ndarray,
     alike: np.ndarray,
-    devices: str | int | None,
+    devices: Devices,
 ) -> ExposureFits:
     """The fits with those of frames that the solution has not: zero-point fitted, the rest frozen."""
     out, model = fits.arrays(), solution.settings.model

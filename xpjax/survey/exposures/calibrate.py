@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.survey import MAD, SUSPECT, Observations, RowFlag, group_median, provenance, with_nights
 from xpjax.survey.exposures.evaluate import evaluate
@@ -31,7 +32,7 @@ def calibrate(
     observations: Observations,
     settings: CalibrationSettings | None = None,
     *,
-    devices: str | int | None = None,
+    devices: Devices = None,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, Calibrated]:
     """Calibrate a survey: fit exposures, stack and apply flats, help weak exposures by their night.
@@ -97,7 +98,7 @@ def calibrate_prepared(
     prepared: PreparedExposures,
     settings: CalibrationSettings,
     *,
-    devices: str | int | None = None,
+    devices: Devices = None,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, Calibrated]:
     """As `calibrate`, of what `prepare` made."""
@@ -155,7 +156,7 @@ def calibrate_rows(
     place: np.ndarray,
     fits: ExposureFits,
     offset: np.ndarray | None,
-    devices: str | int | None,
+    devices: Devices,
 ) -> tuple[Calibrated, np.ndarray]:
     """Calibrate rows; also the floors (n_frame,) after the numerical flat.
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
 from xpjax.io.results import TableResult
@@ -98,7 +99,7 @@ def cross_validate(
     folds: int = 10,
     seed: int = 0,
     calibrated: Calibrated | None = None,
-    devices: str | int | None = None,
+    devices: Devices = None,
 ) -> CrossValidation:
     """Cross-validate a calibration: leave standards out, fold by fold, and look at their residuals.
 

@@ -50,7 +50,7 @@ class TermsAtRows:
     common_error: np.ndarray
 
 
-def evaluate(fits: ExposureFits, observations: Observations, devices: str | int | None = None) -> TermsAtRows:
+def evaluate(fits: ExposureFits, observations: Observations, devices: engine.Devices = None) -> TermsAtRows:
     """The fitted terms at every row, standard or not. A color that is missing counts as color_zero."""
     o = observations
     u, v = fits.scaling.places(o.frame, o.x, o.y)

@@ -103,7 +103,7 @@ def prepare_exposures(
     return PreparedExposures(o, model, scale, terms, rows, columns)
 
 
-def needs_magnitude(prepared: PreparedExposures, *, devices: Any = None) -> np.ndarray:
+def needs_magnitude(prepared: PreparedExposures, *, devices: engine.Devices = None) -> np.ndarray:
     """Which terms (n_frame, n_term) to fit where magnitude_order is "auto": all, or all but the magnitude's."""
     allowed = np.ones((len(prepared.observations.frames), len(prepared.terms)), bool)
     if prepared.model.magnitude_order == "auto":
@@ -111,7 +111,7 @@ def needs_magnitude(prepared: PreparedExposures, *, devices: Any = None) -> np.n
     return allowed
 
 
-def magnitude_slopes(prepared: PreparedExposures, devices: Any = None) -> dict[str, np.ndarray]:
+def magnitude_slopes(prepared: PreparedExposures, devices: engine.Devices = None) -> dict[str, np.ndarray]:
     """Slope with magnitude of each frame (n_frame,), its variance and common variance, and what it does to the floor.
 
     Frames without a slope have NaN.
@@ -159,7 +159,7 @@ def fit_exposures(
     scale: Scaling | None = None,
     use: np.ndarray | None = None,
     offset: np.ndarray | None = None,
-    devices: str | int | None = None,
+    devices: engine.Devices = None,
 ) -> ExposureFits:
     """Fit every exposure apart from the others.
 
@@ -212,7 +212,7 @@ def fit_prepared(
     allowed: np.ndarray | None = None,
     common_floor: np.ndarray | float = 0.0,
     tolerance: float = TOLERANCE,
-    devices: str | int | None = None,
+    devices: engine.Devices = None,
 ) -> ExposureFits:
     """Fit every frame; one that cannot be fitted as asked has its orders lowered, or is refused, and says so in status.
 
@@ -310,7 +310,7 @@ def _solve(
     status: np.ndarray,
     tau: np.ndarray,
     tolerance: float,
-    devices: Any,
+    devices: engine.Devices,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Fields of the fits (n_frame, ...), and residual and whether it was kept of each standard.
 
@@ -389,7 +389,7 @@ def _round_size(n: int) -> int:
     return -(-n // step) * step
 
 
-def _batch_rows(size: int, n_term: int, n: int, devices: Any) -> int | None:
+def _batch_rows(size: int, n_term: int, n: int, devices: engine.Devices) -> int | None:
     """Frames of a batch: their designs fit the cache of a CPU; on an accelerator what the engine chooses."""
     if engine.find_devices(devices)[0].platform != "cpu":
         return None

@@ -89,7 +89,7 @@ def numerical_flat(
     y: np.ndarray,
     *,
     neighbors: int = 20,
-    devices: str | int | None = None,
+    devices: engine.Devices = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The local plane through the `neighbors` nearest standards at stars (n,) of frames (n,): value and error [mag].
 

@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.survey import REFUSED, FrameFlag, Observations
 from xpjax.survey.exposures.fit import PreparedExposures, clear_slopes, fit_prepared, magnitude_slopes
 from xpjax.survey.exposures.flat import FlatRows, StackedFlats, epochs, error_floor, flat_rows, stack_parts
@@ -42,7 +43,7 @@ class Part:
     """
 
     def __init__(
-        self, prepared: PreparedExposures, settings: CalibrationSettings, *, first: int = 0, devices: Any = None
+        self, prepared: PreparedExposures, settings: CalibrationSettings, *, first: int = 0, devices: Devices = None
     ) -> None:
         n = len(prepared.observations.frames)
         self.prepared, self.settings, self.devices, self.frames = prepared, settings, devices, slice(first, first + n)

@@ -43,6 +43,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, ValidationInfo
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.config import Section, check_sections, entry, parse, read_toml, section_of
 from xpjax.survey import Frames, Observations, RowFlag, check_one_place, rejoin_stars, with_nights
@@ -290,7 +291,7 @@ def solve_survey(
     *,
     extend: JointSolution | str | Path | None = None,
     keep: Sequence[str] = (),
-    devices: Any = None,
+    devices: Devices = None,
 ) -> tuple[JointSolution, SurveyReading]:
     """Solve for a survey in files, as `xpjax survey solve` does.
 

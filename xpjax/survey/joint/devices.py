@@ -23,7 +23,9 @@ DENSE_BYTES = 2 << 30
 class DeviceRows(HostRows):
     """The same on JAX devices in float64: each part of the stars is padded to one size, each device has some parts."""
 
-    def __init__(self, layout: Layout, slots: Slots, column: np.ndarray, value: np.ndarray, devices: Any) -> None:
+    def __init__(
+        self, layout: Layout, slots: Slots, column: np.ndarray, value: np.ndarray, devices: engine.Devices
+    ) -> None:
         self.layout, self.slots, self.column, self.value = layout, slots, column, value
         self._mesh = Mesh(np.array(engine.find_devices(devices)), (engine.AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(engine.AXIS))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.survey import Observations
@@ -154,7 +154,7 @@ class JointProblem(Record):
 
 
 def prepare_joint(
-    observations: Observations, model: JointModel, *, prior: StarPrior | None = None, devices: Any = None
+    observations: Observations, model: JointModel, *, prior: StarPrior | None = None, devices: Devices = None
 ) -> JointProblem:
     """Prepare observations for joint solutions: sort them by star, and build the columns of all terms.
 

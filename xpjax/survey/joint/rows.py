@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from scipy import sparse
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.survey import MISSING, Observations, RowFlag
@@ -131,7 +131,7 @@ def _reasons(flags: np.ndarray) -> str:
     return "; ".join(f"{n} {RowFlag.describe(int(k))}" for k, n in zip(kinds, number, strict=True))
 
 
-def fill_rows(blocks: Sequence[Block], order: np.ndarray, slots: Slots, devices: Any) -> HostRows:
+def fill_rows(blocks: Sequence[Block], order: np.ndarray, slots: Slots, devices: Devices) -> HostRows:
     """Columns and derivatives of all blocks in the order of the stars."""
     widths, sizes = [len(b.parts) for b in blocks], [len(b.labels) for b in blocks]
     starts = np.cumsum([0, *(b.n_column for b in blocks)])[:-1].tolist()

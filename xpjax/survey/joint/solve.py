@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.survey import Observations, RowFlag
 from xpjax.survey.joint.covariance import FitUncertainty
@@ -25,7 +24,7 @@ def solve_joint(
     prior: StarPrior | None = None,
     held_out_frames: np.ndarray | None = None,
     held_out_stars: np.ndarray | None = None,
-    devices: Any = None,
+    devices: Devices = None,
 ) -> JointSolution:
     """Solve for all terms of a survey and all star magnitudes at once.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.core.records import Record
@@ -82,7 +83,7 @@ def airmass_shifts(
     *,
     reference: float | None = None,
     correction: Any = None,
-    devices: Any = None,
+    devices: Devices = None,
 ) -> AirmassShifts:
     """Shifts of XP sources between the smallest and the largest of these airmasses.
 

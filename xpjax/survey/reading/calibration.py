@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Record
 from xpjax.io.atomic import check_products
@@ -148,7 +149,7 @@ def calibrate_survey(
     keep: Sequence[str] = (),
     wide: bool = False,
     overwrite: bool = False,
-    devices: str | int | None = None,
+    devices: Devices = None,
     record: Mapping[str, Any] | None = None,
 ) -> SurveyCalibration:
     """Calibrate tables of detections as a `survey.toml` says: what `xpjax survey calibrate` does.
@@ -246,7 +247,7 @@ def apply_survey(
     keep: Sequence[str] = (),
     wide: bool = False,
     overwrite: bool = False,
-    devices: str | int | None = None,
+    devices: Devices = None,
     record: Mapping[str, Any] | None = None,
 ) -> SurveyCalibration:
     """Calibrate other stars of the exposures of a solution, or new exposures: what `xpjax survey apply` does.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
 from xpjax.core.status import Status
@@ -46,7 +47,7 @@ class StarModels(Record):
 
 
 def star_models(
-    table: SourceTable, system: Any, correction: LinearCorrection | None = None, *, devices: Any = None
+    table: SourceTable, system: Any, correction: LinearCorrection | None = None, *, devices: Devices = None
 ) -> StarModels:
     """Magnitudes of sources in a system or passbands, as `xpjax.photometry` gives them."""
     bands = as_system(system, correction, release=table.release)

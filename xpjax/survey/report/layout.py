@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.atomic import check_output, whole_files
+from xpjax.io.figures import STYLE as FIGURE_STYLE, new_figure
 from xpjax.survey.report.statistics import Missing
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ MOST_INPUTS = 10
 """Names of inputs that a page lists."""
 DPI = 150
 """Enough for print on A4."""
-MATPLOTLIB: dict[str, Any] = {
-    "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "legend.fontsize": 8.5, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.formatter.useoffset": False, "text.usetex": False, "figure.facecolor": "white",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +49,10 @@ class Figure:
 
     def make(self) -> matplotlib.figure.Figure:
         """The figure, for a notebook or a paper. Raises Missing."""
-        from matplotlib.figure import Figure as Canvas
         from matplotlib.style import context
 
-        with context(["default", MATPLOTLIB]):
-            canvas = Canvas(figsize=(WIDTH, 4.0), layout="constrained")
+        with context(["default", FIGURE_STYLE]):
+            canvas = new_figure(WIDTH, 4.0)
             self.draw(canvas)
         return canvas
 
