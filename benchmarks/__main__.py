@@ -1,10 +1,10 @@
-"""Run the benchmarks: python -m benchmarks [--quick] [--name NAME] [STAGE ...].
+"""Run the benchmarks: python -m benchmarks [--speed | --accuracy] [--quick] [--name NAME] [STAGE ...].
 
 Every stage in turn, peers in the same run; then a table of all that was measured, a figure, and what was promised
 beside what was found. Results are left in results/NAME.json, written after every stage, and NAME.png; a stage that
 fails is told of, and the others run. The machine should be idle. Real data are looked for in ../shared/data; a row says
 what was not measured for want of them. What a quick run does of a stage, its `run(quick)` says; some stages it leaves
-out, and tells of what earlier full runs found.
+out, and tells of what earlier full runs found. `--page FILE` measures nothing: it writes stored results as a page.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import importlib
 import sys
 import time
 import traceback
+from pathlib import Path
 
-from benchmarks import harness, promises
+from benchmarks import harness, page, promises
 from benchmarks.harness import Row
 
 STAGES = (
@@ -35,7 +36,7 @@ STAGES = (
     "gaiaxpy",
 )
 LONG = ("faults", "exactness", "curves", "linear", "labels", "scr", "untidy")
-"""Not of a quick run: they measure no speed, and take minutes."""
+"""Validation: they measure no speed, take minutes, and are not of a quick run."""
 
 
 def measured(stage: str, quick: bool) -> tuple[list[Row], bool]:
@@ -60,7 +61,15 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {STAGES + LONG}; by default all")
     parser.add_argument("--quick", action="store_true", help=f"small sizes, under three minutes; not {LONG}")
     parser.add_argument("--name", help="results/NAME.json; by default platform and stages")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--speed", action="store_true", help=f"the stages {STAGES}")
+    kind.add_argument("--accuracy", action="store_true", help=f"the stages {LONG}, minutes each")
+    kind.add_argument("--page", type=Path, metavar="FILE", help="write what earlier runs stored as a Markdown page")
     options = parser.parse_args()
+    if options.page:
+        options.page.write_text(page.page())
+        return
+    options.stages += STAGES * options.speed + LONG * options.accuracy
     if unknown := set(options.stages) - {*STAGES, *LONG}:
         parser.error(f"unknown stages {sorted(unknown)}; choose from {STAGES + LONG}")
     started = time.perf_counter()

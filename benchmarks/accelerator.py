@@ -1,9 +1,10 @@
 """Everything on one accelerator in ten minutes, without a network: python -m benchmarks.accelerator [--scale 1].
 
-Run it in the root of a clone. It needs JAX, NumPy, SciPy, h5py, equinox, jaxtyping and optax alone; xpjax need not be
-installed. It prints a short table last and leaves JSON, rewritten after each part, in results/PLATFORM_accelerator.json
-or --output. A part that fails is named in both, and the exit status is 1 then. --scale 1e-5 runs on a CPU in seconds.
-It has been run on CPUs only: on a GPU not yet.
+Run it in the root of a clone. It needs JAX, NumPy, SciPy, h5py, equinox, jaxtyping and optax alone, and for the joint
+solution pydantic (`pip install --target FOLDER pydantic`, and PYTHONPATH=FOLDER); xpjax need not be installed. It
+prints a short table last and leaves JSON, rewritten after each part, in results/PLATFORM_accelerator.json or --output.
+A part that fails is named in both, and the exit status is 1 then. --scale 1e-5 runs on a CPU in seconds. It has been
+run on CPUs only: on a GPU not yet.
 
 What is timed: "on the device" is the compiled kernel of the engine, again and again on one batch of mock sources that
 lies in the device's memory, results left there; "made on the device" draws other noise for each source of each batch,
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import sys
 import textwrap
 import time
@@ -29,148 +29,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 import xpjax
 from benchmarks import harness, promises
-from benchmarks.correction import kernel_arguments, magnitude_flops, random_photometer
-from benchmarks.harness import Limits, Row, best
+from benchmarks.device import Plan, a_batch, compiled, device_limits, measured, on_device, peak_memory, stage
+from benchmarks.device_magnitudes import (
+    SYSTEM,
+    a_correction,
+    corrected,
+    curves,
+    errors,
+    instrument,
+    magnitudes,
+    spectra,
+)  # fmt: skip
+from benchmarks.harness import Limits, Row
 from benchmarks.stellar import work as fit_work
 from tests.stellar.helpers import spectrum
 from xpjax.core import engine, linalg
 from xpjax.core.status import FitStatus
 from xpjax.stellar.fit import MORE_ROUNDS, fit_labels, prepare, work_bytes
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import interpolate_grid, model_spectra
+from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
 from xpjax.stellar.kernel import Model, Options, Star, fit_kernel
-from xpjax.synthetic.kernel import photometry_kernel
-from xpjax.synthetic.magnitude import Photometer
 from xpjax.wiggles.epochs import WIDTHS, Data, State, TrainingSettings, compiled_epoch, first_network
-from xpjax.wiggles.features import Features, make_features
-from xpjax.wiggles.magnitude import CorrectedPhotometer, corrected_kernel
 from xpjax.xp import simulate
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import SourceTable
 from xpjax.xp.wavelengths import constant_grid
 
-SYSTEM = "JPLUS"
-SOURCES, FITS = 220_000_000, 10_000_000
+FITS = 10_000_000
 STARS, EPOCHS, BATCH = 157_478, 234, 512
 EXPOSURES, STARS_SEEN, SEEN = 3100, 15_000, 0.45
 STARTS, STUCK = 2, np.uint32(FitStatus.NO_CONVERGENCE)
+WIDTH = 100
+"""Of the names of cases in the table."""
+N_COMMON = 4
+"""Templates of errors common to stars."""
 MOST_TOGETHER = 32
 """Batches of fits whose stars that have not converged go on together, at most."""
-BANDS = 12
-BASE = 2**20
-"""Mock sources made on the host, most; those with correlations are an eighth of them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How much is done: scale of all sizes, network by name, seconds of each loop, and when all must end."""
-
-    scale: float
-    network: str
-    seconds: float
-    end: float
-
-    def size(self, whole: int, least: int = 1) -> int:
-        return max(int(self.scale * whole), least)
-
-    def left(self, share: float = 1.0) -> float:
-        """Seconds that a loop may take: share of the usual, or what is left."""
-        return max(min(share * self.seconds, self.end - time.perf_counter()), 0.0)
-
-
-def repeat(step: Callable[[int], Any], n: int, seconds: float) -> tuple[int, float]:
-    """How many of step(0), step(1), ... step(n - 1) were done before time was up, at least one, and in what time.
-
-    Two are under way at a time, so that the device does not wait for Python and memory is not filled with results.
-    """
-    start = time.perf_counter()
-    before = None
-    for k in range(n):
-        out = step(k)
-        jax.block_until_ready(before)
-        before = out
-        if time.perf_counter() - start > seconds:
-            break
-    jax.block_until_ready(before)
-    return k + 1, time.perf_counter() - start
-
-
-def measured(case: str, n_each: int, n_all: int, step: Callable[[int], Any], seconds: float, **fields: Any) -> Row:
-    """A row of calls that do n_each of n_all sources; the first call apart, for it compiles."""
-    start = time.perf_counter()
-    jax.block_until_ready(step(0))
-    first = time.perf_counter() - start
-    done, took = repeat(step, -(-n_all // n_each), seconds)
-    row = Row(stage(), case, done * n_each, took, first, peak_memory(), **fields)
-    row.ratios["s for all"] = n_all / row.rate
-    row.ratios["part done"] = min(row.n / n_all, 1.0)
-    # The call that compiles ends with one that does not.
-    row.first_seconds = first - took / done + took
-    return row
-
-
-def stage() -> str:
-    """What rows are called: promises of an accelerator are none of a CPU."""
-    return "trial" if jax.devices()[0].platform == "cpu" else "accelerator"
-
-
-def peak_memory() -> int:
-    """The most bytes of the device that have been in use, where it tells."""
-    return int((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
-
-
-def on_device(tree: Any) -> Any:
-    """Constants where the engine has them."""
-    return jax.device_put(engine.cast(tree, np.dtype(np.float32)), jax.devices()[0])
-
-
-def a_batch(tree: Any) -> Any:
-    """Sources in the device's memory, not bound to it, as those that the engine hands over: they share its programs."""
-    return jax.device_put(engine.cast(tree, np.dtype(np.float32)))
-
-
-def compiled(kernel: engine.Kernel) -> Callable[[Any, Any], Any]:
-    """The engine's own batch function of a kernel."""
-    function = engine._compiled(kernel, Mesh(np.array(jax.devices()[:1]), (engine.AXIS,)))
-
-    def call(constants: Any, batch: Any) -> Any:
-        with engine.precision(False):
-            return function(constants, batch)
-
-    return call
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
-
-
-def device_limits(scale: float) -> tuple[Limits, dict[str, float]]:
-    """A copy and a float32 product on the device; and products in float64 and as the backend likes, and transfers."""
-    n_bytes = int(min(max(2**31 * scale, 2**22), 2**31))
-    n = int(min(max(8192 * scale**0.25, 256), 8192))
-    x = jnp.ones(n_bytes // 4, jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-    copy(x).block_until_ready()
-    bytes_per_second = 2 * n_bytes / best(functools.partial(lambda a: copy(a).block_until_ready(), x), 10)
-    del x
-    found = {}
-    for name, dtype, precision in (("float32", "f4", "highest"), ("default", "f4", "default"), ("float64", "f8", None)):
-        with jax.enable_x64(dtype == "f8"):
-            a = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)).astype(dtype))
-            product = jax.jit(functools.partial(jnp.matmul, precision=precision))
-            product(a, a).block_until_ready()
-            found[name] = 2.0 * n**3 / best(lambda p=product, a=a: p(a, a).block_until_ready(), 5)
-    host = np.ones(n_bytes // 8, np.float32)
-    there = jax.device_put(host)
-    more = {
-        "float32 product, default precision [TFLOP/s]": found["default"] / 1e12,
-        "float64 product [TFLOP/s]": found["float64"] / 1e12,
-        "to the device [GB/s]": host.nbytes / best(lambda: jax.device_put(host).block_until_ready(), 5) / 1e9,
-        "to the host [GB/s]": host.nbytes / best(lambda: np.asarray(there + 1), 5) / 1e9,
-    }
-    return Limits(bytes_per_second, found["float32"]), more
 
 
 def precision(plan: Plan) -> list[Row]:
@@ -194,115 +90,6 @@ def precision(plan: Plan) -> list[Row]:
 
 def _bare(b: Any, a: Any) -> Any:
     return a @ b
-
-
-# --- magnitudes -------------------------------------------------------------------------------------------------------
-
-
-def base_sources(plan: Plan, correlations: bool) -> SourceTable:
-    most = BASE // 8 if correlations else BASE
-    return simulate.simulate_sources(min(plan.size(SOURCES, 256), most), seed=1, correlations=correlations)
-
-
-def plain(table: SourceTable) -> SourceTable:
-    """The sources with values alone."""
-    return dataclasses.replace(table, coefficients=XPCoefficients(table.coefficients.value, release=table.release))
-
-
-def magnitudes(plan: Plan) -> list[Row]:
-    """12 magnitudes of 220 million sources."""
-    table, system, n_all = base_sources(plan, False), xpjax.load_system(SYSTEM), plan.size(SOURCES, 256)
-    photometer, n, release = Photometer(system, errors=False), len(table), table.release
-    kernel = photometry_kernel(guard=False)
-    moved = 4 * (release.n_basis_total + 2 * system.n_band + 1)
-    work = {"bytes_per_source": moved, "flops_per_source": 2 * release.n_basis_total * system.n_band}
-    bands, batch = on_device(photometer.bands(plain(table).coefficients)), a_batch(plain(table).coefficients)
-    error = a_batch(table.coefficients.error)
-    function, key = compiled(kernel), jax.random.key(0)
-
-    @jax.jit
-    def other(key: Any, value: Any, error: Any) -> XPCoefficients:
-        return XPCoefficients(value + error * jax.random.normal(key, value.shape, value.dtype), release=release)
-
-    rows = [
-        measured("12 magnitudes, on the device", n, n_all, lambda _: function(bands, batch), plan.left(), **work),
-        measured(
-            "12 magnitudes, made on the device", n, n_all,
-            lambda k: function(bands, other(jax.random.fold_in(key, k), batch.value, error)), plan.left(), **work,
-        ),
-    ]  # fmt: skip
-    tile = tiled(table.coefficients.value, min(n_all, 8 * BASE))
-    sources = XPCoefficients(tile, release=release)
-    case = "12 magnitudes, from and to host memory"
-    call = functools.partial(xpjax.photometry, sources, system, errors=False)
-    return [*rows, measured(case, len(tile), n_all, lambda _: call().status, plan.left(), **work)]
-
-
-def tiled(value: np.ndarray, n: int) -> np.ndarray:
-    out = engine.aligned((n, value.shape[1]))
-    for start in range(0, n, len(value)):
-        out[start : start + len(value)] = value[: n - start]
-    return out
-
-
-def errors(plan: Plan) -> list[Row]:
-    """The same with errors from all correlations, 12 kB a source."""
-    table, system, n_all = base_sources(plan, True), xpjax.load_system(SYSTEM), plan.size(SOURCES, 256)
-    photometer, n, release = Photometer(system), len(table), table.release
-    moved = 4 * (2 * release.n_basis_total + release.n_pair_total + 4 * system.n_band + 1)
-    flops = 2 * (2 * release.n_basis_total + release.n_pair_total) * system.n_band
-    work = {"bytes_per_source": moved, "flops_per_source": flops}
-    coefficients, _ = photometer.prepared(table)
-    bands, batch = on_device(photometer.bands(coefficients)), a_batch(coefficients)
-    function = compiled(photometry_kernel(errors=True, guard=False))
-    rows = [
-        measured("12 magnitudes and errors, on the device", n, n_all, lambda _: function(bands, batch), plan.left(),
-                 **work),
-        measured("12 magnitudes and errors, from and to host memory", n, n_all,
-                 lambda _: photometer(table).status, plan.left(), **work),
-    ]  # fmt: skip
-    return rows
-
-
-def a_correction(table: SourceTable, network: str) -> tuple[CorrectedPhotometer, Features]:
-    """A photometer with a network of random weights, and the features of the sources."""
-    stars = make_features(plain(table), "paper", ebv=np.random.default_rng(0).uniform(0, 0.5, len(table)))
-    photometer = Photometer(xpjax.passband_system(curves()), errors=False)
-    return random_photometer(network, stars, photometer, curves().passbands), stars
-
-
-@functools.cache
-def curves() -> xpjax.PassbandSet:
-    """Gaussian bands: reading files of curves needs astropy."""
-    x = np.arange(330.0, 1050.5, 0.5)
-    middle = np.linspace(400, 900, BANDS)
-    return xpjax.PassbandSet(
-        "Gaussian", tuple(xpjax.Passband(f"g{m:.0f}", x, np.exp(-0.5 * ((x - m) / 20) ** 2)) for m in middle)
-    )
-
-
-def corrected(plan: Plan) -> list[Row]:
-    """The same magnitudes corrected by the default network and by the paper's."""
-    n_all, rows = plan.size(SOURCES, 256), []
-    table = plain(base_sources(plan, False))
-    for network in dict.fromkeys(("small", plan.network)):
-        table = table[: min(len(table), BASE if network == "small" else BASE // 8)]
-        photometer, stars = a_correction(table, network)
-        release, n_band, kernel = table.release, photometer.plain.system.n_band, corrected_kernel(guard=False)
-        constants, sources = kernel_arguments(photometer, table, stars)
-        constants, batch, function = on_device(constants), a_batch(sources), compiled(kernel)
-        moved = 4 * (release.n_basis_total + len(stars.names) + 2 * n_band + 2)
-        case, n = f"12 corrected magnitudes, {network} network", len(table)
-        new = [
-            measured(f"{case}, on the device", n, n_all, lambda _, f=function, c=constants, b=batch: f(c, b),
-                     plan.left(), bytes_per_source=moved),
-            measured(f"{case}, from and to host memory", n, n_all,
-                     lambda _, p=photometer, t=table, s=stars: p.measure(t, s).status, plan.left(0.5),
-                     bytes_per_source=moved),
-        ]  # fmt: skip
-        flops = magnitude_flops(photometer, table, stars)  # after: tracing is part of compiling
-        rows += [dataclasses.replace(row, flops_per_source=flops) for row in new]
-    return rows
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -357,18 +144,30 @@ def _epochs(case: str, data: Data, judge: Data, plan: Plan) -> Row:
 
 
 def labels(plan: Plan) -> list[Row]:
-    """Ten million fits of three labels at S/N 100 from two starts."""
-    wavelength, n_all = constant_grid(), plan.size(FITS, 128)
+    """Ten million fits of three labels at S/N 100 from two starts, and with errors that are common to stars."""
+    wavelength = constant_grid()
     nodes = np.arange(4000.0, 7001, 200), np.arange(3.5, 5.1, 0.5), np.arange(-1.5, 0.1, 0.5)
     flux = spectrum(np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1), wavelength)
-    model = interpolate_grid(StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh")))
+    grid = StellarGrid(nodes, flux, wavelength, ("teff", "logg", "mh"))
+    x = 2 * np.pi * (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0])
+    common = 0.01 * np.stack([np.cos(k * x) for k in range(1, N_COMMON + 1)])
+    rows = fits("fits of three labels", interpolate_grid(grid), plan)
+    return rows + fits(
+        "fits of three labels with common errors", interpolate_grid(dataclasses.replace(grid, systematic=common)), plan
+    )
+
+
+def fits(case: str, model: Interpolator, plan: Plan) -> list[Row]:
+    """Fits of mocks made with the model, from host memory and on the device."""
+    n_all = plan.size(FITS, 128)
+    nodes = [np.asarray(x) for x in model.nodes]
     rng, n = np.random.default_rng(2), min(n_all, 2**17)
     truth = rng.uniform([x[0] for x in nodes], [x[-1] for x in nodes], (n, 3))
     clean = model_spectra(model, truth)
     error = (clean / 100).astype(np.float32)
     seen = (clean + error * rng.normal(size=clean.shape)).astype(np.float32)
     # From host memory first: that call compiles the program that both run.
-    whole = measured("fits of three labels, from and to host memory", n, n_all,
+    whole = measured(f"{case}, from and to host memory", n, n_all,
                      lambda _: fit_labels(seen, error, model, starts=STARTS).status, plan.left())  # fmt: skip
     found = fit_labels(seen, error, model, starts=STARTS)
     good, off = found.status == 0, found.labels - truth
@@ -376,11 +175,11 @@ def labels(plan: Plan) -> list[Row]:
     whole.ratios["pull of Teff"] = float(1.4826 * np.nanmedian(np.abs(off / found.error)[good, 0]))
     whole.ratios["converged inside"] = float(good.mean())
     whole.ratios["converged"] = float(np.mean(found.status & STUCK == 0))
-    shared = prepare(model, 1, np.zeros(len(wavelength)), 0.0)
+    shared = prepare(model, 1, np.zeros(clean.shape[1]), 0.0)
     part = min(engine.rows_of_batch(n, work_bytes(shared, STARTS, False), jax.devices()[:1]), n)
     batch, most = a_batch(Star(seen[:part], error[:part], *[None] * 5)), min(MOST_TOGETHER, -(-n_all // part))
     step, each, stuck = rounds(shared, batch, most)
-    kept = measured("fits of three labels, on the device", each * part, n_all, step, plan.left())
+    kept = measured(f"{case}, on the device", each * part, n_all, step, plan.left())
     kept.ratios["converged in the first round"] = 1 - stuck / part
     kept.note = f"further rounds for the others of {each} batches together, in one batch"
     work = fit_work(model, STARTS)
@@ -449,15 +248,23 @@ def agreement(plan: Plan) -> list[Row]:
     except RuntimeError as error:
         raise RuntimeError("JAX has no CPU backend in this process: unset JAX_PLATFORMS") from error
     table = simulate.simulate_sources(plan.size(2_000_000, 256) if plan.scale < 0.01 else 20_000, seed=3)
+    compact, bands = harness.compacted(table), xpjax.passband_system(curves(), correction="standard")
     photometer, stars = a_correction(table, "small")
 
     def magnitude(devices: Any, float64: bool = False) -> np.ndarray:
         return xpjax.photometry(table, SYSTEM, errors=False, devices=devices, float64=float64).magnitude
 
-    def error(devices: Any) -> np.ndarray:
-        found = xpjax.photometry(table, SYSTEM, devices=devices).magnitude_error
+    def error(devices: Any, sources: SourceTable = table, system: Any = SYSTEM) -> np.ndarray:
+        found = xpjax.photometry(sources, system, devices=devices).magnitude_error
         assert found is not None
         return found
+
+    def of_instrument(devices: Any) -> np.ndarray:
+        return xpjax.photometry(table, bands, errors=False, devices=devices).magnitude
+
+    def flux(devices: Any) -> np.ndarray:
+        found = xpjax.spectra(compact, devices=devices).flux
+        return -2.5 * np.log10(np.where(found > 0, found, np.nan))
 
     def corrected_magnitude(devices: Any) -> np.ndarray:
         return photometer.measure(table, stars, devices=devices).magnitude
@@ -467,6 +274,10 @@ def agreement(plan: Plan) -> list[Row]:
     pairs = {
         "magnitudes": (magnitude(None), magnitude(cpu)),
         "magnitude errors": (error(None), error(cpu)),
+        "errors of compact covariances": (error(None, compact), error(cpu, compact)),
+        "magnitudes of the corrected instrument": (of_instrument(None), of_instrument(cpu)),
+        "their errors": (error(None, compact, bands), error(cpu, compact, bands)),
+        "fluxes of spectra": (flux(None), flux(cpu)),
         "corrected magnitudes": (corrected_magnitude(None), corrected_magnitude(cpu)),
         "magnitudes here and float64 on the CPU": (magnitude(None), magnitude(cpu, True)),
     }
@@ -485,7 +296,7 @@ def agreement(plan: Plan) -> list[Row]:
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 PARTS: tuple[Callable[[Plan], list[Row]], ...] = (
-    precision, agreement, magnitudes, errors, corrected, training, labels, joint,
+    precision, agreement, magnitudes, errors, instrument, spectra, corrected, training, labels, joint,
 )  # fmt: skip
 
 
@@ -493,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__.partition("\n")[0])
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes; 1e-5 for a try on a CPU")
     parser.add_argument("--network", choices=tuple(WIDTHS), default="paper", help="the large one")
-    parser.add_argument("--seconds", type=float, default=40.0, help="longest of each loop")
+    parser.add_argument("--seconds", type=float, default=20.0, help="longest of each loop")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which no part is begun")
     parser.add_argument("--parts", nargs="+", choices=[part.__name__ for part in PARTS], help="by default all")
     parser.add_argument("--output", type=Path, help="JSON; by default results/PLATFORM_accelerator.json")
@@ -545,7 +356,8 @@ def report(rows: list[Row], limit: Limits, more: dict[str, float], gaps: dict[st
             f"{found['device']} ({found['platform']}), jax {found['jax']}: copy {limit.bytes_per_second / 1e9:,.0f} "
             f"GB/s, float32 product {limit.flops / 1e12:.2f} TFLOP/s",
             ", ".join(f"{name} {value:.3g}" for name, value in more.items()),
-            f"{'':62s} {'a second':>9s} {'s for all':>9s} {'done':>5s} {'copy':>5s} {'product':>7s} {'compile s':>9s}",
+            f"{'':{WIDTH}s} {'a second':>9s} {'s for all':>9s} {'done':>5s} {'copy':>5s} {'product':>7s} "
+            f"{'compile s':>9s}",
             *[line for row in rows for line in lines_of(row, limit)],
             *[f"{name}: {why}" for name, why in gaps.items()],
             "",
@@ -563,7 +375,7 @@ def lines_of(row: Row, limit: Limits) -> list[str]:
         f"{row.bandwidth / limit.bytes_per_second if row.bytes_per_source else np.nan:5.2f}",
         f"{row.flops / limit.flops if row.flops_per_source else np.nan:7.2f}", f"{row.compile_seconds:9.1f}",
     )  # fmt: skip
-    out = [f"{row.case:62s} " + " ".join(" " * len(f) if "nan" in f else f for f in figures)]
+    out = [f"{row.case:{WIDTH}s} " + " ".join(" " * len(f) if "nan" in f else f for f in figures)]
     if row.error == row.error:
         out.append(f"    {row.error:.2e}  {row.error_of}")
     others = ", ".join(f"{name} {value:.3g}" for name, value in ratios.items())

@@ -301,17 +301,25 @@ def _listed(ratios: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in ratios.items())
 
 
-def stored(platform: str, but: str) -> list[Row]:
+def stored(platform: str, but: str = "") -> list[Row]:
     """Rows of earlier full runs on this platform or with the accelerator script: of each case those of the latest file.
 
     Quick runs, and the results named `but`, do not count.
     """
+    return [row for row, _ in stored_with_source(platform, but)]
+
+
+def stored_with_source(platform: str, but: str = "") -> list[tuple[Row, str]]:
+    """The rows of `stored`, each with the file that it is from and the machine that it was measured on."""
     files = [path for path in sorted(RESULTS.glob("*.json")) if path.stem != but and "quick" not in path.stem]
     mine = [path for path in files if path.stem.split("_")[0] == platform or path.stem.endswith("_accelerator")]
+    bodies = [(json.loads(path.read_text()), path.name) for path in mine]
     latest = {}
-    for body in sorted((json.loads(path.read_text()) for path in mine), key=lambda body: body.get("date", "")):
+    for body, name in sorted(bodies, key=lambda pair: pair[0].get("date", "")):
+        machine = body.get("machine", {})
+        told = f"{name}: {machine.get('device', 'unknown machine')}, {machine.get('cores', '?')} cores"
         for row in map(_row, body.get("rows", [])):
-            latest[row.stage, row.case] = row
+            latest[row.stage, row.case] = row, told
     return list(latest.values())
 
 

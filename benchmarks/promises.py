@@ -77,26 +77,9 @@ FOUNDATION = (
     Promise("photometry", "*full-correlation errors", "gaiaxpy generate", 200, where="with errors"),
     Promise("photometry", "* magnitudes, no errors", "error", high=1e-6, where="float32 flux over sum |c r|"),
     Promise("photometry", "*full-correlation errors", "error", high=1e-5, where="float32 flux error, relative"),
-    Promise("photometry", "12 *compact covariances", "gaiaxpy generate", 250, where="errors of compact covariances"),
-    Promise("photometry", "12 *compact covariances", "processor time of correlations", 2.4, where="over correlations"),
-    Promise("photometry", "12 *compact covariances", "matrix products alone", 0.6, where="share of the products alone"),
-    Promise("photometry", "294 *compact covariances", "processor time of correlations", 1.6, where="over correlations"),
-    Promise("photometry", "corrected: *compact*", "processor time of correlations", 1.25, where="with the correction"),
-    Promise("photometry", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),
-    Promise("spectra", "*compact covariances", "processor time of correlations", 1.75, where="343 fluxes with errors"),
-    Promise("spectra", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),
-    Promise("catalogue", "*compact covariances*", "processor time of float32", 2.5, where="store to Parquet, errors"),
     Promise("spectra", "* fluxes, no errors", "gaiaxpy calibrate", 500, where="343 fluxes over calibrate"),
     Promise("spectra", "* fluxes, full-correlation errors", "gaiaxpy calibrate", 15, where="with errors"),
     Promise("spectra", "* fluxes, no errors", "error", high=1e-6, where="float32 flux over sum |c d|"),
-    *(Promise("observe", f"type {kind}", f"J-PLUS {band} [mmag]", high=high, where="models observed")
-      for kind in "AFGK"
-      for bands, high in ((("gJPLUS", "rJPLUS", "iJPLUS", "zJPLUS"), 2), (("J0410", "J0430", "J0515", "J0660"), 10))
-      for band in bands),
-    Promise("observe", "type F", "error", high=3e-3, where="spectra at XP's resolution, 400..900 nm"),
-    Promise("observe", "type A", "error", high=6e-3, where="the same: Balmer lines are narrower than XP"),
-    *(Promise("observe", "CALSPEC F, G, K, correction standard", f"{xp} RMS of the peak [%]", high=0.6,
-              where="internal spectra of real stars") for xp in ("BP", "RP")),
     *(Promise("exactness", f"*, float64, {what}", "error", high=1e-10, where="all systems, against GaiaXPy, relative")
       for what in ("fluxes", "flux errors")),
     Promise("exactness", "*, float32, fluxes", "over sum |c r|", high=1e-6, where="all systems, real sources"),
@@ -127,9 +110,6 @@ SCALE = (
     Promise("catalogue", "* sources, 12 magnitudes, no errors", "rate", 1e6, where="store to Parquet, 10 million"),
     Promise("catalogue", "* sources, 12 magnitudes, no errors", "peak_bytes", high=3e9, where="resident memory"),
     Promise("catalogue", "errors from float32*from the disk", "of plain reading", 0.6, where="errors, float32"),
-    Promise("lsdb", "* sources, 12 magnitudes, no errors, two workers", "peak of a worker, of that for fewer", high=1.2,
-            where="four times as many sources"),
-    Promise("lsdb", "xpjax catalogue run of the same*", "error", high=1e-6, where="the same rows"),
     Promise("faults", "kill -9*, parquet", "kills", 50, where="and every catalogue equal, bit for bit"),
 )  # fmt: skip
 CORRECTION = (
@@ -142,17 +122,6 @@ CORRECTION = (
     Promise("correction", "12 corrected magnitudes, paper", "time over network alone", high=1.2, where="full network"),
     Promise("correction", "epoch of the paper's network", "PyTorch's time over ours", 1, where="no slower"),
     Promise("correction", "width 64-64", "test loss over that of the largest", high=1.02, where="default network"),
-    Promise("linear", "pairs, left out", "error", high=0.6, where="66 stars, each left out, 400..990 nm [%]"),
-    Promise("linear", "pairs, left out", "336..400 nm", high=4.0, where="66 stars, each left out [%]"),
-    Promise("linear", "pairs, left out", "JPLUS mmag", high=4.8, where="nine bands, J0410 to z"),
-    Promise("linear", "pairs, left out", "PanSTARRS1 mmag", high=3.2, where="griz"),
-    Promise("linear", "pairs, left out", "SDSS mmag", high=4.0, where="griz"),
-    Promise("linear", "pairs, left out", "Sky_Mapper mmag", high=10.3, where="v, g, r, i"),
-    Promise("linear", "pairs, left out", "DECam mmag", high=4.7, where="griz"),
-    Promise("linear", "pairs, left out", "lsst2023 mmag", high=10.8, where="ugriz"),
-    Promise("linear", "SNfactory*", "xp", high=0.9, where="13 stars never trained on, 400..900 nm [%]"),
-    Promise("linear", "chi2*", "4500..6500 K before over after", 2.5, where="random stars, G < 15"),
-    Promise("linear", "cost*", "with errors", high=1.02, where="12 magnitudes, time with over without"),
     Promise(
         "accelerator",
         "paper network, 234 epochs of 157,478 stars",
@@ -214,6 +183,59 @@ GAIAXPY = (
     Promise("gaiaxpy", "generate JPLUS, DataFrame", "gaiaxpy", 20, where="second call"),
     Promise("gaiaxpy", "calibrate, DataFrame", "gaiaxpy", 10, where="second call"),
 )  # fmt: skip
+LINEAR = (
+    Promise("linear", "pairs, left out", "error", high=0.6, where="66 stars, each left out, 400..990 nm [%]"),
+    Promise("linear", "pairs, left out", "336..400 nm", high=4.0, where="66 stars, each left out [%]"),
+    Promise("linear", "pairs, left out", "JPLUS mmag", high=4.8, where="nine bands, J0410 to z"),
+    Promise("linear", "pairs, left out", "PanSTARRS1 mmag", high=3.2, where="griz"),
+    Promise("linear", "pairs, left out", "SDSS mmag", high=4.0, where="griz"),
+    Promise("linear", "pairs, left out", "Sky_Mapper mmag", high=10.3, where="v, g, r, i"),
+    Promise("linear", "pairs, left out", "DECam mmag", high=4.7, where="griz"),
+    Promise("linear", "pairs, left out", "lsst2023 mmag", high=10.8, where="ugriz"),
+    Promise("linear", "SNfactory*", "xp", high=0.9, where="13 stars never trained on, 400..900 nm [%]"),
+    Promise("linear", "chi2*", "4500..6500 K before over after", 2.5, where="random stars, G < 15"),
+    Promise("linear", "cost*", "with errors", high=1.02, where="12 magnitudes, time with over without"),
+)
+SOURCES = (
+    *(Promise("observe", f"type {kind}", f"J-PLUS {band} [mmag]", high=high, where="models observed")
+      for kind in "AFGK"
+      for bands, high in ((("gJPLUS", "rJPLUS", "iJPLUS", "zJPLUS"), 2), (("J0410", "J0430", "J0515", "J0660"), 10))
+      for band in bands),
+    Promise("observe", "type F", "error", high=3e-3, where="spectra at XP's resolution, 400..900 nm"),
+    Promise("observe", "type A", "error", high=6e-3, where="the same: Balmer lines are narrower than XP"),
+    *(Promise("observe", "CALSPEC F, G, K, correction standard", f"{xp} RMS of the peak [%]", high=0.6,
+              where="internal spectra of real stars") for xp in ("BP", "RP")),
+    Promise("lsdb", "* sources, 12 magnitudes, no errors, two workers", "peak of a worker, of that for fewer", high=1.2,
+            where="four times as many sources"),
+    Promise("lsdb", "xpjax catalogue run of the same*", "error", high=1e-6, where="the same rows"),
+)  # fmt: skip
+COMPACT = (
+    Promise("photometry", "12 *compact covariances", "gaiaxpy generate", 250, where="errors of compact covariances"),
+    Promise("photometry", "12 *compact covariances", "processor time of correlations", 2.4, where="over correlations"),
+    Promise("photometry", "12 *compact covariances", "matrix products alone", 0.6, where="share of the products alone"),
+    Promise("photometry", "294 *compact covariances", "processor time of correlations", 1.6, where="over correlations"),
+    Promise("photometry", "corrected: *compact*", "processor time of correlations", 1.25, where="with the correction"),
+    Promise("photometry", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),
+    Promise("spectra", "*compact covariances", "processor time of correlations", 1.75, where="343 fluxes with errors"),
+    Promise("spectra", "*compact covariances", "error", high=6e-4, where="flux error, relative to correlations"),
+    Promise("catalogue", "*compact covariances*", "processor time of float32", 2.5, where="store to Parquet, errors"),
+    Promise("ingest", "csv.gz, correlations compact, simdjson", "igzip's time", high=3.2, where="of decompression"),
+    Promise("ingest", "csv.gz, correlations compact, *", "time of float32", high=1.12, where="with all correlations"),
+    Promise("catalogue", "errors from compact*, cached", "rate", 0.7e6, where="store to Parquet, 12 bands, page cache"),
+    Promise("catalogue", "errors from compact*, from the disk", "of plain reading", 0.45, where="of the same bytes"),
+    Promise("catalogue", "errors from compact*, cached", "peak_bytes", high=0.85e9, where="resident memory"),
+    Promise("catalogue", "errors from compact*, from the disk", "all sky [min]", high=25, where="220 million sources"),
+    Promise("catalogue", "10,000k sources, 12 *, no errors", "rate", 2e6, where="store to Parquet, 10 million"),
+    Promise("catalogue", "* sources, 12 magnitudes, no errors", "peak_bytes", high=0.6e9, where="resident memory"),
+    *(Promise("catalogue", f"second run of xpjax {name}, *", "seconds", high=high, where="byte code and programs kept")
+      for name, high in (("photometry", 1.1), ("labels fit", 3.5), ("survey calibrate", 2.7))),
+)  # fmt: skip
+DEVICES = (
+    Promise("accelerator", "12 magnitudes, from and to host memory", "rate", 80e6, where="sources a second, GPU"),
+    Promise("accelerator", "12 magnitudes and errors of compact*, from*", "rate", 9e6, where="sources a second, GPU"),
+    Promise("accelerator", "12 magnitudes of the corrected*, on*", "rate", 5e8, where="sources a second, GPU"),
+    Promise("accelerator", "fits of three labels, from*", "rate", 3e6, where="spectra a second, GPU"),
+)
 EVIDENCE = (
     Promise("all", "this quick run", "seconds", high=180, where="two idle cores [s]"),
     Promise("accelerator", "this whole run", "seconds", high=600, where="one GPU [s]"),
@@ -229,6 +251,9 @@ ISSUES = {
     7: JOINT,
     8: GAIAXPY,
     9: EVIDENCE,
+    10: LINEAR,
+    13: SOURCES,
+    15: COMPACT + DEVICES,
 }
 """Promises by the number of the issue that made them."""
 

@@ -72,7 +72,7 @@ def describe(row: Row, fit: StellarFit, labels: np.ndarray) -> Row:
     return row
 
 
-def work(model: Interpolator, starts: int = 3, normalization: str = "mean") -> dict[str, Any]:
+def work(model: Interpolator, starts: int = 3, normalization: str = "mean", systematic: bool = False) -> dict[str, Any]:
     """Bytes and operations of a fit, fields of a row: in and out, and its products in the first round of steps."""
     scale, n = normalization == "scale", len(np.asarray(model.wavelength))
     star = Star(np.ones(n, "f4"), np.ones(n, "f4"), *[None] * 5)
@@ -80,7 +80,7 @@ def work(model: Interpolator, starts: int = 3, normalization: str = "mean") -> d
     n_label = len(model.names)
     return {
         "bytes_per_source": 4 * (2 * n + n_label + n_label**2 + 4),
-        "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0), star),
+        "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0, systematic), star),
     }
 
 
@@ -162,12 +162,15 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
 
 
 def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, dict[str, Any]]) -> list[Row]:
-    """Spectra a second, with options of `fit_labels`."""
-    model = interpolate_grid(grid)
+    """Spectra a second, with options of `fit_labels`; systematic: with eight errors of 1 % common to stars."""
+    x = np.linspace(0, np.pi, len(grid.wavelength))
+    templates = 0.01 * np.array([np.cos(k * x) for k in range(1, 9)])
+    model = interpolate_grid(dataclasses.replace(grid, systematic=templates))
     labels = labels_in(grid, n, 5)
     flux, error = noisy(model_spectra(model, labels))
     rows = []
-    for case, options in cases.items():
+    for case, own in cases.items():
+        options = {"systematic": False, **own}
         row, fit = fitted(f"fit, {case}", flux, error, model, note, repeats, **options)
         row.error, row.error_of = missed(model, labels, flux, error, fit), MISSED
         row.ratios["time over the first"] = rows[0].rate / row.rate if rows else 1.0
@@ -232,7 +235,10 @@ def processor(function: Callable[[], Any], repeats: int = 3) -> float:
 def run(quick: bool) -> list[Row]:
     """A quick run: two starts."""
     grid, note = block()
-    two = {"diagonal errors, two starts": {"starts": 2}}
+    two: dict[str, dict[str, Any]] = {
+        "diagonal errors, two starts": {"starts": 2},
+        "diagonal errors and common ones, two starts": {"starts": 2, "systematic": True},
+    }
     if quick:
         return speed(grid, note, 10_000, 1, two)
     others = {
