@@ -3,16 +3,17 @@
 Real stars are fitted as LabelFitter does by default, on ck04, corrected, E(B-V) free with the prior of a layer of dust;
 coefficients without correlations are given errors as if uncorrelated. CALSPEC: XP spectra of stars whose labels are in
 literature_labels.ecsv, with the errors that the grid says are common to stars and without them. The grid was taught by
-these stars and by the random ones: `python tools/build_label_errors.py DATA --learn-from even` judges those that were
-left out. The loop is closed on stars
-interpolated in NextGen, whose true labels are known: wiggles as large as in Ye et al. (2024) are put into their
-coefficients. Figures of real stars are left in results/labels_FILE.png.
+these stars and by the random ones: beside them stand the figures of stars left out in folds, as the grid's provenance
+has them (`python tools/build_label_errors.py DATA` makes them anew). The loop is closed on stars interpolated in
+NextGen, whose true labels are known: wiggles as large as in Ye et al. (2024) are put into their coefficients. Figures
+of real stars are left in results/labels_FILE.png.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import time
 from pathlib import Path
 
@@ -170,6 +171,11 @@ def calspec(path: Path, grid: StellarGrid) -> Row:
                 for star, x in zip(known["star"][dwarf], off, strict=True)
             )
     row.seconds = time.perf_counter() - started
+    stated = json.loads(grid.provenance)["systematic_left_out"]
+    for kind, what in itertools.product(("A", "F, G", "all"), stated["all"]):
+        values = stated[kind][what]
+        names = fit.names[:3] if len(values) == 3 else ("number", "fraction")
+        row.ratios |= {f"left out, {kind}, {what}: {name}": x for name, x in zip(names, values, strict=True)}
     return row
 
 

@@ -1,6 +1,6 @@
 """What Castelli & Kurucz and corrected XP spectra are wrong by: templates that build_grid.py puts into grid_ck04.h5.
 
-    python tools/build_label_errors.py DATA [--learn-from even]
+    python tools/build_label_errors.py DATA
 
 DATA holds calspec/xp_calspec_pairs.parquet and xp/xp_random_1200.fits; literature labels are in
 benchmarks/literature_labels.ecsv. Residuals are relative: spectra, corrected, over the models of their labels, minus
@@ -8,16 +8,17 @@ one. Of CALSPEC stars these are literature labels, and each star is corrected by
 labels of a population: dwarfs on the main sequence or giants, [M/H] = -0.25 +- 0.3, reddened by a layer of dust. Second
 moments about zero, less the noise, are decomposed for warm stars (A, F, G), K stars and M stars apart: TiO and the blue
 of cool stars, where models miss 20 %, must not take away what warm stars tell. What errors along labels there are, no
-residual of stars with fitted labels shows: derivatives with respect to labels are templates of their own, with sizes
-from the labels of CALSPEC stars. `systematic_variance` says for which color of stars templates are. It takes two
-minutes. Run alone, it prints what comes out; --learn-from even, odd: from half of the random and CALSPEC stars, the
-others being judged.
+residual of stars with fitted labels shows: derivatives with respect to labels are templates of their own. Their sizes
+come from cross-validation: CALSPEC stars, a fold at a time, are fitted with what the others teach; what their labels
+are off by beyond the stated error is the size. `systematic_variance` says for which color of stars templates are. It
+takes three minutes. Run alone, it prints what left-out stars are off by, and chi2 of random stars.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,20 @@ from xpjax.wiggles.linear.evidence import smoothing
 
 LITERATURE = Path(__file__).parents[1] / "benchmarks" / "literature_labels.ecsv"
 PAIRS, RANDOM = "calspec/xp_calspec_pairs.parquet", "xp/xp_random_1200.fits"
-RANKS = {"warm": 14, "K": 8, "M": 8}
+RANKS = {"warm": 24, "K": 8, "M": 8}
 """Templates of each kind of stars."""
 WARM, COOL, RED = (560.0, 615.0), (615.0, 680.0), ((680.0, 830.0), (735.0, 830.0))
 """Mean wavelengths [nm] of the light of random stars that are learned from."""
 FLOOR = 0.006
-ALONG = {
-    "A": ((8500.0, 4.1, -0.2, 0.02), (150.0, 0.08, 0.15)),
-    "G": ((5800.0, 4.3, -0.2, 0.05), (80.0, 0.2, 0.1)),
-    "dwarf K": ((4700.0, 4.5, -0.1, 0.1), (80.0, 0.25, 0.12)),
-}
-"""Labels (Teff, log g, [M/H], E(B-V)) at which derivatives are taken, and errors of the first three along them."""
+ALONG = {"A": (8500.0, 4.1, -0.2, 0.02), "G": (5800.0, 4.3, -0.2, 0.05), "dwarf K": (4700.0, 4.5, -0.1, 0.1)}
+"""Labels (Teff, log g, [M/H], E(B-V)) at which derivatives are taken."""
+LEAST = {"A": (20.0, 0.03, 0.03), "G": (20.0, 0.03, 0.03), "dwarf K": (80.0, 0.25, 0.12)}
+"""Sizes along Teff, log g, [M/H] are no smaller: what literature labels are wrong by; CALSPEC has too few K dwarfs."""
+FOLDS, CV_FLOOR, LEND = 8, 0.01, 10
+"""Of the cross-validation; the floor that README gives; so many stars' worth of the common size is in each kind's."""
+A_TO_G = {"A": (0, 555), "G": (555, 600)}
+"""Mean wavelengths of the light [nm] of stars whose sizes are found."""
+NO_DWARFS = ("HD009051", "HD200654", "KF06T2", "KF08T3", "KSI2 CETI")
 WHERE = {535.0: ("warm", "A"), 585.0: ("warm", "G"), 600.0: ("warm", "G"), 650.0: ("K", "dwarf K"),
          715.0: ("M", "dwarf K"), 745.0: ("M", "dwarf K"), 780.0: ("M", "dwarf K")}  # fmt: skip
 """Which templates are for stars whose light has these mean wavelengths [nm]; between them linear in variance."""
@@ -106,7 +110,9 @@ def calspec_stars(data: Path, wavelength: np.ndarray) -> Stars:
     own = instrument.wavelength
     seen = (interpolation(own, np.clip(wavelength, own[0], own[-1])) @ (after[rows] @ smoothing(instrument)).T).T
     flux = np.asarray(seen / seen.mean(axis=1, keepdims=True))
-    labels = np.stack([np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1)
+    labels: np.ndarray = np.stack(
+        [np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1
+    )
     ebv = np.asarray(known["ebv"], float)
     return Stars(np.array(known["star"]), flux, 0.002 * np.abs(flux), (ebv, np.full(len(ebv), 0.02)), labels)
 
@@ -161,29 +167,77 @@ def population(stars: Stars, model: Interpolator) -> np.ndarray:
     return np.where((found[1][0] < found[0][0])[:, None], found[1][1], found[0][1])
 
 
-def along(model: Interpolator, labels: tuple[float, ...], sizes: tuple[float, ...]) -> np.ndarray:
-    """Relative change of the model spectrum (n, n_wavelength) with each label, times a size."""
+def along(model: Interpolator, labels: tuple[float, ...]) -> np.ndarray:
+    """Relative change of the model spectrum (3, n_wavelength) with each label, per unit of it."""
     out = []
-    for k, (size, step) in enumerate(zip(sizes, (50.0, 0.1, 0.1), strict=True)):
+    for k, step in enumerate((50.0, 0.1, 0.1)):
         moved = np.array([labels, labels, labels])
         moved[0, k] += step
         moved[1, k] -= step
         up, down, middle = model_spectra(model, moved, float64=True)
-        out.append((up - down) / (2 * step) / middle * size)
+        out.append((up - down) / (2 * step) / middle)
     return np.array(out)
 
 
-def learn(grid: StellarGrid, random: Stars, calspec: Stars) -> tuple[np.ndarray, np.ndarray]:
-    """Templates (r, n_wavelength) and their variances by color, for `StellarGrid`."""
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """Residuals of CALSPEC stars (n, n_wavelength), and covariances from random stars and of the correction.
+
+    model is that of the grid, reddened, without errors.
+    """
+
+    model: Interpolator
+    calspec: Stars
+    residual: np.ndarray
+    random: dict[str, np.ndarray]
+    own: np.ndarray
+
+    def templates(self, keep: np.ndarray, sizes: dict[str, Any] = LEAST) -> Interpolator:
+        """The model with templates and their variances by color, from the CALSPEC stars that are kept."""
+        known = moment(self.residual[keep & (self.calspec.color(np.asarray(self.model.wavelength)) < 600)])
+        covariance = {
+            "warm": 0.5 * self.own + 0.7 * known + 0.3 * self.random["warm"],
+            "K": 0.5 * self.own + self.random["K"],
+            "M": 0.5 * self.own + 0.6 * self.random["M, hotter"] + 0.8 * self.random["M, all"],
+        }
+        parts = {kind: leading(covariance[kind], rank) for kind, rank in RANKS.items()}
+        parts |= {kind: along(self.model, at) * np.array(sizes[kind])[:, None] for kind, at in ALONG.items()}
+        table = [
+            [at, *(MORE.get(at, 1.0) * (kind in kinds) for kind, part in parts.items() for _ in part)]
+            for at, kinds in WHERE.items()
+        ]
+        templates = np.concatenate(list(parts.values()))
+        return dataclasses.replace(self.model, systematic=templates, systematic_variance=np.array(table))
+
+    def left_out(self, sizes: dict[str, Any] = LEAST, floor: float = CV_FLOOR) -> tuple[np.ndarray, np.ndarray]:
+        """What labels (n, 3) of stars are off by, and their stated errors, each star's fold taking no part."""
+        stars = self.calspec
+        fold = np.argsort(np.argsort(stars.labels[:, 0])) % FOLDS
+        off, error = np.full((2, len(fold), 3), np.nan)
+        for k in range(FOLDS):
+            fit, out = stars.fit(self.templates(fold != k, sizes), floor), fold == k
+            off[out], error[out] = (fit.labels[:, :3] - stars.labels)[out], fit.error[out, :3]
+        return off, error
+
+    def kinds(self) -> dict[str, np.ndarray]:
+        """Which CALSPEC stars are A dwarfs, which F and G dwarfs."""
+        color = self.calspec.color(np.asarray(self.model.wavelength))
+        dwarf = ~np.isin(self.calspec.name, NO_DWARFS)
+        return {kind: dwarf & (color >= low) & (color < high) for kind, (low, high) in A_TO_G.items()}
+
+
+def learn(grid: StellarGrid, random: Stars, calspec: Stars) -> Lessons:
+    """What stars differ from the models of their labels by."""
     plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
     model, wavelength = interpolate_grid(redden(plain, np.array(EBV_NODES))), np.asarray(grid.wavelength)
     labels = calspec.labels.copy()
     unknown = np.isnan(labels[:, 1])
     labels[unknown, 1] = np.interp(labels[unknown, 0], GRAVITY[0], GRAVITY[1])
     made = model_spectra(model, np.column_stack([labels, np.clip(calspec.ebv[0], 0, None)]), float64=True)
-    known = np.clip(calspec.flux / made - 1, -0.3, 0.3)[calspec.color(wavelength) < 600]
+    known = np.clip(calspec.flux / made - 1, -0.3, 0.3)
     own = instrumental(wavelength)
-    first = dataclasses.replace(model, systematic=leading(own + moment(known), 28))
+    warm = known[calspec.color(wavelength) < 600]
+    first = dataclasses.replace(model, systematic=leading(own + moment(warm), 28))
     made = model_spectra(model, population(random, first), float64=True)
     residual = np.clip(random.flux / made - 1, -0.6, 0.6)
     noise = np.minimum((random.error / np.maximum(random.flux, 0.02)) ** 2, 0.05)
@@ -194,77 +248,101 @@ def learn(grid: StellarGrid, random: Stars, calspec: Stars) -> tuple[np.ndarray,
         rms = np.sqrt(np.mean(residual[rows][:, wavelength > 420] ** 2, axis=1))
         return moment(residual[rows], 1 / (1 + (rms / np.median(rms)) ** 4), noise[rows])
 
-    covariance = {
-        "warm": 0.5 * own + 0.7 * moment(known) + 0.3 * of(*WARM),
-        "K": 0.5 * own + of(*COOL),
-        "M": 0.5 * own + 0.6 * of(*RED[0]) + 0.8 * of(*RED[1]),
+    bins = {"warm": WARM, "K": COOL, "M, hotter": RED[0], "M, all": RED[1]}
+    return Lessons(model, calspec, known, {kind: of(*limits) for kind, limits in bins.items()}, own)
+
+
+def pulls(off: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Sizes (n_label,) of off over error: the mean of 1.48 MAD about zero and of an RMS of what is clipped at three."""
+    pull = off / error
+    return np.asarray(
+        (1.4826 * np.nanmedian(np.abs(pull), axis=0) + np.sqrt(np.nanmean(np.clip(pull, -3, 3) ** 2, axis=0))) / 2
+    )
+
+
+def beyond(off: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Variances (n_label,) which, added to stated ones, make pulls one; zero where these are smaller already."""
+    low, high = np.zeros(off.shape[1]), np.nanmax(off**2, axis=0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        wide = pulls(off, np.sqrt(error**2 + middle)) > 1
+        low, high = np.where(wide, middle, low), np.where(wide, high, middle)
+    return low
+
+
+def sizes_along(lessons: Lessons) -> dict[str, Any]:
+    """Sizes of the templates along labels: what labels of left-out stars are off by beyond the stated errors."""
+    off, error = lessons.left_out()
+    kinds = lessons.kinds()
+    dwarfs = np.any(list(kinds.values()), axis=0)
+    common, sizes = beyond(off[dwarfs], error[dwarfs]), dict[str, Any](LEAST)
+    for kind, rows in kinds.items():
+        alone, n = beyond(off[rows], error[rows]), rows.sum()
+        # A template that is a derivative adds the square of its size to the variance of its label.
+        sizes[kind] = tuple(np.sqrt((n * alone + LEND * common) / (n + LEND) + np.square(LEAST[kind])))
+    sizes["dwarf K"] = tuple(np.maximum(sizes["G"], LEAST["dwarf K"]))
+    return sizes
+
+
+def judged(lessons: Lessons, sizes: dict[str, Any], floor: float = CV_FLOOR) -> dict[str, dict[str, list[float]]]:
+    """What labels (Teff, log g, [M/H]) of left-out dwarfs are off by, and their pulls; A and F, G apart, and all."""
+    off, error = lessons.left_out(sizes, floor)
+    kinds = lessons.kinds()
+    out = {}
+    for kind, rows in {"A": kinds["A"], "F, G": kinds["G"], "all": kinds["A"] | kinds["G"]}.items():
+        some, pull = off[rows], off[rows] / error[rows]
+        close = np.abs(some[:, 0]) < np.minimum(100, 2 * error[rows, 0])
+        figures = {
+            "median absolute difference": np.nanmedian(np.abs(some), axis=0),
+            "bias": np.nanmedian(some, axis=0),
+            "pull, 1.48 MAD": 1.4826 * np.nanmedian(np.abs(pull), axis=0),
+            "pull, RMS clipped at 3": np.sqrt(np.nanmean(np.clip(pull, -3, 3) ** 2, axis=0)),
+            "stars, fraction with Teff within 100 K and 2 errors": np.array([rows.sum(), close.mean()]),
+        }
+        out[kind] = {what: [float(f"{x:.3g}") for x in values] for what, values in figures.items()}
+    return out
+
+
+def taught(grid: StellarGrid, data: Path) -> tuple[Lessons, dict[str, Any], dict[str, Any], Stars]:
+    """What is learned from all stars; sizes along labels, and what left-out stars tell of them; the random stars."""
+    wavelength = np.asarray(grid.wavelength)
+    random, g = random_stars(data, wavelength)
+    lessons = learn(grid, random[g < 17], calspec_stars(data, wavelength))
+    sizes = sizes_along(lessons)
+    record = {
+        "folds": FOLDS,
+        "error_floor": CV_FLOOR,
+        "sizes along Teff, log g, [M/H]": {kind: [float(f"{x:.3g}") for x in size] for kind, size in sizes.items()},
+        **judged(lessons, sizes),
     }
-    parts = {kind: leading(covariance[kind], rank) for kind, rank in RANKS.items()}
-    parts |= {kind: along(model, *how) for kind, how in ALONG.items()}
-    table = [
-        [at, *(MORE.get(at, 1.0) * (kind in kinds) for kind, part in parts.items() for _ in part)]
-        for at, kinds in WHERE.items()
-    ]
-    return np.concatenate(list(parts.values())), np.array(table)
+    return lessons, sizes, record, random
 
 
 def with_errors(grid: StellarGrid, data: Path) -> StellarGrid:
-    """The grid with what it and corrected XP spectra are wrong by, learned from all stars."""
-    wavelength = np.asarray(grid.wavelength)
-    random, g = random_stars(data, wavelength)
-    templates, variance = learn(grid, random[g < 17], calspec_stars(data, wavelength))
-    return dataclasses.replace(grid, systematic=templates, systematic_variance=variance)
-
-
-def judged(model: Interpolator, stars: Stars, floor: float) -> list[str]:
-    """What labels of stars of the literature differ by, A and F, G dwarfs apart."""
-    fit, wavelength = stars.fit(model, floor), np.asarray(model.wavelength)
-    dwarf = ~np.isin(stars.name, ["HD009051", "HD200654", "KF06T2", "KF08T3", "KSI2 CETI"])
-    off, color = fit.labels[:, :3] - stars.labels, stars.color(wavelength)
-    lines = []
-    for kind, rows in (("A", color < 555), ("F, G", (color >= 555) & (color < 600)), ("all", color < 600)):
-        some = off[rows & dwarf]
-        pull = np.abs(some / fit.error[rows & dwarf, :3])
-        middle, size = np.nanmedian(np.abs(some), axis=0), 1.48 * np.nanmedian(pull, axis=0)
-        lines.append(
-            f"{kind:5s}{len(some):3d} stars, floor {floor}: median |off| {middle[0]:.0f} K {middle[1]:.2f} "
-            f"{middle[2]:.2f}, bias {np.nanmedian(some[:, 0]):+.0f} K, pulls {size.round(2)}"
-        )
-    return lines
+    """The grid with what it and corrected XP spectra are wrong by, and in its provenance what left-out stars tell."""
+    lessons, sizes, record, _ = taught(grid, data)
+    model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
+    provenance = json.dumps({**json.loads(grid.provenance), "systematic_left_out": record})
+    return dataclasses.replace(
+        grid, systematic=model.systematic, systematic_variance=model.systematic_variance, provenance=provenance
+    )
 
 
 def main() -> None:
-    """Learn from half or all of the stars, and print how the others come out."""
+    """Learn from all stars; print how those come out that were left out, and chi2 of the random ones."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--learn-from", choices=("even", "odd", "all"), default="all")
-    args = parser.parse_args()
-    grid = read_grid("ck04")
-    wavelength = np.asarray(grid.wavelength)
-    random, g = random_stars(args.data, wavelength)
-    calspec = calspec_stars(args.data, wavelength)
-    halves = [np.arange(len(x.name)) % 2 == (args.learn_from == "odd") for x in (random, calspec)]
-    learn_from = [np.ones_like(x) if args.learn_from == "all" else x for x in halves]
-    others = [x if args.learn_from == "all" else ~x for x in learn_from]
-    errors = learn(grid, random[learn_from[0] & (g < 17)], calspec[learn_from[1]])
-    plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
-    model = interpolate_grid(redden(plain, np.array(EBV_NODES)))
-    for name, each in (
-        ("without common errors", model),
-        ("with them", dataclasses.replace(model, systematic=errors[0], systematic_variance=errors[1])),
-    ):
-        print(name)
-        for floor in (0.005, 0.01):
-            print("\n".join(judged(each, calspec[others[1]], floor)))
-        fit, some = random[others[0]].fit(each, 0.002), random[others[0]]
-        color = some.color(wavelength)
-        for low, high in ((450, 560), (560, 600), (600, 640), (640, 690), (690, 740), (740, 830)):
-            rows = (color >= low) & (color < high)
-            per = np.nanmedian((fit.chi2 / fit.dof)[rows])
-            print(
-                f"{low}..{high} nm {rows.sum():4d} stars: chi2/dof {per:.2f}, edge {np.mean(fit.status[rows] & 1):.2f}"
-            )
-        print(f"at an edge {np.mean(fit.status & 1):.3f}, not converged {np.mean(fit.status & 8 > 0):.3f}")
+    lessons, sizes, record, random = taught(read_grid("ck04"), parser.parse_args().data)
+    print(*(f"{key}: {json.dumps(value)}" for key, value in record.items()), sep="\n")
+    print("without a floor:", json.dumps(judged(lessons, sizes, 0.0)))
+    model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
+    fit = random.fit(model, 0.0)
+    color = random.color(np.asarray(model.wavelength))
+    for low, high in ((450, 560), (560, 600), (600, 640), (640, 690), (690, 740), (740, 830)):
+        rows = (color >= low) & (color < high)
+        per = np.nanmedian((fit.chi2 / fit.dof)[rows])
+        print(f"{low}..{high} nm {rows.sum():4d} stars: chi2/dof {per:.2f}, edge {np.mean(fit.status[rows] & 1):.2f}")
+    print(f"at an edge {np.mean(fit.status & 1):.3f}, not converged {np.mean(fit.status & 8 > 0):.3f}")
 
 
 if __name__ == "__main__":

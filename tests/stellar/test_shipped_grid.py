@@ -50,7 +50,7 @@ def test_its_stated_error_holds(shared: Callable[[str], Path]) -> None:
     grid = read_grid("ck04")
     assert grid.filled is not None
     assert np.array_equal(~models.holes, ~grid.holes & ~np.asarray(grid.filled))
-    assert np.array_equal(models.wavelength, grid.wavelength)
+    np.testing.assert_allclose(models.wavelength, grid.wavelength, rtol=1e-12)  # the last bit is the processor's
     off = (np.asarray(grid.flux) - np.asarray(models.flux))[~models.holes]
     stated = json.loads(grid.provenance)["left_out"]
     assert np.sqrt(np.mean(off**2)) < 1.05 * stated["rms"]
