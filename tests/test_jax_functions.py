@@ -25,7 +25,7 @@ BANDS = "JPLUS:uJAVA,J0395,gJPLUS,rJPLUS,zJPLUS"
 
 
 @cache
-def stars(n: int = 40) -> np.ndarray:
+def stars(n: int = 300) -> np.ndarray:
     """Coefficients (n, 110) in float64."""
     return np.asarray(xpjax.simulate_sources(n, seed=3).coefficients.value, float)
 
@@ -230,8 +230,8 @@ def test_chains_are_pytrees() -> None:
 def test_any_batch_shape_and_one_star() -> None:
     c = stars().astype(np.float32)
     flat = np.asarray(xpjax.magnitudes(c, BANDS))
-    shaped = xpjax.magnitudes(c.reshape(2, 4, 5, 110), BANDS)
-    np.testing.assert_allclose(shaped.reshape(40, -1), flat, rtol=0, atol=1e-5)
+    shaped = xpjax.magnitudes(c[:40].reshape(2, 4, 5, 110), BANDS)
+    np.testing.assert_allclose(shaped.reshape(40, -1), flat[:40], rtol=0, atol=1e-5)
     np.testing.assert_allclose(xpjax.magnitudes(c[7], BANDS), flat[7], rtol=0, atol=1e-5)
     np.testing.assert_allclose(jax.vmap(lambda x: xpjax.magnitudes(x, BANDS))(c), flat, rtol=0, atol=1e-5)
     assert xpjax.sampled_spectra(c[:6].reshape(2, 3, 110), GRID).shape == (2, 3, len(GRID))

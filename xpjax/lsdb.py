@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from xpjax.core import engine
 from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, Release, find_release
@@ -29,8 +30,8 @@ from xpjax.xp import Sampler, SourceTable, Spectra, read, used_columns
 
 __all__ = ["photometry", "spectra"]
 
-BATCH_ROWS, GUARD_ROWS, MATRIX_ROWS = 2048, 256, 64
-"""Rows of a batch, of one of the few sources that are computed again, and where each source is a matrix.
+BATCH_ROWS, GUARD_ROWS = 2048, engine.LEAST_ROWS
+"""Rows of a batch, of one of the few sources that are computed again, or where each source is a matrix.
 
 All partitions have batches of one size: every process compiles once.
 """
@@ -176,7 +177,7 @@ def spectra(
     }  # fmt: skip
 
     def prepare(release: Release) -> Callable[[SourceTable], Spectra]:
-        rows = (MATRIX_ROWS, MATRIX_ROWS) if correlation else (BATCH_ROWS, GUARD_ROWS)
+        rows = (GUARD_ROWS, GUARD_ROWS) if correlation else (BATCH_ROWS, GUARD_ROWS)
         return Sampler.of(release, wavelength, batch_rows=rows[0], guard_rows=rows[1], **options)
 
     sampler = Sampler.of(known or (instrument.release if instrument is not None else DR3), wavelength, **options)

@@ -143,7 +143,7 @@ class Magnitudes:
         most = max(limit * len(chosen) // (size * numbers), 1)
         multiple = engine.ROW_MULTIPLE * len(chosen)
         share = -(-chunk // -(-chunk // most))
-        return -(-share // multiple) * multiple
+        return -(-max(share, min(engine.LEAST_ROWS, most)) // multiple) * multiple
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,7 @@ CPU_BATCH_BYTES = 24 * 2**20
 ACCELERATOR_BATCH_BYTES = 2**29
 WORKERS = 4  # batches in flight: best of 1..8 on two cores, and enough to hide transfers to an accelerator
 ROW_MULTIPLE = 64  # keeps row slices of float32 and float64 arrays aligned, which a CPU device reads without a copy
+LEAST_ROWS = 256  # of spectra and magnitudes: products of fewer are computed, and so rounded, otherwise on some CPUs
 AXIS = "source"
 
 
@@ -172,6 +173,7 @@ def run(
     devices: Devices = None,
     work_bytes: int = 0,
     batch_rows: int | None = None,
+    least_rows: int = 1,
     progress: Progress | None = None,
 ) -> Any:
     """Map a one-source kernel over the rows of host arrays; returns a pytree of NumPy arrays with a leading axis.
@@ -179,8 +181,8 @@ def run(
     kernel(constants, source) -> pytree of arrays. constants: pytree of arrays, cast and sent once. sources: pytree of
     arrays with n rows each (floats are cast to the scope's precision, batch by batch). work_bytes: size of the
     intermediates of one source, beyond input and output. devices: see `find_devices`. batch_rows: rows of a batch, by
-    default as many as fit the device's share of bytes; results do not depend on it. progress is called with the number
-    of rows finished.
+    default as many as fit the device's share of bytes, for at least least_rows sources; results do not depend on it.
+    progress is called with the number of rows finished.
     """
     chosen = find_devices(devices)
     leaves = jax.tree.leaves(sources)
@@ -197,7 +199,7 @@ def run(
         row = sum(int(np.prod(x.shape[1:])) * _type(x, dtype).itemsize for x in leaves)
         row += sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in out_leaves)
         if batch_rows is None:
-            batch_rows = rows_of_batch(n, row + work_bytes, chosen)
+            batch_rows = rows_of_batch(max(n, least_rows), row + work_bytes, chosen)
         batch_rows = -(-batch_rows // len(chosen)) * len(chosen)
         mesh = Mesh(np.array(chosen), (AXIS,))
         by_rows = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -284,8 +286,11 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
 
 
 def cast(tree: Any, dtype: np.dtype) -> Any:
-    """The tree with its floating arrays cast to dtype; integers and booleans as they are."""
-    return jax.tree.map(lambda x: _as(np.asarray(x), dtype), tree)
+    """The tree with its floating arrays cast to dtype; integers and booleans as they are.
+
+    All are new objects: JAX may hold one in another precision already, where a traced function closed over it.
+    """
+    return jax.tree.map(lambda x: _as(np.asarray(x), dtype).view(), tree)
 
 
 def _type(x: Any, dtype: np.dtype) -> np.dtype:

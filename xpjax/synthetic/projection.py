@@ -222,7 +222,9 @@ def corrected_system(
         raise XpjaxError(f"the system's bands {system.names} are not those of the curves, {[b.name for b in bands]}")
     shared: dict[bytes, tuple[Any, np.ndarray]] = {}
     change, left, flat = zip(*(_changed(chosen, band, shared) for band in bands), strict=True)
-    raw, scale, weight = system.projection, system.scale, np.stack(change, axis=1)
+    # Arrays that JAX traces are new objects: it would take one that it holds in another precision for the same.
+    raw = system.projection.view() if isinstance(system.projection, np.ndarray) else system.projection
+    scale, weight = system.scale, np.stack(change, axis=1)
     return dataclasses.replace(
         system,
         projection=raw + host_dot(chosen.change, weight / scale),

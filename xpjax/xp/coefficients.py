@@ -195,6 +195,7 @@ def run_guarded(
     tells a variance that is impossible from one that float32 rounded below zero. guard_rows: rows of a batch of these
     few, where they are to compile once for any number. settings go to `engine.run`.
     """
+    settings["least_rows"] = engine.LEAST_ROWS
     out = engine.run(kernel(False), constants, coefficients, progress=progress, **settings)
     again = np.flatnonzero(out["status"] & np.uint32(Status.BAND_MISSING | NO_ERROR[0] | NO_ERROR[1]))
     if len(again):
