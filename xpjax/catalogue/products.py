@@ -162,7 +162,7 @@ class Labels:
         plain = [fit.ebv, fit.truncate, fit.covariance, fit.error_floor, fit.float64, sorted(fit.options.items())]
         known = {name: value for name in ("priors", "parallax") if (value := getattr(fit, name))}
         linear = {}
-        if (own := fit.linear_of(self.release)) is not None:
+        if (own := fit.linear) is not None:
             linear = {"linear correction": own.name, "change": _digest([own.change, own.domain])}
         other = {} if self.release.fits(DR3) else {"release": self.release.name}
         return {

@@ -77,7 +77,7 @@ class LabelFitter:
     correction : str, path, LinearCorrection, NetworkCorrection or None, optional
         Linear correction of the spectra, which are then seen at XP's resolution, as the grid is; or a network, which
         corrects the spectra between two fits, the first of which says which stars are too hot or too metal-poor for it.
-        By default "standard" for coefficients of Gaia DR3, and none for others; "none" or None for none.
+        By default "standard", which is for coefficients of Gaia DR3, others being refused; "none" or None for none.
     ebv : str or float, optional
         E(B-V) [mag] that spectra are freed from, a column or one number for all; 0 takes them as they are. By default
         E(B-V) is a label of the fit, unless the grid is an `Interpolator`.
@@ -200,21 +200,13 @@ class LabelFitter:
 
     @functools.cached_property
     def linear(self) -> LinearCorrection | None:
-        """The linear correction of the spectra; where none was named that of the release that has one."""
+        """The linear correction of the spectra; `standard` where none was named."""
         return linear_and_network(STANDARD if self.implied else self.correction)[0]
 
     @property
     def network(self) -> NetworkCorrection | None:
         """The network that corrects spectra between two fits."""
         return None if self.implied else linear_and_network(self.correction)[1]
-
-    def linear_of(self, release: Release) -> LinearCorrection | None:
-        """The linear correction of spectra of a release, for which the default may be none."""
-        own = self.linear
-        if own is not None and self.implied:
-            same = release.fits(own.release) and load_instrument(release=release).model == own.model
-            return own if same else None
-        return own
 
     @functools.cached_property
     def _corrected(self) -> Interpolator:
@@ -227,8 +219,8 @@ class LabelFitter:
     def check(self, release: Release) -> None:
         """Raise XpjaxError for sources of a release that the correction is not for, or that has no instrument here."""
         model = load_instrument(release=release)
-        if (linear := self.linear_of(release)) is not None:
-            linear.check(release, model.model)
+        if self.linear is not None:
+            self.linear.check(release, model.model)
         if self.network is not None:
             check_network(self.network.model, release, "the sources are")
 
@@ -268,7 +260,7 @@ class LabelFitter:
 
     def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
         sampler = Sampler.of(
-            table.release, np.asarray(self.model.wavelength, float), correction=self.linear_of(table.release),
+            table.release, np.asarray(self.model.wavelength, float), correction=self.linear,
             truncate=self.truncated(table), errors=True, correlation=False, float64=self.float64, devices=devices,
         )  # fmt: skip
         made = sampler(table)
