@@ -146,7 +146,7 @@ def _sources(path: Path | SourceTable, needed: list[str], dtype: Any, release: R
 
 
 def _check_columns(path: Any, names: Sequence[str], columns: Any) -> None:
-    absent = [name for name in names if name not in columns]
+    absent = [name for name in dict.fromkeys(names) if name not in columns]
     if absent:
         raise XpjaxError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(columns)}")
 
