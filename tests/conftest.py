@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Several workers, and what they start, have a core each: threads of their own would only wait for one another.
@@ -27,6 +27,20 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs() -> Iterator[None]:
+    """Let compiled programs go before the process has as many mappings of memory as Linux allows it (65,530).
+
+    Each program holds some thirty of them, and at the limit LLVM dies of a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture
