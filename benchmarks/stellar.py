@@ -21,6 +21,7 @@ from xpjax.core import engine
 from xpjax.core.status import FitStatus
 from xpjax.stellar.chi2 import Noise, Reach
 from xpjax.stellar.fit import fit_labels, prepare
+from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
 from xpjax.stellar.kernel import Options, Star, fit_kernel
@@ -211,12 +212,30 @@ def full_covariance(grid: StellarGrid, note: str, n: int = 512) -> list[Row]:
         if c.covariance is not None:
             seen = [c.covariance.subspace.seen(value, k) for k in range(len(seen))]
         parts = tuple(one[:, a:b] for one, (a, b) in zip(seen, design.support, strict=True))
-        noise = Noise(Reach(parts, design.support, False), c.of_errors(True, False))
+        noise = Noise(Reach(parts, design.support), c.of_errors(True, False))
         fit = functools.partial(fit_labels, flux, error, model, correlation=noise, error_floor=SAMPLE_FLOOR)
         row = measure("stellar", f"fit, full covariance, {kind}", n, fit, 2, note=note)
         row.ratios["processor time of the dense matrix in float32 over this"] = matrix / processor(fit)
         off = np.abs(fit().labels[some] - true["labels"]) / sigma
         row.error, row.error_of = float(np.nanmax(off)), "labels, in errors, against the dense matrix in float64"
+        rows.append(row)
+    return rows
+
+
+def by_default(n: int, repeats: int) -> list[Row]:
+    """Sources a second as LabelFitter and commands fit them: four labels on ck04, corrected, with common errors."""
+    rows = []
+    table = xpjax.simulate_sources(n, seed=1)
+    compact = dataclasses.replace(table, coefficients=table.coefficients.compact())
+    cases = (("", compact, {}), (", E(B-V) known", compact, {"ebv": 0.0}),
+             (", without common errors", compact, {"options": {"systematic": False}}))  # fmt: skip
+    for name, sources, options in cases:
+        fitter = LabelFitter(**options)
+        row = measure("stellar", f"labels of sources, ck04{name}", n, functools.partial(fitter, sources), repeats)
+        model = fitter.model
+        row.note = f"{len(model.names)} labels, {len(model.wavelength)} samples"
+        if model.systematic is not None and not options.get("options"):
+            row.note += f", {len(model.systematic)} templates"
         rows.append(row)
     return rows
 
@@ -247,6 +266,6 @@ def run(quick: bool) -> list[Row]:
         "fitted amplitude": {"normalization": "scale"},
     }
     return [
-        *speed(grid, note, 100_000, 5, two | others), *full_covariance(grid, note),
+        *speed(grid, note, 100_000, 5, two | others), *by_default(16_384, 2), *full_covariance(grid, note),
         *mocks(grid, note, 40_000), *other_mocks(grid, note, 3000), *with_holes(note, 3000), *systematic(grid, note),
     ]  # fmt: skip

@@ -97,6 +97,39 @@ def test_labels_are_found_with_honest_errors() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "least", "most"),
+    [("noise", 78, 80), ("truncated", 5, 6), ("templates", 78, 88), ("compact", 78, 80), ("dust", 78, 80)],
+)
+def test_dof_is_the_chi2_to_be_expected(kind: str, least: float, most: float) -> None:
+    """Of the noise that coefficients bring into 80 samples, and of what is common to stars; floors do not count."""
+    table, labels = made_sources(600, 1e-3, dusty=kind == "dust")
+    grid, rng, c = xp_grid(), np.random.default_rng(6), table.coefficients
+    if kind == "truncated":  # models too, that only the noise that is left out is missing
+        kept = np.arange(110) % 55 < 15
+        every = np.stack(np.meshgrid(*NODES, indexing="ij"), axis=-1)
+        flux = (spectrum(every, DENSE) @ solver() * kept) @ np.asarray(xpjax.load_instrument().design(WAVELENGTH).value)
+        grid = dataclasses.replace(grid, flux=flux / flux.mean(axis=-1, keepdims=True))
+        c = dataclasses.replace(c, n_relevant=np.full((600, 2), 15))
+    if kind == "templates":
+        wide = 0.02 * np.array([np.cos(k * np.pi * (DENSE - 331) / 718) for k in range(1, 9)])
+        grid = dataclasses.replace(grid, systematic=np.array([np.interp(WAVELENGTH, DENSE, row) for row in wide]))
+        value = (spectrum(labels, DENSE) * (1 + rng.normal(size=(600, 8)) @ wide)) @ solver() * 100
+        c = dataclasses.replace(c, value=value + c.error * rng.normal(size=value.shape))
+    if kind == "compact":
+        c = c.compact()
+    table = dataclasses.replace(table, coefficients=c)
+    fitter = LabelFitter(interpolate_grid(grid), None, "ebv" if kind == "dust" else 0.0)
+    fit = fitter(table).fit
+    good = fit.status == 0
+    assert good.mean() > 0.8
+    assert least < np.median(fit.dof[good]) < most, "samples are not independent"
+    np.testing.assert_allclose(np.mean(fit.chi2[good]) / np.mean(fit.dof[good]), 1, atol=0.04)
+    floor = dataclasses.replace(fitter, error_floor=0.02)(table).fit
+    np.testing.assert_array_equal(floor.dof, len(WAVELENGTH) - 4)
+
+
+@pytest.mark.slow
 def test_pieces_and_sampled_spectra_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = made_sources(20)
     fitter = LabelFitter(interpolate_grid(xp_grid()), None, error_floor=1e-3)
@@ -106,7 +139,9 @@ def test_pieces_and_sampled_spectra_give_the_same(monkeypatch: pytest.MonkeyPatc
     pieces = fitter(table, progress=told.append)
     assert told == [7, 14, 20]
     np.testing.assert_allclose(pieces.fit.labels, whole.fit.labels, rtol=1e-5)
-    sampled = fitter.fit(xpjax.spectra(table, WAVELENGTH, truncate=True))
+    made = xpjax.spectra(table, WAVELENGTH, truncate=True)
+    made = dataclasses.replace(made, flux_error=xpjax.spectra(table, WAVELENGTH).flux_error)
+    sampled = fitter.fit(made)
     np.testing.assert_allclose(sampled.fit.labels, whole.fit.labels, rtol=1e-5)
     finer = fitter.fit(xpjax.spectra(table, np.arange(350.0, 1001.0, 0.5)))
     assert scatter(finer.fit.labels, whole.fit.labels)[0] < 10
@@ -205,8 +240,7 @@ def test_selections_and_refusals() -> None:
     with pytest.raises(ValueError, match="give an error floor"):
         LabelFitter(model)(bare)
     compact = dataclasses.replace(sources, coefficients=sources.coefficients.compact())
-    assert [LabelFitter(model).truncated(table) for table in (sources, bare, compact)] == [True, False, False]
-    assert LabelFitter(model, truncate=True).truncated(compact), "refused later, in words"
+    assert [LabelFitter(model).truncated(table) for table in (sources, bare, compact)] == [True, False, True]
     with pytest.raises(ValueError, match="has no column av"):
         LabelFitter(model, ebv="av", error_floor=0.01)(sources)
     with pytest.raises(ValueError, match=r"the spectra cover 400\.\.900 nm, the grid needs 360\.\.990"):
@@ -216,7 +250,6 @@ def test_selections_and_refusals() -> None:
 def test_a_fitter_takes_files_and_words(tmp_path: Path) -> None:
     write_grid(xp_grid(), tmp_path / "g.h5")
     fitter = LabelFitter(tmp_path / "g.h5", error_floor=0.01)
-    assert fitter.linear_of(DR3) is fitter.linear
     assert fitter.linear is not None
     assert fitter.linear.name == "standard"
     assert LabelFitter(xp_grid(), "none").linear is LabelFitter(xp_grid(), None).linear is None

@@ -188,9 +188,9 @@ class Labels:
         self.fitter.check(release)
 
     def check_errors(self, table: SourceTable) -> None:
-        """Raise XpjaxError where compact covariances, of such a table, do not hold the errors of truncated spectra."""
+        """Raise XpjaxError where the spectra of such a table are to be truncated and cannot."""
         if self.fitter.truncated(table):
-            check_truncation(table, errors=True)
+            check_truncation(table, errors=False)
 
     def serving(self, subspace: Subspace) -> Subspace:
         """The axes of compact covariances that errors need: all that there are."""

@@ -73,8 +73,8 @@ FIT_OPTIONS = combine(
         help="Column of the parallax, its error being COLUMN_error: a prior of log g by the luminosity.",
     ),
     click.option("--law", metavar="LAW", help="Reddening law: ccm89 (default), odonnell94, f19, ..."),
-    click.option("--truncate/--no-truncate", default=None, help="Relevant coefficients only, or all. Default: relevant "
-                 "ones, or all of compact covariances."),
+    click.option("--truncate/--no-truncate", default=None, help="Relevant coefficients only, or all; errors are of "
+                 "all. Default: relevant ones."),
     click.option("--covariance", is_flag=True, help="chi2 with the correlations between samples; needs --error-floor."),
     click.option(
         "--error-floor", default=0.0, show_default=True, type=click.FloatRange(0), help="Fraction of the flux."

@@ -91,6 +91,34 @@ class Data(NamedTuple):
         left = self.freed(of)[0]
         return _sum(dot(p.weight * r, p.rows.T) for r, p in zip(left, self.parts, strict=True))
 
+    def expected(self, spread: Spread, share: Array, t: Array, rows: Array, inverse: Array) -> Array:
+        """chi2 that noise and what is common let expect, less the part that parameters take.
+
+        spread: of one star, over its mean: a sum of samples times share (n,). t (n_column,) and rows (m, n_column): the
+        model, and its changes with parameters, whose covariance is inverse (m, m). tr(S N) - tr(inverse U N U'),
+        U = G S, with the weights S of all errors and the covariance N of noise and what is common: errors that hold
+        more than these are not counted.
+        """
+        (part,) = self.parts
+        gray, first, out = dot(t, part.rows), 0, jnp.zeros((), part.weight.dtype)
+        against = [(inverse, part.weight * self.freed(lambda part: dot(rows, part.rows))[0][0])]
+        if self.inverse is not None:
+            templates = jnp.asarray(part.templates)
+            against.append((self.inverse, part.weight * templates))
+            out += len(self.inverse) - jnp.trace(self.inverse) - _traced(inverse, dot(against[0][1], templates.T))
+        whole = dot(part.weight, gray**2)
+        for matrix, (i, j) in zip(spread.reach.matrix, spread.reach.support, strict=True):
+            error = spread.error[first : first + len(matrix)]
+            first += len(matrix)
+            # What is normalized by its mean has no noise there.
+            mean, weight = dot(matrix, share[i:j]), part.weight[i:j]
+            own = dot(matrix**2, weight) - 2 * mean * dot(matrix, weight * gray[i:j]) + mean**2 * whole
+            out += dot(error**2, own)
+            for known, left in against:
+                seen = dot(left[:, i:j], matrix.T) - dot(left, gray)[:, None] * mean
+                out -= _traced(known, seen * error)
+        return out
+
     def noise(self, rows: Array) -> Array:
         """The squares of weights (m, n_column) of models, as they count in the noise, and not in what is common."""
         left = self.freed(lambda part: dot(rows, part.rows))[0]
@@ -102,9 +130,15 @@ class Data(NamedTuple):
             weighted = [jnp.asarray(part.templates) * part.weight for part in self.parts]
             across = _sum(dot(w, p.rows.T) for w, p in zip(weighted, self.parts, strict=True))
             own = _sum(dot(w, jnp.asarray(p.templates).T) for w, p in zip(weighted, self.parts, strict=True))
-        root = _inverse_root(jnp.eye(len(across), dtype=matrix.dtype) + own)
-        y = dot(root, across)
+        one = jnp.eye(len(across), dtype=matrix.dtype)
+        made = _divided_by_root(one + own, jnp.concatenate([across, one], axis=1))
+        y, root = made[:, : across.shape[1]], made[:, across.shape[1] :]
         return self._replace(inverse=dot(root.T, root)), matrix - dot(y.T, y)
+
+
+def _traced(matrix: Array, columns: Array) -> Array:
+    """The trace of C' matrix C, of columns C (m, k)."""
+    return jnp.sum(columns * dot(matrix, columns))
 
 
 def _sum(arrays: Iterable[Array]) -> Array:
@@ -115,12 +149,11 @@ class Reach(eqx.Module):
     """How the noise of coefficients reaches the samples of spectra: a matrix B (p, n of its samples) for each XP.
 
     support: the samples [start, stop) of each XP. Rows are of the coefficients, or of their subspace where covariances
-    are compact. truncate: whether coefficients that are not relevant have no noise.
+    are compact.
     """
 
     matrix: tuple[Float[AnyArray, "p n_seen"], ...]
     support: tuple[tuple[int, int], ...] = eqx.field(static=True)
-    truncate: bool = eqx.field(static=True)
 
 
 class Seen(eqx.Module):
@@ -147,13 +180,20 @@ class Noise(NamedTuple):
     source: XPCoefficients
 
 
+class Spread(NamedTuple):
+    """What the noise of stars' samples is made of: errors (n, n_coefficient), in the unit of samples, as they reach."""
+
+    reach: Reach
+    error: AnyArray
+
+
 def _covariances(reach: Reach, source: XPCoefficients) -> list[Array]:
     """Covariances (p, p) of each XP, in any one unit.
 
     An XP that is missing has no noise.
     """
     available = usable(source)
-    source = masked(source, reach.truncate)
+    source = masked(source, False)
     every = range(len(reach.matrix))
     own = [covariance(source, k) if source.covariance is None else reduced(source.covariance, k) for k in every]
     own = [jnp.where(ok & jnp.all(jnp.isfinite(matrix)), matrix, 0) for ok, matrix in zip(available, own, strict=True)]

@@ -12,10 +12,11 @@ import numpy as np
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
+from xpjax.core.linalg import triangle_index
 from xpjax.core.status import FitStatus
 from xpjax.core.units import in_unit
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
-from xpjax.stellar.chi2 import Noise, seen_with
+from xpjax.stellar.chi2 import Noise, Spread, seen_with
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid
 from xpjax.stellar.kernel import Common, Model, Options, Star, fit_kernel
@@ -53,6 +54,7 @@ def fit_labels(
     priors: Priors = None,
     used: Any = None,
     systematic: bool = True,
+    spread: Spread | None = None,
     starts: int = 3,
     spectra: bool = False,
     posterior: int = 0,
@@ -77,8 +79,8 @@ def fit_labels(
         E(B-V) [mag] that spectra are freed from first (or see `redden`), law, its R_V, A_V / E(B-V) at R_V = 3.1.
     priors : mapping of str to (mean, sigma), optional
         Gaussian priors by label, numbers or (n,) arrays; NaN for no prior.
-    used, systematic : (n_wavelength,) or (n, n_wavelength) array of bool, and bool, optional
-        Samples that are fitted; whether errors common to stars (`StellarGrid.systematic`) enter chi2 and errors.
+    used, systematic, spread : (n_wavelength,) or (n, n_wavelength) array of bool, bool, and `Spread`, optional
+        Samples that are fitted; whether errors common to stars (`StellarGrid.systematic`) enter; coefficients' errors.
     starts, spectra, posterior, float64, devices, progress : optional
         Number of minima of the search from which the fit descends; return the best-fit models too; and so many draws of
         each star's labels from their posterior, 0.2 s of a processor for each star; compute in float64; devices as for
@@ -110,11 +112,11 @@ def fit_labels(
     grid = model if isinstance(model, Interpolator) else interpolate_grid(model)
     amplitudes = _checked(grid, normalization, continuum_order, starts, error_floor, ebv is not None, posterior)
     options = Options(amplitudes, starts, spectra, grid.of_coefficients)
-    star = _stars(grid, flux, error, correlation, used, ebv, priors)
+    star = _stars(grid, flux, error, correlation, used, ebv, priors, spread)
     exponent = _exponent(grid, per_ebv * (ebv is not None), law, r_v)
     shared = prepare(grid, max(amplitudes, 1), exponent, error_floor, systematic)
-    if isinstance(correlation, Noise):
-        shared = dataclasses.replace(shared, seen=seen_with(correlation.reach, np.asarray(shared.columns)))
+    seen = seen_with(correlation.reach, np.asarray(shared.columns)) if isinstance(correlation, Noise) else None
+    shared = dataclasses.replace(shared, seen=seen, reach=None if spread is None else spread.reach)
     return StellarFit(grid.names, **_run(options, shared, star, posterior, float64, devices, progress))
 
 
@@ -178,7 +180,16 @@ def _checked(
     return (continuum_order + 1) * scale
 
 
-def _stars(grid: Interpolator, flux: Any, error: Any, correlation: Any, used: Any, ebv: Any, priors: Priors) -> Star:
+def _stars(
+    grid: Interpolator,
+    flux: Any,
+    error: Any,
+    correlation: Any,
+    used: Any,
+    ebv: Any,
+    priors: Priors,
+    spread: Spread | None,
+) -> Star:
     """The stars as arrays, one row a star. Raises XpjaxError for shapes that do not fit the grid."""
     n_wavelength = len(grid.wavelength)
     flux = _plain(flux)
@@ -192,6 +203,7 @@ def _stars(grid: Interpolator, flux: Any, error: Any, correlation: Any, used: An
         None if used is None else _rows("used", used, flux.shape).astype(bool),
         None if ebv is None else _rows("ebv", in_unit(ebv, "mag", "E(B-V)"), (n,)),
         *_priors(priors, grid.names, n),
+        None if spread is None else _spread(spread, correlation, n),
     )
 
 
@@ -206,6 +218,14 @@ def _correlation(given: Any, n: int, n_wavelength: int) -> np.ndarray | XPCoeffi
             f"covariances, on {n_wavelength}"
         )
     return given.source
+
+
+def _spread(spread: Spread, correlation: Any, n: int) -> np.ndarray:
+    """Errors of coefficients, one row a star. Raises XpjaxError for shapes that do not fit."""
+    n_coefficient = sum(len(matrix) for matrix in spread.reach.matrix)
+    if correlation is not None or np.shape(spread.error) != (n, n_coefficient):
+        raise XpjaxError(f"spread must have errors ({n}, {n_coefficient}), and is for errors without correlations")
+    return np.asarray(spread.error)
 
 
 def _plain(array: Any) -> np.ndarray:
@@ -259,11 +279,24 @@ def prepare(
         # Amplitudes about one, and components of any of the places.
         rare = 1 / np.append(1.0, np.mean(np.asarray(search.t)[:, 1:FIRST] ** 2, axis=0))
         templates = np.concatenate([np.asarray(grid.systematic), np.ones((1, len(wavelength)))])
-        by = [(templates[:, None] * other).reshape(-1, len(wavelength)).T for other in (columns, templates)]
-        common = Common(templates, by[0], by[1], rare, wavelength, grid.systematic_variance)
+        by_column = (templates[:, None] * columns).reshape(-1, len(wavelength)).T
+        rows, others = triangle_index(len(templates))
+        by_template = np.ascontiguousarray((templates[rows] * templates[others]).T)
+        variance = grid.systematic_variance
+        active = None if variance is None else _active(np.asarray(variance))
+        common = Common(templates, by_column, by_template, rare, wavelength, variance, active)
     # The kernel takes the templates from here alone.
     plain = dataclasses.replace(grid, systematic=None, systematic_variance=None)
     return Model(plain, columns, products, search, exponent, *numbers, common=common)
+
+
+def _active(variance: np.ndarray) -> np.ndarray:
+    """Between each two rows of variances by color which are not zero (n_row - 1, n_active); others fill up rows."""
+    above, below = (variance[:-1], variance[1:]) if len(variance) > 1 else (variance, variance)
+    some = (above[:, 1:] > 0) | (below[:, 1:] > 0)
+    n = some.sum(axis=1).max()
+    # Those that count come first, in their order.
+    return np.sort(np.argsort(~some, axis=1, kind="stable")[:, :n], axis=1).astype(np.int32)
 
 
 def work_bytes(model: Model, starts: int, correlated: bool) -> int:
@@ -272,6 +305,8 @@ def work_bytes(model: Model, starts: int, correlated: bool) -> int:
     numbers = 2 * len(model.search.labels) + 2 * n_column**2 + starts * model.grid.block_size + 6 * n_wavelength
     if model.common is not None:
         numbers += len(model.common.templates) * (5 * n_wavelength + 2 * n_column)
+    if model.reach is not None and model.common is not None:
+        numbers += 2 * len(model.common.templates) * sum(len(matrix) for matrix in model.reach.matrix)
     if not correlated:
         return 4 * numbers
     if model.seen is None:

@@ -16,7 +16,7 @@ from xpjax.core.records import concatenate_records
 from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.stellar.chi2 import Noise, Reach
+from xpjax.stellar.chi2 import Noise, Reach, Spread
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import SHIPPED, grid_digest, read_grid
@@ -53,6 +53,7 @@ from xpjax.xp import (
     SourceTable,
     Spectra,
     XPCoefficients,
+    coefficient_errors,
     load_instrument,
 )
 
@@ -95,9 +96,9 @@ class LabelFitter:
     posterior : int, optional
         Draws of the labels from their posterior, for each star; for some hundreds of stars.
     truncate : bool, optional
-        Use the relevant coefficients (n_relevant_bases) only, or all. By default these only, and all where that cannot
-        be: of compact covariances, which do not hold the errors, and of sources without n_relevant_bases; with a
-        network as it was trained. `truncate` of the metadata says which.
+        Use the relevant coefficients (n_relevant_bases) only, or all; errors are of all, as a coefficient that is left
+        out is known to its error. By default these only, and all of sources without n_relevant_bases; with a network
+        as it was trained. `truncate` of the metadata says which.
     covariance : bool, optional
         Whether chi2 has the correlations between samples; they need an error_floor.
     error_floor : float, optional
@@ -256,16 +257,25 @@ class LabelFitter:
             return self.truncate
         if self.network is not None:
             return self.network.model.truncate
-        return table.coefficients.n_relevant is not None and table.coefficients.covariance is None
+        return table.coefficients.n_relevant is not None
+
+    def _sampler(self, release: Release, truncate: bool, errors: bool, devices: engine.Devices) -> Sampler:
+        return Sampler.of(
+            release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=truncate,
+            errors=errors, correlation=False, float64=self.float64, devices=devices,
+        )  # fmt: skip
 
     def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
-        sampler = Sampler.of(
-            table.release, np.asarray(self.model.wavelength, float), correction=self.linear,
-            truncate=self.truncated(table), errors=True, correlation=False, float64=self.float64, devices=devices,
-        )  # fmt: skip
+        truncated = self.truncated(table)
+        sampler = self._sampler(table.release, truncated, not truncated, devices)
         made = sampler(table)
+        if truncated:
+            whole = self._sampler(table.release, False, True, devices)(table)
+            made = dataclasses.replace(made, flux_error=whole.flux_error, status=made.status | whole.status)
         noise = _noise_of(table, made, sampler) if self.covariance else None
         how: dict[str, Any] = {"columns": table.columns, "origin": table.origin, "devices": devices, "noise": noise}
+        if made.flux_error is not None and not self.covariance and self.error_floor == 0:
+            how["spread"] = _spread_of(table, sampler, truncated)
         if self.network is None:
             return self.fit(made, **how)
         before = dataclasses.replace(self, posterior=0).fit(made, **how).fit
@@ -293,13 +303,14 @@ class LabelFitter:
         devices: engine.Devices = None,
         progress: Any = None,
         noise: _Noises | None = None,
+        spread: Spread | None = None,
     ) -> LabelFits:
         """Labels of sampled spectra, at any wavelengths that cover the grid's: between samples they are interpolated.
 
         ebv: E(B-V) (n,) [mag] that they are freed from, instead of the fitter's. columns: what columns of E(B-V),
         priors and parallaxes are found in, by default those that the spectra pass on. noise: that of the coefficients
-        they were made of, in the place of their correlations. Raises XpjaxError where they do not cover the grid, have
-        no errors and there is no error_floor, or a column is not there.
+        they were made of, in the place of their correlations; spread: the errors of these, for dof. Raises XpjaxError
+        where they do not cover the grid, have no errors and there is no error_floor, or a column is not there.
         """
         grid = np.asarray(self.model.wavelength, float)
         flux, error, correlation = self._samples(made, noise is not None)
@@ -324,6 +335,8 @@ class LabelFitter:
             own = [None if x is None else x[rows] for x in (correlation, ebv)]
             if noise is not None:
                 own[0] = noise.of(rows, corrected)
+            if spread is not None:
+                more["spread"] = spread._replace(error=spread.error[rows])
             sigma = np.zeros_like(flux[rows]) if error is None else error[rows]
             some: Any = {name: (mean[rows], spread[rows]) for name, (mean, spread) in priors.items()}
             how = {"correlation": own[0], "ebv": own[1], "priors": some, **more, **settings}
@@ -406,7 +419,19 @@ def _noise_of(table: SourceTable, made: Spectra, sampler: Sampler) -> _Noises:
         rows = [value[rows] for rows in source.release.slices]
         if source.covariance is not None:
             rows = [source.covariance.subspace.seen(value, k) for k in range(len(rows))]
-        seen = tuple(row[:, start:stop] for row, (start, stop) in zip(rows, support, strict=True))
-        reach.append(Reach(seen, support, sampler.wanted.truncate))
+        reach.append(_reaching(rows, support))
     bare = (made.status & np.uint32(Status.NOT_CORRECTED)) != 0
-    return _Noises(source.of_errors(True, sampler.wanted.truncate), (reach[0], reach[-1]), bare)
+    return _Noises(source.of_errors(True, False), (reach[0], reach[-1]), bare)
+
+
+def _spread_of(table: SourceTable, sampler: Sampler, truncated: bool) -> Spread:
+    """What the noise in spectra of a table is made of: errors of the coefficients that they are made of."""
+    design = sampler.how.design
+    value = np.asarray(design.value, float)
+    reach = _reaching([value[rows] for rows in table.release.slices], design.support)
+    return Spread(reach, coefficient_errors(table.coefficients, truncated) * float(design.scale))
+
+
+def _reaching(rows: list[np.ndarray], support: tuple[tuple[int, int], ...]) -> Reach:
+    """How rows (p, n_wavelength) of each XP reach the samples."""
+    return Reach(tuple(row[:, a:b] for row, (a, b) in zip(rows, support, strict=True)), support)

@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax.core import engine
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import dot, triangle_index
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
-from xpjax.stellar.chi2 import Data, Part, Seen, correlated, least_squares, whitened
+from xpjax.stellar.chi2 import Data, Part, Reach, Seen, Spread, correlated, least_squares, whitened
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.search import Search, find_starts
 from xpjax.xp import XPCoefficients
@@ -73,23 +74,27 @@ class Star(eqx.Module):
     prior: Float[AnyArray, " n_label"] | None
     prior_weight: Float[AnyArray, " n_label"] | None
     """One over the sigma of the prior; zero where there is none."""
+    spread: Float[AnyArray, " n_coefficient"] | None = None
+    """Errors of the coefficients whose noise the errors are."""
 
 
 class Common(eqx.Module):
     """What models and instrument are wrong by in all stars alike: templates of unit variance, fractions of the flux.
 
     templates: these, and after them one that is gray, which normalization takes off the others. by_column and
-    by_template: products of templates with the columns of the model, and with each other. rare: weights with which the
-    flux that they are fractions of, a sum of the first columns, is drawn to the mean of the grid. variance: mean
-    wavelengths of stars' light, and variances of the templates there where they are not one.
+    by_template: products of templates with the columns of the model, and, the lower triangle, with each other. rare:
+    weights with which the flux that they are fractions of, a sum of the first columns, is drawn to the mean of the
+    grid. variance: mean wavelengths of stars' light, and variances of the templates there where they are not one;
+    active: from each of these wavelengths to the next, those that are not zero.
     """
 
     templates: Float[AnyArray, "n_template_and_1 n_wavelength"]
     by_column: Float[AnyArray, "n_wavelength n_template_and_1_times_column"]
-    by_template: Float[AnyArray, "n_wavelength n_template_and_1_squared"]
+    by_template: Float[AnyArray, "n_wavelength n_triangle"]
     rare: Float[AnyArray, " n_first"]
     wavelength: Float[AnyArray, " n_wavelength"]
     variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
+    active: Int[AnyArray, "n_color_less_1 n_active"] | None = None
 
 
 class Model(eqx.Module):
@@ -104,7 +109,9 @@ class Model(eqx.Module):
     rounds: Int[AnyArray, ""]
     """Rounds of steps from the best start; a number of the data, so that more of them need no second program."""
     seen: Seen | None = None
-    """How the noise of coefficients reaches the samples."""
+    """How the noise of coefficients reaches the samples, where chi2 knows of it."""
+    reach: Reach | None = None
+    """The same where it is counted by dof alone."""
     common: Common | None = None
 
 
@@ -149,12 +156,13 @@ def near(options: Options, model: Model, star: Star, labels: Array) -> tuple[Cal
 
 
 class _Spectrum(NamedTuple):
-    """The normalized flux (n_wavelength,) of one star, which samples count, how many, and if they can be fitted."""
+    """The normalized flux (n_wavelength,) of one star, which samples count, how many, if all is usable; its unit."""
 
     value: Array
     used: Array
     n_used: Array
     usable: Array
+    unit: Array
 
 
 def _posed(options: Options, model: Model, star: Star) -> tuple[_Spectrum, _Problem]:
@@ -190,7 +198,7 @@ def _posed(options: Options, model: Model, star: Star) -> tuple[_Spectrum, _Prob
     norm = None  # what averages the model over the samples used; its own mean is one
     if star.used is not None and not options.n_continuum:
         norm = dot(used / n_used, model.columns.T)
-    return _Spectrum(value, used, n_used, usable), _Problem(options, model, star, data, matrix, product, norm)
+    return _Spectrum(value, used, n_used, usable, mean), _Problem(options, model, star, data, matrix, product, norm)
 
 
 def _correlated(
@@ -198,8 +206,8 @@ def _correlated(
 ) -> tuple[Data, Array]:
     """Data with the covariance of their samples and of what is common to stars, and their G'WG."""
     if model.common is not None:
-        flux, *less = _common_to(options, model.common, own, used, None)
-        own = own._replace(templates=_less(model.common.templates, *less) * flux)
+        flux, chosen, *less = _common_to(options, model.common, own, used, None)
+        own = own._replace(templates=_less(jnp.asarray(model.common.templates)[chosen], *less) * flux)
     if isinstance(correlation, XPCoefficients):
         assert model.seen is not None
         data, matrix = correlated(own, model.products, model.seen, correlation, sigma, floor, used)
@@ -211,21 +219,22 @@ def _correlated(
 def _widened(options: Options, common: Common, own: Part, matrix: Array, used: Array) -> tuple[Data, Array]:
     """Data with the errors that are common to stars beside independent ones, and their G'WG."""
     n = len(common.templates)
-    flux, *less = _common_to(options, common, own, used, matrix)
+    flux, chosen, *less = _common_to(options, common, own, used, matrix)
     weight = own.weight * flux
-    across = _less(dot(weight, common.by_column).reshape(n, -1), *less)
-    square = _less(_less(dot(weight * flux, common.by_template).reshape(n, n), *less).T, *less)
-    own = own._replace(templates=_less(common.templates, *less) * flux)
+    across = _less(dot(weight, common.by_column).reshape(n, -1)[chosen], *less)
+    square = dot(weight * flux, common.by_template)[_triangle_places(n)[chosen][:, chosen]]
+    square = _less(_less(square, *less).T, *less)
+    own = own._replace(templates=_less(jnp.asarray(common.templates)[chosen], *less) * flux)
     return Data((own,)).widened(matrix, across, square)
 
 
 def _common_to(
     options: Options, common: Common, own: Part, used: Array, matrix: Array | None
-) -> tuple[Array, Array, Array]:
-    """The flux (n_wavelength,) that templates are fractions of; what of each is gray, and its size (n_template,).
+) -> tuple[Array, Array, Array, Array]:
+    """The flux (n_wavelength,) that templates are fractions of; which count, what of each is gray, and its size.
 
-    It is a smooth sum of the first columns that fits the data: of the data themselves, whose noise templates would
-    share, chi2 would be biased.
+    which (n_template + 1,): the gray one, the last, too. The flux is a smooth sum of the first columns that fits the
+    data: of the data themselves, whose noise templates would share, chi2 would be biased.
     """
     first = jnp.asarray(own.rows[: len(common.rare)])
     matrix = dot(first * own.weight, first.T) if matrix is None else matrix[: len(first), : len(first)]
@@ -233,16 +242,28 @@ def _common_to(
     right = dot(own.weight * own.value, first.T) + common.rare * mean
     t = least_squares(matrix + jnp.diag(jnp.asarray(common.rare)), right)
     flux = dot(jnp.where(jnp.all(jnp.isfinite(t)), t, mean), first)
-    size = jnp.ones(len(common.templates) - 1, flux.dtype)
+    n = len(common.templates) - 1
+    chosen, size = jnp.arange(n + 1), jnp.ones(n, flux.dtype)
     if common.variance is not None:
         color = dot(jnp.asarray(common.wavelength), flux) / jnp.sum(flux)
-        table = jnp.asarray(common.variance)
-        size = jnp.sqrt(jax.vmap(lambda known: jnp.interp(color, table[:, 0], known))(table[:, 1:].T))
+        table, active = jnp.asarray(common.variance), jnp.asarray(common.active)
+        step = jnp.clip(jnp.searchsorted(table[:, 0], color) - 1, 0, len(active) - 1)
+        some = active[step]
+        chosen = jnp.append(some, n)
+        size = jnp.sqrt(jax.vmap(lambda known: jnp.interp(color, table[:, 0], known))(table[:, 1 + some].T))
     if options.n_continuum:
-        return flux, jnp.zeros_like(size), size
+        return flux, chosen, jnp.zeros_like(size), size
     # What changes the mean of the flux is lost where this normalizes.
     part = used * flux
-    return flux, dot(common.templates[:-1], part) / jnp.sum(part), size
+    return flux, chosen, dot(jnp.asarray(common.templates), part)[chosen[:-1]] / jnp.sum(part), size
+
+
+def _triangle_places(n: int) -> Array:
+    """Where in the lower triangle of a matrix (n, n), row by row, its elements are."""
+    rows, columns = triangle_index(n)
+    place = np.zeros((n, n), np.int32)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return jnp.asarray(place)
 
 
 def _less(rows: AnyArray, gray: Array, size: Array) -> Array:
@@ -368,13 +389,15 @@ def _descended(problem: _Problem) -> _Point:
 def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str, Array]:
     """What is told of the lowest point: covariance from the Hessian, chi2, and whether it is a minimum in the grid."""
     options, model = problem.options, problem.model
-    value, used, n_used, usable = spectrum
+    value, used, n_used, usable, _ = spectrum
     n_label = len(model.grid.nodes)
     free = _free(model, best)
     identity = jnp.eye(len(free), dtype=free.dtype)
     inverse = _change(best, free, 0.0, identity)
     newton = dot(inverse, best.slope)
     chi2, dof = problem.data.chi2(best.t), n_used - n_label - max(options.n_continuum, 1)
+    if model.reach is not None:
+        dof = _expected(spectrum, problem, best, inverse)
     converged = dot(best.slope * free, newton) < CONVERGED * jnp.maximum(1, chi2 / dof)
     inside = model.grid.locate(_moved(model, best, newton)[0]).inside
     held = (best.labels <= model.grid.low) | (best.labels >= model.grid.high)
@@ -390,7 +413,7 @@ def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str
         "labels": best.labels * known,
         "covariance": inverse[:n_label, :n_label] * certain[:, None] * certain * known,
         "chi2": chi2 * known,
-        "dof": dof.astype(jnp.int32),
+        "dof": dof * known,
         "dflux_per": 100 * deviant / n_used * (known if not options.of_coefficients else jnp.nan),
         "status": status.astype(jnp.uint32),
     }
@@ -398,6 +421,21 @@ def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str
         formal = _formal(problem, best, inverse)
         result["error_formal"] = jnp.sqrt(formal[:n_label]) * certain * known
     return {**result, "flux": fitted * known} if options.spectra else result
+
+
+def _expected(spectrum: _Spectrum, problem: _Problem, best: _Point, inverse: Array) -> Array:
+    """The chi2 that the noise of coefficients and what is common to stars let expect."""
+    model, star = problem.model, problem.star
+    assert model.reach is not None
+    assert star.spread is not None
+    reach = model.reach
+    if star.ebv is not None:
+        dust = jnp.exp(star.ebv * model.exponent)
+        seen = [matrix * dust[i:j] for matrix, (i, j) in zip(reach.matrix, reach.support, strict=True)]
+        reach = Reach(tuple(seen), reach.support)
+    share = spectrum.used / spectrum.n_used * (problem.options.n_continuum == 0)
+    rows = problem.vector(best.labels, best.amplitude)[1]
+    return problem.data.expected(Spread(reach, star.spread / spectrum.unit), share, best.t, rows, inverse)
 
 
 def _formal(problem: _Problem, best: _Point, inverse: Array) -> Array:

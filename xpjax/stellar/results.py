@@ -33,7 +33,8 @@ TITLES = {
 LABEL_UNITS = {**UNITS, "ebv": "mag"}
 FITTED = {
     "chi2": "Sum of squared residuals in units of their standard errors, priors excluded",
-    "dof": "Degrees of freedom: samples used minus fitted parameters",
+    "dof": "chi2 to be expected, of XP's noise and errors common to stars, less what labels take; with an error floor, or "
+    "of sampled spectra, samples used minus fitted parameters",
     "dflux_per": f"Percentage of samples whose normalized flux differs from the best-fit model by more than {DEVIANT}",
     "fit_status": FitStatus.legend(),
 }
@@ -56,7 +57,9 @@ class StellarFit(TableResult, Rows, Record):
     chi2 : (n,) array
         Sum of squared residuals in units of their standard errors, priors excluded.
     dof : (n,) array
-        Samples used minus fitted parameters.
+        The chi2 to be expected. `LabelFitter` counts, where there is no error_floor, what the noise of the coefficients
+        and errors common to stars bring into the samples, less what labels take: samples are not independent. Else
+        samples used minus fitted parameters.
     dflux_per : (n,) array
         Percentage of the samples used whose normalized flux differs from the model by more than 0.05; NaN for XP
         coefficients.

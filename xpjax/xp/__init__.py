@@ -8,6 +8,7 @@ from xpjax.xp.coefficients import (
     BAD as BAD,
     NO_ERROR as NO_ERROR,
     check_truncation as check_truncation,
+    coefficient_errors as coefficient_errors,
     covariance as covariance,
     covariance_matrix,
     mark_no_errors as mark_no_errors,
