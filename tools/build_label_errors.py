@@ -27,16 +27,17 @@ from astropy.table import Table
 
 import xpjax
 from xpjax.core.linalg import interpolation
-from xpjax.stellar import StellarGrid, fit_labels, interpolate_grid, model_spectra, read_grid, redden
+from xpjax.stellar import LabelFitter, StellarGrid, fit_labels, interpolate_grid, model_spectra, read_grid, redden
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.priors import EBV_NODES, layer_of_dust
 from xpjax.stellar.results import StellarFit
 from xpjax.wiggles import read_pairs, train_linear
 from xpjax.wiggles.linear.evidence import smoothing
+from xpjax.xp import SourceTable
 
 LITERATURE = Path(__file__).parents[1] / "benchmarks" / "literature_labels.ecsv"
 PAIRS, RANDOM = "calspec/xp_calspec_pairs.parquet", "xp/xp_random_1200.fits"
-RANKS = {"warm": 24, "K": 8, "M": 8}
+RANKS = {"warm": 24, "K": 8, "M": 18}
 """Templates of each kind of stars."""
 WARM, COOL, RED = (560.0, 615.0), (615.0, 680.0), ((680.0, 830.0), (735.0, 830.0))
 """Mean wavelengths [nm] of the light of random stars that are learned from."""
@@ -53,8 +54,8 @@ NO_DWARFS = ("HD009051", "HD200654", "KF06T2", "KF08T3", "KSI2 CETI")
 WHERE = {535.0: ("warm", "A"), 585.0: ("warm", "G"), 600.0: ("warm", "G"), 650.0: ("K", "dwarf K"),
          715.0: ("M", "dwarf K"), 745.0: ("M", "dwarf K"), 780.0: ("M", "dwarf K")}  # fmt: skip
 """Which templates are for stars whose light has these mean wavelengths [nm]; between them linear in variance."""
-MORE = {745.0: 2.0, 780.0: 6.0}
-"""Factors of all variances there: the coolest stars lie beyond the grid, and are the fewest."""
+MORE = {650.0: 2.0, 715.0: 4.0, 745.0: 6.0, 780.0: 12.0}
+"""Factors of all variances there, with which chi2 of random stars is dof: moments are robust, and of hotter stars."""
 GRAVITY = (
     (3500, 3700, 4000, 4200, 4800, 5000, 5200, 5800, 6000, 6500, 7500, 10000),
     (4.75, 4.71, 4.65, 4.63, 4.57, 4.55, 4.51, 4.38, 4.34, 4.25, 4.15, 4.10),
@@ -88,11 +89,15 @@ class Stars:
         return fit_labels(self.flux, self.error, model, error_floor=floor, priors=known, spectra=True)
 
 
-def random_stars(data: Path, wavelength: np.ndarray) -> tuple[Stars, np.ndarray]:
-    """Corrected spectra of random stars, behind a layer of dust, and their G (n,) [mag]."""
+def random_sources(data: Path) -> SourceTable:
+    """Random stars, whose errors are as if uncorrelated."""
     table = xpjax.read(data / RANDOM)
     none = np.broadcast_to(np.zeros(1, np.float32), (len(table), table.release.n_pair_total))
-    table = dataclasses.replace(table, coefficients=dataclasses.replace(table.coefficients, correlation=none))
+    return dataclasses.replace(table, coefficients=dataclasses.replace(table.coefficients, correlation=none))
+
+
+def random_stars(table: SourceTable, wavelength: np.ndarray) -> tuple[Stars, np.ndarray]:
+    """Corrected spectra of random stars, behind a layer of dust, and their G (n,) [mag]."""
     made = xpjax.spectra(table, wavelength, truncate=True, correction="standard")
     g = xpjax.photometry(table, "GaiaDR3Vega:G", errors=False).magnitude[:, 0]
     mean = made.flux.mean(axis=1, keepdims=True, dtype=float)
@@ -303,10 +308,10 @@ def judged(lessons: Lessons, sizes: dict[str, Any], floor: float = CV_FLOOR) -> 
     return out
 
 
-def taught(grid: StellarGrid, data: Path) -> tuple[Lessons, dict[str, Any], dict[str, Any], Stars]:
-    """What is learned from all stars; sizes along labels, and what left-out stars tell of them; the random stars."""
+def taught(grid: StellarGrid, data: Path) -> tuple[Lessons, dict[str, Any], dict[str, Any]]:
+    """What is learned from all stars; sizes along labels, and what left-out stars tell of them."""
     wavelength = np.asarray(grid.wavelength)
-    random, g = random_stars(data, wavelength)
+    random, g = random_stars(random_sources(data), wavelength)
     lessons = learn(grid, random[g < 17], calspec_stars(data, wavelength))
     sizes = sizes_along(lessons)
     record = {
@@ -315,29 +320,34 @@ def taught(grid: StellarGrid, data: Path) -> tuple[Lessons, dict[str, Any], dict
         "sizes along Teff, log g, [M/H]": {kind: [float(f"{x:.3g}") for x in size] for kind, size in sizes.items()},
         **judged(lessons, sizes),
     }
-    return lessons, sizes, record, random
+    return lessons, sizes, record
 
 
 def with_errors(grid: StellarGrid, data: Path) -> StellarGrid:
     """The grid with what it and corrected XP spectra are wrong by, and in its provenance what left-out stars tell."""
-    lessons, sizes, record, _ = taught(grid, data)
-    model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
+    lessons, sizes, record = taught(grid, data)
     provenance = json.dumps({**json.loads(grid.provenance), "systematic_left_out": record})
-    return dataclasses.replace(
-        grid, systematic=model.systematic, systematic_variance=model.systematic_variance, provenance=provenance
-    )
+    return dataclasses.replace(widened(grid, lessons, sizes), provenance=provenance)
+
+
+def widened(grid: StellarGrid, lessons: Lessons, sizes: dict[str, Any]) -> StellarGrid:
+    """The grid with what all stars teach."""
+    model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
+    return dataclasses.replace(grid, systematic=model.systematic, systematic_variance=model.systematic_variance)
 
 
 def main() -> None:
     """Learn from all stars; print how those come out that were left out, and chi2 of the random ones."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
-    lessons, sizes, record, random = taught(read_grid("ck04"), parser.parse_args().data)
+    data, grid = parser.parse_args().data, read_grid("ck04")
+    lessons, sizes, record = taught(grid, data)
     print(*(f"{key}: {json.dumps(value)}" for key, value in record.items()), sep="\n")
     print("without a floor:", json.dumps(judged(lessons, sizes, 0.0)))
-    model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
-    fit = random.fit(model, 0.0)
-    color = random.color(np.asarray(model.wavelength))
+    table = random_sources(data)
+    fit = LabelFitter(widened(grid, lessons, sizes))(table).fit
+    wavelength = np.asarray(grid.wavelength)
+    color = random_stars(table, wavelength)[0].color(wavelength)
     for low, high in ((450, 560), (560, 600), (600, 640), (640, 690), (690, 740), (740, 830)):
         rows = (color >= low) & (color < high)
         per = np.nanmedian((fit.chi2 / fit.dof)[rows])
