@@ -259,18 +259,15 @@ class LabelFitter:
             return self.network.model.truncate
         return table.coefficients.n_relevant is not None
 
-    def _sampler(self, release: Release, truncate: bool, errors: bool, devices: engine.Devices) -> Sampler:
-        return Sampler.of(
-            release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=truncate,
-            errors=errors, correlation=False, float64=self.float64, devices=devices,
-        )  # fmt: skip
-
     def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
         truncated = self.truncated(table)
-        sampler = self._sampler(table.release, truncated, not truncated, devices)
+        sampler = Sampler.of(
+            table.release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=truncated,
+            errors=not truncated, correlation=False, float64=self.float64, devices=devices,
+        )  # fmt: skip
         made = sampler(table)
         if truncated:
-            whole = self._sampler(table.release, False, True, devices)(table)
+            whole = sampler.but(truncate=False, errors=True)(table)
             made = dataclasses.replace(made, flux_error=whole.flux_error, status=made.status | whole.status)
         noise = _noise_of(table, made, sampler) if self.covariance else None
         how: dict[str, Any] = {"columns": table.columns, "origin": table.origin, "devices": devices, "noise": noise}

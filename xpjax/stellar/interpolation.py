@@ -333,15 +333,18 @@ def _with_ghosts(values: np.ndarray, nodes: tuple[np.ndarray, ...], whole: np.nd
     wide = [_beyond(x) for x in nodes]
     # As often as there are labels: a ghost that is off in two labels needs those that are off in one.
     for order in np.repeat((3, 2), n_label):
+        missing = needed & np.isnan(values[..., 0])  # as are all components of a node
+        if not missing.any():
+            break
         total, count = np.zeros_like(values), np.zeros(values.shape[:-1])
         for label, x in enumerate(wide):
             for turn in (slice(None), slice(None, None, -1)):
                 ghost = _continued(np.moveaxis(values, label, 0)[turn], x[turn], order)
                 ghost = np.moveaxis(ghost[turn], 0, label)
-                there = np.isfinite(ghost).all(axis=-1)
-                total += np.where(there[..., None], ghost, 0)
+                there = np.isfinite(ghost[..., 0])
+                total[there] += ghost[there]
                 count += there
-        fill = needed & np.isnan(values).any(axis=-1) & (count > 0)
+        fill = missing & (count > 0)
         values[fill] = total[fill] / count[fill][:, None]
     return values
 

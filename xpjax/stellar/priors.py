@@ -31,6 +31,8 @@ RV_NODES = (2.3, 2.7, 3.1, 3.6, 4.3, 5.2)
 """Nodes of R_V of fits that are free to find it."""
 RV_PRIOR = (3.1, 0.3)
 """R_V where nothing else is said: without a prior hardly a spectrum tells it."""
+GALACTIC_POLE = (192.85948, 27.12825)
+"""ra and dec [deg] of the Galactic pole, J2000."""
 POLE, HEIGHT, MOST = 0.04, 0.1, 1.0
 """E(B-V) [mag] through the layer of dust at the Galactic pole, its scale height [kpc], and the most that it stands for
 at low latitudes: SFD's map has a median of some 0.04 / sin|b|."""
@@ -116,13 +118,11 @@ def layer_of_dust(source_id: np.ndarray) -> Gaussian:
     Through the whole layer it is POLE / sin|b|, b being the Galactic latitude of the position that source_id encodes,
     and stars are behind half of it. Nothing is known of a source without an id.
     """
-    from astropy import units
-    from astropy.coordinates import SkyCoord
-
     source_id = np.asarray(source_id)
     known = (source_id > 0) & (source_id >> HEALPIX_SHIFT < 12 << 2 * HEALPIX_LEVEL)
-    ra, dec = pixel_centers(source_id)
-    slant = np.abs(np.sin(SkyCoord(ra * units.deg, dec * units.deg).galactic.b.rad))
+    ra, dec = (np.radians(angle) for angle in pixel_centers(source_id))
+    pole_ra, pole_dec = np.radians(GALACTIC_POLE)
+    slant = np.abs(np.sin(dec) * np.sin(pole_dec) + np.cos(dec) * np.cos(pole_dec) * np.cos(ra - pole_ra))
     mean = np.where(known, 0.5 * POLE / np.maximum(slant, POLE / MOST), np.nan)
     return mean, SPREAD + CLOUDS * mean
 

@@ -33,8 +33,8 @@ TITLES = {
 LABEL_UNITS = {**UNITS, "ebv": "mag"}
 FITTED = {
     "chi2": "Sum of squared residuals in units of their standard errors, priors excluded",
-    "dof": "chi2 to be expected, of XP's noise and errors common to stars, less what labels take; with an error floor, or "
-    "of sampled spectra, samples used minus fitted parameters",
+    "dof": "chi2 to be expected, of XP's noise and errors common to stars, less what labels take; with a floor, or of "
+    "sampled spectra, samples used minus fitted parameters",
     "dflux_per": f"Percentage of samples whose normalized flux differs from the best-fit model by more than {DEVIANT}",
     "fit_status": FitStatus.legend(),
 }

@@ -236,6 +236,10 @@ class Sampler:
             model = model.corrected(correction)
         return cls(sampling(model, wavelength, basis, internal, resolution), _Wanted(**wanted))
 
+    def but(self, **wanted: Any) -> Sampler:
+        """The same sampling, of which something else is wanted."""
+        return dataclasses.replace(self, wanted=dataclasses.replace(self.wanted, **wanted))
+
     def __call__(self, table: SourceTable, progress: engine.Progress | None = None) -> Spectra:
         """The spectra of a table. Raises XpjaxError for one of another release."""
         how, wanted = self.how, self.wanted
