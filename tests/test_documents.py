@@ -136,6 +136,7 @@ def test_the_reference_has_every_public_name_once() -> None:
 
 # --- figures ----------------------------------------------------------------------------------------------------------
 
+COMPACT, STELLAR = "cpu_compact.json", "cpu_stellar.json"
 RATE, README, CORRECTION = "sources_per_second", "README.md", "docs/guide/correction.md"
 GAIAXPY, RELY = "docs/moving-from-gaiaxpy.md", "docs/guide/rely.md"
 BARE, ERR = "12 magnitudes, no errors", "12 magnitudes, full-correlation errors"
@@ -143,23 +144,23 @@ SKY = "errors from compact covariances, from the disk"
 JOINT, FILES = "46.5 million observations, 6,600 columns", "20,000k sources, 12 magnitudes, no errors"
 INGEST, PAIRS = "csv.gz, correlations compact, simdjson", "pairs, left out"
 FIGURES = [
-    (README, "cpu_compact.json", "photometry", BARE, "| 12 magnitudes and fluxes | {} |", [RATE], 3),
-    (README, "cpu_compact.json", "photometry", BARE, "2,530 | {} | flux", ["gaiaxpy generate"], 3),
-    (README, "cpu_compact.json", "photometry", ERR, "correlations | {} |", [RATE], 3),
-    (README, "cpu_compact.json", "photometry", ERR, "| {} | flux error", ["gaiaxpy generate"], 3),
-    (README, "cpu_compact.json", "photometry", "gaiaxpy generate, DataFrame", "| {} |", [RATE], 3),
-    (README, "cpu_compact.json", "spectra", "343 fluxes, no errors", "| 343-sample spectra | {} |", [RATE], 3),
-    (README, "cpu_compact.json", "spectra", "343 fluxes, no errors", "| {} | flux", ["gaiaxpy calibrate"], 3),
-    (README, "cpu_compact.json", "spectra", "343 fluxes, full-correlation errors", "correlations | {} |", [RATE], 3),
-    (README, "cpu_compact.json", "spectra", "343 fluxes, full-correlation errors", "| {} | flux e", ["gaiaxpy calibrate"], 3),
-    (README, "cpu_compact.json", "spectra", "gaiaxpy calibrate, DataFrame", "| {} |", [RATE], 3),
-    (README, "cpu_compact.json", "ingest", INGEST, "| {} sources/s,", [RATE], 3),
-    (README, "cpu_compact.json", "ingest", INGEST, "sources/s, {} times the time of unpacking", ["igzip's time"], 2),
-    (README, "cpu_stellar.json", "stellar", "fit, diagonal errors, two starts", "noise alone | {} sources/s", [RATE], 3),
-    (README, "cpu_stellar.json", "stellar", "labels of sources, ck04", "common errors | {} sources/s", [RATE], 3),
+    (README, COMPACT, "photometry", BARE, "| 12 magnitudes and fluxes | {} |", [RATE], 3),
+    (README, COMPACT, "photometry", BARE, "2,530 | {} | flux", ["gaiaxpy generate"], 3),
+    (README, COMPACT, "photometry", ERR, "correlations | {} |", [RATE], 3),
+    (README, COMPACT, "photometry", ERR, "| {} | flux error", ["gaiaxpy generate"], 3),
+    (README, COMPACT, "photometry", "gaiaxpy generate, DataFrame", "| {} |", [RATE], 3),
+    (README, COMPACT, "spectra", "343 fluxes, no errors", "| 343-sample spectra | {} |", [RATE], 3),
+    (README, COMPACT, "spectra", "343 fluxes, no errors", "| {} | flux", ["gaiaxpy calibrate"], 3),
+    (README, COMPACT, "spectra", "343 fluxes, full-correlation errors", "correlations | {} |", [RATE], 3),
+    (README, COMPACT, "spectra", "343 fluxes, full-correlation errors", "| {} | flux e", ["gaiaxpy calibrate"], 3),
+    (README, COMPACT, "spectra", "gaiaxpy calibrate, DataFrame", "| {} |", [RATE], 3),
+    (README, COMPACT, "ingest", INGEST, "| {} sources/s,", [RATE], 3),
+    (README, COMPACT, "ingest", INGEST, "sources/s, {} times the time of unpacking", ["igzip's time"], 2),
+    (README, STELLAR, "stellar", "fit, diagonal errors, two starts", "noise alone | {} sources/s", [RATE], 3),
+    (README, STELLAR, "stellar", "labels of sources, ck04", "common errors | {} sources/s", [RATE], 3),
     (README, "cpu_catalogue.json", "catalogue", SKY, "| {} minutes |", ["all sky [min]"], 3),
     *(
-        (README, "cpu_compact.json", stage, case, around, keys, 3)
+        (README, COMPACT, stage, case, around, keys, 3)
         for stage, case, around, keys in (
             ("photometry", "12 magnitudes, errors of compact*", "compact covariances | {} | 2,530", [RATE]),
             ("photometry", "12 magnitudes, errors of compact*", "2,530 | {} | flux error: 2e-4", ["gaiaxpy generate"]),
@@ -218,15 +219,15 @@ FIGURES = [
             ("generate JPLUS, CSV", "| {} | {} |", ["gaiaxpy", "processor time"], 2),
         )
     ),
-    (RELY, "cpu_compact.json", "photometry", BARE, "move {} % of the bytes", ["copy limit/0.01"], 2),
-    (RELY, "cpu_compact.json", "photometry", BARE, "would take {} % of their time", ["matrix product alone/0.01"], 2),
+    (RELY, COMPACT, "photometry", BARE, "move {} % of the bytes", ["copy limit/0.01"], 2),
+    (RELY, COMPACT, "photometry", BARE, "would take {} % of their time", ["matrix product alone/0.01"], 2),
 ]
 """Page, file, stage, case, what the page says, the figures in it (over a unit), and their digits."""
 ERRORS = [
-    ("cpu_compact.json", "photometry", "12 magnitudes, no errors", "| flux: {} of sum of abs(c r)"),
-    ("cpu_compact.json", "photometry", "12 magnitudes, full-correlation errors", "| flux error: {} |"),
-    ("cpu_compact.json", "spectra", "343 fluxes, no errors", "| flux: {} of sum of abs(c d)"),
-    ("cpu_compact.json", "spectra", "343 fluxes, full-correlation errors", "| flux error: {} |"),
+    (COMPACT, "photometry", "12 magnitudes, no errors", "| flux: {} of sum of abs(c r)"),
+    (COMPACT, "photometry", "12 magnitudes, full-correlation errors", "| flux error: {} |"),
+    (COMPACT, "spectra", "343 fluxes, no errors", "| flux: {} of sum of abs(c d)"),
+    (COMPACT, "spectra", "343 fluxes, full-correlation errors", "| flux error: {} |"),
 ]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -264,7 +265,7 @@ def test_errors_are_the_stored_ones(figure: tuple) -> None:
     assert said in text_of(README), f"README should say {said!r}, as {file} does"
 
 
-@pytest.mark.parametrize("file", ["cpu_compact.json", "cpu_catalogue.json", "cpu_stellar.json", "cpu_joint.json", "cpu_gaiaxpy.json"])
+@pytest.mark.parametrize("file", [COMPACT, STELLAR, "cpu_catalogue.json", "cpu_joint.json", "cpu_gaiaxpy.json"])
 def test_speeds_are_of_the_machine_that_is_named(file: str) -> None:
     machine = json.loads((RESULTS / file).read_text())["machine"]
     assert f"Two cores of an {machine['cpu']}," in text_of(README)
