@@ -166,10 +166,16 @@ def test_a_store_without_correlations_is_told(tmp_path: Path) -> None:
     assert "no correlations" in done.stderr
 
 
-def test_labels_that_compact_covariances_cannot_serve_are_refused_before_any_unit(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_labels_of_truncated_spectra_take_compact_covariances(tmp_path: Path) -> None:
     sources = simulate.simulate_sources(6, seed=1)
-    write_store_file(tmp_path / "XP.h5", sources, correlations="compact")
-    found = xp("catalogue", "labels", tmp_path / "XP.h5", "--truncate", "--output", tmp_path / "labels")
-    assert found.exit_code == 2
-    assert "do not hold the errors of truncated spectra; do not truncate: --no-truncate" in found.stderr
-    assert not (tmp_path / "labels").exists()
+    found = {}
+    for kind in ("compact", "float32"):
+        write_store_file(tmp_path / f"{kind}.h5", sources, correlations=kind)
+        options = ("--truncate", "--ebv", 0, "--output", tmp_path / kind)
+        done = xp("catalogue", "labels", tmp_path / f"{kind}.h5", *options)
+        assert done.exit_code == 0, done.stderr
+        found[kind] = read_catalogue(next((tmp_path / kind).rglob("*.parquet"))).columns
+    assert np.all(found["compact"]["dof"] < 200), "samples are not independent"
+    for name, most in (("teff", 0.02), ("dof", 0.02), ("chi2", 0.02)):
+        np.testing.assert_allclose(found["compact"][name], found["float32"][name], rtol=most)

@@ -125,6 +125,8 @@ def test_dof_is_the_chi2_to_be_expected(kind: str, least: float, most: float) ->
     assert good.mean() > 0.8
     assert least < np.median(fit.dof[good]) < most, "samples are not independent"
     np.testing.assert_allclose(np.mean(fit.chi2[good]) / np.mean(fit.dof[good]), 1, atol=0.04)
+    wide = dataclasses.replace(fitter, float64=True)(table).fit
+    np.testing.assert_allclose(fit.dof[good], wide.dof[good], rtol=2e-3)
     floor = dataclasses.replace(fitter, error_floor=0.02)(table).fit
     np.testing.assert_array_equal(floor.dof, len(WAVELENGTH) - 4)
 

@@ -254,8 +254,9 @@ def test_passband_fits_take_the_same_errors() -> None:
 @pytest.mark.slow
 def test_label_fits_of_corrected_spectra_take_them() -> None:
     stars = simulated()
-    g = stars.columns["phot_g_mean_mag"]
-    stars = stars[np.flatnonzero((g > 13) & (g < 17))[:16]]
+    g, color = (stars.columns[name] for name in ("phot_g_mean_mag", "bp_rp"))
+    # Not M stars, of which the grid has no models: a difference of 1e-3 of chi2 leads into another valley.
+    stars = stars[np.flatnonzero((g > 13) & (g < 17) & (color < 1.5))[:16]]
     fitter = xpjax.stellar.LabelFitter(ebv=0, truncate=False, covariance=True, error_floor=0.01)
     assert fitter.linear is not None
     full, found = (fitter(t).fit for t in (stars, compacted(stars)))

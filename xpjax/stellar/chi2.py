@@ -57,10 +57,11 @@ class Part(NamedTuple):
 class Data(NamedTuple):
     """Parts of the data of one star: chi2 = sum weight (value - t rows)^2 without errors common to stars.
 
-    inverse (n_template, n_template): of 1 + A W A' where there are such errors.
+    square, inverse (n_template, n_template): 1 + A W A' where there are such errors, and its inverse.
     """
 
     parts: tuple[Part, ...]
+    square: Array | None = None
     inverse: Array | None = None
 
     def freed(self, of: Callable[[Part], Array]) -> tuple[list[Array], Array | None]:
@@ -101,11 +102,11 @@ class Data(NamedTuple):
         """
         (part,) = self.parts
         gray, first, out = dot(t, part.rows), 0, jnp.zeros((), part.weight.dtype)
-        against = [(inverse, part.weight * self.freed(lambda part: dot(rows, part.rows))[0][0])]
-        if self.inverse is not None:
-            templates = jnp.asarray(part.templates)
-            against.append((self.inverse, part.weight * templates))
-            out += len(self.inverse) - jnp.trace(self.inverse) - _traced(inverse, dot(against[0][1], templates.T))
+        (left,), shared = self.freed(lambda part: dot(rows, part.rows))
+        taken = part.weight * left
+        common = None if self.inverse is None else part.weight * jnp.asarray(part.templates)
+        if self.inverse is not None and shared is not None:  # which are U A'
+            out += len(self.inverse) - jnp.trace(self.inverse) - _traced(inverse, shared)
         whole = dot(part.weight, gray**2)
         for matrix, (i, j) in zip(spread.reach.matrix, spread.reach.support, strict=True):
             error = spread.error[first : first + len(matrix)]
@@ -114,9 +115,11 @@ class Data(NamedTuple):
             mean, weight = dot(matrix, share[i:j]), part.weight[i:j]
             own = dot(matrix**2, weight) - 2 * mean * dot(matrix, weight * gray[i:j]) + mean**2 * whole
             out += dot(error**2, own)
-            for known, left in against:
-                seen = dot(left[:, i:j], matrix.T) - dot(left, gray)[:, None] * mean
-                out -= _traced(known, seen * error)
+            out -= _traced(inverse, _met_by(taken, i, j, matrix, gray, mean) * error)
+            if common is not None and self.inverse is not None and self.square is not None:
+                y = _met_by(common, i, j, matrix, gray, mean) * error
+                z = dot(self.inverse, y)  # whose errors count in second order so: the inverse's are large in float32
+                out -= jnp.sum(z * (2 * y - dot(self.square, z)))
         return out
 
     def noise(self, rows: Array) -> Array:
@@ -133,7 +136,12 @@ class Data(NamedTuple):
         one = jnp.eye(len(across), dtype=matrix.dtype)
         made = _divided_by_root(one + own, jnp.concatenate([across, one], axis=1))
         y, root = made[:, : across.shape[1]], made[:, across.shape[1] :]
-        return self._replace(inverse=dot(root.T, root)), matrix - dot(y.T, y)
+        return self._replace(square=one + own, inverse=dot(root.T, root)), matrix - dot(y.T, y)
+
+
+def _met_by(left: Array, i: int, j: int, matrix: AnyArray, gray: Array, mean: Array) -> Array:
+    """Products (m, p) of rows left (m, n) with rows (p, j - i) on some samples, less their means (p,) times gray."""
+    return dot(left[:, i:j], jnp.asarray(matrix).T) - dot(left, gray)[:, None] * mean
 
 
 def _traced(matrix: Array, columns: Array) -> Array:
