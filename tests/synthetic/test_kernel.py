@@ -56,7 +56,7 @@ def test_color_equations_may_be_put_in_place_on_the_host() -> None:
     changed = np.array(apart["magnitude"])
     placed = put_in_place(bands, apart)
     assert sorted(placed) == sorted(whole)
-    for name, found in placed.items():
-        np.testing.assert_array_equal(found, whole[name])
+    for name, found in placed.items():  # two programs: compilers round the last bit of a few rows in their own way
+        np.testing.assert_allclose(found, whole[name], rtol=2**-23)
     (equation,) = bands.color_equations
     assert (changed != placed["magnitude"]).any(axis=0).nonzero()[0].tolist() == [equation.band]
