@@ -119,7 +119,7 @@ def figure(
     page = Figure(figsize=(11, 7.5), layout="constrained")
     page.suptitle(title)
     axes = page.subplots(2, 3)
-    per = np.log10(np.maximum(fit.chi2 / fit.dof, 1e-3)[good])
+    per = np.log10((fit.chi2 / fit.dof)[good])
     axes[0, 0].hist(per, 40, color="0.4")
     axes[0, 0].set(xlabel="log10 chi2 / dof", ylabel="stars")
     assert fit.flux is not None

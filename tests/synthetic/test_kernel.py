@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
@@ -56,7 +57,9 @@ def test_color_equations_may_be_put_in_place_on_the_host() -> None:
     changed = np.array(apart["magnitude"])
     placed = put_in_place(bands, apart)
     assert sorted(placed) == sorted(whole)
-    for name, found in placed.items():  # two programs: compilers round the last bit of a few rows in their own way
-        np.testing.assert_allclose(found, whole[name], rtol=2**-23)
+    # They are two programs, and from JAX 0.12 on their last bits may be rounded in different ways.
+    unit = 0 if jax.__version_info__ < (0, 12) else 2**-23
+    for name, found in placed.items():
+        np.testing.assert_allclose(found, whole[name], rtol=unit)
     (equation,) = bands.color_equations
     assert (changed != placed["magnitude"]).any(axis=0).nonzero()[0].tolist() == [equation.band]

@@ -270,11 +270,15 @@ def _variance(noise: Array, square: AnyArray) -> Array:
 
 def _symmetric(triangle: Array) -> Array:
     """A matrix (p, p) of its lower triangle."""
-    p = int((2 * len(triangle)) ** 0.5)
-    rows, columns = triangle_index(p)
-    place = np.zeros((p, p), np.int32)
+    return triangle[triangle_places(int((2 * len(triangle)) ** 0.5))]
+
+
+def triangle_places(n: int) -> np.ndarray:
+    """Where in its lower triangle, row by row, the elements of a symmetric matrix (n, n) are."""
+    rows, columns = triangle_index(n)
+    place = np.zeros((n, n), np.int32)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return triangle[place]
+    return place
 
 
 def whitened(own: Part, correlation: Array, sigma: Array, floor: Array, used: Array) -> tuple[Data, Array]:

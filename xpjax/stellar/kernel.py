@@ -23,14 +23,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax.core import engine
-from xpjax.core.linalg import dot, triangle_index
+from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
-from xpjax.stellar.chi2 import Data, Part, Reach, Seen, Spread, correlated, least_squares, whitened
+from xpjax.stellar.chi2 import Data, Part, Reach, Seen, Spread, correlated, least_squares, triangle_places, whitened
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.search import Search, find_starts
 from xpjax.xp import XPCoefficients
@@ -222,7 +221,7 @@ def _widened(options: Options, common: Common, own: Part, matrix: Array, used: A
     flux, chosen, *less = _common_to(options, common, own, used, matrix)
     weight = own.weight * flux
     across = _less(dot(weight, common.by_column).reshape(n, -1)[chosen], *less)
-    square = dot(weight * flux, common.by_template)[_triangle_places(n)[chosen][:, chosen]]
+    square = dot(weight * flux, common.by_template)[jnp.asarray(triangle_places(n))[chosen][:, chosen]]
     square = _less(_less(square, *less).T, *less)
     own = own._replace(templates=_less(jnp.asarray(common.templates)[chosen], *less) * flux)
     return Data((own,)).widened(matrix, across, square)
@@ -256,14 +255,6 @@ def _common_to(
     # What changes the mean of the flux is lost where this normalizes.
     part = used * flux
     return flux, chosen, dot(jnp.asarray(common.templates), part)[chosen[:-1]] / jnp.sum(part), size
-
-
-def _triangle_places(n: int) -> Array:
-    """Where in the lower triangle of a matrix (n, n), row by row, its elements are."""
-    rows, columns = triangle_index(n)
-    place = np.zeros((n, n), np.int32)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return jnp.asarray(place)
 
 
 def _less(rows: AnyArray, gray: Array, size: Array) -> Array:

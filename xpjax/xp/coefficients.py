@@ -21,7 +21,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.linalg import dot, inverse_sqrt, pair_index, unpack
 from xpjax.core.release import Release
 from xpjax.core.status import Status
-from xpjax.xp.compact import CompactCovariance, expanded, packed_variance, remedy
+from xpjax.xp.compact import CompactCovariance, Subspace, expanded, packed_variance, remedy
 from xpjax.xp.read.archive import as_sources
 from xpjax.xp.sources import SourceTable, XPCoefficients
 
@@ -214,26 +214,25 @@ def coefficient_errors(source: XPCoefficients, truncate: bool) -> np.ndarray:
     if source.covariance is None:
         error = np.asarray(source.error, np.float32)
     else:
-        release, space = source.release, source.covariance.subspace
-        unit = np.eye(release.n_basis_total)
-        own = [unit[:, rows] for rows in release.slices]
-        weights = tuple(space.weights(vectors, k) for k, vectors in enumerate(own))
-        out = engine.run(_compact_variances, weights, source.covariance)
+        out = engine.run(_compact_variances, _unit_weights(source.covariance.subspace), source.covariance)
         error = np.sqrt(np.maximum(out["variance"], 0))
     error = np.where(np.isfinite(error), error, 0)
-    return np.where(_kept(source), error, 0) if truncate else error
+    if not truncate:
+        return error
+    kept = jax.vmap(relevant)(XPCoefficients(source.value, None, None, source.n_relevant, source.release))
+    return np.where(np.asarray(kept), error, 0)
+
+
+@functools.lru_cache(maxsize=4)  # a store's pieces come one after the other
+def _unit_weights(space: Subspace) -> tuple[tuple[np.ndarray, ...], ...]:
+    """Weights of the counts of each XP, for the variances of its coefficients."""
+    unit = np.eye(space.release.n_basis_total)
+    return tuple(space.weights(unit[:, rows], k) for k, rows in enumerate(space.release.slices))
 
 
 def _compact_variances(weights: Any, covariance: CompactCovariance) -> dict[str, Array]:
     """The variances (n_basis_total,) of one source."""
     return {"variance": jnp.concatenate([packed_variance(covariance, k, w) for k, w in enumerate(weights)])}
-
-
-def _kept(source: XPCoefficients) -> np.ndarray:
-    """Which coefficients (n, n_basis_total) of many sources lie within n_relevant; all where it is not positive."""
-    limits = np.asarray(source.n_relevant)
-    parts = zip(source.release.n_basis, limits.T, strict=True)
-    return np.concatenate([(np.arange(n) < limit[:, None]) | (limit <= 0)[:, None] for n, limit in parts], axis=1)
 
 
 def check_truncation(table: SourceTable, errors: bool) -> None:
