@@ -8,7 +8,7 @@ has them (`python tools/build_label_errors.py DATA` makes them anew). The loop i
 NextGen, whose true labels are known: wiggles as large as in Ye et al. (2024) are put into their coefficients. And on
 real stars, on top of the standard correction: a network learns what half of the random stars differ from their fitted
 models by, and is judged by the other half and by CALSPEC, of which it has seen none. Figures of real stars are left in
-results/labels_FILE.png.
+results/labels_FILE.png. What `learn_errors` is worth is shown on mock stars whose models are wrong in common ways.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks import harness
 from benchmarks.correction import pattern
 from benchmarks.harness import DATA, Row, absent
 from benchmarks.stellar import BLOCK, NEXTGEN, mad
+from tests.stellar.helpers import known_labels, warm_grid, wrong_stars
 from xpjax.core.linalg import interpolation
 from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus
@@ -36,6 +37,7 @@ from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.grid_file import read_grid
 from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
+from xpjax.stellar.learned import learn_errors, pulls
 from xpjax.stellar.priors import EBV_NODES
 from xpjax.stellar.results import StellarFit
 from xpjax.wiggles.choice import NetworkCorrection
@@ -228,6 +230,29 @@ def calspec(path: Path, grid: StellarGrid) -> Row:
     return row
 
 
+# --- errors that are learned ------------------------------------------------------------------------------------------
+
+
+def taught(n: int) -> Row:
+    """Mock stars whose models are wrong in common ways, on a grid without errors and on one that others taught."""
+    started = time.perf_counter()
+    table, truth, _, _ = wrong_stars(n)
+    learning, others = np.arange(n) % 2 == 0, np.flatnonzero(np.arange(n) % 2)
+    grid = learn_errors(warm_grid(), table[learning], known_labels(n))
+    row = Row("labels", "errors learned from mock stars, fits of others", len(others), 0.0)
+    for when, model in (("before", warm_grid()), ("after", grid)):
+        fit = LabelFitter(model, priors={"ebv": ("ebv_known", "ebv_known_error")})(table[others]).fit
+        good = fit.status == 0
+        off, error = (fit.labels[:, :3] - truth[others])[good], fit.error[good, :3]
+        row.ratios |= {f"{name}, median off {when}": float(x) for name, x in zip(fit.names, np.median(np.abs(off), 0))}
+        row.ratios |= {f"{name}, pull {when}": float(x) for name, x in zip(fit.names, pulls(off, error))}
+        row.ratios[f"chi2/dof {when}"] = float(np.median(fit.chi2 / fit.dof))
+        row.ratios[f"inside and converged {when}, fraction"] = float(good.mean())
+    row.seconds = time.perf_counter() - started
+    row.error, row.error_of = row.ratios["chi2/dof after"], "chi2/dof of others"
+    return row
+
+
 # --- the loop on simulation -------------------------------------------------------------------------------------------
 
 
@@ -368,7 +393,7 @@ def closed(before: StellarFit, after: StellarFit, truth: np.ndarray) -> dict[str
 
 def run(quick: bool) -> list[Row]:
     """A quick run: a shorter loop on fewer mocks."""
-    rows = []
+    rows = [taught(80 if quick else 400)]
     if CALSPEC.exists():
         rows += [real(XP / name) for name in SAMPLES] + [calspec(CALSPEC, read_grid("ck04"))]
         rows.append(real_loop(XP / SAMPLES[0], CALSPEC, 100 if quick else 1000))

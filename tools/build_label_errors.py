@@ -30,6 +30,7 @@ import xpjax
 from xpjax.core.linalg import interpolation
 from xpjax.stellar import LabelFitter, StellarGrid, fit_labels, interpolate_grid, model_spectra, read_grid, redden
 from xpjax.stellar.interpolation import Interpolator
+from xpjax.stellar.learned import leading, moment, pulls
 from xpjax.stellar.priors import EBV_NODES, layer_of_dust
 from xpjax.stellar.results import StellarFit
 from xpjax.wiggles import read_pairs, train_linear
@@ -131,23 +132,6 @@ def instrumental(wavelength: np.ndarray) -> np.ndarray:
     left = correction.left @ smoothing(xpjax.load_instrument())
     root = interpolation(own, np.clip(wavelength, own[0], own[-1])) @ left.T
     return np.asarray(root @ root.T)
-
-
-def moment(residual: np.ndarray, weight: np.ndarray | None = None, noise: np.ndarray | None = None) -> np.ndarray:
-    """Second moments about zero (n_wavelength, n_wavelength), less the noise, without negative eigenvalues."""
-    weight = np.ones(len(residual)) if weight is None else weight
-    weight = (weight / weight.sum())[:, None]
-    out = (residual * weight).T @ residual
-    if noise is not None:
-        size, vector = np.linalg.eigh(out - np.diag((noise * weight).sum(axis=0)))
-        out = (vector * np.maximum(size, 0)) @ vector.T
-    return np.asarray(out)
-
-
-def leading(covariance: np.ndarray, rank: int) -> np.ndarray:
-    """Root (rank, n_wavelength) of the leading part of a covariance."""
-    size, vector = np.linalg.eigh(covariance)
-    return np.asarray((vector[:, ::-1][:, :rank] * np.sqrt(np.maximum(size[::-1][:rank], 0))).T)
 
 
 def population(stars: Stars, model: Interpolator) -> np.ndarray:
@@ -256,14 +240,6 @@ def learn(grid: StellarGrid, random: Stars, calspec: Stars) -> Lessons:
 
     bins = {"warm": WARM, "K": COOL, "M, hotter": RED[0], "M, all": RED[1]}
     return Lessons(model, calspec, known, {kind: of(*limits) for kind, limits in bins.items()}, own)
-
-
-def pulls(off: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Sizes (n_label,) of off over error: the mean of 1.48 MAD about zero and of an RMS of what is clipped at three."""
-    pull = off / error
-    return np.asarray(
-        (1.4826 * np.nanmedian(np.abs(pull), axis=0) + np.sqrt(np.nanmean(np.clip(pull, -3, 3) ** 2, axis=0))) / 2
-    )
 
 
 def beyond(off: np.ndarray, error: np.ndarray) -> np.ndarray:

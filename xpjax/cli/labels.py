@@ -360,6 +360,47 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 
 @grid.command()
 @click.argument("file", metavar="GRID", type=GRID)
+@click.argument("sources", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
+@click.argument("known", metavar="LABELS", type=EXISTING_FILE)
+@click.option("--output", "-o", required=True, type=FILE, help="HDF5 file of the grid with these errors.")
+@correction_option("standard")
+@click.option("--law", default="ccm89", show_default=True, metavar="LAW", help="Reddening law.")
+@click.option(
+    "--templates", default=40, show_default=True, type=click.IntRange(1, 200),
+    help="At most so many for each range of colors: fewer are faster, and leave errors out.",
+)  # fmt: skip
+@click.option("--folds", default=5, show_default=True, type=click.IntRange(2, 50), help="Parts that are left out.")
+@OVERWRITE
+def learn(
+    file: str | Path, sources: Path, known: Path, output: Path, correction: str, overwrite: bool, **options: Any
+) -> None:
+    """Learn what a grid and XP spectra are wrong by in all stars alike.
+
+    INPUT holds XP coefficients of bright stars, LABELS what is known of them otherwise, as from spectroscopy: by
+    source_id, in columns named as the grid's labels, and their E(B-V) as ebv; errors in LABEL_error. Fits on the grid
+    that is written count these errors beside the noise. What stars are off by that were left out is told, and kept.
+
+    \b
+    Example:
+      xpjax labels grid learn grid.h5 xp.fits apogee.fits -o learned.h5
+    """
+    from xpjax.io.hdf5 import check_model_output
+    from xpjax.stellar import DEFAULT_CORRECTION, describe_grid, learn_errors, write_grid
+
+    started = time.perf_counter()
+    check_model_output(output, "a grid", overwrite=overwrite)
+    named = click.get_current_context().get_parameter_source("correction") is not ParameterSource.DEFAULT
+    options["correction"] = correction if named else DEFAULT_CORRECTION
+    with bar(unit=" rounds") as shown:
+        made = learn_errors(file, sources, known, progress=lambda n: shown.update(n - shown.n), **options)
+    write_grid(made, output, overwrite=overwrite)
+    evidence = describe_grid(made).partition("errors common to stars")
+    seconds = time.perf_counter() - started
+    tell("".join(evidence[1:]) + f"\nwritten to {output.name} in {seconds:.1f} s")
+
+
+@grid.command()
+@click.argument("file", metavar="GRID", type=GRID)
 @click.option("--holes", "every", is_flag=True, help="List every hole.")
 def info(file: str | Path, every: bool) -> None:
     """Describe a grid: labels, holes, origin, errors of left-out models.

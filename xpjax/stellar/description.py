@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from xpjax.stellar.libraries.library import UNITS
 
 LISTED = 12
 """Holes that are listed one by one."""
+LEARNED = "systematic_learned"
+"""What the provenance calls the evidence of errors that were learned from stars."""
 RANGES = 4
 """Parts of a label's range for which errors are told."""
 
@@ -77,6 +80,8 @@ def describe_grid(grid: StellarGrid, *, brief: bool = False, every_hole: bool = 
         own = ~grid.holes if grid.filled is None else ~grid.holes & ~np.asarray(grid.filled)
         errors = {"left-out models": np.asarray(grid.error)[own]}
         parts += ["", *errors_by_label(grid.names, grid.labels_of(own), errors)]
+    if LEARNED in record:
+        parts += ["", *_learned(record[LEARNED])]
     return "\n".join(parts)
 
 
@@ -97,6 +102,26 @@ def errors_by_label(names: Sequence[str], labels: np.ndarray, errors: Mapping[st
         cells = [np.quantile(error[there], [0.5, 0.9]) * 100 for error in errors.values()]
         rows.append((text, f"{there.sum():,}", *(f"{low:.3f}, {high:.3f}" for low, high in cells)))
     return _table(rows)
+
+
+def _learned(record: Mapping[str, Any]) -> list[str]:
+    """What left-out stars are off by, without the errors common to stars that others taught, and with them."""
+    before, after = record["without"], record["with"]
+    names = [name for name, what in after.items() if isinstance(what, dict)]
+    rows: list[Sequence[str]] = [("left-out stars", "off by, median", "pull", "without common errors: off by", "pull")]
+    for name in names:
+        cells = [f"{part[name][what]:g}" for part in (before, after) for what in ("median absolute difference", "pull")]
+        rows.append((f"{name} [{UNITS[name]}]" if name in UNITS else name, *cells[2:], *cells[:2]))
+    kinds = ((after, ""), (before, "; without common errors "))
+    chi2 = [
+        text + ", ".join(f"{per:g} at {at:g} nm" for at, per in part["chi2/dof by mean wavelength of the light"])
+        for part, text in kinds
+    ]
+    return [
+        f"errors common to stars: {record['templates']} templates, learned from {record['stars']:,} stars",
+        *_table(rows),
+        "chi2/dof by the mean wavelength of the light: " + "".join(chi2),
+    ]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -259,7 +259,8 @@ class LabelFitter:
             return self.network.model.truncate
         return table.coefficients.n_relevant is not None
 
-    def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
+    def sampled(self, table: SourceTable, devices: engine.Devices = None) -> tuple[Spectra, Sampler]:
+        """Spectra of sources at the wavelengths of the grid as they are fitted, and how they were sampled."""
         truncated = self.truncated(table)
         sampler = Sampler.of(
             table.release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=truncated,
@@ -269,6 +270,11 @@ class LabelFitter:
         if truncated:
             whole = sampler.but(truncate=False, errors=True)(table)
             made = dataclasses.replace(made, flux_error=whole.flux_error, status=made.status | whole.status)
+        return made, sampler
+
+    def _part(self, table: SourceTable, devices: engine.Devices) -> LabelFits:
+        truncated = self.truncated(table)
+        made, sampler = self.sampled(table, devices)
         noise = _noise_of(table, made, sampler) if self.covariance else None
         how: dict[str, Any] = {"columns": table.columns, "origin": table.origin, "devices": devices, "noise": noise}
         if made.flux_error is not None and not self.covariance and self.error_floor == 0:
