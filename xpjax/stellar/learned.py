@@ -85,16 +85,14 @@ def learn_errors(
         Reddening law with R_V = 3.1, and A_V / E(B-V).
     templates : int, optional
         At most so many templates for each range of colors: fewer are faster, and leave errors out.
-    folds : int, optional
-        Each part of so many is fitted with what the others teach.
-    devices, progress : optional
-        Devices as for `xpjax.photometry`; called with the number of rounds of fits done.
+    folds, devices, progress : optional
+        Each part of so many is fitted with what the others teach; devices as for `xpjax.photometry`; called with the
+        number of rounds of fits done.
 
     Returns
     -------
     StellarGrid
-        The grid with `systematic` and `systematic_variance`; its provenance says what left-out stars are off by, which
-        `describe_grid` tells.
+        The grid with `systematic` and `systematic_variance`; `describe_grid` tells what left-out stars are off by.
 
     Raises
     ------
@@ -108,19 +106,18 @@ def learn_errors(
     covariance is sum w_i (r_i r_i' - N_i), w = 1 / (1 + (rms_i / median rms)^4) scaled to one in sum, N the noise,
     without negative eigenvalues. Ranges have some hundred stars each. Stars are then left out, a fold at a time, and
     fitted with what the others teach: where labels are off by more than is stated, variances are multiplied by the mean
-    of pull^2 over the labels, the pull being that of `pulls`. Errors of the known labels count as errors of the models.
-    Labels must be independent of XP: where they were fitted to the same spectra, residuals show no error along labels.
+    of pull^2. Errors of the known labels count as errors of the models. Labels must be independent of XP: fitted to
+    the same spectra, they leave no residual along labels.
 
     Examples
     --------
-    >>> sources, rng = xpjax.simulate_sources(40, seed=1), np.random.default_rng(1)
-    >>> wavelength = np.arange(400.0, 950.0, 10.0)
+    >>> sources, wavelength = xpjax.simulate_sources(40, seed=1), np.arange(400.0, 950.0, 10.0)
     >>> flux = xpjax.spectra(sources, wavelength).flux
-    >>> color = (flux @ wavelength / flux.sum(axis=1))[:, None]
+    >>> hot = 7e6 / (flux @ wavelength / flux.sum(axis=1)) - 5800
     >>> teff = np.linspace(3000.0, 12000.0, 7)
     >>> shape = np.exp(-((wavelength / 500) ** 2) * 5000 / teff[:, None])
     >>> grid = xpjax.stellar.StellarGrid((teff,), shape / shape.mean(axis=1)[:, None], wavelength, ("teff",))
-    >>> known = {"source_id": sources.source_id, "teff": 7e6 / color[:, 0] - 5800, "ebv": np.zeros(40)}
+    >>> known = {"source_id": sources.source_id, "teff": hot, "ebv": np.zeros(40)}
     >>> xpjax.stellar.learn_errors(grid, sources, known, templates=4).systematic.shape
     (4, 55)
     """
@@ -128,25 +125,14 @@ def learn_errors(
         raise XpjaxError(f"folds={folds}, templates={templates}: at least two folds and one template are needed")
     plain = dataclasses.replace(_grid(grid), systematic=None, systematic_variance=None)
     fitter = LabelFitter(plain, correction, 0.0)
-    if fitter.network is not None:
-        raise XpjaxError("errors are learned from spectra that are corrected linearly: give no network")
     table, known = _matched(sources, labels, plain, fitter)
-    seen, good, why = _residuals(fitter, table, known, law, per_ebv, devices)
-    if good.sum() < LEAST_STARS:
-        left = ", ".join(f"{n:,} {what}" for what, n in why.items() if n)
-        raise XpjaxError(
-            f"{good.sum()} of {len(good):,} stars can be learned from, {LEAST_STARS} are needed at least: {left}"
-        )
-    rows = np.flatnonzero(good)
+    seen, rows, why = _residuals(fitter, table, known, law, per_ebv, devices)
     known = {name: (mean[rows], error[rows]) for name, (mean, error) in known.items()}
-    model = interpolate_grid(redden(plain, EBV_NODES, law=law, per_ebv=per_ebv))
-    judge = _Judge(model, table[rows], known, correction, {"law": law, "per_ebv": per_ebv}, devices)
-    (found, variance), figures = _taught(judge, seen.some(rows), templates, min(folds, len(rows)), progress)
-    record = {
-        "stars": len(rows), "left_out": why, "folds": int(min(folds, len(rows))), "templates": len(found),
-        "correction": "none" if fitter.linear is None else fitter.linear.name, "law": law, "per_ebv": per_ebv,
-        **figures,
-    }  # fmt: skip
+    model, dust = interpolate_grid(redden(plain, EBV_NODES, law=law, per_ebv=per_ebv)), {"law": law, "per_ebv": per_ebv}
+    judge = _Judge(model, table[rows], known, correction, dust, devices)
+    (found, variance), figures = _taught(judge, seen, templates, folds, progress)
+    used = {"correction": "none" if fitter.linear is None else fitter.linear.name, **dust}
+    record = {"stars": len(rows), "left_out": why, "folds": folds, "templates": len(found), **used, **figures}
     provenance = json.dumps({**json.loads(plain.provenance), LEARNED: record})
     return dataclasses.replace(plain, systematic=found, systematic_variance=variance, provenance=provenance)
 
@@ -155,7 +141,7 @@ def _taught(
     judge: _Judge, seen: Residuals, templates: int, folds: int, progress: Callable[[int], Any] | None
 ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
     """Templates and their variances by color, and what left-out stars are off by without others' and with them."""
-    parts, fold = _ranges(seen.color), np.arange(len(seen.color)) % folds
+    parts, fold = _ranges(seen.color), np.arange(len(seen.color)) % folds  # of more folds than stars some are empty
     factor = np.ones(len(parts))
     before, after = judge.off({}, fold), {}
     for done in range(2):
@@ -185,6 +171,8 @@ Known = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def _matched(sources: Any, labels: Any, grid: StellarGrid, fitter: LabelFitter) -> tuple[SourceTable, Known]:
     """The sources that have labels, and their labels with errors (n,), zero where none is given."""
+    if fitter.network is not None:
+        raise XpjaxError("errors are learned from spectra that are corrected linearly: give no network")
     table = sources if isinstance(sources, SourceTable) else read(sources)
     fitter.check(table.release)
     opened = open_table(labels)
@@ -214,7 +202,7 @@ def _matched(sources: Any, labels: Any, grid: StellarGrid, fitter: LabelFitter) 
 def _residuals(
     fitter: LabelFitter, table: SourceTable, known: Known, law: str, per_ebv: float, devices: engine.Devices
 ) -> tuple[Residuals, np.ndarray, dict[str, int]]:
-    """Residuals of all stars, which of them (n,) are of use, and how many are not, by reason."""
+    """Residuals of the stars of use, which these are, how many are not, by reason. Raises XpjaxError for too few."""
     model, wavelength = fitter.model, np.asarray(fitter.model.wavelength, float)
     made = fitter.sampled(table, devices)[0]
     if made.flux_error is None:
@@ -241,7 +229,13 @@ def _residuals(
         "without labels": int((~labeled).sum()), "outside the grid": int((labeled & ~inside).sum()),
         "without a whole spectrum": int((inside & ~whole).sum()),
     }  # fmt: skip
-    return Residuals(residual, noise, color), inside & whole, why
+    rows = np.flatnonzero(inside & whole)
+    if len(rows) < LEAST_STARS:
+        left = ", ".join(f"{n:,} {what}" for what, n in why.items() if n)
+        raise XpjaxError(
+            f"{len(rows)} of {len(table):,} stars can be learned from, {LEAST_STARS} are needed at least: {left}"
+        )
+    return Residuals(residual, noise, color).some(rows), rows, why
 
 
 # --- what they teach --------------------------------------------------------------------------------------------------
