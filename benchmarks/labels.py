@@ -28,6 +28,7 @@ from benchmarks.correction import pattern
 from benchmarks.harness import DATA, Row, absent
 from benchmarks.stellar import BLOCK, NEXTGEN, mad
 from tests.stellar.helpers import known_labels, warm_grid, wrong_stars
+from tools.build_label_errors import GRAVITY, NO_DWARFS, literature, truths
 from xpjax.core.linalg import interpolation
 from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus
@@ -56,18 +57,10 @@ from xpjax.xp.wavelengths import constant_grid
 XP = DATA / "xp"
 SAMPLES = ("xp_random_1200.fits", "xp_bright_corr_20.parquet")
 CALSPEC = DATA / "calspec" / "xp_calspec_pairs.parquet"
-LITERATURE = Path(__file__).parent / "literature_labels.ecsv"
 LEARNED, SNR = ("BP-RP", "G"), 30.0
 """What the network of real stars sees of a star, and the S/N from which it learns of it."""
-GIANTS = ("HD009051", "HD200654", "KF06T2", "KF08T3")
 FLOOR, FLOOR_FAINT = 0.01, 0.0
 """Of the flux, for bright stars that come without errors, and for random ones, whose errors are known."""
-SEQUENCES = (
-    (3500, 3700, 4000, 4200, 4800, 5000, 5200, 5800, 6000, 6500, 7500, 10000),
-    (4.75, 4.71, 4.65, 4.63, 4.57, 4.55, 4.51, 4.38, 4.34, 4.25, 4.15, 4.10),
-    (0.60, 0.90, 1.34, 1.60, 2.50, 2.75, 3.00, 3.38, 3.50, 3.50, 3.50, 3.50),
-)
-"""Teff [K], and log g of the main sequence and of giants, as color-magnitude diagrams have them nearby."""
 COLORS = (-0.5, 0.4, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.6, 4.0)
 
 
@@ -100,7 +93,7 @@ def sequences(fit: StellarFit) -> dict[str, float]:
     good = fit.status == 0
     teff, logg = (fit.labels[good, fit.names.index(name)] for name in ("teff", "logg"))
     allowed = np.maximum(2 * fit.error[good, fit.names.index("logg")], 0.3)
-    dwarf, giant = (np.interp(teff, SEQUENCES[0], gravity) for gravity in SEQUENCES[1:])
+    dwarf, giant = (np.interp(teff, GRAVITY[0], gravity) for gravity in GRAVITY[1:])
     near = [np.abs(logg - gravity) <= allowed for gravity in (dwarf, giant)]
     return {
         "on the main sequence, fraction": float(np.mean(near[0])),
@@ -137,8 +130,8 @@ def figure(
     points = axes[0, 2].scatter(teff[good], logg[good], c=mh[good], s=4, cmap="viridis")
     axes[0, 2].plot(teff[~good], logg[~good], "x", color="0.7", ms=3, label="at an edge, not converged")
     page.colorbar(points, ax=axes[0, 2], label="[M/H]")
-    for name, gravity, dashes in zip(("main sequence", "giants"), SEQUENCES[1:], ("-", "--"), strict=True):
-        axes[0, 2].plot(SEQUENCES[0], gravity, dashes, color="k", lw=1, label=name)
+    for name, gravity, dashes in zip(("main sequence", "giants"), GRAVITY[1:], ("-", "--"), strict=True):
+        axes[0, 2].plot(GRAVITY[0], gravity, dashes, color="k", lw=1, label=name)
     axes[0, 2].invert_xaxis()
     axes[0, 2].invert_yaxis()
     axes[0, 2].set(xlabel="Teff [K]", ylabel="log g")
@@ -178,21 +171,9 @@ def real(path: Path) -> Row:
 # --- CALSPEC ----------------------------------------------------------------------------------------------------------
 
 
-def literature() -> Any:
-    """The table of labels of the literature."""
-    from astropy.table import Table
-
-    return Table.read(LITERATURE, format="ascii.ecsv")
-
-
-def truths(known: Any) -> np.ndarray:
-    """Teff, log g and [M/H] (n, 3) of the literature, NaN where it has none."""
-    return np.stack([np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1)
-
-
 def dwarfs(known: Any, truth: np.ndarray) -> np.ndarray:
     """Which stars are A to G dwarfs."""
-    return np.asarray(~np.isin(known["star"], GIANTS) & (truth[:, 0] < 10_300))
+    return np.asarray(~np.isin(known["star"], NO_DWARFS) & (truth[:, 0] < 10_300))
 
 
 def calspec(path: Path, grid: StellarGrid) -> Row:

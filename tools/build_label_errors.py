@@ -107,19 +107,27 @@ def random_stars(table: SourceTable, wavelength: np.ndarray) -> tuple[Stars, np.
     return Stars(made.source_id, made.flux / mean, made.flux_error / mean, layer_of_dust(made.source_id), labels), g
 
 
+def literature() -> Table:
+    """The table of labels of the literature."""
+    return Table.read(LITERATURE, format="ascii.ecsv")
+
+
+def truths(known: Table) -> np.ndarray:
+    """Teff, log g and [M/H] (n, 3) of the literature, NaN where it has none."""
+    return np.stack([np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1)
+
+
 def calspec_stars(data: Path, wavelength: np.ndarray) -> Stars:
     """CALSPEC stars with labels from the literature, each one's XP spectrum corrected by what the others teach."""
     instrument = xpjax.load_instrument()
     pairs = read_pairs(data / PAIRS, instrument)
     after = train_linear(pairs, name="left-out").evidence.after
-    known = Table.read(LITERATURE, format="ascii.ecsv")
+    known = literature()
     rows = [list(pairs.name).index(star) for star in known["star"]]
     own = instrument.wavelength
     seen = (interpolation(own, np.clip(wavelength, own[0], own[-1])) @ (after[rows] @ smoothing(instrument)).T).T
     flux = np.asarray(seen / seen.mean(axis=1, keepdims=True))
-    labels: np.ndarray = np.stack(
-        [np.ma.filled(np.ma.asarray(known[k], float), np.nan) for k in ("teff", "logg", "mh")], axis=1
-    )
+    labels = truths(known)
     ebv = np.asarray(known["ebv"], float)
     return Stars(np.array(known["star"]), flux, 0.002 * np.abs(flux), (ebv, np.full(len(ebv), 0.02)), labels)
 
