@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -55,7 +56,7 @@ class Rows:
         first = getattr(self, self.row_fields[0])
         return len(next(iter(first.values()), ())) if isinstance(first, Mapping) else len(first)
 
-    def __getitem__(self, rows: Any) -> Self:
+    def __getitem__(self, rows: int | np.integer | slice | list[int] | list[bool] | np.ndarray) -> Self:
         """Some of the rows, by a slice, a mask or indices; one index gives a table of one row."""
         if isinstance(rows, int | np.integer):
             n, rows = len(self), int(rows)
@@ -103,6 +104,12 @@ def _joined(values: Sequence[Any], name: str, join: Join) -> Any:
         if list(value) != list(first):
             raise XpjaxError(f"tables with different columns cannot be joined: {sorted({*value} ^ {*first})}")
     return {column: join([value[column] for value in values]) for column in first}
+
+
+def json_entry(meta: Mapping[str, object], name: str, default: str | None = None) -> Any:
+    """What an entry of metadata says as JSON. Raises KeyError for one that is not there and has no default."""
+    text: Any = meta[name] if default is None else meta.get(name, default)
+    return json.loads(text)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

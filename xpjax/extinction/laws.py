@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, install
 from xpjax.core.records import AnyArray
@@ -95,7 +96,7 @@ def _f19(wavelength: np.ndarray, r_v: float) -> np.ndarray:
     return np.asarray(make_interp_spline(x, 1 + (mean + 0.990 * (r_v - 3.10) * slope) / r_v)(1e3 / wavelength))
 
 
-def extinction_curve(wavelength: Any, law: str = "ccm89", r_v: float = R_V) -> np.ndarray:
+def extinction_curve(wavelength: ArrayLike, law: str = "ccm89", r_v: float = R_V) -> np.ndarray:
     """Compute A(lambda)/A_V of an extinction law, in NumPy float64.
 
     Parameters
@@ -154,7 +155,7 @@ def check_law(law: str) -> str:
     return name
 
 
-def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: Any = AV_PER_SFD) -> Array:
+def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: float | AnyArray = AV_PER_SFD) -> Array:
     """Compute the share of light that dust transmits.
 
     Parameters
@@ -177,4 +178,4 @@ def transmission(curve: AnyArray, ebv: AnyArray, per_ebv: Any = AV_PER_SFD) -> A
     >>> xpjax.extinction.transmission(curve, 0.1).round(2)
     Array([0.78], dtype=float32)
     """
-    return 10 ** (-0.4 * per_ebv * jnp.asarray(ebv)[..., None] * jnp.asarray(curve))
+    return 10 ** (-0.4 * jnp.asarray(per_ebv) * jnp.asarray(ebv)[..., None] * jnp.asarray(curve))

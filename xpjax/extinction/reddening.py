@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.sky import HEALPIX_LEVEL, HEALPIX_SHIFT, on_sky, pixel_centers
+from xpjax.core.types import AnyTable
 from xpjax.core.units import degrees, in_unit
 from xpjax.extinction.maps import SCALES, find_map, look_up
 from xpjax.io.catalogue import columns_of
@@ -63,7 +65,7 @@ class Reddening(TableResult, Rows, Record):
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     descriptions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     row_fields = ("ebv", "ebv_error", "columns")
@@ -84,12 +86,12 @@ class Reddening(TableResult, Rows, Record):
 
 
 def ebv(
-    ra: Any,
-    dec: Any,
+    ra: ArrayLike,
+    dec: ArrayLike,
     map: str = "sfd",
     *,
     scale: str = "sfd",
-    distance: Any = None,
+    distance: ArrayLike | None = None,
     folder: str | Path | None = None,
 ) -> Reddening:
     """Look up E(B-V) in a map that is on this machine.
@@ -175,7 +177,7 @@ def _counted(rows: np.ndarray, what: str) -> list[str]:
 
 
 def add_ebv(
-    source: Any,
+    source: AnyTable,
     map: str = "sfd",
     *,
     scale: str = "sfd",

@@ -20,6 +20,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, concatenate_records
+from xpjax.core.types import AnyTable
 from xpjax.io import atomic
 from xpjax.io.atomic import DeafFile, expanded, whole_files
 from xpjax.io.columns import join_columns
@@ -44,7 +45,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, share
     atomic.check_output(path, *_sidecars(path, shared).values(), overwrite=overwrite)
 
 
-def write(path: str | os.PathLike[str], table: Any, *, overwrite: bool = False) -> None:
+def write(path: str | os.PathLike[str], table: AnyTable, *, overwrite: bool = False) -> None:
     """Write a result as a table in the format of the suffix.
 
     The file appears under its name when it is whole; otherwise nothing does.
@@ -93,7 +94,7 @@ def write_as(suffix: str, path: Path, catalogue: Catalogue) -> None:
     _FORMATS[suffix](path, _plain(catalogue))
 
 
-def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
+def read_catalogue(source: AnyTable) -> Catalogue:
     """All columns of a table, with units, descriptions, arrays stored once and metadata, as `write` wrote them.
 
     source: as for `xpjax.io.tables.open_table`. Missing numbers are NaN, missing text is empty; see `Column.plain`. CSV
@@ -114,14 +115,14 @@ def read_catalogue(source: str | os.PathLike[str] | Any) -> Catalogue:
     return Catalogue(columns, units, told, shared, table.meta)
 
 
-def columns_of(source: Any) -> Catalogue:
+def columns_of(source: AnyTable) -> Catalogue:
     """The columns of a result, of a table in memory (astropy, pandas, Arrow), or of a file. Raises XpjaxError."""
     if isinstance(source, Catalogue):
         return source
     return source.catalogue() if hasattr(source, "catalogue") else read_catalogue(source)
 
 
-def read_table(source: str | os.PathLike[str] | Any) -> Table:
+def read_table(source: AnyTable) -> Table:
     """Read a table of any format that xpjax writes as an astropy table.
 
     Parameters

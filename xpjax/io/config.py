@@ -13,7 +13,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,16 +52,26 @@ def section_of(name: str, /, *records: type, without: Iterable[str] = (), **more
     """A section whose entries are the arguments of dataclasses, described by their docstrings; more as for pydantic."""
     fields: dict[str, Any] = {}
     for record in records:
-        hints, said = typing.get_type_hints(record), parameters_of(inspect.getdoc(record) or "")
-        for field in dataclasses.fields(record):
-            if field.name in without or field.name in more or not field.init:
-                continue
+        said = parameters_of(inspect.getdoc(record) or "")
+        chosen = [f for f in dataclasses.fields(record) if f.init and f.name not in without and f.name not in more]
+        hints = _types_of(record, [field.name for field in chosen])
+        for field in chosen:
             default = field.default if field.default is not dataclasses.MISSING else ...
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             unit, meaning = said.get(field.name, ("", ""))
             fields[field.name] = hints[field.name], entry(default, meaning, unit)
     return create_model(name, __base__=Section, **{**fields, **more})
+
+
+def _types_of(record: type, names: Sequence[str]) -> dict[str, Any]:
+    """Types of these fields alone: those of others may name libraries that type checkers alone import."""
+    found: dict[str, Any] = {}
+    for owner in reversed(record.__mro__):
+        own = {name: hint for name, hint in inspect.get_annotations(owner).items() if name in names}
+        holder = type(owner.__name__, (), {"__annotations__": own, "__module__": owner.__module__})
+        found |= typing.get_type_hints(holder)
+    return found
 
 
 def parameters_of(docstring: str) -> dict[str, tuple[str, str]]:

@@ -32,6 +32,7 @@ from xpjax.xp.correction import (
     FADE as FADE,
     NONE as NONE,
     STANDARD as STANDARD,
+    AnyLinear as AnyLinear,
     Domain as Domain,
     LinearCorrection,
     change_samples as change_samples,
@@ -46,7 +47,7 @@ from xpjax.xp.download.job import (
     Unfinished as Unfinished,
     fetch,
 )
-from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, draw_spectra as draw_spectra
+from xpjax.xp.figures import FIRST_SPECTRA as FIRST_SPECTRA, AnySpectra as AnySpectra, draw_spectra as draw_spectra
 from xpjax.xp.functional import coefficients_of as coefficients_of, mapped as mapped
 from xpjax.xp.instrument import (
     Instrument,
@@ -64,6 +65,7 @@ from xpjax.xp.inverse import (
 from xpjax.xp.lines import extrema
 from xpjax.xp.observation import (
     RELATIVE as RELATIVE,
+    ObserveOptions as ObserveOptions,
     check_noise as check_noise,
     observation_matrix,
     observe as observe,
@@ -89,6 +91,7 @@ from xpjax.xp.sources import (
     TRANSIT as TRANSIT,
     TRANSIT_MEANINGS as TRANSIT_MEANINGS,
     TRANSIT_UNITS as TRANSIT_UNITS,
+    AnySources as AnySources,
     SourceTable,
     XPCoefficients,
     concatenate as concatenate,
@@ -100,7 +103,7 @@ from xpjax.xp.store.ingest import ingest
 from xpjax.xp.store.sky import on_sky as on_sky, pixel_centers as pixel_centers
 from xpjax.xp.store.store import Store, is_store as is_store, open_store
 from xpjax.xp.store.writer import write_store_file
-from xpjax.xp.wanted import Cone as Cone, is_query as is_query, wanted_ids as wanted_ids
+from xpjax.xp.wanted import AnyIds as AnyIds, Cone as Cone, is_query as is_query, wanted_ids as wanted_ids
 from xpjax.xp.wavelengths import constant_grid, variable_grid
 
 __all__ = [

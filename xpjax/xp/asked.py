@@ -13,13 +13,14 @@ from xpjax.core.records import Catalogue
 from xpjax.core.release import DR3, Release
 from xpjax.xp.download.job import fetch
 from xpjax.xp.read.archive import as_sources
-from xpjax.xp.sources import TRANSIT, UNITS, SourceTable
+from xpjax.xp.sources import TRANSIT, UNITS, AnySources, SourceTable
+from xpjax.xp.wanted import AnyIds
 
 R = TypeVar("R", bound=Any)
 
 
 def asked_sources(
-    sources: Any, ids: Any, release: Release | None, keep: Sequence[str] | str | None = None
+    sources: AnySources | None, ids: AnyIds | None, release: Release | None, keep: Sequence[str] | str | None = None
 ) -> SourceTable:
     """The sources, or those of ids from the Gaia archive, with columns that are to be kept. Raises XpjaxError."""
     if (sources is None) == (ids is None):

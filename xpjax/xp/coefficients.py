@@ -23,7 +23,7 @@ from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.xp.compact import CompactCovariance, Subspace, expanded, packed_variance, remedy
 from xpjax.xp.read.archive import as_sources
-from xpjax.xp.sources import SourceTable, XPCoefficients
+from xpjax.xp.sources import AnySources, SourceTable, XPCoefficients
 
 MISSING = (Status.BP_MISSING, Status.RP_MISSING)
 BAD = (Status.BP_BAD, Status.RP_BAD)
@@ -123,7 +123,7 @@ def _matrix_kernel(kind: str, xp: int) -> engine.Kernel:
 
 
 def covariance_matrix(
-    sources: Any, xp: str, kind: str = "covariance", *, float64: bool = True, devices: engine.Devices = None
+    sources: AnySources, xp: str, kind: str = "covariance", *, float64: bool = True, devices: engine.Devices = None
 ) -> np.ndarray:
     """Return covariance matrices of the coefficients of one XP, their inverses or inverse square roots.
 

@@ -18,7 +18,7 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -160,7 +160,7 @@ class LinearCorrection(Record):
     root: np.ndarray
     level_range: tuple[float, float]
     ordinary: np.ndarray
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, m = self.release.n_basis_total, len(self.wavelength)
@@ -250,7 +250,11 @@ def _without() -> str:
     return say("leave it out", "give --correction none")
 
 
-def load_correction(spec: Any = STANDARD) -> LinearCorrection | None:
+AnyLinear: TypeAlias = LinearCorrection | str | Path | None
+"""A linear correction as `load_correction` takes it: itself, its name or file, or none."""
+
+
+def load_correction(spec: AnyLinear = STANDARD) -> LinearCorrection | None:
     """Load a linear correction of XP spectra by its name, or from a file.
 
     Parameters
@@ -285,7 +289,7 @@ def load_correction(spec: Any = STANDARD) -> LinearCorrection | None:
     return _read(str(path), path.stat().st_mtime_ns)
 
 
-def named_correction(name: str, given: Any = None) -> LinearCorrection | None:
+def named_correction(name: str, given: AnyLinear = None) -> LinearCorrection | None:
     """The linear correction of this name: one given, "standard", or None for "none". Raises ValueError for others."""
     chosen = load_correction(given)
     if chosen is not None:

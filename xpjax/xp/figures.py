@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xpjax.core.constants import MERGE_RANGE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
+from xpjax.core.types import AnyTable
 from xpjax.io.catalogue import columns_of
 from xpjax.io.figures import COLORS, CYCLE, between, bracket, new_figure, some_of, spectral_color, styled
 
@@ -35,9 +36,13 @@ class _Layer:
     inside: np.ndarray
 
 
+AnySpectra: TypeAlias = "AnyTable | Mapping[str, AnyTable]"
+"""Spectra to draw: a result, table or file, or several by name."""
+
+
 @styled
 def draw_spectra(
-    spectra: Any,
+    spectra: AnySpectra,
     sources: Sequence[int] | None = None,
     bands: Sequence[Any] = (),
     limits: Sequence[float] | None = None,

@@ -39,7 +39,7 @@ from xpjax.core.units import nanometers
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.xp.basis import HermiteBasis, SplineBasis
 from xpjax.xp.compact import Subspace
-from xpjax.xp.correction import LinearCorrection, load_correction
+from xpjax.xp.correction import AnyLinear, LinearCorrection, load_correction
 
 LINE_WIDTH = 1.17
 """FWHM of XP's line spread in units of pseudo-wavelength, the same everywhere to 4 % RMS: R(lambda) at 32 wavelengths,
@@ -146,12 +146,12 @@ class Instrument(Record):
     wavelength: np.ndarray
     default_design: np.ndarray
     default_weight: np.ndarray
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, object] = dataclasses.field(default_factory=dict)
     correction: LinearCorrection | None = None
     merge_range: tuple[float, float] = MERGE_RANGE
     wavelength_range: tuple[float, float] = XP_RANGE
 
-    def corrected(self, correction: Any = "standard") -> Instrument:
+    def corrected(self, correction: AnyLinear = "standard") -> Instrument:
         """The instrument with a linear correction: "standard", a file, a `LinearCorrection`, or None for without.
 
         Design matrices, and all that is made of them, are then those of corrected spectra, at full resolution. Raises

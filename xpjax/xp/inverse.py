@@ -17,6 +17,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.grids import check_grid
@@ -24,7 +25,7 @@ from xpjax.core.process import one_blas_thread
 from xpjax.core.records import Record
 from xpjax.core.status import Status
 from xpjax.core.units import FLUX, in_unit, nanometers
-from xpjax.xp.correction import NONE, STANDARD, LinearCorrection, load_correction
+from xpjax.xp.correction import NONE, STANDARD, AnyLinear, LinearCorrection, load_correction
 from xpjax.xp.instrument import Instrument, load_instrument as load_instrument
 from xpjax.xp.sampled import Spectra
 from xpjax.xp.sources import SourceTable, XPCoefficients
@@ -70,12 +71,12 @@ class Inverse(Record):
 
 
 def coefficients_of_samples(
-    flux: Any,
-    wavelength: Any,
+    flux: ArrayLike,
+    wavelength: ArrayLike,
     *,
-    flux_error: Any = None,
+    flux_error: ArrayLike | None = None,
     instrument: Instrument | None = None,
-    correction: Any = STANDARD,
+    correction: AnyLinear = STANDARD,
 ) -> np.ndarray:
     """Estimate XP coefficients of sampled spectra.
 

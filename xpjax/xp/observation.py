@@ -30,9 +30,10 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
@@ -43,7 +44,7 @@ from xpjax.core.release import DR3, Release, find_release, other_release
 from xpjax.core.status import Status
 from xpjax.core.units import FLUX, in_unit, nanometers
 from xpjax.extinction import AV_PER_SFD, R_V, check_law, extinction_curve, transmission
-from xpjax.xp.correction import STANDARD, load_correction
+from xpjax.xp.correction import STANDARD, AnyLinear, load_correction
 from xpjax.xp.instrument import Instrument, load_instrument
 from xpjax.xp.read.layout import repeated
 from xpjax.xp.read.spectra_files import flux_factor
@@ -80,7 +81,9 @@ EDGE = 30.0
 MISFIT = "xp_misfit"
 
 
-def observation_matrix(wavelength: Any, instrument: Instrument | None = None, *, extend: bool = False) -> np.ndarray:
+def observation_matrix(
+    wavelength: ArrayLike, instrument: Instrument | None = None, *, extend: bool = False
+) -> np.ndarray:
     """Make the matrix that turns sampled spectra into XP coefficients: coefficients = flux @ matrix.
 
     Parameters
@@ -212,17 +215,32 @@ def _moved(root: np.ndarray, old: Instrument, new: Instrument) -> np.ndarray:
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
+class ObserveOptions(TypedDict, total=False):
+    """Options of `observe`."""
+
+    g_mag: ArrayLike | None
+    ebv: ArrayLike
+    law: str
+    noise: int | Sequence[int] | None
+    release: Release | str | None
+    instrument: Instrument | None
+    correction: AnyLinear
+    errors: bool
+    correlations: bool
+    extend: bool
+
+
 def observe(
-    wavelength: Any,
-    flux: Any = None,
+    wavelength: ArrayLike | Spectra,
+    flux: ArrayLike | None = None,
     *,
-    g_mag: Any = None,
-    ebv: Any = 0.0,
+    g_mag: ArrayLike | None = None,
+    ebv: ArrayLike = 0.0,
     law: str = "ccm89",
     noise: int | Sequence[int] | None = None,
     release: Release | str | None = None,
     instrument: Instrument | None = None,
-    correction: Any = None,
+    correction: AnyLinear = None,
     errors: bool = True,
     correlations: bool = True,
     extend: bool = False,
@@ -288,7 +306,7 @@ def observe(
     value, magnitude, misfit = _seen(x, light, model, g_mag, dust, extend)
     given = wavelength if isinstance(wavelength, Spectra) else None
     if errors or noise is not None:
-        value, magnitude = _of_sources(value, magnitude, given, alike=np.ndim(g_mag) == 0)
+        value, magnitude = _of_sources(value, magnitude, given, alike=g_mag is None or np.ndim(g_mag) == 0)
     made = _table(value, magnitude, model, given, errors, correlations, noise)
     return dataclasses.replace(made, columns={**made.columns, MISFIT: misfit})
 

@@ -66,7 +66,7 @@ class Spectra(Rows, TableResult, Record):
     correlation: np.ndarray | None
     status: np.ndarray
     release: Release
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
     distance: np.ndarray | None = None
     passed: Catalogue = dataclasses.field(default_factory=lambda: Catalogue({}))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from xpjax.core.records import AnyArray, Catalogue, Record, Rows
 from xpjax.core.release import DR3, Release
 from xpjax.core.sky import HEALPIX_LEVEL as HEALPIX_LEVEL, HEALPIX_SHIFT as HEALPIX_SHIFT
 from xpjax.core.status import Status
+from xpjax.core.types import AnyTable, RowIndex
 from xpjax.io.columns import join_columns
 from xpjax.io.results import TableResult
 from xpjax.xp.compact import CompactCovariance, Subspace, compressed, concatenate_covariances
@@ -106,7 +107,7 @@ class XPCoefficients(eqx.Module):
             if found != sizes or not compact.subspace.release.fits(self.release):
                 raise XpjaxError(f"compact covariances of shapes {found}, expected {sizes} of {compact.subspace}")
 
-    def __getitem__(self, rows: Any) -> XPCoefficients:
+    def __getitem__(self, rows: RowIndex) -> XPCoefficients:
         """Some of the sources of a batch."""
         return jax.tree.map(lambda array: array[rows], self)
 
@@ -177,7 +178,7 @@ class SourceTable(Rows, TableResult, Record):
     source_id: np.ndarray
     coefficients: XPCoefficients
     status: np.ndarray
-    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     origin: str = "memory"
 
     row_fields = ("source_id", "coefficients", "status", "columns")
@@ -240,6 +241,11 @@ class SourceTable(Rows, TableResult, Record):
         if self.is_epoch:
             units, told = units | TRANSIT_UNITS, told | TRANSIT_MEANINGS
         return Catalogue(columns, units, told, meta={"release": release.name})
+
+
+OneInput: TypeAlias = "SourceTable | XPCoefficients | AnyTable | jax.Array"
+AnySources: TypeAlias = "OneInput | Sequence[OneInput]"
+"""Anything that holds sources, as `as_sources` takes it; an array is one of coefficients, or structured."""
 
 
 def concatenate(parts: Sequence[SourceTable], origin: str, *, fill: bool = True) -> SourceTable:

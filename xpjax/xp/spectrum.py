@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
@@ -39,10 +40,11 @@ from xpjax.xp.coefficients import (
     usable,
 )
 from xpjax.xp.compact import Subspace, packed_variance
-from xpjax.xp.correction import NONE
+from xpjax.xp.correction import NONE, AnyLinear
 from xpjax.xp.instrument import DesignMatrix, Instrument, load_instrument as load_instrument
 from xpjax.xp.sampled import Spectra
-from xpjax.xp.sources import TRANSIT_MEANINGS, TRANSIT_UNITS, SourceTable, XPCoefficients
+from xpjax.xp.sources import TRANSIT_MEANINGS, TRANSIT_UNITS, AnySources, SourceTable, XPCoefficients
+from xpjax.xp.wanted import AnyIds
 
 INTERNAL_GRID = np.linspace(0.0, 60.0, 600)
 """Default pseudo-wavelengths of internal spectra."""
@@ -251,10 +253,10 @@ class Sampler:
 
 
 def spectra(
-    sources: Any = None,
-    wavelength: Any = None,
+    sources: AnySources | None = None,
+    wavelength: ArrayLike | None = None,
     *,
-    ids: Any = None,
+    ids: AnyIds | None = None,
     keep: Sequence[str] | str | None = None,
     internal: bool = False,
     truncate: bool = False,
@@ -263,7 +265,7 @@ def spectra(
     correlation: bool = False,
     instrument: Instrument | None = None,
     basis: str | None = None,
-    correction: Any = None,
+    correction: AnyLinear = None,
     resolution: str | None = None,
     devices: engine.Devices = None,
     progress: engine.Progress | None = None,

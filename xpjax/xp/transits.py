@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
@@ -21,7 +22,7 @@ FIELDS = np.array([0.0, 106.5, 360.0, 466.5]) / 1440
 ONE_MISSING = 1 / 3
 """Share of the transits that lack BP or RP."""
 
-Variability = Callable[[np.ndarray], Any]
+Variability = Callable[[np.ndarray], ArrayLike]
 """Magnitudes about the mean at times (n, n_transit) [d]: (n, n_transit) for BP and RP, or (n, n_transit, n_xp)."""
 
 

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release
+from xpjax.core.types import AnyTable
 from xpjax.io.streams import check_file, text_of
 from xpjax.io.tables import Column, open_table, split_part
 from xpjax.io.words import integer, is_missing
@@ -41,6 +43,10 @@ class Cone:
             raise XpjaxError(f"the radius of a cone is above 0 and at most 180 deg, found {self.radius}")
 
 
+AnyIds: TypeAlias = "ArrayLike | AnyTable | Cone | tuple[float, ...]"
+"""What names sources, as `xpjax.fetch` takes it: ids, a table or file of them, a query, or a cone."""
+
+
 def id_column(names: Sequence[str], where: str) -> str:
     """The column of source ids among names, however it is spelled. Raises XpjaxError with what to add."""
     folded = {name: re.sub(r"[-_ ]", "", name.lower()) for name in names}
@@ -56,7 +62,7 @@ def is_query(wanted: Any) -> bool:
     return isinstance(wanted, str) and bool(_QUERY.match(wanted))
 
 
-def wanted_ids(wanted: Any, *, column: str | None = None, release: Release | None = None) -> np.ndarray:
+def wanted_ids(wanted: AnyIds, *, column: str | None = None, release: Release | None = None) -> np.ndarray:
     """Source ids (n,) int64 in the order in which they are given, 0 where a cell is empty; never through a float.
 
     wanted: integers, or their text, or designations such as `Gaia DR3 123`, one or many; a table in memory or a file

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.types import AnyTable
 from xpjax.io.streams import File, check_file, reading
 from xpjax.io.tables.arrow import open_parquet
 from xpjax.io.tables.column import Column as Column, Ids as Ids, Ragged as Ragged
@@ -84,7 +85,7 @@ def open_file(file: File, part: str = "") -> list[Table]:
     return tables
 
 
-def open_table(source: Any) -> Table:
+def open_table(source: AnyTable | Table) -> Table:
     """Open a table of any format without reading its columns.
 
     Parameters

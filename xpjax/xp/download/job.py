@@ -38,7 +38,7 @@ from xpjax.xp.download.request import Client, Unreachable
 from xpjax.xp.download.spectra import Datalink
 from xpjax.xp.read.archive import read
 from xpjax.xp.sources import HEALPIX_LEVEL, HEALPIX_SHIFT, SourceTable, concatenate
-from xpjax.xp.wanted import Cone, is_query, wanted_ids
+from xpjax.xp.wanted import AnyIds, Cone, is_query, wanted_ids
 
 AT_ONCE = 2
 """Requests for spectra at a time."""
@@ -85,7 +85,7 @@ class FetchReport(Record):
 
 
 def fetch(
-    wanted: Any,
+    wanted: AnyIds,
     *,
     release: Release | str = "DR3",
     product: str = "mean",

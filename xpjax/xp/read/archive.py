@@ -16,18 +16,19 @@ from xpjax.core.engine import check_values
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, RELEASES, Release, find_release, other_release
 from xpjax.core.status import Status
+from xpjax.core.types import AnyTable
 from xpjax.io.columns import Column
 from xpjax.xp.compact import COMPACT
 from xpjax.xp.read.assemble import assemble, kept
 from xpjax.xp.read.layout import Table, repeated
 from xpjax.xp.read.loaders import load
 from xpjax.xp.read.releases import check_table, infer_release, sizes_text, untold
-from xpjax.xp.sources import SourceTable, XPCoefficients, concatenate
+from xpjax.xp.sources import AnySources, SourceTable, XPCoefficients, concatenate
 from xpjax.xp.store.store import is_store, open_store
 
 
 def read(
-    source: Any,
+    source: AnyTable | Sequence[AnyTable],
     *,
     release: Release | str | None = None,
     dtype: DTypeLike | None = None,
@@ -185,7 +186,7 @@ def _as_asked(table: SourceTable, release: Release, dtype: DTypeLike | None, kee
     return table
 
 
-def as_sources(sources: Any, release: Release | None = None) -> SourceTable:
+def as_sources(sources: AnySources, release: Release | None = None) -> SourceTable:
     """Anything that holds sources as a `SourceTable`: one already, XPCoefficients, an array, a file or a table.
 
     An array is (n_basis_total,) or (n, n_basis_total) coefficients. Files and tables go through `xpjax.read`.

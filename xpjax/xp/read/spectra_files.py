@@ -24,6 +24,7 @@ import numpy as np
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue
 from xpjax.core.release import DR3
+from xpjax.core.types import AnyTable
 from xpjax.core.units import FLUX, is_unit, unit_factor
 from xpjax.io.hdf5 import open_hdf5
 from xpjax.io.streams import plain_suffix
@@ -40,7 +41,7 @@ _WORDS = {"flam": "erg s-1 cm-2 AA-1", "fnu": "erg s-1 cm-2 Hz-1"}
 """Units of fluxes as STScI's files call them."""
 
 
-def read_spectra(path: Any) -> Spectra:
+def read_spectra(path: AnyTable) -> Spectra:
     """Read sampled spectra from a file of xpjax, of the Gaia archive or of others, or from a table in memory.
 
     HDF5, Parquet, FITS, VOTable, ECSV and CSV, packed or not, with one row for each source, or for each sample, are

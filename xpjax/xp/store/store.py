@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, find_release
@@ -23,6 +24,7 @@ from xpjax.xp.store.file import StoreFile, open_store_file
 from xpjax.xp.store.format import CORRELATIONS, FORMAT, SUFFIX, G, StoreError
 from xpjax.xp.store.ids import as_ids
 from xpjax.xp.store.sky import as_cone, cone_ranges, pixel_ranges, separation, within
+from xpjax.xp.wanted import AnyIds
 
 
 def open_store(path: str | os.PathLike[str], release: Release | str | None = None) -> Store:
@@ -166,7 +168,13 @@ class Store:
         return [problem for file in self.files for problem in file.verify()]
 
     def read(
-        self, *, release: Release | str | None = None, columns: Sequence[str] | None = None, **options: Any
+        self,
+        *,
+        release: Release | str | None = None,
+        columns: Sequence[str] | None = None,
+        errors: bool = True,
+        correlations: bool | str = True,
+        check: bool = True,
     ) -> SourceTable:
         """Read all sources.
 
@@ -176,8 +184,8 @@ class Store:
             The data release to read, of a store with files of several.
         columns : sequence of str, optional
             Further columns to read; by default those that all files have.
-        **options
-            errors, correlations and check, as of `select`.
+        errors, correlations, check
+            As of `select`.
 
         Returns
         -------
@@ -191,6 +199,7 @@ class Store:
         XpjaxError
             If the store has files of several releases and none is said.
         """
+        options: dict[str, Any] = {"errors": errors, "correlations": correlations, "check": check}
         if release is not None:
             return self.only(release).read(columns=columns, **options)
         self.release  # noqa: B018  # refuses several
@@ -199,9 +208,9 @@ class Store:
 
     def select(
         self,
-        source_ids: Any = None,
+        source_ids: AnyIds | None = None,
         *,
-        healpix: tuple[int, Any] | None = None,
+        healpix: tuple[int, ArrayLike] | None = None,
         cone: tuple[float, float, float] | None = None,
         magnitude: tuple[float, float] | None = None,
         columns: Sequence[str] | None = None,

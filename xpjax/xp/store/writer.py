@@ -40,7 +40,7 @@ def write_store_file(
     *,
     correlations: str | None = None,
     overwrite: bool = False,
-    attrs: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, object] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> None:
     """Write sources as one store file, whole or not at all.
