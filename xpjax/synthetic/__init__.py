@@ -4,7 +4,7 @@
 """
 
 from xpjax.core.shipped import list_passbands
-from xpjax.synthetic.absolute import gaia_columns as gaia_columns, tie_to_gaia
+from xpjax.synthetic.absolute import MagnitudeTerm as MagnitudeTerm, gaia_columns as gaia_columns, tie_to_gaia
 from xpjax.synthetic.atmosphere import RANGES as RANGES, Atmosphere
 from xpjax.synthetic.chain import Curve, TransmissionChain, parameter_meaning as parameter_meaning
 from xpjax.synthetic.chain_file import read_chain
@@ -27,7 +27,7 @@ from xpjax.synthetic.fit import fit_passband
 from xpjax.synthetic.fitted import PassbandFit, read_passband_fit
 from xpjax.synthetic.kernel import color_corrected as color_corrected, photometry_kernel as photometry_kernel
 from xpjax.synthetic.light_curve import LightCurve
-from xpjax.synthetic.loading import curves_of as curves_of, load_passbands
+from xpjax.synthetic.loading import AnyPassbands as AnyPassbands, curves_of as curves_of, load_passbands
 from xpjax.synthetic.magnitude import (
     Photometer as Photometer,
     Photometry,

@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.types import PathLike
 from xpjax.io.tables import open_table
-from xpjax.synthetic.files.passband_files import PathLike
-from xpjax.synthetic.magnitude import Photometry, photometry
+from xpjax.synthetic.magnitude import Photometry, PhotometryOptions, photometry
 from xpjax.synthetic.published import gaia_system
-from xpjax.xp import Spectra, as_sources
+from xpjax.xp import AnySources, Spectra, as_sources
 
 GAIA = {"G": "phot_g_mean_mag", "BP": "phot_bp_mean_mag", "RP": "phot_rp_mean_mag"}
 """Gaia's bands, and the columns of gaia_source with their magnitudes."""
+
+
+R = TypeVar("R", Photometry, Spectra)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +85,12 @@ def _terms_of(band: str, terms: Mapping[str, MagnitudeTerm] | PathLike | None) -
 
 
 def gaia_scale(
-    sources: Any,
-    given: Any = None,
+    sources: AnySources,
+    given: ArrayLike | None = None,
     band: str = "G",
     *,
     terms: Mapping[str, MagnitudeTerm] | PathLike | None = None,
-    **options: Any,
+    **options: Unpack[PhotometryOptions],
 ) -> Float[np.ndarray, " n"]:
     """Factors (n,) on fluxes that make the synthetic Gaia magnitude of a band equal a given one; see `tie_to_gaia`."""
     term = _terms_of(band, terms)
@@ -107,11 +111,12 @@ def gaia_scale(
         raise XpjaxError(f"given magnitudes have shape {magnitude.shape}, expected {(len(table),)}")
     if term is not None:
         magnitude = magnitude - term(magnitude if band == "G" else column("G"))
-    found = photometry(table, f"{gaia_system(table.release)}:{band}", **{"errors": False, "float64": True, **options})
+    how: PhotometryOptions = {"errors": False, "float64": True, **options}
+    found = photometry(table, f"{gaia_system(table.release)}:{band}", **how)
     return np.asarray(10 ** (-0.4 * (magnitude - found.magnitude[:, 0])))
 
 
-def scaled_photometry(result: Photometry | Spectra, factor: np.ndarray) -> Any:
+def scaled_photometry(result: R, factor: np.ndarray) -> R:
     """Photometry or spectra with fluxes and errors multiplied by factors (n,); colors and relative errors stay.
 
     What has no factor (NaN) becomes NaN: it cannot be tied.
@@ -158,14 +163,14 @@ def gaia_columns(band: str, terms: Mapping[str, MagnitudeTerm] | PathLike | None
 
 
 def tie_to_gaia(
-    sources: Any,
-    result: Any,
+    sources: AnySources,
+    result: R,
     band: str = "G",
     *,
-    given: Any = None,
+    given: ArrayLike | None = None,
     terms: Mapping[str, MagnitudeTerm] | PathLike | None = None,
-    **options: Any,
-) -> Any:
+    **options: Unpack[PhotometryOptions],
+) -> R:
     """Scale every source so that its synthetic Gaia magnitude is the given one.
 
     Parameters

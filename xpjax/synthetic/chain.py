@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from xpjax.core.engine import check_values, precision
 from xpjax.core.errors import XpjaxError
@@ -251,7 +252,7 @@ class TransmissionChain(eqx.Module):
             "detector_slope": self.detector_slope,
         }
 
-    def with_parameters(self, **changes: Any) -> TransmissionChain:
+    def with_parameters(self, **changes: ArrayLike) -> TransmissionChain:
         """The chain with other values of some parameters, numbers in their units or Quantities.
 
         A number for filter_shift or filter_scale holds for all bands. Raises ValueError for a name that is none, and
@@ -260,23 +261,25 @@ class TransmissionChain(eqx.Module):
         if not changes:
             return self
         units = {name: unit for name in changes if (unit := parameter_meaning(name)[0]) in ("nm", "mm", "hPa")}
-        changes |= {name: in_unit(changes[name], unit, name) for name, unit in units.items()}
+        given: dict[str, Any] = changes | {name: in_unit(changes[name], unit, name) for name, unit in units.items()}
         known = self.parameters
-        for name in changes:
+        for name in given:
             if name not in known:
                 raise XpjaxError(f"chain {self.name} has no parameter {name!r}{near(name, known)}")
-        own = {name: changes[name] for name in (*_FILTER, "detector_slope") if name in changes}
-        air = {name: changes[name] for name in RANGES if name in changes}
+        own: dict[str, Any] = {name: given[name] for name in (*_FILTER, "detector_slope") if name in given}
+        air: dict[str, Any] = {name: given[name] for name in RANGES if name in given}
         if air and self.atmosphere is not None:
             own["atmosphere"] = dataclasses.replace(self.atmosphere, **air)
-        if "detector" in changes:
-            own["detector"] = dataclasses.replace(self.detector, value=changes["detector"])
+        if "detector" in given:
+            own["detector"] = dataclasses.replace(self.detector, value=given["detector"])
         own["optics"] = tuple(
-            dataclasses.replace(e, value=changes[e.name]) if e.name in changes else e for e in self.optics
+            dataclasses.replace(e, value=given[e.name]) if e.name in given else e for e in self.optics
         )
         return dataclasses.replace(self, **own)
 
-    def transmission(self, wavelength: Float[AnyArray, " n"] | None, band: str, **changes: Any) -> Float[Array, " n"]:
+    def transmission(
+        self, wavelength: Float[AnyArray, " n"] | None, band: str, **changes: ArrayLike
+    ) -> Float[Array, " n"]:
         """Transmission (n,) of a band at wavelengths [nm] (None: the chain's own), with some parameters changed.
 
         Zero where the filter's table ends; the other parts keep their end values. Raises ValueError for an unknown
@@ -287,7 +290,7 @@ class TransmissionChain(eqx.Module):
         x = jnp.asarray(nanometers(self.wavelength if wavelength is None else wavelength), float)
         return _product(self.with_parameters(**changes), x, (self.bands.index(band),))[0]
 
-    def curves(self, wavelength: Float[AnyArray, " n"] | None = None, **changes: Any) -> Float[Array, "n_band n"]:
+    def curves(self, wavelength: Float[AnyArray, " n"] | None = None, **changes: ArrayLike) -> Float[Array, "n_band n"]:
         """Transmission (n_band, n) of all bands, as `transmission`."""
         x = jnp.asarray(nanometers(self.wavelength if wavelength is None else wavelength), float)
         return _product(self.with_parameters(**changes), x, tuple(range(len(self.bands))))

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import expanded
 from xpjax.io.streams import plain_suffix
 from xpjax.io.tables import open_table
 from xpjax.synthetic.light_curve import LightCurve, days, gaia_id
-from xpjax.synthetic.magnitude import Photometry, photometry, read_photometry
+from xpjax.synthetic.magnitude import Photometry, PhotometryOptions, photometry, read_photometry
 from xpjax.synthetic.projection import AnySystem, as_system
-from xpjax.xp import as_sources, is_hats, is_store, open_store
+from xpjax.xp import AnySources, as_sources, is_hats, is_store, open_store
 
 FIND = "find"
 """The period that means: find it."""
 
 
+class LightCurveOptions(PhotometryOptions, total=False):
+    """Options of `photometry`, and of `passband_system`."""
+
+    extrapolate: str | None
+    allow_outside: bool
+
+
 def lightcurve(
-    sources: Any,
+    sources: Photometry | AnySources,
     source_id: int | None = None,
     system: AnySystem | Sequence[AnySystem] | None = None,
     *,
@@ -28,7 +35,7 @@ def lightcurve(
     period: float | str | None = None,
     epoch: float | None = None,
     bins: int | None = None,
-    **options: Any,
+    **options: Unpack[LightCurveOptions],
 ) -> LightCurve:
     """Make the light curve of a source through any filters, from epoch spectra or from photometry of them.
 

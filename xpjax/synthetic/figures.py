@@ -10,6 +10,7 @@ import numpy as np
 from xpjax.core.constants import XP_RANGE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue
+from xpjax.core.types import AnyTable
 from xpjax.io.catalogue import columns_of
 from xpjax.io.figures import COLORS, CYCLE, between, new_figure, some_of, spectral_color, styled
 from xpjax.synthetic.passband import Passband, PassbandSet
@@ -40,7 +41,7 @@ FAMILIAR = (
 
 @styled
 def plot_photometry(
-    photometry: Any,
+    photometry: AnyTable,
     bands: Sequence[str] | None = None,
     limits: Sequence[float] | None = None,
     sources: Sequence[int] | None = None,

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError
@@ -34,7 +35,7 @@ from xpjax.synthetic.passband import Passband
 from xpjax.synthetic.projection import PassbandOperator, passband_operator, passband_system
 from xpjax.synthetic.system import PhotometricSystem
 from xpjax.synthetic.warp import FREE, ChainCurve, WarpedCurve, find_start, prepare_curve
-from xpjax.xp import Instrument, SourceTable, as_sources, load_instrument
+from xpjax.xp import AnyLinear, AnySources, Instrument, SourceTable, as_sources, load_instrument
 
 LEVEL = 1e-3
 """Mean of the free form's nodes, as a standard deviation about zero."""
@@ -120,9 +121,9 @@ def _slope(value: Array, model: _Model) -> Array:
 
 
 def fit_passband(
-    sources: Any,
-    magnitude: Any,
-    error: Any,
+    sources: AnySources,
+    magnitude: ArrayLike,
+    error: ArrayLike,
     curve: Passband | TransmissionChain | str | os.PathLike[str],
     parameters: Sequence[str] | None = None,
     *,
@@ -135,7 +136,7 @@ def fit_passband(
     instrument: Instrument | None = None,
     extrapolate: str | None = None,
     allow_outside: bool = False,
-    correction: Any = None,
+    correction: AnyLinear = None,
 ) -> PassbandFit:
     """Fit parameters of a transmission curve to observed magnitudes of stars with XP spectra.
 

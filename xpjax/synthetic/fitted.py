@@ -10,10 +10,10 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Catalogue, Record
+from xpjax.core.types import PathLike
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.synthetic.figures import plot_passband_fit
-from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.warp import FREE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.periods import PeriodSearch, find_period
 from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.status import Status
+from xpjax.core.types import RowIndex
 from xpjax.core.units import in_unit
 from xpjax.io.results import TableResult
 from xpjax.io.words import integer
@@ -99,9 +100,13 @@ class LightCurve(TableResult, Record, Rows):
     epoch: float = math.nan
     search: PeriodSearch | None = None
     left_out: int = 0
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
-    def __getitem__(self, key: Any) -> Any:
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, key: RowIndex) -> Self: ...
+    def __getitem__(self, key: str | RowIndex) -> np.ndarray | Self:
         """Magnitudes (n,) of one band by its name, or the light curve of some rows."""
         return self.magnitude[:, _places(self, key)[0]] if isinstance(key, str) else super().__getitem__(key)
 

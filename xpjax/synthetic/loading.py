@@ -6,20 +6,24 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from xpjax.core.constants import VEGA_FLUX
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.types import PathLike
 from xpjax.synthetic.chain import TransmissionChain
 from xpjax.synthetic.chain_file import read_chain
-from xpjax.synthetic.files.passband_files import PathLike, find_passbands, read_passbands, read_spectrum
+from xpjax.synthetic.files.passband_files import find_passbands, read_passbands, read_spectrum
 from xpjax.synthetic.passband import Passband, PassbandSet
 from xpjax.synthetic.published import published_name
 from xpjax.synthetic.system import PhotometricSystem
 
+AnyPassbands: TypeAlias = PathLike | Sequence[PathLike] | Passband | PassbandSet | TransmissionChain
+"""Curves of bands, as `load_passbands` takes them."""
+
 
 def load_passbands(
-    source: Any,
+    source: AnyPassbands,
     *,
     unit: str | None = None,
     detector: str | None = None,
@@ -31,7 +35,7 @@ def load_passbands(
     parameters: Mapping[str, float] | None = None,
     zero_points: Sequence[float] | None = None,
     vega_spectrum: PathLike | None = None,
-    meta: Mapping[str, Any] | None = None,
+    meta: Mapping[str, object] | None = None,
 ) -> PassbandSet:
     """Load passbands by the name of a shipped set, from files, or from a transmission chain.
 

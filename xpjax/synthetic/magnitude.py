@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypedDict, overload
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Catalogue, Record, Rows
 from xpjax.core.release import DR3, find_release
 from xpjax.core.status import Status
+from xpjax.core.types import PathLike, RowIndex
 from xpjax.io.catalogue import read_catalogue
 from xpjax.io.results import TableResult
 from xpjax.synthetic.figures import plot_photometry
-from xpjax.synthetic.files.passband_files import PathLike
 from xpjax.synthetic.kernel import photometry_kernel, put_in_place
 from xpjax.synthetic.light_curve import LightCurve, light_curve
 from xpjax.synthetic.projection import AnySystem, as_system, stated_release
@@ -29,6 +29,8 @@ from xpjax.xp import (
     TRANSIT,
     TRANSIT_MEANINGS,
     TRANSIT_UNITS,
+    AnyLinear,
+    AnySources,
     SourceTable,
     Subspace,
     XPCoefficients,
@@ -103,12 +105,16 @@ class Photometry(TableResult, Record, Rows):
     magnitude: np.ndarray
     magnitude_error: np.ndarray | None
     status: np.ndarray
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
     distance: np.ndarray | None = None
     transits: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     passed: Catalogue = dataclasses.field(default_factory=lambda: Catalogue({}))
 
-    def __getitem__(self, key: Any) -> Any:
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, key: RowIndex) -> Self: ...
+    def __getitem__(self, key: str | RowIndex) -> np.ndarray | Self:
         """Magnitudes (n,) of one band by its name, or the photometry of some rows."""
         if not isinstance(key, str):
             return super().__getitem__(key)
@@ -440,11 +446,23 @@ class Photometer:
         )
 
 
+class PhotometryOptions(TypedDict, total=False):
+    """Options of `photometry`."""
+
+    correction: AnyLinear
+    errors: bool
+    truncate: bool
+    error_correction: bool
+    float64: bool
+    devices: engine.Devices
+    progress: engine.Progress | None
+
+
 def photometry(
-    sources: Any,
+    sources: AnySources,
     system: AnySystem | Sequence[AnySystem],
     *,
-    correction: Any = None,
+    correction: AnyLinear = None,
     devices: engine.Devices = None,
     progress: engine.Progress | None = None,
     **options: Any,

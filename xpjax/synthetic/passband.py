@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.constants import AB_ZERO_POINT, SPEED_OF_LIGHT, ST_ZERO_POINT, VEGA_FLUX, XP_RANGE
 from xpjax.core.errors import XpjaxError, say
@@ -85,7 +86,7 @@ class Passband:
     detector: str = "photon"
     magnitude: str = "AB"
     zero_point: float | None = None
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or any(c.isspace() or c in "/\\,:" for c in self.name):
@@ -175,7 +176,7 @@ class Passband:
         light = (samples @ self.transmission) * x * weights
         return float(np.clip(1 - light[between(x, low, limits[1])].sum() / light.sum(), 0.0, 1.0))
 
-    def mean_flux(self, wavelength: Any, flux: Any) -> np.ndarray:
+    def mean_flux(self, wavelength: ArrayLike, flux: ArrayLike) -> np.ndarray:
         """Return mean fluxes (...,) [flux_unit] of sampled spectra (..., n) [W m-2 nm-1] at wavelengths (n,) [nm].
 
         Spectra are linear between samples. Raises XpjaxError where they do not cover the curve's non-zero part.
@@ -201,7 +202,7 @@ class Passband:
         return (flux[..., k] * (1 - t) + flux[..., k + 1] * t) @ weight[within]
 
     def vega_zero_point(
-        self, wavelength: Any, flux: Any, magnitude: float = 0.0, flux_550: float | None = VEGA_FLUX
+        self, wavelength: ArrayLike, flux: ArrayLike, magnitude: float = 0.0, flux_550: float | None = VEGA_FLUX
     ) -> float:
         """Return the zero point [mag] in which alpha Lyr has a magnitude: magnitude + 2.5 log10(mean flux).
 
@@ -315,7 +316,7 @@ class PassbandSet:
 
     label: str
     passbands: tuple[Passband, ...]
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "passbands", tuple(self.passbands))

@@ -30,7 +30,16 @@ from xpjax.synthetic.loading import curves_of
 from xpjax.synthetic.passband import BLUE_RANGE, Passband, PassbandSet, band_weights, check_extrapolate, power_of
 from xpjax.synthetic.published import available_systems, is_system_file, load_system
 from xpjax.synthetic.system import PhotometricSystem, from_projection, select_bands, stack
-from xpjax.xp import FADE, STANDARD, Instrument, LinearCorrection, change_samples, load_correction, load_instrument
+from xpjax.xp import (
+    FADE,
+    STANDARD,
+    AnyLinear,
+    Instrument,
+    LinearCorrection,
+    change_samples,
+    load_correction,
+    load_instrument,
+)
 
 BLUE_FIT = np.arange(336.0, 382.1, 2.0)
 """Samples [nm] of the straight line that extends a spectrum to the blue."""
@@ -113,7 +122,7 @@ def passband_system(
     instrument: Instrument | None = None,
     extrapolate: str | None = None,
     allow_outside: bool = False,
-    correction: Any = None,
+    correction: AnyLinear = None,
 ) -> PhotometricSystem:
     """Make the photometric system of transmission curves: each becomes one projection on the coefficients.
 
@@ -286,7 +295,7 @@ AnySystem: TypeAlias = PhotometricSystem | TransmissionChain | PassbandSet | Pas
 
 def as_system(
     system: AnySystem | Sequence[AnySystem],
-    correction: Any = None,
+    correction: AnyLinear = None,
     *,
     extrapolate: str | None = None,
     allow_outside: bool = False,

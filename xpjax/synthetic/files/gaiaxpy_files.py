@@ -23,6 +23,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.io.atomic import check_output, expanded, write_bytes
+from xpjax.synthetic.system import PhotometricSystem
 
 VERSION = "xpjax"
 PREFIX = "USER_"
@@ -30,7 +31,7 @@ PREFIX = "USER_"
 
 def write_gaiaxpy(
     folder: str | os.PathLike[str],
-    system: Any,
+    system: PhotometricSystem,
     *,
     name: str | None = None,
     version: str = VERSION,

@@ -25,20 +25,19 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.shipped import shipped_passbands
+from xpjax.core.types import PathLike
 from xpjax.core.units import to_nm
 from xpjax.io.atomic import check_folder, check_output, expanded, write_bytes
 from xpjax.io.streams import plain_suffix
 from xpjax.synthetic.files.curve import FLUX, columns_of, curve_of, passband_of, plain_name, plain_stem, stated_units
 from xpjax.synthetic.files.sheet import read_sheet
 from xpjax.synthetic.passband import Passband, PassbandSet
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 SUFFIXES = (".ecsv", ".dat", ".txt", ".csv", ".ascii", ".par", ".xml", ".vot", ".fits", ".fit")
 """Suffixes, before those of packing, of files that are taken for curves in a folder; content tells their formats."""
