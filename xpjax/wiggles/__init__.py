@@ -3,7 +3,12 @@
 `__all__` is public. What else is imported here serves other rooms of xpjax, and may change.
 """
 
-from xpjax.wiggles.choice import NetworkCorrection, choose_correction, linear_and_network as linear_and_network
+from xpjax.wiggles.choice import (
+    AnyCorrection as AnyCorrection,
+    NetworkCorrection,
+    choose_correction,
+    linear_and_network as linear_and_network,
+)
 from xpjax.wiggles.comparison import (
     Trust as Trust,
     absolute_spectra as absolute_spectra,
@@ -24,6 +29,7 @@ from xpjax.wiggles.magnitude import (
     corrected_photometry,
     make_photometer as make_photometer,
 )
+from xpjax.wiggles.meaning import Stated as Stated
 from xpjax.wiggles.measure import Measurement as Measurement, measurement as measurement, photometry as photometry
 from xpjax.wiggles.network import (
     WiggleCorrection,

@@ -6,17 +6,18 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
 from xpjax.synthetic import Passband, PassbandSet, PhotometricSystem, curves_of
 from xpjax.wiggles.feature_files import read_features
 from xpjax.wiggles.features import COLUMNS, EBV, GAIA, SKYMAPPER, Features, combination, make_features
 from xpjax.wiggles.limits import Limits
 from xpjax.wiggles.network import WiggleCorrection, check_features, check_gaia, means_linear, read_network
-from xpjax.xp import STANDARD, LinearCorrection, SourceTable, load_correction, named_correction
+from xpjax.xp import STANDARD, AnyLinear, LinearCorrection, SourceTable, load_correction, named_correction
 
 EBV_LEAST, EBV_MOST = -0.2, 5.5
 """What is folded for where neither the training set nor a limit says."""
@@ -72,7 +73,7 @@ class NetworkCorrection:
     mh: str | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     feature_errors: bool = False
-    base: Any = None
+    base: AnyLinear = None
 
     def __post_init__(self) -> None:
         needs = EBV in self.model.names or self.model.dereddens
@@ -116,19 +117,24 @@ class NetworkCorrection:
         most = EBV_MOST if self.limits.av is None else self.limits.av / float(model.per_ebv)
         return min(low, 0.0) if np.isfinite(low) else EBV_LEAST, min(high, most) if np.isfinite(high) else most
 
-    def features(self, table: SourceTable, errors: bool, **options: Any) -> Features:
+    def features(self, table: SourceTable, errors: bool, *, float64: bool = False, devices: Devices = None) -> Features:
         """Features of these sources. Raises XpjaxError for columns that are not there."""
         if self.stars is not None:
             return self.stars.matched(table.source_id)
+        options: dict[str, Any] = {"float64": float64, "devices": devices}
         options |= {"ebv": self.ebv, "gaia": self.gaia, "truncate": self.model.truncate, "correction": self.linear}
         return make_features(table, self.model.names, errors=errors and self.feature_errors, **options)
 
 
+AnyCorrection: TypeAlias = LinearCorrection | NetworkCorrection | WiggleCorrection | str | Path | None
+"""A correction as `choose_correction` takes it: itself, its name or file, or none."""
+
+
 def choose_correction(
-    correction: Any = STANDARD,
+    correction: AnyCorrection = STANDARD,
     *,
-    base: Any = None,
-    features: Any = None,
+    base: AnyLinear = None,
+    features: Features | str | Path | None = None,
     ebv: str | None = None,
     gaia: str = "synthetic",
     teff: str | None = None,
@@ -177,7 +183,8 @@ def choose_correction(
         if means_linear(correction):
             _refuse_network_options(base, features is not None or ebv or teff or mh or gaia != "synthetic")
             return load_correction(correction)
-        correction = read_network(correction)
+        path: Any = correction  # what is no path is refused there
+        correction = read_network(path)
     if features is not None and (ebv or gaia != "synthetic"):
         held, leave = say("features", "--features"), say("ebv and gaia", "--ebv and --gaia")
         raise XpjaxError(f"{held} holds E(B-V) and magnitudes: leave out {leave}, or {held}")
@@ -197,8 +204,11 @@ def _refuse_network_options(base: Any, others: Any) -> None:
         raise XpjaxError(f"{names} are for networks of {train}; name one with {option}, or leave them out")
 
 
-def linear_and_network(correction: Any) -> tuple[LinearCorrection | None, NetworkCorrection | None]:
+def linear_and_network(
+    correction: AnyCorrection,
+) -> tuple[LinearCorrection | None, NetworkCorrection | None]:
     """The linear correction that a correction has, or that its network stands on, and the network, if there is one."""
     if isinstance(correction, NetworkCorrection):
         return correction.linear, correction
-    return load_correction(correction), None
+    named: Any = correction  # a network alone is refused there: it says nothing of its features
+    return load_correction(named), None

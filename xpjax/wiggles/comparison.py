@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from xpjax.core.units import nanometers
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.wiggles.feature_files import read_features
 from xpjax.wiggles.features import Features
-from xpjax.wiggles.meaning import Meaning
+from xpjax.wiggles.meaning import Meaning, Stated
 from xpjax.wiggles.residuals import Residuals, repeated
 from xpjax.xp import Spectra, read_spectra
 
@@ -71,7 +71,7 @@ def make_residuals(
     reference: Mapping[str, np.ndarray] | None = None,
     trust: Trust | None = None,
     base: str | None = None,
-    **how: Any,
+    **how: Unpack[Stated],
 ) -> tuple[Residuals, dict[str, int]]:
     """Make residuals of spectra against true ones, for the training of a network.
 
@@ -125,9 +125,9 @@ def make_residuals(
     True
     """
     _check_features(stars, base, how.get("truncate"), how.get("release"))
-    usual = {"kind": "additive", "space": "dereddened", "law": "ccm89", "r_v": R_V, "per_ebv": AV_PER_SFD}
+    usual: Any = {"kind": "additive", "space": "dereddened", "law": "ccm89", "r_v": R_V, "per_ebv": AV_PER_SFD}
     usual |= {"truncate": stars.truncate, "gaia": stars.gaia, "release": stars.release}
-    meaning = Meaning(**{**usual, **{name: value for name, value in how.items() if value is not None}})
+    meaning = Meaning(**(usual | {name: value for name, value in how.items() if value is not None}))
     wavelength = np.asarray(nanometers(wavelength), float)
     _check_shapes(stars, wavelength, {"flux": flux, "true": true, "flux_error": flux_error}, (fitted, reference))
     up = _unreddened(stars, wavelength, meaning)
@@ -148,7 +148,7 @@ def residuals_of_spectra(
     true: Spectra | str | Path,
     *,
     trust: Trust | None = None,
-    **how: Any,
+    **how: Unpack[Stated],
 ) -> tuple[Residuals, dict[str, int]]:
     """Make residuals of sampled spectra against true ones of the same stars, found by source_id.
 
@@ -197,10 +197,10 @@ def residuals_of_spectra(
     known = place >= 0
     there = np.stack([np.interp(grid[inside], known_at, row) for row in others.flux])
     seen[np.ix_(known, inside)] = there[place[known]]
-    said = {"truncate": own.meta.get("truncate"), "release": own.release.name}
-    how, base = {**said, **how}, str(own.meta.get("correction", "none"))
+    said: Any = {"truncate": own.meta.get("truncate"), "release": own.release.name}
+    stated, base = {**said, **how}, str(own.meta.get("correction", "none"))
     matched = features.matched(own.source_id)
-    return make_residuals(matched, grid, own.flux, seen, flux_error=own.flux_error, trust=trust, base=base, **how)
+    return make_residuals(matched, grid, own.flux, seen, flux_error=own.flux_error, trust=trust, base=base, **stated)
 
 
 def absolute_spectra(spectra: Spectra | str | Path) -> Spectra:

@@ -69,7 +69,7 @@ class TrainingSettings:
     (64, 64)
     """
 
-    widths: Any = WIDTHS["small"]
+    widths: Sequence[int] | str = WIDTHS["small"]
     epochs: int = 1000
     batch: int = 512
     learning_rate: float = 1e-3
@@ -82,9 +82,9 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", _widths(self.widths))
-        if not self.widths or min(self.widths) < 1:
-            raise XpjaxError(f"widths {self.widths}: give one or more positive sizes of hidden layers")
+        object.__setattr__(self, "widths", widths := _widths(self.widths))
+        if not widths or min(widths) < 1:
+            raise XpjaxError(f"widths {widths}: give one or more positive sizes of hidden layers")
         if min(self.epochs, self.batch, self.patience, self.stop) < 1:
             raise XpjaxError("epochs, batch, patience and stop must be positive")
         if not self.learning_rate >= self.floor > 0:

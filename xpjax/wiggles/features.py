@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
@@ -26,7 +27,17 @@ from xpjax.core.units import in_unit
 from xpjax.io.results import TableResult
 from xpjax.synthetic import gaia_system, load_system, photometry
 from xpjax.wiggles.meaning import Meaning
-from xpjax.xp import NONE, LinearCorrection, SourceTable, as_sources, load_correction, load_instrument, read
+from xpjax.xp import (
+    NONE,
+    AnyLinear,
+    AnySources,
+    LinearCorrection,
+    SourceTable,
+    as_sources,
+    load_correction,
+    load_instrument,
+    read,
+)
 
 FEATURES: Mapping[str, Mapping[str, float]] = {
     "g-i": {"g": 1, "i": -1},
@@ -173,14 +184,14 @@ def combination(names: Sequence[str]) -> np.ndarray:
 
 
 def make_features(
-    sources: Any,
+    sources: AnySources | Mapping[str, ArrayLike],
     names: str | Sequence[str] = "paper",
     *,
-    ebv: Any = None,
-    gaia: str | Mapping[str, Any] = "synthetic",
+    ebv: ArrayLike | None = None,
+    gaia: str | Mapping[str, ArrayLike] = "synthetic",
     truncate: bool = False,
     errors: bool = False,
-    correction: Any = None,
+    correction: AnyLinear = None,
     float64: bool = False,
     devices: Devices = None,
 ) -> Features:

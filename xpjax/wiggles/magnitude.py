@@ -22,6 +22,7 @@ from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.io.catalogue import read_catalogue
 from xpjax.synthetic import (
+    AnyPassbands,
     Passband,
     PassbandSet,
     Photometer,
@@ -43,7 +44,18 @@ from xpjax.wiggles.features import Features, floats
 from xpjax.wiggles.fold import FoldedCorrection, fold, polynomials
 from xpjax.wiggles.limits import Limits, Star, applicable, star_inputs
 from xpjax.wiggles.network import WiggleCorrection, check_base, check_network, spread
-from xpjax.xp import Instrument, SourceTable, XPCoefficients, as_sources, load_instrument, masked, run_guarded, usable
+from xpjax.xp import (
+    AnyLinear,
+    AnySources,
+    Instrument,
+    SourceTable,
+    XPCoefficients,
+    as_sources,
+    load_instrument,
+    masked,
+    run_guarded,
+    usable,
+)
 
 
 class Observed(eqx.Module):
@@ -269,8 +281,8 @@ def make_photometer(
 
 
 def corrected_photometry(
-    sources: Any,
-    bands: Any,
+    sources: AnySources,
+    bands: AnyPassbands,
     model: WiggleCorrection,
     stars: Features,
     *,
@@ -280,9 +292,10 @@ def corrected_photometry(
     limits: Limits | None = None,
     errors: bool = True,
     instrument: Instrument | None = None,
-    base: Any = None,
+    base: AnyLinear = None,
     float64: bool = False,
-    **running: Any,
+    devices: engine.Devices = None,
+    progress: engine.Progress | None = None,
 ) -> CorrectedPhotometry:
     """Measure synthetic magnitudes of spectra corrected by a network, without forming the spectra.
 
@@ -310,8 +323,8 @@ def corrected_photometry(
         Linear correction that the network stands on, see `NetworkCorrection`.
     float64 : bool
         Compute in double precision.
-    **running
-        devices and progress, as of `xpjax.photometry`.
+    devices, progress : optional
+        As for `xpjax.photometry`.
 
     Returns
     -------
@@ -334,8 +347,7 @@ def corrected_photometry(
     >>> stars = xpjax.wiggles.make_features(sources, "color")
     >>> state, scaler = {"0.weight": np.zeros((330, 1)), "0.bias": np.zeros(330)}, {"mean_": [0.8], "scale_": [0.3]}
     >>> model = xpjax.wiggles.network_from_torch(state, scaler, names=["BP-RP"], kind="multiplicative")
-    >>> found = xpjax.wiggles.corrected_photometry(sources, "SDSS:g", model, stars, errors=False)
-    >>> found.meta["corrected"]
+    >>> xpjax.wiggles.corrected_photometry(sources, "SDSS:g", model, stars, errors=False).meta["corrected"]
     True
     """
     curves = load_passbands(bands)
@@ -347,7 +359,7 @@ def corrected_photometry(
     span = _span(stars, applicable(model, stars, teff=teff, mh=mh, limits=how.limits)[0])
     bare = Photometer(plain, errors, model.truncate, float64=float64)
     photometer = CorrectedPhotometer.prepare(bare, how, ebv_range=span, instrument=instrument)
-    return photometer.measure(table, stars, teff, mh, **running)
+    return photometer.measure(table, stars, teff, mh, devices=devices, progress=progress)
 
 
 def _span(stars: Features, apply: np.ndarray) -> tuple[float, float]:

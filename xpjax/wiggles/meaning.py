@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -18,6 +18,19 @@ GAIA_FROM = ("synthetic", "columns")
 _CHOICES = {"kind": KINDS, "space": SPACES, "law": LAWS, "gaia": GAIA_FROM}
 _DUST = ("law", "r_v", "per_ebv")
 _USUAL = {"law": "ccm89", "r_v": R_V, "per_ebv": AV_PER_SFD}
+
+
+class Stated(TypedDict, total=False):
+    """What a caller says of residuals: fields of `Meaning`."""
+
+    kind: str | None
+    space: str | None
+    law: str | None
+    r_v: float | None
+    per_ebv: float | None
+    truncate: bool | None
+    gaia: str | None
+    release: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +82,12 @@ class Meaning:
         """What is stated, by name."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
-    def completed(self, origin: str, **stated: Any) -> Meaning:
+    def completed(self, origin: str, **stated: Unpack[Stated]) -> Meaning:
         """All that training needs, of what is known and what a caller states (None: nothing).
 
         Raises XpjaxError where the two differ, and where neither says what is needed.
         """
-        given = {name: value for name, value in stated.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
         for name, value in given.items():
             own = getattr(self, name)
             same = own is None or (bool(np.isclose(own, value, rtol=1e-6)) if name in _DUST[1:] else own == value)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.release import Release, find_release
+from xpjax.core.types import PathLike
 from xpjax.core.units import in_unit
 from xpjax.synthetic import (
     AnySystem,
+    MagnitudeTerm,
     Passband,
     PassbandSet,
     PhotometricSystem,
@@ -23,9 +27,20 @@ from xpjax.synthetic import (
     stated_release,
     tie_to_gaia,
 )
-from xpjax.wiggles.choice import NetworkCorrection, choose_correction
+from xpjax.wiggles.choice import AnyCorrection, NetworkCorrection, choose_correction
+from xpjax.wiggles.features import Features
 from xpjax.wiggles.magnitude import make_photometer
-from xpjax.xp import NONE, LinearCorrection, SourceTable, as_sources, asked_sources, keeping
+from xpjax.xp import (
+    NONE,
+    AnyIds,
+    AnyLinear,
+    AnySources,
+    LinearCorrection,
+    SourceTable,
+    as_sources,
+    asked_sources,
+    keeping,
+)
 
 OWN_EBV = "ebv_given"
 """Column in which E(B-V) go that are given as an array."""
@@ -66,7 +81,7 @@ class Measurement:
     def bands(self, release: Release) -> tuple[PhotometricSystem, NetworkCorrection | None]:
         """All bands as one system, and a network that corrects them. Raises XpjaxError."""
         network = self.correction if isinstance(self.correction, NetworkCorrection) else None
-        linear = network.linear if network is not None else self.correction
+        linear = self.correction.linear if isinstance(self.correction, NetworkCorrection) else self.correction
         how: dict[str, Any] = {"extrapolate": self.extrapolate, "allow_outside": self.allow_outside}
         system = as_system(list(self.system), linear, release=release, **how)
         sets = [PassbandSet(s.name, (s,)) if isinstance(s, Passband) else s for s in self.system]
@@ -89,23 +104,36 @@ class Measurement:
         return system.release, measure
 
 
+class MoreOptions(TypedDict, total=False):
+    """Further options of `photometry`."""
+
+    terms: Mapping[str, MagnitudeTerm] | PathLike | None
+    extrapolate: str | None
+    allow_outside: bool
+    base: AnyLinear
+    features: Features | str | Path | None
+    gaia: str
+    teff: str | None
+    mh: str | None
+
+
 def photometry(
-    sources: Any = None,
+    sources: AnySources | None = None,
     system: AnySystem | Sequence[AnySystem] | None = None,
     *,
-    ids: Any = None,
+    ids: AnyIds | None = None,
     release: Release | str | None = None,
     keep: Sequence[str] | str | None = None,
     truncate: bool = False,
     errors: bool = True,
     error_correction: bool = False,
-    correction: Any = None,
-    ebv: Any = None,
+    correction: AnyCorrection = None,
+    ebv: ArrayLike | None = None,
     tie: str | None = None,
     float64: bool = False,
     devices: engine.Devices = None,
     progress: engine.Progress | None = None,
-    **options: Any,
+    **options: Unpack[MoreOptions],
 ) -> Photometry:
     """Compute synthetic fluxes and magnitudes, with errors, in one or more photometric systems.
 

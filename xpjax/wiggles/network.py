@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -36,6 +36,9 @@ from xpjax.io.hdf5 import Parts, model_kind, read_model, write_model
 from xpjax.wiggles.features import GAIA, INPUTS, Features, combination
 from xpjax.wiggles.meaning import Meaning
 from xpjax.xp import NONE, STANDARD, LinearCorrection, is_linear
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 FORMAT, VERSION = "xpjax wiggle correction", 3
 """Version 1 knows no linear correction beneath, version 2 no other release than Gaia DR3."""
@@ -228,13 +231,13 @@ class WiggleCorrection(eqx.Module):
         )
 
     @property
-    def training(self) -> Mapping[str, Any]:
+    def training(self) -> Mapping[str, object]:
         """How the networks were trained: settings, numbers of stars, losses, residuals of the test stars."""
         return dict(json.loads(self.record))
 
     def summary(self) -> list[str]:
         """Lines that say what the networks were trained on and gained; none for networks of another origin."""
-        told = self.training
+        told: Mapping[str, Any] = self.training
         if "test_rms_after" not in told:
             return []
         start = "uncorrected spectra" if self.base == NONE else f"the linear correction {self.base}"
@@ -253,7 +256,7 @@ class WiggleCorrection(eqx.Module):
     def gaia(self) -> str | None:
         """Origin of G, BP and RP among its features: "synthetic" or "columns"; None without these, or not stated."""
         uses = np.any(combination(self.names)[[INPUTS.index(name) for name in GAIA]])
-        return self.training.get("gaia") if uses else None
+        return json.loads(self.record).get("gaia") if uses else None
 
     @property
     def dereddens(self) -> bool:
@@ -273,7 +276,7 @@ class WiggleCorrection(eqx.Module):
         share = 1 - far**2 * (3 - 2 * far)
         return k, np.stack([share * (1 - t), share * t])
 
-    def interpolation(self, wavelength: np.ndarray) -> Any:
+    def interpolation(self, wavelength: np.ndarray) -> sparse.csr_array:
         """Sparse matrix (n, n_wavelength) that gives w at wavelengths (n,) [nm]: linear, and to zero beyond."""
         from scipy import sparse
 

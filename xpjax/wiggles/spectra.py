@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_UNIT
@@ -33,7 +34,7 @@ from xpjax.wiggles.network import (
     read_network,
     spread,
 )
-from xpjax.xp import NONE, STANDARD, Spectra, check_uncorrected, correct_samples, load_correction
+from xpjax.xp import NONE, STANDARD, AnyLinear, Spectra, check_uncorrected, correct_samples, load_correction
 
 
 class _SpectrumConstants(eqx.Module):
@@ -79,14 +80,14 @@ def _spectrum_kernel(constants: _SpectrumConstants, source: tuple[Array, Array |
 
 
 def correct_spectra(
-    spectra: Any,
-    correction: Any = STANDARD,
-    stars: Any = None,
+    spectra: Spectra | str | Path,
+    correction: WiggleCorrection | AnyLinear = STANDARD,
+    stars: Features | str | Path | None = None,
     *,
     resolution: str | None = None,
     truncate: bool | None = None,
-    teff: Any = None,
-    mh: Any = None,
+    teff: ArrayLike | None = None,
+    mh: ArrayLike | None = None,
     limits: Limits | None = None,
     float64: bool = False,
     devices: engine.Devices = None,
@@ -145,18 +146,19 @@ def correct_spectra(
         known, name = absolute_spectra(spectra), Path(spectra).name
     else:
         known, name = spectra, "the input"
+    named: Any = correction
     if means_linear(correction):
         others = (stars, truncate, teff, mh, limits, float64 or None, devices)
         return _by_linear(known, name, correction, resolution, any(value is not None for value in others))
-    model = correction if isinstance(correction, WiggleCorrection) else read_network(correction)
+    model = correction if isinstance(correction, WiggleCorrection) else read_network(named)
     _check_options(stars, resolution)
     if isinstance(spectra, str | Path):
         known = _with_truncation(known, truncate, name)
-    if isinstance(stars, str | Path):
-        stars = read_features(stars, model.names).matched(known.source_id)
+    features = read_features(stars, model.names).matched(known.source_id) if isinstance(stars, str | Path) else stars
+    assert features is not None  # `_check_options` has refused it
     labels = {key: _labels(known, value, name) for key, value in (("teff", teff), ("mh", mh))}
     running: dict[str, Any] = {"float64": float64, "devices": devices, "progress": progress}
-    return _by_network(known, model, stars, {**labels, "limits": limits}, **running)
+    return _by_network(known, model, features, {**labels, "limits": limits}, **running)
 
 
 def _check_options(stars: Any, resolution: str | None) -> None:
@@ -204,7 +206,7 @@ def _with_truncation(spectra: Spectra, truncate: bool | None, name: str) -> Spec
             + option
         )
     if own is not None and truncate not in (None, own):
-        option = say("truncate", f"--{'no-' * own}truncate")
+        option = say("truncate", f"--{'no-' * bool(own)}truncate")
         raise XpjaxError(f"{name} holds {'truncated' if own else 'full'} spectra, as it says; leave {option} out")
     return dataclasses.replace(spectra, meta={**spectra.meta, "truncate": bool(truncate if own is None else own)})
 

@@ -18,6 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_UNIT
@@ -136,10 +137,10 @@ class TableCorrected:
 def correct_with_tables(
     spectra: Spectra,
     model: TableCorrection,
-    g: Any,
+    g: ArrayLike,
     *,
-    bp_rp: Any = None,
-    ebv: Any = None,
+    bp_rp: ArrayLike | None = None,
+    ebv: ArrayLike | None = None,
     use_errors: bool = False,
     float64: bool = False,
     devices: engine.Devices = None,

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.types import PathLike
 from xpjax.core.units import nanometers
 from xpjax.extinction import AV_PER_SFD, R_V
-from xpjax.wiggles.network import BLEND, Network, WiggleCorrection
+from xpjax.wiggles.network import BLEND, Network, SystematicTable, WiggleCorrection
 from xpjax.xp import constant_grid
 
 
+class NetworkSettings(TypedDict, total=False):
+    """Further fields of `WiggleCorrection`."""
+
+    blend: ArrayLike
+    r_v: ArrayLike
+    per_ebv: ArrayLike
+    systematic: SystematicTable | None
+    kind: str
+    space: str
+    law: str
+    truncate: bool
+    record: str
+    base: str
+    release: str
+
+
 def network_from_torch(
-    state: Mapping[str, Any] | str | Path,
-    feature_scaler: Mapping[str, Any] | str | Path,
+    state: Mapping[str, ArrayLike] | PathLike,
+    feature_scaler: Mapping[str, ArrayLike] | PathLike,
     *,
     names: Sequence[str],
-    wavelength: Any = None,
-    output_scaler: Mapping[str, Any] | str | Path | None = None,
-    low: Any = None,
-    high: Any = None,
-    **settings: Any,
+    wavelength: ArrayLike | None = None,
+    output_scaler: Mapping[str, ArrayLike] | PathLike | None = None,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
+    **settings: Unpack[NetworkSettings],
 ) -> WiggleCorrection:
     """Load a network from a PyTorch state dict of Linear layers with ReLU between them, without torch.
 
@@ -91,7 +108,7 @@ def _layers(arrays: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], list[np
     return weight, [np.asarray(arrays[f"{key}.bias"], float) for key in keys]
 
 
-def _mapping(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
+def _mapping(source: Mapping[str, ArrayLike] | PathLike) -> dict[str, np.ndarray]:
     if isinstance(source, Mapping):
         return {key: np.asarray(value) for key, value in source.items()}
     try:
@@ -101,7 +118,7 @@ def _mapping(source: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
         raise XpjaxError(f"{source} is no .npz file of arrays ({error}); make it with numpy.savez") from error
 
 
-def _scaler(source: Mapping[str, Any] | str | Path) -> tuple[np.ndarray, np.ndarray]:
+def _scaler(source: Mapping[str, ArrayLike] | PathLike) -> tuple[np.ndarray, np.ndarray]:
     arrays = _mapping(source)
     found = [next((arrays[key] for key in (f"{name}_", name) if key in arrays), None) for name in ("mean", "scale")]
     if found[0] is None or found[1] is None:

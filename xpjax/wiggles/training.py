@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from xpjax.core.version import __version__
 from xpjax.wiggles.epochs import Data, Step, TrainingSettings, mean_square, train_one
 from xpjax.wiggles.features import Features
 from xpjax.wiggles.judgment import remaining, systematic_table
-from xpjax.wiggles.meaning import Meaning
+from xpjax.wiggles.meaning import Meaning, Stated
 from xpjax.wiggles.network import BLEND, Network, WiggleCorrection
 from xpjax.wiggles.residuals import Residuals, read_residuals, repeated
 from xpjax.xp import NONE
@@ -47,10 +47,10 @@ def train_network(
     n_network: int = 1,
     checkpoint: str | Path | None = None,
     checkpoint_epochs: int = 10,
-    device: Any = None,
+    device: engine.Devices = None,
     progress: Callable[[Step], object] | None = None,
-    meta: Mapping[str, Any] | None = None,
-    **how: Any,
+    meta: Mapping[str, object] | None = None,
+    **how: Unpack[Stated],
 ) -> WiggleCorrection:
     """Train a network on residuals, with test residuals and a table of what it leaves.
 

@@ -30,7 +30,16 @@ from xpjax.core.units import is_unit, nanometers, unit_factor
 from xpjax.io.streams import check_file, reading
 from xpjax.io.tables import Table, open_table
 from xpjax.synthetic import gaia_system, load_system, photometry
-from xpjax.xp import NONE, STANDARD, Instrument, as_sources, coefficients_of_samples, flux_factor, load_instrument
+from xpjax.xp import (
+    NONE,
+    STANDARD,
+    AnyLinear,
+    Instrument,
+    as_sources,
+    coefficients_of_samples,
+    flux_factor,
+    load_instrument,
+)
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "star_name", "source_id"),
@@ -81,7 +90,7 @@ class Pairs(Record):
         return dataclasses.replace(self, **picked)
 
 
-def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: Any = STANDARD) -> Pairs:
+def read_pairs(path: str | Path, instrument: Instrument | None = None, prior: AnyLinear = STANDARD) -> Pairs:
     """Read pairs of XP spectra and reference spectra of the same stars from a Parquet file.
 
     Parameters

@@ -16,7 +16,7 @@ from xpjax.wiggles.linear.evidence import Evidence, learning_curve, robust
 from xpjax.wiggles.linear.figures import figure
 from xpjax.wiggles.linear.fit import LEVEL_RANGE, LinearSettings, Population, Training
 from xpjax.wiggles.linear.pairs import Pairs, read_pairs
-from xpjax.xp import NONE, STANDARD, Instrument, LinearCorrection, as_sources, load_correction
+from xpjax.xp import NONE, STANDARD, AnySources, Instrument, LinearCorrection, as_sources, load_correction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,13 +50,13 @@ class Trained:
 
 def train_linear(
     pairs: Pairs | str | Path,
-    population: Any = None,
+    population: LinearCorrection | AnySources | Population | None = None,
     settings: LinearSettings | None = None,
     *,
     name: str = "own",
     floor: float = FLOOR,
     sizes: Sequence[int] = (),
-    meta: Mapping[str, Any] | None = None,
+    meta: Mapping[str, object] | None = None,
 ) -> Trained:
     """Train a linear correction on pairs of XP and reference spectra, and judge it on pairs left out.
 
