@@ -167,7 +167,7 @@ class Labels:
         other = {} if self.release.fits(DR3) else {"release": self.release.name}
         return {
             **other,
-            "labels": list(fit.model.names),
+            "labels": list(fit.interpolator.names),
             "grid": _digest(fit.model),
             "fitted with": json.loads(json.dumps(plain)),
             "correction": None if fit.network is None else _digest(fit.network.model),

@@ -162,7 +162,8 @@ def fit(
     lines = []
     if select is not None:
         dust = "ebv" if fitter.ebv is None else fitter.ebv
-        rows, warnings = select_labels(fits, select, fitter.model, dust if isinstance(dust, str) else np.full(n, dust))
+        each = dust if isinstance(dust, str) else np.full(n, dust)
+        rows, warnings = select_labels(fits, select, fitter.interpolator, each)
         fits = fits[rows]
         lines = [*warnings, f"{rows.sum():,} selected as {select!r}"]
     columns = {name: column for name, column in fits.columns.items() if name in (*TRANSIT, *keep)}
@@ -207,7 +208,7 @@ def _value(text: str) -> str | float:
         return text
 
 
-def _prior(text: str) -> tuple[str, tuple[str | float, ...] | str | None]:
+def _prior(text: str) -> tuple[str, tuple[str | float, str | float] | str | None]:
     """LABEL=MEAN,ERROR, LABEL=none or LABEL=layer as the label and what is known of it."""
     label, _, known = (part.strip() for part in text.partition("="))
     pair = tuple(_value(part.strip()) for part in known.split(","))
@@ -215,7 +216,7 @@ def _prior(text: str) -> tuple[str, tuple[str | float, ...] | str | None]:
         return label, None if known == "none" else known
     if not label or len(pair) != 2 or "" in pair:
         raise XpjaxError(f"--prior {text!r}: expected LABEL=MEAN,ERROR, as in ebv=ebv,ebv_error, or LABEL=none")
-    return label, pair
+    return label, (pair[0], pair[1])
 
 
 def _nodes(text: str) -> np.ndarray:

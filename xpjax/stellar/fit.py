@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_PER_MAGNITUDE
@@ -27,7 +28,7 @@ from xpjax.stellar.search import make_search
 from xpjax.xp import XPCoefficients
 
 NORMALIZATIONS = ("mean", "scale")
-Priors: TypeAlias = Mapping[str, tuple[Any, Any]] | None
+Priors: TypeAlias = Mapping[str, tuple[ArrayLike, ArrayLike]] | None
 """Gaussian priors by label: means and sigmas, numbers or (n,) arrays."""
 MORE_ROUNDS = 8
 """Rounds of further steps for the few stars that need more."""
@@ -38,21 +39,44 @@ LEAST_FLOOR = 0.002
 less do not converge."""
 
 
+class FitOptions(TypedDict, total=False):
+    """Options of `fit_labels`."""
+
+    correlation: ArrayLike | Noise | None
+    error_floor: float
+    normalization: str
+    continuum_order: int
+    ebv: ArrayLike | None
+    law: str
+    r_v: float
+    per_ebv: float
+    priors: Priors
+    used: ArrayLike | None
+    systematic: bool
+    spread: Spread | None
+    starts: int
+    spectra: bool
+    posterior: int
+    float64: bool
+    devices: engine.Devices
+    progress: engine.Progress | None
+
+
 def fit_labels(
-    flux: Any,
-    error: Any,
+    flux: ArrayLike,
+    error: ArrayLike,
     model: Interpolator | StellarGrid,
     *,
-    correlation: Any = None,
+    correlation: ArrayLike | Noise | None = None,
     error_floor: float = 0.0,
     normalization: str = "mean",
     continuum_order: int = 0,
-    ebv: Any = None,
+    ebv: ArrayLike | None = None,
     law: str = "ccm89",
     r_v: float = R_V,
     per_ebv: float = AV_PER_SFD,
     priors: Priors = None,
-    used: Any = None,
+    used: ArrayLike | None = None,
     systematic: bool = True,
     spread: Spread | None = None,
     starts: int = 3,

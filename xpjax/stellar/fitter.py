@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
@@ -27,6 +28,7 @@ from xpjax.stellar.priors import (
     RV_NODES,
     RV_PRIOR,
     Gaussian,
+    Known,
     check_priors,
     columns_of,
     dereddened_g,
@@ -38,6 +40,7 @@ from xpjax.stellar.priors import (
 from xpjax.stellar.results import LabelFits, StellarFit
 from xpjax.stellar.summary import count_fits
 from xpjax.wiggles import (
+    AnyCorrection,
     NetworkCorrection,
     check_network,
     choose_correction,
@@ -131,20 +134,20 @@ class LabelFitter:
     ('teff', 'ebv')
     """
 
-    model: Any = SHIPPED
-    correction: Any = DEFAULT_CORRECTION
+    model: StellarGrid | Interpolator | str | Path = SHIPPED
+    correction: AnyCorrection = DEFAULT_CORRECTION
     ebv: str | float | None = None
-    fit_ebv: Any = None
-    priors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    r_v: Any = R_V
+    fit_ebv: ArrayLike | None = None
+    priors: Known = dataclasses.field(default_factory=dict)
+    r_v: ArrayLike = R_V
     parallax: str | None = None
     posterior: int = 0
     truncate: bool | None = None
     covariance: bool = False
     error_floor: float = 0.0
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     float64: bool = False
-    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.ebv is not None and self.fit_ebv is not None:
@@ -159,19 +162,25 @@ class LabelFitter:
             raise XpjaxError(f"the correction is for {made} spectra: fit those, with {how}")
         if not isinstance(self.model, Interpolator):
             grid = self.model if isinstance(self.model, StellarGrid) else read_grid(self.model)
-            name = {} if grid is self.model else {"grid": Path(self.model).name}
+            name = {} if isinstance(self.model, StellarGrid) else {"grid": Path(self.model).name}
             about = {**name, "grid_digest": grid_digest(grid), **self.about}
             object.__setattr__(self, "model", interpolate_grid(self._reddened(grid)))
             object.__setattr__(self, "about", about)
-        elif self.fit_ebv is not None and "ebv" not in self.model.names:
+        elif self.fit_ebv is not None and "ebv" not in self.interpolator.names:
             raise XpjaxError("fit_ebv with an interpolated grid, which is taken as it is: redden the grid before")
-        if self.model.of_coefficients:
+        if self.interpolator.of_coefficients:
             raise XpjaxError(
                 "this grid holds XP coefficients: fit them with fit_labels, or build one of sampled spectra"
             )
-        check_priors(self._given, self.model.names)
-        if self.parallax is not None and not {"teff", "logg"} <= {*self.model.names}:
-            raise XpjaxError(f"parallaxes tell log g by Teff: the grid has {', '.join(self.model.names)} alone")
+        check_priors(self._given, self.interpolator.names)
+        if self.parallax is not None and not {"teff", "logg"} <= {*self.interpolator.names}:
+            raise XpjaxError(f"parallaxes tell log g by Teff: the grid has {', '.join(self.interpolator.names)} alone")
+
+    @property
+    def interpolator(self) -> Interpolator:
+        """The interpolated grid, which `model` is once the fitter is made."""
+        assert isinstance(self.model, Interpolator)
+        return self.model
 
     def _reddened(self, grid: StellarGrid) -> StellarGrid:
         """The grid with E(B-V), and R_V, as labels where these are to be found; their priors where none are given."""
@@ -180,7 +189,7 @@ class LabelFitter:
             raise XpjaxError("R_V is fitted where E(B-V) is: leave out " + say("ebv", "--ebv") + ", or give one R_V")
         if self.ebv is not None or "ebv" in grid.names or grid.sampling == COEFFICIENTS:
             return grid
-        law = {name: self.options[name] for name in ("law", "per_ebv") if name in self.options}
+        law: dict[str, Any] = {name: self.options[name] for name in ("law", "per_ebv") if name in self.options}
         r_v = RV_NODES if free and np.ndim(self.r_v) == 0 else self.r_v
         if self.fit_ebv is None and "ebv" not in self._given:
             priors["ebv"] = LAYER
@@ -192,7 +201,8 @@ class LabelFitter:
     @property
     def _given(self) -> dict[str, Any]:
         """Priors by label, those among the arguments of `fit_labels` too."""
-        return {**(self.options.get("priors") or {}), **self.priors}
+        more: Any = self.options.get("priors") or {}
+        return {**more, **self.priors}
 
     @property
     def implied(self) -> bool:
@@ -212,10 +222,11 @@ class LabelFitter:
     @functools.cached_property
     def _corrected(self) -> Interpolator:
         """The grid for corrected spectra: with what the correction leaves, where the grid knows of no common errors."""
-        if self.linear is None or self.model.systematic is not None:
-            return self.model
-        _, size, rows = np.linalg.svd(self.linear.left_at(np.asarray(self.model.wavelength)), full_matrices=False)
-        return dataclasses.replace(self.model, systematic=size[:LEFT, None] * rows[:LEFT])
+        grid = self.interpolator
+        if self.linear is None or grid.systematic is not None:
+            return grid
+        _, size, rows = np.linalg.svd(self.linear.left_at(np.asarray(grid.wavelength)), full_matrices=False)
+        return dataclasses.replace(grid, systematic=size[:LEFT, None] * rows[:LEFT])
 
     def check(self, release: Release) -> None:
         """Raise XpjaxError for sources of a release that the correction is not for, or that has no instrument here."""
@@ -235,7 +246,7 @@ class LabelFitter:
 
     def summary(self, fits: LabelFits) -> list[str]:
         """Lines that say how many fits converged, which labels are at an edge of the grid, and what to do."""
-        return count_fits(fits.fit, self.model)
+        return count_fits(fits.fit, self.interpolator)
 
     def __call__(
         self, table: SourceTable, *, devices: engine.Devices = None, progress: engine.Progress | None = None
@@ -263,7 +274,7 @@ class LabelFitter:
         """Spectra of sources at the wavelengths of the grid as they are fitted, and how they were sampled."""
         truncated = self.truncated(table)
         sampler = Sampler.of(
-            table.release, np.asarray(self.model.wavelength, float), correction=self.linear, truncate=truncated,
+            table.release, np.asarray(self.interpolator.wavelength, float), correction=self.linear, truncate=truncated,
             errors=not truncated, correlation=False, float64=self.float64, devices=devices,
         )  # fmt: skip
         made = sampler(table)
@@ -301,10 +312,10 @@ class LabelFitter:
         made: Spectra,
         ebv: np.ndarray | None = None,
         *,
-        columns: Mapping[str, Any] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
         origin: str = "the table of spectra",
         devices: engine.Devices = None,
-        progress: Any = None,
+        progress: engine.Progress | None = None,
         noise: _Noises | None = None,
         spread: Spread | None = None,
     ) -> LabelFits:
@@ -315,13 +326,14 @@ class LabelFitter:
         they were made of, in the place of their correlations; spread: the errors of these, for dof. Raises XpjaxError
         where they do not cover the grid, have no errors and there is no error_floor, or a column is not there.
         """
-        grid = np.asarray(self.model.wavelength, float)
+        grid = np.asarray(self.interpolator.wavelength, float)
         flux, error, correlation = self._samples(made, noise is not None)
         columns, n = made.columns if columns is None else columns, len(flux)
         if ebv is None and self.ebv is not None and not (isinstance(self.ebv, int | float) and self.ebv == 0):
             ebv = values_of(self.ebv, columns, n, origin)
-        settings = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices, **self.options}
-        settings |= {} if ebv is None else {"r_v": float(self.r_v)}
+        settings: dict[str, Any] = {"error_floor": self.error_floor, "float64": self.float64, "devices": devices}
+        settings |= self.options
+        settings |= {} if ebv is None else {"r_v": np.asarray(self.r_v, float).item()}
         settings.pop("priors", None)
         known = gaussians(self._given, columns, made.source_id, origin)
         there = np.isfinite(flux) if error is None else np.isfinite(flux) & np.isfinite(error)
@@ -330,7 +342,7 @@ class LabelFitter:
         model = (
             self._corrected
             if self.linear is not None and made.meta.get("correction") == self.linear.name
-            else self.model
+            else self.interpolator
         )
         bare = np.zeros(0, int) if noise is None else np.flatnonzero(noise.bare & there.all(axis=1))
 
@@ -366,14 +378,14 @@ class LabelFitter:
         told = ("truncate", "correction", "resolution", "corrected")
         meta = {key: made.meta[key] for key in told if key in made.meta} | dict(self.about)
         if ebv is not None:
-            law = self.options.get("law", "ccm89")
-            meta |= {"law": law, "r_v": float(self.r_v), "per_ebv": float(self.options.get("per_ebv", AV_PER_SFD))}
+            law, per_ebv = settings.get("law", "ccm89"), float(settings.get("per_ebv", AV_PER_SFD))
+            meta |= {"law": law, "r_v": settings["r_v"], "per_ebv": per_ebv}
         transits = {name: made.columns[name] for name in TRANSIT if name in made.columns}
         return LabelFits(made.source_id, found, None, made.status, meta, transits)
 
     def _samples(self, made: Spectra, noisy: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Flux, errors and correlations at the wavelengths of the grid. Raises XpjaxError for what cannot be fitted."""
-        grid = np.asarray(self.model.wavelength, float)
+        grid = np.asarray(self.interpolator.wavelength, float)
         flux, error, correlation = made.flux, made.flux_error, made.correlation if self.covariance else None
         if len(made.wavelength) != len(grid) or not np.allclose(made.wavelength, grid, rtol=1e-9):
             flux = interpolate_spectra(made.wavelength, flux, grid)

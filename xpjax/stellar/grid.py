@@ -7,16 +7,17 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import AnyArray
 from xpjax.core.version import __version__
-from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries import LibraryOptions, read_library
 from xpjax.stellar.libraries.library import Library, Limits, check_limits, named, plain_limits, within
 from xpjax.stellar.sampling import Resolution, Sampler, Sampling, as_coefficients, find_resolution, find_sampling
 from xpjax.stellar.scattered import krige
@@ -155,13 +156,13 @@ def build_grid(
     format: str,
     path: str | Path,
     *,
-    resolution: Any = "104",
-    sampling: Any = "log330",
+    resolution: float | str | Path = "104",
+    sampling: ArrayLike = "log330",
     limits: Mapping[str, Sequence[float | None]] | None = None,
     fill: bool | float = True,
     instrument: Instrument | None = None,
     progress: Callable[[int], None] | None = None,
-    **options: Any,
+    **options: Unpack[LibraryOptions],
 ) -> StellarGrid:
     """Build a grid from a library of model spectra, read a file at a time, so that memory holds the samples alone.
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_PER_MAGNITUDE
@@ -364,7 +365,7 @@ def _flux_kernel(model: Interpolator, labels: Array) -> Array:
 
 
 def model_spectra(
-    model: Interpolator | StellarGrid, labels: Any, *, float64: bool = False, devices: engine.Devices = None
+    model: Interpolator | StellarGrid, labels: ArrayLike, *, float64: bool = False, devices: engine.Devices = None
 ) -> Float[np.ndarray, "n n_wavelength"]:
     """Interpolate the spectra of a grid at labels.
 
@@ -416,7 +417,7 @@ def interpolate_spectra(wavelength: np.ndarray, values: np.ndarray, at: np.ndarr
 
 
 def redden(
-    grid: StellarGrid, ebv: Any, *, law: str = "ccm89", r_v: Any = R_V, per_ebv: float = AV_PER_SFD
+    grid: StellarGrid, ebv: ArrayLike, *, law: str = "ccm89", r_v: ArrayLike = R_V, per_ebv: float = AV_PER_SFD
 ) -> StellarGrid:
     """Add E(B-V), and R_V, to the labels of a grid: each spectrum is seen through dust and normalized anew.
 

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
 from xpjax.core.status import FitStatus
+from xpjax.core.types import AnyTable
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.tables import open_table
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import grid_digest, read_grid
 from xpjax.stellar.interpolation import interpolate_grid, interpolate_spectra, model_spectra
-from xpjax.wiggles import Features, Residuals, Trust, absolute_spectra, make_residuals, read_features
+from xpjax.wiggles import Features, Residuals, Stated, Trust, absolute_spectra, make_residuals, read_features
 from xpjax.xp import Spectra, source_ids
 
 
 def residuals_of_fits(
     spectra: Spectra | str | Path,
     stars: Features | str | Path,
-    fits: Any,
+    fits: AnyTable,
     grid: StellarGrid | str | Path,
     *,
-    reference: Any = None,
+    reference: AnyTable | None = None,
     trust: Trust | None = None,
-    **how: Any,
+    **how: Unpack[Stated],
 ) -> tuple[Residuals, dict[str, int]]:
     """Compare spectra with the models at their fitted labels.
 
@@ -74,7 +75,7 @@ def residuals_of_fits(
     >>> found.residual.shape[1]
     67
     """
-    own = absolute_spectra(spectra)
+    own, trust = absolute_spectra(spectra), trust or Trust()
     features = stars if isinstance(stars, Features) else read_features(stars)
     models = grid if isinstance(grid, StellarGrid) else read_grid(grid)
     model, at = interpolate_grid(models), np.asarray(models.wavelength, float)
@@ -87,18 +88,18 @@ def residuals_of_fits(
     values = np.stack([columns[name][place] for name in model.names], axis=1)
     true = np.full((len(known), len(at)), np.nan)
     true[known] = model_spectra(model, values[known])
-    trust, error = trust or Trust(), own.flux_error
+    said: Any = {"truncate": own.meta.get("truncate"), **how}
     return make_residuals(
         features.matched(own.source_id),
         at,
         interpolate_spectra(own.wavelength, own.flux, at),
         true,
-        flux_error=None if error is None else interpolate_spectra(own.wavelength, error, at),
+        flux_error=None if own.flux_error is None else interpolate_spectra(own.wavelength, own.flux_error, at),
         fitted={name: np.where(known, values[:, k], np.nan) for k, name in enumerate(model.names)},
         reference=None if reference is None else _looked_up(reference, list(trust.differences), own.source_id),
         trust=trust,
         base=str(own.meta.get("correction", "none")),
-        **{"truncate": own.meta.get("truncate"), **how},
+        **said,
     )
 
 

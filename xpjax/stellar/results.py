@@ -186,7 +186,7 @@ class LabelFits(TableResult, Rows, Record):
     fit: StellarFit
     before: StellarFit | None
     status: np.ndarray
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def catalogue(self, keep: Mapping[str, np.ndarray] | None = None) -> Catalogue:

@@ -15,7 +15,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from xpjax.io.streams import check_file, open_bytes, plain_suffix, reading
 from xpjax.io.tables import Table, open_table
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import FORMAT, read_grid
-from xpjax.stellar.libraries import read_library
+from xpjax.stellar.libraries import LibraryOptions, read_library
 from xpjax.stellar.libraries.fits import fits_parts, fits_spectrum
 from xpjax.stellar.libraries.library import (
     UNITS,
@@ -47,6 +47,7 @@ from xpjax.stellar.libraries.library import (
 from xpjax.stellar.libraries.text import text_spectrum
 from xpjax.xp import (
     RELATIVE,
+    ObserveOptions,
     SourceTable,
     Spectra,
     agreed_length,
@@ -75,7 +76,7 @@ def observe_files(
     flux_unit: str | None = None,
     medium: str | None = None,
     per: str | None = None,
-    **options: Any,
+    **options: Unpack[ObserveOptions],
 ) -> SourceTable:
     """Observe the spectra in files with Gaia's BP and RP, whatever kind of file they are in.
 
@@ -134,7 +135,8 @@ def observe_files(
         if read.meta.get(RELATIVE) and options.get("g_mag") is None:
             raise XpjaxError(f"{path} {_no_unit(read)}")
         try:
-            parts.append(observe(read, noise=seed, **options))
+            how_seen: ObserveOptions = {**options, "noise": seed}
+            parts.append(observe(read, **how_seen))
         except XpjaxError as error:
             raise XpjaxError(f"{path}: {error}") from error
         numbered += [KIND in read.meta] * len(read)
@@ -212,8 +214,10 @@ def read_seds(
             begins = stream.read(4096).lstrip()[:6]
         if begins.upper() == b"&SYNTH":
             _check_models(path, {"unit": unit, "flux_unit": flux_unit})
-            choice = {} if medium is None else {"medium": medium}
-            return _models(read_library("ferre", path, limits=limits, per=per or "wavelength", **choice), path)
+            choice: LibraryOptions = {"per": per or "wavelength"}
+            if medium is not None:
+                choice["medium"] = medium
+            return _models(read_library("ferre", path, limits=limits, **choice), path)
     if limits:
         raise XpjaxError(f"{path}: limits are for libraries and grids of models; leave them out")
     table = open_table(path) if suffix in TABLES else None

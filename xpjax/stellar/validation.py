@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.status import FitStatus
-from xpjax.stellar.fit import fit_labels
+from xpjax.stellar.fit import FitOptions, fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import ENOUGH, interpolate_grid, model_spectra
 from xpjax.stellar.scattered import krige
@@ -47,7 +47,7 @@ class InterpolationError:
 
 
 def interpolation_error(
-    grid: StellarGrid, *, kind: str = "local", components: float | None = ENOUGH, **settings: Any
+    grid: StellarGrid, *, kind: str = "local", components: float | None = ENOUGH, **settings: Unpack[FitOptions]
 ) -> InterpolationError:
     """Estimate what the interpolation of a grid does to labels: leave out nodes, and fit their spectra with the rest.
 
@@ -88,7 +88,7 @@ def interpolation_error(
 
 
 def _left_out(
-    grid: StellarGrid, label: int, left: int, kind: str, components: float | None, settings: dict[str, Any]
+    grid: StellarGrid, label: int, left: int, kind: str, components: float | None, settings: FitOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors of labels (n, n_label) and of spectra (n, n_wavelength) at a node of a label that is left out."""
     keep = np.delete(np.arange(len(grid.nodes[label])), left)

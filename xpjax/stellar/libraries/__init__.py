@@ -11,9 +11,9 @@ A3), so wavelengths in air are converted, with the refractive index of Ciddor (1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 from xpjax.core.errors import XpjaxError
 from xpjax.io.atomic import expanded
@@ -22,6 +22,21 @@ from xpjax.stellar.libraries.ferre import read_ferre
 from xpjax.stellar.libraries.files import read_files
 from xpjax.stellar.libraries.library import Library, Limits, check_choices, check_limits, plain_limits
 from xpjax.stellar.libraries.nextgen import read_nextgen
+
+
+class LibraryOptions(TypedDict, total=False):
+    """What files of libraries do not say, see `read_library`."""
+
+    nlte: bool
+    medium: str | None
+    per: str
+    pattern: str
+    keywords: Mapping[str, str] | None
+    wavelengths: str | Path | None
+    flux_column: int | None
+    unit: str | None
+    own_resolution: float | None
+
 
 FORMATS: dict[str, Callable[..., Library]] = {
     "ck04": read_ck04,
@@ -32,7 +47,9 @@ FORMATS: dict[str, Callable[..., Library]] = {
 """Readers by format."""
 
 
-def read_library(format: str, path: str | Path, *, limits: Limits | None = None, **options: Any) -> Library:
+def read_library(
+    format: str, path: str | Path, *, limits: Limits | None = None, **options: Unpack[LibraryOptions]
+) -> Library:
     """A library by its format, one of `FORMATS`, and its folder or file.
 
     limits: by label (low, high) or (low, high, step), numbers or Quantities; other models are left out. Options by
