@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,7 +40,7 @@ from xpjax.cli.terminal import tell
 )  # fmt: skip
 @click.option("--period", "periods", multiple=True, metavar="STAR=DAYS", help="Light curves of these stars, so folded.")
 @OVERWRITE
-def report(folder: Path, output: Path | None, periods: Sequence[str], overwrite: bool, **evidence: object) -> None:
+def report(folder: Path, output: Path | None, periods: Sequence[str], overwrite: bool, **evidence: Any) -> None:
     """Write numbers and figures of a calibration as an HTML page.
 
     DIR is what `xpjax survey calibrate`, `solve` or `scr` wrote. Figures are PNG files in a folder beside the page. A

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3
 
 Columns = Mapping[str, np.ndarray]
-Limits = Mapping[str, Any]
+Limits = Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Cut:
 
     meaning: str
     needs: tuple[str, ...]
-    limits: Mapping[str, Any]
+    limits: Limits
     keep: Callable[[Columns, Limits], np.ndarray]
 
 

@@ -33,7 +33,7 @@ def calibrate(
     settings: CalibrationSettings | None = None,
     *,
     devices: Devices = None,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> tuple[Calibration, Calibrated]:
     """Calibrate a survey: fit exposures, stack and apply flats, help weak exposures by their night.
 

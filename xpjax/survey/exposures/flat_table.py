@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ def flat_table(
     bins: int = 30,
     smooth: float = 0.0,
     epoch: str | float = "all",
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> SurveyTable:
     """Tabulate the stacked flats of a solution, cell by cell.
 

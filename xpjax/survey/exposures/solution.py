@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xpjax.core.records import Catalogue, Record, Rows, concatenate_records
+from xpjax.core.records import Catalogue, Record, Rows, concatenate_records, json_entry
+from xpjax.core.types import RowIndex
 from xpjax.io.results import TableResult
 from xpjax.survey import FrameFlag, Frames, Observations, RowFlag, lacks_airmass, origin_columns, tabulate
 from xpjax.survey.exposures.columns import MEASUREMENT, QUALITY, ZERO_POINT, term_columns
@@ -59,12 +59,12 @@ class Calibration(TableResult, Record):
     standards: Standards
     local_floor: np.ndarray
     common_floor: np.ndarray
-    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, frames: Any) -> Calibration:
+    def __getitem__(self, frames: RowIndex) -> Calibration:
         """The solution of some frames, by a slice, a mask or indices."""
         index = np.atleast_1d(np.arange(len(self))[frames])
         place = np.full(len(self), -1)
@@ -186,11 +186,11 @@ class Calibrated(Rows, TableResult, Record):
     systematic_error: np.ndarray
     residual: np.ndarray
     flags: np.ndarray
-    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, object] = dataclasses.field(default_factory=dict)
     fits: ExposureFits | None = None
 
     def catalogue(self) -> Catalogue:
         """Return one row for each measurement; band and detector only where there are several or they have names."""
-        amplifiers = json.loads(self.record.get("amplifiers", "[]"))
+        amplifiers = json_entry(self.record, "amplifiers", "[]")
         origin = origin_columns(self.observations, [column.name for column in MEASUREMENT], amplifiers)
         return tabulate([*MEASUREMENT, *origin], self, dict(self.record))

@@ -23,7 +23,8 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.ids import places_of
-from xpjax.core.records import Record
+from xpjax.core.records import Record, json_entry
+from xpjax.core.types import AnyTables
 from xpjax.survey import (
     LEAST_VARIANCE,
     MAD,
@@ -56,9 +57,9 @@ KINDS = ("huber",) * 4 + ("tukey",) * 4
 
 def apply_joint(
     solution: JointSolution | str | Path,
-    observations: Any,
+    observations: Observations | AnyTables,
     *,
-    config: str | Path | Mapping[str, Any] | None = None,
+    config: str | Path | Mapping[str, object] | None = None,
     exposure: str | None = None,
     new: bool = False,
     keep: Sequence[str] = (),
@@ -124,7 +125,7 @@ def apply_joint(
     found, fitted = _applied(found, observations)
     lines += fitted.lines()
     meta = {**made, **provenance(), "account": json.dumps(lines)}
-    amplifiers = json.loads(known.get("amplifiers", "[]"))
+    amplifiers = json_entry(known, "amplifiers", "[]")
     origin = origin_columns(observations, [column.name for column in (*MEASUREMENTS, *APPLIED)], amplifiers)
     table = tabulate((*MEASUREMENTS, *APPLIED, *origin), found, meta)
     return SurveyTable(table.columns, table.units, table.descriptions, table.meta)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.types import AnyTables
 from xpjax.survey.joint.config import build_joint, read_joint_config
 from xpjax.survey.joint.covariance import unit_columns
 from xpjax.survey.joint.fit import Fit
@@ -21,7 +21,7 @@ MOST = 2000
 """Columns with a prior whose errors are looked at before a fit."""
 
 
-def check_joint(sources: Any, config: str | Path | Mapping[str, Any]) -> SurveyCheck:
+def check_joint(sources: AnyTables, config: str | Path | Mapping[str, object]) -> SurveyCheck:
     """Tell what `solve_survey` would do, before anything is solved: what `xpjax survey check` does with [[term]].
 
     Parameters

@@ -45,6 +45,8 @@ from pydantic import AfterValidator, ValidationInfo
 
 from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import json_entry
+from xpjax.core.types import AnyTables
 from xpjax.io.config import Section, check_sections, entry, parse, read_toml, section_of
 from xpjax.survey import Frames, Observations, RowFlag, check_one_place, rejoin_stars, with_nights
 from xpjax.survey.joint.constraints import Constraint
@@ -245,8 +247,8 @@ def read_further(
     if config is None and "config" not in meta:
         raise XpjaxError(f"the solution does not say what columns mean: give {say('config=', '--config')}")
     kept = {"known": "exposure_files", "amplifiers": "amplifiers", "airmass_laws": "airmass_laws"}
-    before: dict[str, Any] = {option: json.loads(meta.get(name, "null")) for option, name in kept.items()}
-    solved = json.loads(meta.get("config", "{}"))
+    before: dict[str, Any] = {option: json_entry(meta, name, "null") for option, name in kept.items()}
+    solved = json_entry(meta, "config", "{}")
     try:
         chosen = joint_from(solved) if config is None else read_joint_config(config)
         reading, model = build_joint(chosen, sources, keep, solution.frames, exposure=exposure, new=new, **before)
@@ -286,8 +288,8 @@ def _settled_as(term: Term, known: Term) -> Term:
 
 
 def solve_survey(
-    config: str | Path | Mapping[str, Any] | None,
-    sources: Any,
+    config: str | Path | Mapping[str, object] | None,
+    sources: AnyTables,
     *,
     extend: JointSolution | str | Path | None = None,
     keep: Sequence[str] = (),
@@ -367,7 +369,7 @@ def _extended(
     known = extend if isinstance(extend, JointSolution) else read_joint_solution(extend)
     known, reading = read_further(known, sources, config=config, keep=keep)
     found, meta = extend_joint(known, reading.observations), known.meta
-    files = {**json.loads(meta.get("exposure_files", "{}")), **reading.files}
+    files = {**json_entry(meta, "exposure_files", "{}"), **reading.files}
     more: dict[str, Any] = {"account": json.dumps(reading.account.lines()), "converged": found.converged,
             "exposure_files": json.dumps(files)}  # fmt: skip
     return dataclasses.replace(found, meta={**meta, **more}), reading

@@ -53,9 +53,11 @@ from xpjax.survey.joint.priors import StarPrior, xp_prior
 from xpjax.survey.joint.solution import JointSolution
 from xpjax.survey.joint.terms import Term, check_whole
 from xpjax.survey.reading import named_correction
-from xpjax.synthetic import Passband, PassbandSet, band_weights, load_passbands, passband_system
+from xpjax.synthetic import AnyPassbands, Passband, PassbandSet, band_weights, load_passbands, passband_system
 from xpjax.xp import (
     FADE,
+    AnyLinear,
+    AnySources,
     Instrument,
     LinearCorrection,
     SourceTable,
@@ -115,12 +117,12 @@ class InstrumentModes(Term, kind="instrument"):
     "instrument passbands='telescope.toml' sources='stars.h5' modes=3"
     """
 
-    passbands: Any
-    sources: Any
+    passbands: AnyPassbands | Mapping[str, str]
+    sources: AnySources
     name: str = "instrument"
     modes: int = 5
     prior: float = 1.0
-    correction: Any = "standard"
+    correction: AnyLinear = "standard"
     floor: float = 0.0
     bands: Mapping[str, str] = dataclasses.field(default_factory=dict)
     star_prior: bool = True
@@ -147,7 +149,7 @@ class InstrumentModes(Term, kind="instrument"):
         }
         return section_of(cls.__name__, cls, without=cls.in_python, **fields)
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """What a file says of the term, without passbands and spectra that are none of files."""
         said = {name: value for name, value in super().entry().items() if name != "bands" or value}
         texts = ("passbands", "sources", "correction")
@@ -179,7 +181,8 @@ class InstrumentModes(Term, kind="instrument"):
 
     def _curves(self, bands: tuple[str, ...]) -> list[Passband]:
         """The passband of each band."""
-        known = load_passbands(self.passbands)
+        named: Any = self.passbands  # no mapping of files any more: `bound` has opened it
+        known = load_passbands(named)
         wanted = [self.bands.get(band, band) for band in bands]
         if lost := [name for name in wanted if name not in known.names]:
             raise XpjaxError(f"{self.name}: no passband {lost[0]!r}; there are {list(known.names)}")

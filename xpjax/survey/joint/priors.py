@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +18,8 @@ from xpjax.core.records import Record
 from xpjax.core.status import Status
 from xpjax.survey import LEAST_VARIANCE
 from xpjax.survey.joint.normal import diagonal_of
-from xpjax.synthetic import PhotometricSystem, as_system, photometry, stated_release
-from xpjax.xp import XPCoefficients, as_sources, covariance, masked
+from xpjax.synthetic import AnySystem, PhotometricSystem, as_system, photometry, stated_release
+from xpjax.xp import AnyLinear, AnySources, XPCoefficients, as_sources, covariance, masked
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,7 +75,12 @@ def _covariance_kernel(system: PhotometricSystem, source: XPCoefficients) -> Arr
 
 
 def xp_prior(
-    sources: Any, system: Any, *, bands: tuple[str, ...] = (), floor: float = 0.0, correction: Any = None
+    sources: AnySources,
+    system: AnySystem | Sequence[AnySystem],
+    *,
+    bands: tuple[str, ...] = (),
+    floor: float = 0.0,
+    correction: AnyLinear = None,
 ) -> StarPrior:
     """Compute prior magnitudes of stars from XP spectra, with their full covariance between bands.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
-from xpjax.core.records import Record
+from xpjax.core.records import Record, json_entry
 from xpjax.survey import Observations, OutputColumn, SurveyTable, origin_columns, tabulate
 from xpjax.survey.joint.blocks import FIELDS, Block, column_name
 from xpjax.survey.joint.columns import FRAMES, MEASUREMENTS, PARAMETERS, STARS
@@ -121,7 +121,7 @@ class JointSolution(Record):
     rows: RowResults
     quality: FitQuality
     uncertainty: Uncertainty
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, object] = dataclasses.field(default_factory=dict)
     model: JointModel | None = None
 
     terms = _of("design", "terms", "The terms that were fitted.")
@@ -186,7 +186,9 @@ class JointSolution(Record):
         out = self.uncertainty.errors(columns, len(self.value))
         return np.where(np.isnan(self.value[columns]), np.nan, out)
 
-    def covariance(self, combinations: Any = None, stars: Sequence[tuple[Any, str]] = ()) -> np.ndarray:
+    def covariance(
+        self, combinations: ArrayLike | sparse.csr_array | None = None, stars: Sequence[tuple[str | int, str]] = ()
+    ) -> np.ndarray:
         """Return the covariance (k, k) of combinations of columns, then of stars' magnitudes.
 
         combinations (n_combination, n_column); stars: pairs of id and band. cov(p) = R^-1 less what constraints fix,
@@ -230,7 +232,7 @@ class JointSolution(Record):
         """Return the solution with terms that have data of their own for other rows: covariates, spectra of stars."""
         return dataclasses.replace(self, design=dataclasses.replace(self.design, terms=terms))
 
-    def design_matrix(self, observations: Observations) -> tuple[Any, np.ndarray]:
+    def design_matrix(self, observations: Observations) -> tuple[sparse.csr_array, np.ndarray]:
         """Return sparse rows (n, n_column) and offsets (n,) of other measurements.
 
         rows @ value + offset is what the terms add to instrumental magnitudes. Frames and places are matched by name;
@@ -254,7 +256,7 @@ class JointSolution(Record):
 
     def parameters(self) -> SurveyTable:
         """Return a table with a row for each column of each term: value, error, unit, prior, and its frames."""
-        each, amplifiers = [], json.loads(self.meta.get("amplifiers", "[]"))
+        each, amplifiers = [], json_entry(self.meta, "amplifiers", "[]")
         for block in self.blocks:
             n, k = len(block.labels), len(block.parts)
             prior = block.sigma < np.inf
@@ -325,7 +327,7 @@ class JointSolution(Record):
         star = places_of(o.star, self.star)
         band = np.array([self.bands.index(b) for b in o.frames.band.tolist()])[o.frame]
         truth = np.where(star >= 0, self.magnitude[star, band], np.nan)
-        amplifiers = json.loads(self.meta.get("amplifiers", "[]"))
+        amplifiers = json_entry(self.meta, "amplifiers", "[]")
         origin = origin_columns(o, [column.name for column in MEASUREMENTS], amplifiers)
         magnitude, residual = truth - self.residual, self.residual.copy()
         magnitude[self.rows.lost] = self.rows.lost_magnitude
@@ -364,7 +366,8 @@ class JointSolution(Record):
                 out.append(
                     f"error floor {band}: {1e3 * own[mine[-1]]:.2f} mmag" + " of these exposures" * bool(earlier)
                 )
-        out += floor_lines(self.meta.get("sky_floor", {}))
+        floors: Any = self.meta.get("sky_floor", {})
+        out += floor_lines(floors)
         out += field_lines(self.field_floor)
         if self.held_out is not None:
             off = np.abs(self.held_out.residual)

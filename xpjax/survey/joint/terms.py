@@ -94,7 +94,7 @@ class Term:
         """Entries of [columns] without which the term means nothing."""
         return ()
 
-    def counts_from(self, field: str, observations: Observations) -> Any:
+    def counts_from(self, field: str, observations: Observations) -> float | dict[str, float] | None:
         """What the term counts from, of the observations that are solved for; None where the field means nothing."""
         raise NotImplementedError
 
@@ -118,11 +118,11 @@ class Term:
         return section_of(cls.__name__, cls, without=cls.in_python)
 
     @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+    def from_entry(cls, entry: Mapping[str, object]) -> Self:
         """The term that a [[term]] of a survey.toml means. Raises XpjaxError for entries that it does not have."""
         return parse(cls.section(), entry, f"a {cls.kind} term").make(cls)
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """What a [[term]] of a survey.toml would say of the term: entries that are not its defaults."""
         said: dict[str, Any] = {"kind": self.kind}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ class Term:
     def describe(self) -> str:
         """The term in a line."""
         said = self.entry()
-        return " ".join([said.pop("kind"), *(f"{name}={value!r}" for name, value in said.items())])
+        return " ".join([str(said.pop("kind")), *(f"{name}={value!r}" for name, value in said.items())])
 
     def correction_name(self) -> str | None:
         """The linear correction of the spectra that the term takes; None for a term without spectra."""
@@ -319,7 +319,7 @@ class Flat(Term, kind="flat"):
         check_whole(self.name, "order", self.order, 1, 30)
 
     @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+    def from_entry(cls, entry: Mapping[str, object]) -> Self:
         """The term that a [[term]] means. Raises XpjaxError for entries that its form does not use."""
         made = super().from_entry(entry)
         idle = {"superpixel": "order", "chebyshev": "bins"}[made.form]

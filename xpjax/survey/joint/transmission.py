@@ -62,7 +62,7 @@ from xpjax.survey.joint.priors import StarPrior
 from xpjax.survey.joint.terms import Term
 from xpjax.survey.reading import named_correction, survey_chain
 from xpjax.synthetic import TransmissionChain, passband_operator
-from xpjax.xp import Instrument, SourceTable, as_sources, load_instrument
+from xpjax.xp import AnyLinear, AnySources, Instrument, SourceTable, as_sources, load_instrument
 
 STEP = 0.5
 """Sampling [nm] of the curves."""
@@ -121,13 +121,13 @@ class Transmission(Term, kind="transmission"):
     """
 
     chain: TransmissionChain | str
-    sources: Any
+    sources: AnySources
     parameters: Mapping[str, Parameter]
     name: str = "transmission"
     star_prior: bool = True
     floor: float = 0.0
     instrument: Instrument | None = None
-    correction: Any = None
+    correction: AnyLinear = None
     in_python = ("instrument",)
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ class Transmission(Term, kind="transmission"):
         return section_of(cls.__name__, cls, without=cls.in_python, **fields)
 
     @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+    def from_entry(cls, entry: Mapping[str, object]) -> Self:
         """The term that a [[term]] means; its files are read by `bound`."""
         said = parse(cls.section(), entry, "a transmission term").given()
         for name, section in (("chain", "[passband] chain"), ("sources", "[standards] spectra")):
@@ -175,7 +175,7 @@ class Transmission(Term, kind="transmission"):
         parameters = {name: one.make(Parameter) for name, one in said["parameters"].items()}
         return cls(**{"correction": "standard", **said, "parameters": parameters})
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """What a file says of the term, without a chain and spectra that are none of files."""
         said = {**super().entry(), "parameters": {n: p.said() for n, p in self.parameters.items()}}
         if not isinstance(self.chain, str):

@@ -12,7 +12,8 @@ import numpy as np
 
 from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.records import Record
+from xpjax.core.records import Record, json_entry
+from xpjax.core.types import AnyTables
 from xpjax.io.atomic import check_products
 from xpjax.io.catalogue import check_output, write
 from xpjax.survey import REFUSED, FrameFlag, Frames, SurveyTable, provenance, tabulate
@@ -117,7 +118,7 @@ class SurveyCalibration(Record):
         folder = Path(folder)
         check_products(folder, *PRODUCTS, *[WIDE] * wide, overwrite=overwrite)
         record = dict(self.solution.record)
-        record["config"] = json.dumps(files_relative_to(json.loads(record["config"]), Path(), folder))
+        record["config"] = json.dumps(files_relative_to(json_entry(record, "config"), Path(), folder))
         solution = dataclasses.replace(self.solution, record=record)
         calibrated = dataclasses.replace(self.calibrated, record=record)
         _write_tables(folder, calibrated, wide, overwrite)
@@ -141,8 +142,8 @@ class SurveyCalibration(Record):
 
 
 def calibrate_survey(
-    sources: Any,
-    config: SurveyConfig | str | Path | Mapping[str, Any],
+    sources: AnyTables,
+    config: SurveyConfig | str | Path | Mapping[str, object],
     output: str | Path | None = None,
     *,
     folds: int | None = None,
@@ -150,7 +151,7 @@ def calibrate_survey(
     wide: bool = False,
     overwrite: bool = False,
     devices: Devices = None,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> SurveyCalibration:
     """Calibrate tables of detections as a `survey.toml` says: what `xpjax survey calibrate` does.
 
@@ -237,18 +238,18 @@ def about_survey(
 
 
 def apply_survey(
-    sources: Any,
+    sources: AnyTables,
     solution: Calibration | str | Path,
     output: str | Path | None = None,
     *,
-    config: SurveyConfig | str | Path | Mapping[str, Any] | None = None,
+    config: SurveyConfig | str | Path | Mapping[str, object] | None = None,
     exposure: str | None = None,
     new: bool = False,
     keep: Sequence[str] = (),
     wide: bool = False,
     overwrite: bool = False,
     devices: Devices = None,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> SurveyCalibration:
     """Calibrate other stars of the exposures of a solution, or new exposures: what `xpjax survey apply` does.
 
@@ -325,16 +326,16 @@ def _read_for(
 
     Raises XpjaxError where a new exposure is called as one of the solution.
     """
-    only, files = np.unique(solved.frames.exposure), json.loads(solved.record.get("exposure_files", "{}"))
+    only, files = np.unique(solved.frames.exposure), json_entry(solved.record, "exposure_files", "{}")
     alone = not config.names_exposures and exposure is None and not new and len(only) == 1
     reading = read_observations(
         sources, config, exposure=str(only[0]) if alone else exposure, keep=keep, new=new, known=files,
-        amplifiers=json.loads(solved.record.get("amplifiers", "null")),
-        airmass_laws=json.loads(solved.record.get("airmass_laws", "null")),
+        amplifiers=json_entry(solved.record, "amplifiers", "null"),
+        airmass_laws=json_entry(solved.record, "airmass_laws", "null"),
     )  # fmt: skip
     odd = alarms(reading.observations, config, reading.spectra, offsets=reading.account.offsets)
     reading.account.notes += [f"WARNING: {one}" for one in odd]
-    o, before = reading.observations, json.loads(solved.record.get("config", "{}")).get("passband", {})
+    o, before = reading.observations, json_entry(solved.record, "config", "{}").get("passband", {})
     called = as_called_before(o.frames, config.passband, solved.frames.band.tolist(), before.get("bands", {}))
     reading = dataclasses.replace(reading, observations=dataclasses.replace(o, frames=called))
     notes, exposures = reading.account.notes, called.exposure
@@ -367,7 +368,7 @@ def _opened(
         return solution, read_config(config)
     if "config" not in solution.record:
         raise XpjaxError(f"the solution does not say what columns mean: give {say('config=', '--config')}")
-    return solution, config_from(json.loads(solution.record["config"]), home)
+    return solution, config_from(json_entry(solution.record, "config"), home)
 
 
 def _write_measurements(output: Path, calibrated: Calibrated, wide: bool, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.records import Record
+from xpjax.core.types import AnyTables
 from xpjax.survey import FrameFlag, Observations, OutputColumn, RowFlag, SurveyTable, tabulate, with_nights
 from xpjax.survey.exposures import CalibrationSettings, determined_terms, prepare, usable_standards
 from xpjax.survey.reading.account import Account
@@ -143,7 +144,7 @@ class SurveyCheck(Record):
         return [(f" in {band}" if band else "", self.n_standard[self.frames.band == band]) for band in bands.tolist()]
 
 
-def check_survey(sources: Any, config: SurveyConfig | str | Path | Mapping[str, Any]) -> SurveyCheck:
+def check_survey(sources: AnyTables, config: SurveyConfig | str | Path | Mapping[str, object]) -> SurveyCheck:
     """Tell what `calibrate_survey` would do, before anything is fitted: what `xpjax survey check` does.
 
     Parameters

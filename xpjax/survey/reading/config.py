@@ -75,7 +75,7 @@ class SurveyConfig:
     (0, True)
     """
 
-    bands: Mapping[str, Mapping[str, Any]]
+    bands: Mapping[str, Mapping[str, object]]
     settings: CalibrationSettings = dataclasses.field(default_factory=CalibrationSettings)
     selection: Selection = dataclasses.field(default_factory=Selection)
     standards: StandardStars | None = None
@@ -83,7 +83,7 @@ class SurveyConfig:
     passband: SurveyPassband | None = None
     spectra_correction: LinearCorrection | None = None
     folder: Path = Path()
-    table: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    table: Mapping[str, object] = dataclasses.field(default_factory=dict)
     at_one_airmass: bool = True
     sky_floor: bool = True
 
@@ -116,7 +116,7 @@ class SurveyConfig:
         )
 
 
-def read_config(source: str | Path | Mapping[str, Any]) -> SurveyConfig:
+def read_config(source: str | Path | Mapping[str, object]) -> SurveyConfig:
     """Read a survey's TOML file.
 
     Parameters

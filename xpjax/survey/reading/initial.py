@@ -13,6 +13,7 @@ import numpy as np
 from xpjax.core.archive import SOURCE_COLUMNS
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.records import Record
+from xpjax.core.types import AnyTables
 from xpjax.core.version import __version__
 from xpjax.io.atomic import check_output, write_bytes
 from xpjax.io.tables import open_table
@@ -124,12 +125,12 @@ class InitialConfig(Record):
 
 
 def initial_config(
-    sources: Any,
+    sources: AnyTables,
     *,
-    spectra: Any = None,
-    passband: str | Path | Mapping[str, Any] | None = None,
+    spectra: str | Path | Sequence[str | Path] | None = None,
+    passband: str | Path | Mapping[str, str] | None = None,
     standards: str | Path | None = None,
-    entries: Mapping[str, Any] | None = None,
+    entries: Mapping[str, object] | None = None,
 ) -> InitialConfig:
     """Guess a configuration from tables of detections: what `xpjax survey init` does.
 

@@ -51,7 +51,8 @@ def config_of_parts(files: Sequence[Path], config: SurveyConfig) -> SurveyConfig
 
     Spectra of the archive are fetched now, once for all parts. Raises XpjaxError for tables in memory.
     """
-    table, said = dict(config.table), config.standards
+    table: dict[str, Any] = dict(config.table)
+    said = config.standards
     try:
         json.dumps(table)
     except TypeError:

@@ -16,6 +16,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
 from xpjax.core.sky import cells_of
+from xpjax.core.types import AnyTables
 from xpjax.io.tables import Table, open_table, open_tables, split_part
 from xpjax.survey import Named, Observations, concatenate, detection_ids, name_exposures, settle_stars
 from xpjax.survey.reading.account import Account
@@ -73,7 +74,7 @@ class SurveyReading:
 
 
 def read_observations(
-    sources: Any,
+    sources: AnyTables,
     config: SurveyConfig,
     *,
     exposure: str | None = None,
@@ -82,7 +83,7 @@ def read_observations(
     known: Mapping[str, str] | None = None,
     amplifiers: Sequence[str] | None = None,
     new: bool = False,
-    airmass_laws: Mapping[str, Any] | None = None,
+    airmass_laws: Mapping[str, object] | None = None,
 ) -> SurveyReading:
     """Read observations from files or tables, joined to what the configuration names.
 
@@ -238,7 +239,7 @@ def matches_by_position(config: SurveyConfig, tables: Sequence[Any]) -> bool:
         )
     if placed and named and tables:
         mapping = next(iter(config.bands.values()))
-        return not gaia_ids(_opened(tables[0])[0][0].column(mapping["star"], "star").ids().value)
+        return not gaia_ids(_opened(tables[0])[0][0].column(str(mapping["star"]), "star").ids().value)
     return placed
 
 
@@ -248,7 +249,7 @@ def field_of(config: SurveyConfig, tables: Sequence[Any], by_position: bool) -> 
     found = [np.zeros(0, np.int64)]
     for each in tables:
         for table in _opened(each)[0]:
-            for names in dict.fromkeys(tuple(mapping[key] for key in keys) for mapping in config.bands.values()):
+            for names in dict.fromkeys(tuple(str(mapping[key]) for key in keys) for mapping in config.bands.values()):
                 if by_position:
                     found.append(cells_of(*Standards.positions(table, *names), 1 << LEVEL))
                 else:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Catalogue, Record
+from xpjax.core.records import Catalogue, Record, json_entry
 from xpjax.io.results import TableResult
 from xpjax.survey import Camera, Observations, RowFlag, group_median
 from xpjax.survey.exposures import Calibration, night_line
@@ -106,7 +105,7 @@ class Evidence(Record, TableResult):
 
     def color_name(self, band: str) -> str:
         """What the color of the stars is called in the configuration, for axes."""
-        return color_name(json.loads(self.solution.record.get("config", "{}")), band)
+        return color_name(json_entry(self.solution.record, "config", "{}"), band)
 
 
 def color_columns(config: Mapping[str, Any], band: str) -> list[str]:
@@ -140,7 +139,7 @@ def evidence_of(solution: Calibration, calibrated: Catalogue, observations: Obse
     for name in {"x", "y", "color"} & set(rows):
         more[name] = np.where(np.isfinite(rows[name]), rows[name], more[name])
     if "amplifier" in rows:
-        names = json.loads(solution.record.get("amplifiers", "[]")) or np.unique(rows["amplifier"]).tolist()
+        names = json_entry(solution.record, "amplifiers", "[]") or np.unique(rows["amplifier"]).tolist()
         code = {name: k for k, name in enumerate(names)}
         more["amplifier"] = np.array([code.get(name, np.nan) for name in rows["amplifier"].tolist()], float)
     if isinstance(known, Observations):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.core.records import Catalogue
+from xpjax.core.records import Catalogue, json_entry
 from xpjax.io.catalogue import concatenate, read_catalogue
 from xpjax.survey import Camera, Observations
 from xpjax.survey.exposures import Calibrated, Calibration, read_solution
@@ -25,6 +24,18 @@ OF_TILES = ("ra", "dec", "ebv", "rv")
 """Columns of a table of tiles that a report shows."""
 
 File = str | Path
+
+
+class EvidenceOptions(TypedDict, total=False):
+    """Options of `gather_evidence`."""
+
+    catalogues: Sequence[File]
+    validation: Sequence[File]
+    compare: Sequence[File]
+    tiles: File | None
+    stars: File | None
+    camera: Camera | File | None
+    periods: Mapping[str, float] | None
 
 
 def gather_evidence(
@@ -106,7 +117,7 @@ def _in_memory(found: SurveyCalibration | tuple[Calibration, Calibrated]) -> Evi
 def _from_folder(folder: Path, catalogues: Sequence[File]) -> Evidence:
     """The evidence of a directory, with cross-validation where there is some."""
     solution = read_solution(folder)
-    said: Mapping[str, Any] = json.loads(solution.record.get("config", "{}"))
+    said: Mapping[str, Any] = json_entry(solution.record, "config", "{}")
     rows = _observations(folder, solution, said, catalogues) if catalogues else None
     evidence = evidence_of(solution, _measurements(folder), rows)
     tested = folder / CROSS_VALIDATION
@@ -138,7 +149,7 @@ def _observations(
     chosen = dataclasses.replace(config_from(said, folder), selection=Selection(), passband=None)
     only = list(dict.fromkeys(solution.frames.exposure.tolist()))
     exposure = only[0] if not chosen.names_exposures and len(only) == len(catalogues) == 1 else None
-    files = json.loads(solution.record.get("exposure_files", "{}"))
+    files = json_entry(solution.record, "exposure_files", "{}")
     return read_observations(list(catalogues), chosen, exposure=exposure, known=files).observations
 
 

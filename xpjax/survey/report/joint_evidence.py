@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
-from xpjax.core.records import Record
+from xpjax.core.records import Record, json_entry
 from xpjax.io.catalogue import read_catalogue
 from xpjax.survey import Observations
 from xpjax.survey.joint import (
@@ -183,7 +182,7 @@ def joint_evidence(
             f"{CALIBRATED} has {len(table['residual']):,} measurements, the solution {len(solution.residual):,}: they "
             "are not of one another; solve again"
         )
-    config = json.loads(solution.meta.get("config", "{}"))
+    config = json_entry(solution.meta, "config", "{}")
     return JointEvidence(
         solution, _rows(solution, table), config, _transmissions(solution, config), _correction(solution, folder)
     )

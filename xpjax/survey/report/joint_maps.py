@@ -188,7 +188,7 @@ def instrument_figures(evidence: JointEvidence) -> list[Figure]:
     made = evidence.correction
     if made is None:
         raise Missing("the correction that the solution makes is not beside it (correction.h5)")
-    said = made.meta["survey"]
+    said: Any = made.meta["survey"]
     try:
         known = load_correction(said["from"])
     except (OSError, XpjaxError) as why:

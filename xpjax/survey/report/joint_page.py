@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import json_entry
 from xpjax.survey.joint import JointSolution, find_joint
 from xpjax.survey.report.drawing import MMAG, label_of, rounded_text
 from xpjax.survey.report.joint_correlation import correlation_figures
@@ -83,7 +83,7 @@ def joint_sections(evidence: JointEvidence) -> tuple[list[Section], dict[str, st
         Section("Correlations", figures=made("Correlation of parameters", correlation_figures)),
         _residuals(evidence, missing, made),
         Section("Stars", figures=made("Scatter of stars", star_figures)),
-        Section("Selections and flags", items=json.loads(evidence.solution.meta.get("account", "[]")),
+        Section("Selections and flags", items=json_entry(evidence.solution.meta, "account", "[]"),
                 tables=[flag_table(evidence), *_full(outlier_table(evidence))]),
     ]  # fmt: skip
     return sections, missing
@@ -178,7 +178,7 @@ def joint_summary(evidence: JointEvidence) -> list[str]:
         text += (
             f" All residuals on this page are of measurements that were fitted, and flatter it: {how_to_hold_out()}."
         )
-    floors = found.meta.get("sky_floor", {})
+    floors: Any = found.meta.get("sky_floor", {})
     if floors:
         said = ", ".join(f"{label_of(band)} {MMAG * floor:.1f}" for band, floor in floors.items())
         text += f" Zero-points and stars have beside their errors a common one of XP's errors on the sky: {said} mmag."

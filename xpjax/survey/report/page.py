@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
-from xpjax.survey import FrameFlag, RowFlag
+from xpjax.core.records import json_entry
+from xpjax.survey import FrameFlag, Observations, RowFlag
+from xpjax.survey.exposures import Calibrated, Calibration
+from xpjax.survey.joint import JointSolution
+from xpjax.survey.reading import SurveyCalibration
 from xpjax.survey.report.compared import (
     difference_figures,
     difference_table,
@@ -21,7 +24,8 @@ from xpjax.survey.report.compared import (
 from xpjax.survey.report.drawing import MMAG, MOST_BANDS, label_of, rounded_text
 from xpjax.survey.report.evidence import Evidence, band_numbers
 from xpjax.survey.report.flats import all_flats, flat_figures, flat_table, flats_text
-from xpjax.survey.report.gather import gather_evidence
+from xpjax.survey.report.gather import EvidenceOptions, gather_evidence
+from xpjax.survey.report.joint_evidence import JointEvidence
 from xpjax.survey.report.joint_page import joint_of, joint_sections, joint_summary
 from xpjax.survey.report.layout import PAGE, Figure, Page, Section, Table, check_page, made_by, write_page
 from xpjax.survey.report.residuals import (
@@ -42,6 +46,7 @@ from xpjax.survey.report.zero_points import (
     zero_point_figures,
     zero_point_tables,
 )
+from xpjax.survey.scr import ScrSolution
 
 
 def sections_of(evidence: Evidence, account: Sequence[str] = ()) -> tuple[list[Section], dict[str, str]]:
@@ -206,7 +211,27 @@ def summary_of(evidence: Evidence) -> list[str]:
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-def write_report(solution: Any, output: str | Path | None = None, *, overwrite: bool = False, **evidence: Any) -> Page:
+AnySolution: TypeAlias = (
+    str
+    | Path
+    | Evidence
+    | SurveyCalibration
+    | tuple[Calibration, Calibrated]
+    | JointEvidence
+    | JointSolution
+    | tuple[JointSolution, Observations]
+    | ScrSolution
+)
+"""What a report is of: a directory, evidence, or a solution in memory."""
+
+
+def write_report(
+    solution: AnySolution,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    **evidence: Unpack[EvidenceOptions],
+) -> Page:
     """Write the report of a calibration, joint solution or color regression: a page, its figures beside it.
 
     Parameters
@@ -253,14 +278,15 @@ def write_report(solution: Any, output: str | Path | None = None, *, overwrite: 
     target = (folder or Path()) / PAGE if output is None else Path(output)
     check_page(target, overwrite=overwrite)
     name = target.stem if folder is None else folder.resolve().name
+    other: Any = solution  # what is none of these is refused by `gather_evidence`
     joint, scr = joint_of(solution, evidence), scr_of(solution, evidence)
     if scr is not None:
         title, summary, (sections, missing) = "Stellar color regression", scr_summary(scr), scr_sections(scr)
     elif joint is not None:
         title, summary, (sections, missing) = "Joint solution", joint_summary(joint), joint_sections(joint)
     else:
-        known = solution if isinstance(solution, Evidence) else gather_evidence(solution, **evidence)
-        account = json.loads(known.solution.record.get("account", "[]"))
+        known = solution if isinstance(solution, Evidence) else gather_evidence(other, **evidence)
+        account = json_entry(known.solution.record, "account", "[]")
         title, summary, (sections, missing) = "Survey calibration", summary_of(known), sections_of(known, account)
     return write_page(
         target.parent, f"{title}: {name}", summary, sections, missing, name=target.name, overwrite=overwrite

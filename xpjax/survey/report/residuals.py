@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpjax.core.errors import say
+from xpjax.core.records import json_entry
 from xpjax.survey.report.drawing import (
     BLUE,
     DARK,
@@ -69,7 +69,7 @@ def quantities(evidence: Evidence, band: str) -> list[Quantity]:
     ]  # fmt: skip
     if "amplifier" in rows or solution.settings.model.amplifiers:
         codes = rows.get("amplifier", np.full(len(rows["frame"]), np.nan))
-        known = json.loads(solution.record.get("amplifiers", "null")) or range(int(np.nanmax(codes, initial=0)) + 1)
+        known = json_entry(solution.record, "amplifiers", "null") or range(int(np.nanmax(codes, initial=0)) + 1)
         why = f"amplifiers are not among the products ({say('catalogues=', '--catalogue')})"
         found.append(Quantity("amplifier", "amplifier", codes, why, tuple(map(str, known))))
     return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpjax.core.errors import XpjaxError
 from xpjax.core.records import Record
+from xpjax.core.types import AnyTable
 from xpjax.io.atomic import check_products
 from xpjax.io.catalogue import read_catalogue, write
 from xpjax.survey import SurveyTable, make_observations, provenance
@@ -83,7 +84,7 @@ class ScrSolution(Record):
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def write(self, folder: str | Path, *, record: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+    def write(self, folder: str | Path, *, record: Mapping[str, object] | None = None, overwrite: bool = False) -> None:
         """Write coefficients.ecsv, zeropoints.ecsv and predicted.parquet to a directory, which is made.
 
         Parameters
@@ -120,11 +121,11 @@ class ScrSolution(Record):
 
 
 def run_scr(
-    stars: Any,
-    config: str | Path | Mapping[str, Any],
+    stars: AnyTable,
+    config: str | Path | Mapping[str, object],
     output: str | Path | None = None,
     *,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
     overwrite: bool = False,
 ) -> ScrSolution:
     """Fit the color relations of all bands to a table of stars, and the zero-points of its tiles.

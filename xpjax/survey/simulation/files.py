@@ -45,7 +45,7 @@ def simulate_survey(
     *,
     format: str = "fits",
     overwrite: bool = False,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> SimulatedSurvey:
     """Simulate a survey with known truth, and write its files where an output is given.
 
