@@ -15,18 +15,23 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.core import engine
 from xpjax.core.engine import Devices
 from xpjax.core.errors import XpjaxError
 from xpjax.core.release import DR3, Release, find_release
+from xpjax.core.types import PathLike
 from xpjax.io.tables import open_table
 from xpjax.synthetic import AnySystem, Photometer, Photometry, as_system, stated_release
-from xpjax.xp import Sampler, SourceTable, Spectra, read, used_columns
+from xpjax.xp import AnyLinear, Instrument, Sampler, SourceTable, Spectra, read, used_columns
+
+if TYPE_CHECKING:
+    from lsdb.catalog import Catalog
 
 __all__ = ["photometry", "spectra"]
 
@@ -41,7 +46,7 @@ CATALOGUE = "the catalogue"
 
 
 def photometry(
-    catalog: Any,
+    catalog: Catalog | PathLike,
     system: AnySystem | Sequence[AnySystem],
     *,
     columns: Mapping[str, str] | None = None,
@@ -50,10 +55,10 @@ def photometry(
     truncate: bool = False,
     errors: bool = True,
     error_correction: bool = False,
-    correction: Any = None,
+    correction: AnyLinear = None,
     float64: bool = False,
     devices: Devices = None,
-) -> Any:
+) -> Catalog:
     """Compute synthetic photometry of an LSDB catalogue, lazily, as another LSDB catalogue.
 
     Parameters
@@ -112,8 +117,8 @@ def photometry(
 
 
 def spectra(
-    catalog: Any,
-    wavelength: Any = None,
+    catalog: Catalog | PathLike,
+    wavelength: ArrayLike | None = None,
     *,
     columns: Mapping[str, str] | None = None,
     keep: Sequence[str] = (),
@@ -123,11 +128,11 @@ def spectra(
     errors: bool = True,
     correlation: bool = False,
     float64: bool = False,
-    instrument: Any = None,
-    correction: Any = None,
+    instrument: Instrument | None = None,
+    correction: AnyLinear = None,
     resolution: str | None = None,
     devices: Devices = None,
-) -> Any:
+) -> Catalog:
     """Sample spectra of an LSDB catalogue, lazily, as another LSDB catalogue with nested spectra.
 
     Parameters
@@ -171,7 +176,7 @@ def spectra(
     (['source_id', 'ra', 'dec', 'spectrum', 'xp_status'], 2500)
     """
     known = None if release is None else find_release(release)
-    options = {
+    options: dict[str, Any] = {
         "internal": internal, "truncate": truncate, "errors": errors, "correlation": correlation, "float64": float64,
         "instrument": instrument, "correction": correction, "resolution": resolution, "devices": devices,
     }  # fmt: skip

@@ -30,7 +30,7 @@ from xpjax.synthetic import (
     plot_photometry as plot_photometry,
     recover_passbands,
 )
-from xpjax.xp import FIRST_SPECTRA, SourceTable, draw_spectra, read, spectra as sampled
+from xpjax.xp import FIRST_SPECTRA, AnySpectra, SourceTable, draw_spectra, read, spectra as sampled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ __all__ = ["plot_file", "plot_grid", "plot_passbands", "plot_photometry", "plot_
 
 
 def plot_spectra(
-    spectra: Any,
+    spectra: AnySpectra,
     sources: Sequence[int] | None = None,
     system: AnySystem | None = None,
     limits: Sequence[float] | None = None,

@@ -12,14 +12,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from xpjax.catalogue import hats
 from xpjax.catalogue.job import BLOCK_ROWS, STATE, Job, Unit
 from xpjax.catalogue.parts import WHOLE
-from xpjax.catalogue.plan import Plan
+from xpjax.catalogue.plan import CatalogueOptions, Plan
 from xpjax.catalogue.products import Labels
 from xpjax.catalogue.stages import process
 from xpjax.catalogue.state import is_assembled, is_finished
@@ -134,7 +134,7 @@ def estimate_catalogue(
     systems: AnySystem | Sequence[AnySystem] | None = None,
     *,
     devices: Devices = None,
-    **options: Any,
+    **options: Unpack[CatalogueOptions],
 ) -> RunEstimate:
     """Estimate time, disk and memory of a catalogue from a sample of its store, before it is made.
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -23,7 +23,27 @@ from xpjax.io.atomic import expanded
 from xpjax.io.catalogue import FITS_COLUMNS
 from xpjax.stellar import LabelFitter
 from xpjax.synthetic import AnySystem
+from xpjax.wiggles import AnyCorrection
 from xpjax.xp import Store, StoreError
+
+
+class CatalogueOptions(TypedDict, total=False):
+    """Options of `run_catalogue` that say what the catalogue is."""
+
+    errors: bool
+    truncate: bool
+    error_correction: bool
+    float64: bool
+    correction: AnyCorrection
+    fitter: LabelFitter | None
+    format: str
+    where: str | None
+    keep: Sequence[str]
+    shard: tuple[int, int]
+    hats_rows: int
+    systematic: bool
+    release: Release | str | None
+    columns: Mapping[str, str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +73,7 @@ class Plan:
         truncate: bool = False,
         error_correction: bool = False,
         float64: bool = False,
-        correction: Any = None,
+        correction: AnyCorrection = None,
         fitter: LabelFitter | None = None,
         format: str = "parquet",
         where: str | None = None,

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from xpjax.catalogue.dask import process_on_dask
 from xpjax.catalogue.estimate import RunEstimate, check_room, is_long, of_plan, sampled
@@ -34,6 +33,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.release import Release
 from xpjax.stellar import LabelFitter
 from xpjax.synthetic import AnySystem
+from xpjax.wiggles import AnyCorrection
 from xpjax.xp import Store
 
 
@@ -90,7 +90,7 @@ def run_catalogue(
     error_correction: bool = False,
     float64: bool = False,
     devices: engine.Devices = None,
-    correction: Any = None,
+    correction: AnyCorrection = None,
     fitter: LabelFitter | None = None,
     format: str = "parquet",
     where: str | None = None,

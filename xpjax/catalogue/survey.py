@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from xpjax.catalogue.survey_job import (
 from xpjax.catalogue.survey_units import do_item, reduce_phase
 from xpjax.core import engine
 from xpjax.core.errors import XpjaxError, say
+from xpjax.core.records import json_entry
 from xpjax.io.atomic import expanded
 from xpjax.io.tables import split_part
 from xpjax.survey import provenance
@@ -105,12 +105,12 @@ class UnitsReport:
     def lines(self) -> list[str]:
         """What is worth telling."""
         solution = self.solution()
-        return [*json.loads(solution.record["account"]), *frame_lines(solution.frames, solution.fits)]
+        return [*json_entry(solution.record, "account"), *frame_lines(solution.frames, solution.fits)]
 
 
 def calibrate_units(
     files: Sequence[str | os.PathLike[str]],
-    config: SurveyConfig | str | Path | Mapping[str, Any],
+    config: SurveyConfig | str | Path | Mapping[str, object],
     output: str | os.PathLike[str],
     *,
     units: str = "night",
@@ -120,7 +120,7 @@ def calibrate_units(
     devices: str | int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    record: Mapping[str, Any] | None = None,
+    record: Mapping[str, object] | None = None,
 ) -> UnitsReport:
     """Calibrate a survey in units, by night or band: any number of processes share the work.
 

@@ -28,6 +28,7 @@ from xpjax.catalogue.survey_files import (
     write_plan,
 )
 from xpjax.catalogue.survey_job import PREPARE, PRODUCTS, READ, SHIFTS, SurveyJob, clean, names_of_batches, note, unused
+from xpjax.core.records import json_entry
 from xpjax.core.version import __version__
 from xpjax.io.catalogue import write
 from xpjax.survey import Frames, Observations, concatenate
@@ -196,7 +197,7 @@ def _write_whole(job: SurveyJob, plan: UnitPlan) -> None:
         lines.append(f"likewise {len(manifests) - SHOWN:,} more units; their solutions have it")
     account = dataclasses.replace(plan.account, notes=[*plan.account.notes, *lines])
     solutions = [read_solution(job.products(name)) for name in plan.units]
-    laws = json.loads(solutions[0].record["airmass_laws"])
+    laws = json_entry(solutions[0].record, "airmass_laws")
     record = {**solutions[0].record, **_record(job, plan, account, laws, plan.frames.exposure, job.files)}
     record["config"] = json.dumps(files_relative_to(job.config.table, job.config.folder, job.output))
     whole = join_solutions(solutions, plan.order, record)

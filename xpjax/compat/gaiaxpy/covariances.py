@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpjax.compat.gaiaxpy.reading import objects, parse_band, read_input
+from xpjax.compat.gaiaxpy.reading import AnyInput, objects, parse_band, read_input
 from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.release import DR3, RELEASES
 from xpjax.xp import covariance_matrix
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def get_inverse_covariance_matrix(input_object: Any, band: Any = None) -> Any:
+
+def get_inverse_covariance_matrix(input_object: AnyInput, band: str | None = None) -> pd.DataFrame | np.ndarray | None:
     """Inverse covariance matrices of the coefficients of one band, or of both: a frame, None where there is none.
 
     The matrix itself for one source and one band. Raises InvalidBandError, and as `read_input` does.
@@ -20,7 +23,9 @@ def get_inverse_covariance_matrix(input_object: Any, band: Any = None) -> Any:
     return _matrices(input_object, band, "inverse", "inverse_covariance")
 
 
-def get_inverse_square_root_covariance_matrix(input_object: Any, band: Any = None) -> Any:
+def get_inverse_square_root_covariance_matrix(
+    input_object: AnyInput, band: str | None = None
+) -> pd.DataFrame | np.ndarray | None:
     """L^-1 with L L' the covariance of the coefficients of one band, or of both, as `get_inverse_covariance_matrix`."""
     return _matrices(input_object, band, "inverse_sqrt", "inverse_square_root_covariance_matrix")
 
@@ -42,7 +47,7 @@ def _matrices(input_object: Any, band: Any, kind: str, name: str) -> Any:
     return frame[f"{bands[0]}_{name}"].iloc[0] if len(bands) == len(frame) == 1 else frame
 
 
-def get_chi2(_L_inv: np.ndarray, residuals: np.ndarray) -> Any:
+def get_chi2(_L_inv: np.ndarray, residuals: np.ndarray) -> float:
     """|L^-1 r|^2 of residuals r (n_basis,), with L^-1 of `get_inverse_square_root_covariance_matrix`.
 
     Raises ValueError for other shapes, and None.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xpjax.compat.gaiaxpy.plotting import plot_lines
-from xpjax.compat.gaiaxpy.reading import Input, progress_bar, read_input
+from xpjax.compat.gaiaxpy.reading import AnyInput, Input, progress_bar, read_input
 from xpjax.compat.gaiaxpy.spectra import dispersed, limits
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.xp import Spectra, extrema, load_instrument, spectra as sample
@@ -19,6 +19,8 @@ from xpjax.xp import Spectra, extrema, load_instrument, spectra as sample
 if TYPE_CHECKING:
     import pandas as pd
 
+AnyLines: TypeAlias = list[Sequence[float] | Sequence[str]] | str | Path
+"""Wavelengths [nm] and names of lines, or a file of both."""
 LINES = {
     "star": {"H_beta": 486.268, "H_alpha": 656.461, "He I_1": 447.3, "He I_2": 587.7, "He I_3": 706.7},
     "qso": {
@@ -46,11 +48,11 @@ class Lines:
 
 
 def find_lines(
-    input_object: Any,
+    input_object: AnyInput,
     truncation: bool = False,
     source_type: str = "star",
-    redshift: Any = None,
-    user_lines: Any = None,
+    redshift: list[tuple[int, float]] | None = None,
+    user_lines: AnyLines | None = None,
     output_path: str | Path = ".",
     output_file: str = "output_lines",
     output_format: str | None = None,
@@ -77,7 +79,7 @@ def find_lines(
     given = read_input(input_object, truncation=truncation, username=username, password=password)
     z = np.zeros(len(given.sources))
     if quasar:
-        known = {int(source): float(value) for source, value in redshift}
+        known = {int(source): float(value) for source, value in redshift or ()}
         absent = [int(i) for i in given.sources.source_id if int(i) not in known]
         if absent:
             raise ValueError(f"no redshift for {len(absent)} sources, the first is {absent[0]}")
@@ -99,7 +101,7 @@ def find_lines(
 
 
 def find_extrema(
-    input_object: Any,
+    input_object: AnyInput,
     truncation: bool = False,
     output_path: str | Path = ".",
     output_file: str = "output_lines",
@@ -124,7 +126,7 @@ def find_extrema(
 
 
 def find_fast(
-    input_object: Any,
+    input_object: AnyInput,
     truncation: bool = False,
     output_path: str | Path = ".",
     output_file: str = "output_lines",
@@ -157,10 +159,11 @@ def _check_flags(truncation: Any, plot_spectra: Any, save_plots: Any) -> None:
         raise ValueError("save_plots=True needs plot_spectra=True")
 
 
-def _wanted(source_type: str, user_lines: Any) -> Mapping[str, float]:
+def _wanted(source_type: str, user_lines: AnyLines | None) -> Mapping[str, float]:
     """Name -> wavelength [nm] of the lines to look for. Raises ValueError."""
     if user_lines is None:
         return LINES[source_type]
+    wavelengths: Any
     if isinstance(user_lines, list):
         wavelengths, names = user_lines
     elif isinstance(user_lines, str | Path) and os.path.isfile(user_lines):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpjax.compat.gaiaxpy.errors import NoBandsAvailableError
-from xpjax.compat.gaiaxpy.reading import cast, named_columns, progress_bar, read_input
+from xpjax.compat.gaiaxpy.reading import AnyColumns, AnyInput, cast, named_columns, progress_bar, read_input
 from xpjax.compat.gaiaxpy.settings import is_float64, is_strict
 from xpjax.compat.gaiaxpy.spectra import BOTH_MISSING, check_saving, warn
-from xpjax.compat.gaiaxpy.systems import RegularPhotometricSystem, built_in, chosen
+from xpjax.compat.gaiaxpy.systems import AnyMembers, RegularPhotometricSystem, built_in, chosen
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
 from xpjax.core.status import Status
@@ -35,15 +35,15 @@ G_COLUMN = f"{G_SYSTEM}_mag_{G_BAND}"
 
 
 def generate(
-    input_object: Any,
-    photometric_system: Any,
+    input_object: AnyInput,
+    photometric_system: AnyMembers,
     truncation: bool = False,
     output_path: str | Path = ".",
     output_file: str = "output_synthetic_photometry",
     output_format: str | None = None,
     save_file: bool = True,
     error_correction: bool = False,
-    additional_columns: Any = None,
+    additional_columns: AnyColumns | None = None,
     username: str | None = None,
     password: str | None = None,
 ) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def _g_magnitude(given: Any, truncation: bool) -> np.ndarray:
 
 def apply_error_correction(
     input_multi_photometry: pd.DataFrame,
-    photometric_system: Any = None,
+    photometric_system: AnyMembers | None = None,
     output_path: str | Path = ".",
     output_file: str = "output_corrected_photometry",
     output_format: str | None = None,
@@ -180,7 +180,7 @@ def _error_corrected(
 
 def apply_colour_equation(
     input_synthetic_photometry: pd.DataFrame,
-    photometric_system: Any = None,
+    photometric_system: AnyMembers | None = None,
     output_path: str | Path = ".",
     output_file: str = "corrected_photometry",
     output_format: str | None = None,

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from xpjax.xp import SourceTable, fetch, read
 if TYPE_CHECKING:
     import pandas as pd
 
+AnyInput: TypeAlias = "pd.DataFrame | str | Path | list[int] | list[str]"
+"""What functions are given: a frame, a file, source ids, or an ADQL query."""
+AnyColumns: TypeAlias = str | list[str] | dict[str, str] | dict[str, list[str]]
+"""Further columns: a name, names, or new names with the old ones."""
 VERSION = "2.1.5"
 FORMATS = ("avro", "csv", "ecsv", "fits", "xml")
 FURTHER = ("gz", "bz2", "xz", "zip", "fit", "vot", "votable", "parquet", "h5", "hdf5")
@@ -40,7 +44,7 @@ class Input:
 
 
 def read_input(
-    content: Any,
+    content: AnyInput,
     *,
     truncation: bool = False,
     additional: Mapping[str, list[str]] | None = None,
@@ -136,7 +140,7 @@ def _check_columns(sources: SourceTable, truncation: bool) -> None:
 # --- additional columns -----------------------------------------------------------------------------------------------
 
 
-def named_columns(additional: Any) -> dict[str, list[str]]:
+def named_columns(additional: AnyColumns | None) -> dict[str, list[str]]:
     """`additional_columns` in one form: name in the output -> [name in the input], or the keys down an AVRO record."""
     if additional is None:
         return {}

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xpjax.compat.gaiaxpy.errors import NoBandsAvailableError
-from xpjax.compat.gaiaxpy.reading import Input, objects, progress_bar, read_input
+from xpjax.compat.gaiaxpy.reading import AnyInput, Input, objects, progress_bar, read_input
 from xpjax.compat.gaiaxpy.settings import is_float64, is_strict
 from xpjax.compat.gaiaxpy.writing import save
 from xpjax.core import engine
@@ -74,8 +75,8 @@ class XpSampledSpectrum(_Kind):
 
 
 def calibrate(
-    input_object: Any,
-    sampling: Any = None,
+    input_object: AnyInput,
+    sampling: ArrayLike | None = None,
     truncation: bool = False,
     output_path: str | Path = ".",
     output_file: str = "output_spectra",
@@ -159,7 +160,7 @@ def _absolute(given: Input, model: Instrument, sampling: Any, truncation: bool, 
 
 
 def convert(
-    input_object: Any,
+    input_object: AnyInput,
     sampling: np.ndarray | None = INTERNAL_GRID,
     truncation: bool = False,
     with_correlation: bool = False,
@@ -327,12 +328,12 @@ def dispersed(band: str, x: Any, release: Release, inverse: bool = False) -> np.
     return make_interp_spline(a[order], b[order], k=1)(np.asarray(x, float))
 
 
-def pwl_to_wl(band: str, pwl: Any) -> np.ndarray:
+def pwl_to_wl(band: str, pwl: ArrayLike) -> np.ndarray:
     """Wavelengths [nm] of pseudo-wavelengths of a band, linear between the samples of the dispersion table."""
     return dispersed(band, pwl, DR3, inverse=True)
 
 
-def wl_to_pwl(band: str, wl: Any) -> np.ndarray:
+def wl_to_pwl(band: str, wl: ArrayLike) -> np.ndarray:
     """Pseudo-wavelengths of a band at wavelengths [nm], linear between the samples of the dispersion table."""
     return dispersed(band, wl, DR3)
 

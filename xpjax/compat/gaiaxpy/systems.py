@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from xpjax.compat.gaiaxpy.settings import is_strict
 from xpjax.core.constants import AB_ZERO_POINT
 from xpjax.core.paths import DATA
 from xpjax.core.release import DR3, RELEASES, Release
+from xpjax.core.types import PathLike
 from xpjax.synthetic import (
     PhotometricSystem as Projections,
     available_systems,
@@ -141,13 +142,13 @@ def built_in() -> dict[str, RegularPhotometricSystem]:
     return {one.label: one for one in _published().values()}
 
 
-def enumeration() -> Any:
+def enumeration() -> type[enum.Enum]:
     """A new `PhotometricSystem`: an enumeration of all systems."""
     make: Any = _Member  # the functional interface of enum
     return make("PhotometricSystem", {**_published(), **_loaded}, module=__package__)
 
 
-def load_additional_systems(_systems_path: Any = None) -> Any:
+def load_additional_systems(_systems_path: PathLike | None = None) -> type[enum.Enum]:
     """Load the systems in the files NAME.gaiaXPy_dr3_VERSION.xml below a folder; asks for the folder if none is given.
 
     Returns the new enumeration, with members USER_NAME; systems loaded before are replaced. Raises ValueError.
@@ -164,13 +165,17 @@ def load_additional_systems(_systems_path: Any = None) -> Any:
     return enumeration()
 
 
-def remove_additional_systems() -> Any:
+def remove_additional_systems() -> type[enum.Enum]:
     """Forget the systems that were loaded. Returns the new enumeration."""
     _loaded.clear()
     return enumeration()
 
 
-def chosen(photometric_system: Any) -> list[RegularPhotometricSystem]:
+AnyMembers: TypeAlias = enum.Enum | list[enum.Enum]
+"""A member of `PhotometricSystem`, or several; GaiaXPy's own members too."""
+
+
+def chosen(photometric_system: AnyMembers | None) -> list[RegularPhotometricSystem]:
     """The systems of one member or of a list of them; GaiaXPy's own members do too. Raises ValueError for none."""
     if photometric_system is None or photometric_system in ([], ""):
         raise ValueError("name at least one photometric system, such as PhotometricSystem.JPLUS")
