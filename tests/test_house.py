@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -176,6 +180,58 @@ def test_rooms_have_doors() -> None:
         assert not [public for public in door.__all__ if public in ROOMS], "a public name is the name of a room"
         total += len(door.__all__) if there not in ("cli", "compat.gaiaxpy") else 0
     assert total <= 190, total
+
+
+CALLED = ("__call__", "__getitem__")
+"""Methods that users call by no name."""
+
+
+def says_any(hint: object, module: str) -> bool:
+    """Whether a type has Any in it, by its own words or by those of an alias."""
+    named = [vars(sys.modules[module]).get(word) for word in re.findall(r"[A-Za-z_]\w*", str(hint))]
+    texts = [str(hint), *(alias for alias in named if isinstance(alias, str))]
+    inside = any(Any in get_args(alias) for alias in named)  # not deeper: NumPy's own aliases have it there
+    return inside or any(re.search(r"\bAny\b", text) for text in texts)
+
+
+def any_types(thing: Any) -> list[str]:
+    """Where the signature of a function, or the fields and public methods of a class, have the type Any."""
+    if not inspect.isclass(thing):
+        plain = inspect.unwrap(thing)
+        hints = inspect.get_annotations(plain).items() if inspect.isfunction(plain) else ()
+        return [f"{where}: {hint}" for where, hint in hints if says_any(hint, plain.__module__)]
+    found = []
+    for owner in (one for one in thing.__mro__ if one.__module__.split(".")[0] == "xpjax"):
+        fields = [item for item in inspect.get_annotations(owner).items() if not item[0].startswith("_")]
+        found += [f"{where}: {hint}" for where, hint in fields if says_any(hint, owner.__module__)]
+        for method, part in vars(owner).items():
+            if method in CALLED or not method.startswith("_"):
+                part = part.fget if isinstance(part, property) else part
+                part = part.func if isinstance(part, functools.cached_property) else part
+                part = part.__func__ if isinstance(part, classmethod | staticmethod) else part
+                found += [f"{method}: {where}" for where in any_types(part)] if inspect.isroutine(part) else []
+    return found
+
+
+@pytest.mark.parametrize("there", ["", *ROOMS])
+def test_public_names_have_types(there: str) -> None:
+    """Whoever types `xpjax.` is told what a function takes: nothing public takes, holds or gives Any."""
+    door = importlib.import_module(f"xpjax.{there}".rstrip("."))
+    named = {public: getattr(door, public) for public in door.__all__ if there != "cli"}
+    found = {public: said for public, thing in named.items() if callable(thing) and (said := any_types(thing))}
+    assert not found, found
+
+
+def test_the_check_of_types_finds_any() -> None:
+    class Wrong:
+        size: int
+        value: Mapping[str, Any]
+
+        def read(self, path: str) -> Any: ...
+
+    Wrong.__module__ = "xpjax.plot"
+    Wrong.read.__module__ = "xpjax.plot"
+    assert any_types(Wrong) == ["value: Mapping[str, Any]", "read: return: Any"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
