@@ -40,6 +40,19 @@ def magnitudes() -> np.ndarray:
     return xpjax.photometry(sources(), "SDSS:g", errors=False)["g"]
 
 
+@cache
+def grid() -> xpjax.stellar.StellarGrid:
+    """Black bodies, which differ in one label."""
+    teff = np.array([4000.0, 5000.0, 6000.0, 7000.0])
+    flux = GRID**-5.0 / np.expm1(1.4388e7 / (GRID * teff[:, None]))
+    return xpjax.stellar.StellarGrid((teff,), flux / flux.mean(axis=1, keepdims=True), GRID, ("teff",))
+
+
+@cache
+def fitter() -> xpjax.stellar.LabelFitter:
+    return xpjax.stellar.LabelFitter(grid(), "none", ebv=0.0, error_floor=0.05)
+
+
 OF_SOURCES: dict[str, Callable[[Any], Any]] = {
     "read": lambda table: xpjax.read(table).coefficients.value,
     "photometry": lambda table: xpjax.photometry(table, "SDSS").magnitude_error,
@@ -49,6 +62,7 @@ OF_SOURCES: dict[str, Callable[[Any], Any]] = {
     "fit_passband": lambda table: (
         xpjax.fit_passband(table, magnitudes(), 0.01, "sdss2010:g", ["zero_point"]).covariance
     ),
+    "labels": lambda table: fitter()(table).fit.labels,
     "fetch's ids": lambda table: ids_of(table),
 }
 OF_SPECTRA: dict[str, Callable[[Any], Any]] = {
@@ -127,6 +141,28 @@ def test_magnitudes_may_have_units(given: Callable[[np.ndarray], Any]) -> None:
     found = xpjax.fit_passband(sources(), given(observed), 10 * u.mmag, "sdss2010:g", ["zero_point"])
     np.testing.assert_allclose(found.value, plain.value, rtol=1e-5)
     assert plain.value[0] == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda table: (table["flux"], table["flux_error"]),
+        lambda table: (table["flux"].quantity, table["flux_error"].quantity.to("erg s-1 cm-2 AA-1")),
+        lambda table: (table["flux"].quantity, table["flux_error"].data),
+        lambda table: (pd.Series(list(table["flux"].data)), pd.Series(list(table["flux_error"].data))),
+        lambda table: (pa.array(list(table["flux"].data)), pa.array(list(table["flux_error"].data))),
+        lambda table: (np.ma.masked_array(table["flux"].data), table["flux_error"].data.tolist()),
+    ],
+    ids=["Column", "other unit", "Quantity", "Series", "Arrow", "masked"],
+)
+def test_spectra_that_are_fitted_may_have_units(given: Callable[[Any], Any]) -> None:
+    table = xpjax.spectra(sources(), GRID).to_table()
+    plain = xpjax.stellar.fit_labels(table["flux"].data, table["flux_error"].data, grid())
+    found = xpjax.stellar.fit_labels(*given(table), grid())
+    np.testing.assert_allclose(found.labels, plain.labels, rtol=1e-5)
+    np.testing.assert_allclose(found.chi2, plain.chi2, rtol=1e-4)
+    with pytest.raises(xpjax.XpjaxError, match="error has the unit"):
+        xpjax.stellar.fit_labels(table["flux"].data, table["flux_error"].quantity, grid())
 
 
 def test_wavelengths_and_parameters_may_have_units() -> None:

@@ -193,6 +193,8 @@ def test_fits_has_limits(tmp_path: Path) -> None:
     wide = Catalogue({f"c{i}": np.zeros(1) for i in range(1000)})
     with pytest.raises(ValueError, match=r"999 columns.*parquet"):
         catalogue.write(tmp_path / "out.fits", wide)
+    with pytest.raises(ValueError, match=r"does not tell the columns \['m', 'M'\] apart"):
+        catalogue.write(tmp_path / "out.fits", Catalogue({"m": np.zeros(1), "x": np.zeros(1), "M": np.ones(1)}))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -256,6 +257,9 @@ def _fits_table(catalogue: Catalogue, name: str) -> Any:
     from astropy.io import fits
     from astropy.table import Table
 
+    alike = Counter(n.lower() for n in catalogue.columns)
+    if twice := [n for n in catalogue.columns if alike[n.lower()] > 1]:
+        raise XpjaxError(f"FITS does not tell the columns {twice} apart: rename one, or write Parquet, HDF5 or VOTable")
     columns = {n: np.char.encode(c, "utf-8") if c.dtype.kind == "U" else c for n, c in catalogue.columns.items()}
     table = Table(columns)
     for key, cells in columns.items():

@@ -215,14 +215,14 @@ def _stars(
     spread: Spread | None,
 ) -> Star:
     """The stars as arrays, one row a star. Raises XpjaxError for shapes that do not fit the grid."""
-    n_wavelength = len(grid.wavelength)
+    n_wavelength, unit = len(grid.wavelength), str(getattr(flux, "unit", None) or "")
     flux = _plain(flux)
     if flux.ndim != 2 or flux.shape[1] != n_wavelength:
         raise XpjaxError(f"flux must be (n, {n_wavelength}) at the wavelengths of the grid, found {flux.shape}")
     n = len(flux)
     return Star(
         flux,
-        _rows("error", error, flux.shape),
+        _rows("error", in_unit(error, unit, "error"), flux.shape),
         _correlation(correlation, n, n_wavelength),
         None if used is None else _rows("used", used, flux.shape).astype(bool),
         None if ebv is None else _rows("ebv", in_unit(ebv, "mag", "E(B-V)"), (n,)),
@@ -253,8 +253,10 @@ def _spread(spread: Spread, correlation: Any, n: int) -> np.ndarray:
 
 
 def _plain(array: Any) -> np.ndarray:
-    """Floats on the host, with NaN for masked entries."""
+    """Floats on the host, with NaN for masked entries; one array a row is how pandas and Arrow hold vectors."""
     array = np.ma.filled(np.ma.asarray(array, float), np.nan) if np.ma.isMaskedArray(array) else np.asarray(array)
+    if array.dtype == object and array.ndim == 1 and len({np.shape(row) for row in array}) == 1:
+        array = np.stack(array)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(float)
 
 

@@ -51,11 +51,13 @@ from xpjax.wiggles import (
 from xpjax.xp import (
     STANDARD,
     TRANSIT,
+    AnySources,
     LinearCorrection,
     Sampler,
     SourceTable,
     Spectra,
     XPCoefficients,
+    as_sources,
     coefficient_errors,
     load_instrument,
 )
@@ -249,9 +251,13 @@ class LabelFitter:
         return count_fits(fits.fit, self.interpolator)
 
     def __call__(
-        self, table: SourceTable, *, devices: engine.Devices = None, progress: engine.Progress | None = None
+        self, sources: AnySources, *, devices: engine.Devices = None, progress: engine.Progress | None = None
     ) -> LabelFits:
-        """Labels of the sources of a table. Raises ValueError for columns, errors or n_relevant that are not there."""
+        """Labels of sources, as `xpjax.photometry` takes them.
+
+        Raises ValueError for columns, errors or n_relevant that are not there.
+        """
+        table = as_sources(sources)
         n = len(table)
         parts = []
         # Equal parts, that they compile once.

@@ -92,7 +92,7 @@ def open_table(source: AnyTable | Table) -> Table:
     ----------
     source
         A file, told by its content and not by its suffix; `FILE[NAME]` or `FILE[2]` for one of several tables in a
-        file; or a table in memory: pandas, astropy, Arrow, a structured array, a mapping of columns.
+        file; or a table in memory: pandas, astropy, Arrow, a structured array, a mapping of columns, a result of xpjax.
 
     Returns
     -------

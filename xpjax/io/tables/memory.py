@@ -22,6 +22,8 @@ KNOWN = "a path, a pandas DataFrame, an astropy or pyarrow Table, a structured N
 
 def from_memory(source: Any) -> Table:
     """A table of what is in memory. Raises XpjaxError for what is none."""
+    if not isinstance(source, Catalogue) and hasattr(source, "catalogue"):  # a result of xpjax
+        source = source.catalogue()
     pandas, arrow, astropy = (sys.modules.get(name) for name in ("pandas", "pyarrow", "astropy.table"))
     if isinstance(source, Catalogue):
         columns = source.columns

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.core.records import Rows
 from xpjax.io.tables import Table, open_tables, split_part
 from xpjax.survey.reading.standards import Standards
 
@@ -49,9 +50,9 @@ def spread(things: Sequence[Any], most: int) -> list[Any]:
 
 def is_column(value: Any) -> bool:
     """Whether this is a column, so that a mapping with it is one table."""
-    return np.ndim(value) == 1 and not (
-        hasattr(value, "colnames") or getattr(getattr(value, "dtype", None), "names", None)
-    )
+    if isinstance(value, Rows) or hasattr(value, "colnames"):  # a table, which NumPy would take for a sequence
+        return False
+    return np.ndim(value) == 1 and not getattr(getattr(value, "dtype", None), "names", None)
 
 
 def _some_rows(n: int) -> Any:
