@@ -40,7 +40,7 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
         axes[0, 0].plot(grid, relative, color=hue, lw=1, label=name)
     axes[0, 0].set_yscale("symlog", linthresh=5)
     axes[0, 0].set_yticks([-20, -5, -2.5, 0, 2.5, 5, 20], ["-20", "-5", "-2.5", "0", "2.5", "5", "20"])
-    title = "What mean mock stars change by, XP's resolution; logarithmic beyond 5 %"
+    title = "Mean mock stars at XP's resolution; logarithmic beyond 5 %"
     axes[0, 0].set(ylabel="Change [%]", title=title)
     axes[0, 0].legend(frameon=False, ncols=3, loc="lower center", columnspacing=1)
     first = stars[KINDS[0][0]]
@@ -49,7 +49,7 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
     axes[0, 1].plot(grid, better, color=COLORS[0], lw=1.2, label="corrected, full resolution")
     axes[0, 1].plot(grid, better @ smooth - 0.5, color=COLORS[2], lw=1.2, label="corrected, XP's resolution, less 0.5")
     for name, at in BALMER.items():
-        axes[0, 1].axvline(at, color="0.85", lw=0.8, zorder=0)
+        axes[0, 1].axvline(at, 0.25, color="0.85", lw=0.8, zorder=0)  # above the legend
         axes[0, 1].text(at + 2, 3.35, name, color="0.4", va="top")
     axes[0, 1].set(xlim=(390, 680), ylim=(0, 3.4), ylabel="Flux over its mean", title="Mean mock A star")
     axes[0, 1].legend(frameon=False, loc="lower left", fontsize="small")
@@ -58,7 +58,7 @@ def draw_operator(axes: Any, correction: LinearCorrection, model: Instrument) ->
         axes[1, 0].plot(grid, 100 * size[k] * modes[k] * np.sign(modes[k][np.abs(modes[k]).argmax()]) - 8 * k,
                         color=hue, lw=1, label=f"mode {k + 1}")  # fmt: skip
     axes[1, 0].set(xlabel="Wavelength [nm]", ylabel="Change [%], shifted by 8",
-                   title="Leading modes over ordinary stars, of the mean flux", ylim=(-34, 16))  # fmt: skip
+                   title="Leading modes over ordinary stars, of the mean flux", ylim=(-34, 21))  # fmt: skip
     axes[1, 0].legend(frameon=False, ncols=4, loc="upper right", fontsize="small", columnspacing=1)
     left = correction.left_at(grid)
     weight = correction.ordinary
@@ -96,7 +96,7 @@ def draw_left_out(axes: Any, evidence: Evidence) -> None:
             title=f"{len(before)} stars, {title}; bands: 16 to 84 %",
         )
         axis.set(xlim=(336, 1020), xticks=TICKS)
-        axis.legend(frameon=False, loc="upper center", ncols=2)
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.5, 1), ncols=2)  # beside H-alpha
     axes[1].set(xlabel="Wavelength [nm]")
 
 
