@@ -160,10 +160,21 @@ def test_dask_is_silent(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_without_correlations_is_told(tmp_path: Path) -> None:
-    write_store_file(tmp_path / "XP.h5", simulate.simulate_sources(5, correlations=False), correlations="none")
-    done = xp("catalogue", tmp_path / "XP.h5", "--system", "JPLUS", "-o", tmp_path / "out")
-    assert done.exit_code == 0
-    assert "no correlations" in done.stderr
+    """Before anything is computed, with the estimate, and at the end, unless no errors are asked for."""
+    store, command = tmp_path / "store", ("--system", "JPLUS", "-o", tmp_path / "out")
+    store.mkdir()
+    write_store_file(store / "a.h5", simulate.simulate_sources(5, correlations=False), correlations="none")
+    for more in (("--estimate",), ()):
+        done = xp("catalogue", store, *command, *more)
+        assert done.exit_code == 0
+        assert "the store has no correlations: all errors are NaN; --no-errors" in done.stderr
+        assert ("all rows came without usable errors or correlations" in done.stderr) == (not more)
+    silent = xp("catalogue", store, "--system", "JPLUS", "-o", tmp_path / "bare", "--no-errors")
+    assert "correlations" not in silent.stderr
+    write_store_file(store / "b.h5", simulate.simulate_sources(3, seed=2))
+    some = xp("catalogue", store, "--system", "JPLUS", "-o", tmp_path / "some")
+    assert "1 of 2 files have no correlations, such as a.h5" in some.stderr
+    assert "BP of 5 of 8 rows and RP of 5 of 8 rows came without usable errors" in some.stderr
 
 
 @pytest.mark.slow

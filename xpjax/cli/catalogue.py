@@ -14,7 +14,7 @@ from xpjax.cli.labels import FIT_OPTIONS, fitter_of
 from xpjax.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
-    from xpjax.catalogue import RunEstimate
+    from xpjax.catalogue import RunEstimate, RunReport
     from xpjax.xp import Store
 
 SHARED = (*compute.BANDS, "columns", "error_correction", "truncate", "errors", "float64", "keep", "devices")
@@ -126,6 +126,18 @@ def _without_correlations(store: Store) -> str:
     )
 
 
+def _without_errors(report: RunReport) -> list[str]:
+    """What is said at the end of rows whose sources came without what errors need."""
+    counts = {xp: report.status.get(f"{xp}_NO_ERROR", 0) for xp in ("BP", "RP")}
+    whose = [
+        f"{xp} of {'all' if n == report.rows else f'{n:,} of {report.rows:,}'} rows" for xp, n in counts.items() if n
+    ]
+    if {*counts.values()} == {report.rows}:
+        whose = ["all rows"]
+    said = "came without usable errors or correlations: errors that need these are NaN, not guessed"
+    return [f"{' and '.join(whose)} {said}"] * bool(report.rows and whose)
+
+
 run.params[1:1] = [parameter for parameter in compute.photometry.params if parameter.name in SHARED]
 
 
@@ -173,6 +185,8 @@ def _run(store: Any, output: Path, *, estimate: bool, **options: Any) -> None:
     flagged = [f"{n:,} {name}" for name, n in report.status.items() if name != "OK"]
     if flagged:
         lines.append(f"flagged in xp_status: {', '.join(flagged)}")
+    if options.get("errors"):  # of magnitudes: fits of labels do with an error floor
+        lines += _without_errors(report)
     if report.unplaced:
         lines.append(
             f"{report.unplaced:,} rows have no ra and dec in the store, or impossible ones: they are at the center of "
