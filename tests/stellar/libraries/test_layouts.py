@@ -16,7 +16,8 @@ from xpjax.stellar import read_grid
 from xpjax.stellar.libraries import read_library
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "grids.md"
-COMMANDS = [shlex.split(line) for line in re.findall(r"^    xpjax (labels grid build .*)$", GUIDE.read_text(), re.M)]
+LINES = GUIDE.read_text().replace("\\\n", " ")
+COMMANDS = [shlex.split(line) for line in re.findall(r"^    xpjax (labels grid build .*)$", LINES, re.M)]
 NODES = [(t, g, z) for t in (5000, 5500, 6000) for g in (4.0, 4.5) for z in (-0.5, 0.0)]
 WAVE = np.geomspace(3000.0, 11500.0, 6000)
 """Wavelengths [Angstrom]."""
