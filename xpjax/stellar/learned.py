@@ -22,6 +22,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.core.process import one_blas_thread
 from xpjax.core.status import FitStatus
+from xpjax.core.types import AnyTable
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.tables import open_table
 from xpjax.stellar.description import LEARNED
@@ -30,7 +31,7 @@ from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import read_grid
 from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, model_spectra, redden
 from xpjax.stellar.priors import EBV_NODES
-from xpjax.xp import SourceTable, read, source_ids
+from xpjax.xp import AnyLinear, SourceTable, read, source_ids
 
 LEAST_STARS, OF_A_COLOR, MOST_COLORS = 12, 100, 6
 """Stars that are needed at all; that each range of colors has; and the most ranges."""
@@ -57,16 +58,16 @@ class Residuals(NamedTuple):
 
 def learn_errors(
     grid: StellarGrid | str | Path,
-    sources: Any,
-    labels: Any,
+    sources: AnyTable,
+    labels: AnyTable,
     *,
-    correction: Any = DEFAULT_CORRECTION,
+    correction: AnyLinear = DEFAULT_CORRECTION,
     law: str = "ccm89",
     per_ebv: float = AV_PER_SFD,
     templates: int = 40,
     folds: int = 5,
     devices: engine.Devices = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: engine.Progress | None = None,
 ) -> StellarGrid:
     """Learn what a grid and XP spectra are wrong by in all stars alike, from stars whose labels are known.
 
@@ -203,7 +204,8 @@ def _residuals(
     fitter: LabelFitter, table: SourceTable, known: Known, law: str, per_ebv: float, devices: engine.Devices
 ) -> tuple[Residuals, np.ndarray, dict[str, int]]:
     """Residuals of the stars of use, which these are, how many are not, by reason. Raises XpjaxError for too few."""
-    model, wavelength = fitter.model, np.asarray(fitter.model.wavelength, float)
+    model = fitter.interpolator
+    wavelength = np.asarray(model.wavelength, float)
     made = fitter.sampled(table, devices)[0]
     if made.flux_error is None:
         raise XpjaxError(
