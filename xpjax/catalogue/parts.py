@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from xpjax.catalogue import hats
 from xpjax.core.records import Catalogue
+from xpjax.io.arrow import to_arrow
 from xpjax.io.catalogue import concatenate, write_as
-from xpjax.io.gaps import has_gaps
 
 if TYPE_CHECKING:
     import pyarrow
@@ -34,16 +32,7 @@ def _table(part: Catalogue) -> pyarrow.Table:
         gaps = kind in (pa.int64(), pa.uint64()) and name not in WHOLE
         return pa.field(name, kind, nullable=gaps, metadata={key: text for key, text in notes.items() if text})
 
-    def array(column: np.ndarray) -> pyarrow.Array:
-        """In place, and without pandas, which `pyarrow.array` imports for half a second."""
-        if has_gaps(column):
-            return pa.array(column)
-        if column.dtype.kind not in "iuf" or column.ndim > 1:
-            return pa.array(np.ascontiguousarray(column))
-        values = pa.py_buffer(np.ascontiguousarray(column))
-        return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, values])
-
-    arrays = [array(column) for column in part.columns.values()]
+    arrays = [to_arrow(column) for column in part.columns.values()]
     fields = [field(name, array.type) for name, array in zip(part.columns, arrays, strict=True)]
     notes = json.dumps({"meta": dict(part.meta)}).encode()
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={b"xpjax": notes}))

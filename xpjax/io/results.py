@@ -11,6 +11,7 @@ import numpy as np
 
 from xpjax.core.records import Catalogue
 from xpjax.core.status import Bits
+from xpjax.io.arrow import to_arrow
 from xpjax.io.gaps import has_gaps
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def arrow_table(catalogue: Catalogue) -> pyarrow.Table:
     import pyarrow as pa
 
     def cells(values: np.ndarray) -> pyarrow.Array:
-        flat = pa.array(values.ravel())
+        flat = to_arrow(values.ravel())
         if values.ndim == 2 and not values.shape[1]:  # Arrow has no lists of length zero
             return pa.ListArray.from_arrays(np.zeros(len(values) + 1, np.int32), flat)
         return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

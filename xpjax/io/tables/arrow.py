@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.io.arrow import from_arrow, nulls
 from xpjax.io.streams import File
 from xpjax.io.tables.raw import Raw, text, uneven
 from xpjax.io.tables.table import Field, Pull, Table
@@ -62,7 +63,7 @@ def arrow_raw(column: Any, where: str, path: Sequence[str] = ()) -> Raw:
         column = column.cast(column.type.value_type)
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    missing = column.is_null().to_numpy()
+    missing = nulls(column)
     if kind.is_null(column.type):
         return Raw(np.full(len(column), np.nan), np.ones(len(column), bool))
     if kind.is_string(column.type) or kind.is_large_string(column.type):
@@ -77,17 +78,24 @@ def arrow_raw(column: Any, where: str, path: Sequence[str] = ()) -> Raw:
     if kind.is_float16(column.type):
         column = column.cast(pa.float32())
     if kind.is_integer(column.type):
-        return Raw(column.fill_null(0).to_numpy(), missing)
+        return Raw(_filled(column, missing, 0), missing)
     if kind.is_floating(column.type):
-        numbers = column.fill_null(float("nan")).to_numpy()
+        numbers = _filled(column, missing, np.nan)
         return Raw(numbers, missing | np.isnan(numbers))
     if kind.is_boolean(column.type):
-        return Raw(column.fill_null(False).to_numpy(), missing)
+        return Raw(_filled(column, missing, False), missing)
     if kind.is_timestamp(column.type) or kind.is_date(column.type):
         return Raw(column.cast(pa.timestamp("us")).to_numpy(), missing)
     if is_list(column.type):
         return _lists(column, missing, where, path)
     raise XpjaxError(f"{where} holds {column.type}, expected numbers or text; name another column, or leave it out")
+
+
+def _filled(column: Any, missing: np.ndarray, value: Any) -> np.ndarray:
+    """Numbers of a column, as an array of its own, with a value where they are missing."""
+    numbers = np.array(from_arrow(column))
+    numbers[missing] = value
+    return numbers
 
 
 def _lists(column: Any, missing: np.ndarray, where: str, path: Sequence[str]) -> Raw:
@@ -98,7 +106,7 @@ def _lists(column: Any, missing: np.ndarray, where: str, path: Sequence[str]) ->
     inner = inner.field(path[0]).type if path else inner
     if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
         raise XpjaxError(f"{where} holds lists of {inner}, expected numbers; name another column, or leave it out")
-    lengths = np.where(missing, 0, pc.fill_null(pc.list_value_length(column), 0).to_numpy()).astype(np.int64)
+    lengths = _filled(pc.list_value_length(column), missing, 0).astype(np.int64)
     parts = []
     for chunk in column.chunks:
         # Null lists of a fixed size have numbers beneath: only valid ones are taken.
@@ -106,7 +114,7 @@ def _lists(column: Any, missing: np.ndarray, where: str, path: Sequence[str]) ->
         flat = pc.struct_field(flat, [path[0]]) if path else flat
         if flat.null_count or pa.types.is_float16(flat.type):
             flat = pc.fill_null(flat.cast(pa.float64()), float("nan"))
-        parts.append(flat.to_numpy(zero_copy_only=False))
+        parts.append(from_arrow(flat))
     if not parts:  # a column without rows may have no chunks
         parts = [np.zeros(0, inner.to_pandas_dtype())]
     return uneven(np.concatenate(parts) if len(parts) != 1 else parts[0], lengths)

@@ -1,0 +1,57 @@
+"""Arrays of NumPy and Arrow, by pyarrow's own ways, which import pandas, and without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from xpjax.io.arrow import from_arrow, nulls, to_arrow
+
+PLAIN = """
+import sys
+import numpy as np
+from xpjax.core.records import Catalogue
+from xpjax.io.catalogue import read_catalogue, write
+columns = {"source_id": np.arange(3), "flag": np.array([True, False, True]), "flux": np.ones((3, 2), "f4")}
+write("plain.parquet", Catalogue(columns))
+back = read_catalogue("plain.parquet").columns
+assert all(np.array_equal(back[name], column) for name, column in columns.items()), back
+sys.exit("pandas" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("kind", ["i1", "i4", "i8", "u2", "u8", "f2", "f4", "f8", "?"])
+@pytest.mark.parametrize("n", [0, 1, 8, 21])
+def test_numbers_go_to_arrow_and_back_as_pyarrow_takes_them(kind: str, n: int) -> None:
+    values = (np.arange(n) % 3).astype(kind)
+    made, expected = to_arrow(values), pa.array(values)
+    assert made.type == expected.type
+    assert made.equals(expected)
+    for array in (expected, expected[3:], expected[1:-2], pa.chunked_array([expected[:2], expected[2:]])):
+        back = from_arrow(array)
+        np.testing.assert_array_equal(back, array.to_numpy(zero_copy_only=False), strict=True)
+
+
+def test_strides_and_masks_are_kept() -> None:
+    values = np.arange(10)[::-2]
+    assert to_arrow(values).equals(pa.array(values))
+    masked = np.ma.array([1, 2, 3], mask=[False, True, False])
+    assert to_arrow(masked).to_pylist() == [1, None, 3]
+    assert to_arrow(np.ma.array([1, 2])).to_pylist() == [1, 2]
+
+
+def test_nulls_are_found_in_pieces_and_parts_of_arrays() -> None:
+    array = pa.array([None, 1, None, 3, 4] * 4)
+    column = pa.chunked_array([array[:7], array[9:]])
+    for one in (array, array[3:17], column):
+        np.testing.assert_array_equal(nulls(one), [value is None for value in one.to_pylist()], strict=True)
+    np.testing.assert_array_equal(nulls(pa.array([1.0, np.nan])), [False, False], strict=True)
+
+
+def test_parquet_is_written_and_read_without_pandas(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", PLAIN], cwd=tmp_path, check=True)
