@@ -185,17 +185,9 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
     """
     nodes, known, whole = _checked_nodes(grid, kind)
     flux = np.asarray(grid.flux, float)
-    mean = flux[known].mean(axis=0)
-    # Coefficients have any sign: each is measured by its size over the nodes.
-    scale = np.sqrt(np.mean(flux[known] ** 2, axis=0)) if grid.sampling == COEFFICIENTS else mean
-    deviation = (flux[known] - mean) / scale
-    with one_blas_thread():
-        # Of many nodes the triangle first: the decomposition of all of them takes ten times as long.
-        _, size, vectors = np.linalg.svd(np.linalg.qr(deviation, mode="r"), full_matrices=False)
-        vectors = vectors[: _number(components, size**2 / deviation.size)]
-        left = deviation - deviation @ vectors.T @ vectors
-        values = np.full((*known.shape, len(vectors)), np.nan)
-        values[known] = deviation @ vectors.T
+    mean, basis, share, rms, largest = _compressed(flux[known], components, grid.sampling == COEFFICIENTS)
+    values = np.full((*known.shape, len(basis)), np.nan)
+    values[known] = share
     if kind == "local":
         values = _with_ghosts(values, nodes, whole)
     elif kind == "spline":
@@ -214,17 +206,39 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
         np.stack([_padded(s, (n_cell,), 0) for s in start]).astype(np.int32),
         np.stack([_padded(w, (n_cell, width, width), 0.0) for w in weight]),
         np.pad(np.nan_to_num(values), [*short, (0, 0)]),
-        vectors * scale,
+        basis,
         mean,
         whole,
         np.asarray(grid.wavelength, float),
-        np.asarray(np.sqrt(np.mean(left**2))),
-        np.asarray(np.abs(left).max()),
+        rms,
+        largest,
         tuple(grid.names),
         kind,
         grid.sampling == COEFFICIENTS,
         *(None if x is None else np.asarray(x, float) for x in (grid.systematic, grid.systematic_variance)),
     )
+
+
+def _compressed(spectra: np.ndarray, components: float | None, of_coefficients: bool) -> tuple[np.ndarray, ...]:
+    """Spectra (n, n_wavelength) as mean + share (n, n_component) @ basis: mean, basis, share, and what is left out.
+
+    The work is done in the memory of the spectra: to take more costs as much as the sums.
+    """
+    mean = spectra.mean(axis=0)
+    # Coefficients have any sign: each is measured by its size over the nodes.
+    scale = np.sqrt(np.mean(spectra**2, axis=0)) if of_coefficients else mean
+    deviation = np.subtract(spectra, mean, out=spectra)
+    deviation /= scale
+    with one_blas_thread():
+        # Of many nodes the triangle first: the decomposition of all of them takes ten times as long.
+        _, size, vectors = np.linalg.svd(np.linalg.qr(deviation, mode="r"), full_matrices=False)
+        vectors = vectors[: _number(components, size**2 / deviation.size)]
+        share = deviation @ vectors.T
+        left = share @ vectors
+    np.subtract(deviation, left, out=left)
+    largest = np.asarray(max(left.max(), -left.min()))
+    rms = np.asarray(np.sqrt(np.mean(np.square(left, out=left))))
+    return mean, vectors * scale, share, rms, largest
 
 
 def _number(components: float | None, variance: np.ndarray) -> int | None:
@@ -334,29 +348,35 @@ def _with_ghosts(values: np.ndarray, nodes: tuple[np.ndarray, ...], whole: np.nd
     wide = [_beyond(x) for x in nodes]
     # As often as there are labels: a ghost that is off in two labels needs those that are off in one.
     for order in np.repeat((3, 2), n_label):
-        missing = needed & np.isnan(values[..., 0])  # as are all components of a node
-        if not missing.any():
+        missing = np.nonzero(needed & np.isnan(values[..., 0]))  # as are all components of a node
+        if not len(missing[0]):
             break
-        total, count = np.zeros_like(values), np.zeros(values.shape[:-1])
+        total, count = np.zeros((len(missing[0]), values.shape[-1])), np.zeros(len(missing[0]), int)
         for label, x in enumerate(wide):
-            for turn in (slice(None), slice(None, None, -1)):
-                ghost = _continued(np.moveaxis(values, label, 0)[turn], x[turn], order)
-                ghost = np.moveaxis(ghost[turn], 0, label)
-                there = np.isfinite(ghost[..., 0])
+            for step in (1, -1):
+                ghost = _continued(values, missing, label, x, step, order)
+                there = np.isfinite(ghost[:, 0])
                 total[there] += ghost[there]
                 count += there
-        fill = missing & (count > 0)
-        values[fill] = total[fill] / count[fill][:, None]
+        fill = count > 0
+        values[tuple(index[fill] for index in missing)] = total[fill] / count[fill, None]
     return values
 
 
-def _continued(values: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
-    """At each node what the polynomial through the next `order` nodes foretells; NaN where they are not known."""
-    out = np.full_like(values, np.nan)
-    for i in range(len(x) - order):
-        points = x[i + 1 : i + 1 + order]
+def _continued(
+    values: np.ndarray, places: tuple[np.ndarray, ...], label: int, x: np.ndarray, step: int, order: int
+) -> np.ndarray:
+    """At some nodes what the polynomial through the next `order` nodes of a label foretells; NaN where not known."""
+    out = np.full((len(places[0]), values.shape[-1]), np.nan)
+    for i in np.unique(places[label]):
+        others = i + step * np.arange(1, 1 + order)
+        if not 0 <= others[-1] < len(x):
+            continue
+        rows = places[label] == i
+        points = x[others]
         share = [np.prod([(x[i] - p) / (q - p) for p in points if p != q]) for q in points]
-        out[i] = np.tensordot(share, values[i + 1 : i + 1 + order], axes=1)
+        near = [tuple(k if axis == label else index[rows] for axis, index in enumerate(places)) for k in others]
+        out[rows] = np.tensordot(share, np.stack([values[where] for where in near]), axes=1)
     return out
 
 
