@@ -184,6 +184,17 @@ class _Sampling:
         return self._weighted[subspace]
 
     @functools.cached_property
+    def _bare(self) -> dict[str, _Sampling]:
+        return {}
+
+    def bare(self, resolution: str) -> _Sampling:
+        """The same samples without a correction, at full or XP's resolution, made once."""
+        if resolution not in self._bare:
+            model = dataclasses.replace(self.model, correction=None)
+            self._bare[resolution] = sampling(model, self.wavelength, resolution=resolution)
+        return self._bare[resolution]
+
+    @functools.cached_property
     def _serving(self) -> dict[Subspace, Subspace]:
         return {}
 
@@ -395,17 +406,16 @@ def _fade(table: SourceTable, out: dict[str, np.ndarray], how: _Sampling, wanted
     missing = (out["status"] & np.uint32(sum(BAD))) != 0
     share = np.where(missing, 0.0, domain.share(distance))
     far, none = np.flatnonzero((share > 0) & (share < 1)), np.flatnonzero(share == 0)
-    bare = dataclasses.replace(how.model, correction=None)
     if len(far):
         some = dataclasses.replace(wanted, correlation=False)
-        raw = Sampler(sampling(bare, how.wavelength, resolution=how.resolution), some)(table[far])
+        raw = Sampler(how.bare(how.resolution), some)(table[far])
         part = share[far, None].astype(raw.flux.dtype)
         for name in ("flux", "flux_error"):
             if name in out:
                 out[name][far] = (1 - part) * getattr(raw, name) + part * out[name][far]
         out["status"][far] |= np.uint32(Status.OUTSIDE_TRAINING)
     if len(none):
-        raw = Sampler(sampling(bare, how.wavelength, resolution="full"), wanted)(table[none])
+        raw = Sampler(how.bare("full"), wanted)(table[none])
         for name in ("flux", "flux_error", "correlation"):
             if name in out and getattr(raw, name) is not None:
                 out[name][none] = getattr(raw, name)
