@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core import engine
 from xpjax.core.linalg import dot
 from xpjax.core.records import AnyArray
 from xpjax.stellar.interpolation import Interpolator
@@ -94,8 +93,7 @@ class _Same:
 
 @functools.lru_cache(maxsize=4)  # a survey's pieces are fitted one after the other on one grid
 def _searched(key: _Same) -> Search:
-    labels, index = _places(key.grid)
-    a = engine.run(_component_kernel, key.grid, labels, float64=True)
+    labels, index, a = _places(key.grid)
     whole = np.concatenate([np.ones((len(labels), 1)), a], axis=1)
     t = whole[:, : SCAN_COMPONENTS + 1]
     i, j = np.tril_indices(t.shape[1])
@@ -103,12 +101,8 @@ def _searched(key: _Same) -> Search:
     return Search(labels, index, whole, t.T, square.T)
 
 
-def _component_kernel(grid: Interpolator, labels: Array) -> Array:
-    return grid.components(labels, grid.locate(labels))[0]
-
-
-def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Labels (n_place, n_label) of the places searched for starts, and their numbers along each label."""
+def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+    """Labels (n_place, n_label) of the places searched for starts, their numbers along each label, and components."""
     # What one step from node to node changes, in the median: the labels that matter most are searched most finely.
     steps = [np.diff(grid.coefficient, axis=label) for label in range(len(grid.nodes))]
     change = [np.sqrt(np.median(np.sum(step**2, axis=-1))) for step in steps]
@@ -130,12 +124,30 @@ def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     index = np.stack(np.meshgrid(*[np.arange(len(line)) for line in places], indexing="ij"), axis=-1)
     index = index.reshape(-1, len(places)).astype(np.int32)
     labels = np.stack([line[k] for line, k in zip(places, index.T, strict=True)], axis=1)
-    cell = tuple(
-        np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
-        for nodes, x in zip(grid.nodes, labels.T, strict=True)
+    cells = [_cells(x, line) for x, line in zip(grid.nodes, places, strict=True)]
+    whole = np.asarray(grid.whole)[tuple(cell[k] for cell, k in zip(cells, index.T, strict=True))]
+    # Label by label: places are on lines, and these few sums for each need no program.
+    values = np.asarray(grid.coefficient)
+    for label, (line, cell) in enumerate(zip(places, cells, strict=True)):
+        values = np.moveaxis(np.tensordot(_shares(grid, label, line, cell), values, axes=(1, label)), 0, label)
+    return labels[whole], tuple(index[whole].T.astype(float)), values.reshape(len(whole), -1)[whole]
+
+
+def _cells(nodes: AnyArray, x: np.ndarray) -> np.ndarray:
+    """The cells (n,) of a label in which its values (n,) lie."""
+    return np.clip(np.searchsorted(np.asarray(nodes), x, side="right") - 1, 0, len(nodes) - 2)
+
+
+def _shares(grid: Interpolator, label: int, x: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """What values (n,) of a label take of each of the coefficients along it (n, n_coefficient)."""
+    left, length, start, weight = (
+        np.asarray(table)[label, cell] for table in (grid.left, grid.length, grid.start, grid.weight)
     )
-    whole = np.asarray(grid.whole)[cell]
-    return labels[whole], tuple(index[whole].T.astype(float))
+    width = weight.shape[-1]
+    power = ((x - left) / length)[:, None] ** np.arange(width)
+    share = np.zeros((len(x), np.shape(grid.coefficient)[label]))
+    share[np.arange(len(x))[:, None], start[:, None] + np.arange(width)] = np.einsum("np,npw->nw", power, weight)
+    return share
 
 
 def _subdivided(x: np.ndarray, k: int) -> np.ndarray:
