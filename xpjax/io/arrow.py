@@ -14,17 +14,42 @@ from xpjax.io.gaps import has_gaps
 if TYPE_CHECKING:
     import pyarrow
 
+FEW = 10_000
+"""Cells of text that are encoded one by one: of more pyarrow's way is faster, even with pandas imported."""
 
-def to_arrow(values: np.ndarray) -> pyarrow.Array:
-    """An array (n,) as Arrow has it: of numbers in place, without nulls; nulls where it is masked."""
+
+def to_arrow(values: np.ndarray, *, null: bool = False) -> pyarrow.Array:
+    """Numbers, booleans or text (n,) as Arrow has them: numbers in place, nulls where they are masked.
+
+    null: NaN becomes a null too.
+    """
     import pyarrow as pa
 
-    if has_gaps(values) or values.ndim != 1 or values.dtype.kind not in "iufb":
-        return pa.array(values)
+    many = values.dtype.kind == "U" and len(values) > FEW
+    if has_gaps(values) or values.ndim != 1 or values.dtype.kind not in "iufbU" or many:
+        return pa.array(values, from_pandas=null)
     values = np.ma.getdata(values)
+    if values.dtype.kind == "U":
+        return _text(values)
     kind = pa.from_numpy_dtype(values.dtype)
-    packed = np.packbits(values, bitorder="little") if values.dtype.kind == "b" else np.ascontiguousarray(values)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(packed)])
+    packed = _bits(values) if values.dtype.kind == "b" else pa.py_buffer(np.ascontiguousarray(values))
+    gone = np.isnan(values) if null and values.dtype.kind == "f" else np.zeros(1, bool)
+    return pa.Array.from_buffers(kind, len(values), [_bits(~gone) if gone.any() else None, packed])
+
+
+def _bits(values: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(values, bitorder="little"))
+
+
+def _text(values: np.ndarray) -> pyarrow.Array:
+    import pyarrow as pa
+
+    cells = [cell.encode() for cell in values.tolist()]
+    ends = np.cumsum([0, *map(len, cells)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(cells))]
+    return pa.Array.from_buffers(pa.string(), len(cells), buffers)
 
 
 def from_arrow(column: pyarrow.Array | pyarrow.ChunkedArray) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from xpjax.io.arrow import to_arrow
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -17,17 +19,17 @@ def text_cells(values: np.ndarray, *, null: bool) -> pyarrow.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if values.dtype.kind == "b":
-        return pc.if_else(pa.array(values), "True", "False")
+    if values.dtype.kind == "b" and values.ndim == 1:
+        return to_arrow(np.array(["False", "True"])).take(to_arrow(values.astype(np.int8)))
     if values.ndim == 1:
-        return pa.array(values, from_pandas=null)
+        return to_arrow(values, null=null)
     if values.dtype.kind == "U":
         return pa.array([json.dumps(row) for row in values.tolist()])
-    text = pc.cast(pa.array(values.ravel()), pa.string())
+    text = pc.cast(to_arrow(values.ravel()), pa.string())
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         # Array cells are JSON as Python reads it.
         text = pc.replace_substring(pc.replace_substring(text, "inf", "Infinity"), "nan", "NaN")
-    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1]))
+    offsets = to_arrow(np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1]))
     return pc.binary_join_element_wise("[", pc.binary_join(pa.ListArray.from_arrays(offsets, text), ","), "]", "")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpjax.core.errors import XpjaxError
+from xpjax.io.arrow import nulls
 from xpjax.io.tables.column import Ragged
 
 
@@ -55,7 +56,7 @@ def text(cells: Any, missing: np.ndarray | None = None, *, typed: bool = True) -
         array = pa.array(decoded, pa.string(), from_pandas=True)
     if array.type not in (pa.string(), pa.large_string()):
         array = array.cast(pa.large_string())
-    gone = np.asarray(array.is_null())
+    gone = nulls(array)
     return Raw(array, gone if missing is None else gone | missing, typed)
 
 
