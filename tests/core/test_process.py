@@ -38,6 +38,32 @@ def test_kept_memory_is_not_taken_again_from_the_system() -> None:
     assert faults("kept by a worker", **asked) < 0.2 * plain
 
 
+GARBAGE = """
+import gc, weakref
+from xpjax.core.process import IMPORTED, keep_imports
+
+class Ring:
+    def __init__(self):
+        self.own = self
+
+usual, found = gc.get_threshold(), []
+gc.callbacks.append(lambda phase, about: found.append(phase))
+keep_imports()
+kept = [[] for _ in range(IMPORTED // 2)]
+assert not found
+kept += [[] for _ in range(IMPORTED)]
+assert found and gc.get_threshold() == usual and len(gc.callbacks) == 1
+assert gc.get_freeze_count() >= IMPORTED
+ring = weakref.ref(Ring())
+kept += [[] for _ in range(usual[0] + 1)]
+assert ring() is None
+"""
+
+
+def test_garbage_is_looked_for_as_usual_behind_what_is_imported() -> None:
+    subprocess.run([sys.executable, "-c", GARBAGE], check=True)
+
+
 THREADS = """
 import threading
 import numpy as np

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from xpjax.core.errors import XpjaxError, command_line
-from xpjax.core.process import forget_programs, keep_memory, keep_programs
+from xpjax.core.process import forget_programs, keep_imports, keep_memory, keep_programs
 
 QUIET, ARGUMENTS = "xpjax.quiet", "xpjax.arguments"
 """Keys in the `meta` of click's contexts, which all contexts of a call share."""
@@ -233,6 +233,7 @@ def settled_process() -> Iterator[None]:
     the programs are removed, that the next run may keep new ones.
     """
     keep_memory()
+    keep_imports()
     folder = keep_programs()
     if folder is None:
         yield

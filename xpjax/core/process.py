@@ -1,6 +1,6 @@
-"""Settings of a whole process: memory that stays, one thread for small algebra, compiled programs that are kept.
+"""Settings of a whole process: memory and imports that stay, one thread for small algebra, kept compiled programs.
 
-The first and the last are for processes of xpjax's own, the command line and its workers: a library does not touch the
+All but the threads are for processes of xpjax's own, the command line and its workers: a library does not touch the
 process of its user. JAX reads its settings when it is imported, so they are made before that.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -23,6 +24,8 @@ CACHE_BYTES = 256 * 2**20
 """The most that compiled programs take on disk, those of all versions together."""
 FREE_BYTES = 2**26
 """On a disk with less than this no program is kept."""
+IMPORTED = 150_000
+"""Objects, of kinds that may hold others, that importing JAX and xpjax makes at least, before any file is opened."""
 _BLAS = threading.RLock()  # the number of threads is of the process: who restores it must be who changed it
 
 
@@ -46,6 +49,22 @@ def keep_memory(of_dask: bool = False) -> None:
     ):
         if of_dask or name not in os.environ:
             any(mallopt(number, value) for value in values)  # the first that it takes
+
+
+def keep_imports() -> None:
+    """Let Python look for garbage first after as many objects as imports make, and never among those.
+
+    They stay as long as the process, which spends a quarter of a short run on looking through them again and again.
+    """
+    usual = gc.get_threshold()
+
+    def start_usual(phase: str, info: dict[str, int]) -> None:
+        gc.callbacks.remove(start_usual)
+        gc.freeze()
+        gc.set_threshold(*usual)
+
+    gc.callbacks.append(start_usual)
+    gc.set_threshold(IMPORTED, *usual[1:])
 
 
 @contextlib.contextmanager
