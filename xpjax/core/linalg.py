@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from xpjax.core.records import AnyArray
 
 PRECISION = jax.lax.Precision.HIGHEST
+IN_BOUNDS: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+"""Of `array.at[index].get` with an index that is traced and never outside: it halves what JAX traces of that."""
 
 
 def dot(a: AnyArray, b: AnyArray) -> Array:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core.linalg import dot, triangle_index, unpack
+from xpjax.core.linalg import IN_BOUNDS, dot, triangle_index, unpack
 from xpjax.core.records import AnyArray
 from xpjax.xp import XPCoefficients, covariance, masked, reduced, usable
 
@@ -341,8 +341,10 @@ def _inverse_root(matrix: Array, singular: bool = False) -> Array:
     least = NEGLIGIBLE if singular else 0
 
     def eliminate(i: Any, table: Array) -> Array:
-        pivot = jnp.where(table[i, i] > least, table[i, i], jnp.inf if singular else jnp.nan)
-        return table - jnp.where(number > i, table[:, i] / pivot, 0)[:, None] * table[i]
+        row, column = table.at[i].get(**IN_BOUNDS), table.at[:, i].get(**IN_BOUNDS)
+        own = row.at[i].get(**IN_BOUNDS)
+        pivot = jnp.where(own > least, own, jnp.inf if singular else jnp.nan)
+        return table - jnp.where(number > i, column / pivot, 0)[:, None] * row
 
     table = jax.lax.fori_loop(0, n, eliminate, jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1))
     pivots = jnp.diagonal(table)

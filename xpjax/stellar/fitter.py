@@ -21,7 +21,7 @@ from xpjax.stellar.chi2 import Noise, Reach, Spread
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import SHIPPED, grid_digest, read_grid
-from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, interpolate_spectra, redden
+from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, redden
 from xpjax.stellar.priors import (
     EBV_NODES,
     LAYER,
@@ -38,6 +38,7 @@ from xpjax.stellar.priors import (
     values_of,
 )
 from xpjax.stellar.results import LabelFits, StellarFit
+from xpjax.stellar.sampling import interpolate_spectra
 from xpjax.stellar.summary import count_fits
 from xpjax.wiggles import (
     AnyCorrection,

@@ -15,6 +15,7 @@ Nothing is extrapolated: beyond the grid, and in cells with a hole at a corner, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from numpy.typing import ArrayLike
 from xpjax.core import engine
 from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.process import one_blas_thread
 from xpjax.core.records import AnyArray
 from xpjax.core.units import in_unit
@@ -91,40 +92,45 @@ class Interpolator(eqx.Module):
     @property
     def low(self) -> Array:
         """The first node (n_label,) of each label."""
-        return jnp.stack([x[0] for x in self.nodes])
+        return jnp.asarray(self.left)[:, 0]
 
     @property
     def high(self) -> Array:
         """The last node (n_label,) of each label."""
-        return jnp.stack([x[-1] for x in self.nodes])
+        return jnp.concatenate([jnp.asarray(x)[-1:] for x in self.nodes])
 
     def locate(self, labels: Float[Array, " n_label"]) -> Place:
         """Where the labels (n_label,) lie; those beyond the grid in its outermost cells, and not inside."""
-        cell = jnp.sum(labels[:, None] >= self.left[:, 1:], axis=1, dtype=jnp.int32)
+        left, whole = jnp.asarray(self.left), jnp.asarray(self.whole)
+        cell = jnp.sum(labels[:, None] >= left[:, 1:], axis=1, dtype=jnp.int32)
         within = jnp.all((labels >= self.low) & (labels <= self.high))
-        return Place(cell, _of_cell(self.length, cell), within & jnp.asarray(self.whole)[tuple(cell)])
+        strides = np.append(np.cumprod(whole.shape[:0:-1])[::-1], 1).astype(np.int32)
+        there = whole.reshape(-1).at[jnp.sum(cell * strides)].get(**IN_BOUNDS)
+        return Place(cell, _of_cell(self.length, cell), within & there)
 
     def components(self, labels: Float[Array, " n_label"], place: Place) -> Float[Array, "n_label_and_1 n_component"]:
         """Coefficients at the labels, and below them their slopes for each label, per length of the cell."""
         u = (labels - _of_cell(self.left, place.cell)) / place.length
         weight = _of_cell(self.weight, place.cell)
         n_label, width = len(labels), weight.shape[-1]
+        rows = [weight[:, k] for k in range(width)]
         power = [jnp.ones_like(u)]
         for _ in range(width - 1):
             power.append(power[-1] * u)
         rise = [jnp.zeros_like(u), *(k * p for k, p in enumerate(power[:-1], 1))]
-        each = [sum(p[:, None] * weight[:, k] for k, p in enumerate(powers)) for powers in (power, rise)]
+        each = [sum(p[:, None] * row for p, row in zip(powers, rows, strict=True)) for powers in (power, rise)]
         each = lax.optimization_barrier(each)  # otherwise computed anew for each of the products below
+        value, slope = ([one[label] for label in range(n_label)] for one in each)
         # Weights of the whole block of coefficients, so that one product gives all: several small ones cost more.
-        joint = []
-        for moving in (None, *range(n_label)):
-            product = jnp.ones((1,), u.dtype)
-            for label in range(n_label):
-                product = (product[:, None] * each[label == moving][label]).reshape(-1)
-            joint.append(product)
+        before = [jnp.ones((1,), u.dtype)]
+        for row in value:
+            before.append(_outer(before[-1], row))
+        joint = [before[-1]]
+        for label in range(n_label):
+            joint.append(functools.reduce(_outer, [slope[label], *value[label + 1 :]], before[label]))
         table = jnp.asarray(self.coefficient)
-        first = [*_of_cell(self.start, place.cell), jnp.int32(0)]
-        block = lax.dynamic_slice(table, first, (*[width] * n_label, table.shape[-1]))
+        first = [*_of_cell(self.start, place.cell), np.int32(0)]
+        block = lax.dynamic_slice(table, first, (*[width] * n_label, table.shape[-1]), allow_negative_indices=False)
         return dot(jnp.stack(joint), block.reshape(-1, table.shape[-1]))
 
     def __call__(self, labels: Float[Array, " n_label"]) -> Float[Array, " n_wavelength"]:
@@ -140,9 +146,14 @@ class Interpolator(eqx.Module):
         return (flux[0] + self.mean) * known, flux[1:] / place.length[:, None] * known
 
 
+def _outer(one: Array, other: Array) -> Array:
+    """All products (n m,) of two rows (n,) and (m,)."""
+    return (one[:, None] * other).reshape(-1)
+
+
 def _of_cell(table: AnyArray, cell: Array) -> Array:
     """What a table (n_label, n_cell, ...) says of one cell (n_label,) of each label."""
-    return jnp.asarray(table)[np.arange(len(cell)), cell]
+    return jnp.asarray(table).at[np.arange(len(cell)), cell].get(**IN_BOUNDS)
 
 
 def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: float | None = ENOUGH) -> Interpolator:
@@ -423,17 +434,6 @@ def model_spectra(
     if labels.ndim != 2 or labels.shape[1] != len(model.names):
         raise XpjaxError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
     return engine.run(_flux_kernel, model, labels, float64=float64, devices=devices, work_bytes=8 * model.block_size)
-
-
-def interpolate_spectra(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Spectra (n, m) at wavelengths (k,), linear between samples. Raises ValueError where they do not reach."""
-    if at[0] < wavelength[0] - 1e-6 or at[-1] > wavelength[-1] + 1e-6:
-        raise XpjaxError(
-            f"the spectra cover {wavelength[0]:g}..{wavelength[-1]:g} nm, the grid needs {at[0]:g}..{at[-1]:g} nm"
-        )
-    k = np.clip(np.searchsorted(wavelength, at, side="right") - 1, 0, len(wavelength) - 2)
-    t = ((at - wavelength[k]) / (wavelength[k + 1] - wavelength[k])).astype(values.dtype)
-    return values[:, k] * (1 - t) + values[:, k + 1] * t
 
 
 def redden(

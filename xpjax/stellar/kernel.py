@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from xpjax.core import engine
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
 from xpjax.stellar.chi2 import Data, Part, Reach, Seen, Spread, correlated, least_squares, triangle_places, whitened
@@ -368,7 +368,8 @@ def _descended(problem: _Problem) -> _Point:
     found = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
     reached = jnp.pad(found.t, ((0, 0), (0, near.shape[1] - found.t.shape[1])))
     depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(problem.prior(x) ** 2))(reached, found.labels)
-    deepest, t = jax.tree.map(lambda a: a[jnp.argmin(depth)], (found, reached))
+    best = jnp.argmin(depth)
+    deepest, t = jax.tree.map(lambda a: a.at[best].get(**IN_BOUNDS), (found, reached))
 
     def climb_on(_: Any, point: _Point) -> _Point:
         """Further down, measured anew from here: sums of squares far from their reference are rounded too much."""
@@ -445,7 +446,8 @@ def _solve(matrix: Array, right: Array) -> Array:
     scale = jax.lax.rsqrt(jnp.maximum(jnp.diagonal(matrix), jnp.finfo(matrix.dtype).tiny))[:, None]
     table = jnp.concatenate([matrix * scale * scale.T, right * scale], axis=1)
     for i in range(len(matrix)):
-        pivot = table[i] / table[i, i]
+        row = table[i]
+        pivot = row / row[i]
         table = (table - table[:, i : i + 1] * pivot).at[i].set(pivot)
     return table[:, len(matrix) :] * scale
 

@@ -16,7 +16,8 @@ from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.io.tables import open_table
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import grid_digest, read_grid
-from xpjax.stellar.interpolation import interpolate_grid, interpolate_spectra, model_spectra
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra
+from xpjax.stellar.sampling import interpolate_spectra
 from xpjax.wiggles import Features, Residuals, Stated, Trust, absolute_spectra, make_residuals, read_features
 from xpjax.xp import Spectra, source_ids
 

@@ -253,3 +253,14 @@ def as_coefficients(where: Sampling, spectra: np.ndarray) -> tuple[np.ndarray, n
     mean = made.mean(axis=1, keepdims=True)
     true = np.stack([np.interp(where.wavelength, where.needed, row) for row in spectra])
     return value / mean, np.sqrt(np.mean((made - true) ** 2, axis=1)) / np.abs(true.mean(axis=1))
+
+
+def interpolate_spectra(wavelength: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Spectra (n, m) at wavelengths (k,), linear between samples. Raises ValueError where they do not reach."""
+    if at[0] < wavelength[0] - 1e-6 or at[-1] > wavelength[-1] + 1e-6:
+        raise XpjaxError(
+            f"the spectra cover {wavelength[0]:g}..{wavelength[-1]:g} nm, the grid needs {at[0]:g}..{at[-1]:g} nm"
+        )
+    k = np.clip(np.searchsorted(wavelength, at, side="right") - 1, 0, len(wavelength) - 2)
+    t = ((at - wavelength[k]) / (wavelength[k + 1] - wavelength[k])).astype(values.dtype)
+    return values[:, k] * (1 - t) + values[:, k + 1] * t

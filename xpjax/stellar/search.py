@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from xpjax.core.linalg import dot
+from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.records import AnyArray
 from xpjax.stellar.interpolation import Interpolator
 
@@ -64,7 +64,7 @@ def find_starts(
         # What argmin does, in two passes that XLA makes vectors of on a CPU: five times faster.
         best = jnp.min(jnp.where(value <= jnp.min(value), number, value.shape[0] - 1)).astype(jnp.int32)
         chosen.append(best)
-        near = [jnp.abs(index - index[best]) <= 1 for index in map(jnp.asarray, search.index)]
+        near = [jnp.abs(index - index.at[best].get(**IN_BOUNDS)) <= 1 for index in map(jnp.asarray, search.index)]
         value = jnp.where(functools.reduce(jnp.logical_and, near), jnp.inf, value)
     rows, amplitude = jnp.stack(chosen), amplitude.astype(wide)
     t = jnp.asarray(search.t)[rows] * amplitude[rows][:, None]
