@@ -33,11 +33,12 @@ from xpjax.core.linalg import interpolation
 from xpjax.core.release import DR3
 from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, extinction_curve
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.fitter import LabelFitter
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.grid_file import read_grid
-from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra
 from xpjax.stellar.learned import learn_errors, pulls
 from xpjax.stellar.priors import EBV_NODES
 from xpjax.stellar.results import StellarFit

@@ -154,9 +154,10 @@ def subdwarfs() -> Row:
 def chi2() -> Row:
     """Random stars against model spectra, with errors of 1 % of the flux: their correlations are unknown."""
     from benchmarks.labels import FLOOR
+    from xpjax.stellar.dust import redden
     from xpjax.stellar.fit import fit_labels
     from xpjax.stellar.grid import build_grid
-    from xpjax.stellar.interpolation import interpolate_grid, redden
+    from xpjax.stellar.interpolation import interpolate_grid
 
     table = xpjax.read(RANDOM)
     g = xpjax.photometry(table, "GaiaDR3Vega:G", errors=False).magnitude[:, 0]

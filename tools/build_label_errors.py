@@ -48,15 +48,16 @@ ALONG = {"A": (8500.0, 4.1, -0.2, 0.02), "G": (5800.0, 4.3, -0.2, 0.05), "dwarf 
 """Labels (Teff, log g, [M/H], E(B-V)) at which derivatives are taken."""
 LEAST = {"A": (20.0, 0.03, 0.03), "G": (20.0, 0.03, 0.03), "dwarf K": (80.0, 0.25, 0.12)}
 """Sizes along Teff, log g, [M/H] are no smaller: what literature labels are wrong by; CALSPEC has too few K dwarfs."""
-FOLDS, CV_FLOOR, LEND = 8, 0.01, 10
-"""Of the cross-validation; the floor that README gives; so many stars' worth of the common size is in each kind's."""
+FOLDS, LEFT, LEND = 8, 0.01, 10
+"""Of the cross-validation; what templates leave in each sample, the floor with which pulls of left-out stars are near
+one; so many stars' worth of the common size is in each kind's."""
 A_TO_G = {"A": (0, 555), "G": (555, 600)}
 """Mean wavelengths of the light [nm] of stars whose sizes are found."""
 NO_DWARFS = ("HD009051", "HD200654", "KF06T2", "KF08T3", "KSI2 CETI")
 WHERE = {535.0: ("warm", "A"), 585.0: ("warm", "G"), 600.0: ("warm", "G"), 650.0: ("K", "dwarf K"),
          715.0: ("M", "dwarf K"), 745.0: ("M", "dwarf K"), 780.0: ("M", "dwarf K")}  # fmt: skip
 """Which templates are for stars whose light has these mean wavelengths [nm]; between them linear in variance."""
-MORE = {650.0: 2.0, 715.0: 4.0, 745.0: 6.0, 780.0: 12.0}
+MORE = {535.0: 1.5, 650.0: 2.0, 715.0: 4.0, 745.0: 6.0, 780.0: 12.0}
 """Factors of all variances there, with which chi2 of random stars is dof: moments are robust, and of hotter stars."""
 GRAVITY = (
     (3500, 3700, 4000, 4200, 4800, 5000, 5200, 5800, 6000, 6500, 7500, 10000),
@@ -85,7 +86,7 @@ class Stars:
         """Mean wavelength [nm] of the light (n,)."""
         return np.asarray(self.flux @ wavelength / self.flux.sum(axis=1))
 
-    def fit(self, model: Interpolator, floor: float, **priors: Any) -> StellarFit:
+    def fit(self, model: Interpolator, floor: float = 0.0, **priors: Any) -> StellarFit:
         """Labels with E(B-V) as it is known."""
         known: Any = {"ebv": self.ebv, **priors}
         return fit_labels(self.flux, self.error, model, error_floor=floor, priors=known, spectra=True)
@@ -205,15 +206,16 @@ class Lessons:
             for at, kinds in WHERE.items()
         ]
         templates = np.concatenate(list(parts.values()))
-        return dataclasses.replace(self.model, systematic=templates, systematic_variance=np.array(table))
+        errors = {"systematic": templates, "systematic_variance": np.array(table), "systematic_floor": LEFT}
+        return dataclasses.replace(self.model, **errors)  # type: ignore[arg-type]
 
-    def left_out(self, sizes: dict[str, Any] = LEAST, floor: float = CV_FLOOR) -> tuple[np.ndarray, np.ndarray]:
+    def left_out(self, sizes: dict[str, Any] = LEAST) -> tuple[np.ndarray, np.ndarray]:
         """What labels (n, 3) of stars are off by, and their stated errors, each star's fold taking no part."""
         stars = self.calspec
         fold = np.argsort(np.argsort(stars.labels[:, 0])) % FOLDS
         off, error = np.full((2, len(fold), 3), np.nan)
         for k in range(FOLDS):
-            fit, out = stars.fit(self.templates(fold != k, sizes), floor), fold == k
+            fit, out = stars.fit(self.templates(fold != k, sizes)), fold == k
             off[out], error[out] = (fit.labels[:, :3] - stars.labels)[out], fit.error[out, :3]
         return off, error
 
@@ -274,9 +276,9 @@ def sizes_along(lessons: Lessons) -> dict[str, Any]:
     return sizes
 
 
-def judged(lessons: Lessons, sizes: dict[str, Any], floor: float = CV_FLOOR) -> dict[str, dict[str, list[float]]]:
+def judged(lessons: Lessons, sizes: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
     """What labels (Teff, log g, [M/H]) of left-out dwarfs are off by, and their pulls; A and F, G apart, and all."""
-    off, error = lessons.left_out(sizes, floor)
+    off, error = lessons.left_out(sizes)
     kinds = lessons.kinds()
     out = {}
     for kind, rows in {"A": kinds["A"], "F, G": kinds["G"], "all": kinds["A"] | kinds["G"]}.items():
@@ -301,7 +303,7 @@ def taught(grid: StellarGrid, data: Path) -> tuple[Lessons, dict[str, Any], dict
     sizes = sizes_along(lessons)
     record = {
         "folds": FOLDS,
-        "error_floor": CV_FLOOR,
+        "error_floor": LEFT,
         "sizes along Teff, log g, [M/H]": {kind: [float(f"{x:.3g}") for x in size] for kind, size in sizes.items()},
         **judged(lessons, sizes),
     }
@@ -318,7 +320,9 @@ def with_errors(grid: StellarGrid, data: Path) -> StellarGrid:
 def widened(grid: StellarGrid, lessons: Lessons, sizes: dict[str, Any]) -> StellarGrid:
     """The grid with what all stars teach."""
     model = lessons.templates(np.ones(len(lessons.calspec.name), bool), sizes)
-    return dataclasses.replace(grid, systematic=model.systematic, systematic_variance=model.systematic_variance)
+    return dataclasses.replace(
+        grid, systematic=model.systematic, systematic_variance=model.systematic_variance, systematic_floor=LEFT
+    )
 
 
 def of_the_other_half(grid: StellarGrid, data: Path, sizes: dict[str, Any]) -> np.ndarray:
@@ -340,7 +344,6 @@ def main() -> None:
     data, grid = parser.parse_args().data, read_grid("ck04")
     lessons, sizes, record = taught(grid, data)
     print(*(f"{key}: {json.dumps(value)}" for key, value in record.items()), sep="\n")
-    print("without a floor:", json.dumps(judged(lessons, sizes, 0.0)))
     table = random_sources(data)
     fit = LabelFitter(widened(grid, lessons, sizes))(table).fit
     magnitude = xpjax.photometry(table, "GaiaDR3Vega", errors=False).magnitude

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ FLUX = np.exp(-((X / 500) ** 2) * 5000 / TEFF[:, None])
 TEMPLATES = np.stack([0.03 * np.sin(X / 90), 0.02 * np.cos(X / 40)])
 
 
-def grid(**more: np.ndarray) -> StellarGrid:
+def grid(**more: Any) -> StellarGrid:
     return StellarGrid((TEFF,), FLUX / FLUX.mean(axis=1, keepdims=True), X, ("teff",), systematic=TEMPLATES, **more)
 
 
@@ -70,3 +71,27 @@ def test_the_shipped_grid_has_them_and_says_whence() -> None:
     size = np.sqrt(np.sum(np.asarray(own.systematic) ** 2 * own.systematic_variance[1][1:, None], axis=0))
     x = np.asarray(own.wavelength)
     assert 0.005 < np.median(size[(x > 450) & (x < 900)]) < 0.05  # of stars like the Sun, as a fraction of the flux
+
+
+def test_what_templates_leave_is_an_error_of_each_sample(tmp_path: Path) -> None:
+    table = np.array([[500.0, 1, 1]])
+    left = grid(systematic_variance=table, systematic_floor=0.03)
+    write_grid(left, tmp_path / "grid.h5")
+    assert read_grid(tmp_path / "grid.h5").systematic_floor == 0.03
+    digest = xpjax.stellar.grid_file.grid_digest
+    assert digest(left) == digest(read_grid(tmp_path / "grid.h5")) != digest(grid(systematic_variance=table))
+    flux = (FLUX / FLUX.mean(axis=1, keepdims=True))[3:4]
+    error = np.full_like(flux, 0.002)
+    made = fit_labels(flux, error, left)
+    plain = grid(systematic_variance=table)
+    assert made.error[0, 0] > 2 * fit_labels(flux, error, plain).error[0, 0]
+    # A floor that is asked for is not added to it, and stands where it is larger.
+    for asked, expected in ((0.01, 0.03), (0.05, 0.05)):
+        found = fit_labels(flux, error, left, error_floor=asked).error[0, 0]
+        assert found == pytest.approx(fit_labels(flux, error, plain, error_floor=expected).error[0, 0], rel=1e-5)
+    assert made.error_formal[0, 0] < made.error[0, 0]
+    assert fit_labels(flux, error, left, systematic=False).error[0, 0] == pytest.approx(
+        fit_labels(flux, error, plain, systematic=False).error[0, 0], rel=1e-6
+    )
+    with pytest.raises(XpjaxError, match="systematic_floor=-1"):
+        grid(systematic_floor=-1.0)

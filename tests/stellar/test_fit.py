@@ -15,9 +15,10 @@ from tests.stellar.helpers import NAMES, NODES, WAVELENGTH, made_grid, made_labe
 from xpjax.core.linalg import pack
 from xpjax.core.status import FitStatus
 from xpjax.extinction import extinction_curve, transmission
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import build_grid
-from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
 
 SNR = 100.0
 

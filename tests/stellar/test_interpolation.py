@@ -12,9 +12,10 @@ from scipy.interpolate import BSpline, RegularGridInterpolator, make_interp_spli
 
 from tests.stellar.helpers import NODES, made_grid, made_labels, tensor
 from xpjax.extinction import extinction_curve, transmission
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
-from xpjax.stellar.interpolation import KINDS, interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import KINDS, interpolate_grid, model_spectra
 
 
 def not_a_knot(nodes: np.ndarray, values: np.ndarray, axis: int) -> BSpline:

@@ -15,8 +15,9 @@ from tests.stellar.test_fitter import made_sources, xp_grid
 from xpjax.core.errors import XpjaxError
 from xpjax.core.status import FitStatus
 from xpjax.extinction import AV_PER_SFD, extinction_curve
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fitter import LabelFitter
-from xpjax.stellar.interpolation import interpolate_grid, redden
+from xpjax.stellar.interpolation import interpolate_grid
 from xpjax.stellar.priors import (
     MASS_SPREAD,
     bolometric_correction,

@@ -12,10 +12,11 @@ import xpjax
 from tests.stellar.helpers import WAVELENGTH, made_grid, made_labels
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import pack
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import grid_digest, read_grid, write_grid
-from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import Interpolator, interpolate_grid, model_spectra
 
 N = 40
 PLACE = (WAVELENGTH - 360) / 630

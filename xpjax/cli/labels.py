@@ -39,7 +39,7 @@ def labels() -> None:
 
     \b
     Examples:
-      xpjax labels fit xp.fits --error-floor 0.01 -o labels.fits
+      xpjax labels fit xp.fits -o labels.fits
       xpjax labels grid build nextgen nextgen.npz -o grid.h5
       xpjax labels fit xp.fits --grid grid.h5 --ebv ebv -o labels.fits
     """

@@ -5,12 +5,13 @@
 
 from xpjax.core.status import FitStatus
 from xpjax.stellar.description import describe_grid
+from xpjax.stellar.dust import redden
 from xpjax.stellar.figures import plot_grid as plot_grid
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.fitter import DEFAULT_CORRECTION as DEFAULT_CORRECTION, LabelFitter
 from xpjax.stellar.grid import StellarGrid, build_grid
 from xpjax.stellar.grid_file import read_grid, shipped_grids as shipped_grids, write_grid
-from xpjax.stellar.interpolation import interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import interpolate_grid, model_spectra
 from xpjax.stellar.label_files import fit_label_files
 from xpjax.stellar.learned import learn_errors
 from xpjax.stellar.residuals import residuals_of_fits

@@ -34,9 +34,6 @@ MORE_ROUNDS = 8
 """Rounds of further steps for the few stars that need more."""
 FIRST = 9
 """Columns of the smooth flux that errors common to stars are fractions of: the mean spectrum and eight components."""
-LEAST_FLOOR = 0.002
-"""What templates that were learned by color leave in each sample, as a fraction of the flux: fits of bright stars with
-less do not converge."""
 
 
 class FitOptions(TypedDict, total=False):
@@ -298,7 +295,7 @@ def prepare(
     columns = np.concatenate([np.polynomial.Legendre.basis(k)(x) * own for k in range(n_continuum)])
     products = (columns[:, None] * columns).reshape(-1, len(wavelength)).T
     if systematic and grid.systematic_variance is not None:
-        error_floor = np.hypot(error_floor, LEAST_FLOOR)
+        error_floor = max(error_floor, grid.systematic_floor)
     numbers = np.asarray(float(error_floor)), np.asarray(1, np.int32)
     search, common = make_search(grid), None
     if systematic and grid.systematic is not None:

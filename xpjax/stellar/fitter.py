@@ -18,10 +18,11 @@ from xpjax.core.release import Release
 from xpjax.core.status import Status
 from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.stellar.chi2 import Noise, Reach, Spread
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.grid_file import SHIPPED, grid_digest, read_grid
-from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, redden
+from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid
 from xpjax.stellar.priors import (
     EBV_NODES,
     LAYER,

@@ -27,6 +27,8 @@ ORDER = ("teff", "logg", "mh")
 """Labels that come first, in this order."""
 FILLED_ERROR = 0.02
 """Holes that do not lie between two models next to them are filled where this error is expected at most."""
+LEAST_FLOOR = 0.002
+"""What templates of errors common to stars leave at least: fits of bright stars with less do not converge."""
 
 
 class StellarGrid(eqx.Module):
@@ -60,6 +62,8 @@ class StellarGrid(eqx.Module):
     systematic_variance : (n_color, 1 + n_template) array, optional
         Variances of these amplitudes where they are not one for all stars: the first column is the mean wavelength [nm]
         of a star's light over the samples, sum f l / sum f, ascending; between and beyond, linear and constant.
+    systematic_floor : float, optional
+        What the templates leave in each sample, as a fraction of the flux: fits with them count it as an error.
 
     Raises
     ------
@@ -85,6 +89,7 @@ class StellarGrid(eqx.Module):
     error: Float[AnyArray, "*node"] | None = None
     systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
     systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
+    systematic_floor: float = eqx.field(static=True, default=LEAST_FLOOR)
 
     def __check_init__(self) -> None:
         shape = (*(len(node) for node in self.nodes), len(self.wavelength))
@@ -102,6 +107,8 @@ class StellarGrid(eqx.Module):
                 raise XpjaxError(f"systematic has shape {found}, expected finite templates (n_template, {shape[-1]})")
             if self.sampling == "coefficients":
                 raise XpjaxError("systematic errors are fractions of a flux, which a grid of XP coefficients has not")
+        if not 0 <= self.systematic_floor < 1:
+            raise XpjaxError(f"systematic_floor={self.systematic_floor}: expected a fraction of the flux, such as 0.01")
         if self.systematic_variance is not None:
             table = np.asarray(self.systematic_variance)
             expected = 0 if self.systematic is None else 1 + len(self.systematic)

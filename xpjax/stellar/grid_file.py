@@ -16,7 +16,8 @@ A compact file holds principal components instead of flux, which is mean (1 + co
     component        (c, n) float32
     mean             (n,) float64                 of all spectra
 
-Attributes: format, format_version, names (of the labels, in the order of the axes), resolution, sampling, origin, and
+Attributes: format, format_version, names (of the labels, in the order of the axes), systematic_floor (what templates
+leave in each sample, a fraction of the flux; 0.002 where it is absent), resolution, sampling, origin, and
 provenance: JSON with the library's format, folder, number of files and their SHA-256, limits, and versions; of shipped
 grids also citation and licence.
 """
@@ -35,7 +36,7 @@ from xpjax.core.errors import XpjaxError
 from xpjax.core.paths import model_files
 from xpjax.io.atomic import expanded
 from xpjax.io.hdf5 import check_model_output, read_model, write_model
-from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid import LEAST_FLOOR, StellarGrid
 from xpjax.stellar.libraries.library import UNITS
 
 FORMAT, VERSION = "xpjax stellar grid", 2
@@ -91,7 +92,7 @@ def write_grid(grid: StellarGrid, path: str | Path, *, compact: float = 0.0, ove
     units = {f"nodes/{name}": UNITS.get(name, "") for name in grid.names}
     units["wavelength"] = "" if grid.sampling == "coefficients" else "nm"
     texts = {**{name: getattr(grid, name) for name in TEXTS}, "provenance": json.dumps(record)}
-    attributes = {"names": list(grid.names), **texts}
+    attributes = {"names": list(grid.names), "systematic_floor": grid.systematic_floor, **texts}
     notes = {name: {"unit": unit} for name, unit in units.items()}
     packed = ("coefficient", "component", "error", "filled", "systematic") if compact else ()
     write_model(path, FORMAT, VERSION, arrays, attributes, notes=notes, packed=packed, overwrite=overwrite)
@@ -184,6 +185,7 @@ def read_grid(path: str | Path) -> StellarGrid:
         error=arrays.get("error"),
         systematic=arrays.get("systematic"),
         systematic_variance=arrays.get("systematic_variance"),
+        systematic_floor=float(attributes.get("systematic_floor", LEAST_FLOOR)),
         **{name: attributes[name] for name in TEXTS},
     )
 
@@ -193,6 +195,8 @@ def grid_digest(grid: StellarGrid) -> str:
     digest = hashlib.sha256(repr(grid.names).encode())
     for array in (*grid.nodes, grid.wavelength, grid.flux):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if grid.systematic_floor != LEAST_FLOOR:
+        digest.update(repr(grid.systematic_floor).encode())
     for errors in (grid.systematic, grid.systematic_variance):
         if errors is not None:
             digest.update(np.ascontiguousarray(errors, np.float32).tobytes())

@@ -14,7 +14,6 @@ Nothing is extrapolated: beyond the grid, and in cells with a hole at a corner, 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from typing import NamedTuple
@@ -27,13 +26,11 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from xpjax.core import engine
-from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.process import one_blas_thread
 from xpjax.core.records import AnyArray
 from xpjax.core.units import in_unit
-from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.stellar.grid import StellarGrid
 
 KINDS = ("spline", "local", "linear")
@@ -63,7 +60,7 @@ class Interpolator(eqx.Module):
     n_component). basis (n_component, n_wavelength) and mean (n_wavelength,) of the mean-normalized flux. whole
     (*n_cell,): which cells have spectra at all their corners. compression_rms and compression_max: what the components
     leave out of (grid - mean) / mean, over nodes and wavelengths. of_coefficients: "flux" is XP coefficients, scaled by
-    their sizes and not by their means. systematic, systematic_variance: the grid's.
+    their sizes and not by their means. systematic, systematic_variance, systematic_floor: the grid's.
     """
 
     nodes: tuple[Float[AnyArray, " n"], ...]
@@ -83,6 +80,7 @@ class Interpolator(eqx.Module):
     of_coefficients: bool = eqx.field(static=True, default=False)
     systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
     systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
+    systematic_floor: float = eqx.field(static=True, default=0.0)
 
     @property
     def block_size(self) -> int:
@@ -226,7 +224,9 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
         tuple(grid.names),
         kind,
         grid.sampling == COEFFICIENTS,
-        *(None if x is None else np.asarray(x, float) for x in (grid.systematic, grid.systematic_variance)),
+        None if grid.systematic is None else np.asarray(grid.systematic, float),
+        None if grid.systematic_variance is None else np.asarray(grid.systematic_variance, float),
+        grid.systematic_floor,
     )
 
 
@@ -434,65 +434,3 @@ def model_spectra(
     if labels.ndim != 2 or labels.shape[1] != len(model.names):
         raise XpjaxError(f"labels must be (n, {len(model.names)}) for {model.names}, found {labels.shape}")
     return engine.run(_flux_kernel, model, labels, float64=float64, devices=devices, work_bytes=8 * model.block_size)
-
-
-def redden(
-    grid: StellarGrid, ebv: ArrayLike, *, law: str = "ccm89", r_v: ArrayLike = R_V, per_ebv: float = AV_PER_SFD
-) -> StellarGrid:
-    """Add E(B-V), and R_V, to the labels of a grid: each spectrum is seen through dust and normalized anew.
-
-    Parameters
-    ----------
-    grid : StellarGrid
-        Model spectra.
-    ebv : (n,) array
-        Ascending nodes of E(B-V) [mag]; steps of 0.1 mag give fluxes to 1e-4, and 5e-4 next to either end.
-    law : str, optional
-        Reddening law, see `xpjax.extinction`.
-    r_v : float or (n_rv,) array, optional
-        R_V of the law, or ascending nodes of it.
-    per_ebv : float, optional
-        A_V / E(B-V) at R_V = 3.1, in proportion to R_V at others: E(B-V) then means the same reddening.
-
-    Returns
-    -------
-    StellarGrid
-        The grid with "ebv" as its last label, and "rv" behind it where there are nodes of R_V. A fit on it finds them
-        like any other label, with exact derivatives, bounds and, on request, a prior.
-
-    Raises
-    ------
-    XpjaxError
-        If nodes do not ascend, or the grid holds XP coefficients.
-
-    Examples
-    --------
-    >>> teff, wavelength = np.linspace(4000.0, 7000.0, 7), np.linspace(360.0, 990.0, 60)
-    >>> flux = np.exp(-wavelength * 3000 / teff[:, None] / 1000)
-    >>> grid = xpjax.stellar.StellarGrid((teff,), flux / flux.mean(axis=1, keepdims=True), wavelength, ("teff",))
-    >>> xpjax.stellar.redden(grid, [0.0, 0.1, 0.2]).shape
-    (7, 3)
-    """
-    ebv = np.asarray(in_unit(ebv, "mag", "E(B-V)"), float)
-    if ebv.ndim != 1 or len(ebv) < 2 or np.any(np.diff(ebv) <= 0):
-        raise XpjaxError(f"nodes of E(B-V) must be two or more ascending numbers, found {ebv}")
-    if grid.sampling == COEFFICIENTS:
-        raise XpjaxError("a grid of XP coefficients cannot be reddened; build it with sampling='log330'")
-    each = np.asarray(r_v, float)
-    if each.ndim > 1 or (each.ndim and (len(each) < 2 or np.any(np.diff(each) <= 0))):
-        raise XpjaxError(f"R_V must be one number or two or more ascending nodes, found {each}")
-    curves = np.stack([extinction_curve(np.asarray(grid.wavelength), law, float(one)) for one in each.ravel()])
-    a_v = per_ebv * ebv[:, None, None] * (each.reshape(-1, 1) / R_V)
-    dust = np.exp(-FLUX_PER_MAGNITUDE * a_v * curves).reshape(len(ebv), *each.shape, -1)
-    flux = np.asarray(grid.flux, float).reshape(*grid.shape, *[1] * (dust.ndim - 1), -1) * dust
-    flux /= flux.mean(axis=-1, keepdims=True)
-    more = {
-        name: np.array(
-            np.broadcast_to(np.asarray(of_node).reshape(*grid.shape, *[1] * (dust.ndim - 1)), flux.shape[:-1])
-        )
-        for name, of_node in (("filled", grid.filled), ("error", grid.error))
-        if of_node is not None
-    }
-    nodes = (*grid.nodes, ebv, *([each] if each.ndim else []))
-    names = (*grid.names, "ebv", *(["rv"] if each.ndim else []))
-    return dataclasses.replace(grid, nodes=nodes, flux=flux, names=names, **more)  # type: ignore[arg-type]

@@ -26,10 +26,11 @@ from xpjax.core.types import AnyTable
 from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
 from xpjax.io.tables import open_table
 from xpjax.stellar.description import LEARNED
+from xpjax.stellar.dust import redden
 from xpjax.stellar.fitter import DEFAULT_CORRECTION, LabelFitter
-from xpjax.stellar.grid import StellarGrid
+from xpjax.stellar.grid import LEAST_FLOOR, StellarGrid
 from xpjax.stellar.grid_file import read_grid
-from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, model_spectra, redden
+from xpjax.stellar.interpolation import COEFFICIENTS, Interpolator, interpolate_grid, model_spectra
 from xpjax.stellar.priors import EBV_NODES
 from xpjax.xp import AnyLinear, SourceTable, read, source_ids
 
@@ -124,7 +125,7 @@ def learn_errors(
     """
     if folds < 2 or templates < 1:
         raise XpjaxError(f"folds={folds}, templates={templates}: at least two folds and one template are needed")
-    plain = dataclasses.replace(_grid(grid), systematic=None, systematic_variance=None)
+    plain = _bare(grid)
     fitter = LabelFitter(plain, correction, 0.0)
     table, known = _matched(sources, labels, plain, fitter)
     seen, rows, why = _residuals(fitter, table, known, law, per_ebv, devices)
@@ -156,13 +157,13 @@ def _taught(
     return learned(seen, parts, factor, templates), figures
 
 
-def _grid(grid: StellarGrid | str | Path) -> StellarGrid:
+def _bare(grid: StellarGrid | str | Path) -> StellarGrid:
     found = grid if isinstance(grid, StellarGrid) else read_grid(grid)
     if found.sampling == COEFFICIENTS:
         raise XpjaxError("errors common to stars are fractions of a flux: build the grid with sampled spectra")
     if "ebv" in found.names:
         raise XpjaxError("the grid has E(B-V) as a label already: give the one that it was reddened from")
-    return found
+    return dataclasses.replace(found, systematic=None, systematic_variance=None, systematic_floor=LEAST_FLOOR)
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------
