@@ -57,6 +57,7 @@ def by_cubics(grid: StellarGrid, label: int, where: np.ndarray) -> np.ndarray:
         flux=np.compress(keep, grid.flux, axis=label),
         filled=None,
         error=None,
+        doubt=None,
     )
     out = where & ~grid.holes & (True if grid.filled is None else ~np.asarray(grid.filled))
     off = model_spectra(interpolate_grid(rest, components=None), grid.labels_of(out), float64=True) - grid.flux[out]
@@ -112,7 +113,8 @@ def main() -> None:
     print("\n".join(text))
     draw(grid.names, drawn)
     record = {**json.loads(grid.provenance), **ABOUT}
-    grid = with_errors(dataclasses.replace(grid, provenance=json.dumps(record)), args.data)
+    # Left-out models are wrong by 0.02 %, far less than what the grid is wrong by in all stars alike.
+    grid = with_errors(dataclasses.replace(grid, provenance=json.dumps(record), doubt=None), args.data)
     write_grid(grid, OUTPUT, compact=COMPACT, overwrite=True)
     print(f"\n{describe_grid(read_grid(OUTPUT))}\n\n{OUTPUT} written, {OUTPUT.stat().st_size / 1e3:.0f} kB")
 

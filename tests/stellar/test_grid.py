@@ -9,14 +9,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from scipy.interpolate import RBFInterpolator
+from scipy.interpolate import PchipInterpolator, RBFInterpolator
 
 import xpjax
+from tests.stellar.helpers import tensor
 from tests.stellar.libraries.test_files import WAVE, spectrum, write_ck04, write_nextgen
 from xpjax.core.status import FitStatus
 from xpjax.stellar.fit import fit_labels
 from xpjax.stellar.grid import StellarGrid, build_grid, fill_holes
 from xpjax.stellar.grid_file import read_grid, write_grid
+from xpjax.stellar.interpolation import interpolate_grid
 from xpjax.stellar.libraries import read_library
 from xpjax.stellar.libraries.library import ModelSpectra
 from xpjax.stellar.sampling import Sampler, find_resolution
@@ -302,19 +304,28 @@ def test_extent_of_castelli_and_kurucz(shared: Callable[[str], Path]) -> None:
 def test_all_of_nextgen_with_its_holes(shared: Callable[[str], Path]) -> None:
     """41.8 % of the nodes have no model: stars among them are fitted as well as the models tell, and few meet a hole.
 
-    Mocks are made of all models by scipy's thin-plate splines, with S/N 100. (Mocks made of the regular block alone,
-    by 200 K and 0.5 dex, are other spectra: the models between differ from them by a percent.)
+    Mocks are made of all models by scipy's thin-plate splines, and of the regular block alone, by 200 K and 0.5 dex, by
+    its PCHIP, with S/N 100. The latter are other spectra: the models between differ from them by a percent, which the
+    errors of labels know.
     """
-    grid = build_grid("nextgen", shared(NEXTGEN))
+    grid, block = build_grid("nextgen", shared(NEXTGEN)), build_grid("nextgen", shared(NEXTGEN), limits=BLOCK)
     assert grid.filled is not None
     models = ~grid.holes & ~np.asarray(grid.filled)
     assert 1 - models.mean() == pytest.approx(0.418, abs=1e-3)
     rng, size = np.random.default_rng(0), np.array([200.0, 0.5, 0.5])
     labels = rng.uniform((4000, 3.5, -1.5), (7000, 5.0, 0.0), (2000, 3))
     known = grid.labels_of(models) / size
-    truth = RBFInterpolator(known, np.asarray(grid.flux)[models], neighbors=60)(labels / size)
-    fit = fit_labels(truth * (1 + 0.01 * rng.normal(size=truth.shape)), 0.01 * truth, grid)
-    off = 1.4826 * np.nanmedian(np.abs(fit.labels - labels), axis=0)
-    assert (off < [7, 0.032, 0.026]).all(), off
-    assert np.mean(fit.status & FitStatus.HOLE > 0) < 0.01
-    assert np.nanmedian(fit.chi2 / fit.dof) < 1.06
+    thin_plates = RBFInterpolator(known, np.asarray(grid.flux)[models], neighbors=60)(labels / size)
+    model = interpolate_grid(grid)
+    for truth in (thin_plates, tensor(block, labels, PchipInterpolator)):
+        flux = truth * (1 + 0.01 * rng.normal(size=truth.shape))
+        fit, bare = (fit_labels(flux, 0.01 * truth, model, doubt=doubt) for doubt in (True, False))
+        off = 1.4826 * np.nanmedian(np.abs(fit.labels - labels), axis=0)
+        assert (off < [7, 0.032, 0.026]).all(), off
+        assert np.mean(fit.status & FitStatus.HOLE > 0) < 0.01
+        assert np.nanmedian(fit.chi2 / fit.dof) < 1.06
+        far = [np.mean((np.abs(one.labels - labels) > 8 * one.error).any(axis=1)) for one in (fit, bare)]
+        assert far[0] <= 0.005, far
+        assert far[1] > 0.1, "what would fail"
+        pull = 1.4826 * np.nanmedian(np.abs((fit.labels - labels) / fit.error), axis=0)
+        assert np.all((pull > 0.8) & (pull < 1.4)), pull

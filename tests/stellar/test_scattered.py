@@ -39,7 +39,9 @@ def test_what_is_left_out_is_not_used() -> None:
     """The error of a model is that of a library without it, and so is the one that is expected."""
     labels, flux = library(200)
     ours = kriging(labels, flux)
-    rest = Kriging(NAMES, ours.place[1:], flux[1:], ours.scale, ours.spline, ours.left_out[1:], ours.ratio[1:])
+    rest = Kriging(
+        NAMES, ours.place[1:], flux[1:], ours.scale, ours.spline, ours.left_out[1:], ours.ratio[1:], ours.missed[1:]
+    )
     made, _ = rest(labels[:1])
     by_hand = np.sqrt(np.mean((made[0] - flux[0]) ** 2) / np.mean(flux**2))
     assert ours.left_out[0] == pytest.approx(by_hand, rel=1e-6)

@@ -106,7 +106,7 @@ class Data(NamedTuple):
         taken = part.weight * left
         common = None if self.inverse is None else part.weight * jnp.asarray(part.templates)
         if self.inverse is not None and shared is not None:  # which are U A'
-            out += len(self.inverse) - jnp.trace(self.inverse) - _traced(inverse, shared)
+            out += len(self.inverse) - jnp.trace(self.inverse) - traced(inverse, shared)
         whole = dot(part.weight, gray**2)
         for matrix, (i, j) in zip(spread.reach.matrix, spread.reach.support, strict=True):
             error = spread.error[first : first + len(matrix)]
@@ -115,7 +115,7 @@ class Data(NamedTuple):
             mean, weight = dot(matrix, share[i:j]), part.weight[i:j]
             own = dot(matrix**2, weight) - 2 * mean * dot(matrix, weight * gray[i:j]) + mean**2 * whole
             out += dot(error**2, own)
-            out -= _traced(inverse, _met_by(taken, i, j, matrix, gray, mean) * error)
+            out -= traced(inverse, _met_by(taken, i, j, matrix, gray, mean) * error)
             if common is not None and self.inverse is not None and self.square is not None:
                 y = _met_by(common, i, j, matrix, gray, mean) * error
                 z = dot(self.inverse, y)  # whose errors count in second order so: the inverse's are large in float32
@@ -134,7 +134,7 @@ class Data(NamedTuple):
             across = _sum(dot(w, p.rows.T) for w, p in zip(weighted, self.parts, strict=True))
             own = _sum(dot(w, jnp.asarray(p.templates).T) for w, p in zip(weighted, self.parts, strict=True))
         one = jnp.eye(len(across), dtype=matrix.dtype)
-        made = _divided_by_root(one + own, jnp.concatenate([across, one], axis=1))
+        made = divided_by_root(one + own, jnp.concatenate([across, one], axis=1))
         y, root = made[:, : across.shape[1]], made[:, across.shape[1] :]
         return self._replace(square=one + own, inverse=dot(root.T, root)), matrix - dot(y.T, y)
 
@@ -144,7 +144,7 @@ def _met_by(left: Array, i: int, j: int, matrix: AnyArray, gray: Array, mean: Ar
     return dot(left[:, i:j], jnp.asarray(matrix).T) - dot(left, gray)[:, None] * mean
 
 
-def _traced(matrix: Array, columns: Array) -> Array:
+def traced(matrix: Array, columns: Array) -> Array:
     """The trace of C' matrix C, of columns C (m, k)."""
     return jnp.sum(columns * dot(matrix, columns))
 
@@ -256,10 +256,10 @@ def _met(reach: Reach, roots: Sequence[Array], gain: Array) -> tuple[Array, Arra
 def _lengthened(capacity: Sequence[Array], met: tuple[Array, Array], right: Sequence[Array]) -> Array:
     """(1 + C)^-1/2 times columns (p + q, m): C of a block (p, p), one (q, q), and PQ' between them."""
     (bp, rp), (p, q), m = [c + jnp.eye(len(c), dtype=c.dtype) for c in capacity], met, right[0].shape[1]
-    table = _divided_by_root(bp, jnp.concatenate([right[0], p], axis=1))
+    table = divided_by_root(bp, jnp.concatenate([right[0], p], axis=1))
     y, seen = table[:, :m], table[:, m:]
     rp = rp - dot(dot(q, dot(seen.T, seen)), q.T)
-    return jnp.concatenate([y, _divided_by_root(rp, right[1] - dot(q, dot(seen.T, y)))])
+    return jnp.concatenate([y, divided_by_root(rp, right[1] - dot(q, dot(seen.T, y)))])
 
 
 def _variance(noise: Array, square: AnyArray) -> Array:
@@ -292,7 +292,7 @@ def whitened(own: Part, correlation: Array, sigma: Array, floor: Array, used: Ar
     covariance = jnp.where(sigma[:, None] * sigma[None, :] > 0, covariance, 0)
     covariance = covariance + jnp.diag(jnp.where(used, floor, 1))
     given = [own.value[None], jnp.asarray(own.rows), *([] if own.templates is None else [own.templates])]
-    white = _divided_by_root(covariance, jnp.where(used, jnp.concatenate(given), 0).T).T
+    white = divided_by_root(covariance, jnp.where(used, jnp.concatenate(given), 0).T).T
     n = len(own.rows) + 1
     part = Part(white[0], white[1:n], jnp.ones_like(white[0]), None if own.templates is None else white[n:])
     return Data((part,)), dot(part.rows, part.rows.T)
@@ -314,7 +314,7 @@ def _root(matrix: Array) -> Array:
     return jnp.concatenate([jnp.pad(part, ((0, 0), (n - part.shape[1], 0))) for part in parts]) * size
 
 
-def _divided_by_root(matrix: Array, columns: Array) -> Array:
+def divided_by_root(matrix: Array, columns: Array) -> Array:
     """L^-1 columns (n, m) with LL' = matrix (n, n); NaN where it is not positive definite."""
     n, m = columns.shape
     return jnp.concatenate([part[:, -m:] for part in _rows_of_root(jnp.concatenate([matrix, columns], axis=1), n)])

@@ -72,6 +72,8 @@ def redden(
         for name, of_node in (("filled", grid.filled), ("error", grid.error))
         if of_node is not None
     }
+    if grid.doubt is not None:  # fractions of the flux, which dust leaves as they are
+        more["doubt"] = np.expand_dims(np.asarray(grid.doubt), tuple(range(-dust.ndim, -1)))
     nodes = (*grid.nodes, ebv, *([each] if each.ndim else []))
     names = (*grid.names, "ebv", *(["rv"] if each.ndim else []))
     return dataclasses.replace(grid, nodes=nodes, flux=flux, names=names, **more)  # type: ignore[arg-type]

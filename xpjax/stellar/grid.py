@@ -56,6 +56,11 @@ class StellarGrid(eqx.Module):
     error : (n_1, n_2, ...) array, optional
         What the interpolation of scattered models is wrong by at each node, RMS over the samples as a fraction of the
         RMS flux: found by leaving out each model, expected where spectra were filled in; NaN at the holes.
+    doubt : (n_1 or 1, n_2 or 1, ..., n_wavelength) array, optional
+        What the interpolation may be wrong by at each node, as fractions of its flux: what the models around make of
+        it, less its own spectrum; where it was filled, what two interpolations differ by, in the size of `error`. Zero
+        where nothing is known; one node for labels that it does not depend on. With it label fits know of the error of
+        their interpolation.
     systematic : (n_template, n_wavelength) array, optional
         What models and instrument are wrong by in all stars alike: templates A, as fractions of the flux, whose
         amplitudes have a variance of one, so that A'A is the covariance of these errors.
@@ -87,6 +92,7 @@ class StellarGrid(eqx.Module):
     provenance: str = eqx.field(static=True, default="{}")
     filled: Bool[AnyArray, "*node"] | None = None
     error: Float[AnyArray, "*node"] | None = None
+    doubt: Float[AnyArray, "*node_or_1 n_wavelength"] | None = None
     systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
     systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
     systematic_floor: float = eqx.field(static=True, default=LEAST_FLOOR)
@@ -101,6 +107,10 @@ class StellarGrid(eqx.Module):
         for name, node in zip(self.names, self.nodes, strict=True):
             if not (np.diff(node) > 0).all():
                 raise XpjaxError(f"the nodes of {name} do not ascend: {np.asarray(node)}")
+        if self.doubt is not None:
+            found = np.shape(self.doubt)
+            if len(found) != len(shape) or any(n not in (1, m) for n, m in zip(found, shape, strict=True)):
+                raise XpjaxError(f"doubt has shape {found}, expected {shape}, or one node for some of the labels")
         if self.systematic is not None:
             found = np.shape(self.systematic)
             if len(found) != 2 or found[1] != shape[-1] or not np.isfinite(self.systematic).all():
@@ -156,7 +166,13 @@ class StellarGrid(eqx.Module):
             flux=np.asarray(self.flux)[index],
             filled=None if self.filled is None else np.asarray(self.filled)[index],
             error=None if self.error is None else np.asarray(self.error)[index],
+            doubt=None if self.doubt is None else np.asarray(self.doubt)[_within_shape(kept, np.shape(self.doubt))],
         )
+
+
+def _within_shape(kept: list[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """The index of the nodes that are kept, of an array that may have one node for a label."""
+    return np.ix_(*(np.flatnonzero(rows) if n > 1 else np.zeros(1, int) for rows, n in zip(kept, shape, strict=False)))
 
 
 def build_grid(
@@ -320,8 +336,8 @@ def fill_holes(grid: StellarGrid, largest: float = FILLED_ERROR) -> StellarGrid:
     from scipy.ndimage import binary_dilation
 
     flux[~known] = np.nan
-    error = np.full(grid.shape, np.nan)
-    error[known] = kriging.left_out
+    error, doubt = np.full(grid.shape, np.nan), np.zeros(flux.shape, np.float32)
+    error[known], doubt[known] = kriging.left_out, kriging.missed
     between, beside = _between(known)
     where = ~known & (between | binary_dilation(known | between, np.ones((3,) * known.ndim, bool)))
     flux[where], error[where] = kriging(grid.labels_of(where))
@@ -329,7 +345,16 @@ def fill_holes(grid: StellarGrid, largest: float = FILLED_ERROR) -> StellarGrid:
     filled = good & between
     filled |= good & _corners(known | filled)
     flux[where & ~filled], error[where & ~filled] = np.nan, np.nan
-    return dataclasses.replace(grid, flux=flux, filled=filled if filled.any() else None, error=error.astype(np.float32))
+    if filled.any():
+        doubt[filled] = kriging.doubts(grid.labels_of(filled), flux[filled], error[filled])
+    part = np.divide(doubt, flux, out=np.zeros_like(doubt), where=np.isfinite(flux) & (flux != 0))
+    return dataclasses.replace(
+        grid,
+        flux=flux,
+        filled=filled if filled.any() else None,
+        error=error.astype(np.float32),
+        doubt=None if grid.sampling == "coefficients" else part,  # they are fractions of no flux
+    )
 
 
 def _between(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

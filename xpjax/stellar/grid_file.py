@@ -7,6 +7,7 @@ A grid file is HDF5 that h5py alone can read:
     nodes/NAME       (n_j,) float64               of each label, ascending, with an attribute unit
     filled           (n_1, ..., n_k) bool         where a spectrum was interpolated; absent if nowhere
     error            (n_1, ..., n_k) float32      what left-out models are wrong by, and is expected where filled
+    doubt            (n_1 or 1, ..., n) float32   what spectra may be wrong by at nodes, fractions of the flux; optional
     systematic       (r, n) float32               templates of errors common to stars, fractions of the flux; optional
     systematic_variance (m, 1 + r) float32        mean wavelengths of stars' light, and variances there; optional
 
@@ -15,6 +16,7 @@ A compact file holds principal components instead of flux, which is mean (1 + co
     coefficient      (n_1, ..., n_k, c) float32   NaN at the holes
     component        (c, n) float32
     mean             (n,) float64                 of all spectra
+    doubt_coefficient, doubt_component            whose product is doubt; optional
 
 Attributes: format, format_version, names (of the labels, in the order of the axes), systematic_floor (what templates
 leave in each sample, a fraction of the flux; 0.002 where it is absent), resolution, sampling, origin, and
@@ -41,6 +43,8 @@ from xpjax.stellar.libraries.library import UNITS
 
 FORMAT, VERSION = "xpjax stellar grid", 2
 TEXTS = ("resolution", "origin", "sampling", "provenance")
+DOUBT_LEFT = 0.05
+"""What components of doubt may leave out in a compact file, RMS, as a fraction of it."""
 SHIPPED = "ck04"
 """The grid that comes with xpjax, on which labels are fitted where none is named."""
 
@@ -85,6 +89,8 @@ def write_grid(grid: StellarGrid, path: str | Path, *, compact: float = 0.0, ove
         arrays["filled"] = np.asarray(grid.filled, bool)
     if grid.error is not None:
         arrays["error"] = np.asarray(grid.error, np.float32)
+    if grid.doubt is not None:
+        arrays |= _doubt_of(grid, compact)
     if grid.systematic is not None:
         arrays["systematic"] = np.asarray(grid.systematic, np.float32)
     if grid.systematic_variance is not None:
@@ -94,7 +100,8 @@ def write_grid(grid: StellarGrid, path: str | Path, *, compact: float = 0.0, ove
     texts = {**{name: getattr(grid, name) for name in TEXTS}, "provenance": json.dumps(record)}
     attributes = {"names": list(grid.names), "systematic_floor": grid.systematic_floor, **texts}
     notes = {name: {"unit": unit} for name, unit in units.items()}
-    packed = ("coefficient", "component", "error", "filled", "systematic") if compact else ()
+    packed = ["doubt", "doubt_coefficient", "doubt_component"]
+    packed += ["coefficient", "component", "error", "filled", "systematic"] if compact else []
     write_model(path, FORMAT, VERSION, arrays, attributes, notes=notes, packed=packed, overwrite=overwrite)
 
 
@@ -118,6 +125,17 @@ def _compressed(grid: StellarGrid, largest: float) -> tuple[dict[str, np.ndarray
     off = _expanded(arrays)[there] - flux[there]
     worst = np.sqrt(np.mean(off**2, axis=1)).max()
     return arrays, {"n_component": n, "rms": float(np.sqrt(np.mean(off**2))), "worst": float(worst)}
+
+
+def _doubt_of(grid: StellarGrid, compact: float) -> dict[str, np.ndarray]:
+    """Doubt as arrays of a file: as it is, or as few principal components."""
+    doubt = np.asarray(grid.doubt, np.float32)
+    if not compact:
+        return {"doubt": doubt}
+    _, size, rows = np.linalg.svd(doubt.reshape(-1, doubt.shape[-1]), full_matrices=False)
+    beyond = np.append(np.cumsum(size[::-1] ** 2)[::-1], 0)
+    n = max(int(np.argmax(beyond <= DOUBT_LEFT**2 * beyond[0])), 1)
+    return {"doubt_coefficient": doubt @ rows[:n].T, "doubt_component": rows[:n]}
 
 
 def _expanded(arrays: Mapping[str, Any]) -> np.ndarray:
@@ -183,6 +201,9 @@ def read_grid(path: str | Path) -> StellarGrid:
         names,
         filled=arrays.get("filled"),
         error=arrays.get("error"),
+        doubt=arrays["doubt_coefficient"] @ arrays["doubt_component"]
+        if "doubt_component" in arrays
+        else arrays.get("doubt"),
         systematic=arrays.get("systematic"),
         systematic_variance=arrays.get("systematic_variance"),
         systematic_floor=float(attributes.get("systematic_floor", LEAST_FLOOR)),
@@ -197,7 +218,7 @@ def grid_digest(grid: StellarGrid) -> str:
         digest.update(np.ascontiguousarray(array).tobytes())
     if grid.systematic_floor != LEAST_FLOOR:
         digest.update(repr(grid.systematic_floor).encode())
-    for errors in (grid.systematic, grid.systematic_variance):
+    for errors in (grid.systematic, grid.systematic_variance, grid.doubt):
         if errors is not None:
             digest.update(np.ascontiguousarray(errors, np.float32).tobytes())
     return digest.hexdigest()[:16]

@@ -31,6 +31,7 @@ from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.process import one_blas_thread
 from xpjax.core.records import AnyArray
 from xpjax.core.units import in_unit
+from xpjax.stellar.doubt import beyond, corner_doubts, doubt_in_components
 from xpjax.stellar.grid import StellarGrid
 
 KINDS = ("spline", "local", "linear")
@@ -60,7 +61,9 @@ class Interpolator(eqx.Module):
     n_component). basis (n_component, n_wavelength) and mean (n_wavelength,) of the mean-normalized flux. whole
     (*n_cell,): which cells have spectra at all their corners. compression_rms and compression_max: what the components
     leave out of (grid - mean) / mean, over nodes and wavelengths. of_coefficients: "flux" is XP coefficients, scaled by
-    their sizes and not by their means. systematic, systematic_variance, systematic_floor: the grid's.
+    their sizes and not by their means. systematic, systematic_variance, systematic_floor: the grid's. doubt (*node,
+    n_component): what it may be wrong by at each node, where the grid says so; bent (n_label, n_cell, width, width):
+    polynomials that weigh what parabolas to the left and right differ by; doubted: for which labels.
     """
 
     nodes: tuple[Float[AnyArray, " n"], ...]
@@ -81,6 +84,9 @@ class Interpolator(eqx.Module):
     systematic: Float[AnyArray, "n_template n_wavelength"] | None = None
     systematic_variance: Float[AnyArray, "n_color n_template_and_1"] | None = None
     systematic_floor: float = eqx.field(static=True, default=0.0)
+    doubt: Float[AnyArray, "*node n_component"] | None = None
+    bent: Float[AnyArray, "n_label n_cell width width"] | None = None
+    doubted: tuple[bool, ...] = eqx.field(static=True, default=())
 
     @property
     def block_size(self) -> int:
@@ -108,27 +114,51 @@ class Interpolator(eqx.Module):
 
     def components(self, labels: Float[Array, " n_label"], place: Place) -> Float[Array, "n_label_and_1 n_component"]:
         """Coefficients at the labels, and below them their slopes for each label, per length of the cell."""
-        u = (labels - _of_cell(self.left, place.cell)) / place.length
-        weight = _of_cell(self.weight, place.cell)
-        n_label, width = len(labels), weight.shape[-1]
-        rows = [weight[:, k] for k in range(width)]
-        power = [jnp.ones_like(u)]
-        for _ in range(width - 1):
-            power.append(power[-1] * u)
-        rise = [jnp.zeros_like(u), *(k * p for k, p in enumerate(power[:-1], 1))]
+        power, weight = self._powers(labels, place), _of_cell(self.weight, place.cell)
+        rows = [weight[:, k] for k in range(len(power))]
+        rise = [jnp.zeros_like(power[0]), *(k * p for k, p in enumerate(power[:-1], 1))]
         each = [sum(p[:, None] * row for p, row in zip(powers, rows, strict=True)) for powers in (power, rise)]
         each = lax.optimization_barrier(each)  # otherwise computed anew for each of the products below
-        value, slope = ([one[label] for label in range(n_label)] for one in each)
+        value, slope = ([one[label] for label in range(len(labels))] for one in each)
         # Weights of the whole block of coefficients, so that one product gives all: several small ones cost more.
-        before = [jnp.ones((1,), u.dtype)]
+        before = [jnp.ones((1,), power[0].dtype)]
         for row in value:
             before.append(_outer(before[-1], row))
         joint = [before[-1]]
-        for label in range(n_label):
+        for label in range(len(labels)):
             joint.append(functools.reduce(_outer, [slope[label], *value[label + 1 :]], before[label]))
-        table = jnp.asarray(self.coefficient)
+        return self._weighed(place, joint)
+
+    def doubts(self, labels: Float[Array, " n_label"], place: Place) -> Float[Array, "n_doubt n_component"]:
+        """Coefficients of what the spectrum at the labels may be wrong by, in independent ways."""
+        power = self._powers(labels, place)
+        corners = corner_doubts(jnp.asarray(self.doubt), place.cell, power[1], self.doubted)
+        if self.bent is None:
+            return corners
+        usual, other = (
+            jnp.sum(jnp.stack([p[:, None] * of[:, k] for k, p in enumerate(power)]), axis=0)
+            for of in (_of_cell(table, place.cell) for table in (self.weight, self.bent))
+        )
+        joint = [
+            functools.reduce(_outer, [(other if label == moving else usual)[label] for label in range(len(labels))])
+            for moving in np.flatnonzero(self.doubted)
+        ]
+        return jnp.concatenate([corners, self._weighed(place, joint)])
+
+    def _powers(self, labels: Array, place: Place) -> list[Array]:
+        """Powers 0, 1, ... of the place 0..1 within the cell, as many as polynomials have."""
+        u = (labels - _of_cell(self.left, place.cell)) / place.length
+        power = [jnp.ones_like(u)]
+        for _ in range(self.weight.shape[-1] - 1):
+            power.append(power[-1] * u)
+        return power
+
+    def _weighed(self, place: Place, joint: list[Array]) -> Array:
+        """Sums (n, n_component) of the block of coefficients about a place, with n weights of all of them."""
+        table, width = jnp.asarray(self.coefficient), self.weight.shape[-1]
         first = [*_of_cell(self.start, place.cell), np.int32(0)]
-        block = lax.dynamic_slice(table, first, (*[width] * n_label, table.shape[-1]), allow_negative_indices=False)
+        sizes = (*[width] * len(self.nodes), table.shape[-1])
+        block = lax.dynamic_slice(table, first, sizes, allow_negative_indices=False)
         return dot(jnp.stack(joint), block.reshape(-1, table.shape[-1]))
 
     def __call__(self, labels: Float[Array, " n_label"]) -> Float[Array, " n_wavelength"]:
@@ -227,6 +257,7 @@ def interpolate_grid(grid: StellarGrid, *, kind: str = "local", components: floa
         None if grid.systematic is None else np.asarray(grid.systematic, float),
         None if grid.systematic_variance is None else np.asarray(grid.systematic_variance, float),
         grid.systematic_floor,
+        **doubt_in_components(grid, known, basis, mean, nodes if kind == "local" else None),
     )
 
 
@@ -319,14 +350,9 @@ def _spline_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return start, np.stack(weight, axis=1)
 
 
-def _beyond(x: np.ndarray) -> np.ndarray:
-    """The nodes with one more at either end, where ghosts are put."""
-    return np.concatenate([[2 * x[0] - x[1]], x, [2 * x[-1] - x[-2]]])
-
-
 def _local_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hermite cubics with the slopes of parabolas, on the nodes with ghosts at either end."""
-    length = np.diff(_beyond(x))
+    length = np.diff(beyond(x))
     weight = np.zeros((len(x) - 1, 4, 4))
     hermite = np.array([[1, 0, -3, 2], [0, 0, 3, -2], [0, 1, -2, 1], [0, 0, -1, 1]], float)
     for cell in range(len(x) - 1):
@@ -356,7 +382,7 @@ def _with_ghosts(values: np.ndarray, nodes: tuple[np.ndarray, ...], whole: np.nd
     needed = np.zeros(values.shape[:-1], bool)
     for shift in itertools.product(range(4), repeat=n_label):
         needed[tuple(slice(s, s + n) for s, n in zip(shift, whole.shape, strict=True))] |= whole
-    wide = [_beyond(x) for x in nodes]
+    wide = [beyond(x) for x in nodes]
     # As often as there are labels: a ghost that is off in two labels needs those that are off in one.
     for order in np.repeat((3, 2), n_label):
         missing = np.nonzero(needed & np.isnan(values[..., 0]))  # as are all components of a node

@@ -30,6 +30,7 @@ from xpjax.core.linalg import IN_BOUNDS, dot
 from xpjax.core.records import AnyArray
 from xpjax.core.status import FitStatus
 from xpjax.stellar.chi2 import Data, Part, Reach, Seen, Spread, correlated, least_squares, triangle_places, whitened
+from xpjax.stellar.doubt import Doubted, doubted
 from xpjax.stellar.interpolation import Interpolator
 from xpjax.stellar.search import Search, find_starts
 from xpjax.xp import XPCoefficients
@@ -120,7 +121,7 @@ def fit_kernel(options: Options) -> engine.Kernel:
 
     def kernel(model: Model, star: Star) -> dict[str, Array]:
         spectrum, problem = _posed(options, model, star)
-        return _described(spectrum, problem, _descended(problem))
+        return _described(spectrum, *_descended(problem))
 
     return kernel
 
@@ -137,6 +138,7 @@ def near(options: Options, model: Model, star: Star, labels: Array) -> tuple[Cal
         rows = problem.vector(labels, amplitude)[1][n:]
         amplitude = _solve(dot(dot(rows, problem.matrix), rows.T), dot(rows, problem.product)[:, None])[:, 0]
     t = problem.vector(labels, amplitude)[0]
+    problem = problem.doubting(labels, amplitude, t)
     gradient = problem.data.gradient(t)
 
     def lowest(point: _Point) -> tuple[Array, Array]:
@@ -289,10 +291,23 @@ class _Problem(NamedTuple):
     options: Options
     model: Model
     star: Star
-    data: Data
+    data: Data | Doubted
     matrix: Array
     product: Array
     norm: Array | None
+
+    def doubting(self, labels: Array, amplitude: Array, t: Array) -> _Problem:
+        """The same with what the interpolation may be wrong by at these labels; t: of the model there."""
+        grid = self.model.grid
+        if grid.doubt is None or not isinstance(self.data, Data):
+            return self
+        rows = jnp.pad(grid.doubts(labels, grid.locate(labels)), ((0, 0), (1, 0)))
+        if self.options.n_continuum:
+            rows = (rows[:, None, :] * amplitude[:, None]).reshape(len(rows), -1)
+        elif self.norm is not None:
+            rows = (rows - dot(rows, self.norm)[:, None] * t) * t[0]
+        data, matrix = doubted(self.data, self.matrix, rows)
+        return self._replace(data=data, matrix=matrix, product=data.product())
 
     def vector(self, labels: Array, amplitude: Array, few: int | None = None) -> tuple[Array, Array, Array, Array]:
         """t, its derivatives with respect to labels in cells and amplitudes, the cells' lengths, and if inside.
@@ -356,8 +371,11 @@ class _Problem(NamedTuple):
         return jax.lax.fori_loop(0, steps, step, state)[0]
 
 
-def _descended(problem: _Problem) -> _Point:
-    """The lowest point found: from several starts, and further from that which led deepest."""
+def _descended(problem: _Problem) -> tuple[_Problem, _Point]:
+    """The lowest point found: from several starts, and further from that which led deepest; and its sum of squares.
+
+    The grid is doubted from there on, anew in each round.
+    """
     options, model, data, matrix = problem.options, problem.model, problem.data, problem.matrix
     starts, amplitudes, near = find_starts(
         model.search, matrix, problem.product, problem.norm, problem.prior, options.starts, options.n_continuum
@@ -365,17 +383,22 @@ def _descended(problem: _Problem) -> _Point:
     gradients = problem.product - dot(near, matrix)
     few = len(model.columns) if options.n_continuum > 1 else FIRST_COMPONENTS + 1
     climb_first = functools.partial(problem.climb, steps=STEPS)
-    found = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
-    reached = jnp.pad(found.t, ((0, 0), (0, near.shape[1] - found.t.shape[1])))
-    depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(problem.prior(x) ** 2))(reached, found.labels)
+    low = jax.vmap(climb_first)(starts, amplitudes, near[:, :few], gradients[:, :few])
+    reached = jnp.pad(low.t, ((0, 0), (0, near.shape[1] - low.t.shape[1])))
+    depth = jax.vmap(lambda t, x: data.chi2(t) + jnp.sum(problem.prior(x) ** 2))(reached, low.labels)
     best = jnp.argmin(depth)
-    deepest, t = jax.tree.map(lambda a: a.at[best].get(**IN_BOUNDS), (found, reached))
+    deepest, t = jax.tree.map(lambda a: a.at[best].get(**IN_BOUNDS), (low, reached))
+    deepest = _nowhere(deepest.labels, deepest.amplitude, t)
 
-    def climb_on(_: Any, point: _Point) -> _Point:
+    def climb_on(_: Any, points: tuple[_Point, _Point]) -> tuple[_Point, _Point]:
         """Further down, measured anew from here: sums of squares far from their reference are rounded too much."""
-        return problem.climb(point.labels, point.amplitude, point.t, data.gradient(point.t), STEPS_ON)
+        point = points[1]
+        here = problem.doubting(point.labels, point.amplitude, point.t)
+        low = here.climb(point.labels, point.amplitude, point.t, here.data.gradient(point.t), STEPS_ON)
+        return point, low
 
-    return jax.lax.fori_loop(0, model.rounds, climb_on, _nowhere(deepest.labels, deepest.amplitude, t))
+    before, best = jax.lax.fori_loop(0, model.rounds, climb_on, (deepest, deepest))
+    return problem.doubting(before.labels, before.amplitude, before.t), best
 
 
 def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str, Array]:
@@ -409,7 +432,7 @@ def _described(spectrum: _Spectrum, problem: _Problem, best: _Point) -> dict[str
         "dflux_per": 100 * deviant / n_used * (known if not options.of_coefficients else jnp.nan),
         "status": status.astype(jnp.uint32),
     }
-    if model.common is not None:
+    if model.common is not None or model.grid.doubt is not None:
         formal = _formal(problem, best, inverse)
         result["error_formal"] = jnp.sqrt(formal[:n_label]) * certain * known
     return {**result, "flux": fitted * known} if options.spectra else result

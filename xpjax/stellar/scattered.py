@@ -45,7 +45,8 @@ class Kriging:
     """Models to be interpolated: their scaled coordinates (n, n_label) and flux (n, m), and the spline of `SPLINES`.
 
     left_out (n,): what each model is wrong by when it is left out, RMS over samples as a fraction of the RMS flux of
-    all; ratio (n,): that over the root of the spline's variance. Infinite where a model cannot be left out.
+    all; ratio (n,): that over the root of the spline's variance. Infinite where a model cannot be left out. missed (n,
+    m): what comes back of each model, less its flux; zero where it cannot be left out.
     """
 
     names: tuple[str, ...]
@@ -55,6 +56,7 @@ class Kriging:
     spline: tuple[int, int]
     left_out: np.ndarray
     ratio: np.ndarray
+    missed: np.ndarray
 
     def __call__(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Spectra (n, m) at labels (n, n_label), and their expected errors (n,) as those of `left_out`.
@@ -68,6 +70,20 @@ class Kriging:
             flux[rows] = _combined(weight, self.flux, near)
             error[rows] = np.sqrt(variance * np.mean(ratio[near[:, :AROUND]] ** 2, axis=1))
         return flux, error
+
+    def doubts(self, labels: np.ndarray, flux: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """What spectra (n, m) at labels (n, n_label) may be wrong by, in the size of their expected errors (n,).
+
+        That is what another spline says, less this one; zero where that determines no spectrum.
+        """
+        at, out = _coordinates(self.names, labels) / self.scale, np.zeros_like(flux)
+        other = next((spline for spline in SPLINES if spline != self.spline), self.spline)
+        for rows, near, weight, variance in _solved(self.place, at, other, own=False):
+            off = _combined(weight, self.flux, near) - flux[rows]
+            size = np.sqrt(np.mean(off**2, axis=1) / np.mean(self.flux**2))
+            good = np.isfinite(variance) & np.isfinite(error[rows]) & (size > 0)
+            out[rows][good] = off[good] * (error[rows] / np.where(size > 0, size, 1))[good, None]
+        return out
 
 
 def krige(names: Sequence[str], labels: np.ndarray, flux: np.ndarray) -> Kriging | None:
@@ -84,25 +100,30 @@ def krige(names: Sequence[str], labels: np.ndarray, flux: np.ndarray) -> Kriging
     judged = np.random.default_rng(0).permutation(len(where))[:JUDGED]
 
     def misses(scale: np.ndarray, spline: tuple[int, int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        place, miss, spread = where / scale, np.empty(len(rows)), np.empty(len(rows))
+        """What models come back wrong by (n, m), and the variance (n,)."""
+        place, off, spread = where / scale, np.empty((len(rows), flux.shape[1])), np.empty(len(rows))
         for part, near, weight, variance in _solved(place, place[rows], spline, own=True):
-            off = _combined(weight, flux, near) - flux[rows[part]]
-            miss[part], spread[part] = np.sqrt(np.mean(off**2, axis=1)) / size, variance
-        return np.where(np.isfinite(spread), miss, np.inf), spread
+            off[part], spread[part] = _combined(weight, flux, near) - flux[rows[part]], variance
+        return off, spread
+
+    def judged_by(off: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(spread), np.sqrt(np.mean(off**2, axis=1)) / size, np.inf)
 
     def judge(factors: np.ndarray, spline: tuple[int, int]) -> float:
         # The mean of roots: neither what a few bad models are wrong by, nor the best half alone.
-        miss = misses(step * factors, spline, judged)[0]
+        miss = judged_by(*misses(step * factors, spline, judged))
         return float(np.mean(np.sqrt(np.minimum(miss, 1.0))))
 
     _, factors, spline = min(_chosen(judge, spline, len(step)) for spline in SPLINES)
     scale = step * np.array(factors)
-    left_out, variance = misses(scale, spline, np.arange(len(where)))
+    off, variance = misses(scale, spline, np.arange(len(where)))
+    left_out = judged_by(off, variance)
     good = np.isfinite(left_out) & (variance > 0)
     if not good.any():
         return None
     ratio = np.where(good, left_out / np.sqrt(np.where(good, variance, 1)), np.inf)
-    return Kriging(tuple(names), where / scale, flux, scale, spline, left_out, ratio)
+    missed = np.where(np.isfinite(variance)[:, None], off, 0).astype(np.float32)
+    return Kriging(tuple(names), where / scale, flux, scale, spline, left_out, ratio, missed)
 
 
 def _chosen(

@@ -73,9 +73,9 @@ def find_starts(
     return jnp.asarray(search.labels)[rows], amplitudes[:, :n_continuum], t
 
 
-def make_search(grid: Interpolator) -> Search:
-    """The places of a grid that are searched, made once for each grid."""
-    return _searched(_Same(grid))
+def make_search(grid: Interpolator, places: int = SCAN_PLACES) -> Search:
+    """The places of a grid that are searched, so many at most, made once for each grid."""
+    return _searched(_Same(grid), places)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +92,8 @@ class _Same:
 
 
 @functools.lru_cache(maxsize=4)  # a survey's pieces are fitted one after the other on one grid
-def _searched(key: _Same) -> Search:
-    labels, index, a = _places(key.grid)
+def _searched(key: _Same, places: int) -> Search:
+    labels, index, a = _places(key.grid, places)
     whole = np.concatenate([np.ones((len(labels), 1)), a], axis=1)
     t = whole[:, : SCAN_COMPONENTS + 1]
     i, j = np.tril_indices(t.shape[1])
@@ -101,7 +101,7 @@ def _searched(key: _Same) -> Search:
     return Search(labels, index, whole, t.T, square.T)
 
 
-def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+def _places(grid: Interpolator, most: int) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
     """Labels (n_place, n_label) of the places searched for starts, their numbers along each label, and components."""
     # What one step from node to node changes, in the median: the labels that matter most are searched most finely.
     steps = [np.diff(grid.coefficient, axis=label) for label in range(len(grid.nodes))]
@@ -115,10 +115,10 @@ def _places(grid: Interpolator) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.
         return float(np.prod([float(len(x)) for x in lines(parts)]))
 
     one = np.eye(len(change), dtype=int)
-    while number(parts) > SCAN_PLACES and any(len(x) > 2 for x in lines(parts)):
+    while number(parts) > most and any(len(x) > 2 for x in lines(parts)):
         least = [c / 2.0**k if len(x) > 2 else np.inf for c, k, x in zip(change, parts, lines(parts), strict=True)]
         parts = parts - one[np.argmin(least)]
-    while number(finer := parts + one[np.argmax(change / 2.0**parts)]) <= SCAN_PLACES:
+    while number(finer := parts + one[np.argmax(change / 2.0**parts)]) <= most:
         parts = finer
     places = lines(parts)
     index = np.stack(np.meshgrid(*[np.arange(len(line)) for line in places], indexing="ij"), axis=-1)

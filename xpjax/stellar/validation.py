@@ -98,6 +98,7 @@ def _left_out(
         flux=np.take(np.asarray(grid.flux), keep, axis=label),
         filled=None,
         error=None,
+        doubt=None,
     )
     try:
         model = interpolate_grid(rest, kind=kind, components=components)
