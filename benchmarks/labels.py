@@ -247,7 +247,8 @@ def loop(nextgen: Path, n: int, epochs: int) -> Row:
     solver = np.linalg.pinv(np.asarray(instrument.design(wide).value), rcond=1e-4)
     library = build_grid("nextgen", nextgen, limits=BLOCK, resolution="xp", sampling=wide)
     seen = np.asarray(library.flux) @ solver @ np.asarray(instrument.design(at).value)
-    grid = dataclasses.replace(library, flux=seen / seen.mean(axis=-1, keepdims=True), wavelength=at)
+    # Mocks are interpolated in this grid: it has no error.
+    grid = dataclasses.replace(library, flux=seen / seen.mean(axis=-1, keepdims=True), wavelength=at, doubt=None)
     model, source = interpolate_grid(grid), interpolate_grid(library, components=None)
     rng = np.random.default_rng(3)
     low, high = ([x[k] for x in grid.nodes] for k in (0, -1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,8 @@ BLOCK = {"teff": (4000, 7000, 200), "logg": (3.5, 5.0, 0.5), "mh": (-1.5, 0.0, 0
 SNR = 100.0
 SAMPLE_FLOOR = 0.005
 MISSED = "fraction of missed minima"
+REGIONS = (("teff", (4000, 5000, 6000, 7000)), ("logg", (3.5, 4.0, 4.5, 5.0)), ("mh", (-1.5, -1.3, -1.0, -0.5, 0.0)))
+"""Labels and their bounds, between which pulls are told apart."""
 
 
 def block() -> tuple[StellarGrid, str]:
@@ -73,7 +76,9 @@ def describe(row: Row, fit: StellarFit, labels: np.ndarray) -> Row:
     return row
 
 
-def work(model: Interpolator, starts: int = 3, normalization: str = "mean", systematic: bool = False) -> dict[str, Any]:
+def work(
+    model: Interpolator, starts: int = 3, normalization: str = "mean", systematic: bool = False, doubt: bool = True
+) -> dict[str, Any]:
     """Bytes and operations of a fit, fields of a row: in and out, and its products in the first round of steps."""
     scale, n = normalization == "scale", len(np.asarray(model.wavelength))
     star = Star(np.ones(n, "f4"), np.ones(n, "f4"), *[None] * 5)
@@ -81,18 +86,18 @@ def work(model: Interpolator, starts: int = 3, normalization: str = "mean", syst
     n_label = len(model.names)
     return {
         "bytes_per_source": 4 * (2 * n + n_label + n_label**2 + 4),
-        "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0, systematic), star),
+        "flops_per_source": product_flops(kernel, prepare(model, 1, np.zeros(n), 0.0, systematic, doubt), star),
     }
 
 
 def mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
-    """Mocks made with the fit's own interpolator."""
+    """Mocks made with the fit's own interpolator, which has no error."""
     labels = labels_in(grid, n, 0)
     rows = []
     for kind in ("spline", "local"):
         model = interpolate_grid(grid, kind=kind)
         flux, error = noisy(model_spectra(interpolate_grid(grid, kind=kind, components=None), labels, float64=True))
-        row, fit = fitted(f"own mocks, S/N 100, {kind}", flux, error, model, note)
+        row, fit = fitted(f"own mocks, S/N 100, {kind}", flux, error, model, note, doubt=False)
         row.error, row.error_of = missed(model, labels, flux, error, fit), MISSED
         rows.append(describe(row, fit, labels))
     return rows
@@ -105,8 +110,10 @@ def other_mocks(grid: StellarGrid, note: str, n: int) -> list[Row]:
     for name, one in (("PCHIP", PchipInterpolator), ("Akima", Akima1DInterpolator)):
         flux, error = noisy(tensor(grid, labels, one))
         for kind in ("spline", "local"):
-            row, fit = fitted(f"mocks by scipy's {name}, {kind}", flux, error, interpolate_grid(grid, kind=kind), note)
-            rows.append(describe(row, fit, labels))
+            model = interpolate_grid(grid, kind=kind)
+            for what, doubt in ((kind, True), (f"{kind}, interpolation not doubted", False)):
+                row, fit = fitted(f"mocks by scipy's {name}, {what}", flux, error, model, note, doubt=doubt)
+                rows.append(describe(row, fit, labels))
     return rows
 
 
@@ -123,14 +130,38 @@ def with_holes(note: str, n: int) -> list[Row]:
             grid.labels_of(models) / size, np.asarray(grid.flux)[models], neighbors=60
         )(labels / size),
     }
-    rows = []
-    for name, truth in made.items():
-        row, fit = fitted(f"all of NextGen, mocks {name}", *noisy(truth), interpolate_grid(grid), note)
+    model, rows = interpolate_grid(grid), []
+    for (name, truth), doubt in itertools.product(made.items(), (True, False)):
+        case = f"all of NextGen, mocks {name}" + ", interpolation not doubted" * (not doubt)
+        row, fit = fitted(case, *noisy(truth), model, note, doubt=doubt)
         describe(row, fit, labels)
-        row.ratios["HOLE"] = float(np.mean(fit.status & FitStatus.HOLE > 0))
-        row.ratios["beyond 8 MAD"] = float(np.mean((np.abs(fit.labels - labels) > 8 * mad(fit.labels - labels)).any(1)))
+        row.ratios |= far_off(fit, labels) | by_region(fit, labels)
         rows.append(row)
     return rows
+
+
+def far_off(fit: StellarFit, labels: np.ndarray) -> dict[str, float]:
+    """Fractions at holes, and far off in any label."""
+    off = fit.labels - labels
+    return {
+        "HOLE": float(np.mean(fit.status & FitStatus.HOLE > 0)),
+        "beyond 8 MAD": float(np.mean((np.abs(off) > 8 * mad(off)).any(axis=1))),
+        "beyond 8 sigma": float(np.mean((np.abs(off) > 8 * fit.error).any(axis=1))),
+        "beyond 3 sigma": float(np.mean((np.abs(off) > 3 * fit.error).any(axis=1))),
+    }
+
+
+def by_region(fit: StellarFit, labels: np.ndarray) -> dict[str, float]:
+    """Pulls, and the fraction beyond 8 sigma, between bounds of each label."""
+    pull, out = (fit.labels - labels) / fit.error, {}
+    for label, bounds in REGIONS:
+        x = labels[:, fit.names.index(label)]
+        for low, high in itertools.pairwise(bounds):
+            rows = (x >= low) & (x < high)
+            found = zip(fit.names, mad(pull[rows]), strict=True)
+            out |= {f"pull {name}, {label} {low}..{high}": float(one) for name, one in found}
+            out[f"beyond 8 sigma, {label} {low}..{high}"] = float(np.mean((np.abs(pull[rows]) > 8).any(axis=1)))
+    return out
 
 
 def fitted(
@@ -152,7 +183,8 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
         found = interpolation_error(grid, kind=kind)
         row = Row("stellar", f"left-out nodes, {kind}", int(found.count.sum()), time.perf_counter() - start, note=note)
         formal = np.nanmedian(
-            fit_labels(*noisy(model_spectra(grid, labels)), interpolate_grid(grid, kind=kind)).error, axis=0
+            fit_labels(*noisy(model_spectra(grid, labels)), interpolate_grid(grid, kind=kind), doubt=False).error,
+            axis=0,
         )
         for k, name in enumerate(grid.names):
             row.ratios[f"{name} left out"] = float(np.sqrt(np.nansum(found.rms[:, k] ** 2)))
@@ -163,7 +195,8 @@ def systematic(grid: StellarGrid, note: str) -> list[Row]:
 
 
 def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, dict[str, Any]]) -> list[Row]:
-    """Spectra a second, with options of `fit_labels`; systematic: with eight errors of 1 % common to stars."""
+    """Spectra a second, with options of `fit_labels`; systematic: with eight errors of 1 % common to stars; doubt: with
+    those of the grid's interpolation."""
     x = np.linspace(0, np.pi, len(grid.wavelength))
     templates = 0.01 * np.array([np.cos(k * x) for k in range(1, 9)])
     model = interpolate_grid(dataclasses.replace(grid, systematic=templates))
@@ -171,7 +204,7 @@ def speed(grid: StellarGrid, note: str, n: int, repeats: int, cases: dict[str, d
     flux, error = noisy(model_spectra(model, labels))
     rows = []
     for case, own in cases.items():
-        options = {"systematic": False, **own}
+        options = {"systematic": False, "doubt": False, **own}
         row, fit = fitted(f"fit, {case}", flux, error, model, note, repeats, **options)
         row.error, row.error_of = missed(model, labels, flux, error, fit), MISSED
         row.ratios["time over the first"] = rows[0].rate / row.rate if rows else 1.0
@@ -184,7 +217,7 @@ def full_covariance(grid: StellarGrid, note: str, n: int = 512) -> list[Row]:
 
     Labels are compared with those by this matrix in float64.
     """
-    model, labels = interpolate_grid(grid), labels_in(grid, n, 5)
+    model, labels = interpolate_grid(dataclasses.replace(grid, doubt=None)), labels_in(grid, n, 5)
     wavelength = np.asarray(model.wavelength, float)
     table = xpjax.simulate_sources(8 * n, seed=1)
     g = table.columns["phot_g_mean_mag"]
@@ -264,6 +297,7 @@ def run(quick: bool) -> list[Row]:
         "diagonal errors, three starts": {},
         "diagonal errors, one start": {"starts": 1},
         "fitted amplitude": {"normalization": "scale"},
+        "diagonal errors, common ones and the grid's own, two starts": {"starts": 2, "systematic": True, "doubt": True},
     }
     return [
         *speed(grid, note, 100_000, 5, two | others), *by_default(16_384, 2), *full_covariance(grid, note),
