@@ -230,6 +230,45 @@ COMPACT = (
     *(Promise("catalogue", f"second run of xpjax {name}, *", "seconds", high=high, where="byte code and programs kept")
       for name, high in (("photometry", 1.1), ("labels fit", 3.5), ("survey calibrate", 2.7))),
 )  # fmt: skip
+BLOCK_MOCKS = "all of NextGen, mocks of the block by scipy's PCHIP"
+REAL = "real stars, xp_random_1200"
+LABELS = (
+    *_labels(BLOCK_MOCKS, (7, 0.032, 0.026), "a grid with holes, another interpolator"),
+    Promise("stellar", BLOCK_MOCKS, "HOLE", high=0.01, where="inside the models' hull"),
+    Promise("stellar", BLOCK_MOCKS, "beyond 8 sigma", high=0.005, where="far off"),
+    *(
+        Promise(
+            "labels",
+            "CALSPEC*",
+            f"left out, all, median absolute difference: {name}",
+            high=high,
+            where="dwarfs of which the grid knew nothing",
+        )
+        for name, high in (("logg", 0.25), ("mh", 0.2))
+    ),
+    *(
+        Promise("labels", "CALSPEC*", f"left out, all, pull, 1.48 MAD: {name}", 0.7, 1.3, "of the same")
+        for name in ("teff", "logg", "mh")
+    ),
+    Promise("labels", REAL, "at an edge, fraction", high=0.2, where="default priors"),
+    *(
+        Promise("labels", REAL, f"chi2/dof, BP-RP {bin_}", 0.7, 1.5, "by color")
+        for bin_ in (
+            "-0.5..0.4, 8 stars",
+            "0.4..0.7, 19 stars",
+            "0.7..0.85, 132 stars",
+            "0.85..1.0, 281 stars",
+            "1.0..1.2, 220 stars",
+            "1.2..1.5, 191 stars",
+            "1.5..2.0, 193 stars",
+            "2.0..2.6, 133 stars",
+            "2.6..4.0, 23 stars",
+        )
+    ),
+    Promise("stellar", "fit, diagonal errors and common ones, two starts", "rate", 15_000, where="spectra a second"),
+    Promise("stellar", "fit, full covariance, compact", "rate", 5_000, where="spectra a second"),
+    Promise("stellar", "fit, full covariance, compact", "error", high=1e-3, where="labels, in errors"),
+)
 DEVICES = (
     Promise("accelerator", "12 magnitudes, from and to host memory", "rate", 80e6, where="sources a second, GPU"),
     Promise("accelerator", "12 magnitudes and errors of compact*, from*", "rate", 9e6, where="sources a second, GPU"),
@@ -254,6 +293,7 @@ ISSUES = {
     10: LINEAR,
     13: SOURCES,
     15: COMPACT + DEVICES,
+    16: LABELS,
 }
 """Promises by the number of the issue that made them."""
 
