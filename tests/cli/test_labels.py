@@ -122,6 +122,25 @@ def test_priors_and_posteriors_as_in_python(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_what_a_grid_may_be_wrong_by_is_left_out_on_request(folder: Path, tmp_path: Path) -> None:
+    grid = xp_grid()
+    wave = 0.05 * np.cos(np.asarray(grid.wavelength) / 40)
+    rough = dataclasses.replace(grid, doubt=np.broadcast_to(wave, np.shape(grid.flux)))
+    write_grid(rough, tmp_path / "rough.h5")
+    found = {}
+    for name, option in (("with", ()), ("without", ("--no-doubt",))):
+        out = tmp_path / f"{name}.parquet"
+        done = xp("labels", "fit", folder / "xp.parquet", "--grid", tmp_path / "rough.h5", *BARE, *option, "-o", out)
+        assert done.exit_code == 0, done.stderr
+        found[name] = read_catalogue(out).columns
+        fitter = LabelFitter(interpolate_grid(rough), None, error_floor=0.01, options={"doubt": name == "with"})
+        ours = fitter(made_sources(N)[0]).fit
+        np.testing.assert_allclose(found[name]["teff"], ours.labels[:, 0], rtol=1e-4)
+        np.testing.assert_allclose(found[name]["teff_error"], ours.error[:, 0], rtol=1e-2)
+    assert np.nanmedian(found["with"]["teff_error"] / found["without"]["teff_error"]) > 1.02
+
+
+@pytest.mark.slow
 def test_the_column_of_a_map_is_taken(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("dustmaps", reason="needs dustmaps: pip install 'xpjax[dust]'")
     table = made_sources(N)[0]

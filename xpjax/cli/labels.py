@@ -88,6 +88,8 @@ FIT_OPTIONS = combine(
     ),
     click.option("--systematic/--no-systematic", default=True, show_default=True,
                  help="Count the errors that the grid says are common to stars."),
+    click.option("--doubt/--no-doubt", default=True, show_default=True,
+                 help="Count the errors of interpolating the grid, where it knows them."),
     click.option("--starts", default=3, show_default=True, type=click.IntRange(1, 16), help="Starts of each fit."),
     click.option(
         "--posterior", default=0, metavar="N", type=click.IntRange(0, 10_000),
@@ -194,7 +196,7 @@ def fitter_of(
     column = ebv if features is None and isinstance(value, str) and is_network(correction) else None
     named = click.get_current_context().get_parameter_source("correction") is not ParameterSource.DEFAULT
     chosen = choose_correction(correction, base=options.pop("base"), features=features, ebv=column)
-    how = {name: options.pop(name) for name in ("normalization", "starts", "systematic")}
+    how = {name: options.pop(name) for name in ("normalization", "starts", "systematic", "doubt")}
     how |= {"continuum_order": options.pop("continuum"), **({} if law is None else {"law": law})}
     known = dict(map(_prior, priors))
     return LabelFitter(grid, chosen if named else DEFAULT, value, nodes, options=how, priors=known, **options)
