@@ -145,7 +145,7 @@ JOINT, FILES = "46.5 million observations, 6,600 columns", "20,000k sources, 12 
 INGEST, PAIRS = "csv.gz, correlations compact, simdjson", "pairs, left out"
 FIGURES = [
     (README, COMPACT, "photometry", BARE, "| 12 magnitudes and fluxes | {} |", [RATE], 3),
-    (README, COMPACT, "photometry", BARE, "2,530 | {} | flux", ["gaiaxpy generate"], 3),
+    (README, COMPACT, "photometry", BARE, "3,930 | {} | flux", ["gaiaxpy generate"], 3),
     (README, COMPACT, "photometry", ERR, "correlations | {} |", [RATE], 3),
     (README, COMPACT, "photometry", ERR, "| {} | flux error", ["gaiaxpy generate"], 3),
     (README, COMPACT, "photometry", "gaiaxpy generate, DataFrame", "| {} |", [RATE], 3),
@@ -162,10 +162,10 @@ FIGURES = [
     *(
         (README, COMPACT, stage, case, around, keys, 3)
         for stage, case, around, keys in (
-            ("photometry", "12 magnitudes, errors of compact*", "compact covariances | {} | 2,530", [RATE]),
-            ("photometry", "12 magnitudes, errors of compact*", "2,530 | {} | flux error: 2e-4", ["gaiaxpy generate"]),
-            ("spectra", "343 fluxes, errors of compact*", "compact covariances | {} | 1,870", [RATE]),
-            ("spectra", "343 fluxes, errors of compact*", "1,870 | {} | flux error: 2e-4", ["gaiaxpy calibrate"]),
+            ("photometry", "12 magnitudes, errors of compact*", "compact covariances | {} | 3,930", [RATE]),
+            ("photometry", "12 magnitudes, errors of compact*", "3,930 | {} | flux error: 2e-4", ["gaiaxpy generate"]),
+            ("spectra", "343 fluxes, errors of compact*", "compact covariances | {} | 3,070", [RATE]),
+            ("spectra", "343 fluxes, errors of compact*", "3,070 | {} | flux error: 2e-4", ["gaiaxpy calibrate"]),
         )
     ),
     (README, "cpu_catalogue.json", "catalogue", FILES, "| {} sources/s in {} GB |", [RATE, "peak_bytes/1e9"], 3),
