@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from xpjax.core.records import Catalogue
 from xpjax.io.arrow import from_arrow, nulls, to_arrow
+from xpjax.io.catalogue import read_catalogue, write
 
 PROGRAM = """
 import sys
@@ -51,6 +53,17 @@ def test_strides_text_and_masks_are_kept() -> None:
     masked = np.ma.array([1, 2, 3], mask=[False, True, False])
     assert to_arrow(masked).to_pylist() == [1, None, 3]
     assert to_arrow(np.ma.array([1, 2])).to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", ">i2", ">i8", ">u4", ">U5"])
+def test_the_order_of_bytes_changes_no_number(kind: str, tmp_path: Path) -> None:
+    """As FITS has it."""
+    values = np.array([1, 2, 70]).astype(kind)
+    assert to_arrow(values).equals(pa.array(values.astype(values.dtype.newbyteorder("="))))
+    for name in ("a.parquet", "a.csv", "a.fits", "a.h5"):
+        write(tmp_path / name, Catalogue({"x": values}))
+        back = read_catalogue(tmp_path / name).columns["x"]
+        np.testing.assert_array_equal(np.asarray(back).astype(values.dtype), values, err_msg=name)
 
 
 def test_nulls_are_found_in_pieces_and_parts_of_arrays() -> None:

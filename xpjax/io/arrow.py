@@ -29,6 +29,7 @@ def to_arrow(values: np.ndarray, *, null: bool = False) -> pyarrow.Array:
     if has_gaps(values) or values.ndim != 1 or values.dtype.kind not in "iufbU" or many:
         return pa.array(values, from_pandas=null)
     values = np.ma.getdata(values)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # Arrow knows the machine's order of bytes alone
     if values.dtype.kind == "U":
         return _text(values)
     kind = pa.from_numpy_dtype(values.dtype)
