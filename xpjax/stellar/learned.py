@@ -38,6 +38,8 @@ LEAST_STARS, OF_A_COLOR, MOST_COLORS = 12, 100, 6
 """Stars that are needed at all; that each range of colors has; and the most ranges."""
 LARGEST = 0.6
 """Residuals are cut there: beyond, a star is no star of these labels."""
+FLOORS, ENOUGH = (LEAST_FLOOR, 0.005, 0.01, 0.02), 1.5
+"""What templates may leave in each sample, fractions of the flux: the first with which the mean of pull^2 is below."""
 EBV_ERROR = 0.02
 """Error of E(B-V) [mag] where none is given."""
 
@@ -83,10 +85,8 @@ def learn_errors(
         with `_error` behind the name, where known, count where left-out stars are judged.
     correction : str, path, LinearCorrection or None, optional
         Linear correction of the spectra, as of `LabelFitter`; fits that use the grid must use the same.
-    law, per_ebv : str and float, optional
-        Reddening law with R_V = 3.1, and A_V / E(B-V).
-    templates : int, optional
-        At most so many templates for each range of colors: fewer are faster, and leave errors out.
+    law, per_ebv, templates : str, float and int, optional
+        Reddening law with R_V = 3.1, A_V / E(B-V); at most so many templates for each range of colors.
     folds, devices, progress : optional
         Each part of so many is fitted with what the others teach; devices as for `xpjax.photometry`; called with the
         number of rounds of fits done.
@@ -107,9 +107,9 @@ def learn_errors(
     For stars i of a range of colors, with residuals r_i = f_i / m_i - 1 of mean-normalized fluxes and models, the
     covariance is sum w_i (r_i r_i' - N_i), w = 1 / (1 + (rms_i / median rms)^4) scaled to one in sum, N the noise,
     without negative eigenvalues. Ranges have some hundred stars each. Stars are then left out, a fold at a time, and
-    fitted with what the others teach: where labels are off by more than is stated, variances are multiplied by the mean
-    of pull^2. Errors of the known labels count as errors of the models. Labels must be independent of XP: fitted to
-    the same spectra, they leave no residual along labels.
+    fitted with what the others teach: what templates leave, `systematic_floor`, is the least of 0.2 to 2 % that makes
+    the mean of pull^2 smaller than 1.5, and variances are multiplied by it where it is above one. Known labels' errors
+    count as the models'. Labels must be independent of XP: fitted to it, they leave no residual along labels.
 
     Examples
     --------
@@ -132,29 +132,37 @@ def learn_errors(
     known = {name: (mean[rows], error[rows]) for name, (mean, error) in known.items()}
     model, dust = interpolate_grid(redden(plain, EBV_NODES, law=law, per_ebv=per_ebv)), {"law": law, "per_ebv": per_ebv}
     judge = _Judge(model, table[rows], known, correction, dust, devices)
-    (found, variance), figures = _taught(judge, seen, templates, folds, progress)
-    used = {"correction": "none" if fitter.linear is None else fitter.linear.name, **dust}
-    record = {"stars": len(rows), "left_out": why, "folds": folds, "templates": len(found), **used, **figures}
+    (found, variance, left), figures = _taught(judge, seen, templates, folds, progress)
+    used = {"correction": getattr(fitter.linear, "name", "none"), **dust, "folds": folds, "templates": len(found)}
+    record = {"stars": len(rows), "left_out": why, **used, **figures}
     provenance = json.dumps({**json.loads(plain.provenance), LEARNED: record})
-    return dataclasses.replace(plain, systematic=found, systematic_variance=variance, provenance=provenance)
+    errors = {"systematic": found, "systematic_variance": variance, "systematic_floor": left}
+    return dataclasses.replace(plain, provenance=provenance, **errors)  # type: ignore[arg-type]
 
 
 def _taught(
     judge: _Judge, seen: Residuals, templates: int, folds: int, progress: Callable[[int], Any] | None
-) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
-    """Templates and their variances by color, and what left-out stars are off by without others' and with them."""
+) -> tuple[tuple[np.ndarray, np.ndarray, float], dict[str, Any]]:
+    """Templates, their variances by color and what they leave; what left-out stars are off by without and with them."""
     parts, fold = _ranges(seen.color), np.arange(len(seen.color)) % folds  # of more folds than stars some are empty
-    factor = np.ones(len(parts))
-    before, after = judge.off({}, fold), {}
-    for done in range(2):
+    factor, rounds = np.ones(len(parts)), itertools.count(1)
+
+    def judged(floor: float) -> dict[str, np.ndarray]:
         taught = {int(k): learned(seen.some(fold != k), parts, factor, templates) for k in np.unique(fold)}
-        after = judge.off(taught, fold)
+        found = judge.off(taught, fold, floor)
         if progress is not None:
-            progress(done + 1)
-        if done == 0:
-            factor = np.array([_wider(after, one.of(seen.color)) for one in parts])
+            progress(next(rounds))
+        return found
+
+    before = judge.off({}, fold)
+    for left in FLOORS:
+        after = judged(left)
+        if _wider(after, np.ones(len(fold), bool)) < ENOUGH:
+            break
+    factor = np.array([_wider(after, one.of(seen.color)) for one in parts])
+    after = judged(left)
     figures = {"without": judge.figures(before, parts, seen.color), "with": judge.figures(after, parts, seen.color)}
-    return learned(seen, parts, factor, templates), figures
+    return (*learned(seen, parts, factor, templates), left), {"systematic_floor": left, **figures}
 
 
 def _bare(grid: StellarGrid | str | Path) -> StellarGrid:
@@ -331,7 +339,9 @@ class _Judge:
     law: Mapping[str, Any]
     devices: engine.Devices
 
-    def off(self, taught: Mapping[int, tuple[np.ndarray, np.ndarray]], fold: np.ndarray) -> dict[str, np.ndarray]:
+    def off(
+        self, taught: Mapping[int, tuple[np.ndarray, np.ndarray]], fold: np.ndarray, floor: float = LEAST_FLOOR
+    ) -> dict[str, np.ndarray]:
         """What labels (n, n_label) are off by, their errors with those of the known ones, chi2/dof and status (n,).
 
         taught: templates and variances by fold; none for fits without common errors.
@@ -348,7 +358,9 @@ class _Judge:
             rows, model = np.flatnonzero(fold == k), self.model
             if taught:
                 templates, variance = taught[k]
-                model = dataclasses.replace(model, systematic=templates, systematic_variance=variance)
+                model = dataclasses.replace(
+                    model, systematic=templates, systematic_variance=variance, systematic_floor=floor
+                )
             options = {**self.law, "systematic": bool(taught)}
             fitter = LabelFitter(model, self.correction, priors={"ebv": ("_ebv", "_ebv_error")}, options=options)
             fit = fitter(table[rows], devices=self.devices).fit
