@@ -43,7 +43,7 @@ def configuration(
     table: Mapping[str, Mapping[str, Any]], said: Mapping[str, str], head: Iterable[str]
 ) -> str:  # fmt: skip
     """The text of a configuration. said: of entries such as columns.x, why they are so; head: its first lines."""
-    lines = [f"# {_one(line)}" for line in head]
+    lines = [f"# {_one(text)}" for text in head]  # not line: Python 3.12.1 takes the function below for it
     for section in SECTIONS:
         have = table.get(section, {})
         entries = [line(name, value, said.get(f"{section}.{name}", "")) for name, value in have.items()]
