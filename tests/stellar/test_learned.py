@@ -55,6 +55,19 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
         learn_errors(warm_grid(), bare, labels)
 
 
+def test_what_no_left_out_star_tells_is_told_as_unknown() -> None:
+    nothing = {"median absolute difference": None, "pull": None}
+    part = {
+        "at an edge or not converged": 12,
+        "teff": nothing,
+        "chi2/dof by mean wavelength of the light": [[600.0, None]],
+    }
+    record = {"stars": 12, "templates": 3, "systematic_floor": 0.02, "without": part, "with": part}
+    told = describe_grid(dataclasses.replace(warm_grid(), provenance=json.dumps({LEARNED: record})))
+    assert "unknown at 600 nm" in told
+    assert "12 of them are at an edge of the grid or did not converge" in told
+
+
 @pytest.mark.slow
 def test_stars_that_took_no_part_are_fitted_as_well_as_is_said() -> None:
     n = 320
@@ -68,6 +81,7 @@ def test_stars_that_took_no_part_are_fitted_as_well_as_is_said() -> None:
         < 0.6 * record["without"]["teff"]["median absolute difference"]
     )
     assert "learned from 160 stars" in describe_grid(grid)
+    assert f"leave in each sample: {grid.systematic_floor:.1%} of the flux" in describe_grid(grid)
 
     def judged(model: StellarGrid) -> tuple[np.ndarray, np.ndarray, float]:
         fit = LabelFitter(model, priors={"ebv": ("ebv_known", "ebv_known_error")})(table[others]).fit

@@ -106,21 +106,27 @@ def errors_by_label(names: Sequence[str], labels: np.ndarray, errors: Mapping[st
 
 def _learned(record: Mapping[str, Any]) -> list[str]:
     """What left-out stars are off by, without the errors common to stars that others taught, and with them."""
+
+    def known(x: float | None) -> str:
+        return "unknown" if x is None else f"{x:g}"
+
     before, after = record["without"], record["with"]
     names = [name for name, what in after.items() if isinstance(what, dict)]
     rows: list[Sequence[str]] = [("left-out stars", "off by, median", "pull", "without common errors: off by", "pull")]
     for name in names:
-        cells = [f"{part[name][what]:g}" for part in (before, after) for what in ("median absolute difference", "pull")]
+        cells = [known(part[name][what]) for part in (before, after) for what in ("median absolute difference", "pull")]
         rows.append((f"{name} [{UNITS[name]}]" if name in UNITS else name, *cells[2:], *cells[:2]))
     kinds = ((after, ""), (before, "; without common errors "))
     chi2 = [
-        text + ", ".join(f"{per:g} at {at:g} nm" for at, per in part["chi2/dof by mean wavelength of the light"])
+        text + ", ".join(f"{known(per)} at {at:g} nm" for at, per in part["chi2/dof by mean wavelength of the light"])
         for part, text in kinds
     ]
     return [
         f"errors common to stars: {record['templates']} templates, learned from {record['stars']:,} stars",
         *_table(rows),
         "chi2/dof by the mean wavelength of the light: " + "".join(chi2),
+        f"{after['at an edge or not converged']:,} of them are at an edge of the grid or did not converge: not "
+        f"counted but in chi2; what the templates leave in each sample: {record['systematic_floor']:.1%} of the flux",
     ]
 
 

@@ -1,8 +1,8 @@
 """Errors common to stars, learned from stars whose labels are known otherwise.
 
 A star's residual is its corrected spectrum over the model of its known labels, less one. Stars of like color have
-second moments of residuals in common; less what noise and the errors of the known labels bring in, these are the
-covariance of what models and instrument are wrong by, and its leading part is kept as templates.
+second moments of residuals in common; less what noise brings in, these are the covariance of what models and instrument
+are wrong by. Its leading part is kept as templates; how large the rest is, stars tell that were left out.
 """
 
 from __future__ import annotations
