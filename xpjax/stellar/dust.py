@@ -15,6 +15,11 @@ from xpjax.stellar.grid import StellarGrid
 from xpjax.stellar.interpolation import COEFFICIENTS
 
 
+def dust_exponent(wavelength: np.ndarray, law: str, r_v: float = R_V, per_ebv: float = AV_PER_SFD) -> np.ndarray:
+    """What E(B-V) is multiplied by (n,) in the exponent of what dust lets through at wavelengths (n,), but for sign."""
+    return FLUX_PER_MAGNITUDE * per_ebv * (r_v / R_V) * extinction_curve(wavelength, law, r_v)
+
+
 def redden(
     grid: StellarGrid, ebv: ArrayLike, *, law: str = "ccm89", r_v: ArrayLike = R_V, per_ebv: float = AV_PER_SFD
 ) -> StellarGrid:

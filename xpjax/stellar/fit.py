@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpjax.core import engine
-from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.linalg import triangle_index
 from xpjax.core.status import FitStatus
 from xpjax.core.units import in_unit
-from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.extinction import AV_PER_SFD, R_V
 from xpjax.stellar.chi2 import Noise, Spread, seen_with
+from xpjax.stellar.dust import dust_exponent
 from xpjax.stellar.grid import LEAST_FLOOR, StellarGrid
 from xpjax.stellar.interpolation import Interpolator, interpolate_grid
 from xpjax.stellar.kernel import Common, Model, Options, Star, fit_kernel
@@ -150,7 +150,7 @@ def fit_labels(
 def _exponent(grid: Interpolator, per_ebv: float, law: str, r_v: float) -> np.ndarray:
     """What frees a spectrum from dust, as the exponent that E(B-V) is multiplied by."""
     x = np.asarray(grid.wavelength)
-    return FLUX_PER_MAGNITUDE * per_ebv * (r_v / R_V) * extinction_curve(x, law, r_v) if per_ebv else np.zeros(len(x))
+    return dust_exponent(x, law, r_v, per_ebv) if per_ebv else np.zeros(len(x))
 
 
 def _run(

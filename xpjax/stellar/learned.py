@@ -17,16 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpjax.core import engine
-from xpjax.core.constants import FLUX_PER_MAGNITUDE
 from xpjax.core.errors import XpjaxError
 from xpjax.core.ids import places_of
 from xpjax.core.process import one_blas_thread
 from xpjax.core.status import FitStatus
 from xpjax.core.types import AnyTable
-from xpjax.extinction import AV_PER_SFD, R_V, extinction_curve
+from xpjax.extinction import AV_PER_SFD
 from xpjax.io.tables import open_table
 from xpjax.stellar.description import LEARNED
-from xpjax.stellar.dust import redden
+from xpjax.stellar.dust import dust_exponent, redden
 from xpjax.stellar.fitter import DEFAULT_CORRECTION, LabelFitter
 from xpjax.stellar.grid import LEAST_FLOOR, StellarGrid
 from xpjax.stellar.grid_file import read_grid
@@ -221,13 +220,12 @@ def _residuals(
             f"{table.origin}: the coefficients come without correlations, so that the noise of spectra is not known; "
             "fetch them with these, as `xpjax fetch` does"
         )
-    dust = FLUX_PER_MAGNITUDE * per_ebv * extinction_curve(wavelength, law, R_V)
     values = np.stack([known[name][0] for name in model.names], axis=1)
     labeled = np.isfinite(values).all(axis=1) & np.isfinite(known["ebv"][0])
 
     models = np.full(made.flux.shape, np.nan)
     models[labeled] = model_spectra(model, values[labeled], float64=True)
-    models *= np.exp(-known["ebv"][0][:, None] * dust)
+    models *= np.exp(-known["ebv"][0][:, None] * dust_exponent(wavelength, law, per_ebv=per_ebv))
     models /= models.mean(axis=1, keepdims=True)
     mean = made.flux.mean(axis=1, keepdims=True, dtype=float)
     flux, error = made.flux / mean, made.flux_error / mean
